@@ -1,0 +1,5 @@
+"""`python -m cdc` is `cdc-publisher`."""
+
+from cdc.cli.main import main
+
+main()

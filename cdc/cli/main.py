@@ -1,0 +1,103 @@
+"""`cdc-publisher`: global options, the commands, and the one place where an error becomes an exit code."""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from cdc import __version__
+from cdc.errors import CdcError, ConfigError
+
+COMMANDS = {
+    "start": ("cdc.cli.start:start", "Run the publisher until SIGTERM or SIGINT."),
+    "outbox": ("cdc.cli.outbox:outbox", "Create the outbox table and its publication."),
+    "slot": ("cdc.cli.slot:slot", "Create, list, drop or advance replication slots."),
+    "config": ("cdc.cli.config:config", "Show or validate the effective settings."),
+    "local": ("cdc.cli.local:local", "Real PostgreSQL and Kafka on this machine, without containers."),
+    "demo": ("cdc.cli.demo:demo", "A shop's orders from transaction to decoded Kafka record."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """The global options, handed to every command as `click.Context.obj`."""
+
+    config: Path | None
+    log_format: str
+    verbose: bool
+
+
+class Commands(click.Group):
+    """A group that imports a command's module only when that command is named.
+
+    `cdc-publisher config show` should not pay for loading the Kafka client. The short helps are kept
+    here so that `--help` need not import anything either.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file.  [default: ./cdc-publisher.toml]")
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How logs are written."
+)
+@click.option("-v", "--verbose", is_flag=True, help="Debug logs, and tracebacks with errors.")
+@click.version_option(__version__, prog_name="cdc-publisher")
+@click.pass_context
+def cli(ctx: click.Context, config: Path | None, log_format: str, verbose: bool) -> None:
+    """Publish a PostgreSQL transactional outbox to Kafka as Avro."""
+    ctx.obj = Invocation(config, log_format, verbose)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit code of DESIGN: 0, 1, 2 (usage), 75 (temporary), 78 (configuration)."""
+    try:
+        code = cli.main(args=list(arguments), prog_name="cdc-publisher", standalone_mode=False)
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.Abort:
+        click.echo("cdc-publisher: aborted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except CdcError as error:
+        return _failed(error, arguments)
+    except BrokenPipeError:
+        # The reader of our output (head, less) went away: not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+def _failed(error: CdcError, arguments: Sequence[str]) -> int:
+    if {"-v", "--verbose"} & set(arguments):
+        traceback.print_exception(error)
+    lines = str(error).split("\n") if isinstance(error, ConfigError) else [str(error)]
+    for line in lines:
+        click.echo(f"cdc-publisher: {line}", err=True)
+    return error.exit_code
+
+
+def main() -> NoReturn:
+    """Entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))

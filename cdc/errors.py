@@ -1,0 +1,88 @@
+"""What can go wrong, split by what the operator does about it.
+
+CdcError
+├── ConfigError           the settings or contracts are wrong: correct them            exit 78
+├── ProtocolError         the replication stream holds bytes we cannot decode          exit 1
+├── PoisonEvent           one outbox row cannot become a record: row or contract       exit 1
+├── PostgresError         PostgreSQL is not as it must be: slot, publication, role     exit 1
+├── KafkaError            Kafka refused for good: authorization, size, settings        exit 1
+├── LocalStackError       the servers of the local stack cannot run                    exit 1
+└── Temporary             passes by itself: retried with back-off                      exit 75
+    ├── PostgresUnavailable
+    ├── SlotActive        another process reads the slot: this one is the standby
+    └── KafkaUnavailable
+"""
+
+
+class CdcError(Exception):
+    """Base of everything cdc-publisher raises on purpose.
+
+    `message` says what is wrong and where; `hint` says what to do next. Both are one line.
+    """
+
+    exit_code = 1
+    hint = ""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        self.message = " ".join(message.split())
+        self.hint = hint or self.hint
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class ConfigError(CdcError):
+    """The settings or the contracts are wrong; every problem found is in the message."""
+
+    exit_code = 78
+
+
+class ProtocolError(CdcError):
+    """The replication stream holds bytes we cannot decode."""
+
+    hint = "the slot has not moved; please report this with the PostgreSQL version"
+
+
+class PoisonEvent(CdcError):
+    """An outbox row that cannot become a record.
+
+    `position` is `commit_lsn/index` as in the header `cdc-position`, `event_id` the row's id as text
+    (empty when the id itself is what is wrong).
+    """
+
+    hint = "correct the contract or remove the row's cause, then start again; the slot has not moved past it"
+
+    def __init__(self, reason: str, *, position: str, event_id: str) -> None:
+        self.reason, self.position, self.event_id = reason, position, event_id
+        super().__init__(f"poison event {event_id or '(no id)'} at position {position}: {reason}")
+
+
+class PostgresError(CdcError):
+    """PostgreSQL is not as it must be, and will not be by waiting."""
+
+
+class KafkaError(CdcError):
+    """Kafka refused, and will again."""
+
+
+class LocalStackError(CdcError):
+    """The local PostgreSQL or Kafka cannot be installed, started or stopped."""
+
+
+class Temporary(CdcError):
+    """Passes by itself; worth another try after a pause."""
+
+    exit_code = 75
+
+
+class PostgresUnavailable(Temporary):
+    """PostgreSQL cannot be reached, or ended the connection."""
+
+
+class SlotActive(Temporary):
+    """Another process reads from the slot."""
+
+
+class KafkaUnavailable(Temporary):
+    """Kafka cannot be reached, or lost the producer's session."""
