@@ -33,9 +33,13 @@ class CdcError(Exception):
 
 
 class ConfigError(CdcError):
-    """The settings or the contracts are wrong; every problem found is in the message."""
+    """The settings or the contracts are wrong; `problems` has one line for each that was found."""
 
     exit_code = 78
+
+    def __init__(self, *problems: str, hint: str = "") -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems), hint)
 
 
 class ProtocolError(CdcError):

@@ -12,6 +12,8 @@ from typing import NoReturn
 import click
 
 from cdc import __version__
+from cdc.config.loading import load
+from cdc.config.settings import Settings
 from cdc.errors import CdcError, ConfigError
 
 COMMANDS = {
@@ -31,6 +33,11 @@ class Invocation:
     config: Path | None
     log_format: str
     verbose: bool
+    options: tuple[str, ...]
+
+    def settings(self) -> Settings:
+        """The effective settings. Raises ConfigError with every problem."""
+        return load(self.config, self.options)
 
 
 class Commands(click.Group):
@@ -58,14 +65,25 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file.  [default: ./cdc-publisher.toml]")
 @click.option(
-    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How logs are written."
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How logs are written.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Debug logs, and tracebacks with errors.")
+@click.option(
+    "--set",
+    "options",
+    multiple=True,
+    metavar="SECTION.NAME=VALUE",
+    help="One setting, over environment and file; repeatable.",
+)
 @click.version_option(__version__, prog_name="cdc-publisher")
 @click.pass_context
-def cli(ctx: click.Context, config: Path | None, log_format: str, verbose: bool) -> None:
+def cli(ctx: click.Context, config: Path | None, log_format: str, verbose: bool, options: tuple[str, ...]) -> None:
     """Publish a PostgreSQL transactional outbox to Kafka as Avro."""
-    ctx.obj = Invocation(config, log_format, verbose)
+    ctx.obj = Invocation(config, log_format, verbose, options)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -92,8 +110,8 @@ def run(arguments: Sequence[str]) -> int:
 def _failed(error: CdcError, arguments: Sequence[str]) -> int:
     if {"-v", "--verbose"} & set(arguments):
         traceback.print_exception(error)
-    lines = str(error).split("\n") if isinstance(error, ConfigError) else [str(error)]
-    for line in lines:
+    lines = [*error.problems, error.hint] if isinstance(error, ConfigError) else [str(error)]
+    for line in filter(None, lines):
         click.echo(f"cdc-publisher: {line}", err=True)
     return error.exit_code
 

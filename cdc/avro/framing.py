@@ -1,0 +1,17 @@
+"""Single-object encoding: the two bytes C3 01, the schema's CRC-64-AVRO fingerprint, little-endian, then the body.
+
+<https://avro.apache.org/docs/1.12.0/specification/#single-object-encoding>
+"""
+
+from typing import Any, Final
+
+from fastavro.schema import fingerprint, to_parsing_canonical_form
+
+MARKER: Final = b"\xc3\x01"
+HEADER_SIZE: Final = 10
+
+
+def header(schema: Any) -> bytes:
+    """The ten bytes before each body of `schema`."""
+    # fastavro prints this fingerprint in the order of the wire, unlike the number in the specification.
+    return MARKER + bytes.fromhex(fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))

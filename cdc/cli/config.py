@@ -1,0 +1,75 @@
+"""`config`: the effective settings, secrets masked."""
+
+import json
+from typing import Any
+
+import click
+
+from cdc.avro import contracts
+from cdc.cli.main import Invocation
+from cdc.config.settings import Settings, masked, require
+from cdc.errors import ConfigError
+from cdc.kafka import producer
+
+
+@click.group()
+def config() -> None:
+    """Show or validate the effective settings."""
+
+
+@config.command()
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of TOML.")
+@click.pass_obj
+def show(invocation: Invocation, as_json: bool) -> None:
+    """Show every setting with its effective value, secrets masked, as a settings file."""
+    values = _masked(invocation.settings())
+    if as_json:
+        click.echo(json.dumps(values, indent=2))
+    else:
+        click.echo("\n\n".join(_toml(section, table) for section, table in values.items()))
+
+
+def _masked(settings: Settings) -> dict[str, dict[str, Any]]:
+    sections = settings.model_dump(mode="json")
+    return {
+        section: {name: masked(name, value) for name, value in table.items()} for section, table in sections.items()
+    }
+
+
+def _toml(section: str, table: dict[str, Any]) -> str:
+    lines = [f"[{section}]"]
+    for name, value in table.items():
+        key = json.dumps(name) if "." in name else name
+        # A setting without a value has no line in TOML, but should be seen.
+        lines.append(f"# {key} is not set" if value is None else f"{key} = {_value(value)}")
+    return "\n".join(lines)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        pairs = ", ".join(f"{json.dumps(name)} = {_value(item)}" for name, item in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    # JSON's strings, numbers and booleans are TOML's too.
+    return json.dumps(value, ensure_ascii=False)
+
+
+@config.command()
+@click.pass_obj
+def validate(invocation: Invocation) -> None:
+    """Check settings and contracts without connecting to anything; exit code 78 with every problem found."""
+    settings = invocation.settings()
+    problems: list[str] = []
+    for look in (
+        lambda: require(settings),
+        lambda: producer.validate(settings),
+        lambda: contracts.load(settings.avro.schemas, settings.avro.types),
+    ):
+        try:
+            look()
+        except ConfigError as error:
+            problems += [*error.problems, *([error.hint] if error.hint else [])]
+    if problems:
+        raise ConfigError(*problems)
+    click.echo("the settings and contracts are valid")

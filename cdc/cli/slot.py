@@ -1,0 +1,134 @@
+"""`slot`: replication slots, created, listed, dropped and advanced by people."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from cdc.cli.main import Invocation
+from cdc.config.settings import Settings, require
+from cdc.lsn import LSN
+from cdc.postgres import catalog, slots
+from cdc.postgres.connection import connect
+
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+_name = click.argument("name", required=False)
+
+
+class LsnType(click.ParamType[LSN]):
+    """An LSN such as 16/B374D848."""
+
+    name = "lsn"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> LSN:
+        try:
+            return value if isinstance(value, LSN) else LSN.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _settings(invocation: Invocation) -> Settings:
+    return require(invocation.settings(), kafka=False)
+
+
+@click.group()
+def slot() -> None:
+    """Create, list, drop or advance replication slots.
+
+    NAME is [postgres] slot of the settings unless given.
+    """
+
+
+@slot.command()
+@_name
+@click.pass_obj
+def create(invocation: Invocation, name: str | None) -> None:
+    """Create a logical slot; from then on PostgreSQL keeps what it has not confirmed.
+
+    Events committed earlier are not in it. Create the publication first: `outbox init`.
+    """
+    settings = _settings(invocation)
+    name = name or settings.postgres.slot
+    with connect(settings.postgres.dsn) as connection:
+        problem = catalog.publication_problem(connection, settings.postgres.publication, settings.outbox.qualified_name)
+        if problem:
+            click.echo(f"cdc-publisher: warning: {problem[0]}; {problem[1]}", err=True)
+        lsn = slots.create(connection, name)
+    click.echo(f"created slot {name}, which starts at {lsn}")
+
+
+@slot.command("list")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array instead of a table.")
+@click.pass_obj
+def list_(invocation: Invocation, as_json: bool) -> None:
+    """List the logical slots of the server."""
+    settings = _settings(invocation)
+    with connect(settings.postgres.dsn) as connection:
+        found = slots.find(connection)
+    if as_json:
+        click.echo(json.dumps([{**asdict(s), "confirmed": s.confirmed and str(s.confirmed)} for s in found], indent=2))
+        return
+    if not found:
+        click.echo("no logical slots; create one with: cdc-publisher slot create")
+        return
+    table = Table("slot", "database", "read by", "confirmed", "lag", "retained", "WAL", box=box.SIMPLE_HEAD)
+    for s in found:
+        table.add_row(
+            s.name,
+            s.database,
+            f"pid {s.active_pid}" if s.active_pid else "nobody",
+            str(s.confirmed or "-"),
+            _size(s.lag_bytes),
+            _size(s.retained_bytes),
+            s.wal_status or "-",
+        )
+    console = Console()
+    # Into a pipe or a file there is no width to keep to.
+    console.print(table, width=None if console.is_terminal else 200, no_wrap=True)
+
+
+def _size(size: int | None) -> str:
+    return "-" if size is None else decimal(max(size, 0))
+
+
+@slot.command()
+@_name
+@_yes
+@click.pass_obj
+def drop(invocation: Invocation, name: str | None, yes: bool) -> None:
+    """Drop a slot that nobody reads. What it has not confirmed will never be published from it."""
+    settings = _settings(invocation)
+    name = name or settings.postgres.slot
+    with connect(settings.postgres.dsn) as connection:
+        found = slots.inactive(connection, name)
+        _ask(yes, f"Drop slot {name}, {_size(found.lag_bytes)} of WAL behind? What it has not confirmed is lost to it.")
+        slots.drop(connection, name)
+    click.echo(f"dropped slot {name}")
+
+
+@slot.command(epilog="Example: cdc-publisher slot advance --to 16/B374D848")
+@_name
+@click.option("--to", "target", type=LsnType(), help="Where to, as an LSN.  [default: the end of the WAL]")
+@_yes
+@click.pass_obj
+def advance(invocation: Invocation, name: str | None, target: LSN | None, yes: bool) -> None:
+    """Move a slot that nobody reads. Events between are never published from it."""
+    settings = _settings(invocation)
+    name = name or settings.postgres.slot
+    with connect(settings.postgres.dsn) as connection:
+        found = slots.inactive(connection, name)
+        to = target if target is not None else slots.wal_end(connection)
+        skipped = _size(to - (found.confirmed or to))
+        _ask(yes, f"Advance slot {name} from {found.confirmed} to {to}? Events in these {skipped} of WAL are skipped.")
+        end = slots.advance(connection, name, to)
+    click.echo(f"slot {name} stands at {end}")
+
+
+def _ask(yes: bool, question: str) -> None:
+    if not yes:
+        click.confirm(question, abort=True)

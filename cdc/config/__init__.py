@@ -1,0 +1,1 @@
+"""The settings: their definition, where they come from, how they are shown."""

@@ -1,0 +1,159 @@
+"""Settings from options, environment and file, in this order of precedence, with every problem reported at once."""
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from cdc.config.settings import Settings
+from cdc.errors import ConfigError
+
+DEFAULT_FILE = Path("cdc-publisher.toml")
+PREFIX = "CDC_"
+FOR_TESTS = "CDC_TEST_"  # names the servers that tests use: no settings of the publisher
+
+Path_ = tuple[str, ...]
+
+
+class _Given:
+    """Values by path, and where each came from; later sources override earlier ones."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.origins: dict[Path_, str] = {}
+        self.problems: list[str] = []
+
+    def put(self, path: Path_, value: Any, origin: str) -> None:
+        table = self.values
+        for name in path[:-1]:
+            table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                self.problems.append(f"{origin}: {'.'.join(path)}: {name} is not a table")
+                return
+        table[path[-1]] = value
+        self.origins[path] = origin
+
+    def origin(self, path: Path_) -> str:
+        """The source of the setting at `path`, of the table above it or of what is in it."""
+        related = (origin for known, origin in self.origins.items() if known[: len(path)] == path[: len(known)])
+        return self.origins.get(path) or next(related, "")
+
+
+def load(file: Path | None = None, options: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> Settings:
+    """The effective settings.
+
+    `file` is the one asked for; else `./cdc-publisher.toml` is read when it exists. `options` are texts such as
+    `postgres.slot=orders`. Raises ConfigError with one line per problem.
+    """
+    given = _Given()
+    if file is not None or DEFAULT_FILE.exists():
+        _from_file(given, file or DEFAULT_FILE)
+    _from_environment(given, environ)
+    _from_options(given, options)
+    try:
+        settings = Settings.model_validate(given.values)
+    except ValidationError as error:
+        given.problems.extend(_described(given, problem) for problem in error.errors())
+    if given.problems:
+        raise ConfigError(*dict.fromkeys(given.problems))
+    return settings
+
+
+def _from_file(given: _Given, file: Path) -> None:
+    try:
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"settings file {file}: {error.strerror}", hint="name another with --config") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"settings file {file}: {error}") from None
+    for section, table in tables.items():
+        if not isinstance(table, dict):
+            given.put((section,), table, str(file))
+            continue
+        given.values.setdefault(section, {})
+        for name, value in _flat(table) if section == "kafka" else table.items():
+            if (section, name) == ("avro", "schemas") and isinstance(value, str):
+                value = str(file.parent / value)
+            given.put((section, name), value, str(file))
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """librdkafka's names hold dots, which TOML reads as tables unless they are quoted: both are meant alike."""
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _from_environment(given: _Given, environ: Mapping[str, str]) -> None:
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith(PREFIX) or variable.startswith(FOR_TESTS) or not text:
+            continue
+        section, *names = variable.removeprefix(PREFIX).lower().split("__")
+        if not names or not all(names):
+            given.problems.append(f"{variable} is not a setting: expected CDC_SECTION__NAME, as in CDC_POSTGRES__DSN")
+        elif section == "kafka":
+            given.put((section, names[0].replace("_", ".")), text, variable)
+        else:
+            path = (section, *names)
+            given.put(path, _structured(path, text), variable)
+
+
+def _from_options(given: _Given, options: Iterable[str]) -> None:
+    for option in options:
+        name, equals, text = option.partition("=")
+        section, dot, rest = name.strip().partition(".")
+        if not equals or not dot:
+            given.problems.append(f"--set {option}: expected SECTION.NAME=VALUE, as in postgres.slot=orders")
+            continue
+        path = (section, rest) if section == "kafka" else (section, *rest.split("."))
+        given.put(path, _structured(path, text), f"--set {name}")
+
+
+def _structured(path: Path_, text: str) -> Any:
+    """Text of a list or a table as JSON; a list may also be separated by commas. Other text as it is."""
+    annotation: Any = Settings
+    for name in path:
+        fields = annotation.model_fields if _is_section(annotation) else {}
+        annotation = fields[name].annotation if name in fields else str
+    kind = getattr(annotation, "__origin__", annotation)
+    if kind in (list, dict) or _is_section(annotation):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return [part.strip() for part in text.split(",")] if kind is list else text
+    return text
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _described(given: _Given, problem: Any) -> str:
+    path = tuple(str(part) for part in problem["loc"])
+    origin = given.origin(path)
+    where = f"{origin}: " if origin else ""
+    name = f"[{path[0]}] {'.'.join(path[1:])}".rstrip() if path else ""
+    if problem["type"] == "extra_forbidden":
+        return f"{where}{name}: unknown setting{_nearest(path)}"
+    reason = problem["msg"].removeprefix("Value error, ")
+    reason = reason[:1].lower() + reason[1:] if reason.startswith(("Input", "String")) else reason
+    return f"{where}{name}: {reason}" if name else reason
+
+
+def _nearest(path: Path_) -> str:
+    section: Any = Settings
+    for name in path[:-1]:
+        field = section.model_fields.get(name)
+        if field is None or not _is_section(field.annotation):
+            return ""
+        section = field.annotation
+    known = list(section.model_fields)
+    near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"

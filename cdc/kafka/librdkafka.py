@@ -1,0 +1,12 @@
+"""Where librdkafka logs to: ours, without what is no news.
+
+Its warnings about settings are about those that `properties` chose on purpose.
+"""
+
+import logging
+
+log = logging.getLogger(__name__)
+log.addFilter(lambda record: not record.getMessage().startswith("CONFWARN"))
+
+silent = logging.Logger("silent")  # known to nobody: for clients that only try something
+silent.addHandler(logging.NullHandler())

@@ -1,0 +1,110 @@
+"""What may be confirmed: the longest settled prefix of the transactions read so far, never the maximum.
+
+Deliveries are reported in any order over the partitions of Kafka. A transaction is settled when its commit
+has been read and every event of it was delivered; the slot may pass it only when all before it are settled too.
+"""
+
+from collections import deque
+from typing import NamedTuple
+
+from cdc.errors import ProtocolError
+from cdc.lsn import LSN
+
+
+class Failure(NamedTuple):
+    """The first event that Kafka refused."""
+
+    error: object
+    message: object
+    commit_lsn: LSN
+
+
+class Transaction:
+    """One transaction of the stream, from its Begin until all of its events are delivered."""
+
+    __slots__ = ("_ledger", "commit_lsn", "end_lsn", "events", "timestamp", "undelivered")
+
+    def __init__(self, ledger: "Ledger", commit_lsn: LSN, timestamp: int) -> None:
+        self._ledger = ledger
+        self.commit_lsn = commit_lsn
+        self.timestamp = timestamp  # commit time, milliseconds since 1970
+        self.end_lsn: LSN | None = None  # None until its commit is read
+        self.events = 0
+        self.undelivered = 0
+
+    def add_event(self) -> int:
+        """Count one more event that must be delivered; returns its index within the transaction, from 0."""
+        index = self.events
+        self.events = index + 1
+        self.undelivered += 1
+        return index
+
+    def report(self, error: object, message: object) -> None:
+        """Take the delivery report of one event: `error` is None when Kafka has it for good."""
+        if error is None:
+            self.undelivered -= 1
+        else:
+            self._ledger.fail(Failure(error, message, self.commit_lsn))
+
+
+class Ledger:
+    """Transactions in commit order, and the LSN up to which the slot may be moved."""
+
+    def __init__(self, confirmed: int = 0) -> None:
+        self.confirmed = LSN(confirmed)
+        self.failure: Failure | None = None
+        self.open: Transaction | None = None
+        self._transactions: deque[Transaction] = deque()
+        self._last_commit_lsn = LSN(0)
+
+    def begin(self, commit_lsn: LSN, timestamp: int) -> Transaction:
+        """Open the next transaction. Raises ProtocolError when one is open or commits do not ascend."""
+        if self.open is not None:
+            raise ProtocolError(f"transaction {commit_lsn} begins inside transaction {self.open.commit_lsn}")
+        if commit_lsn <= self._last_commit_lsn:
+            raise ProtocolError(f"commit {commit_lsn} comes after commit {self._last_commit_lsn}")
+        self._last_commit_lsn = commit_lsn
+        self.open = Transaction(self, commit_lsn, timestamp)
+        self._transactions.append(self.open)
+        return self.open
+
+    def commit(self, commit_lsn: LSN, end_lsn: LSN) -> None:
+        """Close the open transaction. Raises ProtocolError when it is not the one that was begun."""
+        if self.open is None or self.open.commit_lsn != commit_lsn or end_lsn <= commit_lsn:
+            raise ProtocolError(f"commit {commit_lsn} (end {end_lsn}) does not match the open transaction")
+        self.open.end_lsn = end_lsn
+        self.open = None
+
+    def idle_at(self, wal_end: LSN) -> None:
+        """Everything before `wal_end` has been read: it may be confirmed once all before it is settled.
+
+        A keepalive inside an open transaction says nothing of the kind and is passed over.
+        """
+        if self.open is not None:
+            return
+        if self._transactions:
+            last = self._transactions[-1]
+            last.end_lsn = max(wal_end, last.end_lsn or wal_end)
+        else:
+            self.confirmed = max(wal_end, self.confirmed)
+
+    def settle(self) -> LSN:
+        """Drop the settled prefix and return the LSN to confirm; it never goes back."""
+        transactions = self._transactions
+        while transactions and transactions[0].end_lsn is not None and not transactions[0].undelivered:
+            self.confirmed = max(transactions.popleft().end_lsn or self.confirmed, self.confirmed)
+        return self.confirmed
+
+    @property
+    def oldest(self) -> Transaction | None:
+        """The oldest transaction that is not settled, after `settle`."""
+        return self._transactions[0] if self._transactions else None
+
+    @property
+    def undelivered(self) -> int:
+        """How many events were read and are not delivered. Counts them: not for the hot path."""
+        return sum(transaction.undelivered for transaction in self._transactions)
+
+    def fail(self, failure: Failure) -> None:
+        """Remember the first failed delivery; from then on the ledger can only be thrown away."""
+        self.failure = self.failure or failure

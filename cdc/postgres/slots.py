@@ -1,0 +1,115 @@
+"""Replication slots: created, dropped and moved only when somebody says so."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+
+from cdc.errors import PostgresError
+from cdc.lsn import LSN
+from cdc.postgres.catalog import PLUGIN
+from cdc.postgres.connection import described, query
+
+Conn = Connection[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One logical slot as `pg_replication_slots` shows it."""
+
+    name: str
+    plugin: str
+    database: str
+    active_pid: int | None
+    confirmed: LSN | None
+    lag_bytes: int | None  # from the confirmed LSN to the end of the WAL
+    retained_bytes: int | None  # WAL that PostgreSQL keeps for this slot
+    wal_status: str | None  # reserved, extended, unreserved or lost
+
+
+def find(connection: Conn) -> list[Slot]:
+    """All logical slots, by name."""
+    rows = query(
+        connection,
+        "reading the slots",
+        """
+        select slot_name, plugin, database, active_pid, confirmed_flush_lsn::text,
+               (pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn))::int8,
+               (pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn))::int8, wal_status
+        from pg_replication_slots where slot_type = 'logical' order by slot_name
+        """,
+    )
+    return [
+        Slot(name, plugin, database, pid, None if confirmed is None else LSN.parse(confirmed), *sizes)
+        for name, plugin, database, pid, confirmed, *sizes in rows
+    ]
+
+
+def get(connection: Conn, name: str) -> Slot:
+    """One slot. Raises PostgresError when there is none of this name."""
+    for slot in find(connection):
+        if slot.name == name:
+            return slot
+    raise PostgresError(f"replication slot {name!r} does not exist", hint="run: cdc-publisher slot list")
+
+
+def inactive(connection: Conn, name: str) -> Slot:
+    """One slot that nobody reads. Raises PostgresError with the reader's pid otherwise."""
+    slot = get(connection, name)
+    if slot.active_pid is not None:
+        raise PostgresError(
+            f"replication slot {name!r} is active: process {slot.active_pid} of PostgreSQL reads it",
+            hint="stop the publisher first",
+        )
+    return slot
+
+
+def create(connection: Conn, name: str) -> LSN:
+    """Create a logical slot; returns where it starts. Raises PostgresError when it exists."""
+    if any(slot.name == name for slot in find(connection)):
+        raise PostgresError(f"replication slot {name!r} exists already", hint="run: cdc-publisher slot list")
+    ((lsn,),) = query(
+        connection,
+        "creating the slot",
+        "select lsn::text from pg_create_logical_replication_slot(%s, %s)",
+        name,
+        PLUGIN,
+    )
+    return LSN.parse(lsn)
+
+
+def drop(connection: Conn, name: str) -> None:
+    """Drop a slot that nobody reads."""
+    _change(connection, name, "dropping the slot", "select pg_drop_replication_slot(%s)", name)
+
+
+def advance(connection: Conn, name: str, to: LSN) -> LSN:
+    """Move a slot that nobody reads; returns where it stands then."""
+    end = _change(
+        connection,
+        name,
+        "advancing the slot",
+        "select end_lsn::text from pg_replication_slot_advance(%s, %s::pg_lsn)",
+        name,
+        str(to),
+    )
+    return LSN.parse(end)
+
+
+def wal_end(connection: Conn) -> LSN:
+    """The end of the server's WAL."""
+    ((lsn,),) = query(connection, "reading the WAL's end", "select pg_current_wal_lsn()::text")
+    return LSN.parse(lsn)
+
+
+def _change(connection: Conn, name: str, doing: str, statement: Any, *values: Any) -> Any:
+    inactive(connection, name)
+    try:
+        ((result,),) = connection.execute(statement, values).fetchall()
+    except psycopg.errors.ObjectInUse:
+        inactive(connection, name)
+        raise
+    except psycopg.Error as error:
+        raise described(error, doing) from None
+    return result

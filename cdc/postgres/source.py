@@ -1,0 +1,150 @@
+"""The replication connection: COPY both ways, on libpq, which frames CopyData for us.
+
+psycopg has no replication API above its `pq` layer. One thread owns this object.
+<https://www.postgresql.org/docs/current/protocol-replication.html>
+"""
+
+import select
+from typing import Any, Final
+
+import psycopg
+from psycopg import pq
+
+from cdc.errors import PostgresError, PostgresUnavailable
+from cdc.postgres.connection import connect, result_error
+
+BURST_BYTES: Final = 256 * 1024
+"""How much is read at once. Enough to share the cost of a call, little enough to reply in time."""
+
+_STOP_SECONDS: Final = 5.0
+
+
+class Source:
+    """A stream of CopyData frames of one slot. Raises PostgresUnavailable when the connection ends."""
+
+    def __init__(self, dsn: str) -> None:
+        self._connection = connect(dsn, replication="database", application_name="cdc-publisher stream")
+        self._connection.add_notice_handler(self._notice)
+        self._pgconn = self._connection.pgconn
+        self._warning = ""
+
+    def identify(self) -> tuple[str, int]:
+        """The cluster's system identifier and its timeline."""
+        result = self._command(b"IDENTIFY_SYSTEM", pq.ExecStatus.TUPLES_OK)
+        return (result.get_value(0, 0) or b"").decode(), int(result.get_value(0, 1) or 0)
+
+    def start(self, slot: str, publication: str, *, binary: bool) -> None:
+        """Start streaming from the slot's own position. Raises SlotActive while another process reads it."""
+        # 0/0 means the slot's position. One of ours would be forwarded in silence when it is below, and
+        # accepted in silence when it is above the end of the WAL.
+        options = f"proto_version '1', publication_names '{_publication_list(publication)}'"
+        if binary:
+            options += ", binary 'true'"
+        command = f'START_REPLICATION SLOT "{slot}" LOGICAL 0/0 ({options})'
+        self._command(command.encode(), pq.ExecStatus.COPY_BOTH)
+
+    def _command(self, command: bytes, expected: pq.ExecStatus) -> pq.abc.PGresult:
+        try:
+            result = self._pgconn.exec_(command)
+        except psycopg.Error as error:
+            raise PostgresUnavailable(f"the replication connection failed: {error}") from None
+        if result.status != expected:
+            raise result_error(result, command.split(b" (")[0].decode())
+        return result
+
+    def read(self) -> list[bytes]:
+        """Take what has arrived, up to a burst, without waiting; an empty list when there is nothing."""
+        frames: list[bytes] = []
+        size, drained = 0, False
+        get_copy_data = self._pgconn.get_copy_data
+        while size < BURST_BYTES:
+            length, data = self._receive(get_copy_data)
+            if length > 0:
+                frames.append(bytes(data))
+                size += length
+                drained = False
+            elif length < 0:
+                self._ended()
+            elif drained:
+                break
+            else:
+                self._consume()
+                drained = True
+        if self._warning:
+            raise PostgresError(
+                f"PostgreSQL warns: {self._warning}",
+                hint="rows may have been skipped; the slot has not moved past them",
+            )
+        return frames
+
+    def _receive(self, get_copy_data: Any) -> tuple[int, Any]:
+        try:
+            result: tuple[int, Any] = get_copy_data(1)
+        except psycopg.Error as error:
+            raise PostgresUnavailable(f"the replication connection ended: {error}") from None
+        return result
+
+    def _consume(self) -> None:
+        try:
+            self._pgconn.consume_input()
+        except psycopg.Error as error:
+            raise PostgresUnavailable(f"the replication connection ended: {error}") from None
+
+    def _ended(self) -> None:
+        result = self._pgconn.get_result()
+        if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
+            raise result_error(result, "streaming")
+        raise PostgresUnavailable("PostgreSQL ended the replication stream")
+
+    def wait(self, seconds: float) -> None:
+        """Wait until something may have arrived, at most for so long."""
+        if seconds > 0:
+            select.select([self._pgconn.socket], [], [], seconds)
+
+    def write(self, frame: bytes) -> None:
+        """Send one CopyData frame, without waiting for a server that does not take it."""
+        try:
+            self._pgconn.put_copy_data(frame)
+            self._pgconn.flush()
+        except psycopg.Error as error:
+            raise PostgresUnavailable(f"the replication connection ended: {error}") from None
+
+    def stop(self) -> None:
+        """End COPY properly and wait for the server's answer, so that it has read our last status update."""
+        try:
+            self._pgconn.nonblocking = 0
+            self._pgconn.put_copy_end()
+            self._pgconn.flush()
+            self._drain()
+        except psycopg.Error as error:
+            raise PostgresUnavailable(f"the replication connection ended: {error}") from None
+
+    def _drain(self) -> None:
+        """Read on to the end of the stream: the server may still be sending what we shall be sent again."""
+        while True:
+            length, _ = self._pgconn.get_copy_data(1)
+            if length < 0:
+                break
+            if length == 0:
+                ready, _, _ = select.select([self._pgconn.socket], [], [], _STOP_SECONDS)
+                if not ready:
+                    raise PostgresUnavailable(f"PostgreSQL did not end the stream within {_STOP_SECONDS:g} s")
+                self._pgconn.consume_input()
+        while self._pgconn.get_result() is not None:
+            pass
+
+    def close(self) -> None:
+        """Close the connection, whatever its state."""
+        self._connection.close()
+
+    def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        # From PostgreSQL 18 on, a missing publication is no error any more: rows are skipped with this warning.
+        message = diagnostic.message_primary or ""
+        if "skipped loading publication" in message:
+            self._warning = message
+
+
+def _publication_list(publication: str) -> str:
+    """A name as `publication_names` takes it: an identifier within a literal."""
+    quoted = '"' + publication.replace('"', '""') + '"'
+    return quoted.replace("'", "''")

@@ -1,0 +1,72 @@
+"""Messages to outbox rows, each tagged with its transaction and its index there.
+
+Rows are passed on as they come: with protocol version 1 only committed transactions are sent, so nothing can
+be rolled back and a huge transaction never has to fit in memory.
+"""
+
+from dataclasses import dataclass
+
+from cdc.errors import ProtocolError
+from cdc.ledger import Ledger, Transaction
+from cdc.messages import Begin, Commit, Insert, Message, Relation, Truncate, TupleData, Update
+from cdc.wire import EPOCH_OFFSET_MS
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """One row inserted into the outbox; (commit_lsn of its transaction, index) is its identity and order."""
+
+    transaction: Transaction
+    index: int
+    relation: Relation
+    data: TupleData
+
+
+class Transactions:
+    """Follows Begin, Relation and Commit; rows come out of Insert.
+
+    `table` is the outbox as (schema, name); rows of other tables in the publication are passed over.
+    """
+
+    def __init__(self, table: tuple[str, str], ledger: Ledger) -> None:
+        self._table = table
+        self._ledger = ledger
+        self._outbox: dict[int, Relation] = {}
+        self._known: set[int] = set()
+        self.committed = 0
+        self.updates = 0  # an outbox is append-only: changes of rows are no events, but worth telling
+        self.truncates = 0
+
+    def feed(self, message: Message) -> Row | None:
+        """Take the next message. Raises ProtocolError when it does not fit what came before."""
+        if isinstance(message, Insert):
+            return self._insert(message)
+        if isinstance(message, Begin):
+            self._ledger.begin(message.commit_lsn, message.commit_time // 1000 + EPOCH_OFFSET_MS)
+        elif isinstance(message, Commit):
+            self._ledger.commit(message.commit_lsn, message.end_lsn)
+            self.committed += 1
+        elif isinstance(message, Relation):
+            self._relation(message)
+        elif isinstance(message, Update):
+            self.updates += message.relation_oid in self._outbox
+        elif isinstance(message, Truncate):
+            self.truncates += any(oid in self._outbox for oid in message.relation_oids)
+        return None
+
+    def _relation(self, relation: Relation) -> None:
+        self._known.add(relation.oid)
+        self._outbox.pop(relation.oid, None)
+        if (relation.namespace, relation.name) == self._table:
+            self._outbox[relation.oid] = relation
+
+    def _insert(self, message: Insert) -> Row | None:
+        transaction = self._ledger.open
+        if transaction is None:
+            raise ProtocolError(f"a row of relation {message.relation_oid} came outside of a transaction")
+        relation = self._outbox.get(message.relation_oid)
+        if relation is not None:
+            return Row(transaction, transaction.add_event(), relation, message.new)
+        if message.relation_oid not in self._known:
+            raise ProtocolError(f"a row came for relation {message.relation_oid}, which was never described")
+        return None
