@@ -64,7 +64,7 @@ class Encoding:
         try:
             value = event.payload if event.payload_is_avro else self._encode(event)
         except ValueError as error:
-            raise PoisonEvent(f"{event.type} {error}", position=position, event_id=event.id) from None
+            raise PoisonEvent(str(error), position=position, event_id=event.id) from None
         headers: Headers = [("id", event.id), ("eventType", event.type), ("cdc-position", position), *event.headers]
         transaction = event.row.transaction
         return Record(event.topic, event.key, value, transaction.timestamp, headers, transaction.report)
@@ -73,4 +73,7 @@ class Encoding:
         encoder = self._encoders.get(event.type)
         if encoder is None:
             raise ValueError(self._encoders.missing(event.type))
-        return encoder.encode(event.payload)
+        try:
+            return encoder.encode(event.payload)
+        except ValueError as error:
+            raise ValueError(f"{event.type} {error}") from None

@@ -1,6 +1,7 @@
 """`slot`: replication slots, created, listed, dropped and advanced by people."""
 
 import json
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -87,9 +88,8 @@ def list_(invocation: Invocation, as_json: bool) -> None:
             _size(s.retained_bytes),
             s.wal_status or "-",
         )
-    console = Console()
     # Into a pipe or a file there is no width to keep to.
-    console.print(table, width=None if console.is_terminal else 200, no_wrap=True)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def _size(size: int | None) -> str:

@@ -1,0 +1,173 @@
+"""Real servers for tests.
+
+Shared ones come from, in this order: CDC_TEST_POSTGRES_DSN and CDC_TEST_KAFKA (either alone is possible),
+Docker through testcontainers where an engine answers, else the local stack. Tests that torment a server
+take a private one.
+"""
+
+import contextlib
+import gc
+import importlib
+import os
+import secrets
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from cdc.local.postgres import PostgresServer
+from cdc.local.stack import Stack
+
+HOME = Path(__file__).resolve().parent.parent / ".cache" / "test-stack"
+POSTGRES_IMAGE = "postgres:18"
+KAFKA_IMAGE = "confluentinc/cp-kafka:8.1.0"  # Apache Kafka 4.1
+
+PrivatePostgres = Callable[..., PostgresServer]
+PrivateStack = Callable[..., Stack]
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Where the shared servers listen: a DSN with the rights to create databases and slots, and bootstrap servers."""
+
+    dsn: str
+    kafka: str
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """PostgreSQL with wal_level=logical, and Kafka; both are shared by the whole session."""
+    dsn, kafka = os.environ.get("CDC_TEST_POSTGRES_DSN"), os.environ.get("CDC_TEST_KAFKA")
+    if dsn and kafka:
+        yield Servers(dsn, kafka)
+    elif _docker_answers():
+        with contextlib.ExitStack() as containers:
+            yield Servers(dsn or _docker_postgres(containers), kafka or _docker_kafka(containers))
+    else:
+        stack = Stack(HOME)
+        addresses = stack.up()
+        try:
+            yield Servers(dsn or addresses.postgres, kafka or addresses.kafka)
+        finally:
+            stack.down(purge=True)
+
+
+def _docker_answers() -> bool:
+    docker: Any = importlib.import_module("docker")  # comes with testcontainers, without types
+    with warnings.catch_warnings():
+        # Where no engine answers, the client's constructor raises and leaves its socket to the collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            with contextlib.closing(docker.from_env(timeout=3)) as client:
+                return bool(client.ping())
+        except Exception:  # of docker, of requests, or of the system
+            return False
+        finally:
+            gc.collect()
+
+
+def _docker_postgres(containers: contextlib.ExitStack) -> str:
+    from testcontainers.postgres import PostgresContainer
+
+    container: Any = PostgresContainer(POSTGRES_IMAGE, username="postgres", dbname="postgres", driver=None)
+    settings = {"wal_level": "logical", "max_replication_slots": 50, "max_wal_senders": 50, "max_connections": 200}
+    container.with_command(" ".join(["postgres", *(f"-c {name}={value}" for name, value in settings.items())]))
+    containers.enter_context(container)
+    return str(container.get_connection_url())
+
+
+def _docker_kafka(containers: contextlib.ExitStack) -> str:
+    from testcontainers.kafka import KafkaContainer
+
+    container: Any = KafkaContainer(KAFKA_IMAGE).with_kraft()
+    container.with_env("KAFKA_AUTO_CREATE_TOPICS_ENABLE", "false")
+    containers.enter_context(container)
+    return str(container.get_bootstrap_server())
+
+
+@pytest.fixture
+def database(servers: Servers) -> Iterator[str]:
+    """The DSN of a fresh database; it is dropped afterwards, with its replication slots and sessions."""
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(servers.dsn, autocommit=True) as admin:
+        admin.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    try:
+        yield make_conninfo(servers.dsn, dbname=name)
+    finally:
+        drop_database(servers.dsn, name)
+
+
+def drop_database(dsn: str, name: str) -> None:
+    """Drop a database of the server at `dsn` with its slots, ending walsenders and sessions first."""
+    with psycopg.connect(dsn, autocommit=True) as admin:
+        # The walsender of a slot that is dropped must be gone, hence the 5 seconds of waiting for its end.
+        admin.execute(
+            "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots"
+            " where database = %s and active_pid is not null",
+            [name],
+        )
+        admin.execute(
+            "select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = %s", [name]
+        )
+        admin.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def topic_prefix(servers: Servers) -> Iterator[str]:
+    """A random prefix for names of topics; topics with it are deleted afterwards."""
+    prefix = f"test-{secrets.token_hex(6)}-"
+    yield prefix
+    admin = AdminClient({"bootstrap.servers": servers.kafka, "log_level": 0})
+    topics = [topic for topic in admin.list_topics(timeout=30).topics if topic.startswith(prefix)]
+    if topics:
+        for future in admin.delete_topics(topics, operation_timeout=30).values():
+            with contextlib.suppress(KafkaException):  # deleted by the test meanwhile
+                future.result()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A new folder that PostgreSQL's account can enter under root as well, unlike pytest's tmp_path."""
+    made = Path(tempfile.mkdtemp(prefix="cdc-test-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture
+def private_postgres(folder: Path) -> Iterator[PrivatePostgres]:
+    """`private_postgres(settings={...}, binaries=...)` starts a server for this test alone."""
+    with contextlib.ExitStack() as purges:
+
+        def start(settings: Mapping[str, str] | None = None, binaries: Path | None = None) -> PostgresServer:
+            home = folder / f"postgres-{secrets.token_hex(3)}"
+            server = PostgresServer(home, settings=settings, binaries=binaries)
+            purges.callback(server.purge)
+            server.start()
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def private_stack(folder: Path) -> Iterator[PrivateStack]:
+    """`private_stack(brokers=3)` starts PostgreSQL and Kafka for this test alone."""
+    with contextlib.ExitStack() as purges:
+
+        def start(brokers: int = 1) -> Stack:
+            stack = Stack(folder / f"stack-{secrets.token_hex(3)}", brokers=brokers)
+            purges.callback(stack.down, purge=True)
+            stack.up()
+            return stack
+
+        yield start
