@@ -1,0 +1,287 @@
+"""One outbox, its topics and the real program between them: what acceptance tests drive and judge.
+
+The truth about what was committed is the table itself, of which tests delete nothing unless they say so, and the
+order per key is the number `seq` that each key's only writer counts up.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+from psycopg.conninfo import conninfo_to_dict
+
+from cdc.avro import contracts
+from cdc.lsn import LSN
+from tests.reader import Received, read_all
+from tests.servers import Servers
+
+PATIENCE = 60.0
+
+NOTED = {
+    "type": "record",
+    "name": "Noted",
+    "namespace": "tests",
+    "fields": [{"name": "seq", "type": "long"}, {"name": "text", "type": ["null", "string"], "default": None}],
+}
+
+
+def eventually(holds: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
+    """Wait until `holds()`; fails the test when it takes too long."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.05)
+
+
+class Running:
+    """A `cdc-publisher start` that was started, and its log."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path, offset: int) -> None:
+        self.process = process
+        self._log = log
+        self._offset = offset
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """What it logged so far."""
+        lines = self._log.read_bytes()[self._offset :].decode().split("\n")[:-1]
+        return [json.loads(line) if line.startswith("{") else {"message": line} for line in lines]
+
+    def messages(self) -> list[str]:
+        return [line["message"] for line in self.log]
+
+    def count(self, message: str) -> int:
+        return sum(message in line for line in self.messages())
+
+    def streams(self) -> "Running":
+        """Wait until it streams."""
+        return self.logs("streaming")
+
+    def logs(self, message: str, times: int = 1) -> "Running":
+        """Wait until it has logged a message that contains `message`."""
+
+        def logged() -> bool:
+            assert self.process.poll() is None or self.count(message), f"exit {self.process.poll()}: {self.messages()}"
+            return self.count(message) >= times
+
+        eventually(logged, f"{message!r} in {self.messages()}")
+        return self
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        return self.process.wait(PATIENCE)
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.wait()
+
+    def peak_memory(self) -> int:
+        """Largest resident size so far, in bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        assert found
+        return int(found[1]) * 1024
+
+
+@dataclass
+class Pipeline:
+    """Settings, database and topics of one test."""
+
+    dsn: str
+    kafka: str
+    prefix: str
+    folder: Path
+    settings: dict[str, dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        self._running: list[Running] = []
+        schemas = self.folder / "schemas"
+        schemas.mkdir()
+        (schemas / "Noted.avsc").write_text(json.dumps(NOTED))
+
+    @property
+    def slot(self) -> str:
+        return str(self.settings["postgres"]["slot"])
+
+    @property
+    def topic(self) -> str:
+        return f"{self.prefix}note"
+
+    def configure(self) -> Path:
+        """Write the settings file."""
+        file = self.folder / "cdc-publisher.toml"
+        lines = []
+        for section, table in self.settings.items():
+            lines += [f"[{section}]", *(f"{json.dumps(name)} = {_toml(value)}" for name, value in table.items())]
+        file.write_text("\n".join(lines))
+        return file
+
+    def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run another command of the program to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "cdc", "--config", str(self.configure()), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+            env={**os.environ, **environment},
+        )
+
+    def start(self) -> Running:
+        """Start the publisher; it is killed at the end of the test if it still runs then."""
+        log = self.folder / "publisher.log"
+        offset = log.stat().st_size if log.exists() else 0
+        command = [sys.executable, "-m", "cdc", "--config", str(self.configure()), "--log-format", "json", "start"]
+        with log.open("ab") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=output)
+        running = Running(process, log, offset)
+        self._running.append(running)
+        return running
+
+    def create_topic(self, topic: str, partitions: int = 3, **config: str) -> None:
+        admin = AdminClient({"bootstrap.servers": self.kafka})
+        new = NewTopic(topic, num_partitions=partitions, replication_factor=-1, config=config)
+        admin.create_topics([new])[topic].result()
+
+    def connect(self) -> "psycopg.Connection[tuple[Any, ...]]":
+        return psycopg.connect(self.dsn, autocommit=True)
+
+    def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Run one statement in a connection of its own; returns its rows."""
+        with self.connect() as connection:
+            cursor = connection.execute(statement.encode(), values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def insert(self, *seqs: int, key: str = "k") -> None:
+        """Insert notes in one transaction."""
+        self.sql(
+            "insert into outbox (aggregatetype, aggregateid, type, payload)"
+            " select 'note', %s, 'Noted', jsonb_build_object('seq', s) from unnest(%s::int8[]) s",
+            key,
+            list(seqs),
+        )
+
+    def confirmed(self) -> LSN:
+        """The slot's confirmed_flush_lsn."""
+        ((lsn,),) = self.sql(
+            "select confirmed_flush_lsn::text from pg_replication_slots where slot_name = %s", self.slot
+        )
+        return LSN.parse(lsn)
+
+    def wal_end(self) -> LSN:
+        ((lsn,),) = self.sql("select pg_current_wal_flush_lsn()::text")
+        return LSN.parse(lsn)
+
+    def settles(self, seconds: float = PATIENCE) -> None:
+        """Wait until the slot has passed all that is in the WAL now."""
+        end = self.wal_end()
+
+        def passed() -> bool:
+            last = self._running[-1]
+            assert last.process.poll() is None, f"exit {last.process.poll()}: {last.messages()}"
+            return self.confirmed() >= end
+
+        eventually(passed, f"slot at {self.confirmed()}, wanted {end}", seconds)
+
+    def records(self) -> list[Received]:
+        """Everything in the topics of this test, each partition in its order."""
+        known = contracts.load(self.folder / "schemas")
+        return read_all(self.kafka, self.prefix, known.decode)
+
+    def judge(self, *, duplicates: bool = False) -> list[Received]:
+        """Compare topics and table; returns the records. `duplicates` says whether replays are allowed."""
+        records = self.records()
+        committed = {
+            str(row_id): (key, payload)
+            for row_id, key, payload in self.sql("select id, aggregateid, payload from outbox")
+        }
+        times = Counter(record.id for record in records)
+        assert not committed.keys() - times.keys(), "lost events"
+        assert not times.keys() - committed.keys(), "phantom events"
+        if not duplicates:
+            assert {n for n in times.values()} <= {1}, f"duplicates: {len(records) - len(times)}"
+        for record in records:
+            key, payload = committed[record.id]
+            assert (record.key, record.value["seq"]) == (key, payload["seq"])
+        firsts: dict[str, Received] = {}
+        by_key: dict[str, list[Received]] = {}
+        for record in records:
+            if firsts.setdefault(record.id, record) is record:
+                by_key.setdefault(record.key, []).append(record)
+        for key, first in by_key.items():
+            assert [r.value["seq"] for r in first] == sorted(r.value["seq"] for r in first), f"order of key {key}"
+            assert [r.position for r in first] == sorted(r.position for r in first), f"positions of key {key}"
+            assert len({r.partition for r in first}) == 1
+        return records
+
+    def close(self) -> None:
+        for running in self._running:
+            if running.process.poll() is None:
+                running.signal(signal.SIGCONT)
+                running.kill()
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(name)} = {_toml(item)}" for name, item in value.items()) + "}"
+    return json.dumps(value)
+
+
+def make_pipeline(dsn: str, kafka: str, prefix: str, folder: Path) -> Pipeline:
+    """A pipeline whose database, table, publication, slot and topic are still to be made."""
+    slot = f"slot_{conninfo_to_dict(dsn)['dbname']}"
+    settings: dict[str, dict[str, Any]] = {
+        "postgres": {"dsn": dsn, "slot": slot},
+        "topics": {
+            "name": f"{prefix}{{aggregatetype}}",
+            "dead_letter": f"{prefix}dead",
+            "positions": f"{prefix}positions",
+        },
+        "kafka": {"bootstrap.servers": kafka},
+        "avro": {"schemas": "schemas"},
+    }
+    return Pipeline(dsn, kafka, prefix, folder, settings)
+
+
+def prepare(pipeline: Pipeline) -> Pipeline:
+    """Make table, publication, slot and topic by the program's own commands."""
+    for command in (("outbox", "init"), ("slot", "create")):
+        done = pipeline.run(*command)
+        assert done.returncode == 0, done.stderr
+    pipeline.create_topic(pipeline.topic)
+    return pipeline
+
+
+@pytest.fixture
+def bare_pipeline(database: str, servers: Servers, topic_prefix: str, tmp_path: Path) -> Iterator[Pipeline]:
+    """A pipeline in an empty database."""
+    pipeline = make_pipeline(database, servers.kafka, topic_prefix, tmp_path)
+    yield pipeline
+    pipeline.close()
+
+
+@pytest.fixture
+def pipeline(bare_pipeline: Pipeline) -> Pipeline:
+    """A pipeline that is ready to start."""
+    return prepare(bare_pipeline)

@@ -1,0 +1,86 @@
+"""Reads topics back from beginning to end, without a consumer group."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+INTERNAL = ("positions", "dead")
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One record as a consumer sees it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    value: Any  # decoded
+    raw: bytes
+    timestamp: tuple[int, int]
+    headers: list[tuple[str, str]]
+
+    def header(self, name: str) -> str:
+        (value,) = [value for header, value in self.headers if header == name]
+        return value
+
+    @property
+    def id(self) -> str:
+        return self.header("id")
+
+    @property
+    def position(self) -> str:
+        return self.header("cdc-position")
+
+
+def read_all(bootstrap: str, prefix: str, decode: Callable[[bytes], Any]) -> list[Received]:
+    """Every record of the topics that begin with `prefix`, up to what is there now."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": f"{prefix}reader",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+        }
+    )
+    try:
+        partitions = [
+            TopicPartition(topic, number, OFFSET_BEGINNING)
+            for topic, metadata in consumer.list_topics(timeout=30).topics.items()
+            if topic.startswith(prefix) and not topic.removeprefix(prefix).startswith(INTERNAL)
+            for number in metadata.partitions
+        ]
+        ends = {(p.topic, p.partition): consumer.get_watermark_offsets(p, timeout=30)[1] for p in partitions}
+        wanted = {partition for partition, end in ends.items() if end > 0}
+        consumer.assign([p for p in partitions if (p.topic, p.partition) in wanted])
+        records: list[Received] = []
+        while wanted:
+            for message in consumer.consume(num_messages=10_000, timeout=1):
+                assert not message.error(), message.error()
+                record = _received(message, decode)
+                records.append(record)
+                if record.offset + 1 >= ends[record.topic, record.partition]:
+                    wanted.discard((record.topic, record.partition))
+        return sorted(records, key=lambda r: (r.topic, r.partition, r.offset))
+    finally:
+        consumer.close()
+
+
+def _received(message: Any, decode: Callable[[bytes], Any]) -> Received:
+    raw = message.value()
+    try:
+        value = decode(raw)
+    except ValueError:
+        value = raw
+    return Received(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        (message.key() or b"").decode(),
+        value,
+        raw,
+        message.timestamp(),
+        [(name, header.decode()) for name, header in message.headers() or []],
+    )
