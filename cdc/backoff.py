@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 FIRST_SECONDS: Final = 0.25
-LONGEST_SECONDS: Final = 15.0
+LONGEST_SECONDS: Final = 5.0
 
 
 class Backoff:

@@ -159,9 +159,9 @@ class Pipeline:
         self._running.append(running)
         return running
 
-    def create_topic(self, topic: str, partitions: int = 3, **config: str) -> None:
+    def create_topic(self, topic: str, partitions: int = 3, replication: int = -1) -> None:
         admin = AdminClient({"bootstrap.servers": self.kafka})
-        new = NewTopic(topic, num_partitions=partitions, replication_factor=-1, config=config)
+        new = NewTopic(topic, num_partitions=partitions, replication_factor=replication)
         admin.create_topics([new])[topic].result()
 
     def connect(self) -> "psycopg.Connection[tuple[Any, ...]]":
@@ -220,7 +220,7 @@ class Pipeline:
         assert not committed.keys() - times.keys(), "lost events"
         assert not times.keys() - committed.keys(), "phantom events"
         if not duplicates:
-            assert {n for n in times.values()} <= {1}, f"duplicates: {len(records) - len(times)}"
+            assert set(times.values()) <= {1}, f"duplicates: {len(records) - len(times)}"
         for record in records:
             key, payload = committed[record.id]
             assert (record.key, record.value["seq"]) == (key, payload["seq"])

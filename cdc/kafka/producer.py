@@ -30,8 +30,11 @@ class Sink:
 
     def __init__(self, settings: Settings) -> None:
         self._topics = Topics(settings)
+        self._errors: list[Any] = []
         try:
-            self._producer = Producer(properties.producer(settings.kafka), logger=librdkafka.log)
+            self._producer = Producer(
+                properties.producer(settings.kafka), logger=librdkafka.log, error_cb=self._errors.append
+            )
         except KafkaException as error:
             raise errors.ConfigError(f"[kafka] {error.args[0].str()}") from None
         self._produce = self._producer.produce
@@ -53,18 +56,29 @@ class Sink:
         return True
 
     def poll(self, seconds: float) -> None:
-        """Let delivery reports in; wait for the first at most for so long."""
+        """Let delivery reports in; wait for the first at most for so long.
+
+        Raises KafkaUnavailable after a fatal error, when this producer will deliver nothing more.
+        """
         self._producer.poll(seconds)
+        for error in self._errors:
+            # The others are news of brokers that come and go, which librdkafka deals with and logs.
+            if error.fatal():
+                raise errors.KafkaUnavailable(f"the producer failed: {error.str()} ({error.name()})")
+        self._errors.clear()
 
     def __len__(self) -> int:
         """How many records are queued or in flight."""
         return len(self._producer)
 
     def close(self) -> None:
-        """Drop what is in flight: it is not delivered, so it will be sent again from the slot."""
-        self._producer.purge()
-        # Serves the reports of what was purged; without it, closing waits for them.
-        self._producer.flush(1)
+        """Drop what is queued: it is not delivered, so it will be sent again from the slot.
+
+        librdkafka's own close would wait until Kafka has taken everything. What is in flight is left alone: to
+        purge it would be reported as a fatal gap. The producer ends with its last reference, which is here.
+        """
+        self._producer.purge(in_flight=False)
+        del self._produce, self._producer
 
 
 class Topics:

@@ -22,7 +22,7 @@ def test_a_record_has_the_documented_layout(pipeline: Pipeline) -> None:
     pipeline.insert(3, key="clé-é")
     pipeline.settles()
     records = sorted(pipeline.judge(), key=lambda r: r.position)
-    first, second, third = records
+    first, second, _third = records
 
     assert {r.topic for r in records} == {pipeline.topic}
     assert [r.key for r in records] == ["customer-7", "customer-7", "clé-é"]

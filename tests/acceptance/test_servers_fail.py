@@ -1,0 +1,229 @@
+"""Servers stop, crash, freeze and hang up: nothing is lost, and the publisher goes on by itself."""
+
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from cdc.local import processes
+from cdc.local.stack import Stack
+from tests.load import Load
+from tests.pipeline import Pipeline, eventually, make_pipeline, prepare
+from tests.proxy import CuttingProxy
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture
+def torment(private_stack: Callable[..., Stack], tmp_path: Path) -> Iterator[Callable[..., tuple[Stack, Pipeline]]]:
+    """`torment(brokers=1, **settings)`: servers of this test alone with PostgreSQL settings, and a pipeline on them."""
+    made: list[Pipeline] = []
+
+    def make(brokers: int = 1, **settings: str) -> tuple[Stack, Pipeline]:
+        stack = private_stack(brokers=brokers)
+        if settings:
+            stack.postgres.stop()
+            stack.postgres.settings.update(settings)
+            stack.postgres.start()
+        addresses = stack.addresses()
+        assert addresses
+        pipeline = make_pipeline(make_conninfo(addresses.postgres), addresses.kafka, "t-", tmp_path)
+        made.append(pipeline)
+        return stack, prepare(pipeline)
+
+    yield make
+    for pipeline in made:
+        pipeline.close()
+
+
+Torment = Callable[..., tuple[Stack, Pipeline]]
+
+
+def test_a12_kafka_frozen_for_longer_than_wal_sender_timeout_causes_no_reconnect(torment: Torment) -> None:
+    stack, pipeline = torment(wal_sender_timeout="1s")
+    pipeline.settings["kafka"]["queue.buffering.max.messages"] = 500
+    running = pipeline.start().streams()
+    pipeline.insert(0)
+    pipeline.settles()
+    stack.brokers[0].freeze()
+    pipeline.sql(
+        "insert into outbox (aggregatetype, aggregateid, type, payload) select 'note', 'k', 'Noted',"
+        " jsonb_build_object('seq', n) from generate_series(1, 50000) n"
+    )
+    before = pipeline.confirmed()
+    time.sleep(6)
+    assert pipeline.confirmed() == before
+    stack.brokers[0].thaw()
+    pipeline.settles()
+    assert running.count("streaming") == 1
+    assert running.stop() == 0
+    assert len(pipeline.judge(duplicates=False)) == 50_001
+
+
+def test_a13_without_wal_sender_timeout_the_slot_still_advances(torment: Torment) -> None:
+    _, pipeline = torment(wal_sender_timeout="0")
+    running = pipeline.start().streams()
+    pipeline.insert(1)
+    pipeline.settles()
+    pipeline.sql("create table elsewhere (n int)")
+    pipeline.sql("insert into elsewhere select generate_series(1, 1000)")
+    pipeline.settles()
+    assert running.stop() == 0
+    assert len(pipeline.judge()) == 1
+
+
+def test_a17_postgres_restarts_and_crashes_under_load_lose_nothing(torment: Torment) -> None:
+    stack, pipeline = torment()
+    running = pipeline.start().streams()
+    with Load(pipeline.dsn):
+        for turn, end in enumerate(
+            (stack.postgres.stop, lambda: stack.postgres.stop("immediate"), stack.postgres.kill)
+        ):
+            time.sleep(0.7)
+            end()
+            stack.postgres.start()
+            running.logs("streaming", times=turn + 2)
+        time.sleep(0.7)
+    pipeline.settles()
+    assert running.stop() == 0
+    assert len(pipeline.judge(duplicates=True)) > 200
+
+
+def test_c2_a_broker_that_restarts_or_is_killed_under_load_causes_neither_loss_nor_duplicates(torment: Torment) -> None:
+    stack, pipeline = torment()
+    running = pipeline.start().streams()
+    (broker,) = stack.brokers
+    with Load(pipeline.dsn):
+        for end in (broker.stop, broker.kill):
+            time.sleep(0.7)
+            end()
+            time.sleep(1)
+            broker.start()
+        time.sleep(0.5)
+    pipeline.settles()
+    assert running.count("streaming") == 1
+    assert running.stop() == 0
+    assert len(pipeline.judge(duplicates=False)) > 200
+
+
+def test_a2_deliveries_out_of_order_over_brokers_hold_the_slot_at_the_oldest(torment: Torment) -> None:
+    stack, pipeline = torment(brokers=3)
+    names = [f"a{number}" for number in range(9)]
+    for name in names:
+        pipeline.create_topic(f"t-{name}", partitions=1, replication=1)
+    running = pipeline.start().streams()
+    for name in names:
+        _insert(pipeline, name, 0)
+    pipeline.settles()
+    topics = AdminClient({"bootstrap.servers": pipeline.kafka}).list_topics(timeout=30).topics
+    frozen = stack.brokers[2]
+    stuck = {name for name in names if topics[f"t-{name}"].partitions[0].leader == frozen.node_id}
+    assert 0 < len(stuck) < len(names)
+
+    frozen.freeze()
+    for name in names:
+        _insert(pipeline, name, 1)
+    time.sleep(2)
+    held = pipeline.confirmed()
+    frozen.thaw()
+    pipeline.settles()
+
+    records = [r for r in pipeline.judge(duplicates=False) if r.value["seq"] == 1]
+    oldest_stuck = min(r.position for r in records if r.key in stuck)
+    passed_it = [r for r in records if r.key not in stuck and r.position > oldest_stuck]
+    assert passed_it, "no event after the oldest stuck one went to another broker: the test shows nothing"
+    assert held <= int(oldest_stuck.split("-")[1], 16)
+    assert running.stop() == 0
+
+
+def test_a15_connections_that_are_cut_at_any_byte_are_made_again(torment: Torment) -> None:
+    _, pipeline = torment()
+    chance = random.Random(15)
+    # A third of the connections end in the handshake or the preflight, the others somewhere in the stream.
+    budgets = (chance.randrange(*((1, 4_000) if chance.random() < 0.33 else (4_000, 60_000))) for _ in range(30))
+    address = conninfo_to_dict(pipeline.dsn)
+    pipeline.settings["delivery"] = {"startup_seconds": 60}
+    with CuttingProxy(str(address["host"]), int(str(address["port"])), budgets) as proxy:
+        pipeline.settings["postgres"]["dsn"] = make_conninfo(pipeline.dsn, port=proxy.port)
+        running = pipeline.start()
+        with Load(pipeline.dsn):
+            eventually(lambda: proxy.cuts >= 12, "cuts")
+        pipeline.settles()
+        assert running.process.poll() is None
+        assert running.stop() == 0
+    pipeline.judge(duplicates=True)
+
+
+def test_a15_a_walsender_that_is_terminated_is_connected_to_again(torment: Torment) -> None:
+    _, pipeline = torment()
+    running = pipeline.start().streams()
+    with Load(pipeline.dsn):
+        for turn in range(3):
+            time.sleep(0.5)
+            pipeline.sql("select pg_terminate_backend(active_pid) from pg_replication_slots where active")
+            running.logs("streaming", times=turn + 2)
+    pipeline.settles()
+    assert running.stop() == 0
+    pipeline.judge(duplicates=True)
+
+
+def test_b17_a_fast_shutdown_of_postgres_is_not_held_up_while_kafka_is_frozen(torment: Torment) -> None:
+    stack, pipeline = torment()
+    running = pipeline.start().streams()
+    pipeline.insert(1)
+    pipeline.settles()
+    stack.brokers[0].freeze()
+    pipeline.insert(2)
+    time.sleep(0.5)
+    processes.finish(stack.postgres.stopping(((signal.SIGINT, 8.0),)))  # nothing harsher than the fast shutdown
+    stack.postgres.start()
+    stack.brokers[0].thaw()
+    running.logs("streaming", times=2)
+    pipeline.settles()
+    assert running.stop() == 0
+    pipeline.judge(duplicates=True)
+
+
+def test_d4_a_stop_while_kafka_is_down_ends_at_its_deadline_and_a_second_signal_at_once(torment: Torment) -> None:
+    stack, pipeline = torment()
+    pipeline.settings["delivery"] = {"drain_seconds": 1}
+    running = pipeline.start().streams()
+    pipeline.insert(1)
+    pipeline.settles()
+    stack.brokers[0].freeze()
+    pipeline.insert(2)
+    time.sleep(0.5)
+    assert running.stop() == 75
+    assert running.count("stopped before Kafka confirmed everything") == 1
+
+    stack.brokers[0].thaw()
+    pipeline.settings["delivery"] = {"drain_seconds": 60}
+    running = pipeline.start().streams()
+    pipeline.settles()
+    stack.brokers[0].freeze()
+    pipeline.insert(3)
+    time.sleep(0.5)
+    running.signal(signal.SIGTERM)
+    running.logs("stopping")
+    assert running.stop() == 128 + signal.SIGTERM
+
+    stack.brokers[0].thaw()
+    running = pipeline.start().streams()
+    pipeline.settles()
+    assert running.stop() == 0
+    pipeline.judge(duplicates=True)
+
+
+def _insert(pipeline: Pipeline, aggregate: str, seq: int) -> None:
+    pipeline.sql(
+        "insert into outbox (aggregatetype, aggregateid, type, payload)"
+        " values (%s, %s, 'Noted', jsonb_build_object('seq', %s::int))",
+        aggregate,
+        aggregate,
+        seq,
+    )

@@ -1,0 +1,91 @@
+"""However the publisher ends, nothing is lost; when it ends in peace, nothing is repeated either."""
+
+import random
+import signal
+import time
+
+import pytest
+
+from tests.load import Load
+from tests.pipeline import Pipeline
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def test_a16_sigterm_under_load_drains_and_repeats_nothing_after_the_restart(pipeline: Pipeline) -> None:
+    with Load(pipeline.dsn):
+        for pause in (0.3, 0.7, 1.1):
+            running = pipeline.start().streams()
+            time.sleep(pause)
+            assert running.stop() == 0
+            assert running.count("stopped") == 1
+    running = pipeline.start().streams()
+    pipeline.settles()
+    assert running.stop() == 0
+    assert len(pipeline.judge(duplicates=False)) > 300
+
+
+def test_a16_sigint_inside_a_large_transaction_finishes_it_first(pipeline: Pipeline) -> None:
+    pipeline.sql(
+        "insert into outbox (aggregatetype, aggregateid, type, payload) select 'note', 'k', 'Noted',"
+        " jsonb_build_object('seq', n) from generate_series(1, 60000) n"
+    )
+    pipeline.insert(60001)
+    running = pipeline.start().streams()
+    time.sleep(0.2)
+    running.signal(signal.SIGINT)
+    assert running.wait() == 0
+    assert len(pipeline.records()) >= 60_000
+    running = pipeline.start().streams()
+    pipeline.settles()
+    assert running.stop() == 0
+    assert len(pipeline.judge(duplicates=False)) == 60_001
+
+
+def test_a3_a4_a18_a_restart_repeats_nothing_that_was_confirmed_and_skips_nothing_that_was_not(
+    pipeline: Pipeline,
+) -> None:
+    running = pipeline.start().streams()
+    pipeline.insert(1, 2)
+    pipeline.settles()
+    assert running.stop() == 0
+    for seq in (3, 4):
+        pipeline.insert(seq)
+        running = pipeline.start().streams()
+        pipeline.settles()
+        assert running.stop() == 0
+    running = pipeline.start().streams()  # nothing new: nothing comes
+    assert running.stop() == 0
+    assert [r.value["seq"] for r in pipeline.judge(duplicates=False)] == [1, 2, 3, 4]
+
+
+def test_a1_a6_c11_kill_9_at_twenty_random_moments_loses_nothing(pipeline: Pipeline) -> None:
+    chance = random.Random(20)
+    with Load(pipeline.dsn, writers=3, pause=0.001):
+        for kill in range(20):
+            running = pipeline.start().streams()
+            if kill == 10:
+                pipeline.sql(
+                    "insert into outbox (aggregatetype, aggregateid, type, payload) select 'note', 'big', 'Noted',"
+                    " jsonb_build_object('seq', n) from generate_series(1, 20000) n"
+                )
+            time.sleep(chance.uniform(0, 0.6))
+            running.kill()
+    running = pipeline.start().streams()
+    pipeline.settles()
+    assert running.stop() == 0
+    assert len(pipeline.judge(duplicates=True)) > 20_000
+
+
+def test_b15_a_second_publisher_waits_as_standby_and_takes_over(pipeline: Pipeline) -> None:
+    first = pipeline.start().streams()
+    second = pipeline.start().logs("standby")
+    with Load(pipeline.dsn):
+        time.sleep(1)
+        assert second.count("streaming") == 0
+        assert first.stop() == 0
+        second.logs("streaming")
+        time.sleep(0.5)
+    pipeline.settles()
+    assert second.stop() == 0
+    pipeline.judge(duplicates=False)
