@@ -1,0 +1,51 @@
+"""What the writers committed and what they took back, counted by themselves."""
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from cdc.demo.shop import Event
+
+Key = tuple[str, str]  # topic's aggregate, key
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of all writers together; every method may be called from any thread."""
+
+    per_key: dict[Key, list[str]] = field(default_factory=dict)  # ids in the order of their commits
+    large: frozenset[str] = frozenset()  # ids of the one large transaction
+    undone: set[str] = field(default_factory=set)  # ids that were inserted and rolled back
+    rows: int = 0
+    transactions: int = 0
+    rollbacks: int = 0
+    savepoint_rollbacks: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def committed(self, events: Iterable[Event]) -> None:
+        """A transaction with these rows, in this order, was committed.
+
+        To be called before another writer may touch the same keys: their order here is what the topics are held to.
+        """
+        with self._lock:
+            self.transactions += 1
+            for event in events:
+                self.rows += 1
+                self.per_key.setdefault((event.aggregate, event.key), []).append(event.id)
+
+    def rolled_back(self, events: Iterable[Event]) -> None:
+        """A transaction with these rows was rolled back."""
+        with self._lock:
+            self.rollbacks += 1
+            self.undone.update(event.id for event in events)
+
+    def rolled_back_to_savepoint(self, events: Iterable[Event]) -> None:
+        """These rows of a transaction that went on were rolled back."""
+        with self._lock:
+            self.savepoint_rollbacks += 1
+            self.undone.update(event.id for event in events)
+
+    def ids(self) -> set[str]:
+        """The ids of all committed rows."""
+        with self._lock:
+            return {event_id for ids in self.per_key.values() for event_id in ids}

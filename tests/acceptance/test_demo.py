@@ -1,0 +1,140 @@
+"""`cdc-publisher demo` as a user runs it, and the books when they do not balance."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cdc.demo import books
+from cdc.demo.books import Witnesses
+from cdc.demo.reader import Arrival
+from cdc.demo.shop import Event
+from cdc.demo.stage import Stage
+from cdc.demo.tally import Tally
+from cdc.local import accounts
+from cdc.lsn import LSN
+
+COMMAND = [sys.executable, "-m", "cdc", "demo"]
+
+
+@pytest.fixture
+def home(folder: Path) -> Iterator[Path]:
+    """A home for one demo; stopped afterwards."""
+    yield folder / "demo"
+    Stage(folder / "demo").stop()
+
+
+def processes_of(home: Path) -> list[psutil.Process]:
+    """All processes that name `home`, or the shelter of its PostgreSQL, in their command line or work in there."""
+    names = (str(home), str(accounts.shelter(home / "stack" / "postgres")))
+    found = []
+    for process in psutil.process_iter():
+        try:
+            text = " ".join(process.cmdline()) + " " + process.cwd()
+        except psutil.Error:
+            continue
+        if process.pid != os.getpid() and any(name in text for name in names):
+            found.append(process)
+    return found
+
+
+def number(what: str, output: str) -> int:
+    """The first number of the line of the books called `what`."""
+    match = re.search(rf"{re.escape(what)}\s+([\d,]+)", output)
+    assert match, output
+    return int(match[1].replace(",", ""))
+
+
+@pytest.mark.timeout(170)
+def test_the_demo_proves_that_its_books_balance_and_leaves_nothing_behind(home: Path) -> None:
+    environment = {**os.environ, "CDC_POSTGRES__DSN": "postgresql://nobody@nowhere.invalid/x", "PGSSLMODE": "require"}
+    done = subprocess.run(
+        [*COMMAND, "--home", str(home)], capture_output=True, text=True, timeout=160, check=False, env=environment
+    )
+    output = done.stdout
+    assert done.returncode == 0, output + done.stderr
+    committed = number("rows committed, the writers' count", output)
+    assert committed > 2_000
+    assert number("rows committed, counted by SQL", output) == committed
+    assert number("events in Kafka, by distinct id", output) == committed
+    for what in ("duplicates in Kafka", "rolled-back rows in Kafka", "keys out of order"):
+        assert number(what, output) == 0
+    assert re.search(r"rolled-back rows in Kafka +0 of [1-9]", output)
+    assert "The books balance" in output
+    assert "WRONG" not in output
+    assert "\x1b" not in output
+    assert {"OrderPlaced", "PaymentCaptured", "OrderCancelled"} <= set(output.split())
+    assert max(map(len, output.splitlines())) <= 120
+    assert processes_of(home) == []
+    assert {path.name for path in home.iterdir()} == {"lock"}
+
+
+@pytest.mark.timeout(170)
+@pytest.mark.parametrize("victim", ["demo", "publisher"])
+def test_a_demo_that_is_cut_short_says_so_and_stops_its_servers(home: Path, victim: str) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "--home", str(home)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as demo:
+        assert demo.stdout
+        pid = next(match[1] for line in demo.stdout if (match := re.search(r"publisher runs as process (\d+)", line)))
+        time.sleep(1.5)
+        if victim == "demo":
+            demo.send_signal(signal.SIGINT)
+        else:
+            os.kill(int(pid), signal.SIGKILL)
+        _, errors = demo.communicate(timeout=60)
+    if victim == "demo":
+        assert (demo.returncode, errors) == (130, "cdc-publisher: aborted\n")
+    else:
+        assert demo.returncode == 1
+        assert "streaming" in errors  # from the publisher's log
+        assert "the publisher has ended by itself" in errors
+    assert processes_of(home) == []
+
+
+EVENTS = [Event(f"id-{n}", "order", "key", "OrderPlaced", "{}") for n in range(3)]
+
+
+def wrong(arrived: list[int], ids: set[int], confirmed: int = 9) -> list[str]:
+    """The lines found wrong when id-0 and id-1 were committed and id-2 was rolled back."""
+    tally = Tally()
+    tally.committed(EVENTS[:2])
+    tally.rolled_back(EVENTS[2:])
+    arrivals = [
+        Arrival(
+            "outbox.event.order", 0, "key", "PaymentCaptured", f"id-{n}", f"{n}", {"currency": "EUR", "amount": 1}, 1
+        )
+        for n in arrived
+    ]
+    money = {"EUR": Decimal(len(set(arrived)))}
+    witnesses = Witnesses(frozenset(f"id-{n}" for n in ids), money, LSN(confirmed), LSN(9))
+    return [line.what for line in books.balance(tally, witnesses, arrivals) if line.right is False]
+
+
+@pytest.mark.parametrize(
+    ("arrived", "ids", "confirmed", "complaints"),
+    [
+        ([0, 1], {0, 1}, 9, []),
+        ([0], {0, 1}, 9, ["events in Kafka, by distinct id", "keys out of order"]),
+        ([0, 1, 1], {0, 1}, 9, ["duplicates in Kafka", "partitions out of commit order"]),
+        ([1, 0], {0, 1}, 9, ["keys out of order", "partitions out of commit order"]),
+        ([0, 1, 2], {0, 1}, 9, ["events in Kafka, by distinct id", "rolled-back rows in Kafka", "keys out of order"]),
+        ([0, 1], {0}, 9, ["rows committed, counted by SQL"]),
+        ([0, 1], {0, 1}, 8, ["slot confirmed up to"]),
+    ],
+)
+def test_the_books_show_what_is_wrong(arrived: list[int], ids: set[int], confirmed: int, complaints: list[str]) -> None:
+    assert wrong(arrived, ids, confirmed) == complaints
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.5, 5), (0.99, 10), (0.1, 1), (1, 10)])
+def test_a_percentile_is_one_of_the_values(share: float, expected: int) -> None:
+    assert books.percentile([7, 3, 1, 2, 10, 5, 4, 6, 9, 8], share) == expected
