@@ -20,6 +20,10 @@ def _text(cell: bytes) -> str:
     return cell.decode()
 
 
+def _bool_text(cell: bytes) -> str:
+    return "true" if cell == b"t" else "false"  # as in binary: a value must not depend on the stream's format
+
+
 def _uuid(cell: bytes) -> str:
     if len(cell) != 16:
         raise ProtocolError(f"a binary uuid of {len(cell)} bytes")
@@ -84,12 +88,14 @@ def has_binary_decoder(type_oid: int) -> bool:
 
 def to_text(type_oid: int, binary: bool) -> Callable[[bytes], str] | None:
     """The decoder of a cell to text, or None when there is none for this format."""
-    return BINARY_TO_TEXT.get(type_oid) if binary else _text
+    if binary:
+        return BINARY_TO_TEXT.get(type_oid)
+    return _bool_text if type_oid == BOOL else _text
 
 
 def to_utf8(type_oid: int, binary: bool) -> Callable[[bytes], bytes] | None:
     """The decoder of a cell to UTF-8 text, or None when there is none for this format."""
-    if not binary or type_oid in SAME_AS_TEXT:
+    if type_oid in SAME_AS_TEXT:
         return bytes
     text = to_text(type_oid, binary)
     return text and (lambda cell: text(cell).encode())

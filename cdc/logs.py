@@ -1,6 +1,7 @@
 """Logs: one sentence and fields, as text for people or as JSON for machines, on standard error."""
 
 import logging
+import re
 import sys
 import time
 from typing import Any, Final
@@ -8,6 +9,7 @@ from typing import Any, Final
 import orjson
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_QUOTED: Final = re.compile(r"[\s\"\\\x00-\x1f]")
 _REPEAT_SECONDS: Final = 30.0
 
 
@@ -38,7 +40,8 @@ class _Text(logging.Formatter):
 
 def _plain(value: Any) -> str:
     text = "-" if value is None else str(value)
-    return f'"{text}"' if " " in text else text
+    # Quoted as JSON where it would not read as one word: a line stays a line.
+    return orjson.dumps(text).decode() if _QUOTED.search(text) else text
 
 
 class _Json(logging.Formatter):

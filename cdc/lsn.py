@@ -3,7 +3,10 @@
 <https://www.postgresql.org/docs/current/datatype-pg-lsn.html>
 """
 
-from typing import Self
+import re
+from typing import Final, Self
+
+_TEXT: Final = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 
 
 class LSN(int):
@@ -12,13 +15,10 @@ class LSN(int):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read `16/B374D848`. Raises ValueError for anything else."""
-        high, slash, low = text.partition("/")
-        if not slash or not 1 <= len(high) <= 8 or not 1 <= len(low) <= 8:
+        match = _TEXT.fullmatch(text)
+        if match is None:
             raise ValueError(f"{text!r} is not an LSN such as 16/B374D848")
-        try:
-            return cls(int(high, 16) << 32 | int(low, 16))
-        except ValueError:
-            raise ValueError(f"{text!r} is not an LSN such as 16/B374D848") from None
+        return cls(int(match[1], 16) << 32 | int(match[2], 16))
 
     def __str__(self) -> str:
         return f"{self >> 32:X}/{self & 0xFFFFFFFF:X}"

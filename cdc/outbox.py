@@ -56,10 +56,15 @@ class Columns:
         """Every column that must be there and readable."""
         roles = [self.id, self.aggregate, self.key, self.type, self.payload]
         placeholders = [self.resolve(name, present) for name in template.columns]
-        return list(dict.fromkeys([*roles, *placeholders, *headers]))
+        return list(dict.fromkeys([*roles, *placeholders, *headers, *trace_columns(present, headers)]))
 
 
 DEBEZIUM_COLUMNS: Final = Columns()
+
+
+def trace_columns(present: Sequence[str], headers: Sequence[str]) -> list[str]:
+    """The columns of W3C Trace Context that the table has, which become headers unasked."""
+    return [name for name in TRACE_COLUMNS if name in present and name not in headers]
 
 
 class Outbox:
@@ -148,10 +153,9 @@ class _Plan:
         self.topic = [
             (name, self._required(columns.resolve(name, present), cells.to_text)) for name in outbox.template.columns
         ]
-        traces = [name for name in TRACE_COLUMNS if name in present and name not in outbox.headers]
         self.headers = [
             (name, self._required(name, cells.to_text))
-            for name in [*outbox.headers, *traces]
+            for name in [*outbox.headers, *trace_columns(present, outbox.headers)]
             if formats[self._place(name)] not in (_NULL, _UNCHANGED)
         ]
 

@@ -108,9 +108,10 @@ class Publisher:
         while self._monotonic() < deadline:
             if not self._backlog and self._settled():
                 break
-            self._serve(0 if self._session.ledger.open else BLOCKED_SECONDS)
+            unfinished = self._session.ledger.open is not None and not self._session.poison
+            self._serve(0 if unfinished else BLOCKED_SECONDS)
             self._send()
-            if not self._backlog and not self._session.poison and self._session.ledger.open:
+            if unfinished and not self._backlog:
                 self._finish_transaction()
         self._source.write(self._session.last_status(self._monotonic(), self._wall_clock()))
         return not self._backlog and self._settled()
@@ -123,7 +124,10 @@ class Publisher:
         return ledger.undelivered == 0 and ledger.open is None
 
     def _finish_transaction(self) -> None:
-        for frame in self._source.read():
+        frames = self._source.read()
+        if not frames:
+            self._source.wait(BLOCKED_SECONDS)
+        for frame in frames:
             self._backlog.extend(self._session.receive([frame]))
             if self._session.poison or not self._session.ledger.open:
                 return  # what follows in this burst will be sent again

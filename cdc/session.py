@@ -49,18 +49,21 @@ class Session:
         ProtocolError for bytes that are not what PostgreSQL documents.
         """
         records: list[Record] = []
+        if self.poison:
+            return records
         try:
             for frame in frames:
-                if frame[0] == XLOG_DATA:
+                kind = frame[:1]
+                if kind == XLOG_DATA:
                     row = self.transactions.feed(decode(frame, XLOG_HEADER_SIZE))
                     if row is not None:
                         records.append(self._encoding.record(self._outbox.event(row)))
-                elif frame[0] == KEEPALIVE:
+                elif kind == KEEPALIVE:
                     message = keepalive(frame)
                     self.ledger.idle_at(message.wal_end)
                     self._reply_requested |= message.reply_requested
                 else:
-                    raise ProtocolError(f"unknown replication message {frame[:1]!r}")
+                    raise ProtocolError(f"unknown replication message {kind!r}")
         except PoisonEvent as poison:
             self.poison = poison
         self.events += len(records)

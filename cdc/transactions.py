@@ -6,7 +6,7 @@ be rolled back and a huge transaction never has to fit in memory.
 
 from dataclasses import dataclass
 
-from cdc.errors import ProtocolError
+from cdc.errors import PostgresError, ProtocolError
 from cdc.ledger import Ledger, Transaction
 from cdc.messages import Begin, Commit, Insert, Message, Relation, Truncate, TupleData, Update
 from cdc.wire import EPOCH_OFFSET_MS
@@ -56,9 +56,14 @@ class Transactions:
 
     def _relation(self, relation: Relation) -> None:
         self._known.add(relation.oid)
-        self._outbox.pop(relation.oid, None)
         if (relation.namespace, relation.name) == self._table:
             self._outbox[relation.oid] = relation
+        elif relation.oid in self._outbox:
+            # Its rows must not pass for those of another table: the slot would move past them.
+            raise PostgresError(
+                f"the outbox {'.'.join(self._table)} was renamed to {relation.namespace}.{relation.name}",
+                hint="set [outbox] table to the new name, or rename it back; the slot has not moved past the change",
+            )
 
     def _insert(self, message: Insert) -> Row | None:
         transaction = self._ledger.open

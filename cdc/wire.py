@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 from cdc.errors import ProtocolError
 from cdc.lsn import LSN
 
-XLOG_DATA: Final = ord("w")
-KEEPALIVE: Final = ord("k")
+XLOG_DATA: Final = b"w"
+KEEPALIVE: Final = b"k"
 XLOG_HEADER_SIZE: Final = 25  # kind, start LSN, end LSN, server clock; the pgoutput message follows
 
 EPOCH_OFFSET_MS: Final = 946_684_800_000  # 2000-01-01 in Unix time: PostgreSQL counts from there

@@ -3,6 +3,8 @@
 import difflib
 import io
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -10,10 +12,13 @@ from typing import Any
 
 import fastavro
 import orjson
+from fastavro.schema import SchemaParseException
 
 from cdc.avro import framing, mapping
 from cdc.avro.mismatch import Mismatch
 from cdc.errors import ConfigError
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Contract:
@@ -36,6 +41,8 @@ class Contract:
             datum = self._map(self._parse(payload))
         except RecursionError:
             raise ValueError("the payload is nested too deeply") from None
+        except ArithmeticError:
+            raise ValueError("the payload holds a number that is out of range for any decimal") from None
         except (orjson.JSONDecodeError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ValueError(f"the payload is not JSON: {error}") from None
         buffer = io.BytesIO(self.header)
@@ -107,7 +114,9 @@ def load(folder: Path, types: Mapping[str, str] | None = None) -> Contracts:
     for path in sorted(folder.rglob("*.avsc")):
         try:
             contract = _read(path)
-        except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError) as error:
+        except (
+            SchemaParseException, ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError
+        ) as error:  # fmt: skip
             problems.append(f"contract {path}: {_reason(error)}")
             continue
         twin = next((other for other in contracts if other.name == contract.name), None)
@@ -121,10 +130,41 @@ def load(folder: Path, types: Mapping[str, str] | None = None) -> Contracts:
 
 
 def _read(path: Path) -> Contract:
-    schema = fastavro.parse_schema(orjson.loads(path.read_bytes()), named_schemas={})
+    text = orjson.loads(path.read_bytes())
+    schema = fastavro.parse_schema(text, named_schemas={})
     if not isinstance(schema, dict) or schema["type"] != "record":
         raise ValueError("a contract is an Avro record")
+    for written, record in zip(_records(text), _records(schema), strict=True):
+        if "fields" not in written:
+            raise ValueError(f"not an Avro schema: record {record['name']} has no fields")
+        _check(record)
     return Contract(schema, str(path))
+
+
+def _records(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every record that is defined within a schema."""
+    if isinstance(schema, list):
+        for branch in schema:
+            yield from _records(branch)
+    elif isinstance(schema, dict):
+        if schema["type"] in {"record", "error"}:
+            yield schema
+        for part in (schema["type"], schema.get("items"), schema.get("values")):
+            yield from _records(part)
+        for field in schema.get("fields", ()):
+            yield from _records(field["type"])
+
+
+def _check(record: dict[str, Any]) -> None:
+    """What fastavro lets pass. Raises ValueError."""
+    name, fields = record["name"], record["fields"]
+    if not all(_NAME.fullmatch(part) for part in name.split(".")):
+        raise ValueError(f"not an Avro schema: {name!r} is not a name")
+    for field, times in Counter(field["name"] for field in fields).items():
+        if times > 1:
+            raise ValueError(f"not an Avro schema: record {name} has field {field!r} {times} times")
+        if not _NAME.fullmatch(field):
+            raise ValueError(f"not an Avro schema: {field!r} is not a name of a field")
 
 
 def _reason(error: Exception) -> str:

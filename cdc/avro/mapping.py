@@ -12,6 +12,7 @@ import math
 import struct
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import chain
 from typing import Any, Final
 
 from cdc.avro import logical
@@ -159,7 +160,13 @@ class _Builder:
 
     def _union(self, schema: Schema) -> Mapper:
         """Natural values first, the first branch that takes one; then Avro's tagged form `{"branch": value}`."""
-        branches = [(type_name(branch), self.build(branch)) for branch in schema if branch != "null"]
+        # A default of an enum must not take a value that another branch fits, so it is tried last.
+        branches = [
+            (type_name(branch), self.build(self._without_default(branch))) for branch in schema if branch != "null"
+        ]
+        lenient = [
+            (type_name(branch), self.build(branch)) for branch in schema if self._without_default(branch) is not branch
+        ]
         nullable = len(branches) < len(schema)
         tags = dict(branches)
 
@@ -167,7 +174,7 @@ class _Builder:
             if value is None and nullable:
                 return None
             refusal = Mismatch("a union of nothing")
-            for name, convert in branches:
+            for name, convert in chain(branches, lenient):
                 try:
                     return name, convert(value)
                 except Mismatch as mismatch:
@@ -184,6 +191,13 @@ class _Builder:
             raise Mismatch(f"{shown(value)} fits no branch of the union of {', '.join(tags)}")
 
         return union
+
+    def _without_default(self, branch: Schema) -> Schema:
+        """An enum without its default; any other branch as it is."""
+        schema = self._schemas.get(branch, branch) if isinstance(branch, str) else branch
+        if isinstance(schema, dict) and schema["type"] == "enum" and "default" in schema:
+            return {name: value for name, value in schema.items() if name != "default"}
+        return branch
 
     def _default(self, field: Schema) -> Any:
         """A field's default as a datum: Avro's own JSON encoding, so without the mapping of logical types."""

@@ -110,7 +110,9 @@ def run(arguments: Sequence[str]) -> int:
 def _failed(error: CdcError, arguments: Sequence[str]) -> int:
     if {"-v", "--verbose"} & set(arguments):
         traceback.print_exception(error)
-    lines = [*error.problems, error.hint] if isinstance(error, ConfigError) else [str(error)]
+    lines = [str(error)]
+    if isinstance(error, ConfigError) and len(error.problems) > 1:
+        lines = [*error.problems, error.hint]
     for line in filter(None, lines):
         click.echo(f"cdc-publisher: {line}", err=True)
     return error.exit_code

@@ -56,6 +56,7 @@ def create(invocation: Invocation, name: str | None) -> None:
     settings = _settings(invocation)
     name = name or settings.postgres.slot
     with connect(settings.postgres.dsn) as connection:
+        catalog.server(connection)
         problem = catalog.publication_problem(connection, settings.postgres.publication, settings.outbox.qualified_name)
         if problem:
             click.echo(f"cdc-publisher: warning: {problem[0]}; {problem[1]}", err=True)

@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from cdc.config.settings import Settings
 from cdc.errors import ConfigError
+from cdc.kafka.properties import refused
 
 DEFAULT_FILE = Path("cdc-publisher.toml")
 PREFIX = "CDC_"
@@ -59,6 +61,9 @@ def load(file: Path | None = None, options: Iterable[str] = (), environ: Mapping
         settings = Settings.model_validate(given.values)
     except ValidationError as error:
         given.problems.extend(_described(given, problem) for problem in error.errors())
+    kafka = given.values.get("kafka")
+    for name, problem in (refused(kafka) if isinstance(kafka, dict) else {}).items():
+        given.problems.append(f"{given.origin(('kafka', name))}: [kafka] {problem}")
     if given.problems:
         raise ConfigError(*dict.fromkeys(given.problems))
     return settings
@@ -98,8 +103,12 @@ def _from_environment(given: _Given, environ: Mapping[str, str]) -> None:
         section, *names = variable.removeprefix(PREFIX).lower().split("__")
         if not names or not all(names):
             given.problems.append(f"{variable} is not a setting: expected CDC_SECTION__NAME, as in CDC_POSTGRES__DSN")
-        elif section == "kafka":
+        elif section == "kafka" and len(names) == 1:
             given.put((section, names[0].replace("_", ".")), text, variable)
+        elif section == "kafka":
+            given.problems.append(
+                f"{variable} is not a setting: expected CDC_KAFKA__ and a property, dots as underscores"
+            )
         else:
             path = (section, *names)
             given.put(path, _structured(path, text), variable)
@@ -110,7 +119,9 @@ def _from_options(given: _Given, options: Iterable[str]) -> None:
         name, equals, text = option.partition("=")
         section, dot, rest = name.strip().partition(".")
         if not equals or not dot:
-            given.problems.append(f"--set {option}: expected SECTION.NAME=VALUE, as in postgres.slot=orders")
+            # What is not clearly a name may be a secret.
+            shown = f"--set {name}" if re.fullmatch(r"[a-z_]+(\.[a-z_.]+)?", name) else "--set"
+            given.problems.append(f"{shown}: expected SECTION.NAME=VALUE, as in postgres.slot=orders")
             continue
         path = (section, rest) if section == "kafka" else (section, *rest.split("."))
         given.put(path, _structured(path, text), f"--set {name}")

@@ -40,13 +40,6 @@ def _template(template: str) -> str:
     return template
 
 
-def _keeps_the_promise(given: dict[str, properties.Value]) -> dict[str, properties.Value]:
-    problems = properties.refused(given)
-    if problems:
-        raise ValueError("; ".join(problems))
-    return given
-
-
 Identifier = Annotated[str, AfterValidator(_identifier)]
 Topic = Annotated[str, AfterValidator(_topic_name)]
 
@@ -150,7 +143,7 @@ class Settings(Section):
     postgres: Postgres = Field(default_factory=Postgres)
     outbox: Outbox = Field(default_factory=Outbox)
     topics: Topics = Field(default_factory=Topics)
-    kafka: Annotated[dict[str, properties.Value], AfterValidator(_keeps_the_promise)] = Field(
+    kafka: dict[str, properties.Value] = Field(
         {}, description="any librdkafka property but those that would break the promise"
     )
     avro: Avro = Field(default_factory=Avro)
@@ -192,7 +185,7 @@ def _bootstrap(settings: Settings) -> bool:
     return bool(settings.kafka.get("bootstrap.servers") or settings.kafka.get("metadata.broker.list"))
 
 
-_SECRET = re.compile(r"password|passwd|secret|token|credential|\.pem$|jaas", re.IGNORECASE)
+_SECRET = re.compile(r"password|passphrase|passwd|secret|token|credential|\.pem$|jaas", re.IGNORECASE)
 MASK = "********"
 
 
@@ -203,17 +196,30 @@ def masked(name: str, value: Any) -> Any:
     return MASK if _SECRET.search(name) and value not in (None, "") else value
 
 
+_URL = re.compile(
+    r"(?P<scheme>postgres(?:ql)?://)(?:(?P<user>[^:@/?#]*)(?P<password>:.*)?@)?"
+    r"(?P<location>[^@/?#]*(?:/[^@?#]*)?)(?P<parameters>\?[^@]*)?"
+)
+_PARAMETER = re.compile(r"([?&])(\w+)=([^&]*)")
+_PAIR = re.compile(r"(\s*)(\w+)(\s*=\s*)('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)(?=\s|$)")
+
+
 def mask_dsn(dsn: str) -> str:
     """A connection string without its passwords.
 
-    Written without a parser: what cannot be parsed must not be shown either, as a password that was not quoted
-    may then stand in any part. A URL keeps only what follows the last `@`.
+    What is not written by the book is masked as a whole: a password that was not quoted may stand in any part.
     """
-    scheme = re.match(r"postgres(?:ql)?://", dsn)
-    if scheme:
-        rest = dsn[scheme.end() :]
-        userinfo, at, location = rest.rpartition("@")
-        location = re.sub(r"((?:ssl)?password=)[^&]*", rf"\g<1>{MASK}", location)
-        user, colon, _ = userinfo.partition(":")
-        return f"{scheme[0]}{user}{colon and ':' + MASK}{at}{location}"
-    return re.sub(r"((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:[^\s\\]|\\.)*)", rf"\g<1>{MASK}", dsn)
+    url = _URL.fullmatch(dsn)
+    if url and "password=" not in (url["password"] or ""):
+        user = "" if url["user"] is None else f"{url['user']}{':' + MASK if url['password'] else ''}@"
+        parameters = _PARAMETER.sub(
+            lambda pair: f"{pair[1]}{pair[2]}={_shown(pair[2], pair[3])}", url["parameters"] or ""
+        )
+        return f"{url['scheme']}{user}{url['location']}{parameters}"
+    if url or _PAIR.sub("", dsn).strip():
+        return MASK
+    return _PAIR.sub(lambda pair: f"{pair[1]}{pair[2]}{pair[3]}{_shown(pair[2], pair[4])}", dsn)
+
+
+def _shown(name: str, value: str) -> str:
+    return MASK if _SECRET.search(name) else value

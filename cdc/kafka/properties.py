@@ -42,6 +42,7 @@ _PROMISES: Final[dict[str, tuple[Callable[[str], bool], str]]] = {
     "allow.auto.create.topics": (_FALSE, "topics would appear with the broker's defaults; use [topics] create"),
     "delivery.report.only.error": (_FALSE, "only a delivery report can confirm an event"),
     "queuing.strategy": (_is("fifo"), "records would overtake each other"),
+    "retries": (_is("2147483647"), "giving up on a record would end the order of its key"),
     "transactional.id": (_is(), "it is set by the publisher"),
 }
 _ALIASES: Final = {
@@ -51,18 +52,13 @@ _ALIASES: Final = {
 }
 
 
-def refused(properties: Mapping[str, Value]) -> list[str]:
-    """One line for each of the user's properties that would break the promise."""
-    problems = []
+def refused(properties: Mapping[str, Value]) -> dict[str, str]:
+    """For each of the user's properties that would break the promise, one line that says why."""
+    problems = {}
     for name, value in properties.items():
         keeps, reason = _PROMISES.get(_ALIASES.get(name, name), (None, ""))
         if keeps is not None and not keeps(_text(value)):
-            problems.append(f'"{name}" = {_text(value)} is refused: {reason}')
-    retries = next((properties[name] for name in ("retries", "message.send.max.retries") if name in properties), None)
-    if retries is not None and _text(retries) != "2147483647":
-        problems.append(
-            f'"retries" = {_text(retries)} is refused: giving up on a record would end the order of its key'
-        )
+            problems[name] = f'"{name}" = {_text(value)} is refused: {reason}'
     return problems
 
 

@@ -30,14 +30,15 @@ class Catalog:
 
 def inspect(connection: Conn, settings: Settings, columns: Columns, template: TopicTemplate) -> Catalog:
     """Look at server, role, table, publication and slot. Raises PostgresError for the first defect."""
-    timeout = _server(connection)
+    timeout = server(connection)
     _role(connection)
     binary = _table(connection, settings, columns, template)
     _publication(connection, settings)
     return Catalog(_slot(connection, settings), binary, timeout)
 
 
-def _server(connection: Conn) -> float:
+def server(connection: Conn) -> float:
+    """`wal_sender_timeout` in seconds. Raises PostgresError for a server that cannot be decoded from."""
     ((version, wal_level, standby, timeout),) = query(
         connection,
         "reading settings",

@@ -1,0 +1,105 @@
+"""Twins in memory of the source, the sink and the clock: the test says what arrives, and when deliveries end."""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from cdc.encoding import Record
+
+FOR_EVER: Final = 1 << 62
+
+
+class Clock:
+    """Seconds that pass only when somebody waits, or looks: a loop that never waits must still meet its deadline."""
+
+    def __init__(self, now: float = 1000.0, tick: float = 0.0) -> None:
+        self.now = now
+        self.tick = tick
+
+    def __call__(self) -> float:
+        self.now += self.tick
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += max(0.0, seconds)
+
+
+class MemorySource:
+    """A source of the bursts it was given, in turn. What is written to it stays in `written`."""
+
+    def __init__(self, clock: Clock, bursts: Iterable[list[bytes]] = ()) -> None:
+        self.bursts = deque(bursts)
+        self.written: list[bytes] = []
+        self.written_at: list[float] = []
+        self.reads = 0
+        self.waits: list[float] = []
+        self.stopped = False
+        self._clock = clock
+
+    def read(self) -> list[bytes]:
+        self.reads += 1
+        return self.bursts.popleft() if self.bursts else []
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self._clock.advance(seconds)
+
+    def write(self, frame: bytes) -> None:
+        self.written.append(frame)
+        self.written_at.append(self._clock.now)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    @property
+    def confirmed(self) -> list[int]:
+        """The LSN of each status update."""
+        return [int.from_bytes(frame[9:17], "big") for frame in self.written]
+
+
+class MemorySink:
+    """A sink with `room` for so many records whose deliveries end when the test says so.
+
+    `settle` and `refuse` give the verdict; like a real client's, it is told from inside `poll`.
+    """
+
+    def __init__(self, clock: Clock, room: int = FOR_EVER) -> None:
+        self.room = room
+        self.sent: list[Record] = []
+        self.waiting: list[Record] = []
+        self.settles_at_once = False
+        self.polls: list[float] = []
+        self._verdicts: deque[tuple[Record, object]] = deque()
+        self._clock = clock
+
+    def send(self, record: Record) -> bool:
+        if len(self) >= self.room:
+            return False
+        self.sent.append(record)
+        self.waiting.append(record)
+        if self.settles_at_once:
+            self.settle()
+        return True
+
+    def poll(self, seconds: float) -> None:
+        self.polls.append(seconds)
+        if not self._verdicts:
+            self._clock.advance(seconds)
+        while self._verdicts:
+            record, error = self._verdicts.popleft()
+            record.on_delivery(error, record)
+
+    def settle(self, place: int = 0, count: int = 1) -> None:
+        """Kafka has `count` of the waiting records, from `place` on."""
+        for _ in range(count):
+            self._verdicts.append((self.waiting.pop(place), None))
+
+    def settle_all(self) -> None:
+        self.settle(0, len(self.waiting))
+
+    def refuse(self, error: object, place: int = 0) -> None:
+        """Kafka refused one of the waiting records."""
+        self._verdicts.append((self.waiting.pop(place), error))
+
+    def __len__(self) -> int:
+        return len(self.waiting) + len(self._verdicts)

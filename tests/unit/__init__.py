@@ -1,0 +1,1 @@
+"""Tests without a server, a socket or a sleep."""

@@ -1,0 +1,84 @@
+"""A small outbox and its stream: what the tests of the later stages share."""
+
+from collections.abc import Sequence
+
+from cdc.encoding import Encoder, Encoding
+from cdc.ledger import Ledger
+from cdc.lsn import LSN
+from cdc.messages import Begin, Commit, Insert, Relation
+from cdc.outbox import Columns, Outbox
+from cdc.session import Session
+from cdc.topics import TopicTemplate
+from cdc.transactions import Row
+from tests.unit import frames
+from tests.unit.frames import Cell
+
+TABLE = ("public", "outbox")
+STREAM = "0badcafe"
+OID = 16449
+UUID, TEXT, JSONB, BYTEA, BOOL, INT4, INT8 = 2950, 25, 3802, 17, 16, 23, 20
+EVENT_ID = "00112233-4455-6677-8899-aabbccddeeff"
+COMMIT_TIME = 838_857_600_123_456  # 2026-08-01 00:00:00.123456 UTC, from PostgreSQL's epoch
+COMMIT_TIME_MS = 1_785_542_400_123
+
+COLUMNS = [("id", UUID), ("aggregatetype", TEXT), ("aggregateid", TEXT), ("type", TEXT), ("payload", JSONB)]
+RELATION = frames.relation(OID, "outbox", COLUMNS)
+
+
+class Upper:
+    """An encoder whose work shows; it refuses the payload `bad`."""
+
+    def encode(self, payload: bytes) -> bytes:
+        if payload == b"bad":
+            raise ValueError("$.n: is bad")
+        return payload.upper()
+
+
+class Encoders:
+    """Takes every event type but `Unknown`."""
+
+    def get(self, event_type: str, /) -> Encoder | None:
+        return None if event_type == "Unknown" else Upper()
+
+    def missing(self, event_type: str) -> str:
+        return f"no contract for event type {event_type!r} in schemas"
+
+
+def outbox(
+    template: str = "outbox.event.{aggregatetype}", headers: Sequence[str] = (), columns: Columns | None = None
+) -> Outbox:
+    return Outbox(STREAM, columns or Columns(), TopicTemplate(template), headers)
+
+
+def row(*cells: Cell, relation: Relation = RELATION, commit_lsn: int = 200, index: int = 0) -> Row:
+    transaction = Ledger().begin(LSN(commit_lsn), COMMIT_TIME_MS)
+    return Row(transaction, index, relation, frames.row(*cells))
+
+
+def session(
+    ledger: Ledger | None = None, status_seconds: float = 10.0, template: str = "outbox.event.{aggregatetype}"
+) -> Session:
+    reader = outbox(template)
+    return Session(TABLE, reader, Encoding(reader, Encoders()), ledger or Ledger(), status_seconds)
+
+
+def event(payload: str | None = "{}", key: str | None = "o-1", event_type: str = "OrderPlaced") -> bytes:
+    """The frame of one outbox row; every row of the stream has the same LSN (A5)."""
+    return frames.xlog(Insert(OID, frames.row(EVENT_ID, "order", key, event_type, payload)), 100)
+
+
+def begin(commit_lsn: int) -> bytes:
+    return frames.xlog(Begin(LSN(commit_lsn), COMMIT_TIME, 7), commit_lsn)
+
+
+def commit(commit_lsn: int) -> bytes:
+    return frames.xlog(Commit(0, LSN(commit_lsn), LSN(commit_lsn + 8), COMMIT_TIME), commit_lsn)
+
+
+def relation(described: Relation = RELATION) -> bytes:
+    return frames.xlog(described)
+
+
+def transaction(commit_lsn: int, *rows: bytes) -> list[bytes]:
+    """All frames of a transaction; it ends at `commit_lsn` + 8."""
+    return [begin(commit_lsn), relation(), *rows, commit(commit_lsn)]

@@ -1,0 +1,261 @@
+"""Settings: where they come from, which wins, and what is wrong with them, all of it at once."""
+
+from pathlib import Path
+
+import pytest
+
+from cdc.config import loading
+from cdc.config.settings import Settings, require
+from cdc.errors import ConfigError
+
+DSN, SLOT = "CDC_POSTGRES__DSN", "CDC_POSTGRES__SLOT"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No ./cdc-publisher.toml but the test's own."""
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+
+
+def load(file: Path | None = None, *options: str, **environ: str) -> Settings:
+    return loading.load(file, options, environ)
+
+
+def problems(file: Path | None = None, *options: str, **environ: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        load(file, *options, **environ)
+    assert caught.value.exit_code == 78
+    return caught.value.problems
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    settings = load()
+    assert settings == Settings()
+    assert settings.outbox.qualified_name == ("public", "outbox")
+    assert settings.topics.name == "outbox.event.{aggregatetype}"
+    assert (settings.delivery.guarantee, settings.delivery.on_poison) == ("at-least-once", "stop")
+
+
+def test_options_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
+    file = write(tmp_path / "f.toml", '[postgres]\nslot = "file"\npublication = "file"\ndsn = "file"')
+    settings = load(file, "postgres.slot=option", CDC_POSTGRES__SLOT="env", CDC_POSTGRES__PUBLICATION="env")
+    assert (settings.postgres.slot, settings.postgres.publication, settings.postgres.dsn) == ("option", "env", "file")
+    assert settings.outbox == Settings().outbox
+
+
+def test_the_last_of_two_options_wins() -> None:
+    assert load(None, "postgres.slot=a", "postgres.slot=b").postgres.slot == "b"
+
+
+def test_an_empty_variable_is_unset(tmp_path: Path) -> None:
+    assert load(write(tmp_path / "f.toml", '[postgres]\nslot = "file"'), **{SLOT: ""}).postgres.slot == "file"
+
+
+def test_variables_of_others_and_of_the_tests_are_no_settings() -> None:
+    assert load(None, CDCX="1", PATH="/bin", CDC_TEST_KAFKA="127.0.0.1:1") == Settings()
+
+
+def test_the_file_in_the_working_directory_is_read_unless_another_is_named(tmp_path: Path) -> None:
+    write(Path("cdc-publisher.toml"), '[postgres]\nslot = "here"')
+    assert load().postgres.slot == "here"
+    assert load(write(tmp_path / "f.toml", "")).postgres.slot == "cdc_publisher"
+
+
+def test_a_relative_path_in_a_file_is_relative_to_that_file(tmp_path: Path) -> None:
+    file = write(tmp_path / "f.toml", '[avro]\nschemas = "contracts/avro"')
+    assert load(file).avro.schemas == tmp_path / "contracts/avro"
+    assert load(file, "avro.schemas=mine").avro.schemas == Path("mine")
+    assert load(write(tmp_path / "g.toml", '[avro]\nschemas = "/abs"')).avro.schemas == Path("/abs")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[kafka]\n"bootstrap.servers" = "h:1"\n"linger.ms" = 7\n"ssl.key.password" = "x"',
+        '[kafka]\nbootstrap.servers = "h:1"\nlinger.ms = 7\nssl.key.password = "x"',
+        '[kafka]\nlinger.ms = 7\n[kafka.bootstrap]\nservers = "h:1"\n[kafka.ssl.key]\npassword = "x"',
+    ],
+)
+def test_kafka_properties_may_be_quoted_dotted_or_tables(tmp_path: Path, text: str) -> None:
+    kafka = load(write(tmp_path / "f.toml", text)).kafka
+    assert kafka == {"bootstrap.servers": "h:1", "linger.ms": 7, "ssl.key.password": "x"}
+
+
+def test_kafka_properties_of_the_environment_have_dots_for_underscores() -> None:
+    kafka = load(None, "kafka.linger.ms=3", CDC_KAFKA__BOOTSTRAP_SERVERS="h:1", CDC_KAFKA__LINGER_MS="7").kafka
+    assert kafka == {"bootstrap.servers": "h:1", "linger.ms": "3"}
+
+
+def test_two_more_underscores_in_a_kafka_property_are_a_problem_and_not_cut_off() -> None:
+    (problem,) = problems(None, CDC_KAFKA__SSL__KEY_LOCATION="/key")
+    assert problem.startswith("CDC_KAFKA__SSL__KEY_LOCATION")
+
+
+def test_lists_and_tables_of_the_environment_are_json_or_separated_by_commas() -> None:
+    settings = load(
+        None,
+        'avro.types={"a": "B"}',
+        CDC_OUTBOX__HEADERS="source, tenant",
+        CDC_OUTBOX__COLUMNS__KEY="entity",
+        CDC_TOPICS__CONFIG='{"retention.ms": 5}',
+        CDC_TOPICS__CREATE="true",
+        CDC_TOPICS__PARTITIONS="6",
+    )
+    assert settings.outbox.headers == ["source", "tenant"]
+    assert settings.outbox.columns.key == "entity"
+    assert settings.outbox.columns.id == "id"
+    assert settings.topics.config == {"retention.ms": 5}
+    assert (settings.topics.create, settings.topics.partitions) == (True, 6)
+    assert settings.avro.types == {"a": "B"}
+    assert load(None, 'outbox.headers=["a,b"]').outbox.headers == ["a,b"]
+
+
+def test_one_column_of_the_environment_is_put_over_those_of_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path / "f.toml", '[outbox]\ncolumns = {id = "i", key = "k"}')
+    columns = load(file, CDC_OUTBOX__COLUMNS__KEY="entity").outbox.columns
+    assert (columns.id, columns.key) == ("i", "entity")
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        ("postgres.slto=x", "--set postgres.slto: [postgres] slto: unknown setting; did you mean 'slot'?"),
+        (
+            "outbox.columns.keyy=x",
+            "--set outbox.columns.keyy: [outbox] columns.keyy: unknown setting; did you mean 'key'?",
+        ),
+        ("postgrs.slot=x", "--set postgrs.slot: [postgrs]: unknown setting; did you mean 'postgres'?"),
+        ("http.zzz=x", "--set http.zzz: [http] zzz: unknown setting; known are listen"),
+        ("postgres.slot", "--set postgres.slot: expected SECTION.NAME=VALUE, as in postgres.slot=orders"),
+        ("slot", "--set slot: expected SECTION.NAME=VALUE, as in postgres.slot=orders"),
+    ],
+)
+def test_an_unknown_setting_names_the_nearest(option: str, problem: str) -> None:
+    assert problems(None, option) == (problem,)
+
+
+@pytest.mark.parametrize(
+    ("variable", "problem"),
+    [
+        ("CDC_POSTGRES__SLTO", "CDC_POSTGRES__SLTO: [postgres] slto: unknown setting; did you mean 'slot'?"),
+        ("CDC_DSN", "CDC_DSN is not a setting: expected CDC_SECTION__NAME, as in CDC_POSTGRES__DSN"),
+        ("CDC_POSTGRES__", "CDC_POSTGRES__ is not a setting: expected CDC_SECTION__NAME, as in CDC_POSTGRES__DSN"),
+        ("CDC_POSTGRES_DSN", "CDC_POSTGRES_DSN is not a setting: expected CDC_SECTION__NAME, as in CDC_POSTGRES__DSN"),
+    ],
+)
+def test_an_unknown_variable_is_a_problem(variable: str, problem: str) -> None:
+    assert problems(None, **{variable: "x"}) == (problem,)
+
+
+def test_an_unknown_setting_of_a_file_names_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path / "f.toml", '[topics]\nnam = "x"\n[avrox]\ny = 1\n')
+    assert problems(file) == (
+        f"{file}: [topics] nam: unknown setting; did you mean 'name'?",
+        f"{file}: [avrox]: unknown setting; did you mean 'avro'?",
+    )
+
+
+def test_all_problems_of_all_sources_are_told_at_once(tmp_path: Path) -> None:
+    file = write(tmp_path / "f.toml", '[postgres]\nslot = "Not A Slot"\n[topics]\nname = "{"\npartitions = -5')
+    found = problems(file, "nonsense", "kafka.acks=1", CDC_WRONG="1", CDC_OUTBOX__TABLE=".")
+    assert len(found) == 7
+    for part in (
+        "nonsense",
+        "CDC_WRONG",
+        "slot",
+        "topic template '{'",
+        "partitions",
+        "acks",
+        "'.' is not schema.table",
+    ):
+        assert any(part in problem for problem in found), part
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("postgres.slot=A", "lower-case letters"),
+        (f"postgres.slot={'a' * 64}", "1 to 63"),
+        ("postgres.publication=", "1 to 63 bytes"),
+        ("topics.dead_letter=a b", "1 to 249"),
+        ("topics.name=.", "does not make a valid topic name"),
+        ("delivery.startup_seconds=-1", "greater than or equal to 0"),
+        ("delivery.on_poison=skip", "input should be 'stop' or 'dead-letter'"),
+        ("topics.create=perhaps", "valid boolean"),
+        ("outbox.headers={}", "valid list"),
+        ("outbox.table=a.", "not schema.table"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_a_problem_with_its_origin(option: str, reason: str) -> None:
+    (problem,) = problems(None, option)
+    assert problem.startswith(f"--set {option.partition('=')[0]}: ")
+    assert reason in problem
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        ("avro.framing=confluent", '[avro] framing = "confluent"'),
+        ("delivery.guarantee=exactly-once", '[delivery] guarantee = "exactly-once"'),
+        ("delivery.on_poison=dead-letter", '[delivery] on_poison = "dead-letter"'),
+    ],
+)
+def test_what_is_not_there_yet_is_refused_and_not_ignored(option: str, name: str) -> None:
+    try:
+        load(None, option)
+    except ConfigError as error:
+        assert error.problems == (f"{name} is not available in this version",)  # noqa: PT017 - or it is there
+
+
+def test_refused_kafka_properties_are_told_with_the_reason() -> None:
+    assert sorted(problems(None, "kafka.acks=1", CDC_KAFKA__ENABLE_IDEMPOTENCE="false")) == [
+        '--set kafka.acks: [kafka] "acks" = 1 is refused: only acks=all means that Kafka has the record for good',
+        'CDC_KAFKA__ENABLE_IDEMPOTENCE: [kafka] "enable.idempotence" = false is refused:'
+        " without it a retry duplicates and reorders",
+    ]
+
+
+def test_a_refused_kafka_property_is_blamed_on_where_it_came_from(tmp_path: Path) -> None:
+    file = write(tmp_path / "f.toml", '[kafka]\n"bootstrap.servers" = "h:1"')
+    (problem,) = problems(file, "kafka.acks=1")
+    assert problem.startswith("--set kafka.acks: ")
+
+
+@pytest.mark.parametrize("text", ["[postgres\n", "slot = ", "\x00"])
+def test_a_file_that_is_not_toml_is_a_problem(tmp_path: Path, text: str) -> None:
+    (problem,) = problems(write(tmp_path / "f.toml", text))
+    assert problem.startswith(f"settings file {tmp_path / 'f.toml'}: ")
+
+
+def test_a_file_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
+    assert problems(tmp_path / "none.toml") == (f"settings file {tmp_path / 'none.toml'}: No such file or directory",)
+
+
+def test_a_section_that_is_no_table_is_a_problem_whoever_adds_to_it(tmp_path: Path) -> None:
+    file = write(tmp_path / "f.toml", "postgres = 5\n")
+    assert any("postgres" in problem for problem in problems(file))
+    assert any("postgres is not a table" in problem for problem in problems(file, **{DSN: "x"}))
+
+
+def test_what_has_no_default_is_required_and_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        require(load())
+    assert [problem.split(" is required")[0] for problem in caught.value.problems] == [
+        "[postgres] dsn",
+        '[kafka] "bootstrap.servers"',
+    ]
+    with pytest.raises(ConfigError, match="dsn is required"):
+        require(load(), kafka=False)
+    settings = load(None, "kafka.metadata.broker.list=h:1", **{DSN: "postgresql://h/db"})
+    assert require(settings) is settings
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load().postgres.slot = "x"  # type: ignore[misc]
