@@ -128,16 +128,17 @@ class Service:
         return self._finish(publisher, source, session)
 
     def _finish(self, publisher: Publisher, source: Source, session: Session) -> bool:
-        drained = publisher.drain(time.monotonic() + self._settings.delivery.drain_seconds)
+        drained = False
+        try:
+            drained = publisher.drain(time.monotonic() + self._settings.delivery.drain_seconds)
+            source.stop()
+        except Temporary as error:
+            log.warning("the last status update may not have arrived: %s", error)
         if not drained:
             log.warning(
                 "stopped before Kafka confirmed everything; what is missing will be sent again at the next start",
                 extra={"undelivered": session.ledger.undelivered},
             )
-        try:
-            source.stop()
-        except PostgresUnavailable as error:
-            log.warning("the last status update may not have arrived: %s", error)
         log.info("stopped", extra={"events": session.events, "confirmed": str(session.ledger.confirmed)})
         if session.poison:
             raise session.poison
