@@ -7,7 +7,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY schemas schemas
 COPY cdc cdc
 # Every dependency has wheels: no compiler, not even here.
-RUN /opt/cdc/bin/pip install --no-cache-dir --only-binary :all: . \
+RUN /opt/cdc/bin/pip install --no-cache-dir --only-binary :all: '.[registry]' \
  && /opt/cdc/bin/pip uninstall --yes pip
 
 FROM python:3.12-slim

@@ -9,10 +9,12 @@
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
-from cdc.errors import PoisonEvent
+from cdc.errors import CdcError, PoisonEvent
 from cdc.outbox import Event, Outbox
+
+_KNOWN: Final = 10_000  # a topic template may hold a column of many values: what is known must not grow with them
 
 Headers = list[tuple[str, str | bytes | None]]
 
@@ -25,17 +27,23 @@ class Record(NamedTuple):
 
     topic: str
     key: bytes
-    value: bytes
+    value: bytes | None  # None: a tombstone
     timestamp: int  # milliseconds since 1970
     headers: Headers
     on_delivery: Delivered
 
 
 class Encoder(Protocol):
-    """Encodes the payloads of one event type."""
+    """Encodes by one contract, of which `name` is the full name."""
 
-    def encode(self, payload: bytes) -> bytes:
-        """JSON text to a framed value. Raises ValueError when it does not fit."""
+    name: str
+
+    def encode(self, payload: bytes, header: bytes) -> bytes:
+        """JSON text to `header` and Avro body. Raises ValueError when it does not fit."""
+        ...
+
+    def encode_value(self, value: Any, header: bytes) -> bytes:
+        """The same for a JSON value that is parsed already."""
         ...
 
 
@@ -46,34 +54,119 @@ class Encoders(Protocol):
         """The encoder, or None when the type has no contract."""
         ...
 
+    def asks_again(self, event_type: str) -> bool:
+        """Whether an unknown type is still being looked for, so that its event has to wait."""
+        ...
+
     def missing(self, event_type: str) -> str:
         """Why there is none."""
         ...
 
 
-class Encoding:
-    """Makes records of events."""
+class Framing(Protocol):
+    """What stands before each Avro body."""
 
-    def __init__(self, outbox: Outbox, encoders: Encoders) -> None:
+    def header(self, topic: str, contract: str) -> bytes | None:
+        """The header for bodies of `contract` in `topic`; None while it is not known yet. Never waits."""
+        ...
+
+    def close(self) -> None:
+        """Stop finding out."""
+        ...
+
+
+class SchemaPending(Exception):
+    """The schema's id for this event is not known yet: try the same event again."""
+
+    def __init__(self, event: Event) -> None:
+        super().__init__(event.type, event.topic)
+        self.event = event
+
+
+class Encoding:
+    """Makes records of events.
+
+    `envelope` encodes events whose type has no contract; without it they are poison. `frame_bytea` says that bytea
+    payloads are bare Avro bodies, to be framed like encoded ones.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        encoders: Encoders,
+        framing: Framing,
+        *,
+        envelope: Encoder | None = None,
+        frame_bytea: bool = False,
+    ) -> None:
         self._outbox = outbox
         self._encoders = encoders
+        self._framing = framing
+        self._envelope = envelope
+        self._frame_bytea = frame_bytea
+        self._known: dict[tuple[str, str], tuple[Encoder, bytes]] = {}
 
     def record(self, event: Event) -> Record:
-        """Encode one event. Raises PoisonEvent when there is no contract or the payload does not fit it."""
+        """Encode one event.
+
+        Raises PoisonEvent when there is no contract or the payload does not fit it, SchemaPending when the schema's
+        id is not known yet.
+        """
         position = self._outbox.position(event.row)
         try:
-            value = event.payload if event.payload_is_avro else self._encode(event)
+            value = self._value(event)
         except ValueError as error:
             raise PoisonEvent(str(error), position=position, event_id=event.id) from None
         headers: Headers = [("id", event.id), ("eventType", event.type), ("cdc-position", position), *event.headers]
         transaction = event.row.transaction
         return Record(event.topic, event.key, value, transaction.timestamp, headers, transaction.report)
 
-    def _encode(self, event: Event) -> bytes:
+    def _value(self, event: Event) -> bytes | None:
+        payload = event.payload
+        if payload is None or (event.payload_is_avro and not self._frame_bytea):
+            return payload
+        known = self._known.get((event.type, event.topic))
+        if known is None:
+            known = self._learn(event)
+        encoder, header = known
+        if event.payload_is_avro:
+            return header + payload
+        if encoder is self._envelope:
+            return encoder.encode_value(_enveloped(event, payload), header)
+        try:
+            return encoder.encode(payload, header)
+        except ValueError as error:
+            raise ValueError(f"{event.type} {error}") from None
+
+    def _learn(self, event: Event) -> tuple[Encoder, bytes]:
         encoder = self._encoders.get(event.type)
+        if encoder is None:
+            if self._encoders.asks_again(event.type):
+                raise SchemaPending(event)
+            encoder = self._encoders.get(event.type) or self._envelope
         if encoder is None:
             raise ValueError(self._encoders.missing(event.type))
         try:
-            return encoder.encode(event.payload)
-        except ValueError as error:
-            raise ValueError(f"{event.type} {error}") from None
+            header = self._framing.header(event.topic, encoder.name)
+        except CdcError as error:
+            # Nobody could read the record: it stops where it is, like one that does not fit.
+            raise ValueError(f"{event.type} has no schema id: {error}") from None
+        if header is None:
+            raise SchemaPending(event)
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        known = self._known[event.type, event.topic] = encoder, header
+        return known
+
+
+def _enveloped(event: Event, payload: bytes) -> dict[str, Any]:
+    """The event as `schemas/cdc/Envelope.avsc` describes it."""
+    return {
+        "id": event.id,
+        "type": event.type,
+        "aggregate": event.aggregate,
+        "key": event.key.decode(),
+        "payload": payload.decode(),
+        "headers": dict(event.headers),
+        "committed_at": event.row.transaction.timestamp,
+    }

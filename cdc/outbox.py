@@ -29,7 +29,8 @@ class Event(NamedTuple):
     topic: str
     key: bytes
     type: str
-    payload: bytes
+    aggregate: str
+    payload: bytes | None  # None: a tombstone
     payload_is_avro: bool  # bytea: the record's value as it is; else JSON text to be encoded by contract
     headers: list[tuple[str, str]]  # from columns, beyond the three that every record has
 
@@ -70,14 +71,24 @@ def trace_columns(present: Sequence[str], headers: Sequence[str]) -> list[str]:
 class Outbox:
     """Reads events out of rows.
 
-    `stream` is the first part of positions: 8 hex digits, see `position`.
+    `stream` is the first part of positions: 8 hex digits, see `position`. `tombstones` says that an empty payload
+    means a record without a value; else it is poison.
     """
 
-    def __init__(self, stream: str, columns: Columns, template: TopicTemplate, headers: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        stream: str,
+        columns: Columns,
+        template: TopicTemplate,
+        headers: Sequence[str] = (),
+        *,
+        tombstones: bool = False,
+    ) -> None:
         self.stream = stream
         self.columns = columns
         self.template = template
         self.headers = tuple(headers)
+        self.tombstones = tombstones
         self._relation: Relation | None = None
         self._plans: dict[bytes, _Plan] = {}
         self._topics: dict[tuple[bytes, ...], str] = {}
@@ -103,7 +114,8 @@ class Outbox:
                 self._topic(plan, values),
                 plan.key.read(values[plan.key.place]),
                 plan.type.read(values[plan.type.place]),
-                plan.payload.read(values[plan.payload.place]),
+                plan.aggregate.read(values[plan.aggregate.place]),
+                self._payload(plan, values),
                 plan.payload_is_avro,
                 [(name, cell.read(values[cell.place])) for name, cell in plan.headers],
             )
@@ -113,6 +125,11 @@ class Outbox:
     def position(self, row: Row) -> str:
         """Identity and order of an event, `{stream}-{commit_lsn}-{index}`: sortable as text within a stream."""
         return f"{self.stream}-{row.transaction.commit_lsn:016X}-{row.index:08X}"
+
+    def _payload(self, plan: "_Plan", values: list[bytes]) -> bytes | None:
+        payload = plan.payload.read(values[plan.payload.place])
+        # As Debezium has it: null, or nothing but white space.
+        return None if self.tombstones and (not payload or payload.isspace()) else payload
 
     def _topic(self, plan: "_Plan", values: list[bytes]) -> str:
         key = tuple([values[cell.place] for _, cell in plan.topic])
@@ -148,7 +165,8 @@ class _Plan:
         self.id = self._required(columns.id, cells.to_text)
         self.key = self._required(columns.key, cells.to_utf8)
         self.type = self._required(columns.type, cells.to_text)
-        self.payload = self._required(columns.payload, cells.to_payload)
+        self.aggregate = self._required(columns.aggregate, cells.to_text)
+        self.payload = self._payload(columns.payload, tombstones=outbox.tombstones)
         self.payload_is_avro = relation.columns[self.payload.place].type_oid == cells.BYTEA
         self.topic = [
             (name, self._required(columns.resolve(name, present), cells.to_text)) for name in outbox.template.columns
@@ -167,6 +185,12 @@ class _Plan:
                 hint="map it in [outbox] columns, or put the column back",
             )
         return self._places[column]
+
+    def _payload(self, column: str, *, tombstones: bool) -> _Cell[bytes]:
+        place = self._place(column)
+        if tombstones and self._formats[place] == _NULL:
+            return _Cell(place, bytes)
+        return self._required(column, cells.to_payload)
 
     def _required(self, column: str, decoder: "Callable[[int, bool], Callable[[bytes], T] | None]") -> _Cell[T]:
         place = self._place(column)

@@ -66,9 +66,12 @@ class Publisher:
 
     def step(self) -> None:
         """Once around. Raises the error that ends this session; nothing unconfirmed is lost by that."""
-        self._serve(BLOCKED_SECONDS if self._backlog else 0)  # 1. only deliveries move the LSN
+        blocked = self._backlog or self._session.pending
+        self._serve(BLOCKED_SECONDS if blocked else 0)  # 1. only deliveries move the LSN
         self._send()  # 2. what waits goes first
-        if not self._backlog:  # 3. new WAL only when nothing waits: this is the back-pressure
+        if self._session.pending:
+            self._backlog.extend(self._session.resume())
+        elif not self._backlog:  # 3. new WAL only when nothing waits: this is the back-pressure
             frames = self._source.read()
             if frames:
                 self._silent = 0
@@ -109,7 +112,7 @@ class Publisher:
             if not self._backlog and self._settled():
                 break
             unfinished = self._session.ledger.open is not None and not self._session.poison
-            self._serve(0 if unfinished else BLOCKED_SECONDS)
+            self._serve(0 if unfinished and not self._session.pending else BLOCKED_SECONDS)
             self._send()
             if unfinished and not self._backlog:
                 self._finish_transaction()
@@ -124,6 +127,9 @@ class Publisher:
         return ledger.undelivered == 0 and ledger.open is None
 
     def _finish_transaction(self) -> None:
+        if self._session.pending:
+            self._backlog.extend(self._session.resume())
+            return
         frames = self._source.read()
         if not frames:
             self._source.wait(BLOCKED_SECONDS)

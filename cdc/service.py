@@ -13,11 +13,10 @@ import threading
 import time
 from typing import Final
 
-from cdc.avro.contracts import Contracts
 from cdc.backoff import Backoff
 from cdc.config.settings import Settings
 from cdc.encoding import Encoding
-from cdc.errors import PostgresUnavailable, SlotActive, Temporary
+from cdc.errors import CdcError, PostgresUnavailable, SlotActive, Temporary
 from cdc.kafka.cluster import Cluster
 from cdc.kafka.producer import Sink, delivery_error
 from cdc.ledger import Ledger
@@ -28,6 +27,7 @@ from cdc.postgres.sentinel import Observation, Sentinel, Stopping
 from cdc.postgres.source import Source
 from cdc.progress import Progress
 from cdc.publisher import Publisher
+from cdc.schemas import Schemas
 from cdc.session import Session
 from cdc.topics import TopicTemplate
 
@@ -46,12 +46,13 @@ def stream_id(system_identifier: str, timeline: int, slot: str) -> str:
 
 
 class Service:
-    """Publishes until `stop` is set."""
+    """Publishes until `stop` is set; when `reload` is set, goes on with contracts that are read again."""
 
-    def __init__(self, settings: Settings, contracts: Contracts, stop: threading.Event) -> None:
+    def __init__(self, settings: Settings, schemas: Schemas, stop: threading.Event, reload: threading.Event) -> None:
         self._settings = settings
-        self._contracts = contracts
+        self._schemas = schemas
         self._stop = stop
+        self._reload = reload
         self._columns = Columns(**settings.outbox.columns.model_dump())
         self._template = TopicTemplate(settings.topics.name)
         self._backoff = Backoff(random.random)
@@ -66,7 +67,10 @@ class Service:
         give_up_at = time.monotonic() + self._settings.delivery.startup_seconds
         while not self._stop.is_set():
             try:
-                return self._session()
+                drained = self._session()
+                if not self._reload.is_set() or self._stop.is_set():
+                    return drained
+                self._read_again()
             except SlotActive as active:
                 log.info("standby: another publisher reads the slot", extra={"reason": active.message})
                 self._stop.wait(_STANDBY_SECONDS * (0.5 + random.random()))
@@ -77,6 +81,14 @@ class Service:
                 log.warning("%s", error, extra={"retry_in_seconds": round(pause, 2)})
                 self._stop.wait(pause)
         return True
+
+    def _read_again(self) -> None:
+        self._reload.clear()
+        try:
+            self._schemas.read()
+            log.info("read the contracts again", extra={"contracts": len(self._schemas.names)})
+        except CdcError as error:
+            log.error("the contracts stay as they were: %s", error)
 
     def _session(self) -> bool:
         settings = self._settings
@@ -91,6 +103,7 @@ class Service:
                 self._columns,
                 self._template,
                 settings.outbox.headers,
+                tombstones=settings.outbox.tombstones,
             )
             source.start(settings.postgres.slot, settings.postgres.publication, binary=found.binary)
             self._reached = True
@@ -100,7 +113,13 @@ class Service:
             session = Session(
                 settings.outbox.qualified_name,
                 outbox,
-                Encoding(outbox, self._contracts),
+                Encoding(
+                    outbox,
+                    self._schemas,
+                    self._schemas,
+                    envelope=self._schemas.envelope,
+                    frame_bytea=settings.avro.bytea == "body",
+                ),
                 Ledger(found.confirmed),
                 min(found.wal_sender_timeout / 3 or LONGEST_STATUS_SECONDS, LONGEST_STATUS_SECONDS),
             )
@@ -120,7 +139,7 @@ class Service:
     def _publish(self, publisher: Publisher, source: Source, session: Session, sentinel: Sentinel) -> bool:
         watch = _Watch(session, sentinel)
         confirmed = session.ledger.confirmed
-        while not self._stop.is_set() and session.poison is None:
+        while not (self._stop.is_set() or self._reload.is_set() or session.poison):
             publisher.step()
             watch.look()
             if session.ledger.confirmed > confirmed:

@@ -1,12 +1,12 @@
 """All that can be decided between PostgreSQL and Kafka without touching either: frames in, records and status out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from cdc.encoding import Encoding, Record
+from cdc.encoding import Encoding, Record, SchemaPending
 from cdc.errors import PoisonEvent, ProtocolError
 from cdc.ledger import Ledger
 from cdc.lsn import LSN
-from cdc.outbox import Outbox
+from cdc.outbox import Event, Outbox
 from cdc.pgoutput import decode
 from cdc.transactions import Transactions
 from cdc.wire import KEEPALIVE, XLOG_DATA, XLOG_HEADER_SIZE, keepalive, status_update
@@ -41,6 +41,8 @@ class Session:
         self._reply_requested = False
         self.events = 0
         self.poison: PoisonEvent | None = None
+        self.pending: Event | None = None  # waits for its schema; nothing may be received before `resume` has passed it
+        self._unread: Iterator[bytes] = iter(())
 
     def receive(self, frames: Iterable[bytes]) -> list[Record]:
         """Take frames in the order of the stream; returns the records they make.
@@ -48,11 +50,19 @@ class Session:
         A poison event ends the session: it is kept in `poison`, and nothing after it is read. Raises
         ProtocolError for bytes that are not what PostgreSQL documents.
         """
+        self._unread = iter(frames)
+        return self.resume()
+
+    def resume(self) -> list[Record]:
+        """Go on where `receive` had to stop for a schema that was not known yet; see `pending`."""
         records: list[Record] = []
         if self.poison:
             return records
         try:
-            for frame in frames:
+            if self.pending:
+                records.append(self._encoding.record(self.pending))
+                self.pending = None
+            for frame in self._unread:
                 kind = frame[:1]
                 if kind == XLOG_DATA:
                     row = self.transactions.feed(decode(frame, XLOG_HEADER_SIZE))
@@ -66,6 +76,8 @@ class Session:
                     raise ProtocolError(f"unknown replication message {kind!r}")
         except PoisonEvent as poison:
             self.poison = poison
+        except SchemaPending as waiting:
+            self.pending = waiting.event
         self.events += len(records)
         return records
 

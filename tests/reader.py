@@ -71,7 +71,7 @@ def read_all(bootstrap: str, prefix: str, decode: Callable[[bytes], Any]) -> lis
 def _received(message: Any, decode: Callable[[bytes], Any]) -> Received:
     raw = message.value()
     try:
-        value = decode(raw)
+        value = raw if raw is None else decode(raw)
     except ValueError:
         value = raw
     return Received(

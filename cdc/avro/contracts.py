@@ -3,58 +3,78 @@
 import difflib
 import io
 import json
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import fastavro
 import orjson
-from fastavro.schema import SchemaParseException
 
-from cdc.avro import framing, mapping
-from cdc.avro.mismatch import Mismatch
+from cdc.avro import compiler, files, framing
+from cdc.avro.files import Definition
+from cdc.avro.rules import STRICT, Rules
 from cdc.errors import ConfigError
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Contract:
     """How the payloads of one event type are encoded.
 
-    `name` is the record's full name, `header` what stands before each body.
+    `name` is the record's full name, `header` what stands before each body, `text` the schema as its file has it and
+    `references` the full names of the types of other files which that text uses; `schema` holds them all.
     """
 
-    def __init__(self, schema: Any, source: str) -> None:
+    def __init__(
+        self, schema: Any, source: str, text: str = "", references: tuple[str, ...] = (), rules: Rules = STRICT
+    ) -> None:
         self.schema = schema
         self.source = source
+        self.text = text
+        self.references = references
         self.name: str = schema["name"]
         self.header = framing.header(schema)
-        self._map = mapping.mapper(schema)
+        self._encode = compiler.compile_encoder(schema, rules)
         self._parse = _parse_exactly if _has_decimal(schema) else orjson.loads
 
-    def encode(self, payload: bytes) -> bytes:
-        """Encode JSON text. Raises Mismatch or another ValueError that says where it does not fit."""
+    @classmethod
+    def of(cls, definition: Definition, rules: Rules = STRICT) -> Self:
+        """The contract that a file or a registry's subject defines. Raises Mismatch for wrong defaults."""
+        return cls(definition.schema, str(definition.path), definition.text, definition.references, rules)
+
+    @property
+    def fingerprint(self) -> str:
+        """The schema's CRC-64-AVRO, 16 hex digits in the order of the wire."""
+        return self.header[len(framing.MARKER) :].hex()
+
+    def encode(self, payload: bytes, header: bytes | None = None) -> bytes:
+        """JSON text to `header` and Avro body; the header is that of single-object encoding unless given.
+
+        Raises Mismatch or another ValueError that says where it does not fit.
+        """
         try:
-            datum = self._map(self._parse(payload))
+            return self._encode(self._parse(payload), self.header if header is None else header)
         except RecursionError:
             raise ValueError("the payload is nested too deeply") from None
         except ArithmeticError:
             raise ValueError("the payload holds a number that is out of range for any decimal") from None
         except (orjson.JSONDecodeError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ValueError(f"the payload is not JSON: {error}") from None
-        buffer = io.BytesIO(self.header)
-        buffer.seek(0, io.SEEK_END)
-        fastavro.schemaless_writer(buffer, self.schema, datum)
-        return buffer.getvalue()
+
+    def encode_value(self, value: Any, header: bytes) -> bytes:
+        """The same for a JSON value that is parsed already."""
+        return self._encode(value, header)
 
 
 class Contracts(Mapping[str, Contract]):
-    """All contracts by event type, as the `type` column names it."""
+    """All contracts by event type, as the `type` column names it.
 
-    def __init__(self, contracts: list[Contract], types: Mapping[str, str], origin: str) -> None:
+    `definitions` has the types of all files by full name, those that are no contracts included.
+    """
+
+    def __init__(
+        self, contracts: list[Contract], types: Mapping[str, str], origin: str, definitions: Sequence[Definition] = ()
+    ) -> None:
+        self.definitions = {definition.name: definition for definition in definitions}
         self._by_type: dict[str, Contract] = {contract.name: contract for contract in contracts}
         self._origin = origin
         short: dict[str, list[Contract]] = {}
@@ -105,76 +125,23 @@ class Contracts(Mapping[str, Contract]):
         return dict(datum)
 
 
-def load(folder: Path, types: Mapping[str, str] | None = None) -> Contracts:
+def load(folder: Path, types: Mapping[str, str] | None = None, rules: Rules = STRICT) -> Contracts:
     """Read every `.avsc` below `folder`. Raises ConfigError that lists every file that cannot be used."""
-    if not folder.is_dir():
-        raise ConfigError(f"[avro] schemas: {folder} is not a folder", hint="put one .avsc file per event type there")
+    definitions = files.read(folder)
     contracts: list[Contract] = []
     problems: list[str] = []
-    for path in sorted(folder.rglob("*.avsc")):
-        try:
-            contract = _read(path)
-        except (
-            SchemaParseException, ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError
-        ) as error:  # fmt: skip
-            problems.append(f"contract {path}: {_reason(error)}")
+    for definition in definitions:
+        if not definition.is_contract:
             continue
-        twin = next((other for other in contracts if other.name == contract.name), None)
-        if twin:
-            problems.append(f"contract {path}: {contract.name} is defined in {twin.source} too")
+        try:
+            contract = Contract.of(definition, rules)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            problems.append(f"contract {definition.path}: {files.reason(error)}")
         else:
             contracts.append(contract)
     if problems:
         raise ConfigError(*problems)
-    return Contracts(contracts, types or {}, str(folder))
-
-
-def _read(path: Path) -> Contract:
-    text = orjson.loads(path.read_bytes())
-    schema = fastavro.parse_schema(text, named_schemas={})
-    if not isinstance(schema, dict) or schema["type"] != "record":
-        raise ValueError("a contract is an Avro record")
-    for written, record in zip(_records(text), _records(schema), strict=True):
-        if "fields" not in written:
-            raise ValueError(f"not an Avro schema: record {record['name']} has no fields")
-        _check(record)
-    return Contract(schema, str(path))
-
-
-def _records(schema: Any) -> Iterator[dict[str, Any]]:
-    """Every record that is defined within a schema."""
-    if isinstance(schema, list):
-        for branch in schema:
-            yield from _records(branch)
-    elif isinstance(schema, dict):
-        if schema["type"] in {"record", "error"}:
-            yield schema
-        for part in (schema["type"], schema.get("items"), schema.get("values")):
-            yield from _records(part)
-        for field in schema.get("fields", ()):
-            yield from _records(field["type"])
-
-
-def _check(record: dict[str, Any]) -> None:
-    """What fastavro lets pass. Raises ValueError."""
-    name, fields = record["name"], record["fields"]
-    if not all(_NAME.fullmatch(part) for part in name.split(".")):
-        raise ValueError(f"not an Avro schema: {name!r} is not a name")
-    for field, times in Counter(field["name"] for field in fields).items():
-        if times > 1:
-            raise ValueError(f"not an Avro schema: record {name} has field {field!r} {times} times")
-        if not _NAME.fullmatch(field):
-            raise ValueError(f"not an Avro schema: {field!r} is not a name of a field")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, orjson.JSONDecodeError):
-        return f"not JSON: {error}"
-    if isinstance(error, Mismatch) or type(error) is ValueError:
-        return str(error)
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return f"not an Avro schema: {type(error).__name__} {error}"
+    return Contracts(contracts, types or {}, str(folder), definitions)
 
 
 def _has_decimal(schema: Any) -> bool:

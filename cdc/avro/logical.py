@@ -23,6 +23,18 @@ _timestamp_text = re.compile(rf"{_DATE}[T ]{_TIME}(Z|[+-]\d\d(?::?\d\d)?)?", re.
 _uuid_text = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _decimal_text = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,6})?", re.ASCII)
 
+# What datetime.fromisoformat reads as we do, and in a fifth of the time; all else goes the long way.
+_HOUR, _MINUTE = r"(?:[01]\d|2[0-3])", r"[0-5]\d"
+_quick_text = {
+    digits: re.compile(
+        rf"\d{{4}}-\d\d-\d\d[T ]{_HOUR}:{_MINUTE}:{_MINUTE}(?:\.\d{{1,{digits}}})?(Z|[+-]{_HOUR}(?::?{_MINUTE})?)?",
+        re.ASCII,
+    )
+    for digits in (3, 6)
+}
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_LOCAL_EPOCH: Final = datetime.datetime(1970, 1, 1)
+
 _EPOCH_DAY: Final = datetime.date(1970, 1, 1).toordinal()
 _DIGITS: Final = {"millis": 3, "micros": 6, "nanos": 9}  # decimal places of a second
 
@@ -44,11 +56,19 @@ def mapper(schema: dict[str, Any]) -> Mapper | None:
 
 
 def _decimal(schema: dict[str, Any]) -> Mapper:
+    whole, scale = unscaled(schema), schema.get("scale", 0)
+    wide = Context(prec=schema["precision"])
+    return lambda value: Decimal(whole(value)).scaleb(-scale, context=wide)
+
+
+def unscaled(schema: dict[str, Any]) -> Callable[[Any], int]:
+    """The mapping to the whole number that Avro stores for a decimal: its value times 10**scale."""
     precision, scale = schema["precision"], schema.get("scale", 0)
     size = schema.get("size")
+    unit, limit = Decimal((0, (1,), -scale)), Decimal((0, (1,), precision - scale))
     context = Context(prec=precision)
 
-    def decimal(value: Any) -> Decimal:
+    def whole(value: Any) -> int:
         if (
             (isinstance(value, str) and _decimal_text.fullmatch(value))
             or type(value) is int
@@ -58,25 +78,21 @@ def _decimal(schema: dict[str, Any]) -> Mapper:
         else:
             raise Mismatch(f"{shown(value)} is not a decimal number")
         if number.is_zero():
-            return Decimal((0, (0,), -scale))
-        if number.adjusted() >= precision - scale:
+            return 0
+        if not -limit < number < limit:
             raise Mismatch(f"{shown(value)} is out of range for decimal({precision}, {scale})")
         try:
-            exact = number.quantize(Decimal((0, (1,), -scale)), context=context)
+            exact = number.quantize(unit, context=context)
         except InvalidOperation:
             exact = Decimal(0)
         if exact != number:
             raise Mismatch(f"{shown(value)} has more than {scale} decimal places")
-        if size is not None and not _fits(exact, scale, size):
+        scaled = int(exact.scaleb(scale, context=context))
+        if size is not None and not -(1 << 8 * size - 1) <= scaled < 1 << 8 * size - 1:
             raise Mismatch(f"{shown(value)} does not fit in {size} bytes")
-        return exact
+        return scaled
 
-    return decimal
-
-
-def _fits(number: Decimal, scale: int, size: int) -> bool:
-    unscaled = int(number.scaleb(scale))
-    return -(1 << 8 * size - 1) <= unscaled < 1 << 8 * size - 1
+    return whole
 
 
 def _uuid(value: Any) -> str:
@@ -160,7 +176,20 @@ def _timestamp(digits: int, *, local: bool) -> Mapper:
     example = "2026-01-31T17:45:00.5" + ("" if local else "Z")
     what = f"a {'local ' if local else ''}timestamp such as {example}"
 
+    quick = _quick_text[min(digits, 6)].fullmatch
+    epoch = _LOCAL_EPOCH if local else _EPOCH
+    unit = 10 ** (6 - digits) if digits <= 6 else 0
+
     def timestamp(value: Any) -> int:
+        if unit and type(value) is str and (found := quick(value)) and (found[1] is None) == local:
+            try:
+                since = datetime.datetime.fromisoformat(value) - epoch
+            except ValueError:
+                return by_parts(value)  # for its message
+            return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) // unit
+        return by_parts(value)
+
+    def by_parts(value: Any) -> int:
         number = _number(value, 64)
         if number is not None:
             return number

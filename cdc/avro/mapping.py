@@ -3,57 +3,104 @@
 fastavro's writer alone is not strict: it writes 3,000,000,000 as an int, 1.5 into a long as 1 and true as 1, and
 `validate` lets unknown fields pass. So the rules live here, and the writer only sees what has passed them.
 
-`mapper(schema)` turns a schema parsed by fastavro into a function from a JSON value to the datum that
+`mapper(schema, rules)` turns a schema parsed by fastavro into a function from a JSON value to the datum that
 `fastavro.schemaless_writer` takes. It raises Mismatch with the JSON path of the first value that does not fit.
+`compiler` makes the same bytes faster; docs/mapping.md is the table of what is taken as what.
 Schemas: <https://avro.apache.org/docs/1.12.0/specification/>
 """
 
-import math
-import struct
+from collections import Counter
 from collections.abc import Callable
-from decimal import Decimal
-from itertools import chain
 from typing import Any, Final
 
-from cdc.avro import logical
+from cdc.avro import logical, unions
 from cdc.avro.mismatch import Mismatch, shown
+from cdc.avro.primitives import PRIMITIVES, avro_json_bytes, base64_bytes, symbol, text
+from cdc.avro.rules import STRICT, Rules
 
 Json = Any  # None, bool, int, float or Decimal, str, list or dict, as a JSON parser makes them
 Schema = Any  # what fastavro.parse_schema returns: str, list (union) or dict
 Mapper = Callable[[Json], Any]
 
 NAMED: Final = frozenset({"record", "enum", "fixed", "error"})
+_DEFINED: Final = NAMED | {"array", "map"} | PRIMITIVES.keys()
 _ABSENT: Final = object()
+_PENDING: Final = object()  # a default that is not made yet
 
 
-def mapper(schema: Schema) -> Mapper:
-    """The mapping of JSON values to `schema`. Raises Mismatch when a field's default does not fit its type."""
-    return _Builder(schema.get("__named_schemas", {}) if isinstance(schema, dict) else {}).build(schema)
+def mapper(schema: Schema, rules: Rules = STRICT) -> Mapper:
+    """The mapping of JSON values to `schema`.
+
+    Raises Mismatch when a field's default does not fit its type, or a union has two branches that Avro cannot tell
+    apart.
+    """
+    return _Builder(schema.get("__named_schemas", {}) if isinstance(schema, dict) else {}, rules).build(schema)
 
 
 def type_name(schema: Schema) -> str:
     """What a union calls this branch: the full name of a named type, else the type."""
     if isinstance(schema, dict):
         return str(schema["name"] if schema["type"] in NAMED else type_name(schema["type"]))
-    return str(schema)
+    return "union" if isinstance(schema, list) else str(schema)
+
+
+def resolved(schema: Schema, schemas: dict[str, Schema]) -> Schema:
+    """The definition behind a reference or a type within a type; a primitive becomes `{"type": name}`."""
+    while True:
+        if isinstance(schema, str):
+            if schema in PRIMITIVES:
+                return {"type": schema}
+            schema = schemas[schema]
+        elif isinstance(schema, list) or (isinstance(schema["type"], str) and schema["type"] in _DEFINED):
+            return schema
+        else:
+            schema = schema["type"]
+
+
+def aliases(record: Schema) -> dict[str, str]:
+    """The field that each alias stands for; an alias that is another field's name or alias stands for none."""
+    names = {field["name"] for field in record["fields"]}
+    times = Counter(alias for field in record["fields"] for alias in set(field.get("aliases", ())))
+    return {
+        alias: field["name"]
+        for field in record["fields"]
+        for alias in field.get("aliases", ())
+        if times[alias] == 1 and alias not in names
+    }
+
+
+def renamed(value: dict[str, Json], by_alias: dict[str, str]) -> dict[str, Json]:
+    """An object with its aliases replaced by the names of the fields. Raises Mismatch when a field is given twice."""
+    fields = {}
+    for key, given in value.items():
+        name = by_alias.get(key, key)
+        if name in fields or (name != key and name in value):
+            raise Mismatch(f"is given twice: {key!r} is an alias of {name!r}").within(f".{name}")
+        fields[name] = given
+    return fields
 
 
 class _Builder:
     """Builds mappers, each named type once and references when they are first met, so that recursion ends."""
 
-    def __init__(self, schemas: dict[str, Schema], *, logical_types: bool = True) -> None:
+    def __init__(self, schemas: dict[str, Schema], rules: Rules, *, logical_types: bool = True) -> None:
         self._schemas = schemas
+        self._rules = rules
+        self._bytes = avro_json_bytes if rules.bytes_as == "avro-json" else base64_bytes
         self._logical_types = logical_types
         self._named: dict[str, Mapper] = {}
+        self._defaults = _Builder(schemas, STRICT, logical_types=False) if logical_types else self
 
     def build(self, schema: Schema) -> Mapper:
         if isinstance(schema, list):
             return self._union(schema)
         if isinstance(schema, str):
-            return PRIMITIVES.get(schema) or self._reference(schema)
+            return self._bytes if schema == "bytes" else PRIMITIVES.get(schema) or self._reference(schema)
         kind = schema["type"]
         if isinstance(kind, (dict, list)):
             return self.build(kind)
+        if kind in NAMED and schema["name"] in self._named:
+            return self._named[schema["name"]]
         complex_types = {
             "record": self._record,
             "error": self._record,
@@ -76,12 +123,16 @@ class _Builder:
         return reference
 
     def _record(self, schema: Schema) -> Mapper:
-        fields = [(field["name"], self.build(field["type"]), self._default(field)) for field in schema["fields"]]
-        names = {name for name, _, _ in fields}
+        fields: list[tuple[str, Mapper, Any]] = []
+        names = {field["name"] for field in schema["fields"]}
+        by_alias = aliases(schema)
+        strict = self._rules.unknown_fields == "reject"
 
         def record(value: Json) -> dict[str, Any]:
             if not isinstance(value, dict):
                 raise Mismatch(f"{shown(value)} is not an object ({schema['name']})")
+            if by_alias and not by_alias.keys().isdisjoint(value):
+                value = renamed(value, by_alias)
             datum = {}
             for name, convert, default in fields:
                 given = value.get(name, _ABSENT)
@@ -92,34 +143,40 @@ class _Builder:
                         raise mismatch.within(f".{name}") from None
                 elif default is _ABSENT:
                     raise Mismatch("is missing and has no default").within(f".{name}")
+                elif default is _PENDING:
+                    raise Mismatch("its default holds itself").within(f".{name}")
                 else:
                     datum[name] = default
-            if len(value) > len(fields) or not names.issuperset(value):
+            if strict and not names.issuperset(value):
                 unknown = next(name for name in value if name not in names)
                 raise Mismatch(f"is not a field of {schema['name']}").within(f".{unknown}")
             return datum
 
+        # First the types, then the defaults, which may be of this very type.
         self._named[schema["name"]] = record
+        for field in schema["fields"]:
+            pending = _PENDING if "default" in field else _ABSENT
+            fields.append((field["name"], self.build(field["type"]), pending))
+        for number, field in enumerate(schema["fields"]):
+            fields[number] = (*fields[number][:2], self._default(field))
         return record
 
     def _enum(self, schema: Schema) -> Mapper:
-        symbols = frozenset(schema["symbols"])
         default = schema.get("default")
+        strict = symbol(schema)
+        if default is not None:
+            strict(default)
 
         def enum(value: Json) -> str:
-            if isinstance(value, str):
-                if value in symbols:
-                    return value
-                if default is not None:
-                    return str(default)
-            raise Mismatch(f"{shown(value)} is not a symbol of {schema['name']}")
+            known = not isinstance(value, str) or value in schema["symbols"]
+            return str(strict(value) if known else default)
 
-        self._named[schema["name"]] = enum
-        return enum
+        self._named[schema["name"]] = strict if default is None else enum
+        return self._named[schema["name"]]
 
     def _fixed(self, schema: Schema) -> Mapper:
         def fixed(value: Json) -> bytes:
-            data = _bytes(value)
+            data = self._bytes(value)
             if len(data) != schema["size"]:
                 raise Mismatch(f"{len(data)} bytes are not the {schema['size']} of {schema['name']}")
             return data
@@ -151,7 +208,7 @@ class _Builder:
             datum = {}
             for key, item in value.items():
                 try:
-                    datum[key] = convert(item)
+                    datum[text(key)] = convert(item)
                 except Mismatch as mismatch:
                     raise mismatch.within(f"[{key!r}]") from None
             return datum
@@ -159,126 +216,31 @@ class _Builder:
         return mapping
 
     def _union(self, schema: Schema) -> Mapper:
-        """Natural values first, the first branch that takes one; then Avro's tagged form `{"branch": value}`."""
-        # A default of an enum must not take a value that another branch fits, so it is tried last.
-        branches = [
-            (type_name(branch), self.build(self._without_default(branch))) for branch in schema if branch != "null"
-        ]
-        lenient = [
-            (type_name(branch), self.build(branch)) for branch in schema if self._without_default(branch) is not branch
-        ]
-        nullable = len(branches) < len(schema)
-        tags = dict(branches)
+        for name, times in Counter(map(type_name, schema)).items():
+            if times > 1 or name == "union":
+                what = f"has {times} branches of {name}" if times > 1 else "has a union as a branch"
+                raise Mismatch(f"not an Avro schema: a union {what}")
+        convert = [(branch, self.build(branch)) for branch in schema]
+        branches = [self._branch(branch, mapped) for branch, mapped in convert if type_name(branch) != "null"]
+        return unions.mapper(branches, nullable=len(branches) < len(schema))
 
-        def union(value: Json) -> tuple[str, Any] | None:
-            if value is None and nullable:
-                return None
-            refusal = Mismatch("a union of nothing")
-            for name, convert in chain(branches, lenient):
-                try:
-                    return name, convert(value)
-                except Mismatch as mismatch:
-                    refusal = mismatch
-            if isinstance(value, dict) and len(value) == 1:
-                ((tag, tagged),) = value.items()
-                if tag in tags:
-                    try:
-                        return tag, tags[tag](tagged)
-                    except Mismatch as mismatch:
-                        raise mismatch.within(f".{tag}") from None
-            if len(branches) == 1:
-                raise refusal
-            raise Mismatch(f"{shown(value)} fits no branch of the union of {', '.join(tags)}")
-
-        return union
-
-    def _without_default(self, branch: Schema) -> Schema:
-        """An enum without its default; any other branch as it is."""
-        schema = self._schemas.get(branch, branch) if isinstance(branch, str) else branch
-        if isinstance(schema, dict) and schema["type"] == "enum" and "default" in schema:
-            return {name: value for name, value in schema.items() if name != "default"}
-        return branch
+    def _branch(self, schema: Schema, convert: Mapper) -> unions.Branch:
+        definition = resolved(schema, self._schemas)
+        kind, name = definition["type"], type_name(schema)
+        if kind == "enum":
+            return unions.Branch(name, kind, None, symbol(definition), default=definition.get("default"))
+        if kind in {"record", "error"}:
+            ignoring = self._rules.unknown_fields == "ignore"
+            names = {*aliases(definition), *(field["name"] for field in definition["fields"])}
+            return unions.Branch(name, kind, None, convert, names=frozenset(names if ignoring else ()))
+        applies = self._logical_types and logical.mapper(definition) is not None
+        return unions.Branch(name, kind, definition["logicalType"] if applies else None, convert)
 
     def _default(self, field: Schema) -> Any:
         """A field's default as a datum: Avro's own JSON encoding, so without the mapping of logical types."""
         if "default" not in field:
             return _ABSENT
         try:
-            return _Builder(self._schemas, logical_types=False).build(field["type"])(field["default"])
+            return self._defaults.build(field["type"])(field["default"])
         except Mismatch as mismatch:
             raise mismatch.within(f".{field['name']} (default)") from None
-
-
-def _null(value: Json) -> None:
-    if value is not None:
-        raise Mismatch(f"{shown(value)} is not null")
-
-
-def _boolean(value: Json) -> bool:
-    if value is True or value is False:
-        return bool(value)
-    raise Mismatch(f"{shown(value)} is not a boolean")
-
-
-def _integer(name: str, bits: int) -> Mapper:
-    low, high = -(1 << bits - 1), (1 << bits - 1) - 1
-
-    def integer(value: Json) -> int:
-        if type(value) is not int:  # bool is an int to Python, not to Avro
-            raise Mismatch(f"{shown(value)} is not {'an int' if name == 'int' else 'a long'}")
-        if not low <= value <= high:
-            raise Mismatch(f"{value} is out of range for {name}")
-        return value
-
-    return integer
-
-
-def _double(value: Json) -> float:
-    if type(value) is float:
-        return value
-    if type(value) is int or isinstance(value, Decimal):
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if not math.isinf(number):
-            return number
-        raise Mismatch(f"{shown(value)} is out of range for double")
-    raise Mismatch(f"{shown(value)} is not a number")
-
-
-def _float(value: Json) -> float:
-    number = _double(value)
-    try:
-        struct.pack("<f", number)
-    except OverflowError:
-        raise Mismatch(f"{shown(value)} is out of range for float") from None
-    return number
-
-
-def _string(value: Json) -> str:
-    if not isinstance(value, str):
-        raise Mismatch(f"{shown(value)} is not a string")
-    return value
-
-
-def _bytes(value: Json) -> bytes:
-    """Avro's JSON encoding of bytes: one character of code 0 to 255 for each."""
-    if not isinstance(value, str):
-        raise Mismatch(f"{shown(value)} is not a string of bytes")
-    try:
-        return value.encode("latin-1")
-    except UnicodeEncodeError:
-        raise Mismatch(f"{shown(value)} holds characters above U+00FF, which are no bytes") from None
-
-
-PRIMITIVES: Final[dict[str, Mapper]] = {
-    "null": _null,
-    "boolean": _boolean,
-    "int": _integer("int", 32),
-    "long": _integer("long", 64),
-    "float": _float,
-    "double": _double,
-    "string": _string,
-    "bytes": _bytes,
-}

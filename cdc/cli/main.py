@@ -20,6 +20,7 @@ COMMANDS = {
     "start": ("cdc.cli.start:start", "Run the publisher until SIGTERM or SIGINT."),
     "outbox": ("cdc.cli.outbox:outbox", "Create the outbox table and its publication."),
     "slot": ("cdc.cli.slot:slot", "Create, list, drop or advance replication slots."),
+    "schema": ("cdc.cli.schema:schema", "List, check, register or show contracts."),
     "config": ("cdc.cli.config:config", "Show or validate the effective settings."),
     "local": ("cdc.cli.local:local", "Real PostgreSQL and Kafka on this machine, without containers."),
     "demo": ("cdc.cli.demo:demo", "A shop's orders from transaction to decoded Kafka record."),

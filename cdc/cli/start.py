@@ -1,5 +1,6 @@
 """`start`: run the publisher until SIGTERM or SIGINT."""
 
+import contextlib
 import gc
 import logging
 import os
@@ -10,10 +11,10 @@ from types import FrameType
 import click
 
 from cdc import __version__, logs
-from cdc.avro import contracts
 from cdc.cli.main import Invocation
 from cdc.config.settings import require
 from cdc.kafka import producer
+from cdc.schemas import Schemas
 from cdc.service import Service
 
 log = logging.getLogger("cdc.start")
@@ -27,21 +28,24 @@ def start(invocation: Invocation) -> int:
     The first signal stops reading, waits until Kafka has confirmed what was read and moves the slot; the second
     ends the process at once. Either way, and after kill -9, nothing is lost: the slot only moves behind Kafka.
 
+    SIGHUP reads the contracts again, between two transactions.
+
     Exit codes: 0 stopped and drained; 1 needs a person; 75 temporary: start it again; 78 configuration.
     """
     settings = require(invocation.settings())
     logs.configure(invocation.log_format, verbose=invocation.verbose)
-    loaded = contracts.load(settings.avro.schemas, settings.avro.types)
-    producer.validate(settings)
-    stop = threading.Event()
-    _on_signals(stop)
-    # What was built so far lives as long as the process: no collection need look at it again.
-    gc.freeze()
-    log.info("starting", extra={"version": __version__, "contracts": len({c.name for c in loaded.values()})})
-    return 0 if Service(settings, loaded, stop).run() else 75
+    with contextlib.closing(Schemas(settings)) as schemas:
+        schemas.read()
+        producer.validate(settings)
+        stop, reload = threading.Event(), threading.Event()
+        _on_signals(stop, reload)
+        # What was built so far lives as long as the process: no collection need look at it again.
+        gc.freeze()
+        log.info("starting", extra={"version": __version__, "contracts": len(schemas.names)})
+        return 0 if Service(settings, schemas, stop, reload).run() else 75
 
 
-def _on_signals(stop: threading.Event) -> None:
+def _on_signals(stop: threading.Event, reload: threading.Event) -> None:
     def handle(number: int, _: FrameType | None) -> None:
         if stop.is_set():
             os._exit(128 + number)
@@ -50,3 +54,4 @@ def _on_signals(stop: threading.Event) -> None:
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGHUP, lambda *_: reload.set())

@@ -21,6 +21,9 @@ FOR_TESTS = "CDC_TEST_"  # names the servers that tests use: no settings of the 
 
 Path_ = tuple[str, ...]
 
+# In a file, these are relative to it.
+PATHS = {("avro", "schemas"), *(("schema_registry", name) for name in ("ssl_ca", "ssl_certificate", "ssl_key"))}
+
 
 class _Given:
     """Values by path, and where each came from; later sources override earlier ones."""
@@ -57,6 +60,9 @@ def load(file: Path | None = None, options: Iterable[str] = (), environ: Mapping
         _from_file(given, file or DEFAULT_FILE)
     _from_environment(given, environ)
     _from_options(given, options)
+    registry, avro = given.values.get("schema_registry"), given.values.setdefault("avro", {})
+    if isinstance(avro, dict) and isinstance(registry, dict) and registry.get("url"):
+        avro.setdefault("framing", "confluent")
     try:
         settings = Settings.model_validate(given.values)
     except ValidationError as error:
@@ -82,7 +88,7 @@ def _from_file(given: _Given, file: Path) -> None:
             continue
         given.values.setdefault(section, {})
         for name, value in _flat(table) if section == "kafka" else table.items():
-            if (section, name) == ("avro", "schemas") and isinstance(value, str):
+            if (section, name) in PATHS and isinstance(value, str):
                 value = str(file.parent / value)
             given.put((section, name), value, str(file))
 

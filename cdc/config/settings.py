@@ -2,10 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from cdc.config.masking import HTTP_URL
 from cdc.errors import ConfigError
 from cdc.kafka import properties
 from cdc.outbox import DEBEZIUM_COLUMNS
@@ -38,6 +39,13 @@ def _template(template: str) -> str:
     except ConfigError as error:
         raise ValueError(str(error)) from None
     return template
+
+
+def _registry_url(url: str) -> str:
+    if not all(HTTP_URL.fullmatch(one.strip()) for one in url.split(",")):
+        # What it holds is not told: a password may be in it.
+        raise ValueError("a registry's address is http://host:port or https://host:port")
+    return url
 
 
 Identifier = Annotated[str, AfterValidator(_identifier)]
@@ -74,6 +82,7 @@ class Outbox(Section):
     table: str = Field("public.outbox", description="schema.table")
     columns: ColumnNames = Field(default_factory=ColumnNames, description="columns by their part in an event")
     headers: list[Identifier] = Field([], description="columns that become record headers of the same name")
+    tombstones: bool = Field(False, description="publish a null or blank payload as a tombstone; else it is poison")
 
     @model_validator(mode="after")
     def _qualified(self) -> "Outbox":
@@ -105,19 +114,60 @@ class Topics(Section):
 class Avro(Section):
     """Contracts and the framing of values."""
 
+    source: Literal["folder", "registry"] = Field("folder", description="where contracts come from")
     schemas: Path = Field(Path("schemas"), description="folder of .avsc files, one per event type")
-    framing: Literal["single-object", "confluent"] = Field("single-object", description="what precedes the Avro body")
+    framing: Literal["single-object", "confluent"] = Field(
+        "single-object", description="what precedes the Avro body; confluent when there is a registry"
+    )
     subject: Literal["topic-record-name", "record-name", "topic-name"] = Field(
         "topic-record-name", description="how subjects are named, in confluent framing"
     )
     types: dict[str, str] = Field({}, description="record name of event types that are named otherwise")
+    unknown_types: Literal["reject", "envelope"] = Field(
+        "reject", description="events without a contract: poison, or within the contract cdc.Envelope"
+    )
+    unknown_fields: Literal["reject", "ignore"] = Field("reject", description="fields that the contract does not know")
+    bytes: Literal["avro-json", "base64"] = Field("avro-json", description="how JSON text stands for bytes and fixed")
+    bytea: Literal["framed", "body"] = Field("framed", description="bytea payloads: as they are, or framed first")
 
 
 class SchemaRegistry(Section):
     """Confluent-compatible Schema Registry."""
 
-    url: str | None = Field(None, description="address of the registry")
+    url: Annotated[str, AfterValidator(_registry_url)] | None = Field(
+        None, description="address of the registry; several, of one cluster, are separated by commas"
+    )
     auto_register: bool = Field(False, description="let start register contracts")
+    username: str | None = Field(None, description="for basic authentication")
+    password: str | None = Field(None, description="for basic authentication")
+    token: str | None = Field(None, description="for bearer authentication")
+    ssl_ca: str | None = Field(None, description="file of the authorities to trust; unset: those of Mozilla")
+    ssl_certificate: str | None = Field(None, description="file of the certificate to show to the registry")
+    ssl_key: str | None = Field(None, description="file of the certificate's key, when it is not in the same file")
+    ssl_key_password: str | None = Field(None, description="password of the key")
+    timeout_seconds: float = Field(
+        10, gt=0, description="how long one request may take, and for how long a failed one is repeated"
+    )
+
+    @model_validator(mode="after")
+    def _coherent(self) -> "SchemaRegistry":
+        in_url = self.url is not None and "@" in self.url
+        wrong = [
+            problem
+            for problem, is_wrong in (
+                ("token excludes username", bool(self.token and self.username)),
+                ("token excludes credentials in url", bool(self.token and in_url)),
+                ("username excludes credentials in url", bool(self.username and in_url)),
+                ("username may not hold a colon", ":" in (self.username or "")),
+                ("password needs username", bool(self.password and not self.username)),
+                ("ssl_key needs ssl_certificate", bool(self.ssl_key and not self.ssl_certificate)),
+                ("ssl_key_password needs ssl_certificate", bool(self.ssl_key_password and not self.ssl_certificate)),
+            )
+            if is_wrong
+        ]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
 
 
 class Delivery(Section):
@@ -155,15 +205,19 @@ class Settings(Section):
     def _available(self) -> "Settings":
         """Refuse what is planned but not there: to accept it in silence would be a lie."""
         wanted: list[tuple[str, bool]] = [
-            ('[avro] framing = "confluent"', self.avro.framing == "confluent"),
-            ("[schema_registry] url", self.schema_registry.url is not None),
             ('[delivery] guarantee = "exactly-once"', self.delivery.guarantee == "exactly-once"),
             ('[delivery] on_poison = "dead-letter"', self.delivery.on_poison == "dead-letter"),
             ("[http] listen", self.http.listen is not None),
         ]
-        missing = [f"{name} {NOT_YET}" for name, is_wanted in wanted if is_wanted]
-        if missing:
-            raise ValueError("; ".join(missing))
+        problems = [f"{name} {NOT_YET}" for name, is_wanted in wanted if is_wanted]
+        if self.schema_registry.url is None:
+            needs_registry = {'framing = "confluent"': self.avro.framing == "confluent"}
+            needs_registry['source = "registry"'] = self.avro.source == "registry"
+            problems += [
+                f"[avro] {name} needs [schema_registry] url" for name, given in needs_registry.items() if given
+            ]
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
 
@@ -183,43 +237,3 @@ def require(settings: Settings, *, kafka: bool = True) -> Settings:
 
 def _bootstrap(settings: Settings) -> bool:
     return bool(settings.kafka.get("bootstrap.servers") or settings.kafka.get("metadata.broker.list"))
-
-
-_SECRET = re.compile(r"password|passphrase|passwd|secret|token|credential|\.pem$|jaas", re.IGNORECASE)
-MASK = "********"
-
-
-def masked(name: str, value: Any) -> Any:
-    """The value as it may be shown; `name` is the last part of the setting's name."""
-    if name == "dsn":
-        return mask_dsn(str(value))
-    return MASK if _SECRET.search(name) and value not in (None, "") else value
-
-
-_URL = re.compile(
-    r"(?P<scheme>postgres(?:ql)?://)(?:(?P<user>[^:@/?#]*)(?P<password>:.*)?@)?"
-    r"(?P<location>[^@/?#]*(?:/[^@?#]*)?)(?P<parameters>\?[^@]*)?"
-)
-_PARAMETER = re.compile(r"([?&])(\w+)=([^&]*)")
-_PAIR = re.compile(r"(\s*)(\w+)(\s*=\s*)('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)(?=\s|$)")
-
-
-def mask_dsn(dsn: str) -> str:
-    """A connection string without its passwords.
-
-    What is not written by the book is masked as a whole: a password that was not quoted may stand in any part.
-    """
-    url = _URL.fullmatch(dsn)
-    if url and "password=" not in (url["password"] or ""):
-        user = "" if url["user"] is None else f"{url['user']}{':' + MASK if url['password'] else ''}@"
-        parameters = _PARAMETER.sub(
-            lambda pair: f"{pair[1]}{pair[2]}={_shown(pair[2], pair[3])}", url["parameters"] or ""
-        )
-        return f"{url['scheme']}{user}{url['location']}{parameters}"
-    if url or _PAIR.sub("", dsn).strip():
-        return MASK
-    return _PAIR.sub(lambda pair: f"{pair[1]}{pair[2]}{pair[3]}{_shown(pair[2], pair[4])}", dsn)
-
-
-def _shown(name: str, value: str) -> str:
-    return MASK if _SECRET.search(name) else value

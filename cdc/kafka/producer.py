@@ -143,9 +143,10 @@ def delivery_error(failure: Failure) -> errors.CdcError:
 
 def _refused(error: Any, record: Record) -> errors.CdcError:
     event_id, _, position = (str(value) for _, value in record.headers[:3])
+    size = len(record.value or b"")
     return kafka_error(
         error,
-        f"sending event {event_id} at position {position} ({len(record.value)} bytes) to topic {record.topic!r}",
+        f"sending event {event_id} at position {position} ({size} bytes) to topic {record.topic!r}",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, LiteralString
 import psycopg
 from psycopg import conninfo, pq
 
-from cdc.config.settings import mask_dsn
+from cdc.config.masking import mask_dsn
 from cdc.errors import CdcError, ConfigError, PostgresError, PostgresUnavailable, SlotActive
 
 CONNECT_SECONDS: Final = 10

@@ -1,6 +1,7 @@
 """A small outbox and its stream: what the tests of the later stages share."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from cdc.encoding import Encoder, Encoding
 from cdc.ledger import Ledger
@@ -28,10 +29,15 @@ RELATION = frames.relation(OID, "outbox", COLUMNS)
 class Upper:
     """An encoder whose work shows; it refuses the payload `bad`."""
 
-    def encode(self, payload: bytes) -> bytes:
+    name = "Upper"
+
+    def encode(self, payload: bytes, header: bytes) -> bytes:
         if payload == b"bad":
             raise ValueError("$.n: is bad")
-        return payload.upper()
+        return header + payload.upper()
+
+    def encode_value(self, value: Any, header: bytes) -> bytes:
+        return header + repr(value).encode()
 
 
 class Encoders:
@@ -40,14 +46,34 @@ class Encoders:
     def get(self, event_type: str, /) -> Encoder | None:
         return None if event_type == "Unknown" else Upper()
 
+    def asks_again(self, event_type: str) -> bool:  # noqa: ARG002 - a registry's would look
+        return False
+
     def missing(self, event_type: str) -> str:
         return f"no contract for event type {event_type!r} in schemas"
 
 
+class Framing:
+    """Headers by topic; one that is None is not known yet."""
+
+    def __init__(self, **headers: bytes | None) -> None:
+        self.headers = headers
+
+    def header(self, topic: str, contract: str) -> bytes | None:  # noqa: ARG002
+        return self.headers.get(topic, b"")
+
+    def close(self) -> None:
+        pass
+
+
 def outbox(
-    template: str = "outbox.event.{aggregatetype}", headers: Sequence[str] = (), columns: Columns | None = None
+    template: str = "outbox.event.{aggregatetype}",
+    headers: Sequence[str] = (),
+    columns: Columns | None = None,
+    *,
+    tombstones: bool = False,
 ) -> Outbox:
-    return Outbox(STREAM, columns or Columns(), TopicTemplate(template), headers)
+    return Outbox(STREAM, columns or Columns(), TopicTemplate(template), headers, tombstones=tombstones)
 
 
 def row(*cells: Cell, relation: Relation = RELATION, commit_lsn: int = 200, index: int = 0) -> Row:
@@ -56,10 +82,14 @@ def row(*cells: Cell, relation: Relation = RELATION, commit_lsn: int = 200, inde
 
 
 def session(
-    ledger: Ledger | None = None, status_seconds: float = 10.0, template: str = "outbox.event.{aggregatetype}"
+    ledger: Ledger | None = None,
+    status_seconds: float = 10.0,
+    template: str = "outbox.event.{aggregatetype}",
+    framing: Framing | None = None,
 ) -> Session:
     reader = outbox(template)
-    return Session(TABLE, reader, Encoding(reader, Encoders()), ledger or Ledger(), status_seconds)
+    encoding = Encoding(reader, Encoders(), framing or Framing())
+    return Session(TABLE, reader, encoding, ledger or Ledger(), status_seconds)
 
 
 def event(payload: str | None = "{}", key: str | None = "o-1", event_type: str = "OrderPlaced") -> bytes:

@@ -201,7 +201,6 @@ def test_a_value_that_is_not_allowed_is_a_problem_with_its_origin(option: str, r
 @pytest.mark.parametrize(
     ("option", "name"),
     [
-        ("avro.framing=confluent", '[avro] framing = "confluent"'),
         ("delivery.guarantee=exactly-once", '[delivery] guarantee = "exactly-once"'),
         ("delivery.on_poison=dead-letter", '[delivery] on_poison = "dead-letter"'),
     ],

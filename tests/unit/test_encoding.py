@@ -5,7 +5,7 @@ import pytest
 from cdc.encoding import Encoding, Record
 from cdc.errors import PoisonEvent
 from tests.unit import frames, shop
-from tests.unit.shop import BYTEA, COLUMNS, COMMIT_TIME_MS, EVENT_ID, TEXT, Encoders, outbox
+from tests.unit.shop import BYTEA, COLUMNS, COMMIT_TIME_MS, EVENT_ID, TEXT, Encoders, Framing, outbox
 
 
 def test_a_record_is_laid_out_as_promised() -> None:
@@ -14,7 +14,7 @@ def test_a_record_is_laid_out_as_promised() -> None:
         EVENT_ID, "order", "o-é", "OrderPlaced", '{"n":1}', "00-ab", "web", relation=relation, commit_lsn=0x1_0000000A
     )
     read = outbox(headers=["source"])
-    record = Encoding(read, Encoders()).record(read.event(row))
+    record = Encoding(read, Encoders(), Framing()).record(read.event(row))
     assert record == Record(
         topic="outbox.event.order",
         key="o-é".encode(),
@@ -35,7 +35,7 @@ def test_the_delivery_report_of_a_record_goes_to_its_transaction() -> None:
     row = shop.row(EVENT_ID, "order", "o-1", "OrderPlaced", "{}")
     row.transaction.add_event()
     read = outbox()
-    Encoding(read, Encoders()).record(read.event(row)).on_delivery(None, None)
+    Encoding(read, Encoders(), Framing()).record(read.event(row)).on_delivery(None, None)
     assert row.transaction.undelivered == 0
 
 
@@ -43,7 +43,7 @@ def test_bytea_is_the_value_as_it_is_whatever_the_type() -> None:
     relation = frames.relation(shop.OID, "outbox", [*COLUMNS[:4], ("payload", BYTEA)])
     read = outbox()
     event = read.event(shop.row(EVENT_ID, "order", "o-1", "Unknown", r"\x6261", relation=relation))
-    assert Encoding(read, Encoders()).record(event).value == b"ba"
+    assert Encoding(read, Encoders(), Framing()).record(event).value == b"ba"
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_an_event_without_a_fitting_contract_is_poison_c8(event_type: str, paylo
     read = outbox()
     row = shop.row(EVENT_ID, "order", "o-1", event_type, payload, commit_lsn=0x99, index=2)
     with pytest.raises(PoisonEvent) as caught:
-        Encoding(read, Encoders()).record(read.event(row))
+        Encoding(read, Encoders(), Framing()).record(read.event(row))
     assert reason in caught.value.reason
     assert caught.value.position == "0badcafe-0000000000000099-00000002"
     assert caught.value.event_id == EVENT_ID

@@ -12,15 +12,17 @@ PACKAGE = Path(__file__).resolve().parents[2] / "cdc"
 
 # From the ground up; a module may import from the lines above its own, and from its own package.
 LAYERS = """
-errors lsn backoff logs avro.mismatch kafka.properties kafka.librdkafka
-messages cells wire topics avro.logical avro.framing
-pgoutput ledger avro.mapping
+errors lsn backoff logs avro.mismatch avro.soundness kafka.properties kafka.librdkafka
+messages cells wire topics avro.logical avro.framing avro.compatibility avro.files avro.reading avro.rules avro.subjects
+pgoutput ledger avro.primitives avro.unions avro.binary avro.mapping avro.emitter avro.compiler
 transactions avro.contracts
 outbox
-encoding config.settings
+encoding config.masking config.settings
 session config.loading
 progress publisher
 kafka postgres local
+registry.failure registry.canonical registry
+schemas consumer
 service demo
 cli
 __init__ __main__
@@ -28,7 +30,10 @@ __init__ __main__
 
 PURE_MODULES = """
 errors lsn backoff messages cells wire topics pgoutput ledger transactions outbox encoding session progress
-avro.mismatch avro.logical avro.framing avro.mapping avro.contracts config.settings kafka.properties
+avro.mismatch avro.logical avro.framing avro.mapping avro.contracts
+avro.files avro.compatibility avro.reading avro.rules avro.subjects avro.primitives avro.unions
+config.settings kafka.properties
+avro.binary avro.emitter avro.compiler avro.soundness config.masking
 """
 PURE = PURE_MODULES.split()
 IMPURE = {"socket", "select", "selectors", "ssl", "time", "threading", "queue", "asyncio", "os", "subprocess", "random"}
@@ -36,7 +41,7 @@ IMPURE = {"socket", "select", "selectors", "ssl", "time", "threading", "queue", 
 # The only places of each library: packages or modules.
 HOMES = {
     "psycopg": ["postgres", "local", "demo"],
-    "confluent_kafka": ["kafka", "local", "demo"],
+    "confluent_kafka": ["kafka", "registry", "local", "demo"],
     "fastavro": ["avro"],
     "pydantic": ["config"],
     "click": ["cli"],

@@ -79,7 +79,7 @@ def test_a_mismatch_deep_in_a_recursive_record_has_the_whole_path() -> None:
     assert str(caught.value) == '$.left.more[0].left.n: "x" is not an int'
 
 
-@pytest.mark.parametrize("depth", [400, 2_000, 100_000])
+@pytest.mark.parametrize("depth", [2_000, 100_000])
 def test_a_payload_nested_without_end_is_refused_and_never_a_crash(depth: int) -> None:
     payload = '{"n": 1, "left": ' * depth + "null" + "}" * depth
     with pytest.raises(ValueError, match=r"nested too deeply|not JSON"):

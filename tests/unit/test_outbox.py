@@ -27,7 +27,7 @@ def test_a_row_becomes_an_event() -> None:
     row = shop.row(*TEXT_CELLS)
     event = outbox().event(row)
     assert event.row is row
-    assert event[1:] == (EVENT_ID, "outbox.event.order", b"o-1", "OrderPlaced", b'{"n": 1}', False, [])
+    assert event[1:] == (EVENT_ID, "outbox.event.order", b"o-1", "OrderPlaced", "order", b'{"n": 1}', False, [])
 
 
 def test_the_golden_rows_in_text_and_in_binary_are_the_same_event() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.cli.main import run
-from cdc.config.settings import MASK, mask_dsn, masked
+from cdc.config.masking import MASK, mask_dsn, masked
 
 CANARIES = [
     "hunter2",

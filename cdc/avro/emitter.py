@@ -1,0 +1,281 @@
+"""A schema as Python source: one function per record that appends the record's bytes to `out`.
+
+Where a schema is a straight line (`int`, `string`, ...) it becomes expressions that are gathered into one
+`out += (...)`; arrays, maps, unions and records become statements. The code checks every type and range as it goes and
+raises on the first that is wrong, without a reason. What it calls by name is in `Emitter.names`.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+from cdc.avro import binary, logical, unions
+from cdc.avro.mapping import Schema, aliases, renamed, resolved, type_name
+from cdc.avro.rules import Rules
+
+Reference = Callable[[Schema], Callable[[Any], bytes]]  # for a schema: the mapping and fastavro's writer
+
+_ABSENT: Final = object()
+_INTEGERS: Final = {"int": "integer", "long": "long"}
+_WITHIN: Final = {"int": "-0x80000000 <= {0} <= 0x7FFFFFFF", "long": "-1 << 63 <= {0} < 1 << 63"}
+
+
+class Line(NamedTuple):
+    """A value without branches: statements first, then its parts, each an expression of bytes."""
+
+    statements: list[str]
+    parts: list[str]
+
+
+class Emitter:
+    """Writes the functions of one schema; a record that is met for the first time is queued."""
+
+    def __init__(self, schemas: dict[str, Schema], rules: Rules, reference: Reference) -> None:
+        self.names: dict[str, Any] = {**binary.NAMES, "ABSENT": _ABSENT, "renamed": renamed}
+        self._schemas = schemas
+        self._rules = rules
+        self._reference = reference
+        self._functions: dict[str, str] = {}
+        self._waiting: list[Schema] = []
+
+    def source(self, schema: Schema) -> str:
+        """`encode_body(value, out)` for the schema, and what it calls."""
+        lines = ["def encode_body(value, out):", *_indented(self._write(schema, "value", []))]
+        while self._waiting:
+            lines += ["", "", *self._record(self._waiting.pop(0))]
+        return "\n".join(lines) + "\n"
+
+    def _record(self, record: Schema) -> Iterator[str]:
+        fields, by_alias = record["fields"], aliases(record)
+        counted = self._rules.unknown_fields == "reject"
+        optional = any("default" in field for field in fields)
+        yield f"def {self._functions[record['name']]}(value, out):  # {_comment(record['name'])}"
+        if not fields:
+            yield "    if type(value) is not dict: raise Misfit"
+        if by_alias:
+            table = self._name("ALIASES", by_alias)
+            yield f"    if {' or '.join(f'{alias!r} in value' for alias in by_alias)}:"
+            yield f"        value = renamed(value, {table})"
+        if optional and counted:
+            yield "    absent = 0"
+        pending: list[str] = []
+        for field in fields:
+            straight = None if "default" in field else self._line(field["type"], _variable(field))
+            if straight:
+                yield f"    {_variable(field)} = value[{field['name']!r}]  # {self._kind(field['type'])}"
+                yield from _indented(straight.statements)
+                pending += straight.parts
+            else:
+                yield from _indented(_out(pending))
+                pending = []
+                yield from _indented(self._field(field, counted))
+        yield from _indented(_out(pending))
+        if counted:
+            yield f"    if len(value){' + absent' if optional else ''} != {len(fields)}: raise Misfit"
+
+    def _field(self, field: Schema, counted: bool) -> Iterator[str]:
+        """A field that has a default, or is no straight line."""
+        name, variable, kind = repr(field["name"]), _variable(field), self._kind(field["type"])
+        if "default" not in field:
+            yield f"{variable} = value[{name}]  # {kind}"
+            yield from self._write(field["type"], variable, [])
+            return
+        # What is absent is written as its default is, which was made once and for all.
+        encode = self._reference({"type": "record", "name": "Default", "fields": [field]})
+        yield f"{variable} = value.get({name}, ABSENT)  # {kind}"
+        yield f"if {variable} is ABSENT:"
+        if counted:
+            yield "    absent += 1"
+        yield f"    out.append({encode({})!r})  # default"
+        yield "else:"
+        yield from _indented(self._write(field["type"], variable, []))
+
+    def _write(self, schema: Schema, variable: str, before: list[str]) -> Iterator[str]:
+        """Statements that append the parts `before` and then the value of a variable."""
+        straight = self._line(schema, variable)
+        if straight:
+            yield from straight.statements
+            yield from _out(before + straight.parts) or ["pass"]
+            return
+        definition = resolved(schema, self._schemas)
+        if isinstance(definition, list):
+            yield from _out(before)
+            yield from self._union(definition, variable)
+        elif definition["type"] in {"record", "error"}:
+            yield from _out(before)
+            yield f"{self._function(definition)}({variable}, out)"
+        else:
+            yield from self._collection(definition, variable, before)
+
+    def _collection(self, schema: Schema, variable: str, before: list[str]) -> Iterator[str]:
+        array = schema["type"] == "array"
+        item, key = f"{variable}_item", f"{variable}_key"
+        yield f"if type({variable}) is not {'list' if array else 'dict'}: raise Misfit"
+        yield f"if {variable}:"
+        yield f"    n_{variable} = len({variable})"
+        yield from _indented(_out([*before, _size(variable)]))
+        yield f"    for {item} in {variable}:" if array else f"    for {key}, {item} in {variable}.items():"
+        parts = []
+        if not array:
+            line = _sized(key, f"{key}.encode()")
+            yield from _indented(line.statements, 2)
+            parts = line.parts
+        yield from _indented(self._write(schema["items" if array else "values"], item, parts), 2)
+        yield r"    out.append(b'\0')"
+        yield "else:"
+        yield from _indented(_out([*before, r"b'\0'"]))
+
+    def _union(self, branches: list[Schema], variable: str) -> Iterator[str]:
+        """By the type of the value; what more than one branch may take is left to the mapping."""
+        tests = {
+            f"{variable} is None": [f"out.append({binary.size(index)!r})"]
+            for index in self._found(branches, type(None))
+        }
+        others = [index for index in range(len(branches)) if type_name(branches[index]) != "null"]
+        if len(others) == 1:
+            last = list(self._branch(others[0], branches, variable))
+        else:
+            choose = f"out.append({self._name('union', self._reference(branches))}({variable}))"
+            last = [f"{choose}  # more than one branch may take it, or none as it is"]
+            for python_type in (str, int, float, bool, list, dict):
+                found = self._found(branches, python_type)
+                test = f"type({variable}) is {python_type.__name__}"
+                if len(found) == 1:
+                    tests[test] = list(self._branch(found[0], branches, variable))
+                elif python_type is int and self._plain_int(branches, found):
+                    for kind, within in _WITHIN.items():
+                        tests.update({
+                            f"{test} and {within.format(variable)}": list(self._branch(index, branches, variable))
+                            for index in found
+                            if branches[index] in (kind, {"type": kind})
+                        })  # fmt: skip
+        for number, (test, statements) in enumerate(tests.items()):
+            yield f"{'elif' if number else 'if'} {test}:"
+            yield from _indented(statements)
+        if tests:
+            yield "else:"
+        yield from _indented(last, 1 if tests else 0)
+
+    def _plain_int(self, branches: list[Schema], found: list[int]) -> bool:
+        """Whether an int goes before a long without a question: a date or a time of day would have one."""
+        kinds = [resolved(branches[index], self._schemas) for index in found]
+        return not any(kind["type"] == "int" and logical.mapper(kind) for kind in kinds)
+
+    def _found(self, branches: list[Schema], python_type: type) -> list[int]:
+        """The branches that may take a JSON value of a type."""
+        return [index for index, branch in enumerate(branches) if python_type in self._takes(branch)]
+
+    def _branch(self, index: int, branches: list[Schema], variable: str) -> Iterator[str]:
+        branch = branches[index]
+        definition = resolved(branch, self._schemas)
+        if definition["type"] in {"record", "error"} and self._rules.unknown_fields == "ignore":
+            names = frozenset({*aliases(definition), *(field["name"] for field in definition["fields"])})
+            if names:
+                table = self._name("FIELDS", names)
+                yield f"if {variable} and {table}.isdisjoint({variable}): raise Misfit"
+        number = repr(binary.size(index))
+        yield from self._write(branch, variable, [number])
+
+    def _takes(self, branch: Schema) -> frozenset[type]:
+        definition = resolved(branch, self._schemas)
+        applies = logical.mapper(definition) is not None
+        return unions.takes(definition["type"], definition["logicalType"] if applies else None)
+
+    def _line(self, schema: Schema, variable: str) -> Line | None:
+        definition = resolved(schema, self._schemas)
+        if isinstance(definition, list) or definition["type"] in {"record", "error", "array", "map"}:
+            return None
+        kind: str = definition["type"]
+        convert = binary.logical_bytes(definition)
+        if convert:
+            call = f"{self._name(_word(definition['logicalType']), convert)}({variable})"
+            return _sized(variable, call) if kind in {"string", "bytes"} else Line([], [call])
+        if kind in _INTEGERS:
+            quick = f"type({variable}) is int and 0 <= {variable} < {len(binary.SMALL)}"
+            return Line([], [f"SMALL[{variable}] if {quick} else {_INTEGERS[kind]}({variable})"])
+        if kind in {"float", "double"}:
+            quick = f"pack_{kind}({variable}) if type({variable}) is float and isfinite({variable})"
+            return Line([], [f"{quick} else {'single' if kind == 'float' else kind}({variable})"])
+        if kind == "boolean":
+            return Line([], [rf"b'\1' if {variable} is True else b'\0' if {variable} is False else misfit()"])
+        if kind == "null":
+            return Line([f"if {variable} is not None: raise Misfit"], [])
+        if kind == "enum":
+            return self._enum(definition, variable)
+        if kind == "string":
+            return _sized(variable, f"{variable}.encode()")
+        avro_json = self._rules.bytes_as == "avro-json"
+        data = f"{variable}.encode('latin-1')" if avro_json else f"base64_bytes({variable})"
+        if kind == "bytes":
+            return _sized(variable, data)
+        wrong = f"if len({variable}) != {definition['size']}: raise Misfit"
+        return Line([f"{variable} = {data}", wrong], [variable])
+
+    def _enum(self, schema: Schema, variable: str) -> Line:
+        symbols = {symbol: binary.size(index) for index, symbol in enumerate(schema["symbols"])}
+        table = self._name(_word(schema["name"]), symbols)
+        if schema.get("default") is None:
+            return Line([], [f"{table}[{variable}]"])
+        default = symbols[schema["default"]]
+        return Line([], [f"{table}.get({variable}, {default!r}) if type({variable}) is str else misfit()"])
+
+    def _function(self, record: Schema) -> str:
+        """The name of the function of a record; a new one waits to be written."""
+        name: str = record["name"]
+        if name not in self._functions:
+            self._functions[name] = self._free(f"record_{_word(name)}")
+            self._waiting.append(record)
+        return self._functions[name]
+
+    def _name(self, name: str, value: Any) -> str:
+        """A global of the source that stands for a value."""
+        name = self._free(f"{name}_{len(self.names)}")
+        self.names[name] = value
+        return name
+
+    def _free(self, name: str) -> str:
+        while name in self.names or name in self._functions.values():
+            name += "_"
+        return name
+
+    def _kind(self, schema: Schema) -> str:
+        definition = resolved(schema, self._schemas)
+        if isinstance(definition, list):
+            return " or ".join(_comment(type_name(branch)) for branch in definition)
+        logical_type = definition["logicalType"] if logical.mapper(definition) else None
+        return _comment(type_name(schema)) + (f" ({_comment(logical_type)})" if logical_type else "")
+
+
+def _sized(variable: str, data: str) -> Line:
+    return Line([f"{variable} = {data}; n_{variable} = len({variable})"], [_size(variable), variable])
+
+
+def _size(variable: str) -> str:
+    return f"SMALL[n_{variable}] if n_{variable} < {len(binary.SMALL)} else size(n_{variable})"
+
+
+def _variable(field: Schema) -> str:
+    """A local variable for a field; Avro's names are identifiers, and what is none gets its own number."""
+    name = f"v_{field['name']}"
+    return name if name.isascii() and name.isidentifier() else f"v{''.join(f'_{ord(char):x}' for char in name)}"
+
+
+def _out(parts: list[str]) -> list[str]:
+    if len(parts) > 1:
+        return ["out += (", *(f"    {part}," for part in parts), ")"]
+    return [f"out.append({part})" for part in parts]
+
+
+def _indented(lines: Any, depth: int = 1) -> Iterator[str]:
+    for line in lines:
+        yield "    " * depth + line
+
+
+def _word(name: str) -> str:
+    """A name as part of an identifier."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", str(name))
+
+
+def _comment(name: str) -> str:
+    """A name as part of a comment: on one line, whatever it holds."""
+    return re.sub(r"[^A-Za-z0-9_. -]", "_", str(name))

@@ -1,0 +1,271 @@
+"""Schema files: every `.avsc` below a folder, in any order, and what they need of each other.
+
+A file holds one named type. It may use the types of other files by their full names, or by short names of the same
+namespace, as Avro has it; types that are defined inside a file belong to that file. `Definition.schema` holds all it
+needs, each type written out where it is first used, so that encoding and fingerprints know nothing of files.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Final
+
+import fastavro
+import orjson
+from fastavro.schema import SchemaParseException
+
+from cdc.avro import soundness
+from cdc.avro.mismatch import Mismatch
+from cdc.errors import ConfigError
+
+Schema = Any
+NAMED: Final = frozenset({"record", "error", "enum", "fixed"})
+PRIMITIVES: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "string", "bytes"})
+NO_SCHEMA: Final = (SchemaParseException, ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """The type of one file.
+
+    `text` is what the file says, `references` the full names of the types of other files that it uses itself,
+    `schema` what fastavro made of it with those types written out.
+    """
+
+    name: str
+    path: Path
+    text: str
+    references: tuple[str, ...]
+    schema: Schema
+
+    @property
+    def is_contract(self) -> bool:
+        """Records are contracts; an enum or a fixed is only there to be used by them."""
+        return str(self.schema["type"]) == "record"
+
+    @property
+    def whole(self) -> str:
+        """`schema` as JSON text: what a registry needs to see when it does not know the types of other files."""
+        parts = {name: part for name, part in self.schema.items() if not name.startswith("__")}
+        return orjson.dumps(parts).decode()
+
+
+@dataclass(slots=True)
+class _File:
+    path: Path
+    text: str
+    written: dict[str, Any]
+    name: str
+    references: dict[str, None] = field(default_factory=dict)
+
+
+_Find = Callable[[str, _File], _File | None]
+
+
+def read(folder: Path) -> list[Definition]:
+    """One definition for each file. Raises ConfigError with a line for every file that cannot be used."""
+    return _unique(*_files(folder))
+
+
+def _unique(files: list[_File], problems: list[str]) -> list[Definition]:
+    by_name: dict[str, _File] = {}
+    for file in files:
+        if file.name in by_name:
+            problems.append(f"contract {file.path}: {file.name} is defined in {by_name[file.name].path} too")
+        else:
+            by_name[file.name] = file
+    for file in files:
+        problems += [
+            f"contract {file.path}: {name} is defined in {by_name[name].path} too"
+            for name in list(_defined(file.written, ""))[1:]
+            if name in by_name and by_name[name] is not file
+        ]
+    return _definitions(list(by_name.values()), problems, lambda name, _: by_name.get(name))
+
+
+def parse(texts: Mapping[str, str]) -> list[Definition]:
+    """One definition for each text; the keys say where it comes from. Raises ConfigError as `read`."""
+    files: list[_File] = []
+    problems: list[str] = []
+    for origin, text in texts.items():
+        try:
+            files.append(_file(Path(origin), text))
+        except NO_SCHEMA as error:
+            problems.append(f"contract {origin}: {reason(error)}")
+    return _unique(files, problems)
+
+
+def versions(folder: Path) -> dict[str, list[Definition]]:
+    """All versions of each type below `folder`, the oldest first: in the order of their paths, numbers by value.
+
+    Of several versions of a type, a file uses the one that is nearest in the folders. Raises ConfigError as `read`.
+    """
+    files, problems = _files(folder)
+    files.sort(key=lambda file: _natural(str(file.path)))
+    by_name: dict[str, list[_File]] = {}
+    for file in files:
+        by_name.setdefault(file.name, []).append(file)
+
+    def nearest(name: str, user: _File) -> _File | None:
+        found = sorted(by_name.get(name, ()), key=lambda other: -_shared(other.path, user.path))
+        if len(found) > 1 and _shared(found[0].path, user.path) == _shared(found[1].path, user.path):
+            raise ValueError(
+                f"{name} has several versions ({found[0].path}, {found[1].path}): put what belongs together into a"
+                " folder of its own"
+            )
+        return found[0] if found else None
+
+    ordered: dict[str, list[Definition]] = {}
+    for definition in _definitions(files, problems, nearest):
+        ordered.setdefault(definition.name, []).append(definition)
+    return ordered
+
+
+def _files(folder: Path) -> tuple[list[_File], list[str]]:
+    if not folder.is_dir():
+        raise ConfigError(f"[avro] schemas: {folder} is not a folder", hint="put one .avsc file per event type there")
+    files: list[_File] = []
+    problems: list[str] = []
+    for path in sorted(folder.rglob("*.avsc")):
+        try:
+            files.append(_file(path, path.read_text(encoding="utf-8")))
+        except NO_SCHEMA as error:
+            problems.append(f"contract {path}: {reason(error)}")
+    return files, problems
+
+
+def _file(path: Path, text: str) -> _File:
+    written = orjson.loads(text)
+    if not isinstance(written, dict) or written.get("type") not in ("record", "enum", "fixed"):
+        raise ValueError("not a schema to use: a contract is an Avro record, a type for contracts enum or fixed")
+    return _File(path, text, written, _full_name(written, ""))
+
+
+def _definitions(files: list[_File], problems: list[str], find: _Find) -> list[Definition]:
+    definitions = []
+    for file in files:
+        try:
+            whole = _Inlining(find, file).whole()
+            schema = fastavro.parse_schema(whole, named_schemas={})
+            soundness.check(whole, schema)
+        except NO_SCHEMA as error:
+            problems.append(f"contract {file.path}: {reason(error)}")
+            continue
+        definitions.append(Definition(file.name, file.path, file.text, tuple(file.references), schema))
+    if problems:
+        raise ConfigError(*problems)
+    return definitions
+
+
+class _Inlining:
+    """Writes one file's schema out, with the types of other files at their first use."""
+
+    def __init__(self, find: _Find, file: _File) -> None:
+        self._find = find
+        self._files = [file]  # from the one that is written out to the one that is being looked at
+        self._homes: dict[str, Path] = {}  # of the types that are defined so far
+        self._own = set(_defined(file.written, ""))
+
+    def whole(self) -> Schema:
+        return self._dict(self._files[0].written, "")
+
+    def _schema(self, schema: Schema, namespace: str) -> Schema:
+        if isinstance(schema, list):
+            return [self._schema(branch, namespace) for branch in schema]
+        if isinstance(schema, dict):
+            return self._dict(schema, namespace)
+        return schema if not isinstance(schema, str) or schema in PRIMITIVES else self._use(_full(schema, namespace))
+
+    def _dict(self, schema: dict[str, Any], namespace: str) -> dict[str, Any]:
+        kind = schema["type"]
+        if isinstance(kind, str) and kind in NAMED:
+            name = _full_name(schema, namespace)
+            if name in self._homes and self._homes[name] != self._files[-1].path:
+                raise ValueError(f"{name} is defined in {self._files[-1].path} and in {self._homes[name]}")
+            self._homes[name] = self._files[-1].path
+            namespace = name.rpartition(".")[0]
+            schema = {**schema, "name": name, "namespace": namespace}
+        elif not isinstance(kind, str):
+            return {**schema, "type": self._schema(kind, namespace)}
+        for part in ("items", "values"):
+            if part in schema:
+                schema = {**schema, part: self._schema(schema[part], namespace)}
+        if "fields" in schema:
+            fields = [{**part, "type": self._schema(part["type"], namespace)} for part in schema["fields"]]
+            schema = {**schema, "fields": fields}
+        return schema
+
+    def _use(self, name: str) -> Schema:
+        user = self._files[-1]
+        if self._homes.get(name) == user.path:
+            return name
+        if name in self._own and len(self._files) == 1:
+            raise ValueError(f"{name} is used before it is defined")
+        file = self._find(name, user)
+        if file is None:
+            raise ValueError(f"{name} is not defined{_told(user, self._files[0])} and no file defines it")
+        if file in self._files:
+            way = " → ".join(str(each.path) for each in [*self._files[self._files.index(file) :], file])
+            raise ValueError(f"files that need each other cannot be written out: {way}; join them into one")
+        user.references[name] = None
+        if name in self._homes:
+            return name
+        self._files.append(file)
+        whole = self._dict(file.written, "")
+        self._files.pop()
+        return whole
+
+
+def _told(user: _File, file: _File) -> str:
+    return "" if user is file else f" in {user.path}"
+
+
+def _full(name: str, namespace: str) -> str:
+    return name if "." in name or not namespace else f"{namespace}.{name}"
+
+
+def _full_name(schema: dict[str, Any], namespace: str) -> str:
+    name, within = schema["name"], schema.get("namespace", namespace)
+    if not isinstance(name, str) or not isinstance(within, str):
+        raise ValueError(f"not an Avro schema: {name!r} is not a name")
+    return _full(name, within)
+
+
+def _defined(schema: Schema, namespace: str) -> Iterator[str]:
+    """The full names of all types that are defined within a schema; its own is the first."""
+    if isinstance(schema, list):
+        for branch in schema:
+            yield from _defined(branch, namespace)
+    elif isinstance(schema, dict):
+        if isinstance(schema.get("name"), str) and schema.get("type") in tuple(NAMED):
+            name = _full_name(schema, namespace)
+            namespace = name.rpartition(".")[0]
+            yield name
+        yield from _defined([schema.get("type"), schema.get("items"), schema.get("values")], namespace)
+        fields = schema.get("fields")
+        for part in fields if isinstance(fields, list) else ():
+            yield from _defined(part.get("type") if isinstance(part, dict) else None, namespace)
+
+
+def reason(error: Exception) -> str:
+    """Why a file cannot be used, for people."""
+    if isinstance(error, (orjson.JSONDecodeError, UnicodeDecodeError)):
+        return f"not JSON: {error}"
+    if isinstance(error, Mismatch) or type(error) is ValueError:
+        return str(error)
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f"not an Avro schema: {type(error).__name__} {error}"
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def _shared(one: Path, other: Path) -> int:
+    """How many folders two files share."""
+    return sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one.parent.parts, other.parent.parts, strict=False))
+    )

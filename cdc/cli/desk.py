@@ -1,0 +1,117 @@
+"""What the `schema` commands work with: the contracts, and whom to ask about them."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from cdc.avro import contracts
+from cdc.avro.contracts import Contract, Contracts
+from cdc.avro.rules import Rules
+from cdc.avro.subjects import subject
+from cdc.config.settings import Settings, require
+from cdc.errors import ConfigError
+from cdc.postgres import rows
+from cdc.postgres.connection import connect
+from cdc.registry.client import Registered, Registry
+from cdc.registry.references import references
+from cdc.topics import TopicTemplate
+
+SHOWN: Final = 100  # misfits that are told one by one; the others are counted
+
+
+class Desk:
+    """The contracts of the settings, and whom to ask about them."""
+
+    def __init__(self, settings: Settings, topics: tuple[str, ...], types: tuple[str, ...] = ()) -> None:
+        self._settings = settings
+        avro = settings.avro
+        self._loaded = contracts.load(avro.schemas, avro.types, Rules(avro.unknown_fields, avro.bytes))
+        self.definitions = self._loaded.definitions
+        self.contracts = _chosen(self._loaded, types)
+        self.registry = Registry(settings.schema_registry) if settings.schema_registry.url else None
+        self._given = topics
+        self._in_table: list[tuple[str, str]] | None = None
+
+    def subjects(self, contract: Contract) -> list[str]:
+        """The subjects of a contract; none when its topics are not known."""
+        strategy = self._settings.avro.subject
+        if strategy == "record-name":
+            return [contract.name]
+        return list(dict.fromkeys(subject(strategy, topic, contract.name) for topic in self._topics(contract)))
+
+    def _topics(self, contract: Contract) -> list[str]:
+        if not TopicTemplate(self._settings.topics.name).columns:
+            return [self._settings.topics.name]
+        if self._given:
+            return list(self._given)
+        if self._in_table is None:
+            self._in_table = self._topics_of_table()
+        return [topic for topic, event_type in self._in_table if self._loaded.get(event_type) is contract]
+
+    def _topics_of_table(self) -> list[tuple[str, str]]:
+        if not self._settings.postgres.dsn:
+            return []
+        with connect(self._settings.postgres.dsn) as connection:
+            return rows.topics(connection, self._settings)
+
+    def lookup(self, contract: Contract, name: str) -> Registered | None:
+        """What the registry has; None without a registry too."""
+        if self.registry is None:
+            return None
+        needed = references(self.registry, self.definitions, contract.name)
+        return None if needed is None else self.registry.lookup(name, contract.text, needed)
+
+    def register(self, contract: Contract, name: str) -> Registered:
+        """Register a contract, after what it refers to."""
+        assert self.registry
+        needed = references(self.registry, self.definitions, contract.name, register=True)
+        return self.registry.register(name, contract.text, needed or ())
+
+    def registry_problems(self, checked: dict[str, int]) -> Iterator[dict[str, Any]]:
+        """What the registry would refuse."""
+        assert self.registry
+        checked["subjects"] = 0
+        homeless = sum(not self.subjects(contract) for contract in self.contracts)
+        if homeless:
+            checked["contracts of no known topic"] = homeless
+        for contract in self.contracts:
+            for name in self.subjects(contract):
+                checked["subjects"] += 1
+                # With all it needs written out: what it refers to may not be registered yet.
+                for problem in self.registry.problems(name, self.definitions[contract.name].whole):
+                    yield {"check": "registry", "type": contract.name, "subject": name, "problem": problem}
+
+    def misfits(self, checked: dict[str, int]) -> Iterator[dict[str, Any]]:
+        """The rows of the outbox table that would be poison."""
+        checked["rows"] = misfits = 0
+        with connect(require(self._settings, kafka=False).postgres.dsn) as connection:
+            for row in rows.read(connection, self._settings):
+                checked["rows"] += 1
+                if problem := self._misfit(row.type, row.payload, row.payload_is_avro):
+                    misfits += 1
+                    if misfits <= SHOWN:
+                        yield {"check": "table", "id": row.id, "type": row.type, "problem": problem}
+        if misfits > SHOWN:
+            yield {"check": "table", "problem": f"{misfits - SHOWN} more rows do not fit"}
+
+    def _misfit(self, event_type: str | None, payload: bytes | None, is_avro: bool) -> str:
+        if payload is None or (self._settings.outbox.tombstones and not payload.strip()):
+            return "" if self._settings.outbox.tombstones else "the payload is null"
+        if event_type is None:
+            return "the type is null"
+        contract = self._loaded.get(event_type)
+        if is_avro:
+            return ""
+        if contract is None:
+            return "" if self._settings.avro.unknown_types == "envelope" else self._loaded.missing(event_type)
+        try:
+            contract.encode(payload)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+
+def _chosen(loaded: Contracts, types: tuple[str, ...]) -> list[Contract]:
+    unknown = [loaded.missing(event_type) for event_type in types if event_type not in loaded]
+    if unknown:
+        raise ConfigError(*unknown)
+    return list({found.name: found for found in map(loaded.__getitem__, types or loaded)}.values())

@@ -1,0 +1,198 @@
+"""Record values to Python values: both framings, any version of a contract that was ever written.
+
+    decoder = Decoder(folder="schemas")                        # single-object framing: by fingerprint
+    decoder = Decoder(registry_url="http://registry:8081")     # Confluent's framing: by the registry's id
+    order = decoder(message.value(), message.headers())        # None for a tombstone
+
+The folder may hold several versions of a contract: a consumer needs those that are still in the topic. With `reader`
+every value comes in the shape of that schema, whichever version it was written with.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from cdc.avro import files, framing
+from cdc.avro.reading import Reading, parsed
+
+if TYPE_CHECKING:
+    from cdc.registry.client import Registry
+
+Headers = Iterable[tuple[str, str | bytes | None]] | Mapping[str, str | bytes | None] | None
+Schemas = Callable[[int], Any]
+"""From a registry's id to a schema: JSON text, or what that text holds. Raises LookupError for an unknown id."""
+
+_ID_MARKER: Final = b"\x00"
+_ID_SIZE: Final = 5
+
+
+class Undecodable(ValueError):
+    """A value that cannot be decoded; says which event it is, when its headers do."""
+
+
+class UnknownFraming(Undecodable):
+    """It begins neither as Avro's single-object encoding nor as Confluent's framing."""
+
+
+class UnknownFingerprint(Undecodable):
+    """No contract of the folder has this fingerprint."""
+
+
+class UnknownId(Undecodable):
+    """The registry has no schema of this id."""
+
+
+class Unreadable(Undecodable):
+    """The body does not fit the schema that wrote it, or that schema cannot be read with the reader's."""
+
+
+class Decoder:
+    """Decodes values; keep one, as it remembers schemas.
+
+    `folder` has the contracts for single-object framing. `registry_url`, `registry` or `schemas` has them for
+    Confluent's framing. `reader` is a schema, or schemas by record name: full, or short.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: Path | str | None = None,
+        registry_url: str | None = None,
+        registry: "Registry | None" = None,
+        schemas: Schemas | None = None,
+        reader: Any = None,
+    ) -> None:
+        self._writers = _by_header(Path(folder)) if folder is not None else {}
+        if registry_url is not None:
+            registry = _registry(registry_url)
+        self._schemas = _from_registry(registry) if registry is not None else schemas
+        self._reader = _readers(reader)
+        self._readings: dict[bytes, Reading] = {}
+
+    def __call__(self, value: bytes | None, headers: Headers = None) -> Any:
+        """The decoded value, None for a tombstone. Raises Undecodable, and the registry's own errors."""
+        if value is None:
+            return None
+        try:
+            size = framing.HEADER_SIZE if value.startswith(framing.MARKER) else _ID_SIZE
+            reading = self._readings.get(value[:size])
+            if reading is None:
+                reading = self._readings[value[:size]] = self._reading(value)
+            try:
+                return reading.value(value[size:])
+            except ValueError as error:
+                raise Unreadable(str(error)) from None
+        except Undecodable as error:
+            raise type(error)(f"{_event(headers)}{error}") from None
+
+    def _reading(self, value: bytes) -> Reading:
+        if value.startswith(framing.MARKER) and len(value) >= framing.HEADER_SIZE:
+            writer = self._by_fingerprint(value[: framing.HEADER_SIZE])
+        elif value.startswith(_ID_MARKER) and len(value) >= _ID_SIZE:
+            writer = self._by_id(int.from_bytes(value[1:_ID_SIZE], "big"))
+        else:
+            raise UnknownFraming(
+                f"{value[: framing.HEADER_SIZE].hex() or 'an empty value'} is no framing that is known"
+            )
+        try:
+            return Reading(writer, self._reader_of(writer))
+        except ValueError as error:
+            raise Unreadable(str(error)) from None
+
+    def _by_fingerprint(self, header: bytes) -> Any:
+        if header not in self._writers:
+            fingerprint = header[len(framing.MARKER) :].hex()
+            raise UnknownFingerprint(f"no contract has the fingerprint {fingerprint}; {len(self._writers)} are known")
+        return self._writers[header]
+
+    def _by_id(self, number: int) -> Any:
+        if self._schemas is None:
+            raise UnknownId(f"schema id {number} needs a registry, and none was given")
+        try:
+            return _schema(self._schemas(number))
+        except LookupError:
+            raise UnknownId(f"no schema has the id {number}") from None
+        except ValueError as error:
+            raise Unreadable(f"schema id {number}: {error}") from None
+
+    def _reader_of(self, writer: Any) -> Any:
+        name = writer.get("name", "") if isinstance(writer, dict) else ""
+        return self._reader.get("") or self._reader.get(name) or self._reader.get(name.rpartition(".")[2])
+
+
+def decode(
+    value: bytes | None, headers: Headers = None, *, schemas: Decoder | Path | str | Schemas, reader: Any = None
+) -> Any:
+    """Decode one value by a folder of contracts or a function from id to schema. For many values, keep a Decoder."""
+    if isinstance(schemas, Decoder):
+        return schemas(value, headers)
+    if isinstance(schemas, (Path, str)):
+        return Decoder(folder=schemas, reader=reader)(value, headers)
+    return Decoder(schemas=schemas, reader=reader)(value, headers)
+
+
+def _by_header(folder: Path) -> dict[bytes, Any]:
+    contracts = (each for versions in files.versions(folder).values() for each in versions if each.is_contract)
+    return {framing.header(each.schema): each.schema for each in contracts}
+
+
+def _schema(schema: Any) -> Any:
+    if isinstance(schema, tuple):
+        text, named = schema
+        return parsed(orjson.loads(text), [orjson.loads(other) for other in named])
+    return parsed(orjson.loads(schema) if isinstance(schema, (str, bytes)) else schema)
+
+
+def _readers(reader: Any) -> dict[str, Any]:
+    """Readers by record name; one that is for all is under the empty name."""
+    if reader is None:
+        return {}
+    if isinstance(reader, Mapping) and "type" not in reader:
+        return {name: _schema(schema) for name, schema in reader.items()}
+    return {"": _schema(reader)}
+
+
+def _registry(url: str) -> "Registry":
+    from cdc.config.settings import SchemaRegistry
+    from cdc.registry.client import Registry
+
+    return Registry(SchemaRegistry(url=url))
+
+
+def _from_registry(registry: "Registry") -> Schemas:
+    from cdc.registry.failure import SCHEMA_NOT_FOUND, RegistryError
+
+    def schema(number: int) -> Any:
+        try:
+            text = registry.by_id(number)
+        except RegistryError as error:
+            if error.code == SCHEMA_NOT_FOUND:
+                raise LookupError(number) from None
+            raise
+        return text, list(_named(registry._client.get_schema(number), registry))
+
+    return schema
+
+
+def _named(schema: Any, registry: "Registry") -> Iterable[str]:
+    """The texts that a registered schema refers to, each after those that it needs itself."""
+    found: dict[str, str] = {}
+
+    def visit(one: Any) -> None:
+        for reference in one.references or ():
+            if reference.name not in found:
+                other = registry._client.get_version(reference.subject, reference.version).schema
+                visit(other)
+                found[reference.name] = str(other.schema_str)
+
+    visit(schema)
+    return found.values()
+
+
+def _event(headers: Headers) -> str:
+    known = dict(headers.items() if isinstance(headers, Mapping) else headers or ())
+    parts = [(name, known.get(name)) for name in ("eventType", "id", "cdc-position")]
+    told = " ".join(part.decode(errors="replace") if isinstance(part, bytes) else part for _, part in parts if part)
+    return f"{told}: " if told else ""

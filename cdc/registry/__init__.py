@@ -1,0 +1,1 @@
+"""Confluent-compatible Schema Registry: the ids that its consumers read in front of each value."""

@@ -1,0 +1,293 @@
+"""The registry through Confluent's own client: our errors, bounded retries, and no id whose schema was not looked at.
+
+<https://docs.confluent.io/platform/current/schema-registry/develop/api.html>
+"""
+
+import json
+import logging
+import random
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from confluent_kafka.schema_registry import (
+    Schema,
+    SchemaReference,
+    SchemaRegistryClient,
+    SchemaRegistryError,
+)
+
+from cdc.backoff import Backoff
+from cdc.config.settings import SchemaRegistry
+from cdc.errors import CdcError, ConfigError
+from cdc.registry import failure
+from cdc.registry.canonical import same_schema
+from cdc.registry.failure import RegistryError, RegistryUnavailable
+
+ATTEMPTS: Final = 3
+_UNKNOWN: Final = (failure.SUBJECT_NOT_FOUND, failure.VERSION_NOT_FOUND, failure.SCHEMA_NOT_FOUND)
+_LARGEST_ID: Final = 2**31 - 1  # four bytes with a sign, as Java reads them
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A named type of a schema that is a subject of its own."""
+
+    name: str
+    subject: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A schema as the registry has it."""
+
+    subject: str
+    version: int
+    id: int
+    text: str
+
+
+class Registry:
+    """A registry. All but `close` raise RegistryError or RegistryUnavailable; any thread may call.
+
+    A call repeats what may pass by itself, up to ATTEMPTS times, and starts no attempt after `timeout_seconds`.
+    Raises ConfigError when the settings cannot be used.
+    """
+
+    def __init__(self, settings: SchemaRegistry) -> None:
+        self.url, user_info = _without_credentials(settings)
+        self._timeout_seconds = settings.timeout_seconds
+        self._closed = threading.Event()
+        _quiet()
+        _readable(settings)
+        try:
+            self._client: Any = SchemaRegistryClient(_configuration(settings, self.url, user_info))
+        except OSError as error:
+            raise ConfigError(f"[schema_registry] ssl_ca, ssl_certificate or ssl_key: {error}") from None
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"[schema_registry] {error}") from None
+
+    def close(self) -> None:
+        """Hang up; a call that waits to try again gives up."""
+        self._closed.set()
+        self._client.__exit__(None, None, None)  # what later versions of the client call close()
+
+    def lookup(self, subject: str, text: str, references: Sequence[Reference] = ()) -> Registered | None:
+        """The schema as it is registered under a subject, or None."""
+        schema = _schema(text, references)
+        found = self._known(f"looking up subject {subject}", lambda: self._client.lookup_schema(subject, schema))
+        return None if found is None else self._verified(subject, found.version, found.schema_id, text)
+
+    def register(self, subject: str, text: str, references: Sequence[Reference] = ()) -> Registered:
+        """Register a schema; one that is there already stays as it is."""
+        schema = _schema(text, references)
+        try:
+            self._call(f"registering subject {subject}", lambda: self._client.register_schema(subject, schema))
+        except RegistryError as error:
+            raise self._incompatible(subject, error) if error.status == 409 else error from None
+        # The answer has the id alone; only a look-up tells the version, and that it is there for others.
+        registered = self.lookup(subject, text, references)
+        if registered is None:
+            raise RegistryUnavailable(
+                f"registry {self.url}, registering subject {subject}: what was registered cannot be found",
+                hint="replicas of the registry may lag: try again",
+            )
+        return registered
+
+    def problems(self, subject: str, text: str, references: Sequence[Reference] = ()) -> list[str]:
+        """Why the registry would refuse a schema, in its words; none when it would not, or the subject is new."""
+        doing = f"checking compatibility with subject {subject}"
+        body = _schema(text, references).to_dict()
+        path = f"compatibility/subjects/{quote(subject, safe='')}/versions"
+        # The client's own methods throw the messages away.
+        post = self._client._rest_client.post
+        try:
+            answer = self._known(doing, lambda: post(f"{path}?verbose=true", body=body))
+        except RegistryError as error:
+            if error.status not in (404, 405):
+                raise
+            # Registries that cannot check all versions that the level asks for.
+            answer = self._known(doing, lambda: post(f"{path}/latest?verbose=true", body=body))
+        if answer is None:
+            return []
+        if not isinstance(answer, dict) or not isinstance(answer.get("is_compatible"), bool):
+            raise failure.garbled(f"is_compatible is not in {answer!r}", doing, self.url)
+        if answer["is_compatible"]:
+            return []
+        return [str(message) for message in answer.get("messages") or ["incompatible (the registry does not say why)"]]
+
+    def latest(self, subject: str) -> Registered | None:
+        """The newest version of a subject, or None."""
+        doing = f"reading subject {subject}"
+        found = self._known(doing, lambda: self._client.get_version(subject, "latest"))
+        if found is None:
+            return None
+        return Registered(
+            subject,
+            self._number(found.version, "version", doing),
+            self._number(found.schema_id, "id", doing),
+            self._text(found.schema, doing),
+        )
+
+    def by_id(self, id: int) -> str:  # noqa: A002 - as the registry calls it
+        """The schema's text."""
+        doing = f"reading schema {id}"
+        return self._text(self._call(doing, lambda: self._client.get_schema(id)), doing)
+
+    def subjects(self) -> list[str]:
+        """All subjects."""
+        doing = "listing subjects"
+        names: Any = self._call(doing, self._client.get_subjects)
+        if not isinstance(names, list):
+            raise failure.garbled(f"{names!r} is not a list", doing, self.url)
+        return [str(name) for name in names]
+
+    def _verified(self, subject: str, version: Any, schema_id: Any, text: str) -> Registered:
+        """What an id stands for must be what was asked for: consumers have nothing but the id (FAULTS D3)."""
+        doing = f"looking up subject {subject}"
+        number = self._number(schema_id, "id", doing)
+        try:
+            found = self.by_id(number)
+        except RegistryError as error:
+            if error.code != failure.SCHEMA_NOT_FOUND:
+                raise
+            raise RegistryUnavailable(
+                f"registry {self.url}, {doing}: answered id {number}, but does not know that id",
+                hint="replicas of the registry may lag",
+            ) from None
+        if not same_schema(text, found):
+            raise RegistryError(
+                f"registry {self.url}, {doing}: answered id {number}, but the schema of that id is not the contract",
+                hint="compare `cdc-publisher schema show` with what the registry has under this id",
+            )
+        return Registered(subject, self._number(version, "version", doing), number, found)
+
+    def _incompatible(self, subject: str, error: RegistryError) -> RegistryError:
+        try:
+            latest = self.latest(subject)
+        except CdcError:
+            latest = None
+        newest = f"; registered is version {latest.version} with id {latest.id}" if latest else ""
+        return RegistryError(f"{error.message}{newest}", hint=error.hint, status=error.status, code=error.code)
+
+    def _text(self, schema: Any, doing: str) -> str:
+        if not isinstance(schema.schema_str, str):
+            raise failure.garbled("there is no schema in it", doing, self.url)
+        return schema.schema_str
+
+    def _number(self, value: Any, name: str, doing: str) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST_ID:
+            raise failure.garbled(f"{value!r} is not {'an' if name == 'id' else 'a'} {name}", doing, self.url)
+        return value
+
+    def _known(self, doing: str, request: Callable[[], T]) -> T | None:
+        """The answer, or None when the registry says that it has no such thing."""
+        try:
+            return self._call(doing, request)
+        except RegistryError as error:
+            if error.code in _UNKNOWN:
+                return None
+            raise
+
+    def _call(self, doing: str, request: Callable[[], T]) -> T:
+        give_up_at = time.monotonic() + self._timeout_seconds
+        backoff = Backoff(random.random)
+        for attempt in range(1, ATTEMPTS + 1):
+            # It keeps all that it was told, wrong ids and half answers too: what was verified, who asked may keep.
+            self._client.clear_caches()
+            try:
+                return self._once(doing, request)
+            except RegistryUnavailable:
+                pause = backoff.pause()
+                late = time.monotonic() + pause >= give_up_at
+                if attempt == ATTEMPTS or late or self._closed.wait(pause):
+                    raise
+        raise AssertionError  # pragma: no cover
+
+    def _once(self, doing: str, request: Callable[[], T]) -> T:
+        try:
+            return request()
+        except SchemaRegistryError as error:
+            code = error.error_code if isinstance(error.error_code, int) else -1
+            told = error.error_message or "no reason is given"
+            raise failure.answered(error.http_status_code, code, told, doing, self.url) from None
+        except json.JSONDecodeError as error:
+            raise failure.garbled(f"not JSON: {error}", doing, self.url) from None
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
+            raise failure.garbled(f"{type(error).__name__} {error}", doing, self.url) from None
+        except Exception as error:
+            # The client lets the errors of its HTTP library through, which is not always the same one.
+            if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
+                raise failure.distrusted(error, doing, self.url) from None
+            raise failure.unreachable(error, doing, self.url) from None
+
+
+def _schema(text: str, references: Sequence[Reference]) -> Schema:
+    return Schema(text, "AVRO", [SchemaReference(each.name, each.subject, each.version) for each in references])
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _without_credentials(settings: SchemaRegistry) -> tuple[str, str | None]:
+    """The address as it may be shown, and `username:password`: the HTTP library logs whole addresses."""
+    if settings.url is None:
+        raise ConfigError(
+            "[schema_registry] url is required: set it in the settings file, or as CDC_SCHEMA_REGISTRY__URL"
+        )
+    user_info = None if settings.username is None else f"{settings.username}:{settings.password or ''}"
+    urls = []
+    for text in settings.url.split(","):
+        url = urlsplit(text.strip())
+        if url.username is not None and user_info is None:
+            user_info = f"{unquote(url.username)}:{unquote(url.password or '')}"
+        urls.append(urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2])))
+    return ",".join(urls), user_info
+
+
+def _readable(settings: SchemaRegistry) -> None:
+    """Raises ConfigError; OpenSSL does not say which file it could not read."""
+    names = ("ssl_ca", "ssl_certificate", "ssl_key")
+    files = {name: file for name in names if (file := getattr(settings, name))}
+    missing = [
+        f"[schema_registry] {name}: {file} does not exist" for name, file in files.items() if not Path(file).exists()
+    ]
+    if missing:
+        raise ConfigError(*missing)
+
+
+def _configuration(settings: SchemaRegistry, url: str, user_info: str | None) -> dict[str, Any]:
+    given = {
+        "url": url,
+        "timeout": settings.timeout_seconds,
+        "max.retries": 0,  # its pauses cannot be cut short, and it does not repeat after half an answer
+        "basic.auth.user.info": user_info,
+        "ssl.ca.location": settings.ssl_ca,
+        "ssl.certificate.location": settings.ssl_certificate,
+        "ssl.key.location": settings.ssl_key,
+        "ssl.key.password": settings.ssl_key_password,
+    }
+    if settings.token:
+        given |= {
+            "bearer.auth.credentials.source": "STATIC_TOKEN",
+            "bearer.auth.token": settings.token,
+            "bearer.auth.logical.cluster": "",  # the client demands one; only Confluent Cloud reads it
+        }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _quiet() -> None:
+    """A line of log for each request is too much, and ten of them when logs are verbose."""
+    for library in ("httpx", "httpx2", "httpcore", "httpcore2"):
+        logging.getLogger(library).setLevel(logging.WARNING)

@@ -1,0 +1,83 @@
+"""What an answer of the registry, or none, means for us: wait, or have a person look at it."""
+
+import re
+from typing import Final
+
+from cdc.errors import CdcError, Temporary
+
+SUBJECT_NOT_FOUND: Final = 40401
+VERSION_NOT_FOUND: Final = 40402
+SCHEMA_NOT_FOUND: Final = 40403
+
+_HALF: Final = re.compile(r"^Unknown Schema Registry Error: b['\"]\{")  # the client's words for what is no JSON
+_LONGEST = 2000  # characters of the registry's own message
+_CREDENTIALS = "check username and password, or token, in [schema_registry]"
+
+
+class RegistryError(CdcError):
+    """The registry refuses, and will again.
+
+    `status` is that of HTTP, `code` the registry's; 0 when it is we who refuse.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, status: int = 0, code: int = 0) -> None:
+        super().__init__(message, hint)
+        self.status, self.code = status, code
+
+
+class RegistryUnavailable(Temporary):
+    """The registry cannot be reached, or answers that it cannot serve now."""
+
+
+def answered(status: int, code: int, text: str, doing: str, url: str) -> CdcError:
+    """An error that the registry answered with."""
+    message = (
+        f"registry {url}, {doing}: {_short(text)} (HTTP {status}{f', {code}' if code not in (-1, status) else ''})"
+    )
+    if _HALF.search(text):
+        return garbled(f"half an error (HTTP {status})", doing, url)
+    if status in (408, 429) or status >= 500:
+        return RegistryUnavailable(message, hint=_TEMPORARY.get(status, "check the registry's own log"))
+    hint = _PERMANENT.get(status, "")
+    if status < 400 or (status == 404 and code < SUBJECT_NOT_FOUND):
+        hint = "nothing there speaks as a registry: check [schema_registry] url"
+    return RegistryError(message, hint=hint, status=status, code=code)
+
+
+def unreachable(error: Exception, doing: str, url: str) -> CdcError:
+    """There was no whole answer."""
+    reason = _short(str(error)) or type(error).__name__
+    return RegistryUnavailable(
+        f"registry {url}, {doing}: no answer: {reason}",
+        hint="check that it runs and that [schema_registry] url names it",
+    )
+
+
+def garbled(reason: str, doing: str, url: str) -> CdcError:
+    """There was an answer, but not one of a registry."""
+    return RegistryUnavailable(
+        f"registry {url}, {doing}: the answer cannot be read: {_short(reason)}",
+        hint="check what is between here and the registry, and [schema_registry] url",
+    )
+
+
+def distrusted(error: Exception, doing: str, url: str) -> CdcError:
+    """The certificate that the registry shows is not one that we trust, or the reverse."""
+    return RegistryError(
+        f"registry {url}, {doing}: {_short(str(error))}", hint="check ssl_ca and ssl_certificate in [schema_registry]"
+    )
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+
+
+_TEMPORARY: Final = {429: "the registry asks for fewer requests"}
+
+_PERMANENT: Final = {
+    401: _CREDENTIALS,
+    403: f"{_CREDENTIALS}, and the rights of that user on the subject",
+    409: "change the contract so that it fits what is registered, or the subject's compatibility level",
+    422: "correct the contract, or the subject's mode and settings in the registry",
+}
