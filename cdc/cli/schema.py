@@ -128,8 +128,8 @@ def register(
 ) -> int:
     """Register contracts, all of the folder or those of TYPE, after the types of other files that they use.
 
-    What is registered already stays as it is. Nothing is registered when the registry would refuse one of them, or when
-    the topic of one is not known. Exit code 1 then.
+    What is registered already stays as it is. Nothing is registered when the registry would refuse one of them; a
+    contract whose topic is not known is left out. Exit code 1 in both cases.
     """
     settings = invocation.settings()
     desk = Desk(settings, topics, types)
@@ -138,15 +138,16 @@ def register(
             "[schema_registry] url is required: set it in the settings file, or as CDC_SCHEMA_REGISTRY__URL"
         )
     rows: list[dict[str, Any]] = []
-    problems = [_without_topic(contract) for contract in desk.contracts if not desk.subjects(contract)]
-    problems += desk.registry_problems({})
+    homeless = [_without_topic(contract) for contract in desk.contracts if not desk.subjects(contract)]
+    refusals = list(desk.registry_problems({}))
+    problems = [*homeless, *refusals]
     for contract in desk.contracts:
         for name in desk.subjects(contract):
             known = desk.lookup(contract, name)
             row: dict[str, Any] = {"type": contract.name, "subject": name, "id": known and known.id, "done": "there"}
             if known is None:
-                row["done"] = "refused" if problems else "would be registered"
-            if known is None and not dry_run and not problems:
+                row["done"] = "refused" if refusals else "would be registered"
+            if known is None and not dry_run and not refusals:
                 row |= {"id": desk.register(contract, name).id, "done": "registered"}
             rows.append(row)
     if as_json:
