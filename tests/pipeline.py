@@ -23,7 +23,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from psycopg.conninfo import conninfo_to_dict
 
-from cdc.avro import contracts
+from cdc.consumer import Decoder
 from cdc.lsn import LSN
 from tests.reader import Received, read_all
 from tests.servers import Servers
@@ -206,8 +206,7 @@ class Pipeline:
 
     def records(self) -> list[Received]:
         """Everything in the topics of this test, each partition in its order."""
-        known = contracts.load(self.folder / "schemas")
-        return read_all(self.kafka, self.prefix, known.decode)
+        return read_all(self.kafka, self.prefix, Decoder(folder=self.folder / "schemas"))
 
     def judge(self, *, duplicates: bool = False) -> list[Received]:
         """Compare topics and table; returns the records. `duplicates` says whether replays are allowed."""

@@ -1,14 +1,12 @@
 """Contracts: one `.avsc` per event type, found by record name, full name, or an explicit map."""
 
 import difflib
-import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
-import fastavro
 import orjson
 
 from cdc.avro import compiler, files, framing
@@ -95,7 +93,6 @@ class Contracts(Mapping[str, Contract]):
                 hint=f"contracts found in {origin}: {', '.join(sorted(self._by_type)) or 'none'}",
             )
         self._by_type.update({kind: self._by_type[name] for kind, name in types.items()})
-        self.by_header = {contract.header: contract for contract in contracts}
 
     def __getitem__(self, event_type: str) -> Contract:
         return self._by_type[event_type]
@@ -114,15 +111,6 @@ class Contracts(Mapping[str, Contract]):
         near = difflib.get_close_matches(event_type, self._by_type, n=1)
         advice = f"; did you mean {near[0]!r}?" if near else ""
         return f"no contract for event type {event_type!r} in {self._origin}{advice}"
-
-    def decode(self, value: bytes) -> dict[str, Any]:
-        """Decode a value in single-object framing. Raises ValueError for an unknown schema or framing."""
-        contract = self.by_header.get(value[: framing.HEADER_SIZE])
-        if contract is None:
-            raise ValueError(f"{value[: framing.HEADER_SIZE].hex()} is not the header of a known contract")
-        body = io.BytesIO(value[framing.HEADER_SIZE :])
-        datum: Any = fastavro.schemaless_reader(body, contract.schema, None)
-        return dict(datum)
 
 
 def load(folder: Path, types: Mapping[str, str] | None = None, rules: Rules = STRICT) -> Contracts:

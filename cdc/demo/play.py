@@ -11,7 +11,6 @@ from typing import Final, NoReturn
 import psutil
 from rich.console import Console
 
-from cdc.avro import contracts
 from cdc.config import loading
 from cdc.config.settings import Settings
 from cdc.demo import books, stage
@@ -179,8 +178,7 @@ def follow(stage_: Stage, console: Console) -> NoReturn:
 
 def open_reader(settings: Settings, exits: contextlib.ExitStack) -> Reader:
     """A reader of the shop's topics, closed with `exits`."""
-    loaded = contracts.load(settings.avro.schemas)
-    reader = Reader(str(settings.kafka["bootstrap.servers"]), stage.topics(), loaded)
+    reader = Reader(str(settings.kafka["bootstrap.servers"]), stage.topics(), settings.avro.schemas)
     exits.callback(reader.close)
     return reader
 

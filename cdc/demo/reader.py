@@ -9,11 +9,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from cdc.avro.contracts import Contracts
+from cdc.consumer import Decoder
 from cdc.errors import KafkaUnavailable
 from cdc.kafka import librdkafka
 from cdc.kafka.failure import kafka_error
@@ -39,8 +40,8 @@ class Arrival:
 class Reader:
     """Reads `topics` from their beginning. Raises our Kafka errors, and ValueError for an unknown contract."""
 
-    def __init__(self, bootstrap_servers: str, topics: Sequence[str], contracts: Contracts) -> None:
-        self._contracts = contracts
+    def __init__(self, bootstrap_servers: str, topics: Sequence[str], schemas: Path) -> None:
+        self._decode = Decoder(folder=schemas)
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -110,7 +111,7 @@ class Reader:
             type=_text(headers["eventType"]),
             event_id=_text(headers["id"]),
             position=_text(headers["cdc-position"]),
-            record=self._contracts.decode(_bytes(message.value())),
+            record=self._decode(_bytes(message.value())),
             delay_ms=max(now_ms - message.timestamp()[1], 0),
         )
 

@@ -143,9 +143,9 @@ def test_the_publisher_needs_nothing_but_a_clock() -> None:
 
 
 def test_packages_are_empty_but_for_their_docstrings() -> None:
-    for name in filter(is_package, MODULES):
-        body = MODULES[name].body
-        assert name == "__init__" or [type(node) for node in body] == [ast.Expr], f"cdc.{name}"
+    public = {"__init__", "consumer.__init__"}  # imported by others than us, under these names
+    for name in set(filter(is_package, MODULES)) - public:
+        assert [type(node) for node in MODULES[name].body] == [ast.Expr], f"cdc.{name}"
 
 
 def test_every_module_opens_with_a_docstring_and_stays_short() -> None:
