@@ -4,6 +4,7 @@ https://kafka.apache.org/41/configuration/broker-configs/
 """
 
 import base64
+import functools
 import os
 import signal
 import uuid
@@ -21,6 +22,7 @@ from cdc.local.ports import Ports
 
 START_SECONDS = 90
 FORMAT_SECONDS = 60
+FREEZE_SECONDS = 5
 # The last brokers of a quorum cannot report their shutdown to a controller and would wait for minutes.
 TERM = ((signal.SIGTERM, 10.0), *processes.KILL)
 
@@ -146,7 +148,11 @@ class KafkaBroker:
 
     def freeze(self) -> None:
         """SIGSTOP: it stays connected and says nothing. Raises LocalStackError when it does not run."""
-        self._running().suspend()
+        process = self._running()
+        process.suspend()
+        # The signal takes effect thread by thread; a test must not go on before the last.
+        stopped = functools.partial(_is_stopped, process)
+        processes.finish(processes.waiting(stopped, FREEZE_SECONDS, "Kafka did not freeze", self.log))
 
     def thaw(self) -> None:
         """SIGCONT. Raises LocalStackError when it does not run."""
@@ -243,3 +249,7 @@ class KafkaBroker:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(f"{key}={value}\n" for key, value in content.items()))
         return file
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    return bool(process.status() == psutil.STATUS_STOPPED)

@@ -55,14 +55,16 @@ def test_a12_kafka_frozen_for_longer_than_wal_sender_timeout_causes_no_reconnect
         "insert into outbox (aggregatetype, aggregateid, type, payload) select 'note', 'k', 'Noted',"
         " jsonb_build_object('seq', n) from generate_series(1, 50000) n"
     )
-    before = pipeline.confirmed()
     time.sleep(6)
-    assert pipeline.confirmed() == before
+    held = pipeline.confirmed()
     stack.brokers[0].thaw()
     pipeline.settles()
     assert running.count("streaming") == 1
     assert running.stop() == 0
-    assert len(pipeline.judge(duplicates=False)) == 50_001
+    records = pipeline.judge(duplicates=False)
+    assert len(records) == 50_001
+    # Keepalives moved it while the rows were being written; at their commit it had to stop.
+    assert held <= int(max(r.position for r in records).split("-")[1], 16)
 
 
 def test_a13_without_wal_sender_timeout_the_slot_still_advances(torment: Torment) -> None:
