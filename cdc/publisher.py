@@ -108,6 +108,7 @@ class Publisher:
 
         Reading stops between two transactions: the part of one would be sent again at the next start.
         """
+        self._session.finish()
         while self._monotonic() < deadline:
             if not self._backlog and self._settled():
                 break
@@ -131,9 +132,7 @@ class Publisher:
             self._backlog.extend(self._session.resume())
             return
         frames = self._source.read()
-        if not frames:
+        if frames:
+            self._backlog.extend(self._session.receive(frames))
+        else:
             self._source.wait(BLOCKED_SECONDS)
-        for frame in frames:
-            self._backlog.extend(self._session.receive([frame]))
-            if self._session.poison or not self._session.ledger.open:
-                return  # what follows in this burst will be sent again

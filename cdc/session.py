@@ -41,17 +41,24 @@ class Session:
         self._reply_requested = False
         self.events = 0
         self.poison: PoisonEvent | None = None
-        self.pending: Event | None = None  # waits for its schema; nothing may be received before `resume` has passed it
+        self.pending: Event | None = None  # waits for its schema
         self._unread: Iterator[bytes] = iter(())
+        self._finishing = False
 
     def receive(self, frames: Iterable[bytes]) -> list[Record]:
         """Take frames in the order of the stream; returns the records they make.
 
         A poison event ends the session: it is kept in `poison`, and nothing after it is read. Raises
-        ProtocolError for bytes that are not what PostgreSQL documents.
+        ProtocolError for bytes that are not what PostgreSQL documents. While an event is `pending`, only `resume`
+        may be called: what is still unread would be lost.
         """
+        assert self.pending is None
         self._unread = iter(frames)
         return self.resume()
+
+    def finish(self) -> None:
+        """Read no further than to the end of the open transaction; what comes after it will be sent again."""
+        self._finishing = True
 
     def resume(self) -> list[Record]:
         """Go on where `receive` had to stop for a schema that was not known yet; see `pending`."""
@@ -68,6 +75,8 @@ class Session:
                     row = self.transactions.feed(decode(frame, XLOG_HEADER_SIZE))
                     if row is not None:
                         records.append(self._encoding.record(self._outbox.event(row)))
+                    elif self._finishing and self.ledger.open is None:
+                        break
                 elif kind == KEEPALIVE:
                     message = keepalive(frame)
                     self.ledger.idle_at(message.wal_end)

@@ -114,3 +114,27 @@ def test_bytea_is_framed_only_when_it_is_a_bare_body() -> None:
     framing = Framing(**{TOPIC: b"\x00"})
     assert Encoding(reader, Encoders(), framing).record(made).value == b"\x0a\x0b"
     assert Encoding(reader, Encoders(), framing, frame_bytea=True).record(made).value == b"\x00\x0a\x0b"
+
+
+class Slow(Framing):
+    """A header that is known after it was asked for so many times."""
+
+    def __init__(self, asks: int) -> None:
+        super().__init__()
+        self.asks = asks
+
+    def header(self, topic: str, contract: str) -> bytes | None:
+        self.asks -= 1
+        return None if self.asks >= 0 else super().header(topic, contract)
+
+
+@pytest.mark.parametrize("asks", range(1, 8))
+def test_a_drain_that_meets_a_pending_schema_skips_nothing_of_its_transaction(asks: int) -> None:
+    clock = Clock(tick=0.001)
+    bursts = [[xlog(RELATION, 1), begin(100)], [*(event(f'{{"n": {n}}}') for n in range(4)), commit(100), begin(200)]]
+    publisher, source, sink = _publisher(clock, Slow(asks), *bursts)
+    sink.settles_at_once = True
+    publisher.step()
+    assert publisher.drain(clock.now + 60) is True
+    assert [record.value for record in sink.sent] == [b'{"N": %d}' % n for n in range(4)]
+    assert source.confirmed[-1] == 108
