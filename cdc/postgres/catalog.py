@@ -129,15 +129,23 @@ def publication_problem(connection: Conn, name: str, table: tuple[str, str]) -> 
         "reading the publication",
         """
         select p.pubinsert, exists (
-            select from pg_publication_tables t where t.pubname = p.pubname and t.schemaname = %s and t.tablename = %s)
+            select from pg_publication_tables t where t.pubname = p.pubname and t.schemaname = %s and t.tablename = %s
+        ), not p.pubviaroot and exists (
+            select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+            where n.nspname = %s and c.relname = %s and c.relkind = 'p')
         from pg_publication p where p.pubname = %s
         """,
+        *table,
         *table,
         name,
     )
     if not found:
         return f"publication {name!r} does not exist", "run: cdc-publisher outbox init"
-    ((inserts, holds_table),) = found
+    ((inserts, holds_table, by_partition),) = found
+    if by_partition:
+        # Rows would come under the names of the partitions, which are not the outbox.
+        fix = f'run: ALTER PUBLICATION "{name}" SET (publish_via_partition_root = true)'
+        return f"publication {name!r} does not publish table {'.'.join(table)} via its partition root", fix
     if not holds_table:
         fix = f'run: ALTER PUBLICATION "{name}" ADD TABLE "{table[0]}"."{table[1]}"'
         return f"publication {name!r} does not hold table {'.'.join(table)}", fix

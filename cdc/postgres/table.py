@@ -35,9 +35,10 @@ def create_table(settings: Settings) -> str:
 
 
 def create_publication(settings: Settings) -> str:
-    """The statement that publishes the outbox's inserts and nothing else."""
+    """The statement that publishes the outbox's inserts and nothing else, under its own name if it is partitioned."""
     table, publication = _name(*settings.outbox.qualified_name), _name(settings.postgres.publication)
-    return f"CREATE PUBLICATION {publication} FOR TABLE {table} WITH (publish = 'insert');"
+    options = "publish = 'insert', publish_via_partition_root = true"
+    return f"CREATE PUBLICATION {publication} FOR TABLE {table} WITH ({options});"
 
 
 def missing(connection: Conn, settings: Settings) -> list[str]:

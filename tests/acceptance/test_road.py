@@ -244,3 +244,29 @@ def test_progress_is_logged_every_ten_seconds(pipeline: Pipeline) -> None:
     assert re.fullmatch(r"[0-9A-F]+/[0-9A-F]+", line["confirmed"])
     eventually(lambda: line["confirmed"] <= str(pipeline.confirmed()), "the slot")
     assert running.stop() == 0
+
+
+def test_a_partitioned_outbox_is_published_under_its_own_name(bare_pipeline: Pipeline) -> None:
+    pipeline = bare_pipeline
+    pipeline.sql(
+        "create table outbox (id uuid default gen_random_uuid(), aggregatetype text not null, aggregateid text not"
+        " null, type text not null, payload jsonb, month int default 1) partition by list (month)"
+    )
+    pipeline.sql("create table outbox_1 partition of outbox for values in (1)")
+    for command in (("outbox", "init"), ("slot", "create")):
+        assert pipeline.run(*command).returncode == 0
+    pipeline.create_topic(pipeline.topic)
+    running = pipeline.start().streams()
+    pipeline.insert(1)
+    pipeline.sql("create table outbox_2 partition of outbox for values in (2)")
+    pipeline.sql("alter table outbox alter column month set default 2")
+    pipeline.insert(2)
+    pipeline.settles()
+    assert running.stop() == 0
+    assert [r.value["seq"] for r in pipeline.judge()] == [1, 2]
+
+    pipeline.sql("alter publication cdc_publisher set (publish_via_partition_root = false)")
+    refused = pipeline.run("start")
+    assert refused.returncode == 1
+    assert "does not publish table public.outbox via its partition root" in refused.stderr
+    assert "SET (publish_via_partition_root = true)" in refused.stderr
