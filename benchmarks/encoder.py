@@ -3,7 +3,7 @@
     python benchmarks/encoder.py [--json] [--repeat 15]
 
 A run is some thousand events; figures are the median of the runs. `fastavro alone` does not check what it writes
-(DESIGN section 7); `avro` is the package of the Apache project (`pip install avro`), left out where it is missing.
+(docs/mapping.md); `avro` is the package of the Apache project (`pip install avro`), left out where it is missing.
 """
 
 import argparse

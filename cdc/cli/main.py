@@ -88,7 +88,7 @@ def cli(ctx: click.Context, config: Path | None, log_format: str, verbose: bool,
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; returns the exit code of DESIGN: 0, 1, 2 (usage), 75 (temporary), 78 (configuration)."""
+    """Run one command; returns the exit code: 0, 1 (needs a person), 2 (usage), 75 (temporary), 78 (configuration)."""
     try:
         code = cli.main(args=list(arguments), prog_name="cdc-publisher", standalone_mode=False)
     except click.exceptions.Exit as leave:

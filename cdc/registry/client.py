@@ -151,7 +151,7 @@ class Registry:
         return [str(name) for name in names]
 
     def _verified(self, subject: str, version: Any, schema_id: Any, text: str) -> Registered:
-        """What an id stands for must be what was asked for: consumers have nothing but the id (FAULTS D3)."""
+        """What an id stands for must be what was asked for: consumers have nothing but the id (fault D3)."""
         doing = f"looking up subject {subject}"
         number = self._number(schema_id, "id", doing)
         try:

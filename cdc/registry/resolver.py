@@ -1,4 +1,4 @@
-"""Ids of schemas for the publisher, whose one thread must never wait for a registry (FAULTS D1).
+"""Ids of schemas for the publisher, whose one thread must never wait for a registry (fault D1).
 
 What is known stays known, so an outage of the registry changes nothing for the schemas in use; a new one waits, and
 the publisher with it, while it goes on serving PostgreSQL.

@@ -1,4 +1,4 @@
-"""Ids for the publisher from a registry over real HTTP that goes away, hangs and comes back (FAULTS D1, D3)."""
+"""Ids for the publisher from a registry over real HTTP that goes away, hangs and comes back (faults D1, D3)."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Events to records: exactly the record that DESIGN promises."""
+"""Events to records: exactly the record that the README promises."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The tree keeps its layers: no cycle, nothing imports upwards, and each library has one place (STYLE, lesson 14)."""
+"""The tree keeps its layers: no cycle, nothing imports upwards, and each library has one place."""
 
 import ast
 import sys
