@@ -122,7 +122,9 @@ class KafkaBroker:
     @property
     def cluster_id(self) -> str:
         """The same for all brokers of a home: 22 characters that stand for 16 bytes."""
-        return base64.urlsafe_b64encode(uuid.uuid5(uuid.NAMESPACE_URL, str(self.home)).bytes).decode().rstrip("=")
+        text = base64.urlsafe_b64encode(uuid.uuid5(uuid.NAMESPACE_URL, str(self.home)).bytes).decode().rstrip("=")
+        # Kafka's own tool takes an id that begins with "-" for an option.
+        return text.replace("-", "A", 1) if text.startswith("-") else text
 
     @property
     def process(self) -> psutil.Process | None:
