@@ -20,7 +20,7 @@ from cdc.errors import CdcError, PostgresUnavailable, SlotActive, Temporary
 from cdc.kafka.cluster import Cluster
 from cdc.kafka.producer import Sink, delivery_error
 from cdc.ledger import Ledger
-from cdc.outbox import Columns, Outbox
+from cdc.outbox import Outbox
 from cdc.postgres import catalog
 from cdc.postgres.connection import connect
 from cdc.postgres.sentinel import Observation, Sentinel, Stopping
@@ -53,7 +53,7 @@ class Service:
         self._schemas = schemas
         self._stop = stop
         self._reload = reload
-        self._columns = Columns(**settings.outbox.columns.model_dump())
+        self._columns = settings.outbox.parts
         self._template = TopicTemplate(settings.topics.name)
         self._backoff = Backoff(random.random)
         self._reached = False  # PostgreSQL and Kafka, at least once

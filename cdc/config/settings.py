@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from cdc.config.masking import HTTP_URL
 from cdc.errors import ConfigError
 from cdc.kafka import properties
-from cdc.outbox import DEBEZIUM_COLUMNS
+from cdc.outbox import DEBEZIUM_COLUMNS, Columns
 from cdc.topics import TopicTemplate, is_topic_name
 
 NOT_YET = "is not available in this version"
@@ -89,6 +89,11 @@ class Outbox(Section):
         if not all(self.qualified_name):
             raise ValueError(f"table: {self.table!r} is not schema.table")
         return self
+
+    @property
+    def parts(self) -> Columns:
+        """The table's columns by their part in an event, as the core takes them."""
+        return Columns(**self.columns.model_dump())
 
     @property
     def qualified_name(self) -> tuple[str, str]:

@@ -71,7 +71,7 @@ def topics(connection: Conn, settings: Settings) -> list[tuple[str, str]]:
 
 
 def _columns(connection: Conn, settings: Settings) -> tuple[Columns, dict[str, tuple[int, str]]]:
-    columns = Columns(**settings.outbox.columns.model_dump())
+    columns = settings.outbox.parts
     present = table_columns(connection, settings.outbox.qualified_name)
     if present is None:
         raise PostgresError(f"table {settings.outbox.table} does not exist", hint="run: cdc-publisher outbox init")

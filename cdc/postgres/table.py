@@ -7,7 +7,6 @@ from psycopg import Connection, sql
 
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError
-from cdc.outbox import Columns
 from cdc.postgres.catalog import differences, publication_problem, table_columns
 from cdc.postgres.connection import described, query
 from cdc.topics import TopicTemplate
@@ -28,7 +27,7 @@ def create_table(settings: Settings) -> str:
         "created_at": "timestamptz NOT NULL DEFAULT now()",
     }
     template = TopicTemplate(settings.topics.name)
-    extra = Columns(**columns.model_dump()).needed(list(definitions), template, settings.outbox.headers)
+    extra = settings.outbox.parts.needed(list(definitions), template, settings.outbox.headers)
     definitions |= {name: "text" for name in extra if name not in definitions}
     body = ",\n".join(f"    {_name(name)} {definition}" for name, definition in definitions.items())
     return f"CREATE TABLE {_name(*settings.outbox.qualified_name)} (\n{body}\n);"
@@ -47,7 +46,7 @@ def missing(connection: Conn, settings: Settings) -> list[str]:
     Raises PostgresError for a table or publication of that name which differs from what is needed.
     """
     table = settings.outbox.qualified_name
-    columns = Columns(**settings.outbox.columns.model_dump())
+    columns = settings.outbox.parts
     present = table_columns(connection, table)
     statements = []
     if present is None:
