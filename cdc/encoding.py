@@ -11,7 +11,7 @@
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol
 
-from cdc.errors import CdcError, PoisonEvent
+from cdc.errors import CdcError, PoisonEvent, Unfit
 from cdc.outbox import Event, Outbox
 
 _KNOWN: Final = 10_000  # a topic template may hold a column of many values: what is known must not grow with them
@@ -26,7 +26,7 @@ class Record(NamedTuple):
     """One Kafka record, and whom to tell how its delivery ended."""
 
     topic: str
-    key: bytes
+    key: bytes | None  # None: of a dead letter whose key cannot be read
     value: bytes | None  # None: a tombstone
     timestamp: int  # milliseconds since 1970
     headers: Headers
@@ -75,12 +75,19 @@ class Framing(Protocol):
         ...
 
 
-class SchemaPending(Exception):
-    """The schema's id for this event is not known yet: try the same event again."""
+class Topics(Protocol):
+    """What is known of topics."""
 
-    def __init__(self, event: Event) -> None:
-        super().__init__(event.type, event.topic)
-        self.event = event
+    def largest(self, topic: str, /) -> int | None:
+        """How many bytes a record batch of the topic may have; None while it is not known that the topic exists.
+
+        Never waits. Raises KafkaError when the topic cannot be used, KafkaUnavailable when the session must end.
+        """
+        ...
+
+
+class Pending(Exception):
+    """The id of the event's schema, or its topic, is not known yet: try the same event again."""
 
 
 class Encoding:
@@ -109,14 +116,15 @@ class Encoding:
     def record(self, event: Event) -> Record:
         """Encode one event.
 
-        Raises PoisonEvent when there is no contract or the payload does not fit it, SchemaPending when the schema's
+        Raises PoisonEvent when there is no contract or the payload does not fit it, Pending when the schema's
         id is not known yet.
         """
         position = self._outbox.position(event.row)
         try:
             value = self._value(event)
         except ValueError as error:
-            raise PoisonEvent(str(error), position=position, event_id=event.id) from None
+            kind = error.kind if isinstance(error, Unfit) else "payload-mismatch"
+            raise PoisonEvent(str(error), position=position, event_id=event.id, kind=kind) from None
         headers: Headers = [("id", event.id), ("eventType", event.type), ("cdc-position", position), *event.headers]
         transaction = event.row.transaction
         return Record(event.topic, event.key, value, transaction.timestamp, headers, transaction.report)
@@ -142,17 +150,17 @@ class Encoding:
         encoder = self._encoders.get(event.type)
         if encoder is None:
             if self._encoders.asks_again(event.type):
-                raise SchemaPending(event)
+                raise Pending
             encoder = self._encoders.get(event.type) or self._envelope
         if encoder is None:
-            raise ValueError(self._encoders.missing(event.type))
+            raise Unfit("contract-missing", self._encoders.missing(event.type))
         try:
             header = self._framing.header(event.topic, encoder.name)
         except CdcError as error:
             # Nobody could read the record: it stops where it is, like one that does not fit.
-            raise ValueError(f"{event.type} has no schema id: {error}") from None
+            raise Unfit("schema-refused", f"{event.type} has no schema id: {error}") from None
         if header is None:
-            raise SchemaPending(event)
+            raise Pending
         if len(self._known) >= _KNOWN:
             self._known.clear()
         known = self._known[event.type, event.topic] = encoder, header

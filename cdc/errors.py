@@ -5,6 +5,7 @@ CdcError
 ├── ProtocolError         the replication stream holds bytes we cannot decode          exit 1
 ├── PoisonEvent           one outbox row cannot become a record: row or contract       exit 1
 ├── PostgresError         PostgreSQL is not as it must be: slot, publication, role     exit 1
+│   └── PostgresRefused   it refuses the connection: password, pg_hba.conf, certificate exit 1
 ├── KafkaError            Kafka refused for good: authorization, size, settings        exit 1
 ├── LocalStackError       the servers of the local stack cannot run                    exit 1
 └── Temporary             passes by itself: retried with back-off                      exit 75
@@ -48,22 +49,34 @@ class ProtocolError(CdcError):
     hint = "the slot has not moved; please report this with the PostgreSQL version"
 
 
+class Unfit(ValueError):
+    """Why an event cannot become a record; `kind` is the same in a word for machines."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        self.kind = kind
+        super().__init__(reason)
+
+
 class PoisonEvent(CdcError):
     """An outbox row that cannot become a record.
 
-    `position` is `commit_lsn/index` as in the header `cdc-position`, `event_id` the row's id as text
-    (empty when the id itself is what is wrong).
+    `position` is what the header `cdc-position` would be, `event_id` the row's id as text (empty when the id itself
+    is what is wrong), `kind` one of unreadable-row, payload-mismatch, contract-missing, schema-refused, too-large.
     """
 
     hint = "correct the contract or remove the row's cause, then start again; the slot has not moved past it"
 
-    def __init__(self, reason: str, *, position: str, event_id: str) -> None:
-        self.reason, self.position, self.event_id = reason, position, event_id
+    def __init__(self, reason: str, *, position: str, event_id: str, kind: str) -> None:
+        self.reason, self.position, self.event_id, self.kind = reason, position, event_id, kind
         super().__init__(f"poison event {event_id or '(no id)'} at position {position}: {reason}")
 
 
 class PostgresError(CdcError):
     """PostgreSQL is not as it must be, and will not be by waiting."""
+
+
+class PostgresRefused(PostgresError):
+    """PostgreSQL refuses the connection. Where it was accepted before, a password may be about to be changed."""
 
 
 class KafkaError(CdcError):

@@ -120,7 +120,9 @@ class Outbox:
                 [(name, cell.read(values[cell.place])) for name, cell in plan.headers],
             )
         except ValueError as error:
-            raise PoisonEvent(str(error), position=self.position(row), event_id=event_id) from None
+            raise PoisonEvent(
+                str(error), position=self.position(row), event_id=event_id, kind="unreadable-row"
+            ) from None
 
     def position(self, row: Row) -> str:
         """Identity and order of an event, `{stream}-{commit_lsn}-{index}`: sortable as text within a stream."""

@@ -1,4 +1,4 @@
-"""What a session tells: one line every ten seconds, and the lag behind it."""
+"""What a session tells: one line every ten seconds, the lag behind it, and a warning when Kafka is stuck."""
 
 import logging
 from typing import Final
@@ -9,6 +9,7 @@ from cdc.session import Session
 log = logging.getLogger(__name__)
 
 REPORT_SECONDS: Final = 10.0
+_STUCK_SECONDS: Final = 30.0
 
 
 class Progress:
@@ -18,6 +19,8 @@ class Progress:
         self._session = session
         self._reported_at = started
         self._reported_events = 0
+        self._waiting_for: LSN | None = None  # the oldest transaction in flight
+        self._waiting_since = started
         self.wal_end: LSN | None = None  # how far the server's WAL has come, when the sentinel knows
 
     def lag_bytes(self) -> int | None:
@@ -34,7 +37,7 @@ class Progress:
         elapsed = now - self._reported_at
         if elapsed < REPORT_SECONDS:
             return
-        events = self._session.events
+        events, transactions = self._session.events, self._session.transactions
         log.info(
             "progress",
             extra={
@@ -42,7 +45,28 @@ class Progress:
                 "events_per_second": round((events - self._reported_events) / elapsed, 1),
                 "lag_bytes": self.lag_bytes(),
                 "lag_seconds": round(self.lag_seconds(unix_time), 3),
-                "confirmed": str(self._session.ledger.settle()),
+                "confirmed": str(self._session.confirmable),
+                **{
+                    name: count
+                    for name, count in (
+                        ("dead_lettered", self._session.dead_lettered),
+                        ("updates_ignored", transactions.updates),
+                        ("truncates_ignored", transactions.truncates),
+                    )
+                    if count
+                },
             },
         )
+        self._warn(now)
         self._reported_at, self._reported_events = now, events
+
+    def _warn(self, now: float) -> None:
+        oldest = self._session.ledger.oldest
+        commit_lsn = oldest.commit_lsn if oldest else None
+        if commit_lsn != self._waiting_for:
+            self._waiting_for, self._waiting_since = commit_lsn, now
+        elif commit_lsn is not None and now - self._waiting_since >= _STUCK_SECONDS:
+            log.warning(
+                "Kafka has not confirmed the oldest transaction; reading goes on when it does",
+                extra={"commit_lsn": str(commit_lsn), "waiting_seconds": round(now - self._waiting_since)},
+            )

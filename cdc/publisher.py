@@ -4,7 +4,6 @@ Delivery reports come in from inside `sink.poll`, on this same thread. The sourc
 protocols by shape; tests drive the loop with twins in memory.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -12,6 +11,7 @@ from typing import Final, Protocol
 from cdc.encoding import Record
 from cdc.errors import CdcError
 from cdc.ledger import Failure
+from cdc.liveness import Liveness
 from cdc.session import Session
 
 BLOCKED_SECONDS: Final = 0.05  # how long to wait for delivery reports while Kafka takes nothing more
@@ -40,10 +40,18 @@ class Sink(Protocol):
     def __len__(self) -> int: ...
 
 
+class Clock(Protocol):
+    """Time, and the passing of it, in seconds."""
+
+    def monotonic(self) -> float: ...
+    def unix(self) -> float: ...
+    def sleep(self, seconds: float) -> None: ...
+
+
 class Publisher:
     """Moves records from `source` to `sink` and the slot behind them.
 
-    `failed` makes an error of ours out of a failed delivery.
+    `failed` makes an error of ours out of a failed delivery; `alive` is called each time around.
     """
 
     def __init__(
@@ -52,40 +60,52 @@ class Publisher:
         sink: Sink,
         session: Session,
         failed: Callable[[Failure], CdcError],
-        monotonic: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
+        clock: Clock,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._source = source
         self._sink = sink
         self._session = session
         self._failed = failed
-        self._monotonic = monotonic
-        self._wall_clock = wall_clock
+        self._clock = clock
+        self._alive = alive
+        self._liveness = Liveness(session.status_seconds, clock.monotonic())
         self._backlog: deque[Record] = deque()
         self._silent = 0
 
     def step(self) -> None:
         """Once around. Raises the error that ends this session; nothing unconfirmed is lost by that."""
+        self._liveness.turn(self._clock.monotonic())
         blocked = self._backlog or self._session.pending
         self._serve(BLOCKED_SECONDS if blocked else 0)  # 1. only deliveries move the LSN
         self._send()  # 2. what waits goes first
         if self._session.pending:
+            self._liveness.heard()
             self._backlog.extend(self._session.resume())
-        elif not self._backlog:  # 3. new WAL only when nothing waits: this is the back-pressure
+        elif self._backlog:
+            self._liveness.heard()
+        else:  # 3. new WAL only when nothing waits: this is the back-pressure
             frames = self._source.read()
             if frames:
                 self._silent = 0
+                self._liveness.heard()
                 self._backlog.extend(self._session.receive(frames))
                 self._send()
             else:
+                self._liveness.silent()
                 self._rest()
 
     def _serve(self, seconds: float) -> None:
         """Let delivery reports in, and tell PostgreSQL where we are when that is due: also while Kafka is down."""
+        self._alive()
         self._sink.poll(seconds)
-        if self._session.ledger.failure:
-            raise self._failed(self._session.ledger.failure)
-        status = self._session.status(self._monotonic(), self._wall_clock())
+        session, clock = self._session, self._clock
+        if session.ledger.failure:
+            raise self._failed(session.ledger.failure)
+        told = session.tell(clock.monotonic(), clock.unix())
+        if told:
+            self._backlog.append(told)
+        status = session.status(clock.monotonic(), clock.unix())
         if status:
             self._source.write(status)
 
@@ -97,28 +117,35 @@ class Publisher:
     def _rest(self) -> None:
         self._silent += 1
         if self._silent <= _SPINS:
-            time.sleep(_SPIN_SECONDS)
+            self._clock.sleep(_SPIN_SECONDS)
         elif len(self._sink):
             self._source.wait(_REPORT_SECONDS)
         else:
-            self._source.wait(min(_IDLE_SECONDS, self._session.next_status() - self._monotonic()))
+            due = self._session.next_status() - self._clock.monotonic()
+            self._source.wait(min(_IDLE_SECONDS, max(_REPORT_SECONDS, due)))
 
     def drain(self, deadline: float) -> bool:
         """Stop reading, wait until everything read is delivered, confirm it. False when the time was too short.
 
         Reading stops between two transactions: the part of one would be sent again at the next start.
         """
-        self._session.finish()
-        while self._monotonic() < deadline:
-            if not self._backlog and self._settled():
+        session = self._session
+        session.finish()
+        while self._clock.monotonic() < deadline:
+            if self._done():
                 break
-            unfinished = self._session.ledger.open is not None and not self._session.poison
-            self._serve(0 if unfinished and not self._session.pending else BLOCKED_SECONDS)
+            unfinished = session.ledger.open is not None and not session.poison
+            self._serve(0 if unfinished and not session.pending else BLOCKED_SECONDS)
             self._send()
             if unfinished and not self._backlog:
                 self._finish_transaction()
-        self._source.write(self._session.last_status(self._monotonic(), self._wall_clock()))
-        return not self._backlog and self._settled()
+        self._source.write(session.last_status(self._clock.monotonic(), self._clock.unix()))
+        return self._done()
+
+    def _done(self) -> bool:
+        """Whether everything read is delivered, and may be confirmed."""
+        session = self._session
+        return not self._backlog and self._settled() and session.confirmable == session.ledger.settle()
 
     def _settled(self) -> bool:
         """Whether everything that can be delivered is; of a poisoned transaction, all but the poison event."""

@@ -25,11 +25,13 @@ class Row:
 class Transactions:
     """Follows Begin, Relation and Commit; rows come out of Insert.
 
-    `table` is the outbox as (schema, name); rows of other tables in the publication are passed over.
+    `table` is the outbox as (schema, name) and `oid` its identity today, if known; rows of other tables in the
+    publication are passed over.
     """
 
-    def __init__(self, table: tuple[str, str], ledger: Ledger) -> None:
+    def __init__(self, table: tuple[str, str], ledger: Ledger, oid: int | None = None) -> None:
         self._table = table
+        self._oid = oid
         self._ledger = ledger
         self._outbox: dict[int, Relation] = {}
         self._known: set[int] = set()
@@ -56,7 +58,8 @@ class Transactions:
 
     def _relation(self, relation: Relation) -> None:
         self._known.add(relation.oid)
-        if (relation.namespace, relation.name) == self._table:
+        if (relation.namespace, relation.name) == self._table or relation.oid == self._oid:
+            # By its identity too: rows that came while it had another name are rows of the outbox.
             self._outbox[relation.oid] = relation
         elif relation.oid in self._outbox:
             # Its rows must not pass for those of another table: the slot would move past them.

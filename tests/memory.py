@@ -1,5 +1,6 @@
 """Twins in memory of the source, the sink and the clock: the test says what arrives, and when deliveries end."""
 
+import struct
 from collections import deque
 from collections.abc import Iterable
 from typing import Final
@@ -7,6 +8,8 @@ from typing import Final
 from cdc.encoding import Record
 
 FOR_EVER: Final = 1 << 62
+ANSWER: Final = struct.pack(">cQqB", b"k", 0, 0, 0)  # a keepalive that says nothing new
+NOON: Final = 1_785_585_600.0  # 2026-08-01 12:00 UTC
 
 
 class Clock:
@@ -16,16 +19,25 @@ class Clock:
         self.now = now
         self.tick = tick
 
-    def __call__(self) -> float:
+    def monotonic(self) -> float:
         self.now += self.tick
         return self.now
+
+    def unix(self) -> float:
+        return NOON
+
+    def sleep(self, seconds: float) -> None:
+        self.advance(seconds)
 
     def advance(self, seconds: float) -> None:
         self.now += max(0.0, seconds)
 
 
 class MemorySource:
-    """A source of the bursts it was given, in turn. What is written to it stays in `written`."""
+    """A source of the bursts it was given, in turn. What is written to it stays in `written`.
+
+    It answers when it is asked to, unless `answers` is false.
+    """
 
     def __init__(self, clock: Clock, bursts: Iterable[list[bytes]] = ()) -> None:
         self.bursts = deque(bursts)
@@ -34,6 +46,7 @@ class MemorySource:
         self.reads = 0
         self.waits: list[float] = []
         self.stopped = False
+        self.answers = True
         self._clock = clock
 
     def read(self) -> list[bytes]:
@@ -47,6 +60,8 @@ class MemorySource:
     def write(self, frame: bytes) -> None:
         self.written.append(frame)
         self.written_at.append(self._clock.now)
+        if self.answers and frame[-1]:
+            self.bursts.append([ANSWER])
 
     def stop(self) -> None:
         self.stopped = True

@@ -11,8 +11,9 @@ from typing import NoReturn
 
 import click
 
-from cdc import __version__
+from cdc import __version__, logs
 from cdc.config.loading import load
+from cdc.config.masking import scrubber, secrets
 from cdc.config.settings import Settings
 from cdc.errors import CdcError, ConfigError
 
@@ -21,6 +22,7 @@ COMMANDS = {
     "outbox": ("cdc.cli.outbox:outbox", "Create the outbox table and its publication."),
     "slot": ("cdc.cli.slot:slot", "Create, list, drop or advance replication slots."),
     "schema": ("cdc.cli.schema:schema", "List, check, register or show contracts."),
+    "dlq": ("cdc.cli.dlq:dlq", "List, show or replay events that could not be published."),
     "config": ("cdc.cli.config:config", "Show or validate the effective settings."),
     "local": ("cdc.cli.local:local", "Real PostgreSQL and Kafka on this machine, without containers."),
     "demo": ("cdc.cli.demo:demo", "A shop's orders from transaction to decoded Kafka record."),
@@ -37,8 +39,10 @@ class Invocation:
     options: tuple[str, ...]
 
     def settings(self) -> Settings:
-        """The effective settings. Raises ConfigError with every problem."""
-        return load(self.config, self.options)
+        """The effective settings, whose secrets no output shows from now on. Raises ConfigError with every problem."""
+        settings = load(self.config, self.options)
+        logs.hide(scrubber(secrets(settings.model_dump()) | {os.environ.get("PGPASSWORD", "")}))
+        return settings
 
 
 class Commands(click.Group):
@@ -110,15 +114,16 @@ def run(arguments: Sequence[str]) -> int:
 
 def _failed(error: CdcError, arguments: Sequence[str]) -> int:
     if {"-v", "--verbose"} & set(arguments):
-        traceback.print_exception(error)
+        logs.say("".join(traceback.format_exception(error)).rstrip())
     lines = [str(error)]
     if isinstance(error, ConfigError) and len(error.problems) > 1:
         lines = [*error.problems, error.hint]
     for line in filter(None, lines):
-        click.echo(f"cdc-publisher: {line}", err=True)
+        logs.say(f"cdc-publisher: {line}")
     return error.exit_code
 
 
 def main() -> NoReturn:
     """Entry point of the console script."""
+    logs.say_uncaught()
     sys.exit(run(sys.argv[1:]))

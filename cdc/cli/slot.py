@@ -13,9 +13,14 @@ from rich.table import Table
 
 from cdc.cli.main import Invocation
 from cdc.config.settings import Settings, require
+from cdc.errors import CdcError
+from cdc.kafka import positions
 from cdc.lsn import LSN
+from cdc.positions import Mark, differences, latest
 from cdc.postgres import catalog, slots
 from cdc.postgres.connection import connect
+
+_KAFKA_SECONDS = 10.0
 
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 _name = click.argument("name", required=False)
@@ -47,8 +52,9 @@ def slot() -> None:
 
 @slot.command()
 @_name
+@click.option("--failover", is_flag=True, help="Keep it on standbys too, for PostgreSQL 17 or newer.")
 @click.pass_obj
-def create(invocation: Invocation, name: str | None) -> None:
+def create(invocation: Invocation, name: str | None, failover: bool) -> None:
     """Create a logical slot; from then on PostgreSQL keeps what it has not confirmed.
 
     Events committed earlier are not in it. Create the publication first: `outbox init`.
@@ -60,8 +66,29 @@ def create(invocation: Invocation, name: str | None) -> None:
         problem = catalog.publication_problem(connection, settings.postgres.publication, settings.outbox.qualified_name)
         if problem:
             click.echo(f"cdc-publisher: warning: {problem[0]}; {problem[1]}", err=True)
-        lsn = slots.create(connection, name)
+        lsn = slots.create(connection, name, failover=failover)
+        mark = Mark(slots.system_identifier(connection), slots.timeline(connection), name, lsn, {}, {})
     click.echo(f"created slot {name}, which starts at {lsn}")
+    _remember(settings, mark)
+
+
+def _remember(settings: Settings, mark: Mark) -> None:
+    """Tell Kafka where the slot begins, unless it knows of one of this name: then the publisher is to ask."""
+    if not settings.kafka:
+        return
+    try:
+        positions.ensure(settings)
+        known = latest(positions.read(settings, mark.key, _KAFKA_SECONDS))
+        if known is None:
+            positions.write(settings, mark.key, mark.encode(), _KAFKA_SECONDS)
+        elif differences(mark, known):
+            click.echo(
+                f"cdc-publisher: warning: there was a slot {mark.slot} before, which stood at {known.confirmed}: what"
+                " was committed after that is not in this one; the publisher will ask for --accept-changes",
+                err=True,
+            )
+    except (CdcError, ValueError) as error:
+        click.echo(f"cdc-publisher: warning: Kafka was not told where the slot begins: {error}", err=True)
 
 
 @slot.command("list")
@@ -78,7 +105,8 @@ def list_(invocation: Invocation, as_json: bool) -> None:
     if not found:
         click.echo("no logical slots; create one with: cdc-publisher slot create")
         return
-    table = Table("slot", "database", "read by", "confirmed", "lag", "retained", "WAL", box=box.SIMPLE_HEAD)
+    names = ("slot", "database", "read by", "confirmed", "lag", "retained", "WAL", "failover")
+    table = Table(*names, box=box.SIMPLE_HEAD)
     for s in found:
         table.add_row(
             s.name,
@@ -88,6 +116,7 @@ def list_(invocation: Invocation, as_json: bool) -> None:
             _size(s.lag_bytes),
             _size(s.retained_bytes),
             s.wal_status or "-",
+            "a copy" if s.synced else "yes" if s.failover else "-",
         )
     # Into a pipe or a file there is no width to keep to.
     Console(width=None if sys.stdout.isatty() else 200).print(table)
@@ -108,8 +137,10 @@ def drop(invocation: Invocation, name: str | None, yes: bool) -> None:
     with connect(settings.postgres.dsn) as connection:
         found = slots.inactive(connection, name)
         _ask(yes, f"Drop slot {name}, {_size(found.lag_bytes)} of WAL behind? What it has not confirmed is lost to it.")
+        key = f"{slots.system_identifier(connection)}/{name}"
         slots.drop(connection, name)
     click.echo(f"dropped slot {name}")
+    _forget(settings, key)
 
 
 @slot.command(epilog="Example: cdc-publisher slot advance --to 16/B374D848")
@@ -126,8 +157,24 @@ def advance(invocation: Invocation, name: str | None, target: LSN | None, yes: b
         to = target if target is not None else slots.wal_end(connection)
         skipped = _size(to - (found.confirmed or to))
         _ask(yes, f"Advance slot {name} from {found.confirmed} to {to}? Events in these {skipped} of WAL are skipped.")
+        key = f"{slots.system_identifier(connection)}/{name}"
         end = slots.advance(connection, name, to)
     click.echo(f"slot {name} stands at {end}")
+    _forget(settings, key)
+
+
+def _forget(settings: Settings, key: str) -> None:
+    """Let the publisher know that the slot was moved on purpose: what Kafka holds about it is not true any more."""
+    if not settings.kafka:
+        return
+    try:
+        positions.forget(settings, key)
+    except CdcError as error:
+        click.echo(
+            f"cdc-publisher: warning: {error}; so the publisher will take the slot for one that a stranger moved:"
+            " start it with --accept-changes",
+            err=True,
+        )
 
 
 def _ask(yes: bool, question: str) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import logging
 import os
+import random
 import signal
 import threading
 from types import FrameType
@@ -15,14 +16,21 @@ from cdc.cli.main import Invocation
 from cdc.config.settings import require
 from cdc.kafka import producer
 from cdc.schemas import Schemas
+from cdc.servers import Clock, Servers
 from cdc.service import Service
+from cdc.watchdog import Watchdog
 
 log = logging.getLogger("cdc.start")
 
 
 @click.command(epilog="Example: cdc-publisher --config shop.toml start")
+@click.option(
+    "--accept-changes",
+    is_flag=True,
+    help="Go on although slot, publication, table or settings are not as the publisher left them.",
+)
 @click.pass_obj
-def start(invocation: Invocation) -> int:
+def start(invocation: Invocation, *, accept_changes: bool) -> int:
     """Run the publisher until SIGTERM or SIGINT.
 
     The first signal stops reading, waits until Kafka has confirmed what was read and moves the slot; the second
@@ -42,7 +50,19 @@ def start(invocation: Invocation) -> int:
         # What was built so far lives as long as the process: no collection need look at it again.
         gc.freeze()
         log.info("starting", extra={"version": __version__, "contracts": len(schemas.names)})
-        return 0 if Service(settings, schemas, stop, reload).run() else 75
+        with Watchdog() as watchdog:
+            service = Service(
+                settings,
+                schemas,
+                Servers(settings),
+                stop,
+                reload,
+                Clock(),
+                random.random,
+                accept_changes=accept_changes,
+                alive=watchdog.turned,
+            )
+            return 0 if service.run() else 75
 
 
 def _on_signals(stop: threading.Event, reload: threading.Event) -> None:

@@ -1,10 +1,20 @@
-"""Settings as they may be shown: without passwords, also where they stand in a connection string or an address."""
+"""Secrets: settings as they may be shown, and texts without the secrets of the settings.
 
+Masking works on what a setting is called; scrubbing finds its value again wherever it appears, in whatever notation.
+"""
+
+import base64
+import json
 import re
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import quote, quote_plus, unquote
 
-_SECRET = re.compile(r"password|passphrase|passwd|secret|token|credential|\.pem$|jaas", re.IGNORECASE)
+_SECRET = re.compile(
+    r"password|passphrase|passwd|secret|token|credential|\.pem$|jaas|oauthbearer\.config|^scram_\w+_key$", re.IGNORECASE
+)
 MASK = "********"
+SHORTEST: Final = 4  # characters of a secret that is scrubbed: shorter ones are in every text
 
 HTTP_URL = re.compile(
     r"(?P<scheme>https?://)(?:(?P<user>[^:@/?#,\s]*)(?P<password>:[^@/?#,\s]*)?@)?"
@@ -16,17 +26,34 @@ def masked(name: str, value: Any) -> Any:
     """The value as it may be shown; `name` is the last part of the setting's name."""
     if name == "dsn":
         return mask_dsn(str(value))
-    if name == "url" and value:
+    if _is_url(name) and value:
         return mask_url(str(value))
     return MASK if _SECRET.search(name) and value not in (None, "") else value
 
 
+def _is_url(name: str) -> bool:
+    return name == "url" or name.endswith(".url")
+
+
 _URL = re.compile(
     r"(?P<scheme>postgres(?:ql)?://)(?:(?P<user>[^:@/?#]*)(?P<password>:.*)?@)?"
-    r"(?P<location>[^@/?#]*(?:/[^@?#]*)?)(?P<parameters>\?[^@]*)?"
+    r"(?P<location>[^@/?#]*(?:/[^@?#]*)?)(?P<parameters>\?[^@]*)?",
+    re.DOTALL,
+)
+# What libpq and a reader take for the same parts: libpq looks for the user's @ before the first / only.
+_PLAIN_URL = re.compile(
+    r"postgres(?:ql)?://(?:[^:@/?]*(?P<password>:[^@/?]*)?@)?[^@/?]*"
+    r"(?P<parameters>/[^@?]*(?:\?.*)?|\?[^@]*)?",
+    re.DOTALL,
 )
 _PARAMETER = re.compile(r"([?&])(\w+)=([^&]*)")
 _PAIR = re.compile(r"(\s*)(\w+)(\s*=\s*)('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)(?=\s|$)")
+_LIBPQ_PAIR = re.compile(r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s\\]|\\.)*)", re.DOTALL)
+
+
+def is_ambiguous(dsn: str) -> bool:
+    """Whether a URL holds an @, / or ? of a password as it is: libpq would take a part of the password for a host."""
+    return dsn.startswith(("postgresql://", "postgres://")) and not _PLAIN_URL.fullmatch(dsn)
 
 
 def mask_dsn(dsn: str) -> str:
@@ -61,3 +88,93 @@ def _masked_url(text: str) -> str:
 
 def _shown(name: str, value: str) -> str:
     return MASK if _SECRET.search(name) else value
+
+
+def secrets(sections: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Every secret of the settings' tables, as it is and as it is written there."""
+    return {secret for table in sections.values() for secret in _of_table(table)}
+
+
+def _of_table(table: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in table.items():
+        if not isinstance(value, str):
+            continue
+        if name == "dsn":
+            yield from _of_dsn(value)
+        elif _is_url(name):
+            yield from _of_urls(value)
+        elif _SECRET.search(name):
+            yield value
+            # A key in PEM: an error may show one of its lines.
+            yield from (line for line in value.splitlines() if len(line) > 16 and not line.startswith("-----"))
+    if table.get("username") and table.get("password"):
+        yield _basic(table["username"], table["password"])
+
+
+def _of_dsn(dsn: str) -> Iterator[str]:
+    url = _PLAIN_URL.fullmatch(dsn) or _URL.fullmatch(dsn)
+    if url:
+        written = [(url["password"] or "")[1:]]
+        written += [pair[3] for pair in _PARAMETER.finditer(url["parameters"] or "") if _SECRET.search(pair[2])]
+        yield from written
+        yield from map(unquote, written)
+        return
+    for name, value in _LIBPQ_PAIR.findall(dsn):
+        if _SECRET.search(name):
+            yield value
+            yield re.sub(r"\\(.)", r"\1", value.removeprefix("'").removesuffix("'"), flags=re.DOTALL)
+
+
+def _of_urls(urls: str) -> Iterator[str]:
+    for text in urls.split(","):
+        url = HTTP_URL.fullmatch(text.strip())
+        if url and url["password"]:
+            password = url["password"][1:]
+            yield from (password, unquote(password), _basic(unquote(url["user"]), unquote(password)))
+
+
+def _basic(user: str, password: str) -> str:
+    """Both as the header of HTTP has them."""
+    return base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def scrubber(known: Iterable[str]) -> Callable[[str], str]:
+    """A function that masks these secrets in any text, also where they are escaped, quoted or percent-encoded."""
+    forms = {form for secret in known for form in _forms(secret) if len(form) >= SHORTEST}
+    if not forms:
+        return lambda text: text
+    # The longest first: one secret may be the beginning of another.
+    alternatives = "|".join(map(_pattern, sorted(forms, key=lambda form: (-len(form), form))))
+    pattern = re.compile(alternatives)
+    return lambda text: pattern.sub(MASK, text)
+
+
+def _forms(secret: str) -> set[str]:
+    if len(secret) < SHORTEST:
+        return set()
+    # Our errors are one line: white space is folded there.
+    plain = {secret, " ".join(secret.split())}
+    encoded = {encode(text) for text in plain for encode in (_encoded, quote, quote_plus)}
+    once = {escape(text) for text in plain for escape in _ESCAPES}
+    twice = {escape(text) for text in once for escape in _ESCAPES}
+    return plain | encoded | once | twice
+
+
+def _encoded(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _pattern(form: str) -> str:
+    """Hexadecimal digits of a percent-encoding may be of either case."""
+    return re.sub(r"%[0-9A-F]{2}", lambda found: f"(?i:{found[0]})", re.escape(form))
+
+
+# As JSON, as Python's repr of text and of bytes, as libpq's keyword strings and as SQL have it, without the quotes.
+_ESCAPES: Final[tuple[Callable[[str], str], ...]] = (
+    lambda text: json.dumps(text)[1:-1],
+    lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    lambda text: repr(text)[1:-1],
+    lambda text: repr(text.encode(errors="surrogateescape"))[2:-1],
+    lambda text: text.replace("\\", "\\\\").replace("'", "\\'"),
+    lambda text: text.replace("'", "''"),
+)

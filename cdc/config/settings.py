@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from cdc.config.masking import HTTP_URL
+from cdc.config.masking import HTTP_URL, is_ambiguous
 from cdc.errors import ConfigError
 from cdc.kafka import properties
 from cdc.outbox import DEBEZIUM_COLUMNS, Columns
@@ -41,6 +41,13 @@ def _template(template: str) -> str:
     return template
 
 
+def _dsn(dsn: str) -> str:
+    if is_ambiguous(dsn):
+        # Libpq's own message would show a part of the password, which it takes for a host.
+        raise ValueError("write @, / and ? in a user, password or database as %40, %2F and %3F")
+    return dsn
+
+
 def _registry_url(url: str) -> str:
     if not all(HTTP_URL.fullmatch(one.strip()) for one in url.split(",")):
         # What it holds is not told: a password may be in it.
@@ -61,7 +68,9 @@ class Section(BaseModel):
 class Postgres(Section):
     """Where the outbox is."""
 
-    dsn: str = Field("", description="connection string: a URL or key=value pairs, directly to the server (required)")
+    dsn: Annotated[str, AfterValidator(_dsn)] = Field(
+        "", description="connection string: a URL or key=value pairs, directly to the server (required)"
+    )
     slot: Annotated[str, AfterValidator(_slot_name)] = Field("cdc_publisher", description="replication slot")
     publication: Identifier = Field("cdc_publisher", description="publication that holds the outbox")
 
@@ -108,12 +117,15 @@ class Topics(Section):
     name: Annotated[str, AfterValidator(_template)] = Field(
         "outbox.event.{aggregatetype}", description="topic of an event: a template over the row's columns"
     )
-    dead_letter: Topic = Field("cdc.dead-letter", description="topic of events that cannot be encoded")
-    positions: Topic = Field("cdc.positions", description="compacted topic of positions, for exactly-once")
+    dead_letter: Topic = Field("cdc.dead-letter", description="topic of events that cannot be published")
+    positions: Topic = Field("cdc.positions", description="compacted topic in which slots are remembered")
     create: bool = Field(False, description="create missing event topics")
     partitions: int = Field(-1, ge=-1, description="of topics that are created; -1: the broker's default")
     replication_factor: int = Field(-1, ge=-1, description="of topics that are created; -1: the broker's default")
     config: dict[str, str | int | float | bool] = Field({}, description="settings of event topics that are created")
+    replication: Literal["warn", "refuse", "any"] = Field(
+        "warn", description="what to do about topics with fewer than 3 replicas or min.insync.replicas below 2"
+    )
 
 
 class Avro(Section):
@@ -211,7 +223,6 @@ class Settings(Section):
         """Refuse what is planned but not there: to accept it in silence would be a lie."""
         wanted: list[tuple[str, bool]] = [
             ('[delivery] guarantee = "exactly-once"', self.delivery.guarantee == "exactly-once"),
-            ('[delivery] on_poison = "dead-letter"', self.delivery.on_poison == "dead-letter"),
             ("[http] listen", self.http.listen is not None),
         ]
         problems = [f"{name} {NOT_YET}" for name, is_wanted in wanted if is_wanted]
@@ -226,10 +237,10 @@ class Settings(Section):
         return self
 
 
-def require(settings: Settings, *, kafka: bool = True) -> Settings:
+def require(settings: Settings, *, postgres: bool = True, kafka: bool = True) -> Settings:
     """The same settings. Raises ConfigError when one that has no default is missing."""
     required = [
-        ("[postgres] dsn", "CDC_POSTGRES__DSN", settings.postgres.dsn),
+        ("[postgres] dsn", "CDC_POSTGRES__DSN", not postgres or settings.postgres.dsn),
         ('[kafka] "bootstrap.servers"', "CDC_KAFKA__BOOTSTRAP_SERVERS", not kafka or _bootstrap(settings)),
     ]
     missing = [

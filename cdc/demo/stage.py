@@ -149,7 +149,8 @@ def deafen() -> None:
 
 
 def _toml(addresses: Addresses, schemas: Path) -> str:
-    # JSON's strings are TOML's too. CreateTime: a record's timestamp must stay the time of its commit.
+    # JSON's strings are TOML's too. CreateTime: a record's timestamp must stay the time of its commit. There is one
+    # broker, so of replication nothing is left to be told.
     return f"""\
 [postgres]
 dsn = {json.dumps(addresses.postgres)}
@@ -162,6 +163,7 @@ publication = "shop"
 [topics]
 partitions = {PARTITIONS}
 config = {{ "message.timestamp.type" = "CreateTime" }}
+replication = "any"
 
 [avro]
 schemas = {json.dumps(str(schemas))}

@@ -1,19 +1,79 @@
-"""The admin side of Kafka: can it be reached, which topics exist, creating them."""
+"""The admin side of Kafka: can it be reached, which topics exist and what they are like, creating them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
 
 from cdc import errors
 from cdc.config.settings import Topics
 from cdc.kafka import librdkafka, properties
-from cdc.kafka.failure import kafka_error
+from cdc.kafka.failure import kafka_error, not_created
 
 REQUEST_SECONDS: Final = 10.0
+
+
+# Positions are one record per slot: one partition keeps them in order, and small segments keep them quick to read.
+DEAD_LETTERS_CONFIG: Final = {"retention.ms": -1}  # counted from the commit: old ones would be gone at once
+POSITIONS_CONFIG: Final = {"cleanup.policy": "compact", "segment.bytes": 16_777_216, "segment.ms": 3_600_000}
+
+
+class Identity(NamedTuple):
+    """What tells a topic from one of the same name that was created later, and how many copies it has."""
+
+    topic_id: str
+    partitions: int
+    replicas: int  # of the partition with the fewest
+
+
+class Topic(NamedTuple):
+    """A topic that exists. Settings that the cluster does not have are not in `config`."""
+
+    identity: Identity
+    config: Mapping[str, str]
+    hidden: str = ""  # why we may not see its settings
+
+
+class Description:
+    """A description of a topic that was asked for. `result` is for when it is `done`."""
+
+    def __init__(self, identity: "Future[Any]", config: "Future[Any]") -> None:
+        self._identity = identity
+        self._config = config
+
+    def done(self) -> bool:
+        """Whether the answers are there; never waits."""
+        return self._identity.done() and self._config.done()
+
+    def result(self) -> Topic:
+        """The topic; waits. Raises KafkaException: see `is_missing`."""
+        found = identity(self._identity)
+        try:
+            entries = self._config.result()
+        except KafkaException as error:
+            if error.args[0].code() in _ASK_AGAIN:
+                raise
+            return Topic(found, {}, hidden=error.args[0].str())
+        return Topic(found, {name: entry.value for name, entry in entries.items() if entry.value is not None})
+
+
+_ASK_AGAIN: Final = (
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
+
+
+def identity(answer: "Future[Any]") -> Identity:
+    """What one answer of `identities` says; waits. Raises KafkaException."""
+    described = answer.result()
+    replicas = min((len(partition.replicas) for partition in described.partitions), default=0)
+    return Identity(str(described.topic_id), len(described.partitions), replicas)
 
 
 class Cluster:
@@ -24,7 +84,7 @@ class Cluster:
         try:
             self._admin = AdminClient(properties.connection(given), logger=librdkafka.silent)
         except KafkaException as error:
-            raise errors.ConfigError(f"[kafka] {error.args[0].str()}") from None
+            raise not_created(error) from None
 
     def reach(self, seconds: float) -> int:
         """The number of brokers. Raises KafkaUnavailable when none answers in time."""
@@ -36,12 +96,18 @@ class Cluster:
                 hint='check that it runs and that [kafka] "bootstrap.servers" names it',
             ) from None
 
-    def exists(self, topic: str) -> "Future[Any]":
-        """Ask whether a topic exists; see `is_missing` for the answer."""
-        futures: dict[str, Future[Any]] = self._admin.describe_topics(
-            TopicCollection([topic]), request_timeout=REQUEST_SECONDS
+    def identities(self, topics: Iterable[str]) -> dict[str, "Future[Any]"]:
+        """Ask which topics these are; see `identity` and `is_missing` for the answers."""
+        asked: dict[str, Future[Any]] = self._admin.describe_topics(
+            TopicCollection(list(topics)), request_timeout=REQUEST_SECONDS
         )
-        return futures[topic]
+        return asked
+
+    def describe(self, topic: str) -> Description:
+        """Ask what a topic is like."""
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        config: Future[Any] = self._admin.describe_configs([resource], request_timeout=REQUEST_SECONDS)[resource]
+        return Description(self.identities([topic])[topic], config)
 
     def create(self, topic: str, topics: Topics, config: Mapping[str, Any]) -> "Future[Any]":
         """Ask for a topic of the settings' partitions and replication factor."""
@@ -58,11 +124,21 @@ class Cluster:
 
     def ensure_own_topics(self, topics: Topics) -> dict[str, bool]:
         """Create our topics that are missing; returns for each whether it was created. Raises our errors."""
-        wanted = {topics.positions: {"cleanup.policy": "compact"}, topics.dead_letter: {}}
-        # Positions are one record per slot: one partition keeps them in order and quick to read.
-        one_partition = topics.model_copy(update={"partitions": 1})
-        futures = {topic: self.create(topic, one_partition, config) for topic, config in wanted.items()}
-        return {topic: _created(topic, future) for topic, future in futures.items()}
+        return {
+            topics.positions: self.ensure_topic(topics, topics.positions, POSITIONS_CONFIG),
+            topics.dead_letter: self.ensure_topic(topics, topics.dead_letter, DEAD_LETTERS_CONFIG),
+        }
+
+    def ensure_topic(self, topics: Topics, topic: str, config: Mapping[str, Any]) -> bool:
+        """Create one of our topics when it is missing; returns whether it was created. Raises our errors."""
+        try:
+            identity(self.identities([topic])[topic])
+        except KafkaException as error:
+            if not is_missing(error):
+                raise kafka_error(error.args[0], f"looking up topic {topic!r}") from None
+        else:
+            return False
+        return _created(topic, self.create(topic, topics.model_copy(update={"partitions": 1}), config))
 
 
 def _created(topic: str, future: "Future[Any]") -> bool:
@@ -76,7 +152,7 @@ def _created(topic: str, future: "Future[Any]") -> bool:
 
 
 def is_missing(error: BaseException) -> bool:
-    """Whether the answer to `exists` means that the topic does not exist."""
+    """Whether the answer of `identity` or `describe` means that the topic does not exist."""
     return isinstance(error, KafkaException) and error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
 

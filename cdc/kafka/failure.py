@@ -1,16 +1,23 @@
 """What an error of librdkafka means for us: try again with a new producer, or give up."""
 
+import os
 from typing import Any, Final
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from cdc import errors
 
 # Errors that no second try mends, and what does.
 _PERMANENT: Final = {
-    KafkaError.MSG_SIZE_TOO_LARGE: 'raise "message.max.bytes" in [kafka] and max.message.bytes of the topic',
+    KafkaError.MSG_SIZE_TOO_LARGE: "raise max.message.bytes of the topic; or, where it takes less than [kafka]"
+    ' "batch.size", lower that or grant the principal DESCRIBE_CONFIGS on the topic',
     KafkaError.RECORD_LIST_TOO_LARGE: "raise max.message.bytes of the topic",
-    KafkaError.INVALID_RECORD: "the topic's settings refuse the record (compacted topics need keys, and so on)",
+    KafkaError.INVALID_RECORD: "the topic's settings refuse a record of the batch:"
+    " compaction needs keys, message.timestamp limits refuse commit times",
+    KafkaError._INVALID_DIFFERENT_RECORD: "a record of the same batch was refused: the broker's log says which and why",
+    KafkaError.TOPIC_EXCEPTION: "correct [topics] name, or the column in it: Kafka takes no topic of that name",
+    KafkaError.UNSUPPORTED_COMPRESSION_TYPE: 'choose another "compression.type" in [kafka]',
+    KafkaError.UNSUPPORTED_VERSION: "the brokers are too old",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant the principal WRITE and DESCRIBE on the topic",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "grant the principal IDEMPOTENT_WRITE on the cluster",
     KafkaError.SASL_AUTHENTICATION_FAILED: "check sasl.username and sasl.password in [kafka]",
@@ -29,3 +36,22 @@ def kafka_error(error: Any, doing: str) -> errors.CdcError:
     message = f"Kafka, {doing}: {error.str()} ({error.name()})"
     hint = _PERMANENT.get(error.code())
     return errors.KafkaError(message, hint=hint) if hint else errors.KafkaUnavailable(message)
+
+
+def not_created(error: KafkaException) -> errors.CdcError:
+    """Why librdkafka made no client: the properties are wrong, or the system has no threads or files left."""
+    reason = error.args[0]
+    # A certificate that cannot be opened for want of a file descriptor is reported like one that is not there.
+    if reason.code() == KafkaError._INVALID_ARG and _may_open_files():
+        return errors.ConfigError(f"[kafka] {reason.str()}")
+    return errors.KafkaUnavailable(
+        f"the Kafka client cannot be made: {reason.str()}", hint="check the limits of open files and of processes"
+    )
+
+
+def _may_open_files() -> bool:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return False
+    return True

@@ -1,71 +1,100 @@
-"""The sink: a producer whose every record is reported, and topics that are known to exist before it sends.
+"""The sink: a producer whose every record is reported.
 
 `send` says only whether there was room. How a delivery ended comes later, from `poll`, through the record's
 own callback. One thread owns this object.
 """
 
-import logging
+import contextlib
 import time
-from concurrent.futures import Future
+from collections.abc import Callable
 from typing import Any, Final
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from cdc import errors
 from cdc.config.settings import Settings
 from cdc.encoding import Record
 from cdc.kafka import librdkafka, properties
-from cdc.kafka.cluster import Cluster, already_exists, is_missing
-from cdc.kafka.failure import kafka_error
-from cdc.ledger import Failure
+from cdc.kafka.failure import kafka_error, not_created
+from cdc.kafka.firsts import Firsts
+from cdc.kafka.topics import Topics
 
-log = logging.getLogger(__name__)
-
-_ASK_AGAIN_SECONDS: Final = 1.0
-_REMIND_SECONDS: Final = 30.0
+_LAST_REPORTS_SECONDS: Final = 0.5
 
 
 class Sink:
-    """An idempotent producer. Raises ConfigError when librdkafka does not take the properties."""
+    """An idempotent producer. Raises ConfigError when librdkafka does not take the properties.
 
-    def __init__(self, settings: Settings) -> None:
-        self._topics = Topics(settings)
-        self._errors: list[Any] = []
+    The records must be of topics that exist and small enough for them: `topics` knows.
+    """
+
+    def __init__(self, settings: Settings, topics: Topics, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._topics = topics
+        self._monotonic = monotonic
+        self._firsts = Firsts(topics.partitions, monotonic())
+        self._failure: errors.KafkaUnavailable | None = None
+        made = properties.producer(settings.kafka)
+        made["batch.size"] = topics.batch_bytes
         try:
-            self._producer = Producer(
-                properties.producer(settings.kafka), logger=librdkafka.log, error_cb=self._errors.append
-            )
+            self._producer = Producer(made, logger=librdkafka.log)
         except KafkaException as error:
-            raise errors.ConfigError(f"[kafka] {error.args[0].str()}") from None
+            raise not_created(error) from None
         self._produce = self._producer.produce
 
     def send(self, record: Record) -> bool:
         """Queue a record; False means not now: poll and try the same record again.
 
-        Raises KafkaError for a record that can never be sent, such as one that is too large.
+        Raises KafkaError for a record that can never be sent.
         """
         topic, key, value, timestamp, headers, on_delivery = record
-        if topic not in self._topics.ready and not self._topics.ask(topic):
-            return False
+        first = -1
+        if topic not in self._firsts.proven:
+            place = self._firsts.place(record)
+            if place is None:
+                return False
+            if place >= 0:
+                first, on_delivery = place, self._firsts.reporting(topic, place, on_delivery)
         try:
             self._produce(topic, value, key, on_delivery=on_delivery, timestamp=timestamp, headers=headers)
         except BufferError:
             return False
         except KafkaException as error:
+            if error.args[0].code() == KafkaError._FATAL:
+                return False  # which error it was is for `poll` to say
             raise _refused(error.args[0], record) from None
+        if first >= 0:
+            self._firsts.sent(topic, first)
         return True
 
     def poll(self, seconds: float) -> None:
         """Let delivery reports in; wait for the first at most for so long.
 
-        Raises KafkaUnavailable after a fatal error, when this producer will deliver nothing more.
+        Raises KafkaUnavailable when this producer will deliver nothing more, or when the topics ask for a new
+        session and nothing is in flight any more.
         """
-        self._producer.poll(seconds)
-        for error in self._errors:
-            # The others are news of brokers that come and go, which librdkafka deals with and logs.
-            if error.fatal():
-                raise errors.KafkaUnavailable(f"the producer failed: {error.str()} ({error.name()})")
-        self._errors.clear()
+        if self._failure:
+            raise self._failure
+        try:
+            self._producer.poll(seconds)
+        except KafkaException as error:
+            self._fail(error)
+        now = self._monotonic()
+        self._topics.look(now)
+        self._firsts.forget(now)
+        if self._topics.leaving:
+            self._produce = _no_room
+            if not len(self._producer):
+                raise self._topics.leaving
+
+    def _fail(self, error: KafkaException) -> None:
+        """Let in what is still reported: a refused record tells more than the fatal error that followed from it.
+
+        So the error is kept for the next poll, until somebody has looked at the reports.
+        """
+        reason = error.args[0]
+        self._failure = errors.KafkaUnavailable(f"the producer failed: {reason.str()} ({reason.name()})")
+        with contextlib.suppress(KafkaException):
+            self._producer.poll(_LAST_REPORTS_SECONDS)
 
     def __len__(self) -> int:
         """How many records are queued or in flight."""
@@ -81,77 +110,14 @@ class Sink:
         del self._produce, self._producer
 
 
-class Topics:
-    """Knows which topics exist. Nothing is sent to one that does not: librdkafka would drop it after 30 s."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.ready: set[str] = set()
-        self._settings = settings.topics
-        self._cluster = Cluster(settings.kafka)
-        self._asked: dict[str, Future[Any]] = {}
-        self._missing_since: dict[str, float] = {}
-        self._ask_at = 0.0
-        self._remind_at = 0.0
-
-    def ask(self, topic: str) -> bool:
-        """Whether `topic` exists by now; never waits. Raises KafkaError when it can't be known or created."""
-        answer = self._asked.get(topic)
-        if answer is None:
-            if time.monotonic() >= self._ask_at:
-                self._asked[topic] = self._cluster.exists(topic)
-            return False
-        if not answer.done():
-            return False
-        del self._asked[topic]
-        error = answer.exception()
-        if error is None or already_exists(error):
-            self.ready.add(topic)
-            return True
-        self._ask_at = time.monotonic() + _ASK_AGAIN_SECONDS
-        if is_missing(error):
-            self._missing(topic)
-        elif isinstance(error, KafkaException):
-            problem = kafka_error(error.args[0], f"looking up topic {topic!r}")
-            if not isinstance(problem, errors.Temporary):
-                raise problem
-            self._remind(str(problem))
-        else:
-            raise error
-        return False
-
-    def _missing(self, topic: str) -> None:
-        if self._settings.create:
-            log.info("creating topic", extra={"topic": topic})
-            self._asked[topic] = self._cluster.create(topic, self._settings, self._settings.config)
-        else:
-            self._remind(f"topic {topic!r} does not exist: create it, or set [topics] create = true; waiting for it")
-
-    def _remind(self, message: str) -> None:
-        now = time.monotonic()
-        if now >= self._remind_at:
-            self._remind_at = now + _REMIND_SECONDS
-            log.warning(message)
-
-
-def delivery_error(failure: Failure) -> errors.CdcError:
-    """A delivery report with an error, as one of ours. Nothing is sent again by hand: the session starts anew."""
-    error: Any = failure.error
-    message: Any = failure.message
-    where = f"topic {message.topic()!r}, key {_shown(message.key())}, transaction {failure.commit_lsn}"
-    return kafka_error(error, f"delivering to {where}")
+def _no_room(*_: object, **__: object) -> None:
+    raise BufferError
 
 
 def _refused(error: Any, record: Record) -> errors.CdcError:
-    event_id, _, position = (str(value) for _, value in record.headers[:3])
-    size = len(record.value or b"")
-    return kafka_error(
-        error,
-        f"sending event {event_id} at position {position} ({size} bytes) to topic {record.topic!r}",
-    )
-
-
-def _shown(key: bytes | None) -> str:
-    return repr((key or b"").decode(errors="replace"))
+    told: dict[str, Any] = dict(record.headers)
+    event = f"event {told['id']} at position {told['cdc-position']}" if "cdc-position" in told else "a record"
+    return kafka_error(error, f"sending {event} ({len(record.value or b'')} bytes) to topic {record.topic!r}")
 
 
 def validate(settings: Settings) -> None:
@@ -159,4 +125,4 @@ def validate(settings: Settings) -> None:
     try:
         Producer(properties.producer(settings.kafka), logger=librdkafka.silent).purge()
     except KafkaException as error:
-        raise errors.ConfigError(f"[kafka] {error.args[0].str()}") from None
+        raise not_created(error) from None

@@ -20,6 +20,8 @@ PRODUCER_DEFAULTS: Final[dict[str, Value]] = {
     "allow.auto.create.topics": False,
     "linger.ms": 5,
     "batch.size": 1_000_000,
+    # How large a record may be is the topic's to say; brokers hang up on requests of more than 104,857,600 bytes.
+    "message.max.bytes": 100_000_000,
     # What may be in flight: beyond either, reading stops until Kafka has caught up.
     "queue.buffering.max.messages": 30_000,
     "queue.buffering.max.kbytes": 32_768,
@@ -49,6 +51,7 @@ _ALIASES: Final = {
     "request.required.acks": "acks",
     "delivery.timeout.ms": "message.timeout.ms",
     "message.send.max.retries": "retries",
+    "compression.codec": "compression.type",
 }
 
 

@@ -1,5 +1,6 @@
 """What the publisher needs of a server, looked up before it streams: every defect ends in one line with its fix."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,8 +11,12 @@ from cdc.config.settings import Settings
 from cdc.errors import PostgresError
 from cdc.lsn import LSN
 from cdc.outbox import Columns
+from cdc.postgres import definition, health
 from cdc.postgres.connection import query
+from cdc.postgres.health import Health
 from cdc.topics import TopicTemplate
+
+log = logging.getLogger(__name__)
 
 OLDEST_VERSION: Final = 140000  # 14: the first whose pgoutput has the option `binary`
 PLUGIN: Final = "pgoutput"
@@ -26,15 +31,23 @@ class Catalog:
     confirmed: LSN  # the slot's confirmed_flush_lsn
     binary: bool  # every needed column has a binary decoder
     wal_sender_timeout: float  # seconds; 0 means never
+    definition: dict[str, str]  # of publication and table
+    wal_end: LSN  # before the definition was read
 
 
 def inspect(connection: Conn, settings: Settings, columns: Columns, template: TopicTemplate) -> Catalog:
     """Look at server, role, table, publication and slot. Raises PostgresError for the first defect."""
     timeout = server(connection)
     _role(connection)
-    binary = _table(connection, settings, columns, template)
-    _publication(connection, settings)
-    return Catalog(_slot(connection, settings), binary, timeout)
+    # Before the rest: a change that comes after it is one that the sentinel sees.
+    ((end,),) = query(connection, "reading the WAL's end", "select pg_current_wal_flush_lsn()::text")
+    found = definition.read(connection, settings.postgres.publication, settings.outbox.qualified_name)
+    needed, binary = _table(connection, settings, columns, template)
+    _publication(connection, settings, needed)
+    slot = _slot(connection, settings)
+    assert slot.confirmed is not None
+    _warn(connection, slot)
+    return Catalog(slot.confirmed, binary, timeout, found, LSN.parse(end))
 
 
 def server(connection: Conn) -> float:
@@ -99,7 +112,8 @@ def differences(columns: Columns, present: dict[str, tuple[int, str]], needed: l
     return problems
 
 
-def _table(connection: Conn, settings: Settings, columns: Columns, template: TopicTemplate) -> bool:
+def _table(connection: Conn, settings: Settings, columns: Columns, template: TopicTemplate) -> tuple[list[str], bool]:
+    """The columns that an event needs, and whether all of them have a binary decoder."""
     table = settings.outbox.qualified_name
     present = table_columns(connection, table)
     if present is None:
@@ -112,14 +126,19 @@ def _table(connection: Conn, settings: Settings, columns: Columns, template: Top
             f" (it has {', '.join(present)})",
             hint="map its columns in [outbox] columns, or correct the table",
         )
-    return all(cells.has_binary_decoder(present[name][0]) for name in needed)
+    return needed, all(cells.has_binary_decoder(present[name][0]) for name in needed)
 
 
-def _publication(connection: Conn, settings: Settings) -> None:
+def _publication(connection: Conn, settings: Settings, needed: list[str]) -> None:
     name, table = settings.postgres.publication, settings.outbox.qualified_name
     problem = publication_problem(connection, name, table)
     if problem:
         raise PostgresError(*problem)
+    if left_out := definition.unpublished(connection, name, table, needed):
+        raise PostgresError(
+            f"publication {name!r} leaves out {', '.join(map(repr, left_out))} of table {'.'.join(table)}",
+            hint="publish the table without a column list, or with these; generated columns only from PostgreSQL 18 on",
+        )
 
 
 def publication_problem(connection: Conn, name: str, table: tuple[str, str]) -> tuple[str, str] | None:
@@ -155,28 +174,41 @@ def publication_problem(connection: Conn, name: str, table: tuple[str, str]) -> 
     return None
 
 
-def _slot(connection: Conn, settings: Settings) -> LSN:
+def _slot(connection: Conn, settings: Settings) -> Health:
     name = settings.postgres.slot
-    found = query(
+    found = health.read(connection, name)
+    if found is not None:
+        if found.plugin != PLUGIN:
+            kind = f"uses the plugin {found.plugin}" if found.plugin else "is a physical slot"
+            raise PostgresError(f"replication slot {name!r} {kind}", hint="name a logical slot of plugin pgoutput")
+        if not found.here:
+            raise PostgresError(
+                f"replication slot {name!r} belongs to database {found.database!r}", hint="check [postgres] dsn"
+            )
+    if problem := health.problem(name, found):
+        raise PostgresError(*problem)
+    assert found is not None
+    return found
+
+
+def _warn(connection: Conn, slot: Health) -> None:
+    """Tell what is no defect and may become a loss."""
+    ((idle_timeout, standbys),) = query(
         connection,
-        "reading the slot",
+        "reading settings",
         """
-        select plugin, database = current_database(), database, confirmed_flush_lsn::text, wal_status
-        from pg_replication_slots where slot_name = %s
+        select nullif(current_setting('idle_replication_slot_timeout', true), '0'),
+               current_setting('synchronized_standby_slots', true)
         """,
-        name,
     )
-    if not found:
-        raise PostgresError(f"replication slot {name!r} does not exist", hint="run: cdc-publisher slot create")
-    ((plugin, here, database, confirmed, wal_status),) = found
-    if plugin != PLUGIN:
-        kind = f"uses the plugin {plugin}" if plugin else "is a physical slot"
-        raise PostgresError(f"replication slot {name!r} {kind}", hint="name a logical slot of plugin pgoutput")
-    if not here:
-        raise PostgresError(f"replication slot {name!r} belongs to database {database!r}", hint="check [postgres] dsn")
-    if wal_status == "lost":
-        raise PostgresError(
-            f"replication slot {name!r} is lost: PostgreSQL removed WAL that it still needed",
-            hint="events since its confirmed LSN must be published again from the table; then drop and create the slot",
+    if idle_timeout:
+        log.warning(
+            "idle_replication_slot_timeout is %s: PostgreSQL takes the slot away when the publisher is not connected"
+            " for so long; set it to 0, or to longer than any outage",
+            idle_timeout,
         )
-    return LSN.parse(confirmed)
+    if slot.failover and not standbys:
+        log.warning(
+            "the slot is a failover slot, but synchronized_standby_slots is empty: a standby that is promoted may"
+            " never have had events that are in Kafka; name its physical slot there"
+        )

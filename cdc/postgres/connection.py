@@ -9,7 +9,7 @@ import psycopg
 from psycopg import conninfo, pq
 
 from cdc.config.masking import mask_dsn
-from cdc.errors import CdcError, ConfigError, PostgresError, PostgresUnavailable, SlotActive
+from cdc.errors import CdcError, ConfigError, PostgresError, PostgresRefused, PostgresUnavailable, SlotActive
 
 CONNECT_SECONDS: Final = 10
 
@@ -23,23 +23,71 @@ _DEFAULTS: Final = {
     "keepalives_count": 3,
 }
 
+_CREDENTIALS: Final = "check the user and the password in [postgres] dsn"
+_REPLICATION: Final = "run: ALTER ROLE <user> REPLICATION"
+_PG_HBA: Final = "add a line to pg_hba.conf for this user and database, and reload"
+_TLS: Final = "check sslmode, sslrootcert and the certificates in [postgres] dsn"
+_DSN: Final = "check [postgres] dsn"
+
 # A failed connection has a text and no SQLSTATE. These texts will not change by waiting.
 _PERMANENT_TEXTS: Final = {
-    "password authentication failed": "check the user and the password in [postgres] dsn",
+    "password authentication failed": _CREDENTIALS,
     "no password supplied": "put the password into [postgres] dsn, or use a password file",
-    "no pg_hba.conf entry": "add a line to pg_hba.conf for this user and database, and reload",
-    "authentication failed": "check the user and the password in [postgres] dsn",
-    "must be superuser or replication role": "run: ALTER ROLE <user> REPLICATION",
-    "permission denied to start WAL sender": "run: ALTER ROLE <user> REPLICATION",
+    "no pg_hba.conf entry": _PG_HBA,
+    "pg_hba.conf rejects": _PG_HBA,
+    "authentication failed": _CREDENTIALS,
+    "is not permitted to log in": "run: ALTER ROLE <user> LOGIN",
+    "is not currently accepting connections": "run: ALTER DATABASE <database> ALLOW_CONNECTIONS true",
+    "must be superuser or replication role": _REPLICATION,
+    "permission denied to start WAL sender": _REPLICATION,
     "permission denied for database": "run: GRANT CONNECT ON DATABASE <database> TO <user>",
     "unsupported startup parameter": "connect directly to PostgreSQL, not through a pooler",
-    "certificate verify failed": "check sslrootcert and sslmode in [postgres] dsn",
-    "does not support SSL": "check sslmode in [postgres] dsn",
+    "certificate verify failed": _TLS,
+    "does not match host name": _TLS,
+    "root certificate file": _TLS,
+    "alert certificate": _TLS,
+    "alert unknown ca": _TLS,
+    "could not load": _TLS,
+    "does not support SSL": _TLS,
 }
 _MISSING: Final = ('role "', 'database "')
+# What libpq says of a server that is not of the kind that target_session_attrs asks for.
+_NOT_PRIMARY: Final = ("session is read-only", "server is in hot standby mode")
+SHUTTING_DOWN: Final = "the database system is shutting down"
 
-# SQLSTATE classes that pass by themselves: connection, resources, operator intervention, system and internal errors.
+# The new slot first: from then on nothing more can be missed.
+INVALIDATED: Final = (
+    "run: cdc-publisher slot drop, and: cdc-publisher slot create;"
+    " then compare the table with the topics, and publish again what is missing"
+)
+NEW_SLOT: Final = (
+    "if it was never made, run: cdc-publisher slot create; if it was dropped, compare the table with the topics first"
+)
+
+# What passes by itself. Classes: connection, rolled back, resources, operator intervention, system and internal
+# errors (spill files, snapshot files, WAL that is not there yet); states: locks, and sessions that idled too long.
 _TEMPORARY_CLASSES: Final = frozenset({"08", "40", "53", "57", "58", "XX"})
+_TEMPORARY: Final = frozenset({"55P03", "25P03", "25P04"})
+_CORRUPTED: Final = frozenset({"XX001", "XX002"})
+_TOO_LARGE: Final = "invalid memory alloc request size"
+
+# Hints by SQLSTATE and a part of the text; 14, 15 to 17 and 18 have different words for an invalidated slot.
+_HINTS: Final = (
+    ("55000", "cannot read from logical replication slot", INVALIDATED),
+    ("55000", "can no longer access replication slot", INVALIDATED),
+    ("55000", "can no longer get changes from replication slot", INVALIDATED),
+    ("55000", "was not created in this database", _DSN),
+    ("55000", "wal_level", "run: ALTER SYSTEM SET wal_level = 'logical'; then restart PostgreSQL"),
+    ("55000", "recovery is in progress", "point [postgres] dsn to the primary"),
+    ("42704", "replication slot", NEW_SLOT),
+    # Created again it helps nothing: to the slot, it is missing in the WAL that was written before.
+    ("42704", "publication", "run: cdc-publisher outbox init; then " + INVALIDATED),
+    ("42501", "", "grant the role of [postgres] dsn what it needs, REPLICATION among it"),
+    ("25006", "", "point [postgres] dsn to the primary"),
+    ("28", "", _CREDENTIALS),
+    ("3D", "", _DSN),
+    ("XX000", _TOO_LARGE, "a row is too large for PostgreSQL to decode, and the slot cannot pass it: " + INVALIDATED),
+)
 
 
 def connect(dsn: str, **parameters: Any) -> "psycopg.Connection[tuple[Any, ...]]":
@@ -53,24 +101,61 @@ def connect(dsn: str, **parameters: Any) -> "psycopg.Connection[tuple[Any, ...]]
             hint="write postgresql://user:password@host:5432/database, with special characters percent-encoded",
         ) from None
     try:
-        return psycopg.connect(conninfo.make_conninfo("", **{**_DEFAULTS, **given, **parameters}), autocommit=True)
+        return psycopg.connect(conninfo.make_conninfo("", **_parameters(given, parameters)), autocommit=True)
     except psycopg.Error as error:
         raise _not_connected(error, given) from None
 
 
+def _parameters(given: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
+    found = {**_DEFAULTS, **given, **parameters}
+    if _has_several_hosts(given):
+        # Only the primary has the whole truth. Of one host alone it is better told that it is a standby.
+        found.setdefault("target_session_attrs", "read-write")
+    return found
+
+
+def _has_several_hosts(given: dict[str, Any]) -> bool:
+    return any("," in str(given.get(name, "")) for name in ("host", "hostaddr"))
+
+
 def _not_connected(error: psycopg.Error, given: dict[str, Any]) -> CdcError:
-    text = " ".join(str(error).split())
+    text = str(error)
     for secret in filter(None, (given.get("password"), given.get("sslpassword"))):
         text = text.replace(str(secret), "********")
-    text = text.split("Multiple connection attempts failed")[0].strip()
+    return refusal(text, several_hosts=_has_several_hosts(given))
+
+
+def refusal(text: str, *, several_hosts: bool = False) -> CdcError:
+    """What the text of a failed connection means. Of several attempts it holds the last one's first, then all."""
+    last, _, every = text.partition("Multiple connection attempts failed")
+    attempts = [" ".join(line.split()) for line in every.split("\n- ")[1:]]
+    told = " ".join(last.split())
+    if several_hosts and attempts:
+        told = "; ".join(attempts)
+        # While the primary is away, a standby that does not let us in says nothing about the next primary.
+        for attempt in attempts:
+            if not _permanent(attempt):
+                return PostgresUnavailable(
+                    f"PostgreSQL cannot be reached: {told}",
+                    hint="none of the hosts in [postgres] dsn is a primary that answers",
+                )
+    elif not told:
+        told = "it gives no reason"
+    if hint := _permanent(told):
+        return PostgresRefused(f"PostgreSQL refuses the connection: {told}", hint=hint)
+    if any(phrase in told for phrase in _NOT_PRIMARY):
+        return PostgresUnavailable(f"PostgreSQL is no primary: {told}", hint="check [postgres] dsn")
+    return PostgresUnavailable(
+        f"PostgreSQL cannot be reached: {told}", hint="check that it runs and that [postgres] dsn names it"
+    )
+
+
+def _permanent(text: str) -> str:
+    """What to do about a refusal that no waiting changes; empty for any other text."""
     for permanent, hint in _PERMANENT_TEXTS.items():
         if permanent in text:
-            return PostgresError(f"PostgreSQL refuses the connection: {text}", hint=hint)
-    if "does not exist" in text and any(missing in text for missing in _MISSING):
-        return PostgresError(f"PostgreSQL refuses the connection: {text}", hint="check [postgres] dsn")
-    return PostgresUnavailable(
-        f"PostgreSQL cannot be reached: {text}", hint="check that it runs and that [postgres] dsn names it"
-    )
+            return hint
+    return _DSN if "does not exist" in text and any(missing in text for missing in _MISSING) else ""
 
 
 def described(error: psycopg.Error, doing: str) -> CdcError:
@@ -85,9 +170,12 @@ def classified(sqlstate: str | None, text: str, doing: str) -> CdcError:
         return PostgresUnavailable(message)
     if sqlstate == "55006":
         return SlotActive(message)
-    if sqlstate[:2] in _TEMPORARY_CLASSES:
+    hint = next((hint for state, part, hint in _HINTS if sqlstate.startswith(state) and part in text), "")
+    hopeless = sqlstate in _CORRUPTED or (sqlstate == "XX000" and _TOO_LARGE in text)
+    if (sqlstate[:2] in _TEMPORARY_CLASSES or sqlstate in _TEMPORARY) and not hopeless:
         return PostgresUnavailable(message)
-    return PostgresError(f"{message} (SQLSTATE {sqlstate})")
+    kind = PostgresRefused if sqlstate.startswith("28") else PostgresError
+    return kind(f"{message} (SQLSTATE {sqlstate})", hint=hint)
 
 
 def result_error(result: pq.abc.PGresult, doing: str) -> CdcError:

@@ -1,19 +1,25 @@
-"""A second pair of eyes: a thread with its own SQL connection, which posts what it sees into a queue.
+"""A second pair of eyes: a thread with its own SQL connection, which posts what it sees.
 
-The replication stream tells neither how far the server's WAL has come nor that the server wants to stop:
-a fast shutdown waits for us, and only an ordinary connection is told so.
+The replication stream tells neither how far the server's WAL has come, nor that the server wants to stop (a fast
+shutdown waits for us, and only an ordinary connection is told so), nor that rows do not reach it any more.
 """
 
 import logging
 import queue
 import threading
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final
 
 import psycopg
 
-from cdc.errors import CdcError
+from cdc import definition
+from cdc.config.settings import Settings
+from cdc.errors import CdcError, PostgresError, Temporary
 from cdc.lsn import LSN
-from cdc.postgres.connection import connect
+from cdc.observations import Defect, Observation, Stopping, WalEnd
+from cdc.postgres import definition as reading
+from cdc.postgres import health
+from cdc.postgres.connection import INVALIDATED, SHUTTING_DOWN, connect
 
 log = logging.getLogger(__name__)
 
@@ -21,30 +27,29 @@ LOOK_SECONDS: Final = 1.0
 _SHUTDOWN: Final = frozenset({"57P01", "57P02"})  # admin_shutdown, crash_shutdown
 
 
-class WalEnd(NamedTuple):
-    """The server's WAL has been flushed up to here."""
-
-    lsn: LSN
-
-
-class Stopping(NamedTuple):
-    """The server is shutting down."""
-
-    reason: str
-
-
-Observation = WalEnd | Stopping
-
-
 class Sentinel:
-    """Watches one server until `stop`. Its failures are not the publisher's: it connects again by itself."""
+    """Watches one server until `stop`. Its failures are not the publisher's: it connects again by itself.
 
-    def __init__(self, dsn: str) -> None:
-        self.observations: queue.SimpleQueue[Observation] = queue.SimpleQueue()
+    `expected` is the definition that the stream began with, and `since` the end of the WAL when that was read.
+    """
+
+    def __init__(self, dsn: str, settings: Settings, expected: Mapping[str, str], since: LSN | None = None) -> None:
         self._dsn = dsn
+        self._slot = settings.postgres.slot
+        self._publication = settings.postgres.publication
+        self._table = settings.outbox.qualified_name
+        self._expected = expected
+        self._good = since  # the end of the WAL when all was last seen as it must be
+        self._warned: set[str] = set()  # dangers of the slot that were told, until it is out of all of them
+        self._failure = ""
+        self._observations: queue.SimpleQueue[Observation] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sentinel", daemon=True)
         self._thread.start()
+
+    def observe(self) -> list[Observation]:
+        """Everything that was seen since the last call; never waits."""
+        return [self._observations.get_nowait() for _ in range(self._observations.qsize())]
 
     def stop(self) -> None:
         """Ask the thread to end, and wait for it a little."""
@@ -56,17 +61,62 @@ class Sentinel:
             try:
                 with connect(self._dsn, application_name="cdc-publisher sentinel") as connection:
                     self._watch(connection)
-            except psycopg.Error as error:
-                if error.sqlstate in _SHUTDOWN:
-                    self.observations.put(Stopping(str(error).split("\n")[0]))
-                log.debug("the sentinel lost its connection", exc_info=error)
-            except CdcError as error:
-                log.debug("the sentinel cannot connect", exc_info=error)
+            except Exception as error:  # of any kind: when this thread dies, nobody notices
+                if getattr(error, "sqlstate", None) in _SHUTDOWN or SHUTTING_DOWN in str(error):
+                    self._observations.put(Stopping(str(error).split("\n")[0]))
+                self._failed(error)
             self._stopped.wait(LOOK_SECONDS)
 
-    def _watch(self, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
+    def _failed(self, error: Exception) -> None:
+        """Tell a failure of ours once, until it is another one."""
+        failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if failure == self._failure:
+            return
+        self._failure = failure
+        if isinstance(error, Temporary | psycopg.OperationalError):
+            log.debug("the sentinel lost PostgreSQL: %s", failure)
+        elif isinstance(error, CdcError | psycopg.Error):
+            log.warning("publication, table and slot are not watched now: %s", failure)
+        else:
+            log.error("publication, table and slot are not watched now: %s", failure, exc_info=error)
+
+    def _watch(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
         while not self._stopped.is_set():
+            # Asked before the rest: what is found to be well was so when the WAL ended here.
             row = connection.execute("select pg_current_wal_flush_lsn()::text").fetchone()
             assert row is not None
-            self.observations.put(WalEnd(LSN.parse(str(row[0]))))
+            end = LSN.parse(str(row[0]))
+            self._observations.put(WalEnd(end))
+            defect = self._definition(connection, end) or self._health(connection)
+            if defect is not None:
+                self._observations.put(Defect(defect))
+                self._stopped.set()  # what is seen after it tells nothing new
+                return
+            self._good, self._failure = end, ""
             self._stopped.wait(LOOK_SECONDS)
+
+    def _definition(self, connection: "psycopg.Connection[tuple[Any, ...]]", end: LSN) -> PostgresError | None:
+        found = reading.read(connection, self._publication, self._table)
+        changes = definition.differences(found, self._expected)
+        if not changes:
+            return None
+        return PostgresError(f"{'; '.join(changes)}: {definition.suspect(self._good, end)}", hint=definition.PUT_RIGHT)
+
+    def _health(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> PostgresError | None:
+        found = health.read(connection, self._slot)
+        if found is None:
+            return PostgresError(
+                f"replication slot {self._slot!r} was dropped while it was in use: what it had not confirmed is not in"
+                " the stream any more",
+                hint=INVALIDATED,
+            )
+        if problem := health.problem(self._slot, found):
+            return PostgresError(*problem)
+        state, sentence = health.warning(self._slot, found) or (None, "")
+        if state is None and self._warned:
+            log.info("replication slot %r is out of danger", self._slot)
+            self._warned.clear()
+        elif state is not None and state not in self._warned:
+            log.warning("%s", sentence)
+            self._warned.add(state)
+        return None

@@ -1,7 +1,7 @@
 """Replication slots: created, dropped and moved only when somebody says so."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg import Connection
@@ -10,6 +10,8 @@ from cdc.errors import PostgresError
 from cdc.lsn import LSN
 from cdc.postgres.catalog import PLUGIN
 from cdc.postgres.connection import described, query
+
+_FAILOVER_VERSION: Final = 170000
 
 Conn = Connection[tuple[Any, ...]]
 
@@ -26,6 +28,8 @@ class Slot:
     lag_bytes: int | None  # from the confirmed LSN to the end of the WAL
     retained_bytes: int | None  # WAL that PostgreSQL keeps for this slot
     wal_status: str | None  # reserved, extended, unreserved or lost
+    failover: bool | None  # it is copied to standbys; None where the server does not know it
+    synced: bool | None  # it was copied from a primary
 
 
 def find(connection: Conn) -> list[Slot]:
@@ -35,9 +39,12 @@ def find(connection: Conn) -> list[Slot]:
         "reading the slots",
         """
         select slot_name, plugin, database, active_pid, confirmed_flush_lsn::text,
-               (pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn))::int8,
-               (pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn))::int8, wal_status
-        from pg_replication_slots where slot_type = 'logical' order by slot_name
+               pg_wal_lsn_diff(wal.ends, confirmed_flush_lsn)::int8, pg_wal_lsn_diff(wal.ends, restart_lsn)::int8,
+               wal_status, (to_jsonb(s) ->> 'failover')::bool, (to_jsonb(s) ->> 'synced')::bool
+        from pg_replication_slots s, (
+            select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end as ends
+        ) wal
+        where slot_type = 'logical' order by slot_name
         """,
     )
     return [
@@ -65,17 +72,22 @@ def inactive(connection: Conn, name: str) -> Slot:
     return slot
 
 
-def create(connection: Conn, name: str) -> LSN:
-    """Create a logical slot; returns where it starts. Raises PostgresError when it exists."""
+def create(connection: Conn, name: str, *, failover: bool = False) -> LSN:
+    """Create a logical slot; returns where it starts. Raises PostgresError when it exists.
+
+    A failover slot is kept on standbys too (`sync_replication_slots`), from PostgreSQL 17 on.
+    """
     if any(slot.name == name for slot in find(connection)):
         raise PostgresError(f"replication slot {name!r} exists already", hint="run: cdc-publisher slot list")
-    ((lsn,),) = query(
-        connection,
-        "creating the slot",
-        "select lsn::text from pg_create_logical_replication_slot(%s, %s)",
-        name,
-        PLUGIN,
-    )
+    if failover and connection.info.server_version < _FAILOVER_VERSION:
+        raise PostgresError(
+            f"PostgreSQL {connection.info.server_version // 10000} has no failover slots",
+            hint="17 is the first that has; create the slot without --failover",
+        )
+    statement: LiteralString = "select lsn::text from pg_create_logical_replication_slot(%s, %s)"
+    if failover:
+        statement = "select lsn::text from pg_create_logical_replication_slot(%s, %s, failover => true)"
+    ((lsn,),) = query(connection, "creating the slot", statement, name, PLUGIN)
     return LSN.parse(lsn)
 
 
@@ -95,6 +107,20 @@ def advance(connection: Conn, name: str, to: LSN) -> LSN:
         str(to),
     )
     return LSN.parse(end)
+
+
+def system_identifier(connection: Conn) -> str:
+    """The cluster's, which tells its slots from those of the same name in others."""
+    ((found,),) = query(
+        connection, "reading the system identifier", "select system_identifier::text from pg_control_system()"
+    )
+    return str(found)
+
+
+def timeline(connection: Conn) -> int:
+    """The timeline that the server writes on."""
+    ((found,),) = query(connection, "reading the timeline", "select timeline_id from pg_control_checkpoint()")
+    return int(found)
 
 
 def wal_end(connection: Conn) -> LSN:

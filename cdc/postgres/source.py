@@ -10,6 +10,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import pq
 
+from cdc.definition import PUT_RIGHT
 from cdc.errors import PostgresError, PostgresUnavailable
 from cdc.postgres.connection import connect, result_error
 
@@ -73,7 +74,7 @@ class Source:
         if self._warning:
             raise PostgresError(
                 f"PostgreSQL warns: {self._warning}",
-                hint="rows may have been skipped; the slot has not moved past them",
+                hint=f"rows may have been skipped; {PUT_RIGHT}",
             )
         return frames
 

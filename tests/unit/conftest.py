@@ -1,6 +1,5 @@
 """The same examples on every run: a failure in CI is a failure here."""
 
-import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -12,9 +11,3 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("unit")
-
-
-@pytest.fixture
-def no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The publisher's short sleeps take no time; its waits are the twins' affair."""
-    monkeypatch.setattr("cdc.publisher.time.sleep", lambda _: None)

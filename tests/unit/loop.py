@@ -18,7 +18,7 @@ class Loop:
         self.source = MemorySource(self.clock, bursts)
         self.sink = MemorySink(self.clock, room)
         self.session: Session = session(Ledger(100))
-        self.publisher = Publisher(self.source, self.sink, self.session, failed, self.clock, lambda: 1_785_585_600.0)
+        self.publisher = Publisher(self.source, self.sink, self.session, failed, self.clock)
 
     def steps(self, count: int) -> None:
         for _ in range(count):

@@ -8,7 +8,8 @@ from cdc.ledger import Ledger
 from cdc.lsn import LSN
 from cdc.messages import Begin, Commit, Insert, Relation
 from cdc.outbox import Columns, Outbox
-from cdc.session import Session
+from cdc.positions import Positions
+from cdc.session import DeadLetters, Session
 from cdc.topics import TopicTemplate
 from cdc.transactions import Row
 from tests.unit import frames
@@ -66,6 +67,16 @@ class Framing:
         pass
 
 
+class Topics:
+    """Topics that all exist but those of which the largest record is given as None."""
+
+    def __init__(self, **largest: int | None) -> None:
+        self.known = largest
+
+    def largest(self, topic: str, /) -> int | None:
+        return self.known.get(topic, 1_000_000)
+
+
 def outbox(
     template: str = "outbox.event.{aggregatetype}",
     headers: Sequence[str] = (),
@@ -86,10 +97,15 @@ def session(
     status_seconds: float = 10.0,
     template: str = "outbox.event.{aggregatetype}",
     framing: Framing | None = None,
+    topics: Topics | None = None,
+    dead_letters: DeadLetters | None = None,
+    positions: Positions | None = None,
 ) -> Session:
     reader = outbox(template)
     encoding = Encoding(reader, Encoders(), framing or Framing())
-    return Session(TABLE, reader, encoding, ledger or Ledger(), status_seconds)
+    return Session(
+        TABLE, reader, encoding, topics or Topics(), ledger or Ledger(), status_seconds, dead_letters, positions
+    )
 
 
 def event(payload: str | None = "{}", key: str | None = "o-1", event_type: str = "OrderPlaced") -> bytes:

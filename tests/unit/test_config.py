@@ -202,7 +202,6 @@ def test_a_value_that_is_not_allowed_is_a_problem_with_its_origin(option: str, r
     ("option", "name"),
     [
         ("delivery.guarantee=exactly-once", '[delivery] guarantee = "exactly-once"'),
-        ("delivery.on_poison=dead-letter", '[delivery] on_poison = "dead-letter"'),
     ],
 )
 def test_what_is_not_there_yet_is_refused_and_not_ignored(option: str, name: str) -> None:

@@ -7,8 +7,6 @@ from tests.unit import frames, shop
 from tests.unit.loop import Loop
 from tests.unit.shop import event, transaction
 
-pytestmark = pytest.mark.usefixtures("no_sleep")
-
 
 def drain(loop: Loop, seconds: float = 25.0) -> bool:
     return loop.publisher.drain(loop.clock.now + seconds)

@@ -12,27 +12,32 @@ PACKAGE = Path(__file__).resolve().parents[2] / "cdc"
 
 # From the ground up; a module may import from the lines above its own, and from its own package.
 LAYERS = """
-errors lsn backoff logs avro.mismatch avro.soundness kafka.properties kafka.librdkafka
-messages cells wire topics avro.logical avro.framing avro.compatibility avro.files avro.reading avro.rules avro.subjects
+errors lsn backoff logs watchdog avro.mismatch avro.soundness kafka.properties kafka.librdkafka
+liveness observations definition messages cells wire topics
+avro.logical avro.framing avro.compatibility avro.files avro.reading avro.rules avro.subjects
 pgoutput ledger avro.primitives avro.unions avro.binary avro.mapping avro.emitter avro.compiler
 transactions avro.contracts
 outbox
 encoding config.masking config.settings
-session config.loading
+sizes positions dead_letters config.loading
+session replays
 progress publisher
+service
 kafka postgres local
 registry.failure registry.canonical registry
 schemas consumer
-service demo
+servers demo
 cli
 __init__ __main__
 """
 
 PURE_MODULES = """
-errors lsn backoff messages cells wire topics pgoutput ledger transactions outbox encoding session progress
+errors lsn backoff liveness observations definition messages cells wire topics pgoutput ledger transactions outbox
+encoding sizes
+positions dead_letters replays session progress publisher service
 avro.mismatch avro.logical avro.framing avro.mapping avro.contracts
 avro.files avro.compatibility avro.reading avro.rules avro.subjects avro.primitives avro.unions
-config.settings kafka.properties
+config.settings kafka.properties kafka.partitions
 avro.binary avro.emitter avro.compiler avro.soundness config.masking
 """
 PURE = PURE_MODULES.split()
@@ -136,10 +141,6 @@ def test_the_pure_core_reaches_no_socket_clock_thread_environment_or_client_libr
 def test_each_library_is_used_in_its_own_place_only(library: str) -> None:
     users = [name for name in MODULES if any(full.partition(".")[0] == library for full in imported(name))]
     assert [name for name in users if not within(name, HOMES[library])] == []
-
-
-def test_the_publisher_needs_nothing_but_a_clock() -> None:
-    assert {full.partition(".")[0] for full in imported("publisher")} & IMPURE == {"time"}
 
 
 def test_packages_are_empty_but_for_their_docstrings() -> None:

@@ -53,7 +53,7 @@ def test_a_pending_schema_stops_reading_at_its_event_and_goes_on_with_it_d1() ->
 
 def _publisher(clock: Clock, framing: Framing, *bursts: list[bytes]) -> tuple[Publisher, MemorySource, MemorySink]:
     source, sink = MemorySource(clock, bursts), MemorySink(clock)
-    publisher = Publisher(source, sink, session(framing=framing), lambda _: KafkaError("refused"), clock, lambda: 0.0)
+    publisher = Publisher(source, sink, session(framing=framing), lambda _: KafkaError("refused"), clock)
     return publisher, source, sink
 
 

@@ -92,6 +92,15 @@ def test_an_alias_takes_the_place_of_our_default() -> None:
     assert "delivery.timeout.ms" not in made
 
 
+def test_the_topic_says_how_large_a_record_may_be_not_the_client_c7() -> None:
+    assert properties.producer({})["message.max.bytes"] == "100000000"
+    assert properties.producer({"message.max.bytes": 2_000_000})["message.max.bytes"] == "2000000"
+
+
+def test_compression_has_one_name_whatever_it_was_given_by_c7() -> None:
+    assert properties.producer({"compression.codec": "zstd"})["compression.type"] == "zstd"
+
+
 def test_a_connection_takes_what_says_how_to_reach_the_cluster() -> None:
     given: dict[str, Value] = {
         "bootstrap.servers": "h:1",

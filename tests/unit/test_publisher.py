@@ -7,8 +7,6 @@ from tests.unit import frames
 from tests.unit.loop import Loop
 from tests.unit.shop import event, transaction
 
-pytestmark = pytest.mark.usefixtures("no_sleep")
-
 
 def test_records_go_out_as_frames_come_in_and_the_slot_follows_deliveries_a1() -> None:
     loop = Loop(transaction(200, event(), event()))

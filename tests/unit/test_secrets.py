@@ -109,11 +109,16 @@ def test_what_has_no_password_is_shown_as_it_is(dsn: str) -> None:
         "sasl.oauthbearer.assertion.private.key.pem",
         "sasl.oauthbearer.assertion.private.key.passphrase",
         "sasl.jaas.config",
+        "sasl.oauthbearer.config",
     ],
 )
 def test_a_secret_property_is_masked(name: str) -> None:
     assert masked(name, "hunter2") == MASK
     assert masked(name, "") == ""
+
+
+def test_an_address_is_shown_without_its_password_whatever_its_name() -> None:
+    assert masked("sasl.oauthbearer.token.endpoint.url", "https://u:hunter2@h/token") == f"https://u:{MASK}@h/token"
 
 
 @pytest.mark.parametrize("name", ["bootstrap.servers", "sasl.username", "ssl.ca.location", "linger.ms", "slot"])

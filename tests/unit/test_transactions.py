@@ -109,6 +109,12 @@ def test_rows_of_a_renamed_outbox_are_never_passed_over_in_silence_b6() -> None:
     assert len(rows) == 1, "the row is lost: the slot would move past it"
 
 
+def test_rows_that_came_while_the_outbox_had_another_name_are_rows_of_the_outbox_b6() -> None:
+    target = Transactions(("public", "outbox"), Ledger(), oid=1)
+    renamed = frames.relation(1, "outbox_for_a_while", [("id", 25)])
+    assert len(feed(target, BEGIN, renamed, insert(1), COMMIT)) == 1
+
+
 def test_updates_deletes_and_truncates_make_no_row_b8_b9_b10() -> None:
     target = transactions()
     row = frames.row("x")

@@ -1,0 +1,182 @@
+"""`dlq`: events that could not be published, listed, shown, and sent to their topics after all."""
+
+import contextlib
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from cdc.cli import letters
+from cdc.cli.main import Invocation
+from cdc.config.settings import Settings, require
+from cdc.dead_letters import Wanted
+from cdc.errors import CdcError, KafkaError
+from cdc.kafka.cluster import Cluster
+from cdc.kafka.dead_letters import Index, Topic
+
+_REACH_SECONDS: Final = 10.0
+_limit = click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N, the oldest.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+
+
+@click.group()
+def dlq() -> None:
+    """List, show or replay events that could not be published.
+
+    With [delivery] on_poison = "dead-letter" they are kept in the topic [topics] dead_letter instead, and the publisher
+    goes on.
+    """
+
+
+@contextlib.contextmanager
+def _found(settings: Settings, wanted: Wanted) -> Iterator[tuple[Topic, Index]]:
+    """The topic, and what is wanted of all that is in it now."""
+    Cluster(require(settings, postgres=False).kafka).reach(_REACH_SECONDS)
+    with contextlib.closing(Topic(settings)) as topic, contextlib.closing(Index(wanted)) as index:
+        index.take(topic.read(wanted.since))
+        yield topic, index
+
+
+@dlq.command("list", epilog="Example: cdc-publisher dlq list --since 12h --error contract-missing")
+@letters.filters
+@click.option("--all", "replayed", is_flag=True, help="Also those that were replayed.")
+@_limit
+@_json
+@click.pass_obj
+def list_(invocation: Invocation, /, replayed: bool, limit: int | None, as_json: bool, **given: Any) -> None:
+    """List the dead letters in the order of their positions; each once, however often it was sent."""
+    with _found(invocation.settings(), letters.wanted(**given)) as (topic, index):
+        entries = index.entries(replayed=replayed, limit=limit)
+        if as_json:
+            for entry in entries:
+                click.echo(letters.line({**letters.facts(entry), "replayed": entry.replayed}))
+            return
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        shown = 0
+        for line in letters.table(entries, index.widths(), replayed=replayed, columns=columns):
+            click.echo(line)
+            shown += 1
+        shown -= bool(shown)  # the line of titles
+        if not shown:
+            click.echo(f"no dead letters in {topic.name} that {'match' if any(given.values()) else 'wait'}")
+        more = index.count(replayed=replayed) - shown
+        if more:
+            click.echo(f"{more} more")
+
+
+@dlq.command()
+@click.argument("identity", metavar="ID")
+@_json
+@click.pass_obj
+def show(invocation: Invocation, identity: str, as_json: bool) -> None:
+    """Show all of one dead letter. ID is the event's id, or its position."""
+    with _found(invocation.settings(), letters.wanted([identity])) as (topic, index):
+        entries = list(index.entries(replayed=True))
+        for entry in entries:
+            for letter in topic.fetch([entry]).values():
+                if as_json:
+                    click.echo(letters.line(letters.all_facts(entry, letter)))
+                else:
+                    click.echo("\n".join(letters.full(entry, letter, topic.name)))
+        if not entries:
+            raise _unknown(topic, identity)
+
+
+@dlq.command(epilog="Example: cdc-publisher dlq replay --type OrderPlaced --dry-run")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@letters.filters
+@click.option("--all", "everything", is_flag=True, help="All that were not replayed yet.")
+@_limit
+@click.option("--dry-run", is_flag=True, help="Only say what would become of each.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def replay(
+    invocation: Invocation,
+    /,
+    ids: tuple[str, ...],
+    everything: bool,
+    limit: int | None,
+    dry_run: bool,
+    yes: bool,
+    **given: Any,
+) -> int:
+    """Encode dead letters by the contracts of today, and send them to the topics where they belong.
+
+    Name them by ID (the event's id or its position), by options that all must hold, or take --all. Each event and the
+    mark that it was replayed are committed to Kafka together: none is sent twice, however often this runs and wherever
+    it is interrupted. What still cannot be sent is told and stays.
+
+    A replayed event has the key, timestamp and headers that it would have had, and the header cdc-replayed. It arrives
+    BEHIND the later events of its key.
+
+    Exit codes: 0 all that was asked for is sent; 1 something stays; 75 temporary: run it again; 78 configuration.
+    """
+    chosen = any(value is not None for value in given.values())
+    if everything == bool(ids or chosen):
+        raise click.UsageError("name dead letters by ID, choose them by options, or take --all")
+    from cdc.cli.replaying import Replaying  # contracts and their compiler are for this command only
+
+    settings = invocation.settings()
+    with _found(settings, letters.wanted(ids, **given)) as (topic, index):
+        _check(topic, index, ids)
+        count = min(index.count(replayed=False), limit or sys.maxsize)
+        if not count:
+            click.echo(f"nothing to replay in {topic.name}")
+            return 0
+        if not (yes or dry_run):
+            question = f"Send {_counted(count)} to where {'it belongs' if count == 1 else 'they belong'}, behind"
+            click.confirm(f"{question} the later events of {'its key' if count == 1 else 'their keys'}?", abort=True)
+        with contextlib.closing(Replaying(settings, topic, dry=dry_run)) as replaying:
+            if not dry_run:
+                replaying.begin()
+                # Now nobody else replays, and what somebody did in the meantime is known.
+                index.take(topic.read(), markers_only=True)
+            entries = index.entries(replayed=False, limit=limit)
+            with _progress(count, shown=not dry_run) as bar:
+                for told in replaying.dry_run(entries) if dry_run else replaying.run(entries):
+                    if told.line:
+                        click.echo(told.line, err=told.stays)
+                    bar.advance(bar.task_ids[0])
+            click.echo(_summary(replaying.sent, replaying.stays, dry_run=dry_run))
+            return 1 if replaying.stays else 0
+
+
+def _check(topic: Topic, index: Index, ids: tuple[str, ...]) -> None:
+    """Raises KafkaError when there is no such letter; tells which were replayed already."""
+    known: set[str] = set()
+    for entry in index.entries(replayed=True) if ids else ():
+        known |= {entry.id, entry.position}
+        if entry.replayed:
+            click.echo(f"{letters.plain(entry.id or entry.position)} was replayed {entry.replayed}")
+    for identity in ids:
+        if identity not in known:
+            raise _unknown(topic, identity)
+
+
+def _unknown(topic: Topic, identity: str) -> CdcError:
+    return KafkaError(
+        f"topic {topic.name!r} has no dead letter of id or position {identity!r}",
+        hint="see: cdc-publisher dlq list --all",
+    )
+
+
+def _counted(count: int) -> str:
+    return f"{count} dead letter{'' if count == 1 else 's'}"
+
+
+def _summary(sent: int, stays: int, *, dry_run: bool) -> str:
+    told = f"{'would replay' if dry_run else 'replayed'} {_counted(sent)}"
+    if sent:
+        told += f", {'' if sent == 1 else 'each '}behind the later events of its key"
+    return told + (f"; {stays} stay{'s' if stays == 1 else ''}" if stays else "")
+
+
+def _progress(count: int, *, shown: bool) -> Progress:
+    columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not (shown and sys.stderr.isatty()))
+    bar.add_task("", total=count)
+    return bar

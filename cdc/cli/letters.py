@@ -1,0 +1,204 @@
+"""Dead letters for people and for machines: how they are asked for, and how they are printed."""
+
+import base64
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import click
+import orjson
+
+from cdc.dead_letters import DeadLetter, Wanted
+from cdc.kafka.dead_letters import Entry
+
+_AGE = re.compile(r"(\d+)([smhd])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
+_LEAST_REASON: Final = 40
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Moment(click.ParamType[int]):
+    """A time as milliseconds since 1970: ISO 8601, or an age."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        age = _AGE.fullmatch(value)
+        if age:
+            return int((time.time() - int(age[1]) * _SECONDS[age[2]]) * 1000)
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a time as 2026-01-31T10:00 nor an age as 90m, 12h or 7d", param, ctx)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def filters(command: F) -> F:
+    """The options that say which letters are meant; `wanted` takes them."""
+    for option in reversed(
+        (
+            click.option("--since", type=Moment(), metavar="TIME", help="Committed at TIME (UTC), or an age: 12h, 7d."),
+            click.option("--until", type=Moment(), metavar="TIME", help="Not committed after TIME."),
+            click.option("--type", "event_type", metavar="NAME", help="Of this event type."),
+            click.option("--key", help="Of this key."),
+            click.option("--topic", metavar="NAME", help="That would have gone to this topic."),
+            click.option("--error", metavar="CLASS|TEXT", help="Of this error class, or with this in the message."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def wanted(ids: Iterable[str] = (), *, event_type: str | None = None, **given: Any) -> Wanted:
+    """What the options of `filters` ask for."""
+    return Wanted(frozenset(ids), type=event_type, **given)
+
+
+def moment(milliseconds: int) -> str:
+    """A time as ISO 8601, UTC; one that a calendar of four digits does not hold as the number it is."""
+    try:
+        text = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError):
+        return str(milliseconds)
+    return text.replace("+00:00", "Z")
+
+
+def facts(letter: Entry | DeadLetter) -> dict[str, Any]:
+    """What machines get of a letter, without its payload."""
+    return {
+        "id": letter.id,
+        "position": letter.position,
+        "type": letter.type,
+        "topic": letter.topic,
+        "key": _key(letter.key),
+        "committed": moment(letter.timestamp),
+        "error": letter.error,
+        "message": letter.message,
+    }
+
+
+def all_facts(entry: Entry, letter: DeadLetter) -> dict[str, Any]:
+    """Everything; a payload that is JSON stands there as it is, bytes as base64, and other text as a string."""
+    more: dict[str, Any] = {
+        "replayed": entry.replayed,
+        "partition": entry.partition,
+        "offset": entry.offset,
+        "aggregate": letter.aggregate,
+        "headers": dict(letter.headers),
+    }
+    payload = letter.payload
+    if payload is None or letter.payload_is_avro:
+        return facts(letter) | more | {"payload": payload and base64.b64encode(payload).decode()}
+    text = payload.decode(errors="replace")
+    return facts(letter) | more | {"payload": orjson.Fragment(text) if _is_json(text) else text}
+
+
+def line(value: dict[str, Any]) -> str:
+    """One line of JSON."""
+    return orjson.dumps(value).decode()
+
+
+def table(entries: Iterable[Entry], widths: dict[str, int], *, replayed: bool, columns: int | None) -> Iterator[str]:
+    """The lines of a table, made one by one so that it never stands in memory; none when there are no entries.
+
+    `columns` is the width of the terminal. Where the reason does not fit beside the rest, it has a line of its own.
+    """
+    sizes = {"committed": 20} | {name: max(len(name), widths[name], 1) for name in ("id", "type", "key", "topic")}
+    sizes |= {"replayed": 20} if replayed else {}
+    used = sum(sizes.values()) + 2 * len(sizes)
+    below = columns is not None and columns - used < _LEAST_REASON
+    room = None if columns is None else columns - (2 if below else used)
+    headed = False
+    for entry in entries:
+        if not headed:
+            headed = True
+            titles = "".join(f"{name:{size}}  " for name, size in sizes.items())
+            yield titles.rstrip() if below else f"{titles}error"
+        cells = [_second(moment(entry.timestamp)), entry.id, entry.type, _key(entry.key), entry.topic]
+        cells += [entry.replayed and _second(entry.replayed)] if replayed else []
+        row = "".join(f"{plain(cell or '-'):{size}}  " for cell, size in zip(cells, sizes.values(), strict=True))
+        reason = plain(f"{entry.error}: {entry.message}")
+        if room is not None and len(reason) > room:
+            reason = f"{reason[: max(room, 2) - 1]}…"
+        yield f"{row.rstrip()}\n  {reason}" if below else f"{row}{reason}"
+
+
+def _second(text: str) -> str:
+    """A moment without its fraction."""
+    return f"{text[:19]}Z" if len(text) == 24 else text
+
+
+def full(entry: Entry, letter: DeadLetter, topic: str) -> Iterator[str]:
+    """The lines that show one letter to people."""
+    yield f"event {plain(letter.id) or '(no id)'} at position {letter.position}"
+    for name, value in (
+        ("type", letter.type),
+        ("topic", letter.topic),
+        ("key", _key(letter.key)),
+        ("aggregate", letter.aggregate),
+        ("committed", moment(letter.timestamp)),
+        ("error", f"{letter.error}: {letter.message}"),
+        ("replayed", entry.replayed or "no"),
+        ("record", f"{topic}, partition {entry.partition}, offset {entry.offset}"),
+        *((f"header {name}", value) for name, value in letter.headers),
+    ):
+        yield f"  {name:10} {'-' if value in (None, '') else plain(str(value))}"
+    if letter.payload is None:
+        yield "payload: null"
+    elif letter.payload_is_avro:
+        yield f"payload: {len(letter.payload)} bytes"
+        yield f"  {letter.payload.hex()}"
+    else:
+        yield f"payload: {len(letter.payload)} bytes of JSON"
+        yield from (f"  {one}" for one in pretty(letter.payload.decode(errors="replace")).split("\n"))
+
+
+def pretty(text: str) -> str:
+    """JSON text with line breaks, each value as it is written: a number out of range is what one wants to see.
+
+    Text that is no JSON stays as it is.
+    """
+    if not _is_json(text):
+        return plain(text)
+    out, depth, tokens = "", 0, _TOKEN.findall(text)
+    for place, token in enumerate(tokens):
+        after = tokens[place + 1] if place + 1 < len(tokens) else ""
+        before = tokens[place - 1] if place else ""
+        if token in "[{":
+            depth += 1
+            out += token if after in "]}" else f"{token}\n{'  ' * depth}"
+        elif token in "]}":
+            depth -= 1
+            out += token if before in "[{" else f"\n{'  ' * depth}{token}"
+        else:
+            out += {",": f",\n{'  ' * depth}", ":": ": "}.get(token, plain(token))
+    return out
+
+
+def plain(text: str) -> str:
+    """Text of a row, harmless for a terminal and on one line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _is_json(text: str) -> bool:
+    """Whether it is JSON, be its numbers as large as they may."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    try:
+        json.loads(text, parse_float=str, parse_int=str, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _key(key: bytes | None) -> str | None:
+    return None if key is None else key.decode(errors="replace")

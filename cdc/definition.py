@@ -1,0 +1,79 @@
+"""What decides whether a row reaches the stream, as words and texts, and what it means when that has changed.
+
+PostgreSQL tells nobody when the outbox leaves its publication, is swapped for another table, or when the publication
+is made anew: the rows are skipped, and the stream goes on. So the identities are kept and compared.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from cdc.lsn import LSN
+
+TABLE: Final = "table"
+TABLE_OID: Final = "table oid"
+PUBLICATION: Final = "publication"
+PUBLICATION_OID: Final = "publication oid"
+PUBLISHED_BY: Final = "published by"
+INSERTS: Final = "inserts"
+ROW_FILTER: Final = "row filter"
+COLUMN_LIST: Final = "column list"
+PARTITION_ROOT: Final = "via partition root"
+NONE: Final = "none"
+
+PUT_RIGHT: Final = (
+    "put it right, compare the table with the topics, publish again what is missing, then start with --accept-changes"
+)
+
+Definition = Mapping[str, str]
+
+
+def differences(now: Definition, before: Definition) -> list[str]:
+    """What has changed, one sentence for each cause; a part that one of the two does not know is none."""
+    table, publication = (f"{kind} {now[kind]}" for kind in (TABLE, PUBLICATION))
+    told = [f"{kind} is {now[kind]}, and was {before[kind]}" for kind in _changed(now, before, TABLE, PUBLICATION)]
+    if told:
+        return told
+    for oid in _changed(now, before, TABLE_OID, PUBLICATION_OID):
+        subject, again = (
+            (table, "replaced by another of its name")
+            if oid == TABLE_OID
+            else (publication, "dropped and created again")
+        )
+        if now[oid] == NONE:
+            told.append(f"{subject} does not exist any more (it had oid {before[oid]})")
+        else:
+            told.append(f"{subject} was {again} (oid {now[oid]}, was {before[oid]})")
+    if told:
+        return told  # all else would only follow from it
+    if _changed(now, before, PUBLISHED_BY) and now[PUBLISHED_BY] == NONE:
+        return [f"{publication} has no {table} any more"]
+    if _changed(now, before, INSERTS):
+        told.append(f"{publication} publishes {'' if now[INSERTS] == 'yes' else 'no '}inserts now")
+    for part in _changed(now, before, ROW_FILTER, COLUMN_LIST):
+        if before[part] == NONE:
+            told.append(f"{publication} got a {part} for {table}: {now[part]}")
+        elif now[part] == NONE:
+            told.append(f"{publication} lost its {part} for {table}, which was {before[part]}")
+        else:
+            told.append(f"{publication} has another {part} for {table}: {now[part]}, was {before[part]}")
+    if _changed(now, before, PARTITION_ROOT):
+        told.append(f"{publication} publishes {table} {PARTITION_ROOT}: {now[PARTITION_ROOT]} now")
+    if not told and _changed(now, before, PUBLISHED_BY):
+        told.append(f"{publication} publishes {table} by {now[PUBLISHED_BY]}, and did by {before[PUBLISHED_BY]}")
+    return told
+
+
+def _changed(now: Definition, before: Definition, *parts: str) -> list[str]:
+    return [part for part in parts if part in now and part in before and now[part] != before[part]]
+
+
+def table_oid(definition: Definition) -> int | None:
+    """The table's oid, when there is such a table."""
+    oid = definition.get(TABLE_OID, NONE)
+    return int(oid) if oid.isdecimal() else None
+
+
+def suspect(since: LSN | None, until: LSN) -> str:
+    """Which rows a change may have kept from the stream, when it was last seen right at `since`."""
+    start = "up to LSN" if since is None else f"between LSN {since} and"
+    return f"rows committed {start} {until}, and later until it is put right, may not have been published"

@@ -1,0 +1,125 @@
+"""The compacted topic of positions, as it is read back and written by hand: see `cdc.positions` for what is in it."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from cdc import errors
+from cdc.config.settings import Settings
+from cdc.kafka import librdkafka, properties
+from cdc.kafka.cluster import POSITIONS_CONFIG, Cluster, is_missing
+from cdc.kafka.failure import kafka_error, not_created
+
+log = logging.getLogger(__name__)
+
+SECONDS: Final = 30.0
+_POLL_SECONDS: Final = 0.5
+
+
+def ensure(settings: Settings) -> bool:
+    """Create the topic when it is missing; returns whether it was created. Raises our errors."""
+    topic = settings.topics.positions
+    cluster = Cluster(settings.kafka)
+    if cluster.ensure_topic(settings.topics, topic, POSITIONS_CONFIG):
+        log.info("created topic", extra={"topic": topic})
+        return True
+    try:
+        config = cluster.describe(topic).result().config
+    except KafkaException as error:
+        raise kafka_error(error.args[0], f"looking up topic {topic!r}") from None
+    if config.get("cleanup.policy", "compact") != "compact":
+        log.warning(
+            "topic %r has cleanup.policy %s: positions will be forgotten; set it to compact",
+            topic,
+            config["cleanup.policy"],
+        )
+    return False
+
+
+def read(settings: Settings, key: str, seconds: float = SECONDS) -> Iterator[bytes | None]:
+    """The values of a key, from the oldest that is still there to what is there now; none when the topic is missing.
+
+    Raises KafkaUnavailable when that takes longer than `seconds`, KafkaError when it is not allowed.
+    """
+    topic, wanted, deadline = settings.topics.positions, key.encode(), time.monotonic() + seconds
+    consumer = _consumer(settings)
+    with contextlib.closing(consumer):
+        try:
+            waiting = _assign(consumer, topic, seconds)
+            while waiting:
+                if time.monotonic() >= deadline:
+                    raise errors.KafkaUnavailable(f"topic {topic!r} could not be read within {seconds:g} s")
+                message = consumer.poll(_POLL_SECONDS)
+                if message is None:  # not `not message`: its length is that of its value, which may be empty
+                    continue
+                problem = message.error()
+                if problem is None:
+                    if message.key() == wanted:
+                        yield message.value()
+                elif problem.code() == KafkaError._PARTITION_EOF:
+                    waiting.discard(message.partition())
+                elif not problem.retriable() and problem.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+                    raise kafka_error(problem, f"reading topic {topic!r}")
+        except KafkaException as error:
+            raise kafka_error(error.args[0], f"reading topic {topic!r}") from None
+
+
+def forget(settings: Settings, key: str, seconds: float = 10.0) -> None:
+    """Forget a key, if Kafka holds anything of it. Raises our errors."""
+    if list(read(settings, key, seconds))[-1:] not in ([], [None]):
+        write(settings, key, None, seconds)
+
+
+def write(settings: Settings, key: str, value: bytes | None, seconds: float = SECONDS) -> None:
+    """Write one record and wait until Kafka has it; None forgets the key.
+
+    Raises KafkaUnavailable when that takes longer than `seconds`: it may have been written all the same.
+    """
+    topic = settings.topics.positions
+    told: list[Any] = []
+    try:
+        producer = Producer({**properties.producer(settings.kafka), "linger.ms": 0}, logger=librdkafka.silent)
+    except KafkaException as error:
+        raise not_created(error) from None
+    try:
+        producer.produce(topic, value, key.encode(), on_delivery=lambda error, _: told.append(error))
+        producer.flush(seconds)
+    except KafkaException as error:
+        told.append(error.args[0])
+    finally:
+        producer.purge(in_flight=False)
+    for problem in told:
+        if problem is not None:
+            raise kafka_error(problem, f"writing to topic {topic!r}")
+    if not told:
+        raise errors.KafkaUnavailable(f"topic {topic!r} did not take a record within {seconds:g} s")
+
+
+def _consumer(settings: Settings) -> Consumer:
+    made = {
+        **properties.connection(settings.kafka),
+        # Required, but there is no group: nothing joins, nothing is committed, and no right to it is needed.
+        "group.id": settings.topics.positions,
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+    }
+    try:
+        return Consumer(made, logger=librdkafka.silent)
+    except KafkaException as error:
+        raise not_created(error) from None
+
+
+def _assign(consumer: Consumer, topic: str, seconds: float) -> set[int]:
+    """Begin at the beginning of all partitions, since keys have moved where partitions were added; returns them."""
+    found = consumer.list_topics(topic, timeout=seconds).topics[topic]
+    if found.error is not None:
+        if is_missing(KafkaException(found.error)):
+            return set()
+        raise KafkaException(found.error)
+    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in found.partitions])
+    return set(found.partitions)

@@ -1,0 +1,216 @@
+"""What is known of topics: that they exist, what they take, and that they are still the same.
+
+Nothing is sent to a topic that does not exist: librdkafka would drop it after 30 s. One object lives as long as the
+service, so that a topic which was deleted and created again is recognised in a later session too. Nothing here waits.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException
+
+from cdc import errors
+from cdc.config.settings import Settings
+from cdc.kafka.cluster import Cluster, Description, Identity, Topic, already_exists, identity, is_missing
+from cdc.kafka.failure import kafka_error
+from cdc.kafka.limits import Limits
+from cdc.ledger import Failure
+
+log = logging.getLogger(__name__)
+
+_ASK_AGAIN_SECONDS: Final = 1.0
+_REMIND_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 5.0
+_LOOK_TOPICS: Final = 500  # at once
+_SAFE_REPLICAS: Final = 3
+_SAFE_IN_SYNC: Final = 2
+
+
+class Topics:
+    """Looks topics up when they are first used in a session, and at all of them every few seconds.
+
+    `leaving` is set when this session must end as soon as nothing is in flight.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        cluster: Callable[[], Cluster] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.leaving: errors.KafkaUnavailable | None = None
+        self._settings = settings.topics
+        self._open = cluster or (lambda: Cluster(settings.kafka))
+        self._cluster: Cluster | None = None
+        self._monotonic = monotonic
+        self._limits = Limits(settings.kafka)
+        self._largest: dict[str, int] = {}  # of topics that exist, as found in this session
+        self._seen: dict[str, Identity] = {}
+        self._warned: set[str] = set()
+        self._told_hidden = False
+        self._asked: dict[str, Description | Future[Any]] = {}
+        self._looking: list[tuple[str, Future[Any]]] = []
+        self._look_from = 0
+        self._look_at = self._ask_at = self._remind_at = 0.0
+
+    def renew(self) -> None:
+        """A session begins: limits are asked again. Before its producer is made. Raises ConfigError."""
+        self._cluster = self._cluster or self._open()
+        self._largest.clear()
+        self._asked.clear()
+        self._looking.clear()
+        self.leaving = None
+
+    @property
+    def batch_bytes(self) -> int:
+        """How large the batches of this session's producer may be."""
+        return self._limits.batch_bytes
+
+    def largest(self, topic: str) -> int | None:
+        """How many bytes a record batch of the topic may have; None while it is not known that the topic exists.
+
+        Raises KafkaError when the topic cannot be used, KafkaUnavailable when the session must end.
+        """
+        known = self._largest.get(topic)
+        return self._ask(topic) if known is None else known
+
+    def partitions(self, topic: str) -> int | None:
+        """How many partitions a topic has; None when it was never looked up."""
+        seen = self._seen.get(topic)
+        return seen.partitions if seen else None
+
+    def look(self, now: float) -> None:
+        """See whether the topics in use are still the same; `now` is in monotonic seconds. Raises KafkaError."""
+        while self._looking and self._looking[-1][1].done():
+            self._compare(*self._looking.pop())
+        if self._looking or now < self._look_at or self._cluster is None:
+            return
+        self._look_at = now + _LOOK_SECONDS
+        topics = list(self._largest)
+        self._look_from = self._look_from if self._look_from < len(topics) else 0
+        part = topics[self._look_from : self._look_from + _LOOK_TOPICS]
+        self._look_from += len(part)
+        if part:
+            self._looking = list(self._cluster.identities(part).items())
+
+    def failed(self, failure: Failure) -> errors.CdcError:
+        """A failed delivery as one of our errors. Nothing is sent again by hand: the session starts anew."""
+        error: Any = failure.error
+        message: Any = failure.message
+        key = repr((message.key() or b"").decode(errors="replace"))
+        doing = f"delivering to topic {message.topic()!r}, key {key}, transaction {failure.commit_lsn}"
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and self._limits.may_have_changed(message.topic()):
+            return errors.KafkaUnavailable(
+                f"Kafka, {doing}: {error.str()} ({error.name()}); asking for the limit again"
+            )
+        return kafka_error(error, doing)
+
+    def _ask(self, topic: str) -> int | None:
+        assert self._cluster, "renew() comes first"
+        asked = self._asked.get(topic)
+        if asked is None:
+            if self._monotonic() >= self._ask_at:
+                self._asked[topic] = self._cluster.describe(topic)
+            return None
+        if not asked.done():
+            return None
+        del self._asked[topic]
+        try:
+            answer = asked.result()
+        except KafkaException as error:
+            if not already_exists(error):
+                self._failed(topic, error)
+            return None
+        return self._learn(topic, answer) if isinstance(answer, Topic) else None  # None: it was created just now
+
+    def _failed(self, topic: str, error: KafkaException) -> None:
+        self._ask_at = self._monotonic() + _ASK_AGAIN_SECONDS
+        if is_missing(error):
+            self._missing(topic)
+            return
+        problem = kafka_error(error.args[0], f"looking up topic {topic!r}")
+        if not isinstance(problem, errors.Temporary):
+            raise problem
+        self._remind(str(problem))
+
+    def _missing(self, topic: str) -> None:
+        assert self._cluster
+        if topic in self._seen:
+            self._remind(f"topic {topic!r} does not exist any more, and what had been delivered to it is gone; waiting")
+        elif self._settings.create:
+            log.info("creating topic", extra={"topic": topic})
+            self._asked[topic] = self._cluster.create(topic, self._settings, self._settings.config)
+        else:
+            self._remind(f"topic {topic!r} does not exist: create it, or set [topics] create = true; waiting for it")
+
+    def _learn(self, topic: str, found: Topic) -> int:
+        self._same(topic, found.identity)
+        self._check_replication(topic, found)
+        if found.hidden and not self._told_hidden:
+            self._told_hidden = True
+            log.info(
+                "the settings of topics may not be read: what they take is not known before they refuse it",
+                extra={"topic": topic, "reason": found.hidden},
+            )
+        limit = found.config.get("max.message.bytes")
+        largest = self._largest[topic] = self._limits.learn(topic, int(limit) if limit else None)
+        return largest
+
+    def _compare(self, topic: str, answer: "Future[Any]") -> None:
+        try:
+            found = identity(answer)
+        except KafkaException as error:
+            if is_missing(error):
+                self._largest.pop(topic, None)  # its events wait from now on, and are asked for again
+            return
+        before = self._seen[topic].partitions
+        if self._same(topic, found):
+            self.leaving = errors.KafkaUnavailable(
+                f"topic {topic!r} has {found.partitions} partitions instead of {before}: a new session begins, after"
+                " all that was sent is delivered"
+            )
+
+    def _same(self, topic: str, found: Identity) -> bool:
+        """Whether partitions were added to the same topic. Raises KafkaError when it is another one."""
+        before = self._seen.setdefault(topic, found)
+        if found.topic_id != before.topic_id:
+            raise errors.KafkaError(
+                f"topic {topic!r} was deleted and created again: what had been delivered to it is gone",
+                hint="see what its consumers miss and publish that again from the outbox; then start again to go on",
+            )
+        if found.partitions <= before.partitions:
+            return False
+        self._seen[topic] = found
+        log.warning(
+            "partitions were added to topic %r: keys move to other partitions, where consumers may read them"
+            " before what came earlier",
+            topic,
+            extra={"partitions": found.partitions, "before": before.partitions},
+        )
+        return True
+
+    def _check_replication(self, topic: str, found: Topic) -> None:
+        wanted = self._settings.replication
+        in_sync = found.config.get("min.insync.replicas")
+        weak = [f"replication factor {found.identity.replicas}"] if found.identity.replicas < _SAFE_REPLICAS else []
+        weak += [f"min.insync.replicas {in_sync}"] if in_sync and int(in_sync) < _SAFE_IN_SYNC else []
+        if not weak or wanted == "any" or topic in self._warned:
+            return
+        hint = (
+            f"have {_SAFE_REPLICAS} replicas and min.insync.replicas {_SAFE_IN_SYNC}, or accept it with [topics]"
+            ' replication = "any"'
+        )
+        told = f"topic {topic!r} has {' and '.join(weak)}: when a broker is lost, so may be what it had confirmed"
+        if wanted == "refuse":
+            raise errors.KafkaError(told, hint=hint)
+        self._warned.add(topic)
+        log.warning("%s; %s", told, hint)
+
+    def _remind(self, message: str) -> None:
+        now = self._monotonic()
+        if now >= self._remind_at:
+            self._remind_at = now + _REMIND_SECONDS
+            log.warning(message)

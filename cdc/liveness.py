@@ -1,0 +1,40 @@
+"""Whether the server is still there, and whether we were: judged by received bytes and by the loop's own turns.
+
+libpq reports a frozen or black-holed server as healthy for ever, and our own status updates keep such a server from
+being noticed by anything else. So each status update that only the timer caused asks for a reply, and silence is
+counted while somebody listens.
+"""
+
+from typing import Final
+
+from cdc.errors import PostgresUnavailable
+
+STATUSES_UNANSWERED: Final = 3
+SHORTEST_SECONDS: Final = 5.0
+_LONGEST_TURN: Final = 1.0  # of one turn of the loop, as far as it counts as listening
+
+
+class Liveness:
+    """Two watches of one session, in monotonic seconds; the server is asked for a reply every `status_seconds`."""
+
+    def __init__(self, status_seconds: float, now: float) -> None:
+        self.limit = max(STATUSES_UNANSWERED * status_seconds, SHORTEST_SECONDS)
+        self._turned_at = now
+        self._silence = 0.0
+
+    def turn(self, now: float) -> None:
+        """The loop comes around. Raises PostgresUnavailable when it stood still: a process that was frozen must
+        take slot and producer for lost, because another one may own them by now."""
+        stood, self._turned_at = now - self._turned_at, now
+        if stood > self.limit:
+            raise PostgresUnavailable(f"the process stood still for {stood:.0f} s: its slot may be another's by now")
+        self._silence += min(stood, _LONGEST_TURN)
+
+    def heard(self) -> None:
+        """Bytes came, or nobody listens now."""
+        self._silence = 0.0
+
+    def silent(self) -> None:
+        """Nothing came. Raises PostgresUnavailable when it has been so for too long."""
+        if self._silence > self.limit:
+            raise PostgresUnavailable(f"PostgreSQL has been silent for {self._silence:.0f} s, although asked to reply")

@@ -1,0 +1,87 @@
+"""How our slot fares: whether it still holds what it must, and how near it is to being taken from us.
+
+PostgreSQL invalidates a slot rather than let it fill the disk (`max_slot_wal_keep_size`), and from 18 on one that
+nobody read for long (`idle_replication_slot_timeout`). What it held is gone then.
+<https://www.postgresql.org/docs/current/view-pg-replication-slots.html>
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from psycopg import Connection
+
+from cdc.lsn import LSN
+from cdc.postgres.connection import INVALIDATED, NEW_SLOT, query
+
+_NEAR: Final = 5  # a warning is due when less than this part of what PostgreSQL keeps at the most is left
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """One slot of `pg_replication_slots`; what a version does not know is None."""
+
+    plugin: str | None
+    database: str | None
+    here: bool  # it belongs to the database of this connection
+    confirmed: LSN | None
+    wal_status: str | None  # reserved, extended, unreserved or lost
+    safe_bytes: int | None  # WAL that can still be written before it is in danger
+    retained_bytes: int | None
+    limit_bytes: int | None  # max_slot_wal_keep_size
+    invalidation: str | None  # why it was invalidated
+    failover: bool
+
+
+def read(connection: "Connection[tuple[Any, ...]]", name: str) -> Health | None:
+    """The slot as it is now; None when there is none of this name. Not for standbys."""
+    found = query(
+        connection,
+        "reading the slot",
+        """
+        select s.plugin, s.database, coalesce(s.database = current_database(), false), s.confirmed_flush_lsn::text,
+               s.wal_status, s.safe_wal_size, pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn)::int8,
+               (select nullif(setting::int8, -1) * 1024 * 1024 from pg_settings where name = 'max_slot_wal_keep_size'),
+               coalesce(to_jsonb(s) ->> 'invalidation_reason',
+                        case when (to_jsonb(s) ->> 'conflicting')::bool then 'conflicting' end),
+               coalesce((to_jsonb(s) ->> 'failover')::bool, false)
+        from pg_replication_slots s where s.slot_name = %s
+        """,
+        name,
+    )
+    for plugin, database, here, confirmed, *rest in found:
+        return Health(plugin, database, here, LSN.parse(confirmed) if confirmed else None, *rest)
+    return None
+
+
+def problem(name: str, health: Health | None) -> tuple[str, str] | None:
+    """Why the slot can be read no more, and what to do; None when it can."""
+    if health is None:
+        return (
+            f"replication slot {name!r} does not exist",
+            NEW_SLOT,
+        )
+    if health.wal_status != "lost" and not health.invalidation:
+        return None
+    reason = health.invalidation or "WAL that it needed was removed"
+    since = f": events committed after LSN {health.confirmed} are not in it" if health.confirmed else ""
+    return f"replication slot {name!r} is lost ({reason}){since}", INVALIDATED
+
+
+def warning(name: str, health: Health) -> tuple[str, str] | None:
+    """A state that is worth telling once, in a word, and the sentence; None when all is well."""
+    left, limit = health.safe_bytes, health.limit_bytes
+    kept = f"PostgreSQL keeps {_size(health.retained_bytes)} of WAL for replication slot {name!r}"
+    allowed = "" if limit is None else f" of {_size(limit)} at the most (max_slot_wal_keep_size)"
+    advice = "find out why events are not delivered, or raise max_slot_wal_keep_size while there is room on the disk"
+    if health.wal_status == "unreserved":
+        return "unreserved", f"{kept}{allowed}, and takes it away at the next checkpoint: {advice}"
+    if limit is not None and left is not None and left * _NEAR < limit:
+        return "near", f"{kept}{allowed}; after {_size(left)} more it takes the slot away: {advice}"
+    if health.wal_status == "extended":
+        danger = "" if limit is not None else ", without a limit: the disk may fill up"
+        return "extended", f"{kept}{allowed}, more than max_wal_size{danger}: {advice}"
+    return None
+
+
+def _size(size: int | None) -> str:
+    return f"{max(size or 0, 0) / 1_000_000:,.1f} MB"

@@ -1,0 +1,131 @@
+"""The real servers of a service: a replication connection, a producer, a sentinel, and Kafka's memory of the slot."""
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from cdc.config.settings import Settings
+from cdc.dead_letters import DeadLetters
+from cdc.errors import CdcError, KafkaError
+from cdc.kafka import positions
+from cdc.kafka.cluster import DEAD_LETTERS_CONFIG, Cluster
+from cdc.kafka.producer import Sink
+from cdc.kafka.topics import Topics
+from cdc.ledger import Failure
+from cdc.outbox import Outbox
+from cdc.positions import Mark, latest
+from cdc.postgres import catalog
+from cdc.postgres.connection import connect
+from cdc.postgres.sentinel import Sentinel
+from cdc.postgres.source import Source
+from cdc.service import Ends
+from cdc.topics import TopicTemplate
+
+_REACH_SECONDS = 5.0
+
+
+class Clock:
+    """The machine's."""
+
+    monotonic = staticmethod(time.monotonic)
+    unix = staticmethod(time.time)
+    sleep = staticmethod(time.sleep)
+
+
+def stream_id(system_identifier: str, timeline: int, slot: str) -> str:
+    """Who issues positions: 8 hex digits of a hash over the cluster, its timeline and the slot."""
+    return hashlib.sha256(f"{system_identifier}/{timeline}/{slot}".encode()).hexdigest()[:8]
+
+
+def ordering(settings: Settings) -> Mapping[str, str]:
+    """The settings that decide to which topic and partition an event goes, and by which key."""
+    columns = settings.outbox.columns
+    return {
+        "[topics] name": settings.topics.name,
+        "[outbox] columns.key": columns.key,
+        "[outbox] columns.aggregate": columns.aggregate,
+        "[kafka] partitioner": str(settings.kafka.get("partitioner", "murmur2_random")),
+    }
+
+
+class Servers:
+    """Opens sessions between the servers that the settings name."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._template = TopicTemplate(settings.topics.name)
+        self._topics = Topics(settings)
+        self._reached = False  # Kafka, at least once
+        self._remembers = False  # the topic of positions is there, as far as is known
+
+    def open(self, stack: contextlib.ExitStack) -> Ends:
+        """Open one session. Raises CdcError; SlotActive while another process reads the slot."""
+        settings = self._settings
+        if not self._reached:
+            Cluster(settings.kafka).reach(_REACH_SECONDS)
+        columns = settings.outbox.parts
+        with connect(settings.postgres.dsn, application_name="cdc-publisher preflight") as connection:
+            found = catalog.inspect(connection, settings, columns, self._template)
+        source = stack.enter_context(contextlib.closing(Source(settings.postgres.dsn)))
+        system_identifier, timeline = source.identify()
+        outbox = Outbox(
+            stream_id(system_identifier, timeline, settings.postgres.slot),
+            columns,
+            self._template,
+            settings.outbox.headers,
+            tombstones=settings.outbox.tombstones,
+        )
+        source.start(settings.postgres.slot, settings.postgres.publication, binary=found.binary)
+        self._reached = True
+        if not self._remembers:
+            positions.ensure(settings)
+            if settings.delivery.on_poison == "dead-letter":
+                Cluster(settings.kafka).ensure_topic(settings.topics, settings.topics.dead_letter, DEAD_LETTERS_CONFIG)
+            self._remembers = True
+        self._topics.renew()
+        sink = stack.enter_context(contextlib.closing(Sink(settings, self._topics)))
+        sentinel = Sentinel(settings.postgres.dsn, settings, found.definition, found.wal_end)
+        stack.callback(sentinel.stop)
+        mark = Mark(
+            system_identifier,
+            timeline,
+            settings.postgres.slot,
+            found.confirmed,
+            found.definition,
+            ordering(settings),
+        )
+        return Ends(
+            source=source,
+            sink=sink,
+            sentinel=sentinel,
+            topics=self._topics,
+            outbox=outbox,
+            dead_letters=(
+                DeadLetters(settings.topics.dead_letter, outbox)
+                if settings.delivery.on_poison == "dead-letter"
+                else None
+            ),
+            mark=mark,
+            remembered=lambda: self._remembered(mark.key),
+            failed=self._failed,
+            wal_sender_timeout=found.wal_sender_timeout,
+            binary=found.binary,
+        )
+
+    def _failed(self, failure: Failure) -> CdcError:
+        message: Any = failure.message
+        if message.topic() == self._settings.topics.positions:
+            self._remembers = False  # it may have been deleted
+        return self._topics.failed(failure)
+
+    def _remembered(self, key: str) -> Mark | None:
+        topic = self._settings.topics.positions
+        try:
+            return latest(positions.read(self._settings, key))
+        except ValueError as error:
+            raise KafkaError(
+                f"topic {topic!r} holds something else about slot {key!r}: {error}",
+                hint="name another topic in [topics] positions, or delete its record of this key",
+            ) from None

@@ -1,0 +1,369 @@
+"""Topics and brokers that refuse, change or forget: nothing is passed over; what needs a person ends the program."""
+
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourcePatternType,
+    ResourceType,
+)
+from confluent_kafka.cimpl import NewPartitions, NewTopic
+
+from cdc.local.stack import Stack
+from tests.load import Load
+from tests.pipeline import Pipeline, Running, eventually, make_pipeline, prepare
+
+pytestmark = pytest.mark.timeout(240)
+
+Torment = Callable[..., tuple[Stack, Pipeline]]
+
+
+@pytest.fixture
+def torment(private_stack: Callable[..., Stack], tmp_path: Path) -> Iterator[Torment]:
+    """`torment({...})`: servers of this test alone with Kafka settings, and a pipeline on them."""
+    made: list[Pipeline] = []
+
+    def make(settings: Callable[[Stack], dict[str, str]]) -> tuple[Stack, Pipeline]:
+        stack = private_stack()
+        (broker,) = stack.brokers
+        broker.stop()
+        broker.settings.update(settings(stack))
+        broker.start()
+        addresses = stack.addresses()
+        assert addresses
+        made.append(make_pipeline(addresses.postgres, addresses.kafka, "t-", tmp_path))
+        return stack, prepare(made[0])
+
+    yield make
+    for pipeline in made:
+        pipeline.close()
+
+
+def admin(pipeline: Pipeline) -> AdminClient:
+    return AdminClient({"bootstrap.servers": pipeline.kafka})
+
+
+def alter(pipeline: Pipeline, topic: str, **config: str) -> None:
+    entries = [
+        ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
+        for name, value in config.items()
+    ]
+    client = admin(pipeline)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+    client.incremental_alter_configs([resource])[resource].result()
+
+
+def delete(pipeline: Pipeline, topic: str) -> None:
+    client = admin(pipeline)
+    client.delete_topics([topic])[topic].result()
+
+
+def replace(pipeline: Pipeline, topic: str, **config: str) -> None:
+    """Make the topic anew, with other settings."""
+    delete(pipeline, topic)
+    client = admin(pipeline)
+    new = NewTopic(topic, num_partitions=3, config={name.replace("_", "."): value for name, value in config.items()})
+
+    def created() -> bool:
+        return client.create_topics([new])[topic].exception() is None
+
+    eventually(created, f"{topic} can be created again")
+
+
+def note(pipeline: Pipeline, seq: int, text: str = "", key: str = "k") -> None:
+    """One note in a transaction of its own."""
+    pipeline.sql(
+        "insert into outbox (aggregatetype, aggregateid, type, payload)"
+        " values ('note', %s, 'Noted', jsonb_build_object('seq', %s::int, 'text', %s::text))",
+        key,
+        seq,
+        text,
+    )
+
+
+def seqs(pipeline: Pipeline) -> list[int]:
+    """What is in the topic, for tests with one key."""
+    return [record.value["seq"] for record in pipeline.records()]
+
+
+def last_words(running: Running) -> str:
+    assert running.wait() == 1, running.messages()
+    return str(running.messages()[-1])
+
+
+def test_c7_a_topic_that_takes_little_gets_small_batches_in_order_after_one_restart(pipeline: Pipeline) -> None:
+    replace(pipeline, pipeline.topic, max_message_bytes="1000")
+    running = pipeline.start().streams()
+    pipeline.insert(*range(3000))
+    pipeline.settles()
+    assert running.count("no more than 1000 bytes at once") == 1
+    assert running.count("streaming") == 2
+    assert running.stop() == 0
+    assert [record.value["seq"] for record in pipeline.judge(duplicates=False)] == list(range(3000))
+
+
+def test_c6_c7_a_limit_lowered_while_running_stops_at_the_record_and_nothing_passes_it(pipeline: Pipeline) -> None:
+    running = pipeline.start().streams()
+    note(pipeline, 0)
+    pipeline.settles()
+    alter(pipeline, pipeline.topic, max_message_bytes="1000")
+    with pipeline.connect() as connection, connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into outbox (aggregatetype, aggregateid, type, payload)"
+            " values ('note', 'k', 'Noted', jsonb_build_object('seq', %s::int, 'text', %s::text))",
+            [(seq, "x" * 2000 if seq == 20 else "") for seq in range(1, 60)],
+        )
+    told = last_words(running)
+    ((event_id,),) = pipeline.sql("select id::text from outbox where payload->>'seq' = '20'")
+    assert f"poison event {event_id} at position " in told
+    assert "too large for topic" in told
+    assert seqs(pipeline)[-1] == 19
+    assert 2 <= running.count("streaming") <= 3
+
+    alter(pipeline, pipeline.topic, max_message_bytes="1000000")
+    running = pipeline.start().streams()
+    pipeline.settles()
+    assert running.stop() == 0
+    pipeline.judge(duplicates=True)
+
+
+def test_c6_a_refusal_that_a_second_try_does_not_explain_ends_the_program_and_nothing_passes_it(
+    pipeline: Pipeline,
+) -> None:
+    replace(pipeline, pipeline.topic, max_message_bytes="1000")
+    pipeline.settings["kafka"]["compression.type"] = "gzip"  # only the broker sees how large batches are
+    running = pipeline.start().streams()
+    note(pipeline, 0, "x" * 5000)
+    pipeline.settles()
+    note(pipeline, 1, "".join(chr(0x4E00 + n * 37 % 20000) for n in range(3000)))
+    note(pipeline, 2)
+    told = last_words(running)
+    assert "MSG_SIZE_TOO_LARGE" in told
+    assert f"topic '{pipeline.topic}', key 'k', transaction " in told
+    assert "raise max.message.bytes of the topic" in told
+    assert running.count("asking for the limit again") == 1
+    assert seqs(pipeline) == [0]
+
+
+def test_c12_c13_a_topic_deleted_while_running_is_waited_for_and_one_created_again_ends_the_program(
+    pipeline: Pipeline,
+) -> None:
+    running = pipeline.start().streams()
+    note(pipeline, 0)
+    pipeline.settles()
+    delete(pipeline, pipeline.topic)
+    note(pipeline, 1)
+    running.logs("does not exist any more")
+    confirmed = pipeline.confirmed()
+    time.sleep(1)
+    assert running.process.poll() is None
+    assert pipeline.confirmed() == confirmed
+    pipeline.create_topic(pipeline.topic)
+    assert "was deleted and created again: what had been delivered to it is gone" in last_words(running)
+
+    running = pipeline.start().streams()
+    note(pipeline, 2)
+    pipeline.settles()
+    assert running.stop() == 0
+    assert sorted(set(seqs(pipeline))) == [1, 2]
+
+
+def test_c13_a_topic_created_again_behind_our_back_ends_the_program_within_seconds(pipeline: Pipeline) -> None:
+    running = pipeline.start().streams()
+    note(pipeline, 0)
+    pipeline.settles()
+    replace(pipeline, pipeline.topic)
+    assert "was deleted and created again" in last_words(running)
+
+
+def test_c13_partitions_added_under_load_lose_nothing_and_are_told(pipeline: Pipeline) -> None:
+    running = pipeline.start().streams()
+    with Load(pipeline.dsn):
+        time.sleep(0.5)
+        client = admin(pipeline)
+        client.create_partitions([NewPartitions(pipeline.topic, 6)])[pipeline.topic].result()
+        running.logs("partitions were added")
+        running.logs("streaming", times=2)
+        time.sleep(0.5)
+    pipeline.settles()
+    assert running.count("has 6 partitions instead of 3: a new session begins") == 1
+    assert running.stop() == 0
+    records = pipeline.records()
+    assert {record.id for record in records} == {str(row) for (row,) in pipeline.sql("select id from outbox")}
+    assert len({record.partition for record in records}) > 3
+    firsts: dict[str, Any] = {}
+    for record in records:
+        firsts.setdefault(record.id, record)
+    by_place: dict[tuple[str, int], list[int]] = {}
+    for record in firsts.values():
+        by_place.setdefault((record.key, record.partition), []).append(record.value["seq"])
+    assert all(numbers == sorted(numbers) for numbers in by_place.values())
+
+
+def test_c15_topics_that_may_lose_what_they_confirmed_are_told_once_or_refused(pipeline: Pipeline) -> None:
+    replace(pipeline, pipeline.topic, min_insync_replicas="1")
+    running = pipeline.start().streams()
+    for seq in range(3):
+        note(pipeline, seq)
+    pipeline.settles()
+    assert running.stop() == 0
+    assert running.count(f"topic '{pipeline.topic}' has replication factor 1 and min.insync.replicas 1") == 1
+
+    note(pipeline, 3)
+    pipeline.settings["topics"]["replication"] = "refuse"
+    assert "has replication factor 1" in last_words(pipeline.start())
+    pipeline.settings["topics"]["replication"] = "any"
+    running = pipeline.start().streams()
+    pipeline.settles()
+    assert running.stop() == 0
+    assert running.count("has replication factor") == 0
+    assert seqs(pipeline) == [0, 1, 2, 3]
+
+
+def test_c20_a_topic_that_refuses_the_commit_time_ends_the_program_with_the_setting(pipeline: Pipeline) -> None:
+    alter(pipeline, pipeline.topic, message_timestamp_before_max_ms="500")
+    note(pipeline, 0)
+    time.sleep(1)
+    running = pipeline.start()
+    note(pipeline, 1)
+    told = last_words(running)
+    assert "INVALID_TIMESTAMP" in told
+    assert "message.timestamp" in told
+    assert seqs(pipeline) == []
+    alter(pipeline, pipeline.topic, message_timestamp_before_max_ms="86400000")
+    running = pipeline.start().streams()
+    pipeline.settles()
+    assert running.stop() == 0
+    pipeline.judge(duplicates=False)
+
+
+def test_c3_a_producer_that_the_broker_forgot_while_it_was_idle_goes_on(torment: Torment) -> None:
+    forgets = {"producer.id.expiration.ms": "1000", "producer.id.expiration.check.interval.ms": "200"}
+    _, pipeline = torment(lambda _: forgets)
+    running = pipeline.start().streams()
+    for turn in range(3):
+        pipeline.insert(*range(turn * 10, turn * 10 + 10))
+        pipeline.settles()
+        (record,) = pipeline.records()[-1:]
+        client = admin(pipeline)
+        upto = TopicPartition(pipeline.topic, record.partition, record.offset + 1)
+        client.delete_records([upto])[upto].result()
+        time.sleep(2)
+    pipeline.insert(30)
+    pipeline.settles()
+    assert running.stop() == 0
+    assert seqs(pipeline) == [30]
+
+
+def test_c3_c16_a_fatal_error_of_the_producer_begins_a_new_session_that_loses_nothing(torment: Torment) -> None:
+    stack, pipeline = torment(lambda _: {})
+    (broker,) = stack.brokers
+    running = pipeline.start().streams()
+    pipeline.insert(*range(10))
+    pipeline.settles()
+    broker.stop()
+    copy = broker.data.with_name("copy")
+    shutil.copytree(broker.data, copy)
+    broker.start()
+    pipeline.insert(*range(10, 20))
+    pipeline.settles()
+    # The broker comes back as it was after a loss of power: without what it had confirmed but not flushed.
+    broker.kill()
+    shutil.rmtree(broker.data)
+    copy.rename(broker.data)
+    pipeline.insert(*range(20, 30))
+    broker.start()
+    running.logs("OUT_OF_ORDER_SEQUENCE_NUMBER")
+    running.logs("streaming", times=2)
+    pipeline.insert(*range(30, 40))
+    pipeline.settles()
+    assert running.stop() == 0
+    assert list(dict.fromkeys(seqs(pipeline))) == [*range(10), *range(20, 40)]
+
+
+def with_rights(stack: Stack) -> dict[str, str]:
+    """A second listener, where users have names and only the rights that they were given."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    node = stack.brokers[0].node
+    login = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_app="pw";'
+    return {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+        "listeners": f"PLAINTEXT://127.0.0.1:{node.port},CONTROLLER://127.0.0.1:{node.controller_port}"
+        f",NAMED://127.0.0.1:{port}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.port},NAMED://127.0.0.1:{port}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,NAMED:SASL_PLAINTEXT",
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.named.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.named.plain.sasl.jaas.config": login,
+    }
+
+
+def rights(topic: str, *operations: AclOperation) -> list[tuple[Any, ...]]:
+    of_app = (ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, "User:app", "*")
+    return [(*of_app, operation, AclPermissionType.ALLOW) for operation in operations]
+
+
+def grant(pipeline: Pipeline, *given: tuple[Any, ...]) -> None:
+    client = admin(pipeline)
+    for future in client.create_acls([AclBinding(*right) for right in given]).values():
+        future.result()
+
+
+def take(pipeline: Pipeline, *given: tuple[Any, ...]) -> None:
+    client = admin(pipeline)
+    for future in client.delete_acls([AclBindingFilter(*right) for right in given]).values():
+        future.result()
+
+
+def test_c7_c14_with_the_least_rights_it_publishes_and_a_right_that_is_taken_away_ends_it(torment: Torment) -> None:
+    stack, pipeline = torment(with_rights)
+    named = stack.brokers[0].settings["advertised.listeners"].rpartition("//")[2]
+    positions = str(pipeline.settings["topics"]["positions"])
+    writes = rights(pipeline.topic, AclOperation.WRITE)  # implies DESCRIBE, not DESCRIBE_CONFIGS
+    grant(pipeline, *writes, *rights(positions, AclOperation.WRITE, AclOperation.READ))
+    pipeline.settings["kafka"] |= {
+        "bootstrap.servers": named,
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": "app",
+        "sasl.password": "pw",
+    }
+    running = pipeline.start().streams()
+    note(pipeline, 0)
+    pipeline.settles()
+    assert running.count("the settings of topics may not be read") == 1
+
+    take(pipeline, *writes)
+    for seq in range(1, 5):
+        note(pipeline, seq)
+    told = last_words(running)
+    assert "TOPIC_AUTHORIZATION_FAILED" in told
+    assert "grant the principal WRITE" in told
+    assert seqs(pipeline) == [0]
+
+    grant(pipeline, *writes)
+    running = pipeline.start().streams()
+    pipeline.settles()
+    alter(pipeline, pipeline.topic, max_message_bytes="1000")
+    note(pipeline, 5, "x" * 2000)
+    told = last_words(running)  # the limit cannot be asked: no second try
+    assert "MSG_SIZE_TOO_LARGE" in told
+    assert "DESCRIBE_CONFIGS" in told
+    assert running.count("streaming") == 1
+    assert seqs(pipeline) == [0, 1, 2, 3, 4]

@@ -1,0 +1,325 @@
+"""PostgreSQL is changed behind the publisher's back: it stops within seconds, says what, which rows, and what next."""
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from cdc.local.postgres import PostgresServer
+from cdc.local.stack import Stack
+from cdc.lsn import LSN
+from tests.pipeline import Pipeline, Running, eventually, make_pipeline, prepare
+from tests.servers import PrivatePostgres, Servers
+from tests.versions import OLD_POSTGRES
+
+pytestmark = pytest.mark.timeout(240)
+
+VERSIONS = pytest.mark.parametrize("binaries", [None, *OLD_POSTGRES], ids=str)
+SECONDS_TO_STOP = 20.0
+
+Shop = Callable[..., tuple[PostgresServer, Pipeline]]
+
+
+@pytest.fixture
+def shop(
+    private_postgres: PrivatePostgres, servers: Servers, topic_prefix: str, tmp_path: Path
+) -> Iterator[Callable[..., tuple[PostgresServer, Pipeline]]]:
+    """`shop(binaries, **settings)`: a PostgreSQL server of this test alone, and a pipeline from it to Kafka."""
+    made: list[Pipeline] = []
+
+    def make(binaries: Path | None = None, **settings: str) -> tuple[PostgresServer, Pipeline]:
+        server = private_postgres(settings, binaries)
+        pipeline = make_pipeline(make_conninfo(server.dsn), servers.kafka, topic_prefix, tmp_path)
+        made.append(pipeline)
+        return server, prepare(pipeline)
+
+    yield make
+    for pipeline in made:
+        pipeline.close()
+
+
+def _stops(running: Running) -> str:
+    """It ends by itself with exit code 1 within seconds; returns its last line."""
+    eventually(lambda: running.process.poll() is not None, f"exit, after {running.messages()}", SECONDS_TO_STOP)
+    assert running.wait() == 1, running.messages()
+    assert running.count("Traceback") == 0
+    return running.messages()[-1]
+
+
+def _missing(pipeline: Pipeline) -> set[int]:
+    """Numbers of the rows that are in the table, or were in the one before it, and not in the topics."""
+    published = {record.value["seq"] for record in pipeline.records()}
+    ((old,),) = pipeline.sql("select to_regclass('old_outbox')")
+    tables = ["outbox", "old_outbox"] if old else ["outbox"]
+    rows = [row for table in tables for row in pipeline.sql(f"select (payload ->> 'seq')::int from {table}")]
+    return {seq for (seq,) in rows} - published
+
+
+def _drop_publication(pipeline: Pipeline) -> None:
+    pipeline.sql("drop publication cdc_publisher")
+
+
+def _create_publication_again(pipeline: Pipeline) -> None:
+    pipeline.sql("drop publication cdc_publisher; create publication cdc_publisher for table outbox")
+
+
+def _take_table_out(pipeline: Pipeline) -> None:
+    pipeline.sql("alter publication cdc_publisher drop table outbox")
+    pipeline.insert(2)
+
+
+def _publish_updates_only(pipeline: Pipeline) -> None:
+    pipeline.sql("alter publication cdc_publisher set (publish = 'update')")
+    pipeline.insert(2)
+
+
+def _add_row_filter(pipeline: Pipeline) -> None:
+    pipeline.sql("alter publication cdc_publisher set table outbox where (aggregateid <> 'k')")
+    pipeline.insert(2)
+
+
+def _swap_table(pipeline: Pipeline) -> None:
+    pipeline.sql("alter table outbox rename to old_outbox; create table outbox (like old_outbox including all)")
+    pipeline.insert(2)
+
+
+@VERSIONS
+@pytest.mark.parametrize(
+    ("change", "told", "lost"),
+    [
+        pytest.param(_drop_publication, "publication cdc_publisher does not exist any more", set(), id="b4_dropped"),
+        pytest.param(
+            _create_publication_again, "publication cdc_publisher was dropped and created again", set(), id="b4_again"
+        ),
+        pytest.param(
+            _take_table_out, "publication cdc_publisher has no table public.outbox any more", {2}, id="b5_table"
+        ),
+        pytest.param(_publish_updates_only, "publication cdc_publisher publishes no inserts now", {2}, id="b5_inserts"),
+        pytest.param(
+            _add_row_filter, "publication cdc_publisher got a row filter for table public.outbox", {2}, id="b5_filter"
+        ),
+        pytest.param(_swap_table, "table public.outbox was replaced by another of its name", {2}, id="b6_swapped"),
+    ],
+)
+def test_a_stream_that_rows_do_not_reach_any_more_ends_at_once_and_names_the_suspect_rows(
+    shop: Shop, binaries: Path | None, change: Callable[[Pipeline], None], told: str, lost: set[int]
+) -> None:
+    _, pipeline = shop(binaries)
+    running = pipeline.start().streams()
+    pipeline.insert(1)
+    pipeline.settles()
+    before = pipeline.wal_end()
+    change(pipeline)
+    after = pipeline.wal_end()
+    last = _stops(running)
+    assert told in last
+    for step in ("compare the table with the topics", "publish again what is missing", "--accept-changes"):
+        assert step in last
+    found = re.search(r"rows committed between LSN (\S+) and (\S+),", last)
+    assert found, last
+    assert LSN.parse(found[1]) <= after
+    assert LSN.parse(found[2]) > before
+    assert _missing(pipeline) == lost
+
+
+def test_b4_a_publication_made_anew_is_accepted_only_when_it_is_said(shop: Shop) -> None:
+    _, pipeline = shop()
+    running = pipeline.start().streams()
+    pipeline.insert(1)
+    pipeline.settles()
+    _create_publication_again(pipeline)
+    _stops(running)
+    pipeline.insert(2)
+    last = _stops(pipeline.start())
+    assert "publication" in last
+    assert "--accept-changes" in last
+    running = pipeline.start("--accept-changes").streams()
+    pipeline.settles()
+    assert running.stop() == 0
+    running = pipeline.start().streams()  # said once, it stays said
+    assert running.stop() == 0
+    assert len(pipeline.judge()) == 2
+
+
+def _fill(pipeline: Pipeline) -> None:
+    """Write so much WAL that a slot limited to 1 MB cannot keep up, and let PostgreSQL notice."""
+    pipeline.sql("create table if not exists filler (n int)")
+    for _ in range(6):
+        pipeline.sql("insert into filler values (1)")
+        pipeline.sql("select pg_switch_wal()")
+    pipeline.sql("checkpoint")
+
+
+def _wal_status(pipeline: Pipeline) -> Any:
+    ((status,),) = pipeline.sql("select wal_status from pg_replication_slots")
+    return status
+
+
+@VERSIONS
+def test_b2_a_slot_that_was_taken_away_while_nobody_read_it_ends_with_what_to_do(
+    shop: Shop, binaries: Path | None
+) -> None:
+    _, pipeline = shop(binaries, max_slot_wal_keep_size="1MB", max_wal_size="32MB", min_wal_size="32MB")
+    running = pipeline.start().streams()
+    pipeline.insert(1)
+    pipeline.settles()
+    confirmed = pipeline.confirmed()
+    assert running.stop() == 0
+    pipeline.insert(2)
+    _fill(pipeline)
+    assert _wal_status(pipeline) == "lost"
+    for _ in range(2):  # and stays so, however often it is started
+        last = _stops(pipeline.start())
+        assert f"replication slot '{pipeline.slot}' is lost (" in last
+        assert "events committed after LSN" in last
+        assert "cdc-publisher slot create; then compare the table with the topics" in last
+    (shown,) = re.findall(r"after LSN (\S+) are", last)
+    assert LSN.parse(shown) >= confirmed
+    assert _missing(pipeline) == {2}
+
+
+@pytest.fixture
+def frozen(private_stack: Callable[..., Stack], tmp_path: Path) -> Iterator[Callable[..., tuple[Stack, Pipeline]]]:
+    """`frozen(**settings)`: PostgreSQL and Kafka of this test alone."""
+    made: list[Pipeline] = []
+
+    def make(**settings: str) -> tuple[Stack, Pipeline]:
+        stack = private_stack()
+        stack.postgres.stop()
+        stack.postgres.settings.update(settings)
+        stack.postgres.start()
+        addresses = stack.addresses()
+        assert addresses
+        pipeline = make_pipeline(make_conninfo(addresses.postgres), addresses.kafka, "t-", tmp_path)
+        made.append(pipeline)
+        return stack, prepare(pipeline)
+
+    yield make
+    for pipeline in made:
+        pipeline.close()
+
+
+def test_b2_a_slot_that_is_taken_away_while_kafka_does_not_answer_ends_with_what_to_do(
+    frozen: Callable[..., tuple[Stack, Pipeline]],
+) -> None:
+    stack, pipeline = frozen(max_slot_wal_keep_size="1MB", max_wal_size="32MB", min_wal_size="32MB")
+    running = pipeline.start().streams()
+    pipeline.insert(1)
+    pipeline.settles()
+    (broker,) = stack.brokers
+    broker.freeze()
+    try:
+        pipeline.insert(2)
+        held = pipeline.confirmed()
+        _fill(pipeline)
+        last = _stops(running)
+    finally:
+        broker.thaw()
+    assert f"replication slot '{pipeline.slot}' is lost (" in last
+    assert "compare the table with the topics" in last
+    ((confirmed,),) = pipeline.sql("select confirmed_flush_lsn::text from pg_replication_slots")
+    assert LSN.parse(confirmed) <= pipeline.wal_end()
+    (shown,) = re.findall(r"after LSN (\S+) are", last)
+    assert held <= LSN.parse(shown)
+    assert _missing(pipeline) <= {2}
+
+
+def test_b3_an_idle_timeout_is_warned_about_and_spares_a_slot_only_while_it_is_read(shop: Shop) -> None:
+    _, pipeline = shop(idle_replication_slot_timeout="2s")
+    running = pipeline.start().streams()
+    assert running.count("idle_replication_slot_timeout is 2s") == 1
+    pipeline.insert(1)
+    pipeline.settles()
+    time.sleep(2.5)
+    pipeline.sql("checkpoint")
+    pipeline.insert(2)
+    pipeline.settles()
+    assert running.count("streaming") == 1
+    assert running.stop() == 0
+    time.sleep(2.5)
+    pipeline.sql("checkpoint")
+    last = _stops(pipeline.start())
+    assert f"replication slot '{pipeline.slot}' is lost (idle_timeout)" in last
+    assert "cdc-publisher slot create" in last
+
+
+def test_b18_a_server_without_room_for_us_is_waited_for(shop: Shop) -> None:
+    server, pipeline = shop(max_wal_senders="1", max_connections="12")
+    with psycopg.connect(make_conninfo(server.dsn, replication="database"), autocommit=True):
+        running = pipeline.start().logs("max_wal_senders", times=2)
+    running.streams()
+    pipeline.insert(1)
+    pipeline.settles()
+    crowd: list[psycopg.Connection[Any]] = []
+
+    def refused() -> bool:
+        with contextlib.suppress(psycopg.OperationalError):
+            while True:  # also the place that the publisher just left
+                crowd.append(psycopg.connect(server.dsn, autocommit=True))
+        crowd[0].execute("select pg_terminate_backend(active_pid, 5000) from pg_replication_slots")
+        return running.count("too many clients") >= 2
+
+    try:
+        eventually(refused, f"too many clients, in {running.messages()}")
+    finally:
+        for connection in crowd:
+            connection.close()
+    pipeline.insert(2)
+    pipeline.settles()
+    assert running.stop() == 0
+    assert len(pipeline.judge()) == 2
+
+
+def _require_password(server: PostgresServer, role: str) -> None:
+    """From the next connection on, one role must give its password; the others stay trusted."""
+    hba = server.data / "pg_hba.conf"
+    hba.write_text(f"host all {role} 127.0.0.1/32 scram-sha-256\n{hba.read_text()}")
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute("select pg_reload_conf()")
+
+
+@VERSIONS
+def test_b20_a_password_that_is_changed_under_a_running_publisher_is_tried_again_before_it_gives_up(
+    shop: Shop, binaries: Path | None
+) -> None:
+    server, pipeline = shop(binaries)
+    pipeline.sql("create role publisher login replication password 'first'")
+    _require_password(server, "publisher")
+    pipeline.settings["postgres"]["dsn"] = make_conninfo(pipeline.dsn, user="publisher", password="first")
+    running = pipeline.start().streams()
+    pipeline.insert(1)
+    pipeline.settles()
+    hang_up = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'publisher'"
+    pipeline.sql("alter role publisher password 'second'")
+    pipeline.sql(hang_up)
+    running.logs("password authentication failed")
+    pipeline.sql("alter role publisher password 'first'")
+    running.logs("streaming", times=2)
+    pipeline.insert(2)
+    pipeline.settles()
+    pipeline.sql("alter role publisher password 'third'")
+    pipeline.sql(hang_up)
+    assert running.wait() == 1
+    assert "password authentication failed" in running.messages()[-1]
+    assert "check the user and the password in [postgres] dsn" in running.messages()[-1]
+    assert not any("first" in message for message in running.messages())
+    assert "password authentication failed" in _stops(pipeline.start())  # never accepted: at once
+
+
+def test_b12_a_failover_slot_is_made_on_demand_and_warned_about_when_no_standby_is_waited_for(shop: Shop) -> None:
+    _, pipeline = shop()
+    assert pipeline.run("slot", "drop", "--yes").returncode == 0
+    assert pipeline.run("slot", "create", "--failover").returncode == 0
+    (listed,) = json.loads(pipeline.run("slot", "list", "--json").stdout)
+    assert (listed["failover"], listed["synced"]) == (True, False)
+    assert "failover" in pipeline.run("slot", "list").stdout
+    running = pipeline.start().streams()
+    assert running.count("synchronized_standby_slots is empty") == 1
+    assert running.stop() == 0

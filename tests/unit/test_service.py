@@ -1,0 +1,192 @@
+"""The service between servers in memory: what ends it, what it tries again, and what it does not go on with."""
+
+import contextlib
+from dataclasses import replace
+
+import pytest
+
+from cdc.config.settings import Settings
+from cdc.encoding import Encoder
+from cdc.errors import (
+    CdcError,
+    KafkaUnavailable,
+    PostgresError,
+    PostgresRefused,
+    PostgresUnavailable,
+    SlotActive,
+)
+from cdc.lsn import LSN
+from cdc.observations import Defect, Observation, Stopping, WalEnd
+from cdc.positions import Mark
+from cdc.service import Ends, Service
+from tests.memory import Clock, MemorySink, MemorySource
+from tests.unit import shop
+from tests.unit.loop import failed
+from tests.unit.shop import event, transaction
+
+DEFINITION = {"table": "public.outbox", "table oid": "5", "publication": "shop", "publication oid": "1"}
+MARK = Mark("7300", 1, "cdc_publisher", LSN(100), DEFINITION, {})
+
+
+class Flag:
+    """An event whose waiting takes the clock's time; it is set at `at`."""
+
+    def __init__(self, clock: Clock, at: float | None = None) -> None:
+        self._clock = clock
+        self._at = at
+
+    def is_set(self) -> bool:
+        return self._at is not None and self._clock.now >= self._at
+
+    def set(self) -> None:
+        self._at = self._clock.now
+
+    def clear(self) -> None:
+        self._at = None
+
+    def wait(self, timeout: float, /) -> None:
+        self._clock.advance(timeout)
+
+
+class Contracts(shop.Encoders, shop.Framing):
+    """Contracts that are what they are."""
+
+    envelope: Encoder | None = None
+    names: list[str] = []  # noqa: RUF012 - as a protocol wants it
+
+    def read(self) -> None:
+        pass
+
+
+class Eyes:
+    """A sentinel that sees what it is given, once each."""
+
+    def __init__(self, *seen: Observation) -> None:
+        self._seen = list(seen)
+
+    def observe(self) -> list[Observation]:
+        seen, self._seen = self._seen, []
+        return seen
+
+
+class World:
+    """Servers that answer with what `attempts` say, in turn: an error, or a session with the given eyes."""
+
+    def __init__(self, *attempts: CdcError | Eyes, mark: Mark = MARK, remembered: Mark | None = None) -> None:
+        self.clock = Clock(tick=0.001)
+        self.attempts = list(attempts)
+        self.mark = self.later = mark  # of the first session, and of those after it
+        self.remembered = remembered
+        self.asked = 0
+        self.opened_at: list[float] = []
+        self.sources: list[MemorySource] = []
+        self.rows = [transaction(200, event())]
+
+    def open(self, stack: contextlib.ExitStack) -> Ends:
+        self.opened_at.append(self.clock.now)
+        attempt = self.attempts.pop(0) if len(self.attempts) > 1 else self.attempts[0]
+        if isinstance(attempt, CdcError):
+            raise attempt
+        mark = self.later if self.sources else self.mark
+        source, sink = MemorySource(self.clock, self.rows), MemorySink(self.clock)
+        sink.settles_at_once = True
+        self.sources.append(source)
+        stack.callback(source.stop)
+
+        def remembered() -> Mark | None:
+            self.asked += 1
+            return self.remembered
+
+        return Ends(
+            source, sink, attempt, shop.Topics(), shop.outbox(), None, mark, remembered, failed, 60.0, binary=True
+        )
+
+    def service(self, stop_at: float | None = 1030.0, *, accept_changes: bool = False) -> Service:
+        settings = Settings.model_validate({"postgres": {"dsn": "postgresql://nowhere"}})
+        stop, reload = Flag(self.clock, stop_at), Flag(self.clock)
+        return Service(
+            settings, Contracts(), self, stop, reload, self.clock, lambda: 0.5, accept_changes=accept_changes
+        )
+
+
+def test_it_publishes_until_it_is_told_to_stop_and_leaves_nothing_unconfirmed() -> None:
+    world = World(Eyes(WalEnd(LSN(208))))
+    assert world.service().run() is True
+    assert world.sources[0].confirmed[-1] == 208
+
+
+def test_a_defect_of_the_stream_ends_it_before_anything_more_is_confirmed_b5() -> None:
+    world = World(Eyes(Defect(PostgresError("the publication has no table any more"))))
+    with pytest.raises(PostgresError, match="no table any more"):
+        world.service().run()
+    assert set(world.sources[0].confirmed) <= {100}
+
+
+def test_a_server_that_shuts_down_is_left_and_tried_again_b17_b18() -> None:
+    world = World(Eyes(Stopping("fast shutdown")), PostgresUnavailable("the system is starting up"), Eyes())
+    assert world.service().run() is True
+    assert len(world.sources) == 2
+
+
+def test_a_standby_waits_without_end_b15() -> None:
+    world = World(SlotActive("slot is active for PID 7"))
+    assert world.service(stop_at=2000.0).run() is True
+    assert 600 < len(world.opened_at) < 1100
+
+
+def test_servers_that_were_never_reached_are_given_up_and_others_are_not_b18() -> None:
+    never = World(PostgresUnavailable("connection refused"))
+    with pytest.raises(PostgresUnavailable):
+        never.service(stop_at=None).run()
+    assert never.clock.now < 1000 + 15 + 6
+    later = World(Eyes(Stopping("fast")), KafkaUnavailable("no broker"))
+    assert later.service(stop_at=1600.0).run() is True
+
+
+def test_a_refused_password_is_tried_again_a_few_times_where_it_was_good_before_b20() -> None:
+    world = World(Eyes(Stopping("fast")), PostgresRefused("password authentication failed"))
+    with pytest.raises(PostgresRefused):
+        world.service(stop_at=None).run()
+    assert len(world.opened_at) == 1 + 6
+    rotated = World(Eyes(Stopping("fast")), PostgresRefused("password authentication failed"), Eyes())
+    assert rotated.service().run() is True
+    first = World(PostgresRefused("password authentication failed"))
+    with pytest.raises(PostgresRefused):
+        first.service().run()
+    assert len(first.opened_at) == 1
+
+
+@pytest.mark.parametrize(
+    ("remembered", "told"),
+    [
+        (replace(MARK, confirmed=LSN(99)), "it was advanced, or dropped and created again"),
+        (
+            replace(MARK, definition=DEFINITION | {"publication oid": "2"}),
+            "publication shop was dropped and created again",
+        ),
+    ],
+)
+def test_it_does_not_start_on_a_slot_that_is_not_as_it_was_left_unless_told_to_a19_b1_b4(
+    remembered: Mark, told: str
+) -> None:
+    world = World(Eyes(), remembered=remembered)
+    with pytest.raises(PostgresError, match=told) as caught:
+        world.service().run()
+    assert "start --accept-changes" in caught.value.hint
+    assert world.sources[0].written == []
+    assert World(Eyes(), remembered=remembered).service(accept_changes=True).run() is True
+
+
+def test_changes_are_accepted_once_and_not_for_ever_a19() -> None:
+    world = World(Eyes(Stopping("fast")), Eyes(), remembered=replace(MARK, confirmed=LSN(99)))
+    world.later = replace(MARK, confirmed=LSN(900))
+    with pytest.raises(PostgresError, match="stands at 0/384"):
+        world.service(accept_changes=True).run()
+    assert len(world.sources) == 2
+
+
+def test_kafka_is_not_asked_again_for_what_the_process_knows_itself() -> None:
+    world = World(Eyes(Stopping("fast")), Eyes(Stopping("fast")), Eyes(), remembered=MARK)
+    assert world.service().run() is True
+    assert len(world.sources) == 3
+    assert world.asked == 1
