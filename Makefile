@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint types format up down clean
+.PHONY: help demo torture simulate mutants test unit lint types format up down clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,16 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP) ## a shop's orders from transaction to decoded Kafka record
 	$(BIN)/cdc-publisher demo
+
+torture: $(STAMP) ## real faults for MINUTES=5, with SEED=n and POSTGRES=15 or 18, and a verdict
+	$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),5) --postgres $(or $(POSTGRES),18) \
+	  $(if $(SEED),--seed $(SEED))
+
+simulate: $(STAMP) ## crash schedules, and SEEDS=20000 random worlds in virtual time; SEED=n shows one
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),20000))
+
+mutants: $(STAMP) ## deliberate defects of the core, each of which the simulation must find
+	$(BIN)/python -m tests.mutants
 
 test: $(STAMP) ## every test, on real servers
 	$(BIN)/pytest

@@ -1,0 +1,1 @@
+"""Deliberate defects of the core, and the proof that the simulation finds each of them."""

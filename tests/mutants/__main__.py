@@ -1,0 +1,92 @@
+"""`make mutants`: every deliberate defect must be found by the simulation, and the core as it is must not."""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.mutants.defects import DEFECTS, Defect
+
+ROOT: Final = Path(__file__).parents[2]
+_KILLED, _SURVIVED = 1, 0
+
+
+class Verdict(NamedTuple):
+    """How a mutant ended."""
+
+    name: str
+    row: str
+    killed: bool
+    worlds: int
+    where: str
+    violation: str
+    seconds: float
+
+
+def patched(defect: Defect) -> str:
+    """The file with the defect in it. Raises SystemExit when the text is not there exactly once."""
+    text = (ROOT / "cdc" / defect.file).read_text()
+    if text.count(defect.old) != 1:
+        raise SystemExit(
+            f"mutant {defect.name}: its text is {text.count(defect.old)} times in cdc/{defect.file}: {defect.old!r}"
+        )
+    return text.replace(defect.old, defect.new)
+
+
+def hunt(defect: Defect | None) -> Verdict:
+    """Run the simulation against a copy of the core, with the defect or as it is."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutant-") as name:
+        folder = Path(name).resolve()
+        shutil.copytree(ROOT / "cdc", folder / "cdc", ignore=shutil.ignore_patterns("__pycache__"))
+        (folder / "tests").symlink_to(ROOT / "tests")
+        if defect:
+            (folder / "cdc" / defect.file).write_text(patched(defect))
+        ran = subprocess.run(
+            [sys.executable, "-m", "tests.mutants.hunt", str(folder)],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if ran.returncode not in (_KILLED, _SURVIVED) or "\t" not in ran.stdout:
+        raise SystemExit(f"mutant {defect.name if defect else '-'} could not be tried: {ran.stdout}{ran.stderr}")
+    worlds, where, violation = ran.stdout.strip("\n").split("\t", 2)
+    named = (defect.name, defect.row) if defect else ("(none)", "")
+    killed = ran.returncode == _KILLED
+    return Verdict(*named, killed, int(worlds), where, violation, time.monotonic() - began)
+
+
+def main(names: Sequence[str]) -> int:
+    """Print the table of kills; the exit code."""
+    chosen = [defect for defect in DEFECTS if not names or defect.name in names]
+    for defect in chosen:
+        patched(defect)  # all of them fit before any is tried
+    survivors = 0
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        print(f"{'mutant':<22}{'row':<5}{'worlds':>7}{'s':>6}  found by: what")
+        wanted: list[Defect | None] = [*chosen, None]
+        for tried, verdict in zip(wanted, pool.map(hunt, wanted), strict=True):
+            right = verdict.killed == (tried is not None)
+            survivors += not right
+            how = f"{verdict.where}: {verdict.violation}" if verdict.killed else "survives" + ("" if right else " !")
+            print(
+                f"{verdict.name:<22}{verdict.row:<5}{verdict.worlds:>7,}{verdict.seconds:>6.1f}  {how[:150]}",
+                flush=True,
+            )
+    print(f"{len(chosen)} mutants, {survivors} wrong")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", help="only these")
+    sys.exit(main(parser.parse_args().names))

@@ -1,0 +1,231 @@
+"""The defects: each a sentence, the row of the catalogue, and an exact replacement in one file of the core."""
+
+from typing import Final, NamedTuple
+
+
+class Defect(NamedTuple):
+    """One mutant. `old` must be in the file exactly once."""
+
+    name: str
+    row: str
+    sentence: str
+    file: str
+    old: str
+    new: str
+
+
+_SETTLE: Final = """\
+        while transactions and transactions[0].end_lsn is not None and not transactions[0].undelivered:
+            self.confirmed = max(transactions.popleft().end_lsn or self.confirmed, self.confirmed)
+"""
+_KEEPALIVE_BEHIND: Final = """\
+            last = self._transactions[-1]
+            last.end_lsn = max(wal_end, last.end_lsn or wal_end)
+"""
+_LAST_STATUS: Final = "        self._source.write(session.last_status(self._clock.monotonic(), self._clock.unix()))\n"
+
+DEFECTS: Final = (
+    Defect(
+        "maximum", "A2", "The last transaction that is settled is confirmed, though older ones are not.", "ledger.py",
+        _SETTLE,
+        """\
+        for each in [each for each in transactions if each.end_lsn is not None and not each.undelivered]:
+            transactions.remove(each)
+            self.confirmed = max(each.end_lsn or self.confirmed, self.confirmed)
+""",
+    ),
+    Defect(
+        "commit-lsn", "A3", "The commit LSN is confirmed instead of the end LSN.", "ledger.py",
+        "max(transactions.popleft().end_lsn or self.confirmed, self.confirmed)",
+        "max(transactions.popleft().commit_lsn, self.confirmed)",
+    ),
+    Defect(
+        "plus-one", "A4", "One is added to the end LSN.", "ledger.py",
+        "self.open.end_lsn = end_lsn", "self.open.end_lsn = LSN(end_lsn + 1)",
+    ),
+    Defect(
+        "on-receive", "A1", "A transaction is confirmed as soon as it was read.", "ledger.py",
+        " and not transactions[0].undelivered:", ":",
+    ),
+    Defect(
+        "keepalive-in-flight", "A10", "A keepalive is confirmed while events are in flight.", "ledger.py",
+        _KEEPALIVE_BEHIND, "            self.confirmed = max(wal_end, self.confirmed)\n",
+    ),
+    Defect(
+        "keepalive-inside", "A10", "A keepalive inside a transaction counts.", "ledger.py",
+        "        if self.open is not None:\n            return\n", "",
+    ),
+    Defect(
+        "last-callback", "A2", "Each delivery report confirms its own transaction.", "ledger.py",
+        "            self.undelivered -= 1\n",
+        "            self.undelivered -= 1\n"
+        "            self._ledger.confirmed = max(self._ledger.confirmed, self.end_lsn or self._ledger.confirmed)\n",
+    ),
+    Defect(
+        "first-callback", "A1", "The first delivery report of a transaction settles all of it.", "ledger.py",
+        "            self.undelivered -= 1\n", "            self.undelivered = 0\n",
+    ),
+    Defect(
+        "failed-is-delivered", "C6", "A failed delivery counts as delivered.", "ledger.py",
+        "        if error is None:\n", "        if error is None or error:\n",
+    ),
+    Defect(
+        "index-goes-on", "A5", "The index is not reset where a transaction begins.", "ledger.py",
+        "        self._transactions.append(self.open)\n",
+        "        self.open.events = self._transactions[-1].events if self._transactions else 0\n"
+        "        self._transactions.append(self.open)\n",
+    ),
+    Defect(
+        "row-lsn", "A5", "Rows whose own LSN is below the confirmed one are taken for old.", "session.py",
+        "                    if row is not None:\n",
+        "                    if row is not None and int.from_bytes(frame[1:9], 'big') < self.ledger.confirmed:\n"
+        "                        row.transaction.undelivered -= 1\n"
+        "                    elif row is not None:\n",
+    ),
+    Defect(
+        "pending-dropped", "D1", "An event that had to wait for its schema is forgotten.", "session.py",
+        "                records.append(self._record(self.pending))\n",
+        "                self.pending.transaction.undelivered -= 1\n                self.pending = None\n",
+    ),
+    Defect(
+        "unread-dropped", "D1", "What was read behind an event that has to wait is forgotten.", "session.py",
+        "        except Pending:\n            pass\n", "        except Pending:\n            self._unread = iter(())\n",
+    ),
+    Defect(
+        "poison-skipped", "C8", "A poison event is passed over.", "session.py",
+        "            self.poison = poison\n",
+        "            self.ledger.open.undelivered -= 1\n            return records + self.resume()\n",
+    ),
+    Defect(
+        "dead-letter-early", "C8", "A dead letter counts before Kafka has it.", "session.py",
+        "                self.dead_lettered += 1\n",
+        "                self.dead_lettered += 1\n                row.transaction.undelivered -= 1\n"
+        "                record = record._replace(on_delivery=lambda error, message: None)\n",
+    ),
+    Defect(
+        "oversized", "C7", "The size of a record is not checked before it is sent.", "session.py",
+        "        if at_most(record) > largest and", "        if at_most(record) < 0 and",
+    ),
+    Defect(
+        "status-first", "B1", "The slot is moved before Kafka was told.", "session.py",
+        "        return min(settled, self.positions.confirmed) if self.positions else settled\n",
+        "        return settled\n",
+    ),
+    Defect(
+        "last-status-all", "A16", "The last status update confirms everything that was read.", "session.py",
+        "        return self._status(now, unix_time, reply=False)\n",
+        "        read = self.ledger._transactions[-1].end_lsn if self.ledger._transactions else None\n"
+        "        return status_update(read or self.confirmable, unix_time)\n",
+    ),
+    Defect(
+        "told-is-delivered", "B1", "The record of the own position counts before Kafka has it.", "positions.py",
+        "        mark = replace(self.mark, confirmed=confirmed)\n",
+        "        mark = self.mark = replace(self.mark, confirmed=confirmed)\n",
+    ),
+    Defect(
+        "telling-fails", "B1", "A refused record of the own position is passed over.", "positions.py",
+        "                self._failed(Failure(error, message, confirmed))\n", "                pass\n",
+    ),
+    Defect(
+        "slot-ahead", "A19", "A slot that stands further than it was moved is accepted.", "positions.py",
+        " and found.confirmed > remembered.confirmed:", " and not found.confirmed:",
+    ),
+    Defect(
+        "own-mark-dropped", "B1", "What the process knows of its slot is forgotten when Kafka knows nothing.",
+        "service.py",
+        "self._mark = ends.remembered() or self._mark", "self._mark = ends.remembered()",
+    ),
+    Defect(
+        "name-only", "B6", "Rows of the outbox that come under another name are taken for another table's.",
+        "transactions.py", " or relation.oid == self._oid:", ":",
+    ),
+    Defect(
+        "changes-accepted", "B5", "Changes of slot and publication are always accepted.", "service.py",
+        "        if told and not self._accept_changes:\n", "        if told and not told:\n",
+    ),
+    Defect(
+        "defect-ignored", "B5", "What the sentinel finds is passed over.", "service.py",
+        "            raise observation.error\n", "            return\n",
+    ),
+    Defect(
+        "shutdown-ignored", "B17", "A server that wants to stop is held up.", "service.py",
+        "        if self._leave_at is not None and now >= self._leave_at:\n",
+        "        if self._leave_at is not None and now < 0:\n",
+    ),
+    Defect(
+        "own-position", "A18", "A session starts from the position in memory instead of the slot's.", "service.py",
+        "            ledger = Ledger(ends.mark.confirmed)\n",
+        "            ledger = Ledger(max(ends.mark.confirmed, self._mark.confirmed if self._mark else 0))\n",
+    ),
+    Defect(
+        "ledger-kept", "A15", "The ledger outlives its session.", "service.py",
+        "            ledger = Ledger(ends.mark.confirmed)\n",
+        "            ledger = self.__dict__.setdefault('ledger', Ledger(ends.mark.confirmed))\n",
+    ),
+    Defect(
+        "backlog-kept", "A15", "Records that were not sent are sent in the next session.", "publisher.py",
+        "        self._backlog: deque[Record] = deque()\n",
+        "        self._backlog = clock.__dict__.setdefault('backlog', deque())\n",
+    ),
+    Defect(
+        "failure-ignored", "C6", "After a failed delivery the session goes on.", "publisher.py",
+        "        if session.ledger.failure:\n", "        if session.ledger.failure and not session:\n",
+    ),
+    Defect(
+        "status-waits", "A12", "No status update is sent while Kafka takes nothing.", "publisher.py",
+        "        if status:\n            self._source.write(status)\n",
+        "        if status and not self._backlog:\n            self._source.write(status)\n",
+    ),
+    Defect(
+        "queue-full", "C9", "What the full queue of the producer does not take is dropped.", "publisher.py",
+        "        while backlog and send(backlog[0]):\n            backlog.popleft()\n",
+        "        while backlog:\n            send(backlog.popleft())\n",
+    ),
+    Defect(
+        "overtaking", "I2", "The newest record is sent first.", "publisher.py",
+        "        while backlog and send(backlog[0]):\n            backlog.popleft()\n",
+        "        while backlog and send(backlog[-1]):\n            backlog.pop()\n",
+    ),
+    Defect(
+        "reads-on", "I10", "Reading goes on while records wait for Kafka.", "publisher.py",
+        "        elif self._backlog:\n            self._liveness.heard()\n", "",
+    ),
+    Defect(
+        "wall-clock", "C20", "Status updates follow the clock on the wall.", "publisher.py",
+        "session.status(clock.monotonic(), clock.unix())", "session.status(clock.unix(), clock.unix())",
+    ),
+    Defect("no-last-status", "A16", "A clean stop sends no last status update.", "publisher.py", _LAST_STATUS, ""),
+    Defect(
+        "drain-untold", "A16", "A clean stop does not wait until it may confirm what is delivered.", "publisher.py",
+        " and self._settled() and session.confirmable == session.ledger.settle()", " and self._settled()",
+    ),
+    Defect(
+        "drain-undelivered", "D4", "A clean stop does not wait for Kafka.", "publisher.py",
+        "        return ledger.undelivered == 0 and ledger.open is None\n", "        return ledger.open is None\n",
+    ),
+    Defect(
+        "deaf", "A14", "A silent server is waited for without end.", "liveness.py",
+        "        if self._silence > self.limit:\n", "        if self._silence < 0:\n",
+    ),
+    Defect(
+        "other-tables", "A5", "Rows of other tables are counted in the index.", "transactions.py",
+        "        if message.relation_oid not in self._known:\n",
+        "        transaction.events += 1\n        if message.relation_oid not in self._known:\n",
+    ),
+    Defect(
+        "timeout", "C5", "The producer gives up on records after two seconds.", "kafka/properties.py",
+        '    "message.timeout.ms": 0,\n', '    "message.timeout.ms": 2000,\n',
+    ),
+    Defect(
+        "gapless-off", "C6", "Later records may pass a refused one.", "kafka/properties.py",
+        '    "enable.gapless.guarantee": True,\n', '    "enable.gapless.guarantee": False,\n',
+    ),
+    Defect(
+        "idempotence-off", "C2", "The producer's retries duplicate and reorder.", "kafka/properties.py",
+        '    "enable.idempotence": True,\n', '    "enable.idempotence": False,\n',
+    ),
+    Defect(
+        "acks-1", "C15", "The leader's word is enough.", "kafka/properties.py",
+        '    "acks": "all",\n', '    "acks": "1",\n',
+    ),
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""A simulated PostgreSQL, a simulated Kafka and their misfortunes around the real core, in virtual time."""

@@ -1,0 +1,128 @@
+"""Kafka: logs that leaders append to and followers copy, and what happens when leaders change.
+
+A record counts, and consumers see it, when the followers have it; what only a leader had is gone with the leader.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from cdc.errors import KafkaUnavailable
+from cdc.positions import Mark, latest
+from tests.simulation.oracle import POSITIONS, Oracle
+from tests.simulation.world import World
+
+if TYPE_CHECKING:
+    from tests.simulation.sink import Batch
+
+Place = tuple[str, int]
+COMPACTED_AFTER: Final = 30.0  # seconds; the active segment is left alone
+
+
+@dataclass(slots=True)
+class Log:
+    """One partition."""
+
+    leader: int = 0  # its epoch
+    down_until: float = 0.0
+    tail: "list[Batch]" = field(default_factory=list)  # appended, and not yet copied
+
+
+class SimKafka:
+    """A cluster with some topics of `partitions` partitions."""
+
+    def __init__(self, world: World, oracle: Oracle, *, partitions: int, latency: float) -> None:
+        self.world = world
+        self.oracle = oracle
+        self.random = world.random("kafka")
+        self.partitions = partitions
+        self.latency = latency
+        self.down_until = 0.0
+        self.logs: dict[Place, Log] = {}
+        self.missing: set[str] = set()  # topics that do not exist now; only asked, never walked through
+        self.limits: dict[str, int] = {}
+        self.positions: list[tuple[float, str, bytes | None]] = []
+        self.refusing: dict[str, str] = {}  # topic: with which error records are refused
+        self.lost_replies = 0.0
+        self.appended = 0
+        self.truncated = 0
+
+    def log(self, place: Place) -> Log:
+        found = self.logs.get(place)
+        if found is None:
+            found = self.logs[place] = Log()
+        return found
+
+    def available(self, log: Log) -> float:
+        """How long until the leader answers; 0 when it does."""
+        return max(0.0, max(self.down_until, log.down_until) - self.world.now)
+
+    def outage(self, seconds: float) -> None:
+        """Nothing is answered for a while."""
+        self.world.note("kafka is down", seconds)
+        self.down_until = max(self.down_until, self.world.now + seconds)
+
+    def change_leader(self, seconds: float) -> None:
+        """Every partition gets a leader that lacks what was not copied."""
+        self.world.note("leaders change")
+        for log in self.logs.values():
+            log.leader += 1
+            log.down_until = self.world.now + seconds * self.random.random()
+            for batch in log.tail:
+                batch.appended = False
+                self.truncated += 1
+            log.tail.clear()
+
+    def append(self, place: Place, batch: "Batch", copied: Callable[["Batch"], None]) -> None:
+        """The leader takes a batch."""
+        log = self.log(place)
+        log.tail.append(batch)
+        batch.appended = True
+        self.world.at(self.latency * self.random.random(), self._copy, place, batch, log.leader, copied)
+
+    def _copy(self, place: Place, batch: "Batch", leader: int, copied: Callable[["Batch"], None]) -> None:
+        log = self.log(place)
+        if log.leader != leader:
+            copied(batch)  # it was not: see `batch.appended`
+            return
+        # Followers copy in order.
+        while log.tail:
+            first = log.tail[0]
+            del log.tail[0]
+            self._visible(place, first)
+            if first is batch:
+                break
+        copied(batch)
+
+    def _visible(self, place: Place, batch: "Batch") -> None:
+        batch.durable = True
+        topic, number = place
+        for record in batch.records:
+            self.appended += 1
+            self.world.note("append", topic, number, record.key, record.value)
+            if topic == POSITIONS:
+                assert record.key is not None
+                self.positions.append((self.world.now, record.key.decode(), record.value))
+            self.oracle.appended(topic, number, record, batch.producer.turns)
+
+    def record(self, mark: Mark) -> None:
+        """Somebody else than the publisher writes about the slot."""
+        self.positions.append((self.world.now, mark.key, mark.encode()))
+
+    def remembered(self, key: str) -> Mark | None:
+        """Reads the topic of positions; waits for Kafka, but not for ever."""
+        self.world.enter()
+        wait = self.available(self.log((POSITIONS, 0)))
+        if wait > 5.0:
+            self.world.advance(5.0)
+            raise KafkaUnavailable("Kafka cannot be reached")
+        self.world.advance(wait + 0.01)
+        self._compact()
+        mark = latest(value for _, found, value in self.positions if found == key)
+        self.world.leave()
+        return mark
+
+    def _compact(self) -> None:
+        old = self.world.now - COMPACTED_AFTER
+        last = {key: at for at, key, _ in self.positions}
+        self.positions = [entry for entry in self.positions if entry[0] > old or entry[0] == last[entry[1]]]

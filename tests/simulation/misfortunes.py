@@ -1,0 +1,269 @@
+"""What can happen to servers, networks, processes and operators. It ends by itself, or a person mends it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from cdc.errors import PostgresRefused, PostgresUnavailable
+from tests.simulation.postgres import Slot
+from tests.simulation.sink import TOO_LARGE
+from tests.simulation.world import Violation
+
+if TYPE_CHECKING:
+    from tests.simulation.run import Run
+
+
+class Misfortunes:
+    """Each method that has no underscore is one, by its name in a plan."""
+
+    def __init__(self, run: "Run") -> None:
+        self._run = run
+        self._world = run.world
+        self._pg = run.pg
+        self._kafka = run.kafka
+        self.busy_until = 0.0
+        self.told: list[str] = []  # what may stop the program until it is mended
+        self.gaps: list[str] = []  # what may have skipped rows: a person must hear of it
+
+    def begin(self, name: str, arguments: tuple[Any, ...]) -> None:
+        """Let one happen."""
+        self._world.note(name, *arguments)
+        getattr(self, name)(*arguments)
+
+    def _later(self, seconds: float, act: Callable[[], None]) -> None:
+        self.busy_until = max(self.busy_until, self._world.now + seconds)
+        self._world.at(seconds, act)
+
+    # The process
+
+    def crash(self, after: bool) -> None:
+        self._world.kill(after=after)
+
+    def _unheard(self) -> None:
+        """One side does not know that the other is gone, for as long as its patience lasts."""
+        self._later(40.0 + 1.6 * self._pg.wal_sender_timeout, lambda: None)
+
+    def power_off(self) -> None:
+        self._unheard()
+        self._run.powered_off = True
+        self._world.kill(after=False)
+
+    def terminate(self) -> None:
+        self._run.process.stop.set()
+
+    def reload(self) -> None:
+        self._run.process.reload.set()
+
+    def stall(self, seconds: float) -> None:
+        self.busy_until = max(self.busy_until, self._world.now + seconds)
+        self._world.freeze = lambda: self._run.stand_still(seconds)
+
+    def take_over(self, seconds: float, kill: bool) -> None:
+        self.busy_until = max(self.busy_until, self._world.now + seconds)
+        self._world.freeze = lambda: self._run.second_instance(seconds, kill=kill)
+
+    # PostgreSQL and the way to it
+
+    def pg_crash(self, seconds: float) -> None:
+        self._later(seconds, lambda: None)
+        self._pg.crash(seconds)
+
+    def pg_restart(self, seconds: float) -> None:
+        self._later(seconds + 3, lambda: None)
+        self._pg.shut_down(seconds)
+
+    def fail_over(self, sync: bool) -> None:
+        self._later(2.0, lambda: None)
+        self._pg.fail_over(sync=sync)
+
+    def checkpoint(self) -> None:
+        self._pg.checkpoint()
+
+    def sync_slot(self) -> None:
+        self._pg.sync()
+
+    def cut(self, heard: bool) -> None:
+        if self._pg.slot and self._pg.slot.stream:
+            self._pg.slot.stream.cut(heard=heard)
+            if not heard:
+                self._unheard()
+
+    def black_hole(self) -> None:
+        if self._pg.slot and self._pg.slot.stream:
+            self._pg.slot.stream.deaf = True
+            self._unheard()
+
+    def freeze_walsender(self, seconds: float) -> None:
+        stream = self._pg.slot.stream if self._pg.slot else None
+        if stream:
+            stream.frozen = True
+            self._later(seconds, stream.thaw)
+
+    def too_many_connections(self, seconds: float) -> None:
+        self._pg.refusing = PostgresUnavailable("sorry, too many clients already")
+        self._later(seconds, self._accept)
+
+    def password_changes(self, seconds: float) -> None:
+        self._pg.refusing = PostgresRefused("password authentication failed")
+        self.told.append("password")
+        self._later(seconds, self._accept)
+
+    def _accept(self) -> None:
+        self._pg.refusing = None
+
+    def add_column(self) -> None:
+        self._pg.columns += 1
+        self._pg.describe()
+
+    def jump(self, seconds: float) -> None:
+        self._world.wall_offset += seconds
+
+    # Operators: what skips rows must be heard of
+
+    def drop_slot(self) -> None:
+        self._pg.when_idle(self._drop_slot)
+
+    def _drop_slot(self) -> None:
+        self.gaps.append("slot dropped")
+        self._pg.slot = None
+
+    def create_slot_again(self) -> None:
+        self._pg.when_idle(self.new_slot)
+
+    def new_slot(self) -> None:
+        self.gaps.append("slot made anew")
+        pg = self._pg
+        pg.abort()  # a new slot would see none of them
+        pg.flush()
+        if pg.slot and pg.slot.stream:
+            pg.slot.stream.end("terminating connection due to administrator command")
+        pg.slot = Slot(pg.lsn)
+        pg.oracle.skip(pg.lsn)
+
+    def advance_slot(self) -> None:
+        self._pg.when_idle(self._advance_slot)
+
+    def _advance_slot(self) -> None:
+        pg = self._pg
+        if pg.slot:
+            self.gaps.append("slot advanced")
+            pg.flush()
+            pg.slot.confirmed = pg.slot.saved = pg.flushed
+            pg.oracle.skip(pg.flushed)
+
+    def invalidate_slot(self) -> None:
+        if self._pg.slot and self._pg.up:
+            self.gaps.append("slot invalidated")
+            self._pg.slot.lost = True
+            if self._pg.slot.stream:
+                self._pg.slot.stream.end("terminating process to release the replication slot")
+
+    def drop_publication(self) -> None:
+        self.gaps.append("publication dropped")
+        self._pg.publication = self._pg.published = False
+        if self._pg.version < 18 and self._pg.slot:
+            self._pg.slot.broken = True
+
+    def leave_publication(self, seconds: float) -> None:
+        self.gaps.append("table taken out of the publication")
+        self._pg.published = False
+        if seconds:
+            self._later(seconds, self._return_to_publication)
+
+    def _return_to_publication(self) -> None:
+        if self._pg.up and self._pg.publication:
+            self._pg.publish()
+        else:
+            self._later(0.1, self._return_to_publication)
+
+    def rename_table(self) -> None:
+        self.gaps.append("table renamed")
+        self._pg.table = "outbox_old"
+        self._pg.describe()
+
+    def rename_while_away(self) -> None:
+        """Renamed and renamed back while nobody reads, with a row in between."""
+        self._pg.when_idle(self._rename_while_away)
+
+    def _rename_while_away(self) -> None:
+        if self._run.over:
+            return  # nobody will read the row
+        pg = self._pg
+        for name in ("outbox_old", "outbox"):
+            pg.table = name
+            pg.describe()
+            if name == "outbox_old":
+                tx = pg.begin()
+                pg.change(tx, "insert")
+                pg.commit(tx)
+
+    # Kafka
+
+    def outage(self, seconds: float) -> None:
+        self._later(seconds, lambda: None)
+        self._kafka.outage(seconds)
+
+    def change_leaders(self, seconds: float) -> None:
+        self._later(seconds, lambda: None)
+        self._kafka.change_leader(seconds)
+
+    def slow_partition(self, topic: str, number: int, seconds: float) -> None:
+        self._kafka.log((topic, number)).down_until = self._world.now + seconds
+        self._later(seconds, lambda: None)
+
+    def fatal(self) -> None:
+        if self._run.process.sink:
+            self._run.process.sink.fail("_FATAL: out of order sequence number")
+
+    def refuse(self, topic: str, error: str, seconds: float) -> None:
+        self._kafka.refusing[topic] = error
+        self.told.append("refused")
+        self._later(seconds, lambda: self._refuse_no_more(topic))
+
+    def _refuse_no_more(self, topic: str) -> None:
+        self._kafka.refusing.pop(topic, None)
+
+    def lose_replies(self, rate: float, seconds: float) -> None:
+        self._kafka.lost_replies = rate
+        self._later(seconds, self._reply_again)
+
+    def _reply_again(self) -> None:
+        self._kafka.lost_replies = 0.0
+
+    def no_topic(self, topic: str, seconds: float) -> None:
+        self._kafka.missing.add(topic)
+        self._later(seconds, lambda: self._kafka.missing.discard(topic))
+
+    def limit(self, topic: str, size: int) -> None:
+        self._kafka.limits[topic] = size
+        self.told.append("limit")
+
+    def schema_unknown(self, seconds: float) -> None:
+        self._run.contracts.known_at = self._world.now + seconds
+        self._later(seconds, lambda: None)
+
+    # A person comes
+
+    def mend(self, why: str) -> None:
+        """The program has stopped and said so: put right what is wrong."""
+        pg = self._pg
+        if TOO_LARGE in why:
+            raise Violation(f"C7: a record was sent that its topic does not take: {why}")
+        if not (self.told or self.gaps or self._run.contracts_refuse()):
+            raise Violation(f"I9: it stopped, and nothing is wrong: {why}")
+        self._run.contracts.mended = not self._run.plan.dead_letters
+        self._kafka.limits.clear()
+        self._kafka.refusing.clear()
+        pg.refusing = None
+        pg.publish()
+        pg.abort()
+        if pg.slot is None or pg.slot.lost or pg.slot.broken:
+            self.new_slot()
+        pg.table = "outbox"
+        pg.describe()
+
+    def accept(self, why: str) -> None:
+        """The program has said that rows may be lost: take note of which, and let it go on from where the slot is."""
+        if not self.gaps:
+            raise Violation(f"I9: it stopped, and nothing was changed: {why}")
+        self._pg.abort()  # nobody writes while the tables are compared
+        self._pg.oracle.excuse()

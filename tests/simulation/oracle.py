@@ -1,0 +1,163 @@
+"""What must hold, checked at every step: nothing lost, nothing reordered, nothing invented, nothing confirmed early.
+
+The oracle knows what was committed from the writers, and what Kafka holds from the brokers; it asks the publisher
+nothing.
+"""
+
+import zlib
+
+from cdc.encoding import Record
+from cdc.lsn import LSN
+from cdc.positions import Mark
+from tests.simulation.rows import Row, Tx
+from tests.simulation.world import Violation, World
+
+DEAD_LETTERS = "cdc.dead-letter"
+POSITIONS = "cdc.positions"
+STREAM = "{:08x}"
+
+
+class Oracle:
+    """The ledger of one world."""
+
+    def __init__(self, world: World, partitions: int, *, dead_letters: bool) -> None:
+        self.world = world
+        self.partitions = partitions
+        self.dead_letters = dead_letters
+        self.rows: list[Row] = []
+        self.txs: list[Tx] = []  # of the current history, in commit order
+        self.duplicates = 0
+        self.statuses = 0
+        self._settled = 0  # how many of them are known to be durable
+        self._timeline = 1
+        self._by_id: dict[str, Row] = {}
+        self._turns: dict[tuple[str, int], list[Row]] = {}
+        self._front: dict[tuple[str, int], int] = {}
+
+    # PostgreSQL
+
+    def committed(self, tx: Tx) -> None:
+        self.txs.append(tx)
+        for row in tx.rows:
+            self.rows.append(row)
+            self._by_id[row.id] = row
+            row.topic = f"outbox.event.{row.aggregate}"
+            row.place = (row.topic, partition(row.key.encode(), self.partitions))
+            line = self._turns.setdefault(row.place, [])
+            row.turn = len(line)
+            line.append(row)
+
+    def gone(self, txs: list[Tx]) -> None:
+        """A failover took them back; what Kafka has of them is a phantom that only a synchronous standby prevents."""
+        for tx in txs:
+            self.txs.remove(tx)
+            for row in tx.rows:
+                row.excused = True
+        self._settled = 0
+
+    def timeline(self, number: int) -> None:
+        self._timeline = number
+
+    def skip(self, before: int) -> None:
+        """The slot was moved by another hand: what it has passed will never be sent."""
+        for tx in self.txs:
+            if tx.commit_lsn < before:
+                for row in tx.rows:
+                    row.skipped = row.skipped or not row.durable
+
+    def excuse(self) -> None:
+        """A person was told that what was skipped will not come by itself."""
+        for row in self.rows:
+            row.excused = row.excused or row.skipped
+
+    def confirms(self, lsn: int, sent: int, before: int) -> None:
+        """A status update leaves the process: I6."""
+        self.statuses += 1
+        if lsn < before:
+            raise Violation(f"A11: confirmed {LSN(lsn)} after {LSN(before)}")
+        if lsn > sent:
+            raise Violation(f"I6: confirmed {LSN(lsn)}, but only {LSN(sent)} was sent")
+        self._durable_up_to(lsn, "I6: confirmed")
+
+    def _durable_up_to(self, lsn: int, what: str) -> None:
+        txs = self.txs
+        while self._settled < len(txs) and txs[self._settled].end_lsn <= lsn:
+            for row in txs[self._settled].rows:
+                if not (row.durable or row.excused or row.skipped):
+                    at = LSN(row.tx.commit_lsn)
+                    raise Violation(f"{what} {LSN(lsn)}, but row {row.number} of {at} is not in Kafka")
+            self._settled += 1
+
+    # Kafka
+
+    def end_of(self, record: Record) -> int:
+        """Where the transaction of a record ends."""
+        row = self._by_id.get(str(dict(record.headers).get("id")))
+        if row is None:
+            raise Violation(f"I5: a record that no committed row asked for: {record}")
+        return row.tx.end_lsn
+
+    def told(self, mark: Mark) -> None:
+        """A record of our own position leaves the process: the slot may be moved there as soon as it is delivered."""
+        if mark.timeline == self._timeline:
+            self._durable_up_to(mark.confirmed, "B1: told Kafka of")
+
+    def appended(self, topic: str, number: int, record: Record, last: dict[tuple[str, int], int]) -> None:
+        """Consumers can see a record: I2 to I5. `last` are the turns that its producer wrote before."""
+        if topic == POSITIONS:
+            return
+        headers = dict(record.headers)
+        row = self._by_id.get(str(headers.get("id")))
+        if row is None:
+            raise Violation(f"I5: a record that no committed row asked for: {record}")
+        if topic == DEAD_LETTERS:
+            if not (row.poison and self.dead_letters):
+                raise Violation(f"I5: row {row.number} is no dead letter")
+            if (record.key, record.value) != (row.key.encode(), row.payload.encode()):
+                raise Violation(f"C8: the dead letter of row {row.number} is {record}")
+            row.dead += 1
+            return
+        self._same(row, topic, number, record)
+        if row.poison and self.dead_letters:
+            raise Violation(f"C8: row {row.number} is poison and was sent all the same")
+        row.copies += 1
+        if row.copies > 1:
+            self.duplicates += 1
+        if row.copies > row.handed:
+            raise Violation(f"I4: row {row.number} is in Kafka {row.copies} times, and was read {row.handed} times")
+        if last.get(row.place, -1) >= row.turn:
+            raise Violation(f"I3: one producer wrote row {row.number} after a later one")
+        last[row.place] = row.turn
+        self._in_order(row)
+
+    def _same(self, row: Row, topic: str, number: int, record: Record) -> None:
+        position = f"{STREAM.format(row.tx.timeline)}-{row.tx.commit_lsn:016X}-{row.index:08X}"
+        expected = (row.topic, row.key.encode(), row.payload.encode(), row.tx.timestamp, position)
+        headers = dict(record.headers)
+        found = (topic, record.key, record.value, record.timestamp, headers.get("cdc-position"))
+        # After a failover PostgreSQL sends old rows under its new timeline.
+        same_position = str(found[4]).partition("-")[2] == position.partition("-")[2]
+        if found[:4] != expected[:4] or not same_position or row.place != (topic, number):
+            raise Violation(f"I5: row {row.number} became {found} in partition {number}, not {expected}")
+
+    def _in_order(self, row: Row) -> None:
+        line, front = self._turns[row.place], self._front.get(row.place, 0)
+        while front < len(line) and (self._accounted(line[front]) or line[front] is row):
+            front += 1
+        self._front[row.place] = front
+        if row.turn > front:
+            raise Violation(f"I2: row {row.number} came before row {line[front].number} of the same partition")
+
+    def _accounted(self, row: Row) -> bool:
+        return row.copies > 0 or row.excused or row.skipped or (row.poison and self.dead_letters)
+
+    # The end
+
+    def missing(self) -> list[Row]:
+        """Rows that are in no topic."""
+        return [row for row in self.rows if not (row.durable or row.excused)]
+
+
+def partition(key: bytes, count: int) -> int:
+    """The partition of a key."""
+    return zlib.crc32(key) % count

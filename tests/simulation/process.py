@@ -1,0 +1,117 @@
+"""One process of the publisher, as the world sees it."""
+
+from typing import TYPE_CHECKING
+
+from cdc.encoding import Record
+from cdc.positions import Mark
+from tests.simulation.oracle import Oracle
+from tests.simulation.world import Violation, World
+
+if TYPE_CHECKING:
+    from tests.simulation.sink import SimSink
+    from tests.simulation.walsender import Stream
+
+
+class Flag:
+    """A threading.Event in virtual time."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        self._is_set = True
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    def wait(self, timeout: float, /) -> bool:
+        self._world.enter()
+        self._world.advance(timeout, self.is_set)
+        self._world.leave()
+        return self._is_set
+
+
+class Clock:
+    """The clocks of the machine: one that only goes on, and one on the wall."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def monotonic(self) -> float:
+        return self._world.now
+
+    def unix(self) -> float:
+        return self._world.now + self._world.wall_offset
+
+    def sleep(self, seconds: float) -> None:
+        self._world.enter()
+        self._world.advance(seconds)
+        self._world.leave()
+
+
+class Process:
+    """What a process has open, and what it owes."""
+
+    def __init__(self, world: World, oracle: Oracle) -> None:
+        self.world = world
+        self.oracle = oracle
+        self.stop = Flag(world)
+        self.reload = Flag(world)
+        self.started_at = world.now
+        self.dead = False
+        self.frozen = False
+        self.hindered_at = float("-inf")  # when something last kept it from speaking
+        self.stream: Stream | None = None
+        self.sink: SimSink | None = None
+        self.sessions = 0
+        self.handed = 0  # rows that were read in this session
+        self.accepted = 0  # records that the producer took
+        self.confirmed = 0
+        self.sent_to = 0  # end of the last transaction of which it sent something
+        self.stopped_at: int | None = None  # the same, after a proper end
+
+    @property
+    def hindered(self) -> bool:
+        """Whether it cannot act now."""
+        return self.frozen or self.dead
+
+    def opened(self, stream: "Stream", sink: "SimSink", confirmed: int) -> None:
+        """A session begins."""
+        self.stream, self.sink = stream, sink
+        self.sessions += 1
+        self.handed = self.accepted = self.sent_to = 0
+        self.confirmed = confirmed
+        self.stopped_at = None
+
+    def reads(self) -> None:
+        """It reads: nothing may be waiting that Kafka did not take yet."""
+        if self.handed != self.accepted:
+            raise Violation(f"I10: reads on with {self.handed - self.accepted} records in hand")
+
+    def sends(self, record: Record) -> None:
+        """The producer took a record of a row."""
+        self.accepted += 1
+        self.sent_to = max(self.sent_to, self.oracle.end_of(record))
+
+    def told(self, record: Record) -> None:
+        """It tells Kafka how far the slot is going to be moved."""
+        assert record.value is not None
+        self.oracle.told(Mark.decode(record.value))
+
+    def close(self) -> None:
+        """The kernel closes what a dead process had open."""
+        if self.stream:
+            self.stream.close()
+        if self.sink:
+            self.sink.close()
+
+    def power_off(self) -> None:
+        """The machine is gone: nobody tells the server."""
+        if self.stream:
+            self.stream.deaf = True
+        if self.sink:
+            self.sink.close()

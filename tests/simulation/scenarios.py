@@ -1,0 +1,157 @@
+"""Small worlds, each around one fault, for the sweep of crash points: a few transactions and a script."""
+
+from typing import Final
+
+from tests.simulation.oracle import DEAD_LETTERS, partition
+from tests.simulation.plan import Act, Plan, Transaction, Write
+from tests.simulation.rows import POISON
+
+ORDER: Final = "outbox.event.order"
+
+
+def _tx(at: float, *writes: Write, hold: float = 0.0, commits: bool = True) -> Transaction:
+    return Transaction(at, writes or (Write(),), hold, commits)
+
+
+def _row(key: str = "a", count: int = 1, aggregate: str = "order", payload: str = "") -> Write:
+    return Write("insert", count, key, aggregate, payload)
+
+
+_TWO: Final = (_tx(0.02, _row(), _row("b")), _tx(0.05, _row()))
+_THREE: Final = (*_TWO, _tx(0.6, _row("b", 2)))
+_POISON: Final = (_tx(0.02, _row()), _tx(0.05, _row("b"), _row(payload=POISON), _row()), _tx(0.1, _row()))
+
+
+def _plan(name: str, traffic: tuple[Transaction, ...], *acts: Act, **changes: object) -> Plan:
+    return Plan(name, traffic, acts, **changes)  # type: ignore[arg-type]
+
+
+SCENARIOS: Final = (
+    _plan("plain", _TWO),
+    _plan(
+        "many rows in one transaction (A6)", (_tx(0.02, *(_row(key) for key in "abcab")), _tx(0.03, _row())), burst=2
+    ),
+    _plan("COPY: rows share an LSN (A5)", (_tx(0.02, _row("a", 6)), _tx(0.03, _row("b", 3)))),
+    _plan(
+        "interleaved transactions (A7)",
+        (_tx(0.01, _row(), _row("b"), hold=0.2), _tx(0.05, _row(), hold=0.05), _tx(0.12, _row("b"))),
+    ),
+    _plan(
+        "what is rolled back never was (A7)",
+        (_tx(0.01, _row(), commits=False), _tx(0.02, _row(), Write("undone"), _row("b")), _tx(0.03, _row())),
+    ),
+    _plan("keepalives inside transactions (A10)", (_tx(0.02, _row(), _row(), _row("b")), _tx(0.03)), keepalives=0.9),
+    _plan(
+        "one partition is slow (A2)",
+        (_tx(0.02, _row("a"), _row("b")), _tx(0.03, _row("c")), _tx(0.04, _row("b"))),
+        Act(0.01, "slow_partition", (ORDER, partition(b"a", 3), 2.0)),
+        partitions=3,
+    ),
+    _plan(
+        "keepalives inside a transaction that Kafka has (A10)",
+        (_tx(0.02, _row("b", 3), _row("a", 3)),),
+        Act(0.01, "no_topic", (ORDER, 1.0)),
+        keepalives=0.9,
+        burst=1,
+        room=1,
+    ),
+    _plan("other tables only (A8)", (_tx(0.02, Write("other")), _tx(0.1, _row()), _tx(0.2, Write("other", 3)))),
+    _plan(
+        "rows of other tables among ours (A5)",
+        (_tx(0.02, _row(), Write("other"), _row(), Write("other"), _row()),),
+    ),
+    _plan(
+        "messages, origins, TRUNCATE, UPDATE, DELETE (A23, B8, B9)",
+        (
+            _tx(0.02, Write("origin"), _row(), Write("update"), Write("truncate")),
+            _tx(0.05, Write("message"), Write("delete")),
+        ),
+    ),
+    _plan("kill -9 and again (D5)", _THREE, Act(0.055, "crash", (True,)), Act(0.4, "crash", (False,))),
+    _plan("power off (D5)", _THREE, Act(0.055, "power_off"), timeout=1.0),
+    _plan("SIGTERM under load (D4)", _THREE, Act(0.06, "terminate")),
+    _plan("SIGHUP under load", _THREE, Act(0.06, "reload")),
+    _plan("PostgreSQL crashes (A17)", _THREE, Act(0.3, "pg_crash", (0.1,)), save_rate=0.0),
+    _plan("PostgreSQL crashes unflushed (B26)", _THREE, Act(0.06, "pg_crash", (0.1,)), flush_delay=0.05),
+    _plan(
+        "fast shutdown while Kafka is down (B17)", _THREE, Act(0.03, "outage", (30.0,)), Act(0.3, "pg_restart", (0.2,))
+    ),
+    _plan("connection reset (A15)", _THREE, Act(0.055, "cut", (True,))),
+    _plan("half-open connection (A15)", _THREE, Act(0.055, "cut", (False,)), timeout=1.0),
+    _plan("black hole (A14)", _THREE, Act(0.055, "black_hole"), timeout=1.0),
+    _plan("frozen walsender (A14)", _THREE, Act(0.055, "freeze_walsender", (7.0,)), timeout=1.0),
+    _plan("Kafka is down with a full queue (A12)", _THREE, Act(0.03, "outage", (4.0,)), timeout=1.0, room=1),
+    _plan("Kafka is down for longer than wal_sender_timeout (A12)", _THREE, Act(0.03, "outage", (4.0,)), timeout=1.0),
+    _plan("new leaders (C2)", _THREE, Act(0.06, "change_leaders", (0.2,)), latency=0.05),
+    _plan("replies are lost (C2)", _THREE, Act(0.01, "lose_replies", (0.7, 1.0))),
+    _plan("fatal producer (C3)", _THREE, Act(0.07, "fatal")),
+    _plan(
+        "a record is refused (C6)",
+        (_tx(0.02, *(_row() for _ in range(9))), _tx(0.05, _row())),
+        Act(0.025, "refuse", (ORDER, "policy violated", 0.03)),
+    ),
+    _plan(
+        "the record of the position is refused (C6)",
+        _THREE,
+        Act(0.06, "refuse", ("cdc.positions", "policy violated", 0.6)),
+    ),
+    _plan("no topic for dead letters (C12)", _POISON, Act(0.0, "no_topic", (DEAD_LETTERS, 0.4)), dead_letters=True),
+    _plan(
+        "one record of many is refused, and the next session sends it (C6)",
+        (_tx(0.02, *(_row() for _ in range(12))), _tx(0.05, _row("b"))),
+        Act(0.035, "refuse", (ORDER, "policy violated", 0.004)),
+        latency=0.02,
+    ),
+    _plan(
+        "dead letters wait for Kafka (C8)",
+        (_tx(0.08, _row(payload=POISON)), _tx(0.09)),
+        Act(0.06, "outage", (1.5,)),
+        dead_letters=True,
+    ),
+    _plan(
+        "SIGTERM while a partition is slow (D4)",
+        _THREE,
+        Act(0.01, "slow_partition", (ORDER, 1, 3.0)),
+        Act(0.06, "terminate"),
+        drain=0.5,
+    ),
+    _plan("queue full (C9)", (_tx(0.02, *(_row() for _ in range(5))), _tx(0.03, _row("b"))), room=1),
+    _plan("topic is missing (C12)", _THREE, Act(0.01, "no_topic", (ORDER, 0.3))),
+    _plan("schema is not known yet (D1)", _THREE, Act(0.01, "schema_unknown", (0.3,))),
+    _plan("poison stops (C8)", _POISON),
+    _plan("poison goes to dead letters (C8)", _POISON, dead_letters=True),
+    _plan(
+        "too large for the topic (C7)",
+        (_tx(0.02, _row(payload='"' + "x" * 900 + '"')), _tx(0.03)),
+        Act(0.0, "limit", (ORDER, 600)),
+    ),
+    _plan("slot is dropped (B1)", _THREE, Act(0.1, "crash", (False,)), Act(0.11, "drop_slot")),
+    _plan("slot is made anew (B1)", _THREE, Act(0.055, "crash", (False,)), Act(0.056, "create_slot_again")),
+    _plan("slot is advanced (A19)", _THREE, Act(0.055, "crash", (False,)), Act(0.056, "advance_slot")),
+    _plan("slot is invalidated (B2)", _THREE, Act(0.06, "invalidate_slot")),
+    _plan("publication is dropped, 15 (B4)", _THREE, Act(0.03, "drop_publication"), version=15),
+    _plan("publication is dropped, 18 (B4)", _THREE, Act(0.03, "drop_publication")),
+    _plan("table leaves the publication (B5)", _THREE, Act(0.03, "leave_publication", (0.0,))),
+    _plan("table is renamed (B6)", _THREE, Act(0.3, "rename_table")),
+    _plan("column is added (B7)", _THREE, Act(0.04, "add_column")),
+    _plan("failover, synchronous (B12)", _THREE, Act(0.1, "sync_slot"), Act(0.3, "fail_over", (True,))),
+    _plan("failover, asynchronous (B12)", _THREE, Act(0.1, "sync_slot"), Act(0.3, "fail_over", (False,))),
+    _plan("frozen while another takes over (D6, B16)", _THREE, Act(0.055, "take_over", (3.0, False)), timeout=1.0),
+    _plan("the clock on the wall jumps (C20)", _THREE, Act(0.06, "jump", (-86400.0,)), timeout=0.0),
+    # No record of the position was delivered before the slot was made anew: the process itself knows better.
+    _plan(
+        "slot is made anew before Kafka was told (B1)",
+        (_tx(0.002, _row()), _tx(0.4)),
+        Act(0.0, "outage", (1.0,)),
+        Act(0.1, "cut", (True,)),
+        Act(0.11, "create_slot_again"),
+        recorded=False,
+    ),
+    # Its rows come under the other name.
+    _plan(
+        "table is renamed and renamed back while nobody reads (B6)",
+        _TWO,
+        Act(1.2, "crash", (False,)),
+        Act(1.21, "rename_while_away"),
+    ),
+)

@@ -1,0 +1,132 @@
+"""What the service opens: one session with the simulated servers."""
+
+import contextlib
+from random import Random
+from typing import Final
+
+from cdc.dead_letters import DeadLetters
+from cdc.errors import SlotActive
+from cdc.kafka.properties import Value
+from cdc.lsn import LSN
+from cdc.observations import Defect, Observation, Stopping, WalEnd
+from cdc.outbox import Columns, Outbox
+from cdc.positions import Mark
+from cdc.service import Ends
+from cdc.topics import TopicTemplate
+from tests.simulation.kafka import SimKafka
+from tests.simulation.oracle import DEAD_LETTERS, STREAM
+from tests.simulation.postgres import SimPg
+from tests.simulation.process import Process
+from tests.simulation.sink import SimSink, failed
+from tests.simulation.walsender import Stream
+
+SYSTEM: Final = "7000000000000000001"
+SLOT: Final = "cdc_publisher"
+_LOOK_SECONDS: Final = 1.0
+_TEMPLATE: Final = TopicTemplate("outbox.event.{aggregatetype}")
+_COLUMNS: Final = Columns()
+
+
+def mark(pg: SimPg) -> Mark:
+    """The slot as it is."""
+    assert pg.slot
+    return Mark(SYSTEM, pg.timeline, SLOT, LSN(pg.slot.confirmed), pg.catalog(), {})
+
+
+class SimTopics:
+    """All topics are there, but those that are missing."""
+
+    def __init__(self, kafka: SimKafka) -> None:
+        self._kafka = kafka
+
+    def largest(self, topic: str, /) -> int | None:
+        if topic in self._kafka.missing:
+            return None
+        return self._kafka.limits.get(topic, 1_000_000)
+
+
+class SimSentinel:
+    """Looks once a second; that the server stops it hears at once."""
+
+    def __init__(self, pg: SimPg) -> None:
+        self._pg = pg
+        self._definition = pg.catalog()
+        self._look_at = pg.world.now + _LOOK_SECONDS
+
+    def observe(self) -> list[Observation]:
+        pg = self._pg
+        pg.world.enter()
+        seen: list[Observation] = []
+        if pg.up and pg.stopping_since is not None:
+            seen.append(Stopping("terminating connection due to administrator command"))
+        elif pg.up and pg.world.now >= self._look_at:
+            self._look_at = pg.world.now + _LOOK_SECONDS
+            defect = pg.defect()
+            if defect is None and pg.catalog() != self._definition:
+                defect = pg.changed()
+            seen.append(Defect(defect) if defect else WalEnd(LSN(pg.flushed)))
+        pg.world.leave()
+        return seen
+
+
+class SimServers:
+    """PostgreSQL and Kafka, for one process."""
+
+    def __init__(self, pg: SimPg, kafka: SimKafka, process: Process, settings: "SessionSettings") -> None:
+        self._pg = pg
+        self._kafka = kafka
+        self._process = process
+        self._settings = settings
+
+    def open(self, stack: contextlib.ExitStack) -> Ends:
+        pg, process, world = self._pg, self._process, self._pg.world
+        world.enter()
+        pg.available()
+        world.advance(0.01 * self._settings.random.random())
+        pg.available()
+        defect = pg.defect()
+        if defect:
+            raise defect
+        slot = pg.slot
+        assert slot
+        if slot.stream is not None:
+            raise SlotActive("the slot is active for another process")
+        stream = Stream(pg, slot, process, burst=self._settings.burst, keepalives=self._settings.keepalives)
+        sink = SimSink(self._kafka, process, self._settings.properties)
+        process.opened(stream, sink, slot.confirmed)
+        stack.callback(self._close, stream, sink)
+        world.note("session", slot.confirmed, pg.timeline)
+        outbox = Outbox(STREAM.format(pg.timeline), _COLUMNS, _TEMPLATE)
+        found = mark(pg)
+        world.leave()
+        return Ends(
+            source=stream,
+            sink=sink,
+            sentinel=SimSentinel(pg),
+            topics=SimTopics(self._kafka),
+            outbox=outbox,
+            dead_letters=DeadLetters(DEAD_LETTERS, outbox) if self._settings.dead_letters else None,
+            mark=found,
+            remembered=lambda: self._kafka.remembered(found.key),
+            failed=failed,
+            wal_sender_timeout=pg.wal_sender_timeout,
+            binary=False,
+        )
+
+    def _close(self, stream: Stream, sink: SimSink) -> None:
+        if not self._process.dead:
+            stream.close()
+            sink.close()
+
+
+class SessionSettings:
+    """What the sessions of a world have in common."""
+
+    def __init__(
+        self, random: Random, *, burst: int, keepalives: float, properties: dict[str, Value], dead_letters: bool
+    ) -> None:
+        self.random = random
+        self.burst = burst
+        self.keepalives = keepalives
+        self.properties = properties
+        self.dead_letters = dead_letters
