@@ -1,0 +1,200 @@
+"""Every kind of fault: how often it comes, what it keeps to itself, and how it is done and undone.
+
+A fault's function returns when the fault is healed. Rates are per minute; `holds` names what no two faults may torment
+at the same time.
+"""
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import psutil
+import psycopg
+
+from cdc.local.kafka import KafkaBroker
+from tests.torture import network
+from tests.torture.stage import Stage, wait_until
+
+Act = Callable[[Stage, random.Random], None]
+LONGER_THAN_TIMEOUTS: Final = 7.5  # seconds: wal_sender_timeout is 6
+
+
+class Fault(NamedTuple):
+    """One kind of fault."""
+
+    name: str
+    group: str
+    per_minute: float
+    holds: str
+    act: Act
+
+
+def _kill(stage: Stage, _: random.Random) -> None:
+    stage.crew.first().kill()
+
+
+def _terminate(stage: Stage, _: random.Random) -> None:
+    publisher = stage.crew.first()
+    publisher.signal(signal.SIGTERM)
+    if not wait_until(lambda: not publisher.runs, 60):
+        stage.crew.refusals.append(f"publisher {publisher.process.pid} did not end within 60 s of SIGTERM")
+        publisher.kill()
+
+
+def _freeze(shortest: float, longest: float) -> Act:
+    def act(stage: Stage, chance: random.Random) -> None:
+        publisher = stage.crew.first()
+        publisher.freeze()
+        time.sleep(chance.uniform(shortest, longest))
+        publisher.thaw()
+
+    return act
+
+
+def _take_over(stage: Stage, chance: random.Random) -> None:
+    """A standby joins; the first dies, or freezes for so long that it is a zombie when it wakes."""
+    stage.crew.want(2)
+    time.sleep(chance.uniform(1.0, 2.5))
+    publisher = stage.crew.first()
+    if chance.random() < 0.5:
+        publisher.freeze()
+        time.sleep(LONGER_THAN_TIMEOUTS + chance.uniform(0, 1.5))
+        publisher.thaw()
+        time.sleep(chance.uniform(0, 1))
+    stage.crew.want(1)
+    for publisher in stage.crew.publishers[:-1]:
+        publisher.kill()
+
+
+def _postgres_immediate(stage: Stage, chance: random.Random) -> None:
+    stage.crashes()
+    stage.postgres.stop("immediate")
+    _pause(chance)
+    stage.start(stage.postgres)
+
+
+def _postgres_kill(stage: Stage, chance: random.Random) -> None:
+    stage.crashes()
+    stage.postgres.kill()
+    _pause(chance)
+    stage.start(stage.postgres)
+
+
+def _postgres_fast(stage: Stage, chance: random.Random) -> None:
+    stage.postgres.stop("fast")
+    _pause(chance)
+    stage.start(stage.postgres)
+
+
+def _pause(chance: random.Random) -> None:
+    """Mostly none: the server is back before anybody has counted to one."""
+    time.sleep(chance.choice((0, 0, 0, 0.5, 2.0)))
+
+
+def _walsender(stage: Stage) -> int:
+    try:
+        found = stage.sql("select active_pid from pg_replication_slots where active")
+    except psycopg.OperationalError:
+        return 0
+    return int(found[0][0]) if found else 0
+
+
+def _walsender_terminate(stage: Stage, _: random.Random) -> None:
+    if pid := _walsender(stage):
+        stage.sql("select pg_terminate_backend(%s)", pid)
+
+
+def _walsender_freeze(stage: Stage, chance: random.Random) -> None:
+    if pid := _walsender(stage):
+        walsender = psutil.Process(pid)
+        walsender.suspend()
+        time.sleep(chance.choice((0.5, 1.5, LONGER_THAN_TIMEOUTS)))
+        if walsender.is_running():
+            walsender.resume()
+
+
+def _some_broker(stage: Stage, chance: random.Random) -> KafkaBroker:
+    return chance.choice(stage.brokers)
+
+
+def _broker_kill(stage: Stage, chance: random.Random) -> None:
+    broker = _some_broker(stage, chance)
+    broker.kill()
+    time.sleep(chance.uniform(0, 1.5))
+    stage.start(broker)
+
+
+def _broker_restart(stage: Stage, chance: random.Random) -> None:
+    broker = _some_broker(stage, chance)
+    broker.stop()
+    stage.start(broker)
+
+
+def _broker_freeze(stage: Stage, chance: random.Random) -> None:
+    broker = _some_broker(stage, chance)
+    broker.freeze()
+    time.sleep(chance.choice((1, 3, 9)))  # the controller gives one up after 6
+    broker.thaw()
+
+
+def _two_brokers(stage: Stage, chance: random.Random) -> None:
+    """Below min.insync.replicas, and without a quorum of controllers."""
+    one, two = chance.sample(stage.brokers, 2)
+    one.freeze()
+    two.kill()
+    time.sleep(chance.uniform(0.5, 2))
+    one.thaw()
+    stage.start(two)
+
+
+def _full_wal(stage: Stage, _: random.Random) -> None:
+    """PostgreSQL panics when it finds no room for its next segment."""
+    full = stage.full_disks["wal"]
+    full.fill()
+    wait_until(lambda: _has_panicked(stage), 6)
+    full.drain()
+    stage.crashes()
+    stage.postgres.stop("immediate")
+    stage.start(stage.postgres)
+
+
+def _has_panicked(stage: Stage) -> bool:
+    try:
+        stage.sql("select pg_switch_wal()")
+    except psycopg.OperationalError:
+        return True
+    return False
+
+
+def _full_broker(stage: Stage, _: random.Random) -> None:
+    """A broker halts when its only log folder takes nothing more."""
+    full, broker = stage.full_disks["kafka"], stage.brokers[-1]
+    full.fill()
+    wait_until(lambda: broker.process is None, 6)
+    full.drain()
+    broker.kill()
+    stage.start(broker)
+
+
+FAULTS: Final = (
+    Fault("publisher-kill", "publisher", 4.9, "publisher", _kill),
+    Fault("publisher-term", "publisher", 0.5, "publisher", _terminate),
+    Fault("publisher-freeze", "publisher", 0.4, "publisher", _freeze(0.2, 1.5)),
+    Fault("publisher-freeze-long", "publisher", 0.15, "publisher", _freeze(LONGER_THAN_TIMEOUTS, 10)),
+    Fault("publisher-takeover", "publisher", 0.35, "publisher", _take_over),
+    Fault("postgres-immediate", "postgres", 0.4, "postgres", _postgres_immediate),
+    Fault("postgres-kill", "postgres", 0.4, "postgres", _postgres_kill),
+    Fault("postgres-fast", "postgres", 0.35, "postgres", _postgres_fast),
+    Fault("walsender-terminate", "walsender", 0.3, "postgres", _walsender_terminate),
+    Fault("walsender-freeze", "walsender", 0.2, "postgres", _walsender_freeze),
+    Fault("broker-kill", "broker", 0.45, "broker", _broker_kill),
+    Fault("broker-freeze", "broker", 0.4, "broker", _broker_freeze),
+    Fault("broker-restart", "broker", 0.2, "broker", _broker_restart),
+    Fault("broker-two", "broker", 0.12, "broker", _two_brokers),
+    *(Fault(name, "network", rate, name.partition("-")[0], act) for name, (rate, act) in network.FAULTS.items()),
+    Fault("disk-wal", "disk", 0.06, "postgres", _full_wal),
+    Fault("disk-kafka", "disk", 0.06, "broker", _full_broker),
+)
+NAMES: Final = tuple(fault.name for fault in FAULTS)
