@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-pytest_plugins = ["tests.servers", "tests.pipeline", "tests.standby"]
+pytest_plugins = ["tests.servers", "tests.pipeline", "tests.standby", "tests.torment"]
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,10 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from cdc.local.postgres import PostgresServer
-from cdc.local.stack import Stack
 from cdc.lsn import LSN
 from tests.pipeline import Pipeline, Running, eventually, make_pipeline, prepare
 from tests.servers import PrivatePostgres, Servers
+from tests.torment import Torment
 from tests.versions import OLD_POSTGRES
 
 pytestmark = pytest.mark.timeout(240)
@@ -185,31 +185,10 @@ def test_b2_a_slot_that_was_taken_away_while_nobody_read_it_ends_with_what_to_do
     assert _missing(pipeline) == {2}
 
 
-@pytest.fixture
-def frozen(private_stack: Callable[..., Stack], tmp_path: Path) -> Iterator[Callable[..., tuple[Stack, Pipeline]]]:
-    """`frozen(**settings)`: PostgreSQL and Kafka of this test alone."""
-    made: list[Pipeline] = []
-
-    def make(**settings: str) -> tuple[Stack, Pipeline]:
-        stack = private_stack()
-        stack.postgres.stop()
-        stack.postgres.settings.update(settings)
-        stack.postgres.start()
-        addresses = stack.addresses()
-        assert addresses
-        pipeline = make_pipeline(make_conninfo(addresses.postgres), addresses.kafka, "t-", tmp_path)
-        made.append(pipeline)
-        return stack, prepare(pipeline)
-
-    yield make
-    for pipeline in made:
-        pipeline.close()
-
-
 def test_b2_a_slot_that_is_taken_away_while_kafka_does_not_answer_ends_with_what_to_do(
-    frozen: Callable[..., tuple[Stack, Pipeline]],
+    torment: Torment,
 ) -> None:
-    stack, pipeline = frozen(max_slot_wal_keep_size="1MB", max_wal_size="32MB", min_wal_size="32MB")
+    stack, pipeline = torment(max_slot_wal_keep_size="1MB", max_wal_size="32MB", min_wal_size="32MB")
     running = pipeline.start().streams()
     pipeline.insert(1)
     pipeline.settles()

@@ -3,45 +3,19 @@
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 from confluent_kafka.admin import AdminClient
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc.local import processes
-from cdc.local.stack import Stack
 from tests.load import Load
-from tests.pipeline import Pipeline, eventually, make_pipeline, prepare
+from tests.pipeline import Pipeline, eventually
 from tests.proxy import CuttingProxy
+from tests.torment import Torment
 
 pytestmark = pytest.mark.timeout(240)
-
-
-@pytest.fixture
-def torment(private_stack: Callable[..., Stack], tmp_path: Path) -> Iterator[Callable[..., tuple[Stack, Pipeline]]]:
-    """`torment(brokers=1, **settings)`: servers of this test alone with PostgreSQL settings, and a pipeline on them."""
-    made: list[Pipeline] = []
-
-    def make(brokers: int = 1, **settings: str) -> tuple[Stack, Pipeline]:
-        stack = private_stack(brokers=brokers)
-        if settings:
-            stack.postgres.stop()
-            stack.postgres.settings.update(settings)
-            stack.postgres.start()
-        addresses = stack.addresses()
-        assert addresses
-        pipeline = make_pipeline(make_conninfo(addresses.postgres), addresses.kafka, "t-", tmp_path)
-        made.append(pipeline)
-        return stack, prepare(pipeline)
-
-    yield make
-    for pipeline in made:
-        pipeline.close()
-
-
-Torment = Callable[..., tuple[Stack, Pipeline]]
 
 
 def test_a12_kafka_frozen_for_longer_than_wal_sender_timeout_causes_no_reconnect(torment: Torment) -> None:
