@@ -136,10 +136,15 @@ class Pipeline:
         file.write_text("\n".join(lines))
         return file
 
+    def command(self, *arguments: str) -> list[str]:
+        """How to run the program with these settings."""
+        return [sys.executable, "-m", "cdc", "--config", str(self.configure()), *arguments]
+
     def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        """Run another command of the program to its end."""
+        """Run another command of the program to its end, away from any terminal."""
         return subprocess.run(
-            [sys.executable, "-m", "cdc", "--config", str(self.configure()), *arguments],
+            self.command(*arguments),
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -150,9 +155,10 @@ class Pipeline:
     def start(self, *options: str) -> Running:
         """Start the publisher; it is killed at the end of the test if it still runs then."""
         log = self.folder / f"publisher-{len(self._running)}.log"
-        program = [sys.executable, "-m", "cdc", "--config", str(self.configure()), "--log-format", "json"]
         with log.open("wb") as output:
-            process = subprocess.Popen([*program, "start", *options], stdout=output, stderr=output)
+            process = subprocess.Popen(
+                self.command("--log-format", "json", "start", *options), stdout=output, stderr=output
+            )
         running = Running(process, log)
         self._running.append(running)
         return running

@@ -92,7 +92,7 @@ def show(invocation: Invocation, identity: str, as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="All that were not replayed yet.")
 @_limit
 @click.option("--dry-run", is_flag=True, help="Only say what would become of each.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask, as one is on a terminal.")
 @click.pass_obj
 def replay(
     invocation: Invocation,
@@ -127,7 +127,7 @@ def replay(
         if not count:
             click.echo(f"nothing to replay in {topic.name}")
             return 0
-        if not (yes or dry_run):
+        if sys.stdin.isatty() and not (yes or dry_run):  # a script that asked for it meant it
             question = f"Send {_counted(count)} to where {'it belongs' if count == 1 else 'they belong'}, behind"
             click.confirm(f"{question} the later events of {'its key' if count == 1 else 'their keys'}?", abort=True)
         with contextlib.closing(Replaying(settings, topic, dry=dry_run)) as replaying:

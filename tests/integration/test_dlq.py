@@ -1,6 +1,8 @@
 """`dlq list`, `show` and `replay` on a real Kafka, as their user sees them."""
 
 import json
+import os
+import pty
 import subprocess
 from typing import Any
 
@@ -293,12 +295,21 @@ def test_a_missing_topic_is_created_by_a_replay_when_it_may_be_but_not_by_a_dry_
     assert [note.topic for note in yard.notes()] == [f"{yard.pipeline.prefix}new"]
 
 
-def test_a_replay_asks_first_and_says_nothing_stands_before_later_events(yard: Yard) -> None:
+def test_a_replay_asks_first_on_a_terminal_and_says_nothing_stands_before_later_events(yard: Yard) -> None:
     yard.bury(yard.letter(1))
-    asked = yard.run("replay", "--all")
+    keyboard, terminal = pty.openpty()
+    try:
+        os.write(keyboard, b"n\n")
+        command = yard.pipeline.command("dlq", "replay", "--all")
+        asked = subprocess.run(command, stdin=terminal, capture_output=True, text=True, timeout=60, check=False)
+    finally:
+        os.close(keyboard)
+        os.close(terminal)
     assert asked.returncode == 130
     assert "Send 1 dead letter to where it belongs, behind the later events of its key? [y/N]" in asked.stdout
     assert yard.notes() == []
+    assert yard.run("replay", "--all").returncode == 0
+    assert len(yard.notes()) == 1
 
 
 def test_what_is_wrong_is_told_in_one_line_with_its_exit_code(yard: Yard) -> None:
