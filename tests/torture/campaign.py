@@ -127,46 +127,55 @@ def _quantiles(times: Sequence[float]) -> dict[str, float]:
 
 def run(plan: Plan, home: Path, progress: Callable[[str], None]) -> Outcomes:
     """Carry out a plan in the folder `home`, which keeps the history and the logs."""
-    with Stage(home, postgres=plan.postgres, settings=plan.settings) as stage:
-        not_run = [
-            f.name for f in plan.faults if f.group == "disk" and f.name.partition("-")[2] not in stage.full_disks
-        ]
-        planned = schedule(plan.seed, plan.seconds, [f for f in plan.faults if f.name not in not_run], once=plan.once)
-        progress(f"{len(planned)} faults in {plan.seconds / 60:.1f} minutes, seed {plan.seed}")
-        nemesis = Nemesis(stage, planned)
-        with _reports(stage, nemesis, planned, progress):
-            writers = _torment(stage, plan, nemesis)
-        stuck, lag_zero = _settle(stage, progress)
-        progress("judging")
-        records = topics.records(stage.kafka, stage.topics, home / "topics.jsonl")
-        verdict = judge(stage.ledger, records, stage.sessions)
-        broken = [*nemesis.broken, *map(repr, writers.errors)]
-        broken += [f"proxy: {error!r}" for proxy in stage.proxies for error in proxy.roads.errors]
-        if stage.watch.unacknowledged and verdict.is_clean and not stuck:
-            # Everything is delivered: so what the proxies made of the traffic is wrong, and I6 was not watched.
-            broken.append(f"{stage.watch.unacknowledged} transactions were never seen acknowledged")
-        stage.tell("verdict", findings=[str(finding) for finding in verdict.findings[:100]])
-        return Outcomes(
-            plan,
-            verdict,
-            nemesis.injected,
-            Counter(plan.fault.name for plan in planned),
-            stage.ledger.count(Outcome.ROLLED_BACK),
-            [str(unsafe) for unsafe in stage.watch.violations],
-            stage.crew.refusals,
-            stuck,
-            broken,
-            nemesis.recoveries,
-            lag_zero,
-            stage.crew.starts,
-            stage.tape.sessions,
-            stage.watch.statuses,
-            stage.watch.acknowledgements,
-            stage.crew.peak_memory,
-            not_run,
-            nemesis.late,
-            stage.after_crashes,
-        )
+    outcomes = None
+    try:
+        with Stage(home, postgres=plan.postgres, settings=plan.settings) as stage:
+            outcomes = _campaign(plan, stage, home, progress)
+    except OSError as error:
+        if outcomes is None:
+            raise
+        outcomes.broken.append(f"cleaning up: {error!r}")  # the verdict stands
+    return outcomes
+
+
+def _campaign(plan: Plan, stage: Stage, home: Path, progress: Callable[[str], None]) -> Outcomes:
+    not_run = [f.name for f in plan.faults if f.group == "disk" and f.name.partition("-")[2] not in stage.full_disks]
+    planned = schedule(plan.seed, plan.seconds, [f for f in plan.faults if f.name not in not_run], once=plan.once)
+    progress(f"{len(planned)} faults in {plan.seconds / 60:.1f} minutes, seed {plan.seed}")
+    nemesis = Nemesis(stage, planned)
+    with _reports(stage, nemesis, planned, progress):
+        writers = _torment(stage, plan, nemesis)
+    stuck, lag_zero = _settle(stage, progress)
+    progress("judging")
+    records = topics.records(stage.kafka, stage.topics, home / "topics.jsonl")
+    verdict = judge(stage.ledger, records, stage.sessions)
+    broken = [*nemesis.broken, *map(repr, writers.errors)]
+    broken += [f"proxy: {error!r}" for proxy in stage.proxies for error in proxy.roads.errors]
+    if stage.watch.unacknowledged and verdict.is_clean and not stuck:
+        # Everything is delivered: so what the proxies made of the traffic is wrong, and I6 was not watched.
+        broken.append(f"{stage.watch.unacknowledged} transactions were never seen acknowledged")
+    stage.tell("verdict", findings=[str(finding) for finding in verdict.findings[:100]])
+    return Outcomes(
+        plan,
+        verdict,
+        nemesis.injected,
+        Counter(plan.fault.name for plan in planned),
+        stage.ledger.count(Outcome.ROLLED_BACK),
+        [str(unsafe) for unsafe in stage.watch.violations],
+        stage.crew.refusals,
+        stuck,
+        broken,
+        nemesis.recoveries,
+        lag_zero,
+        stage.crew.starts,
+        stage.tape.sessions,
+        stage.watch.statuses,
+        stage.watch.acknowledgements,
+        stage.crew.peak_memory,
+        not_run,
+        nemesis.late,
+        stage.after_crashes,
+    )
 
 
 def _torment(stage: Stage, plan: Plan, nemesis: Nemesis) -> Writers:
