@@ -18,7 +18,8 @@ class Liveness:
     """Two watches of one session, in monotonic seconds; the server is asked for a reply every `status_seconds`."""
 
     def __init__(self, status_seconds: float, now: float) -> None:
-        self.limit = max(STATUSES_UNANSWERED * status_seconds, SHORTEST_SECONDS)
+        self._still = STATUSES_UNANSWERED * status_seconds  # `wal_sender_timeout`, or less where that is long
+        self._limit = max(self._still, SHORTEST_SECONDS)
         self._turned_at = now
         self._silence = 0.0
 
@@ -26,7 +27,7 @@ class Liveness:
         """The loop comes around. Raises PostgresUnavailable when it stood still: a process that was frozen must
         take slot and producer for lost, because another one may own them by now."""
         stood, self._turned_at = now - self._turned_at, now
-        if stood > self.limit:
+        if stood > self._still:
             raise PostgresUnavailable(f"the process stood still for {stood:.0f} s: its slot may be another's by now")
         self._silence += min(stood, _LONGEST_TURN)
 
@@ -36,5 +37,5 @@ class Liveness:
 
     def silent(self) -> None:
         """Nothing came. Raises PostgresUnavailable when it has been so for too long."""
-        if self._silence > self.limit:
+        if self._silence > self._limit:
             raise PostgresUnavailable(f"PostgreSQL has been silent for {self._silence:.0f} s, although asked to reply")

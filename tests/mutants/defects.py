@@ -205,7 +205,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "deaf", "A14", "A silent server is waited for without end.", "liveness.py",
-        "        if self._silence > self.limit:\n", "        if self._silence < 0:\n",
+        "        if self._silence > self._limit:\n", "        if self._silence < 0:\n",
     ),
     Defect(
         "other-tables", "A5", "Rows of other tables are counted in the index.", "transactions.py",

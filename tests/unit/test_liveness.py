@@ -5,8 +5,11 @@ import itertools
 import pytest
 
 from cdc.errors import PostgresUnavailable
-from tests.unit import frames
-from tests.unit.loop import Loop
+from cdc.ledger import Ledger
+from cdc.publisher import Publisher
+from tests.memory import Clock, MemorySink, MemorySource
+from tests.unit import frames, shop
+from tests.unit.loop import Loop, failed
 from tests.unit.shop import event, transaction
 
 
@@ -48,3 +51,18 @@ def test_a_process_that_stood_still_sends_nothing_more_in_its_session_d6() -> No
     with pytest.raises(PostgresUnavailable, match="stood still for 31 s"):
         loop.steps(1)
     assert len(loop.sink.sent) == sent
+
+
+def test_a_process_that_stood_still_for_as_long_as_the_server_waits_takes_its_slot_for_lost_d6_b16() -> None:
+    session = shop.session(Ledger(100), status_seconds=2 / 3)  # a wal_sender_timeout of 2 s
+    clock = Clock()
+    source, sink = MemorySource(clock, [transaction(200, event())]), MemorySink(clock)
+    publisher = Publisher(source, sink, session, failed, clock)
+    publisher.step()
+    clock.advance(1.9)
+    publisher.step()
+    source.bursts.append(transaction(300, event()))
+    clock.advance(2.1)
+    with pytest.raises(PostgresUnavailable, match="stood still"):
+        publisher.step()
+    assert len(sink.sent) == 1  # what the kernel still held of the stream may be another publisher's by now
