@@ -29,6 +29,8 @@ Definition = Mapping[str, str]
 
 def differences(now: Definition, before: Definition) -> list[str]:
     """What has changed, one sentence for each cause; a part that one of the two does not know is none."""
+    if not (now and before):
+        return []  # of a slot that was only created nothing else is known
     table, publication = (f"{kind} {now[kind]}" for kind in (TABLE, PUBLICATION))
     told = [f"{kind} is {now[kind]}, and was {before[kind]}" for kind in _changed(now, before, TABLE, PUBLICATION)]
     if told:

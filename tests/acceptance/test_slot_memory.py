@@ -30,6 +30,7 @@ def test_a_slot_that_was_dropped_and_created_again_is_noticed_and_not_gone_on_wi
     pipeline.insert(3)
     created = pipeline.run("slot", "create")
     assert created.returncode == 0
+    assert "there was a slot" in created.stderr
     again = pipeline.confirmed()
     told = refused(pipeline)
     assert f"'{pipeline.slot}' stands at {again}, but the publisher moved it only to" in told

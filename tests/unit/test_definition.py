@@ -83,3 +83,7 @@ def test_the_suspect_rows_begin_at_the_last_good_look() -> None:
         "rows committed between LSN 0/10 and 0/20, and later"
     )
     assert suspect(None, LSN.parse("0/20")).startswith("rows committed up to LSN 0/20, and later")
+
+
+def test_a_slot_that_was_only_created_has_nothing_to_compare_b1() -> None:
+    assert differences({}, BEFORE) == differences(BEFORE, {}) == []
