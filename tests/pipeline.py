@@ -165,7 +165,9 @@ class Pipeline:
 
     def create_topic(self, topic: str, partitions: int = 3, replication: int = -1) -> None:
         admin = AdminClient({"bootstrap.servers": self.kafka})
-        new = NewTopic(topic, num_partitions=partitions, replication_factor=replication)
+        # Many tests send records with commit times of long ago: the broker would delete them when it next looks.
+        kept = {"retention.ms": "-1"}
+        new = NewTopic(topic, num_partitions=partitions, replication_factor=replication, config=kept)
         admin.create_topics([new])[topic].result()
 
     def connect(self) -> "psycopg.Connection[tuple[Any, ...]]":

@@ -54,6 +54,7 @@ class Topic:
             "group.id": self.name,  # required, but there is no group: nothing joins, nothing is committed
             "enable.auto.commit": False,
             "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",  # the oldest may be deleted while the others are read
             "isolation.level": "read_committed",
             "queued.max.messages.kbytes": 16_384,
             "queued.min.messages": 2000,
