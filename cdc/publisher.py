@@ -99,13 +99,14 @@ class Publisher:
         """Let delivery reports in, and tell PostgreSQL where we are when that is due: also while Kafka is down."""
         self._alive()
         self._sink.poll(seconds)
-        session, clock = self._session, self._clock
+        session = self._session
         if session.ledger.failure:
             raise self._failed(session.ledger.failure)
-        told = session.tell(clock.monotonic(), clock.unix())
+        now, unix_time = self._clock.monotonic(), self._clock.unix()
+        told = session.tell(now, unix_time)
         if told:
             self._backlog.append(told)
-        status = session.status(clock.monotonic(), clock.unix())
+        status = session.status(now, unix_time)
         if status:
             self._source.write(status)
 

@@ -57,13 +57,12 @@ class Servers:
         self._settings = settings
         self._template = TopicTemplate(settings.topics.name)
         self._topics = Topics(settings)
-        self._reached = False  # Kafka, at least once
         self._remembers = False  # the topic of positions is there, as far as is known
 
     def open(self, stack: contextlib.ExitStack) -> Ends:
         """Open one session. Raises CdcError; SlotActive while another process reads the slot."""
         settings = self._settings
-        if not self._reached:
+        if not self._remembers:
             Cluster(settings.kafka).reach(_REACH_SECONDS)
         columns = settings.outbox.parts
         with connect(settings.postgres.dsn, application_name="cdc-publisher preflight") as connection:
@@ -78,7 +77,6 @@ class Servers:
             tombstones=settings.outbox.tombstones,
         )
         source.start(settings.postgres.slot, settings.postgres.publication, binary=found.binary)
-        self._reached = True
         if not self._remembers:
             positions.ensure(settings)
             if settings.delivery.on_poison == "dead-letter":

@@ -87,9 +87,10 @@ class Session:
         records: list[Record] = []
         if self.poison:
             return records
+        row, self.pending = self.pending, None
         try:
-            if self.pending:
-                records.append(self._record(self.pending))
+            if row is not None:
+                records.append(self._record(row))
             for frame in self._unread:
                 kind = frame[:1]
                 if kind == XLOG_DATA:
@@ -107,27 +108,21 @@ class Session:
         except PoisonEvent as poison:
             self.poison = poison
         except Pending:
-            pass
+            self.pending = row
         self.events += len(records)
         return records
 
     def _record(self, row: Row) -> Record:
         event = None
-        self.pending = row
         try:
-            try:
-                event = self._outbox.event(row)
-                record = self._sendable(self._encoding.record(event), row, event)
-            except PoisonEvent as poison:
-                if self._dead_letters is None:
-                    raise
-                record = self._sendable(self._dead_letters.record(row, event, poison), row, event)
-                self.dead_lettered += 1
-        except PoisonEvent:
-            self.pending = None
-            raise
-        self.pending = None
-        return record
+            event = self._outbox.event(row)
+            return self._sendable(self._encoding.record(event), row, event)
+        except PoisonEvent as poison:
+            if self._dead_letters is None:
+                raise
+            record = self._sendable(self._dead_letters.record(row, event, poison), row, event)
+            self.dead_lettered += 1
+            return record
 
     def _sendable(self, record: Record, row: Row, event: Event | None) -> Record:
         """The same record. Raises Pending while its topic is not known, PoisonEvent when it is too large for it."""

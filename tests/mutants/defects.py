@@ -84,12 +84,12 @@ DEFECTS: Final = (
     ),
     Defect(
         "pending-dropped", "D1", "An event that had to wait for its schema is forgotten.", "session.py",
-        "                records.append(self._record(self.pending))\n",
-        "                self.pending.transaction.undelivered -= 1\n                self.pending = None\n",
+        "                records.append(self._record(row))\n            for frame",
+        "                row.transaction.undelivered -= 1\n            for frame",
     ),
     Defect(
         "unread-dropped", "D1", "What was read behind an event that has to wait is forgotten.", "session.py",
-        "        except Pending:\n            pass\n", "        except Pending:\n            self._unread = iter(())\n",
+        "            self.pending = row\n", "            self.pending = row\n            self._unread = iter(())\n",
     ),
     Defect(
         "poison-skipped", "C8", "A poison event is passed over.", "session.py",
@@ -98,9 +98,9 @@ DEFECTS: Final = (
     ),
     Defect(
         "dead-letter-early", "C8", "A dead letter counts before Kafka has it.", "session.py",
-        "                self.dead_lettered += 1\n",
-        "                self.dead_lettered += 1\n                row.transaction.undelivered -= 1\n"
-        "                record = record._replace(on_delivery=lambda error, message: None)\n",
+        "            self.dead_lettered += 1\n",
+        "            self.dead_lettered += 1\n            row.transaction.undelivered -= 1\n"
+        "            record = record._replace(on_delivery=lambda error, message: None)\n",
     ),
     Defect(
         "oversized", "C7", "The size of a record is not checked before it is sent.", "session.py",
@@ -192,7 +192,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "wall-clock", "C20", "Status updates follow the clock on the wall.", "publisher.py",
-        "session.status(clock.monotonic(), clock.unix())", "session.status(clock.unix(), clock.unix())",
+        "session.status(now, unix_time)", "session.status(unix_time, unix_time)",
     ),
     Defect("no-last-status", "A16", "A clean stop sends no last status update.", "publisher.py", _LAST_STATUS, ""),
     Defect(
