@@ -1,5 +1,50 @@
-"""For those who read what the publisher writes: values to dicts."""
+"""For those who read what the publisher writes: values to dicts, each event applied once, and losses noticed."""
 
-from cdc.consumer.decoding import Decoder, decode
+from cdc.consumer.consumer import Consumer
+from cdc.consumer.decoding import Decoder, Undecodable, decode
+from cdc.consumer.errors import HandlerFailed, InboxError, MissingId, Rejected
+from cdc.consumer.events import Event, Position
+from cdc.consumer.gaps import GapDetector
+from cdc.consumer.inbox import AsyncInbox, Inbox
+from cdc.consumer.retries import Retry
+from cdc.consumer.verdicts import (
+    Duplicate,
+    Foreign,
+    Gap,
+    InOrder,
+    Recounted,
+    Reordered,
+    Repaired,
+    Replayed,
+    Reread,
+    Started,
+    Verdict,
+)
 
-__all__ = ["Decoder", "decode"]
+__all__ = [
+    "AsyncInbox",
+    "Consumer",
+    "Decoder",
+    "Duplicate",
+    "Event",
+    "Foreign",
+    "Gap",
+    "GapDetector",
+    "HandlerFailed",
+    "InOrder",
+    "Inbox",
+    "InboxError",
+    "MissingId",
+    "Position",
+    "Recounted",
+    "Rejected",
+    "Reordered",
+    "Repaired",
+    "Replayed",
+    "Reread",
+    "Retry",
+    "Started",
+    "Undecodable",
+    "Verdict",
+    "decode",
+]

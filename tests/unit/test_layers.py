@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "cdc"
 
 # From the ground up; a module may import from the lines above its own, and from its own package.
 LAYERS = """
-errors lsn backoff logs watchdog avro.mismatch avro.soundness kafka.properties kafka.librdkafka
+errors lsn backoff logs watchdog avro.mismatch avro.soundness kafka.properties kafka.librdkafka kafka.partitions
 liveness observations definition messages cells wire topics
 avro.logical avro.framing avro.compatibility avro.files avro.reading avro.rules avro.subjects
 pgoutput ledger avro.primitives avro.unions avro.binary avro.mapping avro.emitter avro.compiler
@@ -20,7 +20,8 @@ transactions avro.contracts
 outbox
 encoding config.masking config.settings
 sizes positions dead_letters config.loading
-session replays
+replays
+session
 progress publisher
 service
 kafka postgres local
@@ -39,14 +40,16 @@ avro.mismatch avro.logical avro.framing avro.mapping avro.contracts
 avro.files avro.compatibility avro.reading avro.rules avro.subjects avro.primitives avro.unions
 config.settings kafka.properties kafka.partitions
 avro.binary avro.emitter avro.compiler avro.soundness config.masking
+consumer.errors consumer.events consumer.verdicts consumer.streams consumer.gaps consumer.properties consumer.retries
+consumer.assignment
 """
 PURE = PURE_MODULES.split()
 IMPURE = {"socket", "select", "selectors", "ssl", "time", "threading", "queue", "asyncio", "os", "subprocess", "random"}
 
 # The only places of each library: packages or modules.
 HOMES = {
-    "psycopg": ["postgres", "local", "demo"],
-    "confluent_kafka": ["kafka", "registry", "local", "demo"],
+    "psycopg": ["postgres", "local", "demo", "consumer.inbox", "consumer.applying"],
+    "confluent_kafka": ["kafka", "registry", "local", "demo", "consumer.group", "consumer.burial"],
     "fastavro": ["avro"],
     "pydantic": ["config"],
     "click": ["cli"],

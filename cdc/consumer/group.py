@@ -1,0 +1,171 @@
+"""The connection to the consumer group: what librdkafka's consumer is told, and what its errors mean."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from cdc import errors
+from cdc.consumer.assignment import Place
+from cdc.consumer.events import Decode, Event
+from cdc.consumer.properties import consumer
+from cdc.dead_letters import Storm
+from cdc.kafka import librdkafka
+from cdc.kafka.failure import kafka_error, not_created
+from cdc.kafka.properties import Value
+
+log = logging.getLogger(__name__)
+log.addFilter(Storm())
+
+_REMIND_SECONDS: Final = 30.0
+_MISSING: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
+_FENCED: Final = 'another process has the same "group.instance.id": give each its own'
+# What ends the consumer, and what to do.
+_PERMANENT: Final = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant the principal READ and DESCRIBE on the topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "grant the principal READ on the group",
+    KafkaError._AUTO_OFFSET_RESET: "records were deleted before they were read, or this group has never read: commit"
+    ' the offsets where it shall go on, or use "auto.offset.reset" = earliest',
+    KafkaError.FENCED_INSTANCE_ID: _FENCED,
+    KafkaError.TOPIC_EXCEPTION: "correct the topic's name",
+    KafkaError.UNSUPPORTED_VERSION: "the brokers are too old",
+}
+
+
+class Group:
+    """A subscription. `assigned`, `revoked` and `lost` are called from within `poll` and `close`, on the same thread.
+
+    Raises ConfigError when librdkafka does not take the properties.
+    """
+
+    def __init__(
+        self,
+        kafka: Mapping[str, Value],
+        topics: Sequence[str],
+        *,
+        decoder: Decode | None,
+        assigned: Callable[[list[Place]], None],
+        revoked: Callable[[list[Place]], None],
+        lost: Callable[[list[Place]], None],
+        committed: Callable[[str, int, int], None],
+    ) -> None:
+        self._decoder = decoder
+        self._committed = committed
+        self._reminded: dict[str, float] = {}
+        self._fatal: Any = None
+        made: dict[str, Any] = {**consumer(kafka), "on_commit": self._on_commit, "error_cb": self._on_error}
+        try:
+            self._consumer = Consumer(made, logger=librdkafka.log)
+            self._consumer.subscribe(
+                list(topics),
+                on_assign=lambda _, found: assigned(_places(found)),
+                on_revoke=lambda _, found: revoked(_places(found)),
+                on_lost=lambda _, found: lost(_places(found)),
+            )
+        except KafkaException as error:
+            raise not_created(error) from None
+
+    def poll(self, seconds: float) -> Event | None:
+        """The next record, if one comes in time. Raises KafkaError for what no waiting mends."""
+        try:
+            message = self._consumer.poll(seconds)
+        except KafkaException as error:
+            raise failure(error.args[0]) from None
+        if self._fatal is not None:
+            raise failure(self._fatal)
+        if message is None:
+            return None
+        problem = message.error()
+        if problem is None:
+            return Event.of(message, self._decoder)
+        self._look(problem, message.topic())
+        return None
+
+    def _look(self, error: Any, topic: str | None) -> None:
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:
+            return
+        if code in _MISSING:
+            now = time.monotonic()
+            if now >= self._reminded.get(topic or "", 0.0):
+                self._reminded[topic or ""] = now + _REMIND_SECONDS
+                log.warning("topic %r does not exist; waiting for it", topic, extra={"error": error.name()})
+        elif code == KafkaError._MAX_POLL_EXCEEDED:
+            log.warning("a handler took longer than max.poll.interval.ms: the group gives its partitions to others")
+        elif _is_fatal(error) or code in _PERMANENT:
+            raise failure(error)
+        else:
+            log.warning("Kafka: %s (%s)", error.str(), error.name())
+
+    def _on_error(self, error: Any) -> None:
+        if _is_fatal(error):
+            self._fatal = error
+        else:
+            log.warning("Kafka: %s (%s)", error.str(), error.name())
+
+    def pause(self, topic: str, partition: int) -> None:
+        """Fetch no more of a partition."""
+        self._quietly(self._consumer.pause, topic, partition)
+
+    def resume(self, topic: str, partition: int) -> None:
+        """Fetch it again."""
+        self._quietly(self._consumer.resume, topic, partition)
+
+    def _quietly(self, function: Callable[[list[TopicPartition]], None], topic: str, partition: int) -> None:
+        try:
+            function([TopicPartition(topic, partition)])
+        except KafkaException as error:  # it is being taken away just now
+            log.debug("Kafka: %s", error)
+
+    def commit(self, offsets: Mapping[Place, int], *, wait: bool) -> None:
+        """Commit; what became of it is told to `committed`. What fails is logged: the next commit tries again."""
+        parts = [TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()]
+        if not parts:
+            return
+        try:
+            if wait:
+                self._on_commit(None, self._consumer.commit(offsets=parts, asynchronous=False) or [])
+            else:
+                self._consumer.commit(offsets=parts, asynchronous=True)
+        except KafkaException as error:
+            self._on_commit(error.args[0], parts)
+
+    def _on_commit(self, error: Any, parts: list[TopicPartition]) -> None:
+        for part in parts:
+            problem = error or part.error
+            if problem is None:
+                self._committed(part.topic, part.partition, part.offset)
+            else:
+                log.warning(
+                    "offset %d of %s[%d] could not be committed: %s; its events may come again",
+                    part.offset,
+                    part.topic,
+                    part.partition,
+                    problem.str(),
+                )
+
+    def close(self) -> None:
+        """Leave the group; partitions are revoked first."""
+        try:
+            self._consumer.close()
+        except KafkaException as error:
+            log.warning("Kafka, leaving the group: %s", error.args[0].str())
+
+
+def failure(error: Any) -> errors.CdcError:
+    """What ends the consumer, as one of our errors."""
+    # Which fatal error it was is in the text alone.
+    hint = _PERMANENT.get(error.code(), _FENCED if "group.instance.id" in error.str() else "")
+    if hint or _is_fatal(error):
+        return errors.KafkaError(f"Kafka, consuming: {error.str()} ({error.name()})", hint=hint)
+    return kafka_error(error, "consuming")
+
+
+def _places(found: Iterable[TopicPartition]) -> list[Place]:
+    return [(part.topic, part.partition) for part in found]
+
+
+def _is_fatal(error: Any) -> bool:
+    return bool(error.fatal() or error.code() == KafkaError._FATAL)

@@ -1,0 +1,121 @@
+"""What a `GapDetector` remembers of one stream in one partition, and how it judges the next record by that."""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from cdc.consumer.events import Order, Position
+from cdc.consumer.verdicts import Duplicate, Gap, InOrder, Place, Recounted, Reordered, Verdict
+
+HOLES: Final = 100
+
+
+@dataclass(slots=True)
+class Stream:
+    """Of positions, `seen` has all that were seen above `floor`, and the highest so many; of numbers, `holes` has the
+    latest ranges that are missing."""
+
+    name: str
+    memory: int
+    floor: Order
+    highest: Order
+    next: int | None = None
+    holes: list[tuple[int, int]] = field(default_factory=list)
+    seen: dict[Order, int] = field(default_factory=dict)  # to offsets
+    _heap: list[Order] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, memory: int, position: Position, offset: int, sequence: int | None) -> "Stream":
+        """Start with a record, wherever in the stream it is."""
+        order = position.order
+        stream = cls(position.stream, memory, order, order, sequence + 1 if sequence else None)
+        stream._remember(order, offset)
+        return stream
+
+    def judge(self, position: Position, sequence: int | None, offset: int, place: Place) -> Verdict:
+        """The verdict on the next record; `place` has the first fields of it."""
+        order, expected = position.order, self.next
+        first_offset, ahead = self.seen.get(order), order > self.highest
+        behind = expected is not None and sequence is not None and sequence < expected
+        verdict: Verdict
+        if expected is not None and sequence is not None and sequence > expected:
+            verdict = Gap(*place, expected, sequence)
+            self.holes = [*self.holes, (expected, sequence - 1)][-HOLES:]
+        elif first_offset is not None:
+            verdict = Duplicate(*place, first_offset)
+        elif behind and self._fills(sequence or 0):
+            verdict = Reordered(*place, self._position(self.highest))
+        elif ahead and behind:
+            verdict = Recounted(*place, expected or 0, sequence or 0)
+            self.holes.clear()
+        elif ahead:
+            verdict = InOrder(*place)
+        elif order <= self.floor:
+            verdict = Duplicate(*place, None)
+        else:
+            verdict = Reordered(*place, self._position(self.highest))
+        if sequence is not None and (not behind or isinstance(verdict, Recounted)):
+            self.next = sequence + 1
+        self.highest = max(self.highest, order)
+        self._remember(order, offset)
+        return verdict
+
+    def _fills(self, sequence: int) -> bool:
+        """Take a number out of the holes, if it is in one."""
+        for at, (first, last) in enumerate(self.holes):
+            if first <= sequence <= last:
+                rest = [(first, sequence - 1), (sequence + 1, last)]
+                self.holes[at : at + 1] = [(low, high) for low, high in rest if low <= high]
+                return True
+        return False
+
+    def _remember(self, order: Order, offset: int) -> None:
+        if order in self.seen:
+            return
+        self.seen[order] = offset
+        heapq.heappush(self._heap, order)
+        if len(self._heap) > self.memory:
+            # The lowest goes: of what lies above it everything is still known.
+            lowest = heapq.heappop(self._heap)
+            del self.seen[lowest]
+            self.floor = max(self.floor, lowest)
+
+    def _position(self, order: Order) -> Position:
+        return Position(self.name, *order)
+
+    def saved(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {
+            "floor": list(self.floor),
+            "highest": list(self.highest),
+            "next": self.next,
+            "holes": [list(hole) for hole in self.holes],
+            "seen": [[*order, offset] for order, offset in sorted(self.seen.items())],
+        }
+
+    @classmethod
+    def restored(cls, name: str, memory: int, saved: dict[str, Any]) -> "Stream":
+        """From what `saved` returned. Raises KeyError, TypeError or ValueError for anything else."""
+        following = saved["next"]
+        stream = cls(
+            name,
+            memory,
+            _order(saved["floor"]),
+            _order(saved["highest"]),
+            None if following is None else int(following),
+            [_order(hole) for hole in saved["holes"]],
+        )
+        for order, offset in _seen(saved["seen"]):
+            stream._remember(order, offset)
+        return stream
+
+
+def _order(pair: Any) -> Order:
+    first, second = pair
+    return int(first), int(second)
+
+
+def _seen(entries: Any) -> Iterator[tuple[Order, int]]:
+    for lsn, index, offset in entries:
+        yield (int(lsn), int(index)), int(offset)

@@ -1,0 +1,392 @@
+"""The consumer on real servers: retry and burial, what is committed when, transactions, topics that are missing."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+import pytest
+from confluent_kafka import Consumer as Plain
+from confluent_kafka import Message, Producer
+from confluent_kafka.admin import AdminClient
+
+from cdc.consumer import Consumer, Decoder, Event, GapDetector, HandlerFailed, Inbox, Rejected, Retry, Verdict
+from cdc.errors import KafkaError, PostgresUnavailable, Temporary
+from tests.consuming import APPLIED, Sent, applied, committed, make_topic, send
+from tests.pipeline import eventually
+from tests.servers import Servers
+
+QUICK = Retry(attempts=3, first_seconds=0.01, longest_seconds=0.05)
+
+
+class Running:
+    """Runs a consumer in a thread; a context manager that stops it and raises what it raised."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self.consumer = consumer
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        try:
+            self.consumer.run()
+        except BaseException as error:
+            self.error = error
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.consumer.stop()
+        self._thread.join()
+        if error is None and self.error is not None:
+            raise self.error
+
+    def until(self, holds: Callable[[], bool], what: str) -> None:
+        def held() -> bool:
+            assert self.error is None, self.error
+            return holds()
+
+        eventually(held, what)
+
+
+class Handler:
+    """Remembers what it was given, and fails as it is told: by key, how often, with what."""
+
+    def __init__(self, failing: dict[bytes, Exception] | None = None, times: int = 1_000_000) -> None:
+        self.handled: list[tuple[str, int]] = []
+        self.attempts: list[tuple[str, int]] = []
+        self.failing = failing or {}
+        self.times = times
+
+    def __call__(self, event: Event) -> None:
+        assert event.position
+        key, lsn = (event.key or b"").decode(), event.position.commit_lsn
+        self.attempts.append((key, lsn))
+        if event.key in self.failing and self.times > 0:
+            self.times -= 1
+            raise self.failing[event.key]
+        self.handled.append((key, lsn))
+
+
+@pytest.fixture
+def kafka(servers: Servers, topic_prefix: str) -> dict[str, Any]:
+    """Properties of a group of this test."""
+    return {"bootstrap.servers": servers.kafka, "group.id": f"{topic_prefix}group"}
+
+
+@pytest.fixture
+def topic(servers: Servers, topic_prefix: str) -> str:
+    """A topic of two partitions."""
+    return make_topic(servers.kafka, f"{topic_prefix}events", 2)
+
+
+@pytest.fixture
+def dead(servers: Servers, topic_prefix: str) -> str:
+    """A topic for dead letters."""
+    return make_topic(servers.kafka, f"{topic_prefix}dead")
+
+
+def read(bootstrap: str, topic: str, count: int) -> Iterator[Message]:
+    reader = Plain({"bootstrap.servers": bootstrap, "group.id": f"{topic}-reader", "auto.offset.reset": "earliest"})
+    reader.subscribe([topic])
+    try:
+        while count:
+            for message in reader.consume(count, 1.0):
+                assert message.error() is None
+                count -= 1
+                yield message
+    finally:
+        reader.close()
+
+
+def texts(message: Message) -> dict[str, str]:
+    """The headers that have a value."""
+    headers: Any = message.headers() or []
+    return {name: value.decode() for name, value in headers if value is not None}
+
+
+def test_a_failing_key_holds_up_its_partition_alone_is_tried_again_and_then_buried(
+    servers: Servers, kafka: dict[str, Any], topic: str, dead: str
+) -> None:
+    bad = Sent(1, "bad", partition=0, headers=(("trace", "x"),))
+    send(servers.kafka, topic, [bad, *(Sent(lsn, "behind", partition=0) for lsn in (2, 3))])
+    go = threading.Event()
+    handler = Handler({b"bad": ValueError("no such customer")})
+
+    def handle(event: Event) -> None:
+        if event.key == b"bad" and not go.is_set():
+            handler.attempts.append(("bad", 0))
+            raise Temporary("not yet")
+        handler(event)
+
+    consumer = Consumer(kafka, [topic], handle, dead_letter=dead, retry=QUICK, commit_seconds=0.05)
+    with Running(consumer) as running:
+        running.until(lambda: len(handler.attempts) >= 2, "two attempts")
+        send(servers.kafka, topic, [Sent(lsn, "good", partition=1) for lsn in range(4, 24)])
+        running.until(lambda: len(handler.handled) == 20, "the other partition goes on")
+        assert handler.handled == [("good", lsn) for lsn in range(4, 24)]
+        running.until(lambda: committed(servers.kafka, kafka["group.id"], topic, 2)[1] == 20, "and is committed")
+        assert committed(servers.kafka, kafka["group.id"], topic, 2)[0] < 0
+        go.set()
+        running.until(lambda: len(handler.handled) == 22, "what was behind")
+    assert handler.handled[20:] == [("behind", 2), ("behind", 3)]
+    assert handler.attempts.count(("bad", 1)) == 3
+    assert committed(servers.kafka, kafka["group.id"], topic, 2) == [3, 20]
+
+    (letter,) = read(servers.kafka, dead, 1)
+    assert (letter.key(), letter.value()) == (b"bad", b"value")
+    told = texts(letter)
+    assert list(told.items())[: len(bad.all_headers)] == bad.all_headers
+    assert told["cdc-error-class"] == "builtins.ValueError"
+    assert told["cdc-error-message"] == "no such customer"
+    assert (told["cdc-error-topic"], told["cdc-error-partition"], told["cdc-error-offset"]) == (topic, "0", "0")
+    assert int(told["cdc-error-attempts"]) == handler.attempts.count(("bad", 0)) + 3
+    assert told["cdc-error-group"] == kafka["group.id"]
+
+
+def test_without_a_dead_letter_topic_it_ends_and_goes_on_there_next_time(
+    servers: Servers, kafka: dict[str, Any], topic: str
+) -> None:
+    send(servers.kafka, topic, [Sent(lsn, key, partition=0) for lsn, key in enumerate(("a", "b", "bad", "c"))])
+    handler = Handler({b"bad": ValueError("no such customer")})
+    with pytest.raises(HandlerFailed, match=r"ValueError: no such customer; mend the cause") as raised:
+        Consumer(kafka, [topic], handler, retry=QUICK).run()
+    failed = raised.value
+    assert (failed.topic, failed.partition, failed.offset, failed.event_id) == (topic, 0, 2, Sent(2, "bad").id)
+    assert isinstance(failed.__cause__, ValueError)
+    assert handler.attempts == [("a", 0), ("b", 1), *[("bad", 2)] * 3]
+    assert committed(servers.kafka, kafka["group.id"], topic) == [2]
+
+    with Running(Consumer(kafka, [topic], mended := Handler())) as running:
+        running.until(lambda: len(mended.handled) == 2, "the rest")
+    assert mended.handled == [("bad", 2), ("c", 3)]
+    assert committed(servers.kafka, kafka["group.id"], topic) == [4]
+
+
+def test_what_is_not_the_fault_of_the_event_is_tried_for_ever(
+    servers: Servers, kafka: dict[str, Any], topic: str, dead: str
+) -> None:
+    send(servers.kafka, topic, [Sent(1, "k", partition=0), Sent(2, "k", partition=0)])
+    handler = Handler({b"k": Temporary("the service is away")}, times=8)
+    with Running(Consumer(kafka, [topic], handler, dead_letter=dead, retry=QUICK)) as running:
+        running.until(lambda: len(handler.handled) == 2, "handled after all")
+    assert handler.attempts == [("k", 1)] * 9 + [("k", 2)]
+
+
+def test_what_no_second_try_would_mend_is_buried_at_once(
+    servers: Servers, kafka: dict[str, Any], topic: str, dead: str, database: str
+) -> None:
+    foreign = Producer({"bootstrap.servers": servers.kafka})
+    foreign.produce(topic, b"of somebody else", b"foreign", 0)
+    foreign.flush(30)
+    records = [Sent(1, "undecodable", partition=0, value=b"\xff"), Sent(2, "rejected", partition=0)]
+    send(servers.kafka, topic, [*records, Sent(3, "gone", partition=0, value=None)])
+    attempts: list[int] = []
+
+    def handle(event: Event, _: "psycopg.Connection[Any]") -> None:
+        attempts.append(event.attempt)
+        if event.key == b"rejected":
+            raise Rejected("there is no such order")
+        assert event.value is None
+
+    inbox = Inbox("tests")
+    with psycopg.connect(database) as connection:
+        inbox.create(connection)
+    consumer = Consumer(
+        kafka,
+        [topic],
+        handle,
+        inbox=inbox,
+        connect=lambda: psycopg.connect(database),
+        decoder=Decoder(schemas=lambda number: str(number)),
+        dead_letter=dead,
+        commit_seconds=0.05,
+    )
+    with Running(consumer) as running:
+        running.until(lambda: committed(servers.kafka, kafka["group.id"], topic) == [4], "all is done")
+    assert attempts == [1, 1, 1]
+    letters = list(read(servers.kafka, dead, 3))
+    assert [letter.key() for letter in letters] == [b"foreign", b"undecodable", b"rejected"]
+    assert [texts(letter)["cdc-error-class"].rpartition(".")[2] for letter in letters] == [
+        "MissingId",
+        "UnknownFraming",
+        "Rejected",
+    ]
+
+
+def test_records_of_transactions_that_were_aborted_are_never_seen_c18(
+    servers: Servers, kafka: dict[str, Any], topic: str
+) -> None:
+    producer = Producer({"bootstrap.servers": servers.kafka, "transactional.id": topic})
+    producer.init_transactions(30)
+    number = 0
+    for attempt in range(6):
+        producer.begin_transaction()
+        first = number + 1
+        send(servers.kafka, topic, [Sent(first + at, "k", first + at, 0) for at in range(5)], producer)
+        if attempt % 2:
+            producer.abort_transaction(30)
+        else:
+            producer.commit_transaction(30)
+            number += 5
+    handler, verdicts = Handler(), list[Verdict]()
+    detector = GapDetector()
+    detector.on(Verdict, verdicts.append)
+    with Running(Consumer(kafka, [topic], handler, detector=detector)) as running:
+        running.until(lambda: len(handler.handled) == 15, "all that was committed")
+    assert handler.handled == [("k", lsn) for lsn in range(1, 16)]
+    assert [type(verdict).__name__ for verdict in verdicts] == ["Started"] + ["InOrder"] * 14
+
+
+def test_a_topic_that_is_missing_is_waited_for_with_a_warning(
+    servers: Servers, kafka: dict[str, Any], topic_prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"{topic_prefix}later"
+    handler = Handler()
+    properties = {**kafka, "topic.metadata.refresh.interval.ms": 500}
+    with caplog.at_level(logging.WARNING, "cdc.consumer"), Running(Consumer(properties, [name], handler)) as running:
+        running.until(lambda: f"topic {name!r} does not exist" in caplog.text, "the warning")
+        make_topic(servers.kafka, name)
+        send(servers.kafka, name, [Sent(1)])
+        running.until(lambda: handler.handled == [("k", 1)], "consumed once it is there")
+
+
+def test_what_cannot_begin_says_why(servers: Servers, kafka: dict[str, Any], topic: str, topic_prefix: str) -> None:
+    with pytest.raises(KafkaError, match="does not exist; create it"):
+        Consumer(kafka, [topic], Handler(), dead_letter=f"{topic_prefix}nowhere").run()
+    nowhere = "postgresql://postgres@127.0.0.1:1/postgres"
+    with pytest.raises(PostgresUnavailable, match="cannot connect"):
+        Consumer(kafka, [topic], print, inbox=Inbox("x"), connect=lambda: psycopg.connect(nowhere)).run()
+    with pytest.raises(KafkaError, match="this group has never read"):
+        Consumer({**kafka, "auto.offset.reset": "error"}, [topic], Handler()).run()
+    stopped = Consumer(kafka, [topic], Handler())
+    stopped.stop()
+    stopped.run()
+    with Consumer(kafka, [topic], Handler()) as unused:
+        assert unused
+    assert servers.kafka == kafka["bootstrap.servers"]
+
+
+def test_a_rebalance_forgets_retries_and_leaves_no_partition_paused(
+    servers: Servers, kafka: dict[str, Any], topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    send(servers.kafka, topic, [Sent(1, "bad", partition=0), Sent(2, "bad", partition=1)])
+    handler, go = Handler(), threading.Event()
+
+    def handle(event: Event) -> None:
+        handler.attempts.append(("any", event.partition))
+        if not go.is_set():
+            raise Temporary("not yet")
+        handler(event)
+
+    def assignments() -> int:
+        return sum(record.getMessage().startswith("assigned: ") for record in caplog.records)
+
+    properties = {**kafka, "heartbeat.interval.ms": 300}
+    retry, detector = Retry(first_seconds=0.01, longest_seconds=0.05), GapDetector()
+    one = Consumer(properties, [topic], handle, retry=retry, detector=detector)
+    with caplog.at_level(logging.INFO, "cdc.consumer"), Running(one) as first:
+        first.until(lambda: {("any", 0), ("any", 1)} <= set(handler.attempts), "both partitions wait")
+        with Running(Consumer(properties, [topic], handle, retry=retry)) as second:
+            second.until(lambda: assignments() == 3, "one partition for each")
+            assert len(detector.state()["partitions"]) <= 1
+        first.until(lambda: assignments() == 4, "both are back")
+        send(servers.kafka, topic, [Sent(3, "k", partition=0), Sent(4, "k", partition=1)])
+        go.set()
+        first.until(lambda: len(handler.handled) == 4, "nothing is left paused")
+    assert sorted(handler.handled) == [("bad", 1), ("bad", 2), ("k", 3), ("k", 4)]
+    assert committed(servers.kafka, kafka["group.id"], topic, 2) == [2, 2]
+
+
+def test_a_second_process_with_the_same_instance_id_ends_the_first_with_a_clear_error(
+    servers: Servers, kafka: dict[str, Any], topic: str
+) -> None:
+    send(servers.kafka, topic, [Sent(1, partition=0)])
+    properties = {**kafka, "group.instance.id": "only", "heartbeat.interval.ms": 300}
+    handler = Handler()
+    first = Running(Consumer(properties, [topic], handler, commit_seconds=0.05))
+    with contextlib.suppress(KafkaError), first:
+        first.until(lambda: committed(servers.kafka, kafka["group.id"], topic)[0] == 1, "the first works")
+        with Running(Consumer(properties, [topic], handler)):
+            eventually(lambda: first.error is not None, "the first is fenced")
+    assert 'another process has the same "group.instance.id"' in str(first.error)
+
+
+def test_a_lost_connection_of_the_inbox_is_made_anew_and_each_event_applied_once(
+    servers: Servers, kafka: dict[str, Any], topic: str, database: str
+) -> None:
+    inbox = Inbox("tests")
+    with psycopg.connect(database) as connection:
+        inbox.create(connection)
+        connection.execute(APPLIED)
+    tries: list[str] = []
+
+    def handle(event: Event, connection: "psycopg.Connection[Any]") -> None:
+        assert event.position
+        lsn = event.position.commit_lsn
+        connection.execute("insert into applied (id, key, seq) values (%s, 'k', %s)", [event.id, lsn])
+        tries.append(str(lsn))
+        if lsn % 3 == 0 and tries.count(str(lsn)) <= 4:
+            with psycopg.connect(servers.dsn, autocommit=True) as admin:
+                admin.execute("select pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
+            if lsn % 2:
+                raise ValueError("whatever a handler makes of it")
+
+    records = [Sent(lsn, partition=0) for lsn in range(1, 8)]
+    send(servers.kafka, topic, [*records, *records])
+    consumer = Consumer(
+        kafka, [topic], handle, inbox=inbox, connect=lambda: psycopg.connect(database), retry=QUICK, commit_seconds=0.05
+    )
+    with Running(consumer) as running:
+        running.until(lambda: committed(servers.kafka, kafka["group.id"], topic) == [14], "all is done")
+    assert [seq for _, _, seq in applied(database)] == list(range(1, 8))
+    assert tries.count("3") == tries.count("6") == 5
+
+
+def test_long_retries_do_not_cost_the_membership_and_a_handler_that_takes_too_long_does(
+    servers: Servers, kafka: dict[str, Any], topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    properties = {**kafka, "session.timeout.ms": 6000, "max.poll.interval.ms": 6000, "heartbeat.interval.ms": 500}
+    send(servers.kafka, topic, [Sent(1, "retried", partition=0)])
+    admin = AdminClient({"bootstrap.servers": servers.kafka})
+    handled: list[tuple[bytes | None, int]] = []
+    pauses: list[float] = []
+
+    class Slow(Retry):
+        def pause(self, failures: int, random: Callable[[], float]) -> float:
+            pauses.append(super().pause(failures, random))
+            return pauses[-1]
+
+    def members() -> int:
+        return len(admin.describe_consumer_groups([kafka["group.id"]])[kafka["group.id"]].result().members)
+
+    def handle(event: Event) -> None:
+        if event.key == b"retried" and sum(pauses) < 8:
+            raise ValueError("not yet")
+        if event.key == b"slow" and (b"slow", 1) not in handled:
+            handled.append((event.key, event.attempt))
+            eventually(lambda: members() == 0, "the group has given up this member")
+            return
+        handled.append((event.key, event.attempt))
+
+    retry = Slow(attempts=100, first_seconds=4, longest_seconds=4)
+    consumer = Consumer(properties, [topic], handle, retry=retry, commit_seconds=0.05)
+    with caplog.at_level(logging.INFO, "cdc.consumer"), Running(consumer) as running:
+        running.until(lambda: len(handled) == 1, "retried for longer than max.poll.interval.ms")
+        assert "lost to others" not in caplog.text
+        assert caplog.text.count("assigned: ") == 1
+        running.until(lambda: committed(servers.kafka, kafka["group.id"], topic) == [1], "it is committed")
+
+        send(servers.kafka, topic, [Sent(2, "slow", partition=0)])
+        running.until(lambda: len(handled) == 3, "the slow one comes again: its offset was not committed")
+        assert "longer than max.poll.interval.ms" in caplog.text
+        assert "lost to others" in caplog.text
+    assert handled[1:] == [(b"slow", 1), (b"slow", 1)]
+    assert committed(servers.kafka, kafka["group.id"], topic) == [2]

@@ -1,0 +1,175 @@
+"""The parts of the consumer that decide: properties, pauses, which partition is next, what a dead letter says."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdc.consumer import Consumer, Event, Inbox, Retry
+from cdc.consumer.assignment import Assignment
+from cdc.consumer.burial import headers
+from cdc.consumer.properties import DEFAULTS, consumer
+from cdc.errors import ConfigError
+
+KAFKA: dict[str, Any] = {"bootstrap.servers": "localhost:1", "group.id": "g"}
+
+
+def event(offset: int, partition: int = 0, **more: Any) -> Event:
+    fields: dict[str, Any] = {
+        "timestamp": 1000, "key": b"k", "raw": b"v", "headers": (("id", b"e"), ("x", None)), "id": "e", "type": "T",
+        "position": None, "sequence": None,
+    }  # fmt: skip
+    return Event("t", partition, offset, **{**fields, **more})
+
+
+def refusal(properties: dict[str, Any], *topics: str, **more: Any) -> ConfigError:
+    with pytest.raises(ConfigError) as refused:
+        Consumer({**KAFKA, **properties}, list(topics or ["t"]), print, **more)
+    return refused.value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("isolation.level", "read_uncommitted"),
+        ("enable.auto.commit", True),
+        ("enable.auto.offset.store", "true"),
+        ("auto.offset.reset", "latest"),
+        ("allow.auto.create.topics", True),
+    ],
+)
+def test_properties_that_break_the_promise_are_refused_with_the_reason(name: str, value: Any) -> None:
+    (problem,) = refusal({name: value}).problems
+    text = str(value).lower()
+    assert problem.startswith(f'"{name}" = {text} is refused: ')
+    assert len(problem) > len(f'"{name}" = {text} is refused: ') + 20
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_properties_may_say_what_is_so_anyway(name: str) -> None:
+    Consumer({**KAFKA, name: DEFAULTS[name]}, ["t"], print).close()
+
+
+def test_other_properties_pass_through() -> None:
+    made = consumer({**KAFKA, "max.poll.interval.ms": 1000, "auto.offset.reset": "error"})
+    assert made["max.poll.interval.ms"] == "1000"
+    assert made["auto.offset.reset"] == "error"
+    assert made["isolation.level"] == "read_committed"
+
+
+def test_all_problems_are_told_at_once() -> None:
+    error = refusal({"group.id": "", "enable.auto.commit": True}, inbox=Inbox("x"), dead_letter="cdc.dead-letter")
+    assert len(error.problems) == 4
+    assert '"group.id" is missing' in error.problems
+
+
+@pytest.mark.parametrize("subscribed", ["dead", "^de.*"])
+def test_dead_letters_are_not_consumed_by_the_consumer_that_buried_them(subscribed: str) -> None:
+    (problem,) = refusal({}, "t", subscribed, dead_letter="dead").problems
+    assert "would be consumed again" in problem
+
+
+def test_a_consumer_without_topics_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no topics"):
+        Consumer(KAFKA, [], print)
+
+
+@given(st.integers(1, 200), st.floats(0, 1))
+def test_pauses_double_up_to_the_longest_and_are_jittered(failures: int, chance: float) -> None:
+    retry = Retry(attempts=5, first_seconds=0.5, longest_seconds=20.0)
+    step = min(20.0, 0.5 * 2 ** (failures - 1))
+    assert step / 2 <= retry.pause(failures, lambda: chance) <= step
+
+
+@pytest.mark.parametrize(("attempts", "first", "longest"), [(0, 1, 1), (1, 0, 1), (1, 2, 1), (1, -1, 1)])
+def test_a_retry_that_makes_no_sense_is_refused(attempts: int, first: float, longest: float) -> None:
+    with pytest.raises(ConfigError):
+        Retry(attempts, first, longest)
+
+
+def test_of_the_ready_partitions_one_that_waited_and_one_fresh_come_next() -> None:
+    assignment = Assignment()
+    assignment.add(("t", number) for number in range(5))
+    for number in range(5):
+        assert assignment.take(event(0, number))
+    held = [partition for partition in assignment.ready(0.0) if partition.number == 0]
+    assert [partition.number for partition in held] == [0]
+    partitions = list(assignment._partitions.values())
+    partitions[1].due, partitions[2].due, partitions[3].burying = 8.0, 5.0, True
+    assert [partition.number for partition in assignment.ready(9.0)] == [2, 0]
+    assert [partition.number for partition in assignment.ready(6.0)] == [2, 0]
+    assert [partition.number for partition in assignment.ready(4.0)] == [0]
+    assert assignment.due() == 0.0
+    assert assignment.burying
+
+
+def test_offsets_are_committed_behind_what_is_handled_and_only_when_they_moved() -> None:
+    assignment = Assignment()
+    assignment.add([("t", 0), ("t", 1)])
+    assert assignment.take(event(41))
+    assert assignment.take(event(45))
+    (partition,) = assignment.ready(0.0)
+    assert assignment.uncommitted() == {}
+    partition.finish()
+    assert assignment.uncommitted() == {("t", 0): 42}
+    assert assignment.uncommitted([("t", 1)]) == {}
+    assignment.committed("t", 0, 42)
+    assert assignment.uncommitted() == {}
+    partition.finish()
+    assert assignment.uncommitted([("t", 0)]) == {("t", 0): 46}
+
+
+def test_a_partition_that_was_taken_away_takes_its_state_along() -> None:
+    assignment = Assignment()
+    assignment.add([("t", 0)])
+    assert assignment.take(event(1))
+    (partition,) = assignment.ready(0.0)
+    partition.failures, partition.due = 3, 100.0
+    assignment.forget([("t", 0), ("t", 7)])
+    assert not assignment.has(partition)
+    assert not assignment.take(event(2))
+    assert assignment.due() is None
+    assignment.add([("t", 0)])
+    assert not assignment.has(partition)
+    assert assignment.take(event(1))
+    assert [again.failures for again in assignment.ready(0.0)] == [0]
+
+
+def test_a_letter_has_the_headers_of_the_event_and_why_it_is_one() -> None:
+    old = (("id", b"e"), ("x", None), ("cdc-error-class", b"of an earlier burial"))
+    made = headers(event(7, 3, headers=old, attempt=5), ValueError("no\0 \ud800 " + "x" * 2000), "g")
+    told = dict(made)
+    assert made[:2] == [("id", b"e"), ("x", None)]
+    assert len(made) == len(told)
+    assert told["cdc-error-class"] == "builtins.ValueError"
+    message = told["cdc-error-message"]
+    assert isinstance(message, str)
+    assert message.startswith("no  ? xxx")
+    assert len(message) == 1001
+    del told["id"], told["x"], told["cdc-error-class"], told["cdc-error-message"]
+    assert told == {
+        "cdc-error-group": "g",
+        "cdc-error-topic": "t",
+        "cdc-error-partition": "3",
+        "cdc-error-offset": "7",
+        "cdc-error-timestamp": "1000",
+        "cdc-error-attempts": "5",
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"consumer": ""}, {"consumer": "c\0"}, {"consumer": "c", "table": ""}, {"consumer": "c", "table": "t" * 64},
+     {"consumer": "c", "schema": ""}, {"consumer": "c", "table": "a\0b"}],
+)  # fmt: skip
+def test_names_that_postgresql_does_not_take_are_refused(arguments: dict[str, str]) -> None:
+    with pytest.raises(ConfigError):
+        Inbox(**arguments)
+
+
+def test_the_sql_of_an_inbox_quotes_what_it_is_given() -> None:
+    made = Inbox("c", table='in"box; drop table x', schema="My Schema").sql
+    assert made.startswith('CREATE TABLE "My Schema"."in""box; drop table x" (\n')
+    assert made.endswith('CREATE INDEX ON "My Schema"."in""box; drop table x" (consumer, received_at);')
+    assert Inbox("c").sql.startswith('CREATE TABLE "inbox" (')
