@@ -20,8 +20,13 @@ COLUMN_LIST: Final = "column list"
 PARTITION_ROOT: Final = "via partition root"
 NONE: Final = "none"
 
+GO_ON: Final = (
+    "publish again what is missing, if anything: cdc-publisher audit --repair; then, to go on from where the slot"
+    " stands, run once: cdc-publisher start --accept-changes"
+)
 PUT_RIGHT: Final = (
-    "put it right, compare the table with the topics, publish again what is missing, then start with --accept-changes"
+    "put it right, compare the table with the topics and publish again what is missing (cdc-publisher audit --repair),"
+    " then start with --accept-changes"
 )
 
 Definition = Mapping[str, str]

@@ -31,6 +31,7 @@ class Record(NamedTuple):
     timestamp: int  # milliseconds since 1970
     headers: Headers
     on_delivery: Delivered
+    partition: int = -1  # -1: by the key
 
 
 class Encoder(Protocol):
@@ -83,6 +84,10 @@ class Topics(Protocol):
 
         Never waits. Raises KafkaError when the topic cannot be used, KafkaUnavailable when the session must end.
         """
+        ...
+
+    def partitions(self, topic: str, /) -> int | None:
+        """How many partitions a topic has; None while that is not known."""
         ...
 
 

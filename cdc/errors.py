@@ -12,6 +12,7 @@ CdcError
     ├── PostgresUnavailable
     ├── SlotActive        another process reads the slot: this one is the standby
     └── KafkaUnavailable
+        └── Fenced        another publisher has taken over our transactions
 """
 
 
@@ -103,3 +104,7 @@ class SlotActive(Temporary):
 
 class KafkaUnavailable(Temporary):
     """Kafka cannot be reached, or lost the producer's session."""
+
+
+class Fenced(KafkaUnavailable):
+    """Another producer has the transactional id, or the broker took it from us for being late."""

@@ -1,12 +1,13 @@
-"""Log sequence numbers, printed the way PostgreSQL prints them so that logs can be pasted into SQL.
+"""Log sequence numbers, printed the way PostgreSQL prints them so that logs can be pasted into SQL; and positions.
 
 <https://www.postgresql.org/docs/current/datatype-pg-lsn.html>
 """
 
 import re
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 _TEXT: Final = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
+_POSITION: Final = re.compile(r"([0-9A-F]{16})-([0-9A-F]{8,})")
 
 
 class LSN(int):
@@ -25,3 +26,21 @@ class LSN(int):
 
     def __repr__(self) -> str:
         return f"LSN({str(self)!r})"
+
+
+class Position(NamedTuple):
+    """Identity and order of an event within a stream: its transaction's commit LSN, and its number there, from 0."""
+
+    commit_lsn: LSN
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.commit_lsn:016X}-{self.number:08X}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `00000000016B3748-00000000`. Raises ValueError for anything else."""
+        match = _POSITION.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} is not a position such as 00000000016B3748-00000000")
+        return cls(LSN(int(match[1], 16)), int(match[2], 16))

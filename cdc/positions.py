@@ -8,23 +8,29 @@ decide about order), to notice what was changed while nobody was reading.
 | part  | value                                                                                           |
 |-------|-------------------------------------------------------------------------------------------------|
 | key   | `{system_identifier}/{slot}`                                                                    |
-| value | JSON: version, system_identifier, timeline, slot, confirmed (LSN as text), definition, settings |
+| value | JSON: version, system_identifier, timeline, slot, confirmed (LSN as text), definition, settings, |
+|       | position, guarantee, caught_up                                                                  |
 
-An empty value forgets the slot.
+`position` is the last event that a Kafka transaction has made visible, null before there was one: everything up to it
+is in Kafka; with `caught_up`, nothing of the stream beyond it is. `guarantee` is that of the publisher which wrote the
+record. An empty value forgets the slot.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
 from cdc import definition
 from cdc.encoding import Record
 from cdc.ledger import Failure
-from cdc.lsn import LSN
+from cdc.lsn import LSN, Position
 
 VERSION: Final = 1
+AT_LEAST_ONCE: Final = "at-least-once"
+EXACTLY_ONCE: Final = "exactly-once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,9 @@ class Mark:
     confirmed: LSN
     definition: Mapping[str, str]  # of publication and table
     settings: Mapping[str, str]  # that decide about topic, key and partition
+    position: Position | None = None
+    guarantee: str = AT_LEAST_ONCE
+    caught_up: bool = False
 
     @property
     def key(self) -> str:
@@ -54,6 +63,9 @@ class Mark:
                 "confirmed": str(self.confirmed),
                 "definition": dict(self.definition),
                 "settings": dict(self.settings),
+                "position": str(self.position) if self.position else None,
+                "guarantee": self.guarantee,
+                "caught_up": self.caught_up,
             }
         )
 
@@ -62,6 +74,7 @@ class Mark:
         """Read a record's value; fields that are not known are passed over. Raises ValueError."""
         try:
             read = orjson.loads(value)
+            position = read.get("position")
             return cls(
                 str(read["system_identifier"]),
                 int(read["timeline"]),
@@ -69,8 +82,11 @@ class Mark:
                 LSN.parse(read["confirmed"]),
                 dict(read["definition"]),
                 dict(read["settings"]),
+                Position.parse(position) if position else None,
+                str(read.get("guarantee", AT_LEAST_ONCE)),
+                bool(read.get("caught_up", False)),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a position record ({error!r})") from None
 
 
@@ -84,9 +100,17 @@ def latest(values: Iterable[bytes | None]) -> Mark | None:
     for value in values:
         read = Mark.decode(value) if value else None
         if mark and read and read.timeline == mark.timeline:
-            read = replace(read, confirmed=max(read.confirmed, mark.confirmed))
+            positions = [position for position in (mark.position, read.position) if position]
+            read = replace(read, confirmed=max(read.confirmed, mark.confirmed), position=max(positions, default=None))
         mark = read
     return mark
+
+
+class Memory(NamedTuple):
+    """What the topic holds of a slot. `forgotten`: there is no mark because somebody said so."""
+
+    mark: Mark | None
+    forgotten: bool
 
 
 def differences(found: Mark, remembered: Mark) -> list[str]:
@@ -107,17 +131,46 @@ def differences(found: Mark, remembered: Mark) -> list[str]:
     return told
 
 
-class Positions:
-    """Tells Kafka how far the slot is going to be moved, and knows how far it may be by that."""
+def reached(mark: Mark, timeline: int, ends: Mapping[int, LSN]) -> Position | None:
+    """The last position of a mark that means the same on another timeline; `ends` says where earlier ones ended.
 
-    def __init__(self, topic: str, mark: Mark, failed: Callable[[Failure], None], seconds: float) -> None:
+    What was committed behind the point where the timelines part is not what the new one has there.
+    """
+    if mark.position is None or mark.timeline == timeline:
+        return mark.position
+    end = ends.get(mark.timeline)
+    return None if end is None else min(mark.position, Position(LSN(end - 1), sys.maxsize))
+
+
+class Batch(NamedTuple):
+    """How much a Kafka transaction may hold at the most, and for how long it may be open."""
+
+    events: int
+    size: int  # bytes of the values
+    seconds: float
+
+
+class Positions:
+    """Tells Kafka how far the slot is going to be moved, and knows how far it may be by that.
+
+    With `batch`, each record is the last of a Kafka transaction, and makes it end.
+    """
+
+    def __init__(
+        self, topic: str, mark: Mark, failed: Callable[[Failure], None], seconds: float, batch: Batch | None = None
+    ) -> None:
         self.mark = mark  # as Kafka has it, but for the first record
         self._topic = topic
         self._failed = failed
         self._seconds = seconds  # between two records at the least
+        self._batch = batch
         self._told_at = float("-inf")
         self._telling = False
         self._fresh = True
+        self._position = mark.position  # of the last event that was handed on
+        self._events = self._size = 0  # since the last record
+        self._since: float | None = None  # when the first of them was seen here
+        self._caught_up = mark.caught_up
 
     @property
     def confirmed(self) -> LSN:
@@ -127,15 +180,27 @@ class Positions:
     def hasten(self) -> None:
         """From now on tell at once."""
         self._seconds = 0.0
+        if self._batch:
+            self._batch = self._batch._replace(seconds=0.0)
+
+    def handed_on(self, position: Position, records: list[Record]) -> None:
+        """Some more events are on their way to Kafka, or known to be there; the last of them is at `position`."""
+        if self._batch:
+            self._position = position
+            self._events += len(records)
+            self._size += sum([len(record.value or b"") for record in records])
+
+    def caught_up(self) -> None:
+        """Nothing that comes from now on was ever sent before."""
+        self._caught_up = self._batch is not None
 
     def tell(self, confirmed: LSN, now: float, unix_time: float) -> Record | None:
         """The record to send, if one is due at `now` (monotonic seconds)."""
-        if self._telling or not (self._fresh or confirmed > self.mark.confirmed):
-            return None
-        if now - self._told_at < self._seconds:
+        if self._telling or not (self._moved(confirmed, now) or self._full(now)):
             return None
         self._telling, self._told_at = True, now
-        mark = replace(self.mark, confirmed=confirmed)
+        self._events, self._size, self._since = 0, 0, None
+        mark = replace(self.mark, confirmed=confirmed, position=self._position, caught_up=self._caught_up)
 
         def delivered(error: object, message: object) -> None:
             self._telling = False
@@ -145,3 +210,15 @@ class Positions:
                 self._failed(Failure(error, message, confirmed))
 
         return Record(self._topic, mark.key.encode(), mark.encode(), int(unix_time * 1000), [], delivered)
+
+    def _moved(self, confirmed: LSN, now: float) -> bool:
+        return (self._fresh or confirmed > self.mark.confirmed) and now - self._told_at >= self._seconds
+
+    def _full(self, now: float) -> bool:
+        """Whether the Kafka transaction has to end."""
+        if self._batch is None or not self._events:
+            return False
+        if self._since is None:
+            self._since = now
+        events, size, seconds = self._batch
+        return self._events >= events or self._size >= size or now - self._since >= seconds

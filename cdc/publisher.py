@@ -6,7 +6,7 @@ protocols by shape; tests drive the loop with twins in memory.
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from cdc.encoding import Record
 from cdc.errors import CdcError
@@ -40,6 +40,16 @@ class Sink(Protocol):
     def __len__(self) -> int: ...
 
 
+class Ahead(NamedTuple):
+    """Records, and bytes of their values."""
+
+    records: int
+    size: int
+
+
+NOT_AHEAD: Final = Ahead(0, 0)
+
+
 class Clock(Protocol):
     """Time, and the passing of it, in seconds."""
 
@@ -51,7 +61,8 @@ class Clock(Protocol):
 class Publisher:
     """Moves records from `source` to `sink` and the slot behind them.
 
-    `failed` makes an error of ours out of a failed delivery; `alive` is called each time around.
+    `failed` makes an error of ours out of a failed delivery; `alive` is called each time around; `ahead` is how much
+    may wait for a sink that takes nothing for a moment before reading stops.
     """
 
     def __init__(
@@ -62,6 +73,7 @@ class Publisher:
         failed: Callable[[Failure], CdcError],
         clock: Clock,
         alive: Callable[[], None] = lambda: None,
+        ahead: Ahead = NOT_AHEAD,
     ) -> None:
         self._source = source
         self._sink = sink
@@ -69,27 +81,29 @@ class Publisher:
         self._failed = failed
         self._clock = clock
         self._alive = alive
+        self._ahead = ahead
         self._liveness = Liveness(session.status_seconds, clock.monotonic())
         self._backlog: deque[Record] = deque()
+        self._waiting = 0  # bytes of values that came since the backlog was last empty
         self._silent = 0
 
     def step(self) -> None:
         """Once around. Raises the error that ends this session; nothing unconfirmed is lost by that."""
         self._liveness.turn(self._clock.monotonic())
-        blocked = self._backlog or self._session.pending
+        blocked = self._full() or self._session.pending
         self._serve(BLOCKED_SECONDS if blocked else 0)  # 1. only deliveries move the LSN
         self._send()  # 2. what waits goes first
         if self._session.pending:
             self._liveness.heard()
-            self._backlog.extend(self._session.resume())
-        elif self._backlog:
+            self._queue(self._session.resume())
+        elif self._full():
             self._liveness.heard()
         else:  # 3. new WAL only when nothing waits: this is the back-pressure
             frames = self._source.read()
             if frames:
                 self._silent = 0
                 self._liveness.heard()
-                self._backlog.extend(self._session.receive(frames))
+                self._queue(self._session.receive(frames))
                 self._send()
             else:
                 self._liveness.silent()
@@ -110,10 +124,20 @@ class Publisher:
         if status:
             self._source.write(status)
 
+    def _full(self) -> bool:
+        return len(self._backlog) > self._ahead.records or self._waiting > self._ahead.size
+
+    def _queue(self, records: list[Record]) -> None:
+        self._backlog.extend(records)
+        if self._ahead.records:
+            self._waiting += sum([len(record.value or b"") for record in records])
+
     def _send(self) -> None:
         backlog, send = self._backlog, self._sink.send
         while backlog and send(backlog[0]):
             backlog.popleft()
+        if not backlog:
+            self._waiting = 0
 
     def _rest(self) -> None:
         self._silent += 1
@@ -157,10 +181,10 @@ class Publisher:
 
     def _finish_transaction(self) -> None:
         if self._session.pending:
-            self._backlog.extend(self._session.resume())
+            self._queue(self._session.resume())
             return
         frames = self._source.read()
         if frames:
-            self._backlog.extend(self._session.receive(frames))
+            self._queue(self._session.receive(frames))
         else:
             self._source.wait(BLOCKED_SECONDS)

@@ -8,19 +8,21 @@ from typing import Any
 
 from cdc.config.settings import Settings
 from cdc.dead_letters import DeadLetters
+from cdc.ends import Ends
 from cdc.errors import CdcError, KafkaError
 from cdc.kafka import positions
 from cdc.kafka.cluster import DEAD_LETTERS_CONFIG, Cluster
 from cdc.kafka.producer import Sink
+from cdc.kafka.tails import Tails
 from cdc.kafka.topics import Topics
+from cdc.kafka.transactions import TransactionalSink, hand_over
 from cdc.ledger import Failure
 from cdc.outbox import Outbox
-from cdc.positions import Mark, latest
-from cdc.postgres import catalog
+from cdc.positions import AT_LEAST_ONCE, Mark, Memory, latest
+from cdc.postgres import catalog, slots
 from cdc.postgres.connection import connect
 from cdc.postgres.sentinel import Sentinel
 from cdc.postgres.source import Source
-from cdc.service import Ends
 from cdc.topics import TopicTemplate
 
 _REACH_SECONDS = 5.0
@@ -67,25 +69,11 @@ class Servers:
         columns = settings.outbox.parts
         with connect(settings.postgres.dsn, application_name="cdc-publisher preflight") as connection:
             found = catalog.inspect(connection, settings, columns, self._template)
-        source = stack.enter_context(contextlib.closing(Source(settings.postgres.dsn)))
-        system_identifier, timeline = source.identify()
-        outbox = Outbox(
-            stream_id(system_identifier, timeline, settings.postgres.slot),
-            columns,
-            self._template,
-            settings.outbox.headers,
-            tombstones=settings.outbox.tombstones,
-        )
-        source.start(settings.postgres.slot, settings.postgres.publication, binary=found.binary)
-        if not self._remembers:
-            positions.ensure(settings)
-            if settings.delivery.on_poison == "dead-letter":
-                Cluster(settings.kafka).ensure_topic(settings.topics, settings.topics.dead_letter, DEAD_LETTERS_CONFIG)
-            self._remembers = True
-        self._topics.renew()
-        sink = stack.enter_context(contextlib.closing(Sink(settings, self._topics)))
-        sentinel = Sentinel(settings.postgres.dsn, settings, found.definition, found.wal_end)
-        stack.callback(sentinel.stop)
+            source = stack.enter_context(contextlib.closing(Source(settings.postgres.dsn)))
+            system_identifier, timeline = source.identify()
+            timelines = source.timelines(timeline)
+            source.start(settings.postgres.slot, settings.postgres.publication, binary=found.binary)
+            wal_end = slots.wal_end(connection)
         mark = Mark(
             system_identifier,
             timeline,
@@ -94,6 +82,25 @@ class Servers:
             found.definition,
             ordering(settings),
         )
+        outbox = Outbox(
+            stream_id(system_identifier, timeline, settings.postgres.slot),
+            columns,
+            self._template,
+            settings.outbox.headers,
+            tombstones=settings.outbox.tombstones,
+        )
+        if not self._remembers:
+            positions.ensure(settings)
+            if settings.delivery.on_poison == "dead-letter":
+                Cluster(settings.kafka).ensure_topic(settings.topics, settings.topics.dead_letter, DEAD_LETTERS_CONFIG)
+            self._remembers = True
+        self._topics.renew()
+        sink = stack.enter_context(contextlib.closing(self._sink(mark.key)))
+        tails = stack.enter_context(
+            contextlib.closing(Tails(settings, outbox.stream, found.confirmed, sequences=settings.delivery.sequence))
+        )
+        sentinel = Sentinel(settings.postgres.dsn, settings, found.definition, found.wal_end)
+        stack.callback(sentinel.stop)
         return Ends(
             source=source,
             sink=sink,
@@ -107,6 +114,11 @@ class Servers:
             ),
             mark=mark,
             remembered=lambda: self._remembered(mark.key),
+            hand_over=lambda mark: hand_over(settings, mark),
+            tails=tails,
+            wal_end=wal_end,
+            used=found.used,
+            timelines=timelines,
             failed=self._failed,
             wal_sender_timeout=found.wal_sender_timeout,
             binary=found.binary,
@@ -118,10 +130,16 @@ class Servers:
             self._remembers = False  # it may have been deleted
         return self._topics.failed(failure)
 
-    def _remembered(self, key: str) -> Mark | None:
+    def _sink(self, key: str) -> Sink | TransactionalSink:
+        if self._settings.delivery.guarantee == AT_LEAST_ONCE:
+            return Sink(self._settings, self._topics)
+        return TransactionalSink(self._settings, self._topics, key)
+
+    def _remembered(self, key: str) -> Memory:
         topic = self._settings.topics.positions
         try:
-            return latest(positions.read(self._settings, key))
+            values = list(positions.read(self._settings, key))
+            return Memory(latest(values), forgotten=bool(values))
         except ValueError as error:
             raise KafkaError(
                 f"topic {topic!r} holds something else about slot {key!r}: {error}",

@@ -6,31 +6,48 @@ nothing to repair. The slot is the memory. Servers and time are given by shape: 
 
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final, Protocol
 
 from cdc.backoff import Backoff
 from cdc.config.settings import Settings
-from cdc.definition import table_oid
-from cdc.encoding import Encoder, Encoders, Encoding, Framing, Topics
-from cdc.errors import CdcError, PostgresError, PostgresRefused, PostgresUnavailable, SlotActive, Temporary
-from cdc.ledger import Failure, Ledger
-from cdc.observations import Defect, Observation, Stopping
-from cdc.outbox import Outbox
-from cdc.positions import Mark, Positions, differences
-from cdc.progress import Progress
-from cdc.publisher import Clock, Publisher, Sink, Source
-from cdc.session import PROMPT_SECONDS, DeadLetters, Session
+from cdc.definition import GO_ON, table_oid
+from cdc.encoding import Encoder, Encoders, Encoding, Framing
+from cdc.ends import Ends, Servers
+from cdc.errors import (
+    CdcError,
+    Fenced,
+    KafkaError,
+    PostgresError,
+    PostgresRefused,
+    SlotActive,
+    Temporary,
+)
+from cdc.ledger import Ledger
+from cdc.lsn import LSN
+from cdc.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Batch, Mark, Positions, differences, reached
+from cdc.publisher import NOT_AHEAD, Ahead, Clock, Publisher, Source
+from cdc.resume import NOWHERE, Resume
+from cdc.sequences import Sequences
+from cdc.session import PROMPT_SECONDS, Session
+from cdc.watch import Watch
 
 log = logging.getLogger(__name__)
 
 LONGEST_STATUS_SECONDS: Final = 10.0
 REFUSALS_TOLERATED: Final = 5
 """A password is changed in two places, never at once: so often a connection that worked before may be refused."""
+BATCH_EVENTS: Final = 50_000
+BATCH_BYTES: Final = 16_777_216
+"""A Kafka transaction ends when it holds so much, or after `transaction_ms`, whichever comes first."""
+AHEAD: Final = Ahead(10_000, 8_388_608)
+"""What is made ready while a Kafka transaction is being committed: about the time that it takes."""
+FENCES_TOLERATED: Final = 5
+FENCES_SECONDS: Final = 300.0
+"""A broker that was away for long takes a transaction from us, too; but not so often in so short a time."""
 _STANDBY_SECONDS: Final = 1.0
-_SHUTDOWN_GRACE_SECONDS: Final = 2.0
-_LOOK_SECONDS: Final = 0.25
 
 
 class Flag(Protocol):
@@ -42,14 +59,6 @@ class Flag(Protocol):
     def wait(self, timeout: float, /) -> object: ...
 
 
-class Sentinel(Protocol):
-    """A second pair of eyes on the server."""
-
-    def observe(self) -> list[Observation]:
-        """What it saw since it was last asked. Never waits."""
-        ...
-
-
 class Contracts(Encoders, Framing, Protocol):
     """Encoders and framing that can be read again."""
 
@@ -58,31 +67,6 @@ class Contracts(Encoders, Framing, Protocol):
     @property
     def names(self) -> list[str]: ...
     def read(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Ends:
-    """Both ends of a session that has been opened, and what was found on the way."""
-
-    source: Source
-    sink: Sink
-    sentinel: Sentinel
-    topics: Topics
-    outbox: Outbox
-    dead_letters: DeadLetters | None
-    mark: Mark  # the slot as it is now
-    remembered: Callable[[], Mark | None]  # what Kafka holds of it; waits for Kafka
-    failed: Callable[[Failure], CdcError]  # what a failed delivery means
-    wal_sender_timeout: float  # seconds; 0 means never
-    binary: bool
-
-
-class Servers(Protocol):
-    """PostgreSQL and Kafka."""
-
-    def open(self, stack: contextlib.ExitStack) -> Ends:
-        """Open one session, which `stack` closes. Raises CdcError; SlotActive while another process reads the slot."""
-        ...
 
 
 class Service:
@@ -116,6 +100,7 @@ class Service:
         self._backoff = Backoff(random)
         self._reached = False  # PostgreSQL and Kafka, at least once
         self._refusals = 0
+        self._fenced: deque[float] = deque(maxlen=FENCES_TOLERATED)
         self._mark: Mark | None = None  # the slot as this process knows it
 
     def run(self) -> bool:
@@ -125,6 +110,7 @@ class Service:
         servers were never reached within `startup_seconds`.
         """
         give_up_at = self._clock.monotonic() + self._settings.delivery.startup_seconds
+        drained = True
         while not self._stop.is_set():
             self._alive()
             try:
@@ -135,6 +121,9 @@ class Service:
             except SlotActive as active:
                 log.info("standby: another publisher reads the slot", extra={"reason": active.message})
                 self._stop.wait(_STANDBY_SECONDS * (0.5 + self._random()))
+            except Fenced as fenced:
+                self._check_fences(fenced)
+                self._pause(fenced)
             except Temporary as error:
                 if not self._reached and self._clock.monotonic() >= give_up_at:
                     raise
@@ -144,7 +133,18 @@ class Service:
                 if not self._reached or self._refusals > REFUSALS_TOLERATED:
                     raise
                 self._pause(error)
-        return True
+        return drained
+
+    def _check_fences(self, fenced: Fenced) -> None:
+        """Raises KafkaError when it happens again and again although the slot is ours."""
+        now = self._clock.monotonic()
+        if len(self._fenced) == FENCES_TOLERATED and now - self._fenced[0] < FENCES_SECONDS:
+            raise KafkaError(
+                f"{fenced.message}, again and again, although the replication slot is ours",
+                hint="end the other publisher, or give its slot another name: two servers that were copied from each"
+                " other have slots of the same transactional id",
+            )
+        self._fenced.append(now)
 
     def _pause(self, error: CdcError) -> None:
         pause = self._backoff.pause()
@@ -163,8 +163,9 @@ class Service:
         settings = self._settings
         with contextlib.ExitStack() as stack:
             ends = self._servers.open(stack)
-            self._recognise(ends)
+            known = self._recognise(ends)
             self._reached, self._refusals = True, 0
+            resume, mark = self._resume(ends, known)
             ledger = Ledger(ends.mark.confirmed)
             session = Session(
                 settings.outbox.qualified_name,
@@ -180,8 +181,10 @@ class Service:
                 ledger,
                 min(ends.wal_sender_timeout / 3 or LONGEST_STATUS_SECONDS, LONGEST_STATUS_SECONDS),
                 ends.dead_letters,
-                Positions(settings.topics.positions, ends.mark, ledger.fail, PROMPT_SECONDS),
+                Positions(settings.topics.positions, mark, ledger.fail, PROMPT_SECONDS, self._batch),
                 table_oid(ends.mark.definition),
+                resume,
+                Sequences(ends.tails, ends.topics.partitions) if settings.delivery.sequence else None,
             )
             log.info(
                 "streaming",
@@ -191,26 +194,62 @@ class Service:
                     "confirmed": str(ends.mark.confirmed),
                     "stream": ends.outbox.stream,
                     "format": "binary" if ends.binary else "text",
+                    "guarantee": settings.delivery.guarantee,
                 },
             )
-            publisher = Publisher(ends.source, ends.sink, session, ends.failed, self._clock, self._alive)
+            ahead = AHEAD if self._batch else NOT_AHEAD
+            publisher = Publisher(ends.source, ends.sink, session, ends.failed, self._clock, self._alive, ahead)
             try:
                 return self._publish(publisher, ends, session)
             finally:
                 assert session.positions
                 self._mark = session.positions.mark
 
-    def _recognise(self, ends: Ends) -> None:
-        """Raises PostgresError when the slot, or what its stream depends on, is not as the publisher left it."""
-        found = ends.mark
-        if self._mark is None or self._mark.key != found.key or differences(found, self._mark):
-            self._mark = ends.remembered() or self._mark  # another process may have moved the slot
+    @property
+    def _batch(self) -> Batch | None:
+        delivery = self._settings.delivery
+        if delivery.guarantee == AT_LEAST_ONCE:
+            return None
+        return Batch(BATCH_EVENTS, BATCH_BYTES, delivery.transaction_ms / 1000)
+
+    def _resume(self, ends: Ends, known: Mark | None) -> tuple[Resume, Mark]:
+        """What of the stream was sent before, and the mark to begin with."""
+        position = reached(known, ends.mark.timeline, ends.timelines) if known else None
+        caught_up = known is not None and known.caught_up and self._batch is not None
+        guarantee = self._settings.delivery.guarantee
+        mark = replace(ends.mark, position=position, guarantee=guarantee, caught_up=caught_up)
+        if caught_up:
+            # What is beyond the position was never committed; and without one nothing was.
+            return (Resume(LSN(position.commit_lsn + 1), position) if position else Resume()), mark
+        if known and known.guarantee == EXACTLY_ONCE and not self._batch:
+            ends.hand_over(mark)
+        on_poison = self._settings.delivery.on_poison
+        dead_letters = self._settings.topics.dead_letter if on_poison == "dead-letter" else None
+        return Resume(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), mark
+
+    def _recognise(self, ends: Ends) -> Mark | None:
+        """What is known of the slot from before.
+
+        Raises PostgresError when it, or what its stream depends on, is not as the publisher left it.
+        """
+        found, missing = ends.mark, False
+        if self._batch:
+            # What became of the last transaction is only known from there.
+            memory = ends.remembered()
+            self._mark = memory.mark or self._mark
+            missing = memory.mark is None and not memory.forgotten and ends.used
+        elif self._mark is None or self._mark.key != found.key or differences(found, self._mark):
+            self._mark = ends.remembered().mark or self._mark  # another process may have moved the slot
         told = differences(found, self._mark) if self._mark else []
+        if missing:
+            told.append(
+                f"topic {self._settings.topics.positions!r} holds no position of replication slot {found.slot!r},"
+                " although that was read from before"
+            )
         if told and not self._accept_changes:
             raise PostgresError(
                 f"not as the publisher left it: {'; '.join(told)}",
-                hint="compare the outbox with the topics and publish again what is missing; then, to go on from where"
-                " the slot stands, run once: cdc-publisher start --accept-changes",
+                hint=GO_ON,
             )
         if told:
             log.warning("going on although %s", "; ".join(told))
@@ -220,9 +259,10 @@ class Service:
                 extra={"timeline": found.timeline, "before": self._mark.timeline, "confirmed": str(found.confirmed)},
             )
         self._accept_changes = False
+        return self._mark
 
     def _publish(self, publisher: Publisher, ends: Ends, session: Session) -> bool:
-        watch = _Watch(session, ends.sentinel, self._clock)
+        watch = Watch(session, ends.sentinel, self._clock)
         confirmed = session.ledger.confirmed
         while not (self._stop.is_set() or self._reload.is_set() or session.poison):
             publisher.step()
@@ -247,36 +287,3 @@ class Service:
         if session.poison:
             raise session.poison
         return drained
-
-
-class _Watch:
-    """Looks now and then at what the sentinel saw, and reports progress."""
-
-    def __init__(self, session: Session, sentinel: Sentinel, clock: Clock) -> None:
-        self._sentinel = sentinel
-        self._clock = clock
-        self._progress = Progress(session, clock.monotonic())
-        self._look_at = 0.0
-        self._leave_at: float | None = None
-
-    def look(self) -> None:
-        """Raises the sentinel's defect, and PostgresUnavailable when the server wants to stop and has waited for us
-        long enough."""
-        now = self._clock.monotonic()
-        if now < self._look_at:
-            return
-        self._look_at = now + _LOOK_SECONDS
-        for observation in self._sentinel.observe():
-            self._take(observation, now)
-        if self._leave_at is not None and now >= self._leave_at:
-            raise PostgresUnavailable("PostgreSQL is shutting down")
-        self._progress.report(now, self._clock.unix())
-
-    def _take(self, observation: Observation, now: float) -> None:
-        if isinstance(observation, Defect):
-            raise observation.error
-        if isinstance(observation, Stopping):
-            # A fast shutdown waits until all is confirmed; while Kafka is down that would be for ever.
-            self._leave_at = self._leave_at or now + _SHUTDOWN_GRACE_SECONDS
-        else:
-            self._progress.wal_end = observation.lsn

@@ -1,18 +1,23 @@
 """All that can be decided between PostgreSQL and Kafka without touching either: frames in, records and status out."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 from cdc.encoding import Encoding, Pending, Record, Topics
 from cdc.errors import PoisonEvent, ProtocolError
 from cdc.ledger import Ledger
-from cdc.lsn import LSN
+from cdc.lsn import LSN, Position
 from cdc.outbox import Event, Outbox
 from cdc.pgoutput import decode
 from cdc.positions import Positions
+from cdc.resume import Resume
+from cdc.sequences import Sequences
 from cdc.sizes import at_most, batch_size
 from cdc.transactions import Row, Transactions
 from cdc.wire import KEEPALIVE, XLOG_DATA, XLOG_HEADER_SIZE, keepalive, status_update
+
+log = logging.getLogger(__name__)
 
 PROMPT_SECONDS: Final = 0.5
 """How soon after deliveries the slot is moved. A crash repeats what was delivered in this time; each move may cost
@@ -31,7 +36,8 @@ class Session:
     """One replication session, from its first frame to the last status update.
 
     `status_seconds` is how often PostgreSQL hears from us at the least: a third of `wal_sender_timeout`. Without
-    `dead_letters` a poison event ends the session; without `positions` the slot is moved and nobody else is told.
+    `dead_letters` a poison event ends the session; without `positions` the slot is moved and nobody else is told;
+    without `resume` nothing was sent before; without `sequences` records have no numbers.
     """
 
     def __init__(
@@ -45,6 +51,8 @@ class Session:
         dead_letters: DeadLetters | None = None,
         positions: Positions | None = None,
         table_oid: int | None = None,
+        resume: Resume | None = None,
+        sequences: Sequences | None = None,
     ) -> None:
         self.ledger = ledger
         self.positions = positions
@@ -53,6 +61,8 @@ class Session:
         self._encoding = encoding
         self._topics = topics
         self._dead_letters = dead_letters
+        self.resumed = resume or Resume()
+        self._sequences = sequences
         self.status_seconds = status_seconds
         self._prompt_seconds = min(PROMPT_SECONDS, status_seconds)
         self._sent_at = float("-inf")
@@ -64,6 +74,8 @@ class Session:
         self.pending: Row | None = None  # waits for its schema, or for its topic
         self._unread: Iterator[bytes] = iter(())
         self._finishing = False
+        if positions and not self.resumed.until:
+            positions.caught_up()
 
     def receive(self, frames: Iterable[bytes]) -> list[Record]:
         """Take frames in the order of the stream; returns the records they make.
@@ -88,21 +100,26 @@ class Session:
         if self.poison:
             return records
         row, self.pending = self.pending, None
+        last = None
         try:
             if row is not None:
-                records.append(self._record(row))
+                self._take(row, records)
+                last = row
             for frame in self._unread:
                 kind = frame[:1]
                 if kind == XLOG_DATA:
                     row = self.transactions.feed(decode(frame, XLOG_HEADER_SIZE))
                     if row is not None:
-                        records.append(self._record(row))
+                        self._take(row, records)
+                        last = row
                     elif self._finishing and self.ledger.open is None:
                         break
                 elif kind == KEEPALIVE:
                     message = keepalive(frame)
                     self.ledger.idle_at(message.wal_end)
                     self._reply_requested |= message.reply_requested
+                    if self.resumed.until and self.ledger.open is None and message.wal_end >= self.resumed.until:
+                        self._caught_up()
                 else:
                     raise ProtocolError(f"unknown replication message {kind!r}")
         except PoisonEvent as poison:
@@ -110,7 +127,49 @@ class Session:
         except Pending:
             self.pending = row
         self.events += len(records)
+        if last is not None and self.positions:
+            self.positions.handed_on(Position(last.transaction.commit_lsn, last.index), records)
         return records
+
+    def _take(self, row: Row, records: list[Record]) -> None:
+        """Add the record of a row, unless Kafka has it already."""
+        if not self.resumed.until:
+            records.append(self._record(row))
+        elif row.transaction.commit_lsn >= self.resumed.until:
+            self._caught_up()
+            records.append(self._record(row))
+        elif self.resumed.passed(row) or self._is_there(row):
+            row.transaction.report(None, None)
+            self.resumed.skipped += 1
+        else:
+            records.append(self._record(row))
+            self.resumed.sent_again += 1
+
+    def _is_there(self, row: Row) -> bool:
+        """Raises Pending while that is not known."""
+        try:
+            event = self._outbox.event(row)
+        except PoisonEvent as poison:
+            if self._dead_letters is None:
+                raise
+            record = self._dead_letters.record(row, None, poison)
+            return self.resumed.holds(row, record.topic, record.key, poison.event_id)
+        return self.resumed.holds(row, event.topic, event.key, event.id)
+
+    def _caught_up(self) -> None:
+        resumed = self.resumed
+        resumed.over()
+        if self.positions:
+            self.positions.caught_up()
+        if resumed.skipped or resumed.suspicious:
+            log.info(
+                "went on behind what Kafka has",
+                extra={
+                    "skipped": resumed.skipped,
+                    "sent_again": resumed.sent_again,
+                    "suspicious": resumed.suspicious,
+                },
+            )
 
     def _record(self, row: Row) -> Record:
         event = None
@@ -129,6 +188,8 @@ class Session:
         largest = self._topics.largest(record.topic)
         if largest is None:
             raise Pending
+        if self._sequences:
+            record = self._sequences.numbered(record)
         if at_most(record) > largest and (size := batch_size(record)) > largest:
             raise PoisonEvent(
                 f"a record of {size} bytes is too large for topic {record.topic!r}, which takes {largest}"
@@ -137,6 +198,8 @@ class Session:
                 event_id=event.id if event else "",
                 kind="too-large",
             )
+        if self._sequences:
+            self._sequences.taken(record)
         return record
 
     def tell(self, now: float, unix_time: float) -> Record | None:

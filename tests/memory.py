@@ -118,3 +118,40 @@ class MemorySink:
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self._verdicts)
+
+
+class MemoryTail:
+    """What one topic holds: ids by partition and position, and the last number of each partition."""
+
+    def __init__(self, partitions: int = 1) -> None:
+        self.partitions = partitions
+        self.ids: dict[tuple[int, int, int], str] = {}
+        self.numbers: dict[int, int] = {}
+
+    def id_at(self, partition: int | None, commit_lsn: int, index: int, /) -> str | None:
+        places = range(self.partitions) if partition is None else (partition,)
+        return next(
+            (self.ids[place, commit_lsn, index] for place in places if (place, commit_lsn, index) in self.ids), None
+        )
+
+    def elsewhere(self, partition: int, commit_lsn: int, index: int, /) -> bool:
+        return any((place, commit_lsn, index) in self.ids for place in range(self.partitions) if place != partition)
+
+    def sequence(self, partition: int, /) -> int:
+        return self.numbers.get(partition, 0)
+
+
+class MemoryTails:
+    """Tails of topics; one that is None is being read. Others hold nothing, and have one partition."""
+
+    def __init__(self, **tails: MemoryTail | None) -> None:
+        self.tails = tails
+        self.asked: list[tuple[str, int]] = []
+        self.forgotten = False
+
+    def ask(self, topic: str, since: int, /) -> MemoryTail | None:
+        self.asked.append((topic, since))
+        return self.tails.get(topic, MemoryTail())
+
+    def forget(self) -> None:
+        self.forgotten = True

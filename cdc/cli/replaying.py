@@ -2,25 +2,20 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from functools import partial
 from typing import Final, NamedTuple
 
 from cdc.cli.letters import plain
+from cdc.cli.workbench import Workbench, now
 from cdc.config.settings import Settings
-from cdc.dead_letters import DeadLetter
-from cdc.encoding import Encoding, Pending, Record
+from cdc.encoding import Record
 from cdc.errors import CdcError, PoisonEvent, Temporary
 from cdc.kafka.dead_letters import Entry, Topic
-from cdc.kafka.replay import Destinations, Replay, Sending
-from cdc.outbox import Outbox
+from cdc.kafka.replay import Replay, Sending
 from cdc.replays import Replays, marker
-from cdc.schemas import Schemas
-from cdc.sizes import batch_size
 
 _BATCH: Final = 2000
 _BATCH_BYTES: Final = 8_388_608
-_LOOK_SECONDS: Final = 0.05
-_GRACE_SECONDS: Final = 5.0
 
 
 class Told(NamedTuple):
@@ -36,26 +31,9 @@ class Replaying:
     def __init__(self, settings: Settings, topic: Topic, *, dry: bool) -> None:
         self.sent = self.stays = 0
         self._topic = topic
-        self._patience = settings.schema_registry.timeout_seconds + _GRACE_SECONDS
-        self._schemas = Schemas(settings)
-        self._destinations = Destinations(settings, dry=dry)
-        self._replay = Replay(settings, self._destinations)
-        try:
-            self._schemas.read()
-        except BaseException:
-            self.close()
-            raise
-
-        def encoding(outbox: Outbox) -> Encoding:
-            return Encoding(
-                outbox,
-                self._schemas,
-                self._schemas,
-                envelope=self._schemas.envelope,
-                frame_bytea=settings.avro.bytea == "body",
-            )
-
-        self._replays = Replays(encoding, tombstones=settings.outbox.tombstones)
+        self._workbench = Workbench(settings, dry=dry)
+        self._replay = Replay(settings, self._workbench.destinations)
+        self._replays = Replays(self._workbench.encoding, tombstones=settings.outbox.tombstones)
 
     def begin(self) -> None:
         """End every other replay."""
@@ -64,12 +42,12 @@ class Replaying:
     def close(self) -> None:
         """Leave; what is not committed is taken back."""
         self._replay.close()
-        self._schemas.close()
+        self._workbench.close()
 
     def dry_run(self, entries: Iterable[Entry]) -> Iterator[Told]:
         """Say what would become of each letter."""
         for batch in _batches(entries):
-            for entry, record in self._records(batch, _now()):
+            for entry, record in self._records(batch, now()):
                 if isinstance(record, CdcError):
                     yield self._stays(entry, record)
                 else:
@@ -80,7 +58,7 @@ class Replaying:
     def run(self, entries: Iterable[Entry]) -> Iterator[Told]:
         """Send the letters, and tell what stays. Raises KafkaUnavailable, and KafkaError when another has begun."""
         for batch in _batches(entries):
-            at = _now()
+            at = now()
             sendings: list[tuple[Entry, Sending]] = []
             for entry, record in self._records(batch, at):
                 if isinstance(record, CdcError):
@@ -110,26 +88,11 @@ class Replaying:
                 yield entry, CdcError("it is not in the topic any more")
                 continue
             try:
-                yield entry, self._record(letter, at)
+                yield entry, self._workbench.made(letter.type, partial(self._replays.record, letter, at))
             except Temporary:
                 raise
             except CdcError as error:
                 yield entry, error
-
-    def _record(self, letter: DeadLetter, at: str) -> Record:
-        deadline = time.monotonic() + self._patience
-        while True:
-            try:
-                record = self._replays.record(letter, at)
-                break
-            except Pending:
-                if time.monotonic() >= deadline:
-                    raise Temporary(f"the schema's id of {letter.type} is not known: the registry gives none") from None
-                time.sleep(_LOOK_SECONDS)
-        largest, size = self._destinations.largest(record.topic), batch_size(record)
-        if size > largest:
-            raise CdcError(f"a record of {size} bytes is too large for topic {record.topic!r}, which takes {largest}")
-        return record
 
 
 def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
@@ -147,7 +110,3 @@ def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
 
 def _name(entry: Entry) -> str:
     return f"{plain(entry.id) or '(no id)'} at {entry.position}"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -192,6 +192,10 @@ class Delivery(Section):
 
     guarantee: Literal["at-least-once", "exactly-once"] = Field("at-least-once", description="delivery guarantee")
     on_poison: Literal["stop", "dead-letter"] = Field("stop", description="what to do with an event that does not fit")
+    transaction_ms: int = Field(
+        100, gt=0, le=10_000, description="how long a Kafka transaction takes events, with exactly-once"
+    )
+    sequence: bool = Field(False, description="number the records of each partition in the header cdc-sequence")
     startup_seconds: float = Field(
         15, ge=0, description="how long start tries to reach the servers for the first time before it exits with 75"
     )
@@ -222,7 +226,6 @@ class Settings(Section):
     def _available(self) -> "Settings":
         """Refuse what is planned but not there: to accept it in silence would be a lie."""
         wanted: list[tuple[str, bool]] = [
-            ('[delivery] guarantee = "exactly-once"', self.delivery.guarantee == "exactly-once"),
             ("[http] listen", self.http.listen is not None),
         ]
         problems = [f"{name} {NOT_YET}" for name, is_wanted in wanted if is_wanted]

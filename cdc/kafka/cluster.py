@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
 
 from cdc import errors
@@ -96,12 +96,22 @@ class Cluster:
                 hint='check that it runs and that [kafka] "bootstrap.servers" names it',
             ) from None
 
-    def identities(self, topics: Iterable[str]) -> dict[str, "Future[Any]"]:
+    def identities(self, topics: Iterable[str], seconds: float = REQUEST_SECONDS) -> dict[str, "Future[Any]"]:
         """Ask which topics these are; see `identity` and `is_missing` for the answers."""
         asked: dict[str, Future[Any]] = self._admin.describe_topics(
-            TopicCollection(list(topics)), request_timeout=REQUEST_SECONDS
+            TopicCollection(list(topics)), request_timeout=seconds
         )
         return asked
+
+    def ends(self, topic: str, seconds: float = REQUEST_SECONDS) -> dict[int, int]:
+        """The offset behind the last record of each partition, committed or not; waits. Raises KafkaException."""
+        partitions = identity(self.identities([topic], seconds)[topic]).partitions
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        asked = {TopicPartition(topic, number): latest for number in range(partitions)}
+        answers = self._admin.list_offsets(
+            asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=seconds
+        )
+        return {part.partition: answer.result().offset for part, answer in answers.items()}
 
     def describe(self, topic: str) -> Description:
         """Ask what a topic is like."""

@@ -57,7 +57,8 @@ class Topic:
             "auto.offset.reset": "earliest",  # the oldest may be deleted while the others are read
             "isolation.level": "read_committed",
             "queued.max.messages.kbytes": 16_384,
-            "queued.min.messages": 2000,
+            "queued.min.messages": 20_000,
+            "fetch.queue.backoff.ms": 5,  # it would rest for a second whenever its queue is full
             "fetch.wait.max.ms": 50,  # at the end of the topic each jump would wait for so long
         }
         try:

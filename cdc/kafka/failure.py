@@ -28,11 +28,21 @@ _PERMANENT: Final = {
     KafkaError.INVALID_REPLICATION_FACTOR: "check [topics] replication_factor against the number of brokers",
     KafkaError.INVALID_PARTITIONS: "check [topics] partitions",
     KafkaError.POLICY_VIOLATION: "the cluster's policy refuses it",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "grant the principal WRITE and DESCRIBE on the transactional id",
+    KafkaError.INVALID_TRANSACTION_TIMEOUT: 'lower "transaction.timeout.ms" in [kafka], or raise'
+    " transaction.max.timeout.ms of the brokers",
+    KafkaError._UNSUPPORTED_FEATURE: "the brokers have no transactions: upgrade them, or set [delivery] guarantee ="
+    ' "at-least-once"',
 }
+
+FENCED: Final = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
+"""Another producer of the same transactional id has begun, or the broker has ended a transaction that took too long."""
 
 
 def kafka_error(error: Any, doing: str) -> errors.CdcError:
     """A KafkaError as one of ours."""
+    if error.code() in FENCED:
+        return errors.Fenced(f"Kafka, {doing}: another producer has our transactional id ({error.name()})")
     message = f"Kafka, {doing}: {error.str()} ({error.name()})"
     hint = _PERMANENT.get(error.code())
     return errors.KafkaError(message, hint=hint) if hint else errors.KafkaUnavailable(message)

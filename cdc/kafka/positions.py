@@ -11,7 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from cdc import errors
 from cdc.config.settings import Settings
 from cdc.kafka import librdkafka, properties
-from cdc.kafka.cluster import POSITIONS_CONFIG, Cluster, is_missing
+from cdc.kafka.cluster import POSITIONS_CONFIG, REQUEST_SECONDS, Cluster, is_missing
 from cdc.kafka.failure import kafka_error, not_created
 
 log = logging.getLogger(__name__)
@@ -43,16 +43,21 @@ def ensure(settings: Settings) -> bool:
 def read(settings: Settings, key: str, seconds: float = SECONDS) -> Iterator[bytes | None]:
     """The values of a key, from the oldest that is still there to what is there now; none when the topic is missing.
 
-    Raises KafkaUnavailable when that takes longer than `seconds`, KafkaError when it is not allowed.
+    Only what is committed; an open transaction of another slot holds back what was committed behind it, so it is
+    waited for. Raises KafkaUnavailable when that takes longer than `seconds`, KafkaError when it is not allowed.
     """
     topic, wanted, deadline = settings.topics.positions, key.encode(), time.monotonic() + seconds
     consumer = _consumer(settings)
     with contextlib.closing(consumer):
         try:
-            waiting = _assign(consumer, topic, seconds)
-            while waiting:
+            ends = _assign(consumer, topic, Cluster(settings.kafka), min(seconds, REQUEST_SECONDS))
+            while ends:
                 if time.monotonic() >= deadline:
-                    raise errors.KafkaUnavailable(f"topic {topic!r} could not be read within {seconds:g} s")
+                    raise errors.KafkaUnavailable(
+                        f"topic {topic!r} could not be read to its end within {seconds:g} s",
+                        hint="an open transaction of another publisher may hold it back, until it is committed or"
+                        " times out",
+                    )
                 message = consumer.poll(_POLL_SECONDS)
                 if message is None:  # not `not message`: its length is that of its value, which may be empty
                     continue
@@ -61,7 +66,8 @@ def read(settings: Settings, key: str, seconds: float = SECONDS) -> Iterator[byt
                     if message.key() == wanted:
                         yield message.value()
                 elif problem.code() == KafkaError._PARTITION_EOF:
-                    waiting.discard(message.partition())
+                    if (message.offset() or 0) >= ends[message.partition() or 0]:
+                        del ends[message.partition() or 0]
                 elif not problem.retriable() and problem.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
                     raise kafka_error(problem, f"reading topic {topic!r}")
         except KafkaException as error:
@@ -107,6 +113,7 @@ def _consumer(settings: Settings) -> Consumer:
         "enable.auto.commit": False,
         "enable.partition.eof": True,
         "isolation.level": "read_committed",
+        "fetch.wait.max.ms": 50,  # at the end nothing more is to come
     }
     try:
         return Consumer(made, logger=librdkafka.silent)
@@ -114,12 +121,16 @@ def _consumer(settings: Settings) -> Consumer:
         raise not_created(error) from None
 
 
-def _assign(consumer: Consumer, topic: str, seconds: float) -> set[int]:
-    """Begin at the beginning of all partitions, since keys have moved where partitions were added; returns them."""
-    found = consumer.list_topics(topic, timeout=seconds).topics[topic]
-    if found.error is not None:
-        if is_missing(KafkaException(found.error)):
-            return set()
-        raise KafkaException(found.error)
-    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in found.partitions])
-    return set(found.partitions)
+def _assign(consumer: Consumer, topic: str, cluster: Cluster, seconds: float) -> dict[int, int]:
+    """Begin at the beginning of all partitions, since keys have moved where partitions were added; returns their ends.
+
+    Raises KafkaException."""
+    try:
+        ends = cluster.ends(topic, seconds)
+    except KafkaException as error:
+        if is_missing(error):
+            return {}
+        raise
+    consumer.list_topics(topic, timeout=seconds)  # or it would ask for the leaders a second later
+    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in ends])
+    return ends

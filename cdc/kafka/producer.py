@@ -20,6 +20,8 @@ from cdc.kafka.firsts import Firsts
 from cdc.kafka.topics import Topics
 
 _LAST_REPORTS_SECONDS: Final = 0.5
+_IN_FLIGHT_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 0.05
 
 
 class Sink:
@@ -46,7 +48,7 @@ class Sink:
 
         Raises KafkaError for a record that can never be sent.
         """
-        topic, key, value, timestamp, headers, on_delivery = record
+        topic, key, value, timestamp, headers, on_delivery, partition = record
         first = -1
         if topic not in self._firsts.proven:
             place = self._firsts.place(record)
@@ -55,13 +57,13 @@ class Sink:
             if place >= 0:
                 first, on_delivery = place, self._firsts.reporting(topic, place, on_delivery)
         try:
-            self._produce(topic, value, key, on_delivery=on_delivery, timestamp=timestamp, headers=headers)
+            self._produce(topic, value, key, partition, on_delivery, timestamp=timestamp, headers=headers)
         except BufferError:
             return False
         except KafkaException as error:
             if error.args[0].code() == KafkaError._FATAL:
                 return False  # which error it was is for `poll` to say
-            raise _refused(error.args[0], record) from None
+            raise refused(error.args[0], record) from None
         if first >= 0:
             self._firsts.sent(topic, first)
         return True
@@ -104,9 +106,14 @@ class Sink:
         """Drop what is queued: it is not delivered, so it will be sent again from the slot.
 
         librdkafka's own close would wait until Kafka has taken everything. What is in flight is left alone: to
-        purge it would be reported as a fatal gap. The producer ends with its last reference, which is here.
+        purge it would be reported as a fatal gap. But the next session reads what Kafka has, so it is waited for a
+        little. The producer ends with its last reference, which is here.
         """
         self._producer.purge(in_flight=False)
+        deadline = time.monotonic() + _IN_FLIGHT_SECONDS
+        with contextlib.suppress(KafkaException):
+            while not self._failure and len(self._producer) and time.monotonic() < deadline:
+                self._producer.poll(_LOOK_SECONDS)
         del self._produce, self._producer
 
 
@@ -114,7 +121,8 @@ def _no_room(*_: object, **__: object) -> None:
     raise BufferError
 
 
-def _refused(error: Any, record: Record) -> errors.CdcError:
+def refused(error: Any, record: Record) -> errors.CdcError:
+    """What librdkafka's refusal to take a record means."""
     told: dict[str, Any] = dict(record.headers)
     event = f"event {told['id']} at position {told['cdc-position']}" if "cdc-position" in told else "a record"
     return kafka_error(error, f"sending {event} ({len(record.value or b'')} bytes) to topic {record.topic!r}")

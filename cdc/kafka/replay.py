@@ -9,14 +9,14 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaException, Producer
 
 from cdc import errors
 from cdc.config.settings import Settings
 from cdc.encoding import Record
 from cdc.kafka import librdkafka, properties
 from cdc.kafka.cluster import Cluster, already_exists, is_missing
-from cdc.kafka.failure import kafka_error, not_created
+from cdc.kafka.failure import FENCED, kafka_error, not_created
 from cdc.kafka.limits import Limits
 
 TRANSACTION_SECONDS: Final = 30
@@ -25,15 +25,14 @@ TRANSACTION_SECONDS: Final = 30
 _REQUEST_SECONDS: Final = 30.0
 _TOPIC_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.05
-_FENCED: Final = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 
 
 class Sending(NamedTuple):
-    """An event, and the marker that goes to the partition of its dead letter."""
+    """An event, and the marker that goes to the partition of its dead letter, if it was one."""
 
     event: Record
-    marker: Record
-    partition: int
+    marker: Record | None = None
+    partition: int = -1
 
 
 class Destinations:
@@ -103,11 +102,16 @@ class Destinations:
 
 
 class Replay:
-    """A transactional producer. Raises ConfigError when librdkafka does not take the properties."""
+    """A transactional producer. Raises ConfigError when librdkafka does not take the properties.
 
-    def __init__(self, settings: Settings, destinations: Destinations) -> None:
+    One of each `name`, which a repair has, is under way; without one it is a replay of the dead-letter topic.
+    """
+
+    def __init__(self, settings: Settings, destinations: Destinations, name: str = "") -> None:
         self._settings = settings
         self._destinations = destinations
+        self._name = name or f"replay-{settings.topics.dead_letter}"
+        self._called = "repair of this slot" if name else "replay of this topic"
         self._producer: Producer | None = None
         self._batch_bytes = 0
 
@@ -116,7 +120,7 @@ class Replay:
         self._batch_bytes = self._destinations.batch_bytes
         made = {
             **properties.producer(self._settings.kafka),
-            "transactional.id": f"cdc-publisher-replay-{self._settings.topics.dead_letter}",
+            "transactional.id": f"cdc-publisher-{self._name}",
             "transaction.timeout.ms": TRANSACTION_SECONDS * 1000,
             "message.timeout.ms": TRANSACTION_SECONDS * 1000,
             # Of a transaction all is there or nothing: no gap to guard against.
@@ -168,7 +172,8 @@ class Replay:
         for place, (event, marker, partition) in batch.items():
             try:
                 self._produce(event, lambda error, _, at=place: report(at, error))
-                self._produce(marker, lambda error, _, at=place: report(at, error), partition)
+                if marker is not None:
+                    self._produce(marker, lambda error, _, at=place: report(at, error), partition)
             except KafkaException as error:
                 report(place, error.args[0])
                 break
@@ -185,7 +190,7 @@ class Replay:
 
     def _produce(self, record: Record, report: Any, partition: int = -1) -> None:
         assert self._producer
-        topic, key, value, timestamp, headers, _ = record
+        topic, key, value, timestamp, headers, *_ = record
         while True:
             try:
                 self._producer.produce(topic, value, key, partition, report, timestamp=timestamp, headers=headers)
@@ -207,10 +212,10 @@ class Replay:
                 return
             except KafkaException as raised:
                 error = raised.args[0]
-                if error.code() in _FENCED:
+                if error.code() in FENCED:
                     raise errors.KafkaError(
-                        "another replay of this topic has begun, and this one ends",
-                        hint="what was sent is marked; the other one, or a later one, sends the rest",
+                        f"another {self._called} has begun, and this one ends",
+                        hint="what was sent is known; the other one, or a later one, sends the rest",
                     ) from None
                 if not error.retriable() or time.monotonic() >= deadline:
                     raise kafka_error(error, "replaying in a transaction") from None

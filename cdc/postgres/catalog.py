@@ -33,6 +33,7 @@ class Catalog:
     wal_sender_timeout: float  # seconds; 0 means never
     definition: dict[str, str]  # of publication and table
     wal_end: LSN  # before the definition was read
+    used: bool  # somebody has read from the slot
 
 
 def inspect(connection: Conn, settings: Settings, columns: Columns, template: TopicTemplate) -> Catalog:
@@ -47,7 +48,7 @@ def inspect(connection: Conn, settings: Settings, columns: Columns, template: To
     slot = _slot(connection, settings)
     assert slot.confirmed is not None
     _warn(connection, slot)
-    return Catalog(slot.confirmed, binary, timeout, found, LSN.parse(end))
+    return Catalog(slot.confirmed, binary, timeout, found, LSN.parse(end), _used(connection, settings.postgres.slot))
 
 
 def server(connection: Conn) -> float:
@@ -189,6 +190,17 @@ def _slot(connection: Conn, settings: Settings) -> Health:
         raise PostgresError(*problem)
     assert found is not None
     return found
+
+
+def _used(connection: Conn, slot: str) -> bool:
+    return bool(
+        query(
+            connection,
+            "reading the slot's statistics",
+            "select from pg_stat_replication_slots where slot_name = %s and total_txns > 0",
+            slot,
+        )
+    )
 
 
 def _warn(connection: Conn, slot: Health) -> None:

@@ -58,7 +58,7 @@ SHUTTING_DOWN: Final = "the database system is shutting down"
 # The new slot first: from then on nothing more can be missed.
 INVALIDATED: Final = (
     "run: cdc-publisher slot drop, and: cdc-publisher slot create;"
-    " then compare the table with the topics, and publish again what is missing"
+    " then compare the table with the topics, and publish again what is missing: cdc-publisher audit --repair"
 )
 NEW_SLOT: Final = (
     "if it was never made, run: cdc-publisher slot create; if it was dropped, compare the table with the topics first"

@@ -12,6 +12,7 @@ from psycopg import pq
 
 from cdc.definition import PUT_RIGHT
 from cdc.errors import PostgresError, PostgresUnavailable
+from cdc.lsn import LSN
 from cdc.postgres.connection import connect, result_error
 
 BURST_BYTES: Final = 256 * 1024
@@ -33,6 +34,18 @@ class Source:
         """The cluster's system identifier and its timeline."""
         result = self._command(b"IDENTIFY_SYSTEM", pq.ExecStatus.TUPLES_OK)
         return (result.get_value(0, 0) or b"").decode(), int(result.get_value(0, 1) or 0)
+
+    def timelines(self, current: int) -> dict[int, LSN]:
+        """Where earlier timelines of this server ended; empty when it does not say."""
+        if current == 1:
+            return {}
+        try:
+            result = self._command(f"TIMELINE_HISTORY {current}".encode(), pq.ExecStatus.TUPLES_OK)
+        except PostgresError:
+            return {}  # the file is gone
+        lines = (result.get_value(0, 1) or b"").decode(errors="replace").splitlines()
+        found = (line.split() for line in lines if not line.lstrip().startswith("#"))
+        return {int(fields[0]): LSN.parse(fields[1]) for fields in found if len(fields) > 1}
 
     def start(self, slot: str, publication: str, *, binary: bool) -> None:
         """Start streaming from the slot's own position. Raises SlotActive while another process reads it."""

@@ -84,7 +84,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "pending-dropped", "D1", "An event that had to wait for its schema is forgotten.", "session.py",
-        "                records.append(self._record(row))\n            for frame",
+        "                self._take(row, records)\n                last = row\n            for frame",
         "                row.transaction.undelivered -= 1\n            for frame",
     ),
     Defect(
@@ -119,8 +119,8 @@ DEFECTS: Final = (
     ),
     Defect(
         "told-is-delivered", "B1", "The record of the own position counts before Kafka has it.", "positions.py",
-        "        mark = replace(self.mark, confirmed=confirmed)\n",
-        "        mark = self.mark = replace(self.mark, confirmed=confirmed)\n",
+        "        mark = replace(self.mark, confirmed=confirmed, ",
+        "        mark = self.mark = replace(self.mark, confirmed=confirmed, ",
     ),
     Defect(
         "telling-fails", "B1", "A refused record of the own position is passed over.", "positions.py",
@@ -133,7 +133,7 @@ DEFECTS: Final = (
     Defect(
         "own-mark-dropped", "B1", "What the process knows of its slot is forgotten when Kafka knows nothing.",
         "service.py",
-        "self._mark = ends.remembered() or self._mark", "self._mark = ends.remembered()",
+        "self._mark = ends.remembered().mark or self._mark", "self._mark = ends.remembered().mark",
     ),
     Defect(
         "name-only", "B6", "Rows of the outbox that come under another name are taken for another table's.",
@@ -144,11 +144,11 @@ DEFECTS: Final = (
         "        if told and not self._accept_changes:\n", "        if told and not told:\n",
     ),
     Defect(
-        "defect-ignored", "B5", "What the sentinel finds is passed over.", "service.py",
+        "defect-ignored", "B5", "What the sentinel finds is passed over.", "watch.py",
         "            raise observation.error\n", "            return\n",
     ),
     Defect(
-        "shutdown-ignored", "B17", "A server that wants to stop is held up.", "service.py",
+        "shutdown-ignored", "B17", "A server that wants to stop is held up.", "watch.py",
         "        if self._leave_at is not None and now >= self._leave_at:\n",
         "        if self._leave_at is not None and now < 0:\n",
     ),
@@ -188,7 +188,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "reads-on", "I10", "Reading goes on while records wait for Kafka.", "publisher.py",
-        "        elif self._backlog:\n            self._liveness.heard()\n", "",
+        "        elif self._full():\n            self._liveness.heard()\n", "",
     ),
     Defect(
         "wall-clock", "C20", "Status updates follow the clock on the wall.", "publisher.py",
@@ -211,6 +211,89 @@ DEFECTS: Final = (
         "other-tables", "A5", "Rows of other tables are counted in the index.", "transactions.py",
         "        if message.relation_oid not in self._known:\n",
         "        transaction.events += 1\n        if message.relation_oid not in self._known:\n",
+    ),
+    Defect(
+        "up-to-the-last", "C6", "What is below the last position of its partition is taken for sent.", "resume.py",
+        "        found = tail.id_at(place, *at)\n",
+        "        last = max((key[1:] for key in tail.ids if key[0] == place), default=(0, 0))\n"
+        "        found = event_id if at <= last else None\n",
+    ),
+    Defect(
+        "up-to-the-maximum", "C6", "What is below the last position of its topic is taken for sent.", "resume.py",
+        "        found = tail.id_at(place, *at)\n",
+        "        found = event_id if at <= max((key[1:] for key in tail.ids), default=(0, 0)) else None\n",
+    ),
+    Defect(
+        "any-id", "C17", "Whatever has the position of an event is taken for it.", "resume.py",
+        "        if found == event_id:\n", "        if found is not None:\n",
+    ),
+    Defect(
+        "any-partition", "C13", "An event is taken for sent in whatever partition it is.", "resume.py",
+        "        place = None if key is None else partition(key, tail.partitions)\n", "        place = None\n",
+    ),
+    Defect(
+        "not-read-back", "D5", "What Kafka has is sent again.", "service.py",
+        "        return Resume(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), mark\n",
+        "        return Resume(), mark\n",
+    ),
+    Defect(
+        "read-back-too-short", "D5", "Only the first of the transactions that come again are looked for.", "service.py",
+        "        return Resume(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), mark\n",
+        "        return Resume(LSN(found.confirmed + 1), position or NOWHERE, ends.tails, dead_letters), mark\n",
+    ),
+    Defect(
+        "dead-letters-forgotten", "C8", "Dead letters are not looked for.", "resume.py",
+        "        topics = [topic] if self._dead_letters in (None, topic) else [topic, self._dead_letters]\n",
+        "        topics = [topic]\n",
+    ),
+    Defect(
+        "skipped-undelivered", "A6", "What is skipped is never settled.", "session.py",
+        "            row.transaction.report(None, None)\n", "            pass\n",
+    ),
+    Defect(
+        "position-too-far", "C18", "The position of a Kafka transaction is one event too far.", "positions.py",
+        "            self._position = position\n",
+        "            self._position = position._replace(number=position.number + 1)\n",
+    ),
+    Defect(
+        "position-inclusive", "C18", "The last event of a Kafka transaction is sent again.", "resume.py",
+        "<= self._position\n", "< self._position\n",
+    ),
+    Defect(
+        "position-unread", "C18", "What a Kafka transaction has made visible is sent again.", "service.py",
+        "        position = reached(known, ends.mark.timeline, ends.timelines) if known else None\n",
+        "        position = None\n",
+    ),
+    Defect(
+        "position-in-memory", "C18", "A commit of unknown outcome is taken for one that failed.", "service.py",
+        "            memory = ends.remembered()\n",
+        "            memory = type(ends.remembered())(self._mark or ends.remembered().mark, False)\n",
+    ),
+    Defect(
+        "other-timeline", "B13", "Positions of another timeline are taken for this one's.", "positions.py",
+        "    if mark.position is None or mark.timeline == timeline:\n", "    if True:\n",
+    ),
+    Defect(
+        "guarantee-early", "C18", "What was sent at least once is forgotten as soon as transactions begin.",
+        "positions.py",
+        "        self._caught_up = mark.caught_up\n", "        self._caught_up = batch is not None\n",
+    ),
+    Defect(
+        "not-handed-over", "B16", "Transactions that are open go on when the guarantee is another one.", "service.py",
+        "            ends.hand_over(mark)\n", "            pass\n",
+    ),
+    Defect(
+        "batch-open", "C18", "A Kafka transaction is not ended by time.", "positions.py",
+        " or now - self._since >= seconds\n", "\n",
+    ),
+    Defect(
+        "numbers-anew", "I4", "Numbers begin anew in each session.", "sequences.py",
+        " = tail.sequence(place)\n", " = 0\n",
+    ),
+    Defect(
+        "numbers-by-topic", "I4", "Numbers are counted over all partitions of a topic.", "sequences.py",
+        "        self._last[record.topic, record.partition] += 1\n",
+        "        for place in self._last:\n            self._last[place] += place[0] == record.topic\n",
     ),
     Defect(
         "timeout", "C5", "The producer gives up on records after two seconds.", "kafka/properties.py",

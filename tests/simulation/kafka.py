@@ -7,13 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from cdc.encoding import Record
 from cdc.errors import KafkaUnavailable
-from cdc.positions import Mark, latest
-from tests.simulation.oracle import POSITIONS, Oracle
+from cdc.kafka.partitions import partition
+from cdc.positions import Mark, Memory, latest
+from tests.simulation.oracle import DEAD_LETTERS, POSITIONS, Oracle
 from tests.simulation.world import World
 
 if TYPE_CHECKING:
-    from tests.simulation.sink import Batch
+    from tests.simulation.sink import Batch, SimSink
 
 Place = tuple[str, int]
 COMPACTED_AFTER: Final = 30.0  # seconds; the active segment is left alone
@@ -44,6 +46,10 @@ class SimKafka:
         self.positions: list[tuple[float, str, bytes | None]] = []
         self.refusing: dict[str, str] = {}  # topic: with which error records are refused
         self.lost_replies = 0.0
+        self.reader = 0  # the number of the producer of the last session that began to read
+        self.producers = 0  # that have begun
+        self.epoch = 0  # of the transactional id
+        self.seen: dict[str, list[tuple[int, Record]]] = {}  # by topic, what consumers can see
         self.appended = 0
         self.truncated = 0
 
@@ -98,18 +104,35 @@ class SimKafka:
         batch.durable = True
         topic, number = place
         for record in batch.records:
-            self.appended += 1
-            self.world.note("append", topic, number, record.key, record.value)
-            if topic == POSITIONS:
-                assert record.key is not None
-                self.positions.append((self.world.now, record.key.decode(), record.value))
-            self.oracle.appended(topic, number, record, batch.producer.turns)
+            batch.producer.taken(topic, number, record)
+
+    def visible(self, topic: str, number: int, record: Record, producer: "SimSink") -> None:
+        """Consumers that read what is committed can see a record."""
+        self.appended += 1
+        self.world.note("append", topic, number, record.key, record.value)
+        if topic == POSITIONS:
+            assert record.key is not None
+            self.positions.append((self.world.now, record.key.decode(), record.value))
+        else:
+            self.seen.setdefault(topic, []).append((number, record))
+        self.oracle.appended(topic, number, record, producer)
+
+    def findable(self, stream: str) -> set[tuple[str, str]]:
+        """Topic and id of every record of a stream that a consumer can see, in the partition of its key."""
+        return {
+            (topic, str(headers["id"]))
+            for topic, seen in self.seen.items()
+            for number, record in seen
+            for headers in [dict(record.headers)]
+            if str(headers["cdc-position"]).startswith(stream)
+            and (topic == DEAD_LETTERS or number == partition(record.key or b"", self.partitions))
+        }
 
     def record(self, mark: Mark) -> None:
         """Somebody else than the publisher writes about the slot."""
         self.positions.append((self.world.now, mark.key, mark.encode()))
 
-    def remembered(self, key: str) -> Mark | None:
+    def remembered(self, key: str) -> Memory:
         """Reads the topic of positions; waits for Kafka, but not for ever."""
         self.world.enter()
         wait = self.available(self.log((POSITIONS, 0)))
@@ -118,9 +141,9 @@ class SimKafka:
             raise KafkaUnavailable("Kafka cannot be reached")
         self.world.advance(wait + 0.01)
         self._compact()
-        mark = latest(value for _, found, value in self.positions if found == key)
+        values = [value for _, found, value in self.positions if found == key]
         self.world.leave()
-        return mark
+        return Memory(latest(values), forgotten=bool(values))
 
     def _compact(self) -> None:
         old = self.world.now - COMPACTED_AFTER

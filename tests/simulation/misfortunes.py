@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from cdc.encoding import Record
 from cdc.errors import PostgresRefused, PostgresUnavailable
 from tests.simulation.postgres import Slot
 from tests.simulation.sink import TOO_LARGE
@@ -232,6 +233,48 @@ class Misfortunes:
     def no_topic(self, topic: str, seconds: float) -> None:
         self._kafka.missing.add(topic)
         self._later(seconds, lambda: self._kafka.missing.discard(topic))
+
+    def expire(self, topic: str, share: float) -> None:
+        """The oldest records of a topic are deleted: nobody can find them any more."""
+        seen = self._kafka.seen.get(topic, [])
+        gone, kept = seen[: round(share * len(seen))], seen[round(share * len(seen)) :]
+        self._kafka.seen[topic] = kept
+        self._run.oracle.emptied(topic, {number for number, _ in gone} - {number for number, _ in kept})
+        self._run.process.knows = {entry for entry in self._run.process.knows if entry[0] != topic}
+
+    def end_transaction(self) -> None:
+        """The coordinator takes back a transaction that has been open for too long."""
+        self._kafka.epoch += 1
+
+    def crash_and_lose(self, topic: str, place: int) -> None:
+        """The process dies, and Kafka loses a record that was not confirmed yet, but none of the later ones."""
+        self._world.kill(after=False)
+        self._take_away(topic, place)
+
+    def crash_and_misplace(self, topic: str, place: int) -> None:
+        """The process dies, and a record is in a partition where no consumer looks for its key."""
+        self._world.kill(after=False)
+        for number, record in self._take_away(topic, place):
+            self._kafka.seen[topic].insert(place, ((number + 1) % self._kafka.partitions, record))
+
+    def crash_and_pretend(self, topic: str, place: int) -> None:
+        """The process dies, and something else has the position of one of its records."""
+        self._world.kill(after=False)
+        for number, record in self._take_away(topic, place):
+            headers = [("id", "impostor"), *record.headers[1:]]
+            self._kafka.seen[topic].insert(place, (number, record._replace(headers=headers)))
+
+    def _take_away(self, topic: str, place: int) -> list[tuple[int, Record]]:
+        """The record at a place, if there is one and nobody counts on it yet."""
+        found = self._kafka.seen.get(topic, [])[place : place + 1]
+        for taken in found:
+            row = self._run.oracle.row(taken[1])
+            slot = self._pg.slot
+            if row.by_transaction or slot is None or row.tx.end_lsn <= max(slot.confirmed, self._run.process.confirmed):
+                return []
+            self._kafka.seen[topic].remove(taken)
+            self._run.oracle.lost(taken[1])
+        return found
 
     def limit(self, topic: str, size: int) -> None:
         self._kafka.limits[topic] = size

@@ -4,13 +4,17 @@ The oracle knows what was committed from the writers, and what Kafka holds from 
 nothing.
 """
 
-import zlib
+from typing import TYPE_CHECKING
 
 from cdc.encoding import Record
+from cdc.kafka.partitions import partition
 from cdc.lsn import LSN
 from cdc.positions import Mark
 from tests.simulation.rows import Row, Tx
 from tests.simulation.world import Violation, World
+
+if TYPE_CHECKING:
+    from tests.simulation.sink import SimSink
 
 DEAD_LETTERS = "cdc.dead-letter"
 POSITIONS = "cdc.positions"
@@ -27,6 +31,9 @@ class Oracle:
         self.rows: list[Row] = []
         self.txs: list[Tx] = []  # of the current history, in commit order
         self.duplicates = 0
+        self.overlapped = False  # a record of an earlier producer came after a later one had begun
+        self._emptied: set[tuple[str, str, int]] = set()
+        self._numbers: dict[tuple[str, str, int], int] = {}
         self.statuses = 0
         self._settled = 0  # how many of them are known to be durable
         self._timeline = 1
@@ -102,10 +109,25 @@ class Oracle:
         if mark.timeline == self._timeline:
             self._durable_up_to(mark.confirmed, "B1: told Kafka of")
 
-    def appended(self, topic: str, number: int, record: Record, last: dict[tuple[str, int], int]) -> None:
-        """Consumers can see a record: I2 to I5. `last` are the turns that its producer wrote before."""
+    def emptied(self, topic: str, numbers: set[int]) -> None:
+        """Partitions that hold nothing any more: what was counted there nobody knows."""
+        self._emptied |= {place for place in self._numbers if place[1] == topic and place[2] in numbers}
+
+    def lost(self, record: Record) -> None:
+        """Kafka has lost a record."""
+        self.row(record).copies -= 1
+
+    def row(self, record: Record) -> Row:
+        """The row of a record."""
+        return self._by_id[str(dict(record.headers)["id"])]
+
+    def appended(self, topic: str, number: int, record: Record, producer: "SimSink") -> None:
+        """Consumers can see a record: I2 to I5."""
+        last = producer.turns  # that its producer wrote before
         if topic == POSITIONS:
+            self._passed(record)
             return
+        self._numbered(topic, number, record, producer)
         headers = dict(record.headers)
         row = self._by_id.get(str(headers.get("id")))
         if row is None:
@@ -123,12 +145,41 @@ class Oracle:
         row.copies += 1
         if row.copies > 1:
             self.duplicates += 1
+            if producer.exactly_once and row.by_transaction:
+                raise Violation(f"I4: row {row.number} was committed twice")
+        row.by_transaction = producer.exactly_once
         if row.copies > row.handed:
             raise Violation(f"I4: row {row.number} is in Kafka {row.copies} times, and was read {row.handed} times")
         if last.get(row.place, -1) >= row.turn:
             raise Violation(f"I3: one producer wrote row {row.number} after a later one")
         last[row.place] = row.turn
         self._in_order(row)
+
+    def _passed(self, record: Record) -> None:
+        """A position stands in Kafka: everything up to it must, too."""
+        mark = Mark.decode(record.value) if record.value else None
+        if mark is None or mark.position is None or mark.timeline != self._timeline:
+            return
+        for tx in self.txs:
+            for row in tx.rows:
+                beyond = (row.tx.commit_lsn, row.index) > mark.position
+                if not (beyond or row.durable or row.excused or row.skipped):
+                    raise Violation(f"I1: position {mark.position} passes row {row.number}, which is not in Kafka")
+
+    def _numbered(self, topic: str, number: int, record: Record, producer: "SimSink") -> None:
+        """Numbers have no gap; but two producers that are not in transactions may write at the same time."""
+        headers = dict(record.headers)
+        if "cdc-sequence" not in headers:
+            return
+        stream = str(headers["cdc-position"])[:8]
+        place, found = (stream, topic, number), int(str(headers["cdc-sequence"]))
+        expected = self._numbers.get(place, 0) + 1
+        self.overlapped |= producer.superseded
+        anew = found == 1 and place in self._emptied
+        self._emptied.discard(place)
+        if found != expected and not (anew or self.overlapped):
+            raise Violation(f"I4: number {found} came in {topic}[{number}], where {expected} was next")
+        self._numbers[place] = found if anew else max(found, expected - 1)
 
     def _same(self, row: Row, topic: str, number: int, record: Record) -> None:
         position = f"{STREAM.format(row.tx.timeline)}-{row.tx.commit_lsn:016X}-{row.index:08X}"
@@ -156,8 +207,3 @@ class Oracle:
     def missing(self) -> list[Row]:
         """Rows that are in no topic."""
         return [row for row in self.rows if not (row.durable or row.excused)]
-
-
-def partition(key: bytes, count: int) -> int:
-    """The partition of a key."""
-    return zlib.crc32(key) % count

@@ -1,9 +1,13 @@
 """What is going to happen in a world: traffic and misfortunes, as data."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
+from cdc.positions import AT_LEAST_ONCE
 from tests.simulation.rows import Kind
+
+SWITCH: Final = "switch"
+"""Another guarantee in each life of the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class Plan:
     keepalives: float = 0.1
     room: int = 1000  # of the producer's queue
     dead_letters: bool = False
+    guarantee: str = AT_LEAST_ONCE  # or SWITCH
+    sequence: bool = False
     flush_delay: float = 0.0
     save_rate: float = 0.3
     drain: float = 5.0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from cdc import definition
 from cdc.errors import CdcError, PostgresError, PostgresUnavailable
+from cdc.lsn import LSN
 from tests.simulation.oracle import Oracle
 from tests.simulation.rows import POISON, Kind, Operation, Row, Tx, outbox_relation
 from tests.simulation.world import Violation, World
@@ -30,6 +31,7 @@ class Slot:
         self.lost = False  # its WAL was removed
         self.broken = False  # 15: its decoding meets a publication that did not exist then
         self.stream: Stream | None = None
+        self.used = False  # somebody has read from it
 
 
 class SimPg:
@@ -42,6 +44,7 @@ class SimPg:
         self.wal_sender_timeout = timeout
         self.random = world.random("postgres")
         self.timeline = 1
+        self.ends: dict[int, LSN] = {}  # of earlier timelines
         self.lsn = 0x1000  # where the next record of WAL goes
         self.flushed = self.lsn
         self.committed: list[Tx] = []
@@ -230,6 +233,7 @@ class SimPg:
             self.slot = Slot(synced)
         else:
             self._go_down("the primary is gone", 1.0)
+        self.ends[self.timeline] = LSN(self.lsn)
         self.timeline += 1
         self.oracle.timeline(self.timeline)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from cdc.encoding import Record
 from cdc.positions import Mark
 from tests.simulation.oracle import Oracle
+from tests.simulation.rows import Row
 from tests.simulation.world import Violation, World
 
 if TYPE_CHECKING:
@@ -67,9 +68,11 @@ class Process:
         self.hindered_at = float("-inf")  # when something last kept it from speaking
         self.stream: Stream | None = None
         self.sink: SimSink | None = None
-        self.sessions = 0
-        self.handed = 0  # rows that were read in this session
-        self.accepted = 0  # records that the producer took
+        self.sessions = 0  # that came as far as to read
+        self._began = False
+        self.in_hand: dict[str, Row] = {}  # rows that were read in this session, and are not sent
+        self.ahead = 0  # how many rows it may read ahead of what the producer took
+        self.knows: set[tuple[str, str]] = set()  # topic and id of what it found there in this session
         self.confirmed = 0
         self.sent_to = 0  # end of the last transaction of which it sent something
         self.stopped_at: int | None = None  # the same, after a proper end
@@ -79,22 +82,33 @@ class Process:
         """Whether it cannot act now."""
         return self.frozen or self.dead
 
-    def opened(self, stream: "Stream", sink: "SimSink", confirmed: int) -> None:
+    def opened(self, stream: "Stream", sink: "SimSink", knows: set[tuple[str, str]], confirmed: int) -> None:
         """A session begins."""
         self.stream, self.sink = stream, sink
-        self.sessions += 1
-        self.handed = self.accepted = self.sent_to = 0
+        self._began = False
+        self.sent_to = 0
+        self.in_hand.clear()
+        self.knows = knows
         self.confirmed = confirmed
         self.stopped_at = None
 
     def reads(self) -> None:
-        """It reads: nothing may be waiting that Kafka did not take yet."""
-        if self.handed != self.accepted:
-            raise Violation(f"I10: reads on with {self.handed - self.accepted} records in hand")
+        """It reads: nothing may be waiting that Kafka did not take yet, or not much."""
+        if not self._began:
+            self._began = True
+            self.sessions += 1
+            if self.sink:
+                self.sink.kafka.reader = self.sink.number
+        waiting = [row for row in self.in_hand.values() if not row.durable]
+        if len(waiting) > self.ahead:
+            raise Violation(f"I10: reads on with {len(waiting)} records in hand")
 
     def sends(self, record: Record) -> None:
         """The producer took a record of a row."""
-        self.accepted += 1
+        event_id = str(dict(record.headers)["id"])
+        if (record.topic, event_id) in self.knows:
+            raise Violation(f"I4: sends event {event_id} again, although it was found in {record.topic}")
+        self.in_hand.pop(event_id, None)
         self.sent_to = max(self.sent_to, self.oracle.end_of(record))
 
     def told(self, record: Record) -> None:

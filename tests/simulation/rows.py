@@ -31,6 +31,7 @@ class Row:
     turn: int = 0  # how many rows of that partition were committed before
     handed: int = 0  # how often PostgreSQL sent it
     copies: int = 0  # how often it is in its topic
+    by_transaction: bool = False  # the last copy
     dead: int = 0  # how often it is in the topic of dead letters
     poison: bool = False
     skipped: bool = False  # PostgreSQL will never send it, by an act of an operator

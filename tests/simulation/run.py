@@ -7,12 +7,13 @@ from typing import Final
 
 from cdc.config.settings import Settings
 from cdc.errors import CdcError, Temporary
-from cdc.service import Service
+from cdc.positions import AT_LEAST_ONCE, EXACTLY_ONCE
+from cdc.service import AHEAD, Service
 from tests.simulation.contracts import SimContracts
 from tests.simulation.kafka import SimKafka
 from tests.simulation.misfortunes import Misfortunes
 from tests.simulation.oracle import Oracle
-from tests.simulation.plan import Plan, Transaction, Write
+from tests.simulation.plan import SWITCH, Plan, Transaction, Write
 from tests.simulation.postgres import SimPg
 from tests.simulation.process import Clock, Process
 from tests.simulation.rows import Tx
@@ -59,7 +60,6 @@ class Run:
         self._mended_at = float("-inf")
         self._lives = 0
         self._taken_over = False
-        self._settings = _settings(plan)
         self._sessions = SessionSettings(
             self.world.random("sessions"),
             burst=plan.burst,
@@ -174,10 +174,14 @@ class Run:
         self.world.started()
         self.world.note("start")
         accept, self._accept_changes = self._accept_changes, False
+        guarantee = self.plan.guarantee
+        if guarantee == SWITCH:
+            guarantee = (EXACTLY_ONCE, AT_LEAST_ONCE)[self._lives % 2]
+        process.ahead = AHEAD.records if guarantee == EXACTLY_ONCE else 0
         service = Service(
-            self._settings,
+            _settings(self.plan, guarantee),
             self.contracts,
-            SimServers(self.pg, self.kafka, process, self._sessions),
+            SimServers(self.pg, self.kafka, process, self._sessions, exactly_once=guarantee == EXACTLY_ONCE),
             process.stop,
             process.reload,
             Clock(self.world),
@@ -263,17 +267,22 @@ class Run:
             self.process.stop.set()
 
 
-_MADE: dict[tuple[float, bool], Settings] = {}
+_MADE: dict[tuple[object, ...], Settings] = {}
 
 
-def _settings(plan: Plan) -> Settings:
+def _settings(plan: Plan, guarantee: str) -> Settings:
     """The settings of a plan."""
-    key = plan.drain, plan.dead_letters
+    key = plan.drain, plan.dead_letters, guarantee, plan.sequence
     made = _MADE.get(key)
     if made is None:
         plain = Settings()
         delivery = plain.delivery.model_copy(
-            update={"drain_seconds": plan.drain, "on_poison": "dead-letter" if plan.dead_letters else "stop"}
+            update={
+                "drain_seconds": plan.drain,
+                "on_poison": "dead-letter" if plan.dead_letters else "stop",
+                "guarantee": guarantee,
+                "sequence": plan.sequence,
+            }
         )
         made = _MADE[key] = plain.model_copy(update={"delivery": delivery})
     return made

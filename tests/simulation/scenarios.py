@@ -1,9 +1,12 @@
 """Small worlds, each around one fault, for the sweep of crash points: a few transactions and a script."""
 
+from dataclasses import replace
 from typing import Final
 
-from tests.simulation.oracle import DEAD_LETTERS, partition
-from tests.simulation.plan import Act, Plan, Transaction, Write
+from cdc.kafka.partitions import partition
+from cdc.positions import EXACTLY_ONCE
+from tests.simulation.oracle import DEAD_LETTERS
+from tests.simulation.plan import SWITCH, Act, Plan, Transaction, Write
 from tests.simulation.rows import POISON
 
 ORDER: Final = "outbox.event.order"
@@ -26,7 +29,7 @@ def _plan(name: str, traffic: tuple[Transaction, ...], *acts: Act, **changes: ob
     return Plan(name, traffic, acts, **changes)  # type: ignore[arg-type]
 
 
-SCENARIOS: Final = (
+_FAULTS: Final = (
     _plan("plain", _TWO),
     _plan(
         "many rows in one transaction (A6)", (_tx(0.02, *(_row(key) for key in "abcab")), _tx(0.03, _row())), burst=2
@@ -154,4 +157,56 @@ SCENARIOS: Final = (
         Act(1.2, "crash", (False,)),
         Act(1.21, "rename_while_away"),
     ),
+)
+_CRASHED: Final = (_tx(0.02, *(_row() for _ in range(6)), _row("b")), _tx(0.03, _row()))
+
+_AT_LEAST_ONCE: Final = tuple(
+    _plan(f"{what} (C17)", _CRASHED, Act(0.2, name, (ORDER, 2)))
+    for what, name in (
+        ("a record is gone from among others before it counts", "crash_and_lose"),
+        ("a record is where nobody looks for it before it counts", "crash_and_misplace"),
+        ("something else is where a record was before it counts", "crash_and_pretend"),
+    )
+)
+_SWITCHED: Final = tuple(
+    _plan(name, _THREE, *acts, guarantee=SWITCH, sequence=True)
+    for name, *acts in (
+        ("the guarantee is another one after a crash", Act(0.055, "crash", (True,)), Act(0.4, "crash", (False,))),
+        ("the guarantee is another one after a stop", Act(0.3, "terminate"), Act(0.9, "terminate")),
+        ("another guarantee takes over (B16)", Act(0.055, "take_over", (3.0, False))),
+    )
+)
+_ON_ITS_WAY: Final = (
+    _plan(
+        "the guarantee is another one while a commit is on its way (B16)",
+        tuple(_tx(2 + number / 4, _row("ab"[number % 2])) for number in range(48)),
+        *(Act(at, "crash", (True,)) for at in (0.1, 4.9, 7.1, 9.3, 11.7, 13.1)),
+        guarantee=SWITCH,
+        latency=0.4,
+    ),
+)
+_EXPIRED: Final = (
+    _plan("the log expires before a crash", _THREE, Act(0.3, "expire", (ORDER, 1.0)), Act(0.31, "crash", (False,))),
+    _plan(
+        "Kafka ends a transaction that is open for too long (C18)",
+        _THREE,
+        Act(0.06, "end_transaction"),
+        guarantee=EXACTLY_ONCE,
+    ),
+    _plan(
+        "poison goes to dead letters, and is known there (C8)",
+        _POISON,
+        Act(0.25, "crash", (False,)),
+        dead_letters=True,
+        sequence=True,
+    ),
+)
+
+SCENARIOS: Final = (
+    *_FAULTS,
+    *_AT_LEAST_ONCE,
+    *_SWITCHED,
+    *_ON_ITS_WAY,
+    *_EXPIRED,
+    *(replace(plan, name=f"{plan.name}, exactly once", guarantee=EXACTLY_ONCE, sequence=True) for plan in _FAULTS),
 )

@@ -5,19 +5,21 @@ from random import Random
 from typing import Final
 
 from cdc.dead_letters import DeadLetters
+from cdc.ends import Ends
 from cdc.errors import SlotActive
 from cdc.kafka.properties import Value
 from cdc.lsn import LSN
 from cdc.observations import Defect, Observation, Stopping, WalEnd
 from cdc.outbox import Columns, Outbox
 from cdc.positions import Mark
-from cdc.service import Ends
 from cdc.topics import TopicTemplate
 from tests.simulation.kafka import SimKafka
 from tests.simulation.oracle import DEAD_LETTERS, STREAM
 from tests.simulation.postgres import SimPg
 from tests.simulation.process import Process
 from tests.simulation.sink import SimSink, failed
+from tests.simulation.tails import SimTails
+from tests.simulation.transactions import SimTransactionalSink, hand_over
 from tests.simulation.walsender import Stream
 
 SYSTEM: Final = "7000000000000000001"
@@ -43,6 +45,11 @@ class SimTopics:
         if topic in self._kafka.missing:
             return None
         return self._kafka.limits.get(topic, 1_000_000)
+
+    def partitions(self, topic: str, /) -> int | None:
+        if topic in self._kafka.missing:
+            return None
+        return 1 if topic == DEAD_LETTERS else self._kafka.partitions
 
 
 class SimSentinel:
@@ -72,8 +79,11 @@ class SimSentinel:
 class SimServers:
     """PostgreSQL and Kafka, for one process."""
 
-    def __init__(self, pg: SimPg, kafka: SimKafka, process: Process, settings: "SessionSettings") -> None:
+    def __init__(
+        self, pg: SimPg, kafka: SimKafka, process: Process, settings: "SessionSettings", *, exactly_once: bool
+    ) -> None:
         self._pg = pg
+        self._exactly_once = exactly_once
         self._kafka = kafka
         self._process = process
         self._settings = settings
@@ -92,12 +102,16 @@ class SimServers:
         if slot.stream is not None:
             raise SlotActive("the slot is active for another process")
         stream = Stream(pg, slot, process, burst=self._settings.burst, keepalives=self._settings.keepalives)
-        sink = SimSink(self._kafka, process, self._settings.properties)
-        process.opened(stream, sink, slot.confirmed)
-        stack.callback(self._close, stream, sink)
-        world.note("session", slot.confirmed, pg.timeline)
+        stack.callback(self._close_stream, stream)
+        found, wal_end = mark(pg), LSN(pg.lsn)
+        kind = SimTransactionalSink if self._exactly_once else SimSink
+        sink = kind(self._kafka, process, self._settings.properties)
+        stack.callback(self._close_sink, sink)
         outbox = Outbox(STREAM.format(pg.timeline), _COLUMNS, _TEMPLATE)
-        found = mark(pg)
+        tails = SimTails(self._kafka, outbox.stream, found.confirmed)
+        process.opened(stream, sink, self._kafka.findable(outbox.stream), found.confirmed)
+        used, slot.used = slot.used, True
+        world.note("session", found.confirmed, pg.timeline)
         world.leave()
         return Ends(
             source=stream,
@@ -108,14 +122,22 @@ class SimServers:
             dead_letters=DeadLetters(DEAD_LETTERS, outbox) if self._settings.dead_letters else None,
             mark=found,
             remembered=lambda: self._kafka.remembered(found.key),
+            hand_over=lambda mark: hand_over(self._kafka, mark),
+            tails=tails,
+            wal_end=wal_end,
+            used=used,
+            timelines=pg.ends,
             failed=failed,
             wal_sender_timeout=pg.wal_sender_timeout,
             binary=False,
         )
 
-    def _close(self, stream: Stream, sink: SimSink) -> None:
+    def _close_stream(self, stream: Stream) -> None:
         if not self._process.dead:
             stream.close()
+
+    def _close_sink(self, sink: SimSink) -> None:
+        if not self._process.dead:
             sink.close()
 
 

@@ -6,10 +6,11 @@ from typing import Final
 
 from cdc.encoding import Record
 from cdc.errors import CdcError, KafkaError, KafkaUnavailable
+from cdc.kafka.partitions import partition
 from cdc.kafka.properties import Value, producer
 from cdc.ledger import Failure
 from tests.simulation.kafka import Place, SimKafka
-from tests.simulation.oracle import DEAD_LETTERS, POSITIONS, partition
+from tests.simulation.oracle import DEAD_LETTERS, POSITIONS
 from tests.simulation.process import Process
 
 TOO_LARGE: Final = "MSG_SIZE_TOO_LARGE"
@@ -46,6 +47,8 @@ class Lane:
 class SimSink:
     """One producer; the shape of `cdc.kafka.producer.Sink`."""
 
+    exactly_once = False
+
     def __init__(self, kafka: SimKafka, process: Process, properties: dict[str, Value]) -> None:
         self.kafka = kafka
         self.world = kafka.world
@@ -64,6 +67,8 @@ class SimSink:
         self._fatal: str | None = None
         self._too_large = False
         self._closed = False  # or its process is dead
+        kafka.producers += 1
+        self.number = kafka.producers
 
     # The process's side
 
@@ -77,7 +82,8 @@ class SimSink:
         else:
             self.process.sends(record)
         parts = self.kafka.partitions if record.topic not in (POSITIONS, DEAD_LETTERS) else 1
-        place = (record.topic, partition(record.key or b"", parts))
+        number = record.partition if record.partition >= 0 else partition(record.key or b"", parts)
+        place = (record.topic, number)
         lane = self._lanes.get(place)
         if lane is None:
             lane = self._lanes[place] = Lane()
@@ -95,15 +101,35 @@ class SimSink:
 
     def poll(self, seconds: float) -> None:
         self.world.enter()
-        if seconds and not self._reports:
-            self.world.advance(seconds, lambda: bool(self._reports or self._fatal), lazy=0.1)
+        if seconds and not self._ready:
+            self.world.advance(seconds, lambda: self._ready, lazy=0.1)
         while self._reports:
             record, error = self._reports.popleft()
             self._pending -= 1
-            record.on_delivery(error, record)
+            self._report(record, error)
         if self._fatal:
-            raise KafkaUnavailable(f"the producer failed: {self._fatal}")
+            raise self._error(self._fatal)
         self.world.leave()
+
+    @property
+    def superseded(self) -> bool:
+        """Whether another producer has begun since."""
+        return self.kafka.producers != self.number
+
+    @property
+    def _ready(self) -> bool:
+        """Whether `poll` has something to tell."""
+        return bool(self._reports or self._fatal)
+
+    def _report(self, record: Record, error: object) -> None:
+        record.on_delivery(error, record)
+
+    def _error(self, reason: str) -> KafkaUnavailable:
+        return KafkaUnavailable(f"the producer failed: {reason}")
+
+    def taken(self, topic: str, number: int, record: Record) -> None:
+        """The log has a record for good."""
+        self.kafka.visible(topic, number, record, self)
 
     def __len__(self) -> int:
         return self._pending

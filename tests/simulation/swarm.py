@@ -4,7 +4,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
-from tests.simulation.plan import Act, Plan, Transaction, Write
+from cdc.positions import AT_LEAST_ONCE, EXACTLY_ONCE
+from tests.simulation.plan import SWITCH, Act, Plan, Transaction, Write
 from tests.simulation.rows import POISON, Kind
 
 _KEYS: Final = ("a", "b", "c", "d", "e")
@@ -59,6 +60,8 @@ FAULTS: Final[dict[str, Draw]] = {
     ),
     "no_topic": lambda random: (random.choice(_TOPICS), _seconds(random)),
     "schema_unknown": _some_seconds,
+    "expire": lambda random: (random.choice(_TOPICS), random.choice((0.5, 1.0))),
+    "end_transaction": _nothing,
     "sync_slot": _nothing,
     "slow_partition": lambda random: (random.choice(_TOPICS), random.choice((0, 1)), _seconds(random)),
 }
@@ -100,6 +103,8 @@ def plan(seed: int) -> Plan:
         flush_delay=random.choice((0.0, 0.0, 0.05)),
         save_rate=random.choice((0.0, 0.3, 1.0)),
         drain=random.choice((0.5, 5.0)),
+        guarantee=random.choice((AT_LEAST_ONCE, AT_LEAST_ONCE, EXACTLY_ONCE, EXACTLY_ONCE, SWITCH)),
+        sequence=random.random() < 0.5,
     )
 
 

@@ -200,7 +200,7 @@ class Stream:
             self._open, self._begun = None, False
         if row is not None:
             row.handed += 1
-            self.process.handed += 1
+            self.process.in_hand[row.id] = row
 
     def _fail(self) -> None:
         if self._cut is not None:

@@ -9,6 +9,8 @@ from cdc.lsn import LSN
 from cdc.messages import Begin, Commit, Insert, Relation
 from cdc.outbox import Columns, Outbox
 from cdc.positions import Positions
+from cdc.resume import Resume
+from cdc.sequences import Sequences
 from cdc.session import DeadLetters, Session
 from cdc.topics import TopicTemplate
 from cdc.transactions import Row
@@ -76,6 +78,9 @@ class Topics:
     def largest(self, topic: str, /) -> int | None:
         return self.known.get(topic, 1_000_000)
 
+    def partitions(self, topic: str, /) -> int | None:
+        return None if self.largest(topic) is None else 1
+
 
 def outbox(
     template: str = "outbox.event.{aggregatetype}",
@@ -100,11 +105,22 @@ def session(
     topics: Topics | None = None,
     dead_letters: DeadLetters | None = None,
     positions: Positions | None = None,
+    resume: Resume | None = None,
+    sequences: Sequences | None = None,
 ) -> Session:
     reader = outbox(template)
     encoding = Encoding(reader, Encoders(), framing or Framing())
     return Session(
-        TABLE, reader, encoding, topics or Topics(), ledger or Ledger(), status_seconds, dead_letters, positions
+        TABLE,
+        reader,
+        encoding,
+        topics or Topics(),
+        ledger or Ledger(),
+        status_seconds,
+        dead_letters,
+        positions,
+        resume=resume,
+        sequences=sequences,
     )
 
 

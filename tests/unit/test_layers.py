@@ -19,10 +19,12 @@ pgoutput ledger avro.primitives avro.unions avro.binary avro.mapping avro.emitte
 transactions avro.contracts
 outbox
 encoding config.masking config.settings
-sizes positions dead_letters config.loading
-replays
+resume sizes positions dead_letters config.loading
+sequences replays
 session
 progress publisher
+ends
+watch
 service
 kafka postgres local
 registry.failure registry.canonical registry
@@ -35,10 +37,10 @@ __init__ __main__
 PURE_MODULES = """
 errors lsn backoff liveness observations definition messages cells wire topics pgoutput ledger transactions outbox
 encoding sizes
-positions dead_letters replays session progress publisher service
+positions dead_letters resume sequences replays session progress publisher ends watch service
 avro.mismatch avro.logical avro.framing avro.mapping avro.contracts
 avro.files avro.compatibility avro.reading avro.rules avro.subjects avro.primitives avro.unions
-config.settings kafka.properties kafka.partitions
+config.settings kafka.properties kafka.partitions kafka.chunks
 avro.binary avro.emitter avro.compiler avro.soundness config.masking
 consumer.errors consumer.events consumer.verdicts consumer.streams consumer.gaps consumer.properties consumer.retries
 consumer.assignment

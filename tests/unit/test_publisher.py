@@ -3,6 +3,7 @@
 import pytest
 
 from cdc.errors import KafkaUnavailable
+from cdc.publisher import Ahead
 from tests.unit import frames
 from tests.unit.loop import Loop
 from tests.unit.shop import event, transaction
@@ -93,3 +94,17 @@ def test_poison_stops_after_what_came_before_it_was_sent_c8() -> None:
     loop.steps(1)
     assert loop.session.poison is not None
     assert len(loop.sink.sent) == 2
+
+
+def test_while_a_kafka_transaction_is_committed_the_next_one_is_made_ready_up_to_a_bound() -> None:
+    bursts = [transaction(200 + 10 * number, event('{"n":1}')) for number in range(9)]
+    loop = Loop(*bursts, room=0, ahead=Ahead(3, 1000))
+    loop.steps(9)
+    assert len(loop.source.bursts) == 9 - 4
+    loop = Loop(*bursts, room=0, ahead=Ahead(100, 20))
+    loop.steps(9)
+    assert len(loop.source.bursts) == 9 - 3  # 7 bytes each
+    loop.sink.room = 100
+    loop.steps(20)
+    assert len(loop.sink.sent) == 9
+    assert [record.value for record in loop.sink.sent] == [b'{"N":1}'] * 9

@@ -7,22 +7,25 @@ import pytest
 
 from cdc.config.settings import Settings
 from cdc.encoding import Encoder
+from cdc.ends import Ends
 from cdc.errors import (
     CdcError,
+    Fenced,
+    KafkaError,
     KafkaUnavailable,
     PostgresError,
     PostgresRefused,
     PostgresUnavailable,
     SlotActive,
 )
-from cdc.lsn import LSN
+from cdc.lsn import LSN, Position
 from cdc.observations import Defect, Observation, Stopping, WalEnd
-from cdc.positions import Mark
-from cdc.service import Ends, Service
-from tests.memory import Clock, MemorySink, MemorySource
+from cdc.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Mark, Memory
+from cdc.service import Service
+from tests.memory import Clock, MemorySink, MemorySource, MemoryTail, MemoryTails
 from tests.unit import shop
 from tests.unit.loop import failed
-from tests.unit.shop import event, transaction
+from tests.unit.shop import EVENT_ID, event, transaction
 
 DEFINITION = {"table": "public.outbox", "table oid": "5", "publication": "shop", "publication oid": "1"}
 MARK = Mark("7300", 1, "cdc_publisher", LSN(100), DEFINITION, {})
@@ -58,6 +61,12 @@ class Contracts(shop.Encoders, shop.Framing):
         pass
 
 
+def holding(commit_lsn: int) -> MemoryTail:
+    tail = MemoryTail()
+    tail.ids = {(0, commit_lsn, 0): EVENT_ID}
+    return tail
+
+
 class Eyes:
     """A sentinel that sees what it is given, once each."""
 
@@ -77,9 +86,13 @@ class World:
         self.attempts = list(attempts)
         self.mark = self.later = mark  # of the first session, and of those after it
         self.remembered = remembered
+        self.handed_over: list[Mark] = []
+        self.tails = MemoryTails()
+        self.used = self.forgotten = False
         self.asked = 0
         self.opened_at: list[float] = []
         self.sources: list[MemorySource] = []
+        self.sinks: list[MemorySink] = []
         self.rows = [transaction(200, event())]
 
     def open(self, stack: contextlib.ExitStack) -> Ends:
@@ -91,18 +104,38 @@ class World:
         source, sink = MemorySource(self.clock, self.rows), MemorySink(self.clock)
         sink.settles_at_once = True
         self.sources.append(source)
+        self.sinks.append(sink)
         stack.callback(source.stop)
 
-        def remembered() -> Mark | None:
+        def remembered() -> Memory:
             self.asked += 1
-            return self.remembered
+            return Memory(self.remembered, self.forgotten)
 
         return Ends(
-            source, sink, attempt, shop.Topics(), shop.outbox(), None, mark, remembered, failed, 60.0, binary=True
+            source=source,
+            sink=sink,
+            sentinel=attempt,
+            topics=shop.Topics(),
+            outbox=shop.outbox(),
+            dead_letters=None,
+            mark=mark,
+            remembered=remembered,
+            hand_over=self.handed_over.append,
+            tails=self.tails,
+            wal_end=LSN(1000),
+            used=self.used,
+            timelines={},
+            failed=failed,
+            wal_sender_timeout=60.0,
+            binary=True,
         )
 
-    def service(self, stop_at: float | None = 1030.0, *, accept_changes: bool = False) -> Service:
-        settings = Settings.model_validate({"postgres": {"dsn": "postgresql://nowhere"}})
+    def service(
+        self, stop_at: float | None = 1030.0, *, accept_changes: bool = False, guarantee: str = AT_LEAST_ONCE
+    ) -> Service:
+        settings = Settings.model_validate(
+            {"postgres": {"dsn": "postgresql://nowhere"}, "delivery": {"guarantee": guarantee}}
+        )
         stop, reload = Flag(self.clock, stop_at), Flag(self.clock)
         return Service(
             settings, Contracts(), self, stop, reload, self.clock, lambda: 0.5, accept_changes=accept_changes
@@ -190,3 +223,81 @@ def test_kafka_is_not_asked_again_for_what_the_process_knows_itself() -> None:
     assert world.service().run() is True
     assert len(world.sources) == 3
     assert world.asked == 1
+
+
+def positions(world: World) -> list[Mark]:
+    """What Kafka was told."""
+    return [
+        Mark.decode(record.value) for record in world.sinks[-1].sent if record.topic == "cdc.positions" and record.value
+    ]
+
+
+def events(world: World) -> int:
+    return sum(record.topic != "cdc.positions" for record in world.sinks[-1].sent)
+
+
+COMMITTED = replace(MARK, guarantee=EXACTLY_ONCE, caught_up=True, position=Position(LSN(200), 0))
+
+
+def test_what_a_kafka_transaction_has_made_visible_is_not_sent_again_c18() -> None:
+    world = World(Eyes(), remembered=COMMITTED)
+    assert world.service(guarantee=EXACTLY_ONCE).run() is True
+    assert events(world) == 0
+    assert world.tails.asked == []
+    assert world.sources[0].confirmed[-1] == 208
+    before = World(Eyes(), remembered=replace(COMMITTED, position=Position(LSN(199), 9)))
+    assert before.service(guarantee=EXACTLY_ONCE).run() is True
+    assert events(before) == 1
+    assert positions(before)[-1].position == Position(LSN(200), 0)
+
+
+def test_positions_are_read_for_each_session_because_a_commit_may_have_come_through_c18() -> None:
+    world = World(Eyes(Stopping("fast")), Eyes(Stopping("fast")), Eyes(), remembered=COMMITTED)
+    world.service(guarantee=EXACTLY_ONCE).run()
+    assert world.asked == len(world.opened_at) == 3
+
+
+def test_a_slot_that_was_in_use_and_of_which_kafka_knows_nothing_is_not_gone_on_with_c19() -> None:
+    world = World(Eyes())
+    world.used = True
+    with pytest.raises(PostgresError, match="holds no position of replication slot 'cdc_publisher'") as caught:
+        world.service(guarantee=EXACTLY_ONCE).run()
+    assert "start --accept-changes" in caught.value.hint
+    assert events(world) == 0
+    accepted = World(Eyes())
+    accepted.used = True
+    assert accepted.service(guarantee=EXACTLY_ONCE, accept_changes=True).run() is True
+    assert accepted.tails.asked  # whatever was sent is found there
+    forgotten = World(Eyes())
+    forgotten.used = forgotten.forgotten = True
+    assert forgotten.service(guarantee=EXACTLY_ONCE).run() is True
+    assert World(Eyes()).service(guarantee=EXACTLY_ONCE).run() is True
+
+
+def test_what_was_sent_at_least_once_is_looked_for_before_the_position_counts_alone() -> None:
+    world = World(Eyes(), remembered=MARK)
+    world.tails = MemoryTails(**{"outbox.event.order": holding(200)})
+    assert world.service(guarantee=EXACTLY_ONCE).run() is True
+    assert events(world) == 0
+    assert not positions(world)[0].caught_up
+    assert world.handed_over == []
+
+
+def test_open_transactions_are_ended_before_events_are_sent_without_them_b16() -> None:
+    world = World(Eyes(), remembered=COMMITTED)
+    world.tails = MemoryTails()
+    assert world.service().run() is True
+    (mark,) = world.handed_over
+    assert (mark.guarantee, mark.caught_up, mark.position) == (AT_LEAST_ONCE, False, COMMITTED.position)
+    assert events(world) == 0  # it is not beyond the position, which still is true
+    assert World(Eyes(), remembered=MARK).service().run() is True
+
+
+def test_a_publisher_that_is_fenced_again_and_again_ends_and_one_that_is_fenced_now_and_then_does_not_b16() -> None:
+    world = World(Fenced("another producer has our transactional id"))
+    with pytest.raises(KafkaError, match="again and again, although the replication slot is ours"):
+        world.service(stop_at=None, guarantee=EXACTLY_ONCE).run()
+    assert len(world.opened_at) == 6
+    waits = [error for _ in range(20) for error in (Fenced("taken over"), *[SlotActive("active")] * 70)]
+    rarely = World(*waits, Eyes())
+    assert rarely.service(stop_at=9000.0, guarantee=EXACTLY_ONCE).run() is True

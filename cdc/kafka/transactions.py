@@ -1,0 +1,177 @@
+"""The sink of exactly-once: records in Kafka transactions, each of which ends with a record of our position.
+
+A fixed transactional id for each slot makes the broker refuse whoever had it before: a process that was frozen, or
+whose last request is still on its way. Nothing counts as delivered until a commit is proven. When that cannot be
+found out, the session ends; the next one ends the transaction one way or the other, and reads the position.
+<https://kafka.apache.org/documentation/#semantics>
+"""
+
+import concurrent.futures
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from cdc.config.settings import Settings
+from cdc.encoding import Delivered, Record
+from cdc.kafka import librdkafka, properties
+from cdc.kafka.failure import kafka_error, not_created
+from cdc.kafka.producer import refused
+from cdc.kafka.topics import Topics
+from cdc.positions import Mark
+
+TRANSACTION_MS: Final = 20_000
+"""How long a publisher that died may hold up those who read committed records only; one that lives needs far less."""
+INIT_SECONDS: Final = 10.0
+"""PostgreSQL waits meanwhile; what takes longer is tried again by the next session."""
+
+_COMMIT_SECONDS: Final = 1.0  # of one try
+_ABORT_SECONDS: Final = 3.0
+
+
+class TransactionalSink:
+    """A transactional producer, begun for the slot of `key`. One thread owns this object.
+
+    Ends what another of the same slot had begun. Raises ConfigError when librdkafka does not take the properties,
+    KafkaUnavailable and KafkaError when there are no transactions to be had. The records must be of topics that exist
+    and small enough for them: `topics` knows. A record of the topic of positions ends the transaction.
+    """
+
+    def __init__(self, settings: Settings, topics: Topics, key: str) -> None:
+        self._topics = topics
+        self._positions = settings.topics.positions
+        self._producer = producer(settings, key, topics.batch_bytes)
+        self._reports: list[Delivered] = []  # of this transaction's records
+        self._open = False
+        self._ending = False
+        self._commit: concurrent.futures.Future[Any] | None = None
+        self._abandoned = threading.Event()
+        self._committer = concurrent.futures.ThreadPoolExecutor(1, "commit")
+
+    def send(self, record: Record) -> bool:
+        """Queue a record; False means not now: poll and try the same record again.
+
+        Raises KafkaError for a record that can never be sent, KafkaUnavailable when the transaction has failed.
+        """
+        if self._ending:
+            return False
+        topic, key, value, timestamp, headers, on_delivery, partition = record
+        try:
+            if not self._open:
+                self._producer.begin_transaction()
+                self._open = True
+            self._producer.produce(topic, value, key, partition, on_delivery, timestamp=timestamp, headers=headers)
+        except BufferError:
+            return False
+        except KafkaException as error:
+            reason = error.args[0]
+            if reason.code() in (KafkaError._FATAL, KafkaError._STATE):
+                return False  # which error it was is for `poll` to say
+            raise refused(reason, record) from None
+        self._reports.append(on_delivery)
+        self._ending = topic == self._positions
+        return True
+
+    def poll(self, seconds: float) -> None:
+        """Let Kafka go on; wait for it at most for so long.
+
+        Reports what a transaction held once its commit is proven. Raises Fenced, and KafkaUnavailable when this
+        producer will deliver nothing more, or when the topics ask for a new session.
+        """
+        try:
+            self._serve(seconds)
+        except KafkaException as error:
+            raise kafka_error(error.args[0], "sending in a transaction") from None
+        if self._commit is not None and self._commit.done():
+            self._ended(self._commit.result())
+        self._topics.look(time.monotonic())
+        if self._topics.leaving:
+            raise self._topics.leaving  # what is not committed yet comes again
+
+    def _serve(self, seconds: float) -> None:
+        if self._commit is not None:
+            concurrent.futures.wait([self._commit], seconds)
+        elif not self._ending:
+            self._producer.poll(seconds)
+        elif len(self._producer):
+            self._producer.flush(seconds)  # which does not linger
+        else:  # and nobody objected to what was reported
+            self._commit = self._committer.submit(self._end)
+
+    def _end(self) -> Any:
+        """Commit; returns None, or the error. Runs in a thread: the road does not stand still meanwhile."""
+        while True:
+            try:
+                self._producer.commit_transaction(_COMMIT_SECONDS)
+                return None
+            except KafkaException as raised:
+                error = raised.args[0]
+                if not error.retriable() or self._abandoned.is_set():
+                    return error
+
+    def _ended(self, error: Any) -> None:
+        self._commit = None
+        if error is not None:
+            raise kafka_error(error, "committing a transaction")
+        self._open = self._ending = False
+        reports, self._reports = self._reports, []
+        for report in reports:
+            report(None, None)
+
+    def __len__(self) -> int:
+        """How many records are not committed."""
+        return len(self._reports)
+
+    def close(self) -> None:
+        """Take back what is open, so that nobody has to wait for it; what is being committed is left alone."""
+        self._abandoned.set()
+        self._committer.shutdown(wait=False)
+        if self._open and self._commit is None:
+            with contextlib.suppress(KafkaException):
+                self._producer.abort_transaction(_ABORT_SECONDS)
+        self._producer.purge()
+        del self._producer
+
+
+def producer(settings: Settings, key: str, batch_bytes: int | None = None) -> Producer:
+    """A producer of the slot's transactional id, which ends what others of the same id had begun. Raises our errors."""
+    made = {
+        "transaction.timeout.ms": TRANSACTION_MS,
+        **properties.producer(settings.kafka),
+        "transactional.id": f"cdc-publisher-{key}",
+        # Of a transaction all is there or nothing: no gap to guard against.
+        "enable.gapless.guarantee": False,
+        # Reports of success mean nothing before the commit.
+        "delivery.report.only.error": True,
+    }
+    if batch_bytes is not None:
+        made["batch.size"] = batch_bytes
+    try:
+        found = Producer(made, logger=librdkafka.log)
+    except KafkaException as error:
+        raise not_created(error) from None
+    _retry(lambda: found.init_transactions(INIT_SECONDS), "preparing transactions")
+    return found
+
+
+def hand_over(settings: Settings, mark: Mark) -> None:
+    """End what Kafka transactions of the slot are open, for good, and write the mark. Raises our errors."""
+    last = producer(settings, mark.key)
+    last.begin_transaction()
+    last.produce(settings.topics.positions, mark.encode(), mark.key.encode())
+    _retry(lambda: last.commit_transaction(INIT_SECONDS), "ending transactions")
+
+
+def _retry(function: Callable[[], object], doing: str) -> None:
+    deadline = time.monotonic() + INIT_SECONDS
+    while True:
+        try:
+            function()
+            return
+        except KafkaException as raised:
+            error = raised.args[0]
+            if not error.retriable() or time.monotonic() >= deadline:
+                raise kafka_error(error, doing) from None
