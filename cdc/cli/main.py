@@ -19,10 +19,14 @@ from cdc.errors import CdcError, ConfigError
 
 COMMANDS = {
     "start": ("cdc.cli.start:start", "Run the publisher until SIGTERM or SIGINT."),
-    "outbox": ("cdc.cli.outbox:outbox", "Create the outbox table and its publication."),
+    "outbox": (
+        "cdc.cli.outbox:outbox",
+        "Create the outbox table and its publication, or delete rows that are published.",
+    ),
     "slot": ("cdc.cli.slot:slot", "Create, list, drop or advance replication slots."),
     "schema": ("cdc.cli.schema:schema", "List, check, register or show contracts."),
     "dlq": ("cdc.cli.dlq:dlq", "List, show or replay events that could not be published."),
+    "audit": ("cdc.cli.audit:audit", "Compare outbox and topics: missing, duplicate, out of order."),
     "config": ("cdc.cli.config:config", "Show or validate the effective settings."),
     "local": ("cdc.cli.local:local", "Real PostgreSQL and Kafka on this machine, without containers."),
     "demo": ("cdc.cli.demo:demo", "A shop's orders from transaction to decoded Kafka record."),

@@ -19,7 +19,10 @@ pgoutput ledger avro.primitives avro.unions avro.binary avro.mapping avro.emitte
 transactions avro.contracts
 outbox
 encoding config.masking config.settings
-resume sizes positions dead_letters config.loading
+resume sizes positions dead_letters config.loading audit.range
+audit.verdicts
+audit.reading audit.books
+audit.judging
 sequences replays
 session
 progress publisher
@@ -36,7 +39,7 @@ __init__ __main__
 
 PURE_MODULES = """
 errors lsn backoff liveness observations definition messages cells wire topics pgoutput ledger transactions outbox
-encoding sizes
+encoding sizes audit.range audit.verdicts audit.reading audit.books audit.judging
 positions dead_letters resume sequences replays session progress publisher ends watch service
 avro.mismatch avro.logical avro.framing avro.mapping avro.contracts
 avro.files avro.compatibility avro.reading avro.rules avro.subjects avro.primitives avro.unions

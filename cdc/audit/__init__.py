@@ -1,0 +1,1 @@
+"""Comparing what the outbox table says was committed with what the topics hold."""

@@ -1,0 +1,276 @@
+"""Rows and records of an audit, put in order: in a file without a name, so that memory stays flat however many."""
+
+import contextlib
+import heapq
+import sqlite3
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+
+from cdc import errors
+from cdc.audit.verdicts import Group, Place, Record, Row
+
+DUPLICATE_MARK, UNMATCHED_MARK, PHANTOM_MARK = 1, 2, 3
+
+_TABLES: Final = """
+pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -16384; pragma temp_store = file;
+create table topics (number integer primary key, name text unique);
+create table rows (id text, topic int, key blob, age int, committed int, xid int, place int);
+create table records (number integer primary key, id text, stream int, lsn int, idx int, topic int, partition int,
+  offset int, key blob, timestamp int, sequence int, kind int, judged int);
+create table letters (id text, stream int, lsn int, idx int, judged int, primary key (stream, lsn, idx)) without rowid;
+create table markers (stream int, lsn int, idx int, primary key (stream, lsn, idx)) without rowid;
+create table flight (id text);
+create table marks (number integer primary key, mark int);
+create table firsts (id text, lsn int);
+create table missing (id text primary key, topic int, key blob, committed int, xid int, place int) without rowid;
+create table findings (kind text, id text, key blob, topic text, partition int, offset int, position text, meaning text,
+  events int);
+"""
+_RECORD: Final = (
+    "r.number, r.id, stream, lsn, idx, t.name, partition, offset, key, timestamp, sequence, kind, judged"
+    " from records r join topics t on t.number = r.topic left join marks m on m.number = r.number"
+)
+_UNREPLAYED_LETTERS: Final = (
+    "from letters l where not exists"
+    " (select 1 from markers m where m.stream = l.stream and m.lsn = l.lsn and m.idx = l.idx)"
+)
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong, where it stands as far as it stands anywhere, and what it means."""
+
+    kind: str
+    id: str | None
+    key: bytes | None
+    topic: str | None
+    partition: int | None
+    offset: int | None
+    position: str | None
+    meaning: str
+    events: int = 1  # how many events or numbers it is about
+
+
+class Books:
+    """Goes with this object. Raises CdcError when there is no room."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.executescript(_TABLES)
+        self._topics: dict[str, int] = {}
+        self._run("begin")
+
+    def close(self) -> None:
+        """Forget all."""
+        self._database.close()
+
+    def add_rows(self, rows: Iterable[Row]) -> None:
+        """Take rows of the table."""
+        self._many(
+            "insert into rows values (?, ?, ?, ?, ?, ?, ?)",
+            ((row.id, self._topic(row.topic), *row[2:]) for row in rows),
+        )
+
+    def add_records(self, records: Iterable[Record]) -> None:
+        """Take records of ours."""
+        self._many(
+            "insert into records values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            ((*record[:5], self._topic(record.topic), *record[6:]) for record in records),
+        )
+
+    def add_letter(self, event_id: str, position: tuple[int, int, int], *, judged: bool) -> None:
+        """Take a dead letter; one that was sent twice counts once."""
+        self._run("insert or ignore into letters values (?, ?, ?, ?, ?)", event_id, *position, judged)
+
+    def add_marker(self, position: tuple[int, int, int]) -> None:
+        """Take the mark that a dead letter was replayed."""
+        self._run("insert or ignore into markers values (?, ?, ?)", *position)
+
+    def add_in_flight(self, ids: Iterable[str]) -> None:
+        """Take what the slot has still to confirm."""
+        self._many("insert into flight values (?)", ((event_id,) for event_id in ids))
+
+    def forget_in_flight(self) -> None:
+        """Take nothing for in flight."""
+        self._run("delete from flight")
+
+    def groups(self) -> Iterator[Group]:
+        """Everything by id."""
+        sources = (
+            map(_row, self._rows("select r.id, t.name, key, age, committed, xid, place from rows r"
+                                 " join topics t on t.number = r.topic order by r.id")),
+            map(_record, self._rows(f"select {_RECORD} order by r.id")),
+            self._rows(f"select id, judged {_UNREPLAYED_LETTERS} order by id"),
+            self._rows("select id, 2 from flight order by id"),
+        )  # fmt: skip
+        for event_id, found in groupby(heapq.merge(*sources, key=itemgetter(0)), key=itemgetter(0)):
+            group = Group(event_id, [], [])
+            others = [0, 0, 0]  # letters out of the range, letters, in flight
+            for _, one in found:
+                if isinstance(one, Row):
+                    group.rows.append(one)
+                elif isinstance(one, Record):
+                    group.records.append(one)
+                else:
+                    others[one] += 1
+            letters = others[1] + (others[0] if group.rows else 0)
+            yield group._replace(letters=letters, in_flight=others[2])
+
+    def mark(self, marks: Iterable[tuple[int, int]]) -> None:
+        """Say of records, by number, what they are."""
+        self._many("insert or replace into marks values (?, ?)", marks)
+
+    def unmatched(self) -> Iterator[Record]:
+        """Records without a row, by position."""
+        return self._records(f"select {_RECORD} where mark = {UNMATCHED_MARK} order by stream, lsn, idx")
+
+    def record(self, number: int) -> Iterator[Record]:
+        """The record of a number."""
+        return self._records(f"select {_RECORD} where r.number = {number}")
+
+    def by_key(self) -> Iterator[Record]:
+        """Records whose order counts, each event once."""
+        return self._records(
+            f"select {_RECORD} where kind = 0 and judged and coalesce(mark, 0) in (0, {UNMATCHED_MARK})"
+            " order by t.name, partition, key, stream, offset"
+        )
+
+    def by_sequence(self) -> Iterator[Record]:
+        """Records with a sequence number."""
+        return self._records(
+            f"select {_RECORD} where sequence is not null and kind = 0 and coalesce(mark, 0) <> {PHANTOM_MARK}"
+            " order by t.name, partition, stream, sequence, offset"
+        )
+
+    def places(self) -> Iterator[Place]:
+        """Every position, also those of dead letters, without phantoms and duplicates."""
+        records = self._rows(
+            f"select stream, lsn, idx, id, r.number, mark is null, judged from records r left join marks m using"
+            f" (number) where stream > 0 and coalesce(mark, 0) in (0, {UNMATCHED_MARK}) order by stream, lsn, idx"
+        )
+        # Also of letters that were replayed: somebody may have deleted the replayed event's topic.
+        letters = self._rows("select stream, lsn, idx, id, 0, 0, judged from letters order by stream, lsn, idx")
+        for one in heapq.merge(records, letters):
+            stream, lsn, nth, event_id, number, covered, judged = one
+            yield Place(stream, lsn, nth, event_id, number, bool(covered), bool(judged))
+
+    def first_left(self) -> dict[tuple[str, int, int], int]:
+        """By topic, partition and stream, the first LSN that is still there."""
+        rows = self._rows(
+            "select t.name, partition, stream, lsn, min(offset) from records r join topics t on t.number = r.topic"
+            " where kind = 0 group by 1, 2, 3"
+        )
+        return {(topic, partition, stream): lsn for topic, partition, stream, lsn, _ in rows}
+
+    def add_missing(self, rows: Iterable[Row]) -> None:
+        """Keep what is missing."""
+        self._many(
+            "insert or ignore into missing values (?, ?, ?, ?, ?, ?)",
+            ((row.id, self._topic(row.topic), row.key, row.committed, row.xid, row.place) for row in rows),
+        )
+
+    def found(self, ids: Iterable[str]) -> None:
+        """Take back that these are missing."""
+        self._many("delete from missing where id = ?", ((event_id,) for event_id in ids))
+
+    def missing(self) -> Iterator[Row]:
+        """What is missing, in the order in which it was committed as far as that is known."""
+        for values in self._rows(
+            "select r.id, t.name, key, null, committed, xid, place from missing r join topics t on t.number = r.topic"
+            " order by committed, xid, place"
+        ):
+            yield Row(*values)
+
+    def missing_count(self) -> int:
+        """How much is missing."""
+        ((count,),) = self._rows("select count(*) from missing")
+        return int(count)
+
+    def dead(self) -> Iterator[str]:
+        """The ids of dead letters that were not replayed."""
+        return (event_id for (event_id,) in self._rows(f"select id {_UNREPLAYED_LETTERS}"))
+
+    def add_first(self, pairs: Iterable[tuple[str, int]]) -> None:
+        """Keep the LSNs of rows."""
+        self._many("insert into firsts values (?, ?)", pairs)
+
+    def neighbours(self) -> Iterator[tuple[str, int | None, int | None]]:
+        """Of what is missing, the highest LSN of rows before it and the lowest of rows behind it."""
+        order = "order by r.committed, r.xid, r.place"
+        return self._rows(
+            f"""
+            select id, below, above from (
+                select r.id, m.id is not null as lost,
+                       max(f.lsn) over ({order} rows between unbounded preceding and current row) as below,
+                       min(f.lsn) over ({order} rows between current row and unbounded following) as above
+                from rows r left join (select id, max(lsn) as lsn from firsts group by id) f on f.id = r.id
+                left join missing m on m.id = r.id
+            ) where lost
+            """
+        )
+
+    def find(self, findings: Iterable[Finding]) -> None:
+        """Write down what is wrong."""
+        self._many("insert into findings values (?, ?, ?, ?, ?, ?, ?, ?, ?)", findings)
+
+    def counts(self) -> dict[str, int]:
+        """How many events are wrong, by kind."""
+        return dict(self._rows("select kind, sum(events) from findings group by kind"))
+
+    def findings(self, kinds: Iterable[str], limit: int) -> Iterator[Finding]:
+        """The first of them, by kind."""
+        for kind in kinds:
+            for values in self._rows("select * from findings where kind = ? order by rowid limit ?", kind, limit):
+                limit -= 1
+                yield Finding(*values)
+
+    def finding_count(self) -> int:
+        """How many findings there are; one may be about several events."""
+        ((count,),) = self._rows("select count(*) from findings")
+        return int(count)
+
+    def topics(self) -> list[str]:
+        """The topics that rows go to."""
+        rows = self._rows("select name from topics where number in (select topic from rows) and name <> ''")
+        return sorted(name for (name,) in rows)
+
+    def _topic(self, name: str) -> int:
+        number = self._topics.get(name)
+        if number is None:
+            number = self._topics[name] = len(self._topics)
+            self._run("insert into topics values (?, ?)", number, name)
+        return number
+
+    def _records(self, query: str) -> Iterator[Record]:
+        return map(Record._make, self._rows(query))
+
+    def _rows(self, query: str, *values: Any) -> Iterator[Any]:
+        with _told():
+            yield from self._database.execute(query, values)
+
+    def _run(self, statement: str, *values: Any) -> None:
+        with _told():
+            self._database.execute(statement, values)
+
+    def _many(self, statement: str, values: Iterable[Any]) -> None:
+        with _told():
+            self._database.executemany(statement, values)
+
+
+def _row(values: Any) -> tuple[str, Row]:
+    return values[0], Row(*values)
+
+
+def _record(values: Any) -> tuple[str, Record]:
+    return values[1], Record._make(values)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise errors.CdcError(
+            f"the audit's notes cannot be kept: {error}", hint="set TMPDIR to a folder that has room"
+        ) from None

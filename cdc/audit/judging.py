@@ -1,0 +1,259 @@
+"""An audit's judgement: everything that was read, looked at by id, by position, by key and by sequence number."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final, NamedTuple, TypeVar
+
+from cdc.audit import verdicts
+from cdc.audit.books import DUPLICATE_MARK, PHANTOM_MARK, UNMATCHED_MARK, Books, Finding
+from cdc.audit.range import Range
+from cdc.audit.verdicts import Cover, Kept, Place, Record, Row
+from cdc.lsn import LSN
+
+_PORTION: Final = 5000
+
+T = TypeVar("T")
+Position = Callable[[int, int, int], str | None]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of the servers when all is read."""
+
+    stream: int  # the one of today
+    horizon: LSN  # what the snapshot shows was committed before it
+    wal_end: LSN  # after the topics were read
+    confirmed: LSN | None  # by the slot; None: there is none
+    wanted: Range
+    position: Position
+    present: Callable[[list[str]], Collection[str]]  # which of these ids the table has now
+    kept: Mapping[str, Kept] = field(default_factory=dict)  # by topic
+    trimmed: frozenset[tuple[str, int]] = frozenset()  # partitions whose beginning is gone
+    begins: frozenset[tuple[str, int]] = frozenset()  # partitions that were read from their first record
+    settled: bool = True  # what the slot has not confirmed is known
+    sparse: bool = False  # rows are deleted in any order
+    every_topic: bool = True  # all topics that positions may be in were read
+
+
+class Note(NamedTuple):
+    """What could not be judged, how much of it, and why."""
+
+    what: str
+    number: int
+    why: str
+
+
+class Judgement:
+    """Writes what is wrong into the books; the rest is counted here."""
+
+    def __init__(self, books: Books, facts: Facts) -> None:
+        self.counts: Counter[str] = Counter()
+        self.notes: list[Note] = []
+        self._books = books
+        self._facts = facts
+        self._cover = Cover()
+
+    def run(self) -> Iterator[str]:
+        """Judge; says before each step what it looks at."""
+        yield "ids"
+        self._by_id()
+        if self._facts.wanted.by_lsn:
+            self._place_missing()
+        yield "rows"
+        self._by_row()
+        yield "positions"
+        self._twice()
+        self._holes()
+        yield "order"
+        self._books.find(self._out_of_order(*pair) for pair in verdicts.disorder(self._books.by_key()))
+        yield "sequences"
+        self._gaps()
+
+    def _by_id(self) -> None:
+        books, wanted = self._books, self._facts.wanted
+        for groups in _portions(books.groups()):
+            marks: list[tuple[int, int]] = []
+            findings: list[Finding] = []
+            missing: list[Row] = []
+            firsts: list[tuple[str, int]] = []
+            for group in groups:
+                verdict = verdicts.judge(group)
+                for row, record in verdict.matched:
+                    judged = not wanted.by_lsn or record.judged
+                    self.counts["newer" if row is None else "delivered"] += judged
+                    if row is not None:
+                        self._cover.add(row, record)
+                        firsts.append((row.id, record.lsn))
+                        if judged and not verdicts.fits(record, row):
+                            findings.append(self._misplaced(record, row))
+                for record, first in verdict.duplicates:
+                    marks.append((record.number, DUPLICATE_MARK))
+                    if record.judged:
+                        findings.append(self._duplicate(record, first))
+                marks += ((record.number, UNMATCHED_MARK) for record in verdict.unmatched)
+                self.counts["in_flight"] += verdict.in_flight
+                self.counts["dead_lettered"] += verdict.dead
+                missing += filter(self._is_missing, verdict.missing)
+            books.mark(marks)
+            books.find(findings)
+            books.add_missing(missing)
+            if wanted.by_lsn:
+                books.add_first(firsts)
+        if not wanted.by_lsn:
+            books.find(map(self._missing, books.missing()))
+        self._note("rows", "expired", "their topic has deleted or compacted old records, and may have had theirs")
+        if not self._facts.settled:
+            why = "it is not known which rows the slot has still to confirm: they may be in flight, or missing"
+            self._note("rows", "in_flight", why)
+
+    def _is_missing(self, row: Row) -> bool:
+        kept = self._facts.kept.get(row.topic)
+        if not self._facts.settled:
+            self.counts["in_flight"] += 1
+        elif kept is not None and kept.may_have_lost(row.age):
+            self.counts["expired"] += 1
+        else:
+            return True
+        return False
+
+    def _place_missing(self) -> None:
+        """Of what is missing only the order is known, not the LSN."""
+        outside = [
+            event_id
+            for event_id, below, above in self._books.neighbours()
+            if not verdicts.within(self._facts.wanted, below, above)
+        ]
+        self._books.found(outside)
+        self._books.find(map(self._missing, self._books.missing()))
+        if outside:
+            why = "they are in no topic, and seem to be outside of the range of LSNs, or at its edge"
+            self.notes.append(Note("rows", len(outside), why))
+
+    def _by_row(self) -> None:
+        facts = self._facts
+        beyond: list[Record] = []
+        for records in _portions(self._books.unmatched()):
+            candidates: list[Record] = []
+            for record in records:
+                of_today = record.stream == facts.stream
+                if of_today and record.lsn >= facts.wal_end:
+                    beyond.append(record)
+                elif self._cover.purged(record) or facts.sparse:
+                    self.counts["purged"] += record.judged
+                elif of_today and record.lsn >= facts.horizon:
+                    self.counts["newer"] += record.judged
+                else:
+                    candidates.append(record)
+            present = self._facts.present([record.id for record in candidates]) if candidates else ()
+            self._phantoms(record for record in candidates if record.id not in present)
+        self._phantoms(beyond)
+        why = "their rows are not in the table any more: judged by their positions alone"
+        self._note("records", "purged", why)
+
+    def _phantoms(self, records: Iterable[Record]) -> None:
+        for phantoms in _portions(iter(records)):
+            self._books.mark((record.number, PHANTOM_MARK) for record in phantoms)
+            self._books.find(self._phantom(record) for record in phantoms if record.judged)
+
+    def _twice(self) -> None:
+        for found in _portions(verdicts.twice(self._books.places())):
+            self._books.mark((place.number, DUPLICATE_MARK) for place, _ in found)
+            for place, first in found:
+                if place.judged:
+                    self._books.find(self._same_position(record, first) for record in self._books.record(place.number))
+
+    def _holes(self) -> None:
+        facts = self._facts
+        why = ""
+        if not self.counts["purged"]:
+            return
+        if not facts.every_topic or facts.wanted.by_id:
+            why = "not all topics and ids were looked at"
+        elif any(kept.compacted for kept in facts.kept.values()):
+            why = "a topic is compacted"
+        elif facts.confirmed is None:
+            why = "there is no slot that says what was delivered"
+        if why:
+            self.notes.append(Note("transactions", 0, f"{why}, so holes in them are not looked for"))
+            return
+        from_lsn = self._whole_from()
+        for hole in verdicts.holes(self._books.places()):
+            if hole.stream == facts.stream and facts.confirmed and from_lsn < hole.lsn < facts.confirmed:
+                self._books.find([self._hole(hole)])
+
+    def _whole_from(self) -> int:
+        """Behind which LSN no topic has lost anything by itself, as far as what is left of it shows."""
+        left = self._books.first_left()
+        lsns = [left.get((*place, self._facts.stream)) for place in self._facts.trimmed]
+        if None in lsns:
+            why = "a partition has deleted all of its records, so holes in transactions cannot be told from that"
+            self.notes.append(Note("transactions", 0, why))
+        return max((1 << 63 if lsn is None else lsn for lsn in lsns), default=0)
+
+    def _gaps(self) -> None:
+        if any(kept.compacted for kept in self._facts.kept.values()):
+            self.notes.append(Note("sequence numbers", 0, "a topic is compacted"))
+            return
+        begins = set(self._facts.begins) if self._facts.wanted.whole else set()
+        self._books.find(map(self._gap, verdicts.gaps(self._books.by_sequence(), begins)))
+
+    def _note(self, what: str, count: str, why: str) -> None:
+        if self.counts[count]:
+            self.notes.append(Note(what, self.counts[count], why))
+
+    def _about(self, kind: str, record: Record, meaning: str, events: int = 1) -> Finding:
+        place = record.key, record.topic, record.partition, record.offset
+        return Finding(kind, record.id, *place, self._facts.position(*record.position), meaning, events)
+
+    def _missing(self, row: Row) -> Finding:
+        meaning = "committed, and passed by the slot, but in no topic"
+        if not row.topic:
+            meaning += "; its columns make no topic's name"
+        return Finding(verdicts.MISSING, row.id, row.key, row.topic or None, None, None, None, meaning)
+
+    def _misplaced(self, record: Record, row: Row) -> Finding:
+        wrong = []
+        if record.topic != row.topic:
+            wrong.append(f"topic {row.topic!r}" if row.topic else "no topic")
+        if record.key != row.key:
+            wrong.append("a null key" if row.key is None else f"key {row.key.decode(errors='replace')!r}")
+        return self._about(verdicts.MISPLACED, record, f"the row is of {' and '.join(wrong)}")
+
+    def _duplicate(self, record: Record, first: Record) -> Finding:
+        where = f"{first.topic}, partition {first.partition}, offset {first.offset}"
+        return self._about(verdicts.DUPLICATE, record, f"the same event as in {where}")
+
+    def _same_position(self, record: Record, first: Place) -> Finding:
+        return self._about(verdicts.DUPLICATE, record, f"the same position as of event {first.id}")
+
+    def _out_of_order(self, record: Record, highest: Record) -> Finding:
+        meaning = f"behind {self._facts.position(*highest.position)} of the same key, at offset {highest.offset}"
+        return self._about(verdicts.OUT_OF_ORDER, record, meaning)
+
+    def _phantom(self, record: Record) -> Finding:
+        meaning = "no row of this id was committed"
+        if record.stream != self._facts.stream:
+            meaning += ", or a failover lost it: the record is of an earlier timeline"
+        elif record.lsn >= self._facts.wal_end:
+            meaning += ": PostgreSQL has not come to this position"
+        return self._about(verdicts.PHANTOM, record, meaning)
+
+    def _hole(self, hole: verdicts.Hole) -> Finding:
+        position = self._facts.position(hole.stream, hole.lsn, hole.first)
+        count = hole.last - hole.first + 1
+        meaning = "nothing has this position, though later ones of its transaction are there"
+        if count > 1:
+            meaning = f"nothing has this position and the {count - 1} after it, though later ones are there"
+        return Finding(verdicts.HOLE, None, None, None, None, None, position, meaning, count)
+
+    def _gap(self, gap: verdicts.Gap) -> Finding:
+        numbers = f"{gap.first} to {gap.last} are" if gap.last > gap.first else f"{gap.first} is"
+        meaning = f"cdc-sequence {numbers} missing before {gap.behind.sequence}"
+        return self._about(verdicts.GAP, gap.behind, meaning, gap.last - gap.first + 1)
+
+
+def _portions(items: Iterator[T]) -> Iterator[list[T]]:
+    while portion := list(islice(items, _PORTION)):
+        yield portion

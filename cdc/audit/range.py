@@ -1,0 +1,60 @@
+"""Which part of table and topics is judged. What stands outside of it still counts as being there."""
+
+from dataclasses import dataclass
+
+from cdc.lsn import LSN
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Ends belong to it; None means no end. Times are milliseconds since 1970."""
+
+    since: int | None = None  # of rows by their age, of records by their timestamp
+    until: int | None = None
+    from_lsn: LSN | None = None  # by commit
+    to_lsn: LSN | None = None
+    ids: frozenset[str] = frozenset()
+    from_id: str | None = None
+    to_id: str | None = None
+    numeric: bool = False  # ids are numbers; otherwise they are compared as text
+
+    def holds(self, event_id: str, lsn: int, timestamp: int) -> bool:
+        """Whether a record is within."""
+        return (
+            (self.since is None or timestamp >= self.since)
+            and (self.until is None or timestamp <= self.until)
+            and (self.from_lsn is None or lsn >= self.from_lsn)
+            and (self.to_lsn is None or lsn <= self.to_lsn)
+            and self.holds_id(event_id)
+        )
+
+    def holds_id(self, event_id: str) -> bool:
+        """Whether an id is within."""
+        if self.ids and event_id not in self.ids:
+            return False
+        if self.from_id is None and self.to_id is None:
+            return True
+        try:
+            return (self.from_id is None or self._order(event_id) >= self._order(self.from_id)) and (
+                self.to_id is None or self._order(event_id) <= self._order(self.to_id)
+            )
+        except ValueError:
+            return False  # no number, as the ids of the table are
+
+    def _order(self, event_id: str) -> tuple[int, str]:
+        return (int(event_id), "") if self.numeric else (0, event_id)
+
+    @property
+    def by_id(self) -> bool:
+        """Whether ids decide."""
+        return bool(self.ids) or self.from_id is not None or self.to_id is not None
+
+    @property
+    def by_lsn(self) -> bool:
+        """Whether positions decide."""
+        return self.from_lsn is not None or self.to_lsn is not None
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything is within."""
+        return not self.by_id and not self.by_lsn and self.since is None and self.until is None

@@ -1,0 +1,245 @@
+"""What rows and records say about each other: missing, duplicate, out of order, and the rest.
+
+Each function takes what it judges in an order that lets it look at one thing at a time, so that nothing has to fit in
+memory: by id, by position, by key, or by sequence number.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Final, NamedTuple
+
+from cdc.audit.range import Range
+
+MISSING, DUPLICATE, OUT_OF_ORDER = "missing", "duplicate", "out_of_order"
+PHANTOM, MISPLACED, HOLE, GAP = "phantom", "misplaced", "hole", "sequence_gap"
+FINDINGS: Final = (MISSING, DUPLICATE, OUT_OF_ORDER, PHANTOM, MISPLACED, HOLE, GAP)
+
+PUBLISHED, REPLAYED, REPAIRED = range(3)
+"""How a record came: from the stream, by `dlq replay`, or by `audit --repair`, without a position."""
+
+
+class Row(NamedTuple):
+    """One row of the table. `committed` (microseconds, 0 when it is not known), `xid` and `place` order its commits."""
+
+    id: str
+    topic: str  # empty when the row makes no topic's name
+    key: bytes | None
+    age: int | None  # milliseconds since 1970
+    committed: int
+    xid: int
+    place: int
+
+
+class Record(NamedTuple):
+    """One record of ours. `stream` counts the timelines from 1; a repaired record has 0, and no position."""
+
+    number: int  # in which order it was read
+    id: str
+    stream: int
+    lsn: int
+    nth: int
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    timestamp: int
+    sequence: int | None
+    kind: int
+    judged: bool  # it is within the range
+
+    @property
+    def position(self) -> tuple[int, int, int]:
+        """Order over all streams."""
+        return self.stream, self.lsn, self.nth
+
+
+class Group(NamedTuple):
+    """All that has one id. `letters` are dead letters that were not replayed."""
+
+    id: str
+    rows: list[Row]
+    records: list[Record]
+    letters: int = 0
+    in_flight: int = 0
+
+
+class Verdict(NamedTuple):
+    """What became of the events of one id."""
+
+    matched: list[tuple[Row | None, Record]]  # None: committed, but after the table was read
+    unmatched: list[Record]  # no row is there, or not any more
+    duplicates: list[tuple[Record, Record]]  # with the first
+    missing: list[Row]
+    dead: int
+    in_flight: int
+
+
+def judge(group: Group) -> Verdict:
+    """Pair rows with records. An id that several rows share may come as many times."""
+    if len(group.rows) == len(group.records) == 1:  # nearly always, and it is quicker
+        return Verdict([(group.rows[0], group.records[0])], [], [], [], 0, 0)
+    rows, in_flight, letters = list(group.rows), group.in_flight, group.letters
+    expected = max(len(rows), in_flight, 1)
+    left = sorted(group.records, key=lambda record: (not _fits_any(record, rows), _age(record)))
+    firsts, others = left[:expected], left[expected:]
+    duplicates = [(record, firsts[0]) for record in others]
+    if not rows and not in_flight:
+        return Verdict([], firsts, duplicates, [], min(letters, 0 if firsts else letters), 0)
+    matched: list[tuple[Row | None, Record]] = []
+    for record in firsts:
+        row = next((row for row in rows if fits(record, row)), rows[0] if rows else None)
+        if row is not None:
+            rows.remove(row)
+        matched.append((row, record))
+    dead = min(len(rows), letters)
+    waiting = min(len(rows) - dead, in_flight)
+    return Verdict(matched, [], duplicates, rows[dead + waiting :], dead, waiting)
+
+
+def fits(record: Record, row: Row) -> bool:
+    """Whether a record stands where its row belongs."""
+    return record.topic == row.topic and record.key == row.key
+
+
+def _fits_any(record: Record, rows: list[Row]) -> bool:
+    return any(fits(record, row) for row in rows)
+
+
+def _age(record: Record) -> tuple[int, int, str, int, int]:
+    return record.kind, record.stream, record.topic, record.partition, record.offset
+
+
+class Cover:
+    """From where on the table still has every row, as far as rows and their records show.
+
+    Whoever deletes rows deletes the old ones. A row is as old as its transaction's beginning, and a record as its
+    commit: what was open when the oldest row was written may be deleted, though it was committed after it.
+    """
+
+    def __init__(self) -> None:
+        self.oldest: tuple[int, int, int] | None = None
+        self._oldest_age: int | None = None
+        self._longest = 0  # how long transactions take
+        self._evident = False
+
+    def add(self, row: Row, record: Record) -> None:
+        """Learn from a row and its record."""
+        if record.kind != REPAIRED:
+            self.oldest = min(self.oldest or record.position, record.position)
+        if row.age is not None:
+            self._oldest_age = min(row.age, row.age if self._oldest_age is None else self._oldest_age)
+            if record.kind != REPAIRED:
+                self._longest = max(self._longest, record.timestamp - row.age)
+
+    def purged(self, record: Record) -> bool:
+        """Whether the record's row may have been deleted. To be asked in the order of positions."""
+        if record.kind == REPAIRED or self.oldest is None or record.position < self.oldest:
+            self._evident = True
+            return True
+        edge = None if self._oldest_age is None else self._oldest_age + 2 * self._longest
+        return self._evident and edge is not None and record.timestamp < edge
+
+
+def disorder(records: Iterable[Record]) -> Iterator[tuple[Record, Record]]:
+    """Records behind a higher position of their key, with the highest.
+
+    They come by topic, partition, key, stream and offset, each event once.
+    """
+    place, highest = None, None
+    for record in records:
+        if (found := (record.topic, record.partition, record.key, record.stream)) != place:
+            place, highest = found, record
+        elif highest is not None and record.position < highest.position:
+            yield record, highest
+        else:
+            highest = record
+
+
+class Place(NamedTuple):
+    """A position that is taken, by a record or by a dead letter."""
+
+    stream: int
+    lsn: int
+    nth: int
+    id: str
+    number: int  # 0: a dead letter
+    covered: bool  # the row is in the table
+    judged: bool
+
+
+class Hole(NamedTuple):
+    """Positions of one transaction that nothing has, before others that something has."""
+
+    stream: int
+    lsn: int
+    first: int
+    last: int
+
+
+def twice(places: Iterable[Place]) -> Iterator[tuple[Place, Place]]:
+    """Records with a position that another id has as well, with that other. They come in the order of positions."""
+    for _, same in groupby(places, key=lambda place: place[:3]):
+        taken = [place for place in same if place.number]
+        if len(taken) > 1:
+            taken.sort(key=lambda place: (not place.covered, place.number))
+            yield from ((place, taken[0]) for place in taken[1:] if place.id != taken[0].id)
+
+
+def holes(places: Iterable[Place]) -> Iterator[Hole]:
+    """What is missing of transactions of which no row is in the table. They come in the order of positions."""
+    for (stream, lsn), transaction in groupby(places, key=lambda place: place[:2]):
+        found: list[Hole] = []
+        follows, covered, judged = 0, False, True
+        for place in transaction:
+            if place.nth > follows:
+                found.append(Hole(stream, lsn, follows, place.nth - 1))
+            follows = max(follows, place.nth + 1)
+            covered |= place.covered
+            judged &= place.judged
+        if judged and not covered:
+            yield from found
+
+
+class Gap(NamedTuple):
+    """Sequence numbers of one partition that no record has, and the record behind them."""
+
+    first: int
+    last: int
+    behind: Record
+
+
+def gaps(records: Iterable[Record], begins: set[tuple[str, int]]) -> Iterator[Gap]:
+    """They come by topic, partition, stream and sequence number; `begins` are partitions that are whole."""
+    place, last, judged = None, 0, False
+    for record in records:
+        assert record.sequence is not None
+        if (found := (record.topic, record.partition, record.stream)) != place:
+            place, judged = found, True
+            last = 0 if found[:2] in begins else record.sequence
+        if record.sequence > last + 1 and judged and record.judged:
+            yield Gap(last + 1, record.sequence - 1, record)
+        last, judged = record.sequence, record.judged
+
+
+class Kept(NamedTuple):
+    """What a topic has lost by itself: the settings as far as they are known, and whether its beginning is gone."""
+
+    trimmed: bool
+    compacted: bool
+    keeps_since: int | None  # milliseconds since 1970; None: it deletes nothing by age
+
+    def may_have_lost(self, age: int | None) -> bool:
+        """Whether the topic may have had the record of a row of this age."""
+        if self.compacted:
+            return True
+        return self.trimmed and self.keeps_since is not None and (age is None or age < self.keeps_since)
+
+
+def within(wanted: Range, below: int | None, above: int | None) -> bool:
+    """Whether a missing row is within a range of LSNs: its neighbours in the order of commits are.
+
+    `below` is the highest LSN of those before it, `above` the lowest of those behind it.
+    """
+    return (wanted.from_lsn is None or (below is not None and below >= wanted.from_lsn)) and (
+        wanted.to_lsn is None or (above is not None and above <= wanted.to_lsn)
+    )
