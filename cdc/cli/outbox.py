@@ -1,8 +1,9 @@
-"""`outbox`: the table, its publication, and the publisher's own topics."""
+"""`outbox`: the table, its publication, and the publisher's own topics; what may be deleted of the table again."""
 
 import click
 
 from cdc.cli.main import Invocation
+from cdc.cli.purge import purge
 from cdc.config.settings import Settings, require
 from cdc.kafka.cluster import Cluster
 from cdc.postgres import table
@@ -13,7 +14,10 @@ _REACH_SECONDS = 10.0
 
 @click.group()
 def outbox() -> None:
-    """Create the outbox table and its publication."""
+    """Create the outbox table and its publication, or delete rows that are published."""
+
+
+outbox.add_command(purge)
 
 
 @outbox.command(epilog="Example: cdc-publisher outbox init --print | psql shop")
