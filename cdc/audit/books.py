@@ -1,6 +1,5 @@
 """Rows and records of an audit, put in order: in a file without a name, so that memory stays flat however many."""
 
-import contextlib
 import heapq
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -8,8 +7,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from cdc import errors
 from cdc.audit.verdicts import Group, Place, Record, Row
+from cdc.spill import told
 
 DUPLICATE_MARK, UNMATCHED_MARK, PHANTOM_MARK = 1, 2, 3
 
@@ -28,6 +27,7 @@ create table missing (id text primary key, topic int, key blob, committed int, x
 create table findings (kind text, id text, key blob, topic text, partition int, offset int, position text, meaning text,
   events int);
 """
+_NOTES: Final = "the audit's notes"
 _RECORD: Final = (
     "r.number, r.id, stream, lsn, idx, t.name, partition, offset, key, timestamp, sequence, kind, judged"
     " from records r join topics t on t.number = r.topic left join marks m on m.number = r.number"
@@ -246,15 +246,15 @@ class Books:
         return map(Record._make, self._rows(query))
 
     def _rows(self, query: str, *values: Any) -> Iterator[Any]:
-        with _told():
+        with told(_NOTES):
             yield from self._database.execute(query, values)
 
     def _run(self, statement: str, *values: Any) -> None:
-        with _told():
+        with told(_NOTES):
             self._database.execute(statement, values)
 
     def _many(self, statement: str, values: Iterable[Any]) -> None:
-        with _told():
+        with told(_NOTES):
             self._database.executemany(statement, values)
 
 
@@ -264,13 +264,3 @@ def _row(values: Any) -> tuple[str, Row]:
 
 def _record(values: Any) -> tuple[str, Record]:
     return values[1], Record._make(values)
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise errors.CdcError(
-            f"the audit's notes cannot be kept: {error}", hint="set TMPDIR to a folder that has room"
-        ) from None

@@ -3,14 +3,11 @@
 import contextlib
 import json
 import logging
-import os
 import random
 import re
-import signal
 import sys
 import threading
 import time
-from types import FrameType
 from typing import Any, Final
 
 import click
@@ -21,6 +18,7 @@ from cdc import logs
 from cdc.backoff import Backoff
 from cdc.cli.main import Invocation
 from cdc.cli.purging import NotConfirmed, Options, Outcome, Purging
+from cdc.cli.signals import stop_on_signals
 from cdc.config.settings import Settings, require
 from cdc.errors import Temporary
 from cdc.purge import Clock
@@ -81,7 +79,7 @@ def purge(invocation: Invocation, /, *, as_json: bool, interval: float, **given:
         _tell("no [kafka] settings: the slot alone says what is published, whoever moved it", watch=options.watch)
     if options.watch:
         stop = threading.Event()
-        _on_signals(stop)
+        stop_on_signals(stop, log)
         _watch(settings, options, interval, stop)
         return 0
     return _once(settings, options, as_json=as_json)
@@ -179,14 +177,3 @@ def _tell(text: str, *, watch: bool) -> None:
         log.warning("%s", text)
     else:
         logs.say(f"cdc-publisher: warning: {text}")
-
-
-def _on_signals(stop: threading.Event) -> None:
-    def handle(number: int, _: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        log.info("stopping", extra={"signal": signal.Signals(number).name})
-        stop.set()
-
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)

@@ -3,16 +3,15 @@
 import contextlib
 import gc
 import logging
-import os
 import random
 import signal
 import threading
-from types import FrameType
 
 import click
 
 from cdc import __version__, logs
 from cdc.cli.main import Invocation
+from cdc.cli.signals import stop_on_signals
 from cdc.config.settings import require
 from cdc.kafka import producer
 from cdc.schemas import Schemas
@@ -46,7 +45,8 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
         schemas.read()
         producer.validate(settings)
         stop, reload = threading.Event(), threading.Event()
-        _on_signals(stop, reload)
+        stop_on_signals(stop, log)
+        signal.signal(signal.SIGHUP, lambda *_: reload.set())
         # What was built so far lives as long as the process: no collection need look at it again.
         gc.freeze()
         log.info("starting", extra={"version": __version__, "contracts": len(schemas.names)})
@@ -63,15 +63,3 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
                 alive=watchdog.turned,
             )
             return 0 if service.run() else 75
-
-
-def _on_signals(stop: threading.Event, reload: threading.Event) -> None:
-    def handle(number: int, _: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        log.info("stopping", extra={"signal": signal.Signals(number).name})
-        stop.set()
-
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGHUP, lambda *_: reload.set())

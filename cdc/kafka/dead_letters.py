@@ -4,7 +4,6 @@ Which letters were replayed is known only at the end of the topic. Until then wh
 memory stays flat however many there are.
 """
 
-import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ from cdc.dead_letters import DeadLetter, Marker, Wanted, read
 from cdc.kafka import librdkafka, properties
 from cdc.kafka.cluster import is_missing
 from cdc.kafka.failure import kafka_error, not_created
+from cdc.spill import told
 
 SECONDS: Final = 30.0  # of silence until it counts as one
 _POLL_SECONDS: Final = 0.5
@@ -190,6 +190,7 @@ create table letters (stream text, position text, id, type, topic, key, timestam
   partition int, offset int, primary key (stream, position)) without rowid;
 create table markers (position text primary key, at text) without rowid;
 """
+_NOTES: Final = "the list of dead letters"
 _SELECT: Final = "from letters left join markers using (position) where (? or at is null)"
 
 
@@ -210,7 +211,7 @@ class Index:
 
     def take(self, found: Iterable[tuple[DeadLetter | Marker, int, int]], *, markers_only: bool = False) -> None:
         """Add what is wanted. A letter that was sent twice counts once, as it was sent first."""
-        with _told(), self._database as database:
+        with told(_NOTES), self._database as database:
             database.execute("begin")
             for letter, partition, offset in found:
                 if isinstance(letter, Marker):
@@ -223,14 +224,14 @@ class Index:
 
     def count(self, *, replayed: bool) -> int:
         """How many there are, with those that were replayed or without."""
-        with _told():
+        with told(_NOTES):
             (count,) = self._database.execute(f"select count(*) {_SELECT}", (replayed,)).fetchone()
         return int(count)
 
     def widths(self) -> dict[str, int]:
         """How long the longest text of each kind is."""
         names = ("id", "type", "key", "topic")
-        with _told():
+        with told(_NOTES):
             lengths = ", ".join(f"max(length({name}))" for name in names)
             found = self._database.execute(f"select {lengths} from letters").fetchone()
         return {name: length or 0 for name, length in zip(names, found, strict=True)}
@@ -238,7 +239,7 @@ class Index:
     def entries(self, *, replayed: bool, limit: int | None = None) -> Iterator[Entry]:
         """The letters in the order of their positions; streams by their oldest letter."""
         left = -1 if limit is None else limit
-        with _told():
+        with told(_NOTES):
             streams = self._database.execute("select stream from letters group by stream order by min(timestamp)")
             for (stream,) in streams.fetchall():
                 rows = self._database.execute(
@@ -256,13 +257,3 @@ class Index:
 def _row(letter: DeadLetter, partition: int, offset: int) -> tuple[Any, ...]:
     facts = (letter.position, letter.id, letter.type, letter.topic, letter.key, letter.timestamp)
     return (*facts, letter.error, letter.message, len(letter.payload or b""), partition, offset)
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise errors.CdcError(
-            f"the list of dead letters cannot be kept: {error}", hint="set TMPDIR to a folder that has room"
-        ) from None

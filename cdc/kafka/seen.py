@@ -8,7 +8,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
-from cdc import errors
+from cdc.errors import CdcError
+from cdc.spill import cannot_be_kept
 
 Row = tuple[int, int, int, int, bytes]
 """Number of the topic, commit LSN, index, partition, id."""
@@ -80,11 +81,9 @@ class Seen:
                 raise self._failed(error) from None
         return row[0] if row else None
 
-    def _failed(self, error: sqlite3.Error) -> errors.CdcError:
+    def _failed(self, error: sqlite3.Error) -> CdcError:
         self._close()
-        return errors.CdcError(
-            f"what the topics hold cannot be kept: {error}", hint="set TMPDIR to a folder that has room"
-        )
+        return cannot_be_kept("what the topics hold", error)
 
     def _close(self) -> None:
         if self._database:

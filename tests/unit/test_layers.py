@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "cdc"
 # From the ground up; a module may import from the lines above its own, and from its own package.
 LAYERS = """
 errors lsn backoff logs watchdog avro.mismatch avro.soundness kafka.properties kafka.librdkafka kafka.partitions
-liveness observations definition messages cells wire topics purge
+liveness observations definition messages cells wire topics purge spill
 avro.logical avro.framing avro.compatibility avro.files avro.reading avro.rules avro.subjects
 pgoutput ledger avro.primitives avro.unions avro.binary avro.mapping avro.emitter avro.compiler
 transactions avro.contracts
@@ -40,7 +40,7 @@ __init__ __main__
 PURE_MODULES = """
 errors lsn backoff liveness observations definition messages cells wire topics pgoutput ledger transactions outbox
 encoding sizes audit.range audit.verdicts audit.reading audit.books audit.judging
-positions dead_letters resume sequences replays session progress publisher ends watch service purge
+positions dead_letters resume sequences replays session progress publisher ends watch service purge spill
 avro.mismatch avro.logical avro.framing avro.mapping avro.contracts
 avro.files avro.compatibility avro.reading avro.rules avro.subjects avro.primitives avro.unions
 config.settings kafka.properties kafka.partitions kafka.chunks
