@@ -22,9 +22,9 @@ $(STAMP): pyproject.toml
 demo: $(STAMP) ## a shop's orders from transaction to decoded Kafka record
 	$(BIN)/cdc-publisher demo
 
-torture: $(STAMP) ## real faults for MINUTES=5, with SEED=n and POSTGRES=15 or 18, and a verdict
+torture: $(STAMP) ## real faults for MINUTES=5 or CAMPAIGN=crashes, with GUARANTEE=, SEED=n, POSTGRES=15 or 18
 	$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),5) --postgres $(or $(POSTGRES),18) \
-	  $(if $(SEED),--seed $(SEED))
+	  --campaign $(or $(CAMPAIGN),faults) --guarantee $(or $(GUARANTEE),at-least-once) $(if $(SEED),--seed $(SEED))
 
 simulate: $(STAMP) ## crash schedules, and SEEDS=20000 random worlds in virtual time; SEED=n shows one
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),20000))

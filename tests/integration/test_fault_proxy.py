@@ -9,12 +9,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc.local.ports import Ports
 from cdc.local.stack import Stack
 from tests.pipeline import Pipeline, eventually, make_pipeline, prepare
-from tests.torture.connection import Weather
+from tests.torture.connection import Direction, Weather
 from tests.torture.kafka_frames import KafkaFrames
 from tests.torture.ledger import Ledger
 from tests.torture.postgres_frames import PostgresFrames, Tape, error_response, refusal
@@ -285,3 +286,57 @@ def test_c2_produce_responses_that_are_lost_are_not_acknowledgements(both: tuple
     assert running.stop() == 0
     assert road.watch.violations == []
     pipeline.judge(duplicates=False)
+
+
+@pytest.mark.parametrize("lost", ["request", "answer"])
+def test_c18_a_commit_of_which_nobody_heard_counts_once_it_is_read_back(
+    both: tuple[Road, Proxy, Pipeline], lost: str
+) -> None:
+    road, proxy, pipeline = both
+    pipeline.settings["delivery"] = {"guarantee": "exactly-once", "sequence": True}
+    running = pipeline.start().streams()
+    pipeline.insert(0)
+    pipeline.settles()
+    direction: Direction = "up" if lost == "request" else "down"
+
+    def held(frames: Any, frame: bytes) -> bool:
+        ended = frames.ending(frame, direction) if isinstance(frames, KafkaFrames) else None
+        return bool(ended and ended.transaction and ended.transaction.positions)
+
+    proxy.set(direction, Weather(held=held))
+    pipeline.insert(1)
+    eventually(lambda: count_all(pipeline) == 2, "the record in the topic")
+    if lost == "answer":
+        eventually(lambda: len(pipeline.records()) == 2, "the commit")
+    end = pipeline.wal_end()
+    running.kill()
+    assert pipeline.confirmed() < end
+    assert (road.watch.unacknowledged, road.watch.violations) == (1, [])
+    proxy.reset()
+    proxy.heal()
+    running = pipeline.start().streams()
+    pipeline.settles()
+    assert running.stop() == 0
+    assert road.tape.commits.read_back == (lost == "answer")
+    assert (road.watch.unacknowledged, road.watch.violations) == (0, [])
+    records = pipeline.judge(duplicates=False)
+    assert [record.header("cdc-sequence") for record in records] == ["1", "2"]
+
+
+def count_all(pipeline: Pipeline) -> int:
+    """How many different events are in the topic, also in a transaction that is not committed."""
+    given = {"bootstrap.servers": pipeline.kafka, "group.id": "all", "isolation.level": "read_uncommitted"}
+    consumer = Consumer({**given, "enable.auto.commit": False, "enable.partition.eof": True})
+    found = set()
+    try:
+        reading = set(consumer.list_topics(pipeline.topic, timeout=30).topics[pipeline.topic].partitions)
+        consumer.assign([TopicPartition(pipeline.topic, number, OFFSET_BEGINNING) for number in reading])
+        while reading:
+            for message in consumer.consume(1000, 1):
+                if message.error():
+                    reading.discard(message.partition())
+                else:
+                    found.add(dict(message.headers() or [])["id"])
+    finally:
+        consumer.close()
+    return len(found)

@@ -1,4 +1,4 @@
-"""`python -m tests.torture`: torment the publisher for so many minutes; exit code 1 on any violation."""
+"""`python -m tests.torture`: torment the publisher, and judge it; exit code 1 on any violation."""
 
 import argparse
 import json
@@ -10,14 +10,19 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 from rich.console import Console
 
+from cdc.positions import AT_LEAST_ONCE, EXACTLY_ONCE
 from tests.torture import board
 from tests.torture.campaign import Plan, run
 from tests.torture.faults import FAULTS, NAMES, Fault
 from tests.torture.stage import DEBIAN_15
+
+GUARANTEES: Final = (AT_LEAST_ONCE, EXACTLY_ONCE)
+FAULTS_RATE: Final = 25
+CRASHES_RATE: Final = 60
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,11 +33,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.postgres == 15 and not (DEBIAN_15 / "postgres").exists():
         console.print(f"PostgreSQL 15 is not installed in {DEBIAN_15}: nothing was run", highlight=False)
         return 1
-    settings: dict[str, dict[str, Any]] = {}
-    if given.guarantee:
-        settings["delivery"] = {"guarantee": given.guarantee}
     seed = given.seed if given.seed is not None else random.randrange(1_000_000)
-    plan = Plan(given.minutes * 60, seed, given.postgres, _chosen(given.only), given.once, given.rate, settings)
+    crashes = given.campaign == "crashes"
+    plan = Plan(
+        0 if crashes else given.minutes * 60,
+        seed,
+        given.postgres,
+        _chosen(given.only),
+        given.once,
+        given.rate or (CRASHES_RATE if crashes else FAULTS_RATE),
+        given.guarantee,
+        given.sequence,
+        given.kills if crashes else 0,
+        given.crashes if crashes else 0,
+    )
     home = given.keep or Path(tempfile.mkdtemp(prefix="cdc-torture-"))
     with _Progress(console) as progress:
         outcomes = run(plan, home, progress)
@@ -50,13 +64,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser.add_argument(
+        "--campaign",
+        choices=("faults", "crashes"),
+        default="faults",
+        help="faults of all kinds for so many minutes, or so many crashes one after the other (default: %(default)s)",
+    )
     parser.add_argument("--minutes", type=float, default=5, help="how long faults are injected (default: %(default)s)")
+    parser.add_argument("--kills", type=int, default=200, help="of the publisher, among crashes (default: %(default)s)")
+    parser.add_argument("--crashes", type=int, default=30, help="of PostgreSQL, among crashes (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="of load and faults (default: a random one)")
     parser.add_argument("--postgres", type=int, choices=(15, 18), default=18, help="version (default: %(default)s)")
-    parser.add_argument("--guarantee", choices=("at-least-once", "exactly-once"), help="[delivery] guarantee")
+    parser.add_argument("--guarantee", choices=GUARANTEES, default=GUARANTEES[0], help="[delivery] guarantee")
+    parser.add_argument("--sequence", action="store_true", help="[delivery] sequence: records are numbered")
     parser.add_argument("--only", help=f"kinds of faults, by commas; a prefix will do: {', '.join(NAMES)}")
     parser.add_argument("--once", action="store_true", help="every kind of fault at least once, however short the run")
-    parser.add_argument("--rate", type=float, default=25, help="transactions a second (default: %(default)s)")
+    parser.add_argument("--rate", type=float, help=f"transactions a second (default: {FAULTS_RATE}, {CRASHES_RATE})")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--keep", type=Path, help="work in this folder and leave history, logs and records there")
     return parser
@@ -74,10 +97,12 @@ def _chosen(only: str | None) -> list[Fault]:
 
 def _again(given: argparse.Namespace, seed: int) -> str:
     """The command that does the same once more, as far as servers can."""
-    names = ("minutes", "postgres", "guarantee", "only", "rate")
+    what = ("kills", "crashes") if given.campaign == "crashes" else ("minutes", "only")
+    names = ("campaign", *what, "postgres", "guarantee", "rate")
     options = [(name, getattr(given, name)) for name in names if getattr(given, name)]
     words = [f"--{name} {value:g}" if isinstance(value, float) else f"--{name} {value}" for name, value in options]
-    return " ".join(["python -m tests.torture", *words, *(["--once"] if given.once else []), f"--seed {seed}"])
+    words += [f"--{name}" for name in ("once", "sequence") if getattr(given, name)]
+    return " ".join(["python -m tests.torture", *words, f"--seed {seed}"])
 
 
 class _Progress:

@@ -11,6 +11,8 @@ from tests.torture.judge import Kind
 def show(outcomes: Outcomes, console: Console) -> None:
     """Print faults, recovery times and the verdict."""
     console.print(_faults(outcomes))
+    if outcomes.nemesis.restarts:
+        console.print(_restarts(outcomes))
     console.print(_verdict(outcomes))
     for line in outcomes.violations[:20]:
         console.print(line, style="red", highlight=False)
@@ -21,23 +23,41 @@ def show(outcomes: Outcomes, console: Console) -> None:
 
 
 def _faults(outcomes: Outcomes) -> Table:
-    table = Table(title="faults, and seconds until Kafka had all that was committed when they were healed")
-    for column in ("fault", "injected", "planned", "p50", "p99", "max"):
-        table.add_column(column, justify="left" if column == "fault" else "right")
+    title = "faults, and seconds until Kafka had all that was committed when they were healed"
+    table = _table(title, "fault", "injected", "planned", "p50", "p99", "max")
     recoveries = outcomes.summary()["recovery_seconds"]
     for fault in FAULTS:
-        if outcomes.planned[fault.name]:
-            times = recoveries.get(fault.name, {})
-            spans = [f"{times[name]:.2f}" if times else "-" for name in ("p50", "p99", "max")]
-            table.add_row(fault.name, str(outcomes.injected[fault.name]), str(outcomes.planned[fault.name]), *spans)
+        if planned := outcomes.planned[fault.name]:
+            spans = _spans(recoveries.get(fault.name))
+            table.add_row(fault.name, str(outcomes.injected[fault.name]), str(planned), *spans)
     table.add_section()
-    table.add_row("all", str(outcomes.injected.total()), str(outcomes.planned.total()), "", "", "")
+    table.add_row("all", str(outcomes.injected.total()), str(outcomes.planned.total()))
     return table
+
+
+def _restarts(outcomes: Outcomes) -> Table:
+    title = "crashes that hit a publisher at work, and seconds until it streamed again"
+    table = _table(title, "crash", "at work", "of", "p50", "p99", "max")
+    for name, times in outcomes.summary()["streams_again_seconds"].items():
+        table.add_row(name, str(outcomes.nemesis.busy[name]), str(outcomes.injected[name]), *_spans(times))
+    return table
+
+
+def _table(title: str, first: str, *more: str) -> Table:
+    table = Table(title=title)
+    table.add_column(first)
+    for column in more:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _spans(times: dict[str, float] | None) -> list[str]:
+    return [f"{times[name]:.2f}" if times else "-" for name in ("p50", "p99", "max")]
 
 
 def _verdict(outcomes: Outcomes) -> Table:
     verdict, summary = outcomes.verdict, outcomes.summary()
-    table = Table(title=f"PostgreSQL {outcomes.plan.postgres}, seed {outcomes.plan.seed}", show_header=False)
+    table = Table(title=outcomes.plan.title, show_header=False)
     table.add_column()
     table.add_column(justify="right")
     rows = {
@@ -55,11 +75,38 @@ def _verdict(outcomes: Outcomes) -> Table:
         "stuck (I7)": len(outcomes.stuck),
         "publishers that gave up (I9)": len(outcomes.refusals),
         "duplicates (I4)": verdict.duplicates,
-        "most of one session": summary["most_duplicates_of_a_session"],
-        "most of one after a crash of PostgreSQL": summary["most_duplicates_of_a_session_after_a_crash_of_postgres"],
+        "of them too many": verdict.count(Kind.DUPLICATE),
+        **_duplicates(outcomes),
+        **_numbers(outcomes),
+        **{
+            f"Kafka transactions: {name}".replace("_", " "): n for name, n in summary["kafka_transactions"].items() if n
+        },
         "seconds to lag 0 at the end": summary["lag_zero_seconds"],
         "peak memory, MB": summary["peak_memory_mb"],
     }
     for name, value in rows.items():
         table.add_row(name, f"{value:,}")
     return table
+
+
+def _duplicates(outcomes: Outcomes) -> dict[str, float]:
+    """By what they followed."""
+    words = {"kill": "kill of the publisher", "crash": "crash of PostgreSQL", "other": "other end of a session"}
+    rows: dict[str, float] = {}
+    for cause, found in outcomes.duplicates().items():
+        if found.times:
+            rows[f"per {words[cause]}, of {found.times}"] = found.each
+        if found.duplicates:
+            rows[f"most after one {words[cause]}"] = found.most
+    return rows
+
+
+def _numbers(outcomes: Outcomes) -> dict[str, float]:
+    verdict = outcomes.verdict
+    if not outcomes.plan.sequence:
+        return {}
+    return {
+        "wrong numbers": verdict.count(Kind.NUMBER),
+        "numbers that are missing": verdict.numbers_missing,
+        "numbers that are there again": verdict.numbers_repeated,
+    }

@@ -5,16 +5,19 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from cdc.positions import AT_LEAST_ONCE, EXACTLY_ONCE
 from tests.torture import topics
+from tests.torture.commits import Commits
+from tests.torture.crashes import Crashes, shuffled
 from tests.torture.faults import FAULTS, Fault
-from tests.torture.judge import Kind, Verdict, judge
+from tests.torture.judge import Kind, Rules, Verdict, judge
 from tests.torture.ledger import Outcome
-from tests.torture.nemesis import Nemesis, Planned, schedule
+from tests.torture.nemesis import Nemesis, Overlapping, schedule
 from tests.torture.stage import PREFIX, Stage, wait_until
 from tests.torture.writers import Writers
 
@@ -32,7 +35,48 @@ class Plan:
     faults: Sequence[Fault] = FAULTS
     once: bool = False  # every kind at least once
     rate: float = 25  # transactions a second
-    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    guarantee: str = AT_LEAST_ONCE
+    sequence: bool = False
+    kills: int = 0  # of the publisher; with these or the crashes there are no other faults, and no `seconds`
+    crashes: int = 0  # of PostgreSQL
+
+    @property
+    def rules(self) -> Rules:
+        return Rules(self.guarantee == EXACTLY_ONCE, self.sequence)
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        return {"delivery": {"guarantee": self.guarantee, "sequence": self.sequence}}
+
+    @property
+    def title(self) -> str:
+        numbers = ", with numbers" if self.sequence else ""
+        return f"{self.guarantee}{numbers}, PostgreSQL {self.postgres}, seed {self.seed}"
+
+
+class Repeated(NamedTuple):
+    """What sessions repeated that followed one cause."""
+
+    times: int  # how often it was the cause
+    duplicates: int
+    each: float
+    most: int  # of one session
+
+
+def repeated(duplicates: Mapping[int, int], causes: Mapping[int, Counter[str]]) -> dict[str, Repeated]:
+    """By cause; both are given by session.
+
+    A session that follows both counts for the crash: by that, PostgreSQL itself goes further back.
+    """
+    counts: dict[str, list[int]] = {"crash": [], "kill": [], "other": []}
+    for session, count in duplicates.items():
+        before = causes.get(session, Counter[str]())
+        counts[next((cause for cause in counts if cause in before), "other")].append(count)
+    times = sum(causes.values(), Counter[str]())
+    return {
+        cause: Repeated(times[cause], sum(each), round(sum(each) / max(1, times[cause]), 3), max(each, default=0))
+        for cause, each in counts.items()
+    }
 
 
 @dataclass
@@ -41,14 +85,13 @@ class Outcomes:
 
     plan: Plan
     verdict: Verdict
-    injected: Counter[str]
-    planned: Counter[str]
+    nemesis: Nemesis
     rolled_back: int
     unsafe: list[str]  # I6
     refusals: list[str]  # publishers that gave up
     stuck: list[str]  # I7
     broken: list[str]  # the harness itself
-    recoveries: dict[str, list[float]]
+    commits: Commits
     lag_zero: float
     starts: int
     sessions: int
@@ -56,13 +99,20 @@ class Outcomes:
     acknowledgements: int
     peak_memory: int
     not_run: list[str]
-    late: float
-    after_crashes: set[int]  # replication sessions that began after a crash of PostgreSQL
+    causes: Mapping[int, Counter[str]]  # of replication sessions
+
+    @property
+    def injected(self) -> Counter[str]:
+        return self.nemesis.injected
+
+    @property
+    def planned(self) -> Counter[str]:
+        return Counter(plan.fault.name for plan in self.nemesis.planned)
 
     @property
     def violations(self) -> list[str]:
         """Everything that must not be, in words."""
-        return [*self.unsafe, *map(str, self.verdict.findings), *self.stuck, *self.refusals]
+        return [*self.unsafe, *self.stuck, *self.refusals, *map(str, self.verdict.findings)]
 
     @property
     def passed(self) -> bool:
@@ -72,10 +122,9 @@ class Outcomes:
         """How many faults of a group were injected."""
         return sum(self.injected[fault.name] for fault in FAULTS if fault.group == name)
 
-    def most_duplicates(self, *, after_crash: bool) -> int:
-        """What the worst session repeated; PostgreSQL itself makes one begin further back by a crash."""
-        by_session = self.verdict.duplicates_by_session.items()
-        return max((count for number, count in by_session if (number in self.after_crashes) == after_crash), default=0)
+    def duplicates(self) -> "dict[str, Repeated]":
+        """What was repeated after kills of the publisher, after crashes of PostgreSQL, and otherwise."""
+        return repeated(self.verdict.duplicates_by_session, self.causes)
 
     def summary(self) -> dict[str, Any]:
         """The figures, for a machine."""
@@ -85,6 +134,8 @@ class Outcomes:
             "seed": self.plan.seed,
             "seconds": self.plan.seconds,
             "postgres": self.plan.postgres,
+            "guarantee": self.plan.guarantee,
+            "numbered": self.plan.sequence,
             "events": verdict.events,
             "transactions": verdict.transactions,
             "rolled_back": self.rolled_back,
@@ -94,9 +145,16 @@ class Outcomes:
             "forward_gaps": verdict.count(Kind.GAP),
             "phantoms": verdict.count(Kind.PHANTOM),
             "duplicates": verdict.duplicates,
-            "most_duplicates_of_a_session": self.most_duplicates(after_crash=False),
-            "most_duplicates_of_a_session_after_a_crash_of_postgres": self.most_duplicates(after_crash=True),
-            "sessions_with_duplicates": len(verdict.duplicates_by_session),
+            "duplicates_after": {cause: found._asdict() for cause, found in self.duplicates().items()},
+            "duplicates_too_many": verdict.count(Kind.DUPLICATE),
+            "numbers_missing": verdict.numbers_missing,
+            "numbers_repeated": verdict.numbers_repeated,
+            "wrong_numbers": verdict.count(Kind.NUMBER),
+            "kafka_transactions": {
+                "committed": self.commits.committed,
+                "aborted": self.commits.aborted,
+                "known_by_reading_back": self.commits.read_back,
+            },
             "unsafe_confirmations": len(self.unsafe),
             "gave_up": len(self.refusals),
             "stuck": self.stuck,
@@ -104,8 +162,10 @@ class Outcomes:
             "faults": dict(self.injected),
             "planned": dict(self.planned),
             "not_run": self.not_run,
-            "most_late_seconds": round(self.late, 1),
-            "recovery_seconds": {name: _quantiles(times) for name, times in sorted(self.recoveries.items())},
+            "most_late_seconds": round(self.nemesis.late, 1),
+            "busy": dict(self.nemesis.busy),
+            "streams_again_seconds": _spans(self.nemesis.restarts),
+            "recovery_seconds": _spans(self.nemesis.recoveries),
             "lag_zero_seconds": round(self.lag_zero, 2),
             "publisher_starts": self.starts,
             "replication_sessions": self.sessions,
@@ -114,6 +174,10 @@ class Outcomes:
             "peak_memory_mb": round(self.peak_memory / 1e6, 1),
             "violations": self.violations[:100],
         }
+
+
+def _spans(times: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
+    return {name: _quantiles(seconds) for name, seconds in sorted(times.items())}
 
 
 def _quantiles(times: Sequence[float]) -> dict[str, float]:
@@ -139,33 +203,32 @@ def run(plan: Plan, home: Path, progress: Callable[[str], None]) -> Outcomes:
 
 
 def _campaign(plan: Plan, stage: Stage, home: Path, progress: Callable[[str], None]) -> Outcomes:
-    not_run = [f.name for f in plan.faults if f.group == "disk" and f.name.partition("-")[2] not in stage.full_disks]
-    planned = schedule(plan.seed, plan.seconds, [f for f in plan.faults if f.name not in not_run], once=plan.once)
-    progress(f"{len(planned)} faults in {plan.seconds / 60:.1f} minutes, seed {plan.seed}")
-    nemesis = Nemesis(stage, planned)
-    with _reports(stage, nemesis, planned, progress):
+    nemesis, not_run = _nemesis(plan, stage)
+    progress(f"{len(nemesis.planned)} faults, {plan.title}")
+    with _reports(stage, nemesis, progress):
         writers = _torment(stage, plan, nemesis)
     stuck, lag_zero = _settle(stage, progress)
     progress("judging")
     records = topics.records(stage.kafka, stage.topics, home / "topics.jsonl")
-    verdict = judge(stage.ledger, records, stage.sessions)
+    verdict = judge(stage.ledger, records, stage.sessions, plan.rules, stage.watch.reads)
     broken = [*nemesis.broken, *map(repr, writers.errors)]
     broken += [f"proxy: {error!r}" for proxy in stage.proxies for error in proxy.roads.errors]
     if stage.watch.unacknowledged and verdict.is_clean and not stuck:
         # Everything is delivered: so what the proxies made of the traffic is wrong, and I6 was not watched.
         broken.append(f"{stage.watch.unacknowledged} transactions were never seen acknowledged")
+    if plan.rules.exactly_once != bool(stage.tape.commits.committed):
+        broken.append(f"{stage.tape.commits.committed} Kafka transactions were seen committed in {plan.guarantee}")
     stage.tell("verdict", findings=[str(finding) for finding in verdict.findings[:100]])
     return Outcomes(
         plan,
         verdict,
-        nemesis.injected,
-        Counter(plan.fault.name for plan in planned),
+        nemesis,
         stage.ledger.count(Outcome.ROLLED_BACK),
         [str(unsafe) for unsafe in stage.watch.violations],
         stage.crew.refusals,
-        stuck,
+        [*nemesis.stuck, *stuck],
         broken,
-        nemesis.recoveries,
+        stage.tape.commits,
         lag_zero,
         stage.crew.starts,
         stage.tape.sessions,
@@ -173,9 +236,18 @@ def _campaign(plan: Plan, stage: Stage, home: Path, progress: Callable[[str], No
         stage.watch.acknowledgements,
         stage.crew.peak_memory,
         not_run,
-        nemesis.late,
-        stage.after_crashes,
+        stage.causes,
     )
+
+
+def _nemesis(plan: Plan, stage: Stage) -> tuple[Nemesis, list[str]]:
+    """What torments, and which kinds of faults cannot be had here."""
+    if plan.kills or plan.crashes:
+        return Crashes(stage, shuffled(plan.seed, plan.kills, plan.crashes)), []
+    meant = [fault for fault in plan.faults if fault.guarantee in ("", plan.guarantee)]
+    not_run = [f.name for f in meant if f.group == "disk" and f.name.partition("-")[2] not in stage.full_disks]
+    faults = [fault for fault in meant if fault.name not in not_run]
+    return Overlapping(stage, schedule(plan.seed, plan.seconds, faults, once=plan.once)), not_run
 
 
 def _torment(stage: Stage, plan: Plan, nemesis: Nemesis) -> Writers:
@@ -202,7 +274,7 @@ def _settle(stage: Stage, progress: Callable[[str], None]) -> tuple[list[str], f
 
 
 @contextlib.contextmanager
-def _reports(stage: Stage, nemesis: Nemesis, planned: list[Planned], progress: Callable[[str], None]) -> Any:
+def _reports(stage: Stage, nemesis: Nemesis, progress: Callable[[str], None]) -> Any:
     """Say every few seconds how far it is."""
     done = threading.Event()
 
@@ -210,7 +282,7 @@ def _reports(stage: Stage, nemesis: Nemesis, planned: list[Planned], progress: C
         begun = time.monotonic()
         while not done.wait(5):
             progress(
-                f"{time.monotonic() - begun:6.0f} s  {nemesis.injected.total()}/{len(planned)} faults"
+                f"{time.monotonic() - begun:6.0f} s  {nemesis.injected.total()}/{len(nemesis.planned)} faults"
                 f"  {stage.ledger.events:,} events committed  {stage.watch.unacknowledged} transactions in flight"
                 f"  {stage.crew.starts} starts  {len(stage.watch.violations)} unsafe confirmations"
                 f"  {len(stage.crew.refusals)} gave up"

@@ -14,9 +14,8 @@ from typing import Final, Self
 
 # Killed by us, drained after SIGTERM, not drained in time, or a second signal.
 EXPECTED: Final = {-signal.SIGKILL, 0, 75, 128 + signal.SIGTERM}
-
-
 START_SECONDS: Final = 10
+_STATE: Final = re.compile(r'"message": ?"(streaming|standby)')
 
 
 class NobodyRuns(Exception):
@@ -43,6 +42,10 @@ class Publisher:
         with self.log.open("rb") as file:
             file.seek(self._offset)
             return file.read().decode(errors="replace")
+
+    def states(self) -> list[str]:
+        """Since its start, each time that it began to publish or to wait: "streaming" or "standby"."""
+        return _STATE.findall(self.said())
 
     def signal(self, number: int) -> None:
         if self.runs:
@@ -147,7 +150,10 @@ class Crew:
     def _start(self) -> None:
         self._number += 1
         self.starts += 1
-        log = self._folder / f"publisher-{self._number % 2}.log"
+        # Not the file of one that runs: what each says is read from its own.
+        taken = {publisher.log for publisher in self.publishers}
+        logs = [self._folder / f"publisher-{number % 2}.log" for number in (self._number, self._number + 1)]
+        log = next((log for log in logs if log not in taken), logs[0])
         publisher = Publisher(self._command, log, self._folder)
         self.publishers.append(publisher)
         self._tell("publisher started", pid=publisher.process.pid, log=log.name)

@@ -15,10 +15,12 @@ import psycopg
 
 from cdc.local.kafka import KafkaBroker
 from tests.torture import network
+from tests.torture.crew import Publisher
 from tests.torture.stage import Stage, wait_until
 
 Act = Callable[[Stage, random.Random], None]
 LONGER_THAN_TIMEOUTS: Final = 7.5  # seconds: wal_sender_timeout is 6
+LONG: Final = 60.0
 
 
 class Fault(NamedTuple):
@@ -29,10 +31,13 @@ class Fault(NamedTuple):
     per_minute: float
     holds: str
     act: Act
+    guarantee: str = ""  # the only one in which it means anything
 
 
 def _kill(stage: Stage, _: random.Random) -> None:
-    stage.crew.first().kill()
+    publisher = stage.crew.first()
+    stage.before("kill")
+    publisher.kill()
 
 
 def _terminate(stage: Stage, _: random.Random) -> None:
@@ -68,15 +73,53 @@ def _take_over(stage: Stage, chance: random.Random) -> None:
         publisher.kill()
 
 
+def _revive(stage: Stage, chance: random.Random) -> None:
+    """The one that publishes freezes until the standby has taken over, and wakes up: from then on it has to wait."""
+    crew = stage.crew
+    crew.want(2)
+    try:
+        active, standby = _both(stage)
+        begun = len(standby.states())
+        active.freeze()
+        taken_over = wait_until(lambda: "streaming" in standby.states()[begun:], LONG)
+        time.sleep(chance.uniform(0, 1))
+        known = len(active.states())
+        active.thaw()
+        assert taken_over, "the standby did not take over"
+        # It may also win the slot back when the other loses it; if it ends, the crew judges by its exit code.
+        if not wait_until(lambda: len(active.states()) > known or not active.runs, LONG):
+            crew.refusals.append(f"publisher {active.process.pid} woke up and neither waited nor ended in {LONG:g} s")
+        time.sleep(chance.uniform(0, 2))
+    finally:
+        crew.want(1)
+        for publisher in crew.publishers[: len(crew.publishers) - 1]:
+            publisher.kill()
+
+
+def _both(stage: Stage) -> tuple[Publisher, Publisher]:
+    """The publisher that streams, and the one that waits for it."""
+    found: dict[str, Publisher] = {}
+
+    def are_there() -> bool:
+        found.clear()
+        for publisher in list(stage.crew.publishers):
+            if publisher.runs and not publisher.frozen and (states := publisher.states()):
+                found[states[-1]] = publisher
+        return len(found) == 2
+
+    assert wait_until(are_there, LONG), f"no two publishers but {sorted(found)}"
+    return found["streaming"], found["standby"]
+
+
 def _postgres_immediate(stage: Stage, chance: random.Random) -> None:
-    stage.crashes()
+    stage.before("crash")
     stage.postgres.stop("immediate")
     _pause(chance)
     stage.start(stage.postgres)
 
 
 def _postgres_kill(stage: Stage, chance: random.Random) -> None:
-    stage.crashes()
+    stage.before("crash")
     stage.postgres.kill()
     _pause(chance)
     stage.start(stage.postgres)
@@ -155,7 +198,7 @@ def _full_wal(stage: Stage, _: random.Random) -> None:
     full.fill()
     wait_until(lambda: _has_panicked(stage), 6)
     full.drain()
-    stage.crashes()
+    stage.before("crash")
     stage.postgres.stop("immediate")
     stage.start(stage.postgres)
 
@@ -184,6 +227,7 @@ FAULTS: Final = (
     Fault("publisher-freeze", "publisher", 0.4, "publisher", _freeze(0.2, 1.5)),
     Fault("publisher-freeze-long", "publisher", 0.15, "publisher", _freeze(LONGER_THAN_TIMEOUTS, 10)),
     Fault("publisher-takeover", "publisher", 0.35, "publisher", _take_over),
+    Fault("publisher-revive", "publisher", 0.2, "publisher", _revive),
     Fault("postgres-immediate", "postgres", 0.4, "postgres", _postgres_immediate),
     Fault("postgres-kill", "postgres", 0.4, "postgres", _postgres_kill),
     Fault("postgres-fast", "postgres", 0.35, "postgres", _postgres_fast),
@@ -194,6 +238,7 @@ FAULTS: Final = (
     Fault("broker-restart", "broker", 0.2, "broker", _broker_restart),
     Fault("broker-two", "broker", 0.12, "broker", _two_brokers),
     *(Fault(name, "network", rate, name.partition("-")[0], act) for name, (rate, act) in network.FAULTS.items()),
+    Fault("kafka-commit", "network", 1.0, "kafka", network.hold_commits, "exactly-once"),
     Fault("disk-wal", "disk", 0.06, "postgres", _full_wal),
     Fault("disk-kafka", "disk", 0.06, "broker", _full_broker),
 )

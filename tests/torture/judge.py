@@ -1,8 +1,10 @@
 """The judge: a ledger and the records of the topics in, a verdict out. Pure; it reads no server.
 
 I1 lost: committed, and in no topic. I2 reordered: first occurrences of a key not in the order it was written.
-I3 gap: a partition's log went forward over an event of another key that came only later. I4: duplicates, counted.
+I3 gap: a partition's log went forward over an event of another key that came only later. I4 duplicate: a second record
+of an event in exactly-once; in at-least-once they are counted, and only more of them than readings are one too many.
 I5 phantom: a record that is no committed row, or not the same as the row, or at a position that is not the row's.
+Number: where records are numbered, one without, and in exactly-once one that does not follow the number before it.
 """
 
 import enum
@@ -22,7 +24,9 @@ class Kind(enum.Enum):
     LOST = "I1 lost"
     REORDERED = "I2 reordered"
     GAP = "I3 forward gap"
+    DUPLICATE = "I4 duplicate"
     PHANTOM = "I5 phantom"
+    NUMBER = "number"
 
 
 class Record(NamedTuple):
@@ -35,6 +39,7 @@ class Record(NamedTuple):
     id: str
     position: str  # the header cdc-position
     digest: int
+    number: str = ""  # the header cdc-sequence
 
 
 class Finding(NamedTuple):
@@ -58,13 +63,15 @@ class Verdict(NamedTuple):
     findings: list[Finding]
     duplicates: int
     duplicates_by_session: dict[int, int]
+    numbers_missing: int = 0
+    numbers_repeated: int = 0
 
     def count(self, kind: Kind) -> int:
         return sum(finding.kind is kind for finding in self.findings)
 
     @property
     def is_clean(self) -> bool:
-        """No violation; duplicates are none."""
+        """No violation; what is only counted is none."""
         return not self.findings
 
 
@@ -76,28 +83,45 @@ Place = tuple[int, int]  # commit LSN and index in the transaction; LSN 0 when i
 Sessions = Mapping[Partition, Sequence[tuple[int, int]]]
 
 
-def judge(ledger: Ledger, records: Iterable[Record], sessions: Sessions | None = None) -> Verdict:
+class Rules(NamedTuple):
+    """What was promised."""
+
+    exactly_once: bool = False
+    numbered: bool = False
+
+
+def judge(
+    ledger: Ledger,
+    records: Iterable[Record],
+    sessions: Sessions | None = None,
+    rules: Rules = Rules(),  # noqa: B008 (immutable)
+    reads: Mapping[int, int] | None = None,
+) -> Verdict:
     """Compare the records, each partition's in the order of its offsets, with the ledger.
 
-    `sessions` says for each partition from which offset on which replication session wrote it, ascending.
-    Raises Undecided.
+    `sessions` says for each partition from which offset on which replication session wrote it, ascending; `reads` how
+    often PostgreSQL sent the transaction of a commit LSN. Raises Undecided.
     """
-    return _Trial(ledger, sessions or {}).decide(records)
+    return _Trial(ledger, sessions or {}, rules, reads).decide(records)
 
 
 class _Trial:
     """One judgement in progress."""
 
-    def __init__(self, ledger: Ledger, sessions: Sessions) -> None:
+    def __init__(self, ledger: Ledger, sessions: Sessions, rules: Rules, reads: Mapping[int, int] | None) -> None:
+        self._rules = rules
+        self._reads = reads
         self._rows: dict[str, tuple[Row, Place]] = {}
         self._rolled_back: set[str] = set()
         self._sessions = sessions
-        self._seen: set[str] = set()
+        self._seen: Counter[str] = Counter()
         self._findings: list[Finding] = []
         self._logs: dict[Partition, _Log] = {}
         self._keys: dict[tuple[str, str], tuple[int, _Latest]] = {}
         self._offsets: dict[Partition, int] = {}
         self._duplicates: Counter[int] = Counter()
+        self._numbers: dict[tuple[str, Partition], int] = {}
+        self._missing = self._repeated = 0
         self._transactions = 0
         for transaction in ledger:
             if transaction.outcome is Outcome.UNKNOWN:
@@ -115,6 +139,8 @@ class _Trial:
         for record in records:
             count += 1
             self._in_order(record)
+            if self._rules.numbered:
+                self._number(record)
             known = self._rows.get(record.id)
             if known is None:
                 what = "its transaction was rolled back" if record.id in self._rolled_back else "nobody wrote it"
@@ -132,6 +158,8 @@ class _Trial:
             self._findings,
             self._duplicates.total(),
             dict(self._duplicates),
+            self._missing,
+            self._repeated,
         )
 
     def _in_order(self, record: Record) -> None:
@@ -139,6 +167,21 @@ class _Trial:
         if record.offset <= self._offsets.get(partition, -1):
             raise Undecided(f"{_where(record)} was read after offset {self._offsets[partition]}")
         self._offsets[partition] = record.offset
+
+    def _number(self, record: Record) -> None:
+        """Numbers belong to a stream and a partition, and begin at 1."""
+        if not record.number.isdecimal():
+            self._find(Kind.NUMBER, record, f"its number is {record.number!r}")
+            return
+        place = record.position.partition("-")[0], (record.topic, record.partition)
+        last, number = self._numbers.get(place, 0), int(record.number)
+        self._numbers[place] = max(last, number)
+        if number == last + 1:
+            return
+        self._missing += max(0, number - last - 1)
+        self._repeated += number <= last
+        if self._rules.exactly_once:
+            self._find(Kind.NUMBER, record, f"number {number} follows {last}")
 
     def _is_the_row(self, record: Record, row: Row, place: Place) -> bool:
         if (record.topic, record.key) != (row.topic, row.key):
@@ -149,14 +192,19 @@ class _Trial:
             self._find(Kind.PHANTOM, record, f"position {record.position}, committed at {place[0]:016X}-{place[1]:08X}")
         else:
             return True
-        self._seen.add(row.id)  # it is not lost as well
+        self._seen[row.id] += 1  # it is not lost as well
         return False
 
     def _take(self, record: Record, row: Row, place: Place) -> None:
-        if row.id in self._seen:
+        self._seen[row.id] += 1
+        if (times := self._seen[row.id]) > 1:
             self._duplicates[self._session(record)] += 1
+            read = self._reads.get(place[0], 0) if self._reads is not None and place[0] else times
+            if self._rules.exactly_once:
+                self._find(Kind.DUPLICATE, record, f"it is there {times} times")
+            elif times > read:
+                self._find(Kind.DUPLICATE, record, f"it is there {times} times, and was read {read} times")
             return
-        self._seen.add(row.id)
         home, latest = self._keys.setdefault((row.topic, row.key), (record.partition, _Latest()))
         if home != record.partition:
             self._find(Kind.REORDERED, record, f"key {row.key!r} began in partition {home}")

@@ -1,43 +1,52 @@
-"""Kafka's requests and responses as they pass a proxy: where each ends, and which events a broker acknowledges.
+"""Kafka's requests and responses as they pass a proxy: where each ends, and what it proves of records.
 
-Events are recognised by their header `cdc-position` in the uncompressed record batch; the batches are not taken apart.
-<https://kafka.apache.org/protocol>
+One object for each connection; a transaction's records and its end pass on different ones, so `Commits` is shared.
 """
 
-import re
 import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from tests.torture import kafka_fields
+from tests.torture.commits import Transaction
+from tests.torture.connection import Direction
+from tests.torture.kafka_batches import Batch, batches, visible
+from tests.torture.kafka_fields import END_TXN, FETCH, LAST_KNOWN, PRODUCE, Ending, Partition
 from tests.torture.postgres_frames import Tape
 
-PRODUCE: Final = 0
-FETCH: Final = 1
-FIRST_FLEXIBLE: Final = 9  # the version of Produce with compact lists and tagged fields
-LAST_KNOWN: Final = 12
 DELIVERED: Final = {0, 46}  # 46, DUPLICATE_SEQUENCE_NUMBER: the broker has it from an earlier attempt
-_POSITION: Final = re.compile(rb"cdc-position.[0-9a-f]{8}-([0-9A-F]{16})-([0-9A-F]{8})", re.DOTALL)
-
-Partition = tuple[str, int]
-Position = tuple[int, int]
 
 
 class Sent(NamedTuple):
     """A Produce request that waits for its response."""
 
     version: int
-    positions: dict[Partition, list[Position]]
+    batches: dict[Partition, list[Batch]]
     session: int
 
 
+class Ended(NamedTuple):
+    """An EndTxn request that waits for its response."""
+
+    version: int
+    asked: Ending
+    transaction: Transaction | None  # none where nothing was acknowledged
+
+
+class Asked(NamedTuple):
+    """A Fetch request that waits for its response."""
+
+    version: int
+    read_committed: bool
+
+
 class KafkaFrames:
-    """One connection's requests and responses. Acknowledgements are told to the `tape` when they reach the client."""
+    """One connection's requests and responses. What they prove is told to the `tape` when it reaches the client."""
 
     def __init__(self, tape: Tape, sessions: dict[Partition, list[tuple[int, int]]]) -> None:
         self._tape = tape
         self._sessions = sessions
-        self._waiting: dict[int, Sent] = {}
-        self._fetches: set[int] = set()
+        self._waiting: dict[int, Sent | Ended | Asked] = {}
 
     def up(self, data: bytearray) -> Iterator[bytes]:
         """Take the complete requests off the front of `data`."""
@@ -52,133 +61,54 @@ class KafkaFrames:
 
     def is_produced(self, frame: bytes, partition: Partition | None = None) -> bool:
         """Whether a response is one of Produce, of `partition` if one is given."""
-        sent = self._waiting.get(int.from_bytes(frame[4:8], "big"))
-        return sent is not None and (partition is None or partition in sent.positions)
+        sent = self._waiting.get(_correlation(frame))
+        return isinstance(sent, Sent) and (partition is None or partition in sent.batches)
+
+    def ending(self, frame: bytes, direction: Direction) -> Ended | None:
+        """What is asked for by an EndTxn request, or answered by its response; None of other frames."""
+        found = self._waiting.get(_correlation(frame[4:] if direction == "up" else frame))
+        return found if isinstance(found, Ended) else None
 
     def passing(self, frame: bytes) -> None:
         """A response is about to reach the client."""
-        correlation = int.from_bytes(frame[4:8], "big")
-        if sent := self._waiting.pop(correlation, None):
-            for partition, error, base_offset in _results(frame, sent.version):
+        request = self._waiting.pop(_correlation(frame), None)
+        if isinstance(request, Sent):
+            for partition, error, base_offset in kafka_fields.produce_response(frame, request.version):
                 if error in DELIVERED:
-                    self._acknowledge(partition, base_offset, sent)
-        elif correlation in self._fetches:
-            self._fetches.discard(correlation)
-            # What a publisher reads back is in Kafka for good: a reader is given replicated records only.
-            for position in _positions(frame):
-                self._tape.watch.acknowledge(*position)
+                    self._acknowledge(partition, base_offset, request)
+        elif isinstance(request, Ended):
+            if request.transaction and kafka_fields.end_response(frame, request.version) == 0:
+                producer, commit = request.asked
+                self._tape.commits.ended(producer, request.transaction, committed=commit)
+        elif isinstance(request, Asked):
+            for found in kafka_fields.fetch_response(frame, request.version):
+                for batch in visible(found.records, found.aborted, read_committed=request.read_committed):
+                    self._tape.commits.read(batch)
 
     def _acknowledge(self, partition: Partition, base_offset: int, sent: Sent) -> None:
-        for position in sent.positions.get(partition, ()):
-            self._tape.watch.acknowledge(*position)
+        for batch in sent.batches.get(partition, ()):
+            self._tape.commits.acknowledge(batch)
         begun = self._sessions.setdefault(partition, [])
         if base_offset >= 0 and (not begun or (begun[-1][1] < sent.session and begun[-1][0] < base_offset)):
             begun.append((base_offset, sent.session))
 
     def _heard_request(self, frame: bytes) -> None:
         api, version, correlation = struct.unpack_from(">hhi", frame, 4)
-        if api == FETCH:
-            self._fetches.add(correlation)
-        elif api == PRODUCE:
-            assert version <= LAST_KNOWN, f"Produce {version} is not known here"
-            positions = dict(_batches(frame, version))
-            self._waiting[correlation] = Sent(version, positions, self._tape.sessions)
+        if api not in LAST_KNOWN:
+            return
+        assert version <= LAST_KNOWN[api], f"version {version} of request {api} is not known here"
+        if api == PRODUCE:
+            sent = {partition: list(batches(data)) for partition, data in kafka_fields.produce_request(frame, version)}
+            self._waiting[correlation] = Sent(version, sent, self._tape.sessions)
+        elif api == END_TXN:
+            asked = kafka_fields.end_request(frame, version)
+            self._waiting[correlation] = Ended(version, asked, self._tape.commits.ending(asked.producer))
+        elif api == FETCH:
+            self._waiting[correlation] = Asked(version, kafka_fields.fetch_request(frame, version))
 
 
-class _Cursor:
-    """Reads the fields of one frame in turn."""
-
-    def __init__(self, frame: bytes, at: int, *, flexible: bool) -> None:
-        self._frame = frame
-        self._at = at
-        self._flexible = flexible
-
-    def int16(self) -> int:
-        return self._fixed(">h", 2)
-
-    def int32(self) -> int:
-        return self._fixed(">i", 4)
-
-    def int64(self) -> int:
-        return self._fixed(">q", 8)
-
-    def count(self) -> int:
-        """The length of a list; -1 for null."""
-        return self._varint() - 1 if self._flexible else self.int32()
-
-    def text(self) -> str:
-        size = self._varint() - 1 if self._flexible else self.int16()
-        return self.take(max(0, size)).decode()
-
-    def blob(self) -> bytes:
-        return self.take(max(0, self.count()))
-
-    def tags(self) -> None:
-        if self._flexible:
-            for _ in range(self._varint()):
-                self._varint()
-                self.take(self._varint())
-
-    def take(self, size: int) -> bytes:
-        self._at += size
-        return self._frame[self._at - size : self._at]
-
-    def _fixed(self, layout: str, size: int) -> int:
-        (value,) = struct.unpack(layout, self.take(size))
-        return int(value)
-
-    def _varint(self) -> int:
-        value = shift = 0
-        while True:
-            (byte,) = self.take(1)
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-            shift += 7
-
-
-def _batches(frame: bytes, version: int) -> Iterator[tuple[Partition, list[Position]]]:
-    """The events of a Produce request."""
-    header = _Cursor(frame, 12, flexible=False)
-    header.text()  # client id, the old way in every version
-    cursor = _Cursor(frame, header._at, flexible=version >= FIRST_FLEXIBLE)
-    cursor.tags()
-    cursor.text()  # transactional id
-    cursor.int16()  # acks
-    cursor.int32()  # timeout
-    for _ in range(cursor.count()):
-        topic = cursor.text()
-        for _ in range(cursor.count()):
-            number = cursor.int32()
-            yield (topic, number), _positions(cursor.blob())
-            cursor.tags()
-        cursor.tags()
-
-
-def _results(frame: bytes, version: int) -> Iterator[tuple[Partition, int, int]]:
-    """(partition, error, base offset) of a Produce response."""
-    cursor = _Cursor(frame, 8, flexible=version >= FIRST_FLEXIBLE)
-    cursor.tags()
-    for _ in range(cursor.count()):
-        topic = cursor.text()
-        for _ in range(cursor.count()):
-            number, error, base_offset = cursor.int32(), cursor.int16(), cursor.int64()
-            cursor.int64()  # log append time
-            if version >= 5:
-                cursor.int64()  # log start offset
-            if version >= 8:
-                for _ in range(cursor.count()):
-                    cursor.int32()
-                    cursor.text()
-                    cursor.tags()
-                cursor.text()
-            yield (topic, number), error, base_offset
-            cursor.tags()
-        cursor.tags()
-
-
-def _positions(data: bytes) -> list[Position]:
-    return [(int(lsn, 16), int(index, 16)) for lsn, index in _POSITION.findall(data)]
+def _correlation(response: bytes) -> int:
+    return int.from_bytes(response[4:8], "big", signed=True)
 
 
 def _take(data: bytearray) -> bytes:

@@ -38,60 +38,44 @@ def schedule(seed: int, seconds: float, faults: Sequence[Fault] = FAULTS, *, onc
 
 
 class Nemesis:
-    """Carries out a schedule."""
+    """Does faults, and measures how long it takes to recover from them."""
 
     def __init__(self, stage: Stage, planned: Iterable[Planned]) -> None:
+        self.planned = list(planned)
         self._stage = stage
-        self._planned = list(planned)
-        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._note = threading.Lock()
+        self._leaving = False
         self.injected: Counter[str] = Counter()
         self.late = 0.0  # seconds by which the worst fault came late, because another held what it torments
         self.recoveries: dict[str, list[float]] = {}
-        self._leaving = False
+        self.restarts: dict[str, list[float]] = {}  # seconds until it streamed again, where that is measured
+        self.busy: Counter[str] = Counter()  # crashes that hit a publisher at work, where that is looked at
+        self.stuck: list[str] = []  # the publisher did not come back
         self.broken: list[str] = []  # faults of the harness
 
     def run(self) -> None:
-        """Inject every fault at its time; returns when all of them are healed."""
-        for name in {plan.fault.holds for plan in self._planned}:
-            self._locks[name]  # made here, in one thread
-        begun = time.monotonic()
-        threads = []
-        try:
-            for plan in self._planned:
-                time.sleep(max(0.0, begun + plan.at - time.monotonic()))
-                thread = threading.Thread(target=self._inject, args=(plan, begun), name=plan.fault.name)
-                thread.start()
-                threads.append(thread)
-        except BaseException:  # Ctrl-C: what is begun is healed all the same
-            self._leaving = True
-            raise
-        finally:
-            for thread in threads:
-                thread.join()
+        """Inject every fault; returns when all of them are healed."""
+        raise NotImplementedError
 
-    def _inject(self, plan: Planned, begun: float) -> None:
-        name, tell = plan.fault.name, self._stage.tell
-        with self._locks[plan.fault.holds]:
-            if self._leaving:
-                return
-            late = time.monotonic() - begun - plan.at
-            tell("inject", fault=name, late=round(late, 2))
-            try:
-                plan.fault.act(self._stage, random.Random(plan.seed))
-            except (NobodyRuns, psycopg.OperationalError, psutil.Error) as error:  # another fault had it already
-                tell("missed", fault=name, why=repr(error))
-                return
-            except Exception as error:
-                tell("broken", fault=name, why=repr(error))
-                self.broken.append(f"{name}: {error!r}")
-                return
-            finally:
-                tell("healed", fault=name)
-            with self._note:
-                self.injected[name] += 1
-                self.late = max(self.late, late)
-        self._recover(name)
+    def _inflict(self, fault: Fault, seed: str, late: float = 0.0) -> bool:
+        """Do a fault and undo it; False when it came to nothing."""
+        name, tell = fault.name, self._stage.tell
+        tell("inject", fault=name, late=round(late, 2))
+        try:
+            fault.act(self._stage, random.Random(seed))
+        except (NobodyRuns, psycopg.OperationalError, psutil.Error) as error:  # another fault had it already
+            tell("missed", fault=name, why=repr(error))
+            return False
+        except Exception as error:
+            tell("broken", fault=name, why=repr(error))
+            self.broken.append(f"{name}: {error!r}")
+            return False
+        finally:
+            tell("healed", fault=name)
+        with self._note:
+            self.injected[name] += 1
+            self.late = max(self.late, late)
+        return True
 
     def _recover(self, name: str) -> None:
         """Measure until Kafka has all that was committed until the fault was healed, and something that came after."""
@@ -107,3 +91,35 @@ class Nemesis:
             stage.tell("not recovered", fault=name)
         with self._note:
             self.recoveries.setdefault(name, []).append(time.monotonic() - healed)
+
+
+class Overlapping(Nemesis):
+    """Each fault at its time, whatever else goes on; but no two at once that torment the same."""
+
+    def __init__(self, stage: Stage, planned: Iterable[Planned]) -> None:
+        super().__init__(stage, planned)
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def run(self) -> None:
+        for name in {plan.fault.holds for plan in self.planned}:
+            self._locks[name]  # made here, in one thread
+        begun = time.monotonic()
+        threads = []
+        try:
+            for plan in self.planned:
+                time.sleep(max(0.0, begun + plan.at - time.monotonic()))
+                thread = threading.Thread(target=self._inject, args=(plan, begun), name=plan.fault.name)
+                thread.start()
+                threads.append(thread)
+        except BaseException:  # Ctrl-C: what is begun is healed all the same
+            self._leaving = True
+            raise
+        finally:
+            for thread in threads:
+                thread.join()
+
+    def _inject(self, plan: Planned, begun: float) -> None:
+        with self._locks[plan.fault.holds]:
+            if self._leaving or not self._inflict(plan.fault, plan.seed, time.monotonic() - begun - plan.at):
+                return
+        self._recover(plan.fault.name)

@@ -145,6 +145,26 @@ def _hold(proxy: Proxy, chance: random.Random) -> float:
     return seconds
 
 
+def hold_commits(stage: Stage, chance: random.Random) -> None:
+    """Requests to end a transaction wait, or the answers to them; half of the time they are lost then."""
+    proxies = stage.kafka_proxies
+    direction = chance.choice(DIRECTIONS)
+
+    def held(frames: Any, frame: bytes) -> bool:
+        return isinstance(frames, KafkaFrames) and frames.ending(frame, direction) is not None
+
+    try:
+        for proxy in proxies:
+            proxy.set(direction, Weather(held=held))
+        time.sleep(chance.uniform(0.5, 3))
+        if chance.random() < 0.5:
+            for proxy in proxies:
+                proxy.reset()
+    finally:
+        for proxy in proxies:
+            proxy.heal()
+
+
 _delay: Final = _slow(lambda chance: Weather(delay=chance.uniform(0.02, 0.3)), 1, 4)
 _rate: Final = _slow(lambda chance: Weather(rate=chance.choice((5_000, 50_000))), 1, 4)
 _dribble: Final = _slow(lambda _: Weather(dribble=True), 0.5, 2)

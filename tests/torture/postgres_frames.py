@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Final
 
+from tests.torture.commits import Commits
 from tests.torture.watch import Unsafe, Watch
 
 _NEGOTIATIONS: Final = {80877103, 80877104}  # SSLRequest, GSSENCRequest: one byte answers them
@@ -20,6 +21,7 @@ class Tape:
 
     def __init__(self, watch: Watch, placed: Callable[[int, int], None], unsafe: Callable[[Unsafe], None]) -> None:
         self.watch = watch
+        self.commits = Commits(watch)
         self.placed = placed  # is told of each transaction's xid and commit LSN
         self.unsafe = unsafe
         self.sessions = 0  # how often streaming began

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -78,7 +79,7 @@ class Stage:
         self.watch = Watch()
         self.tape = Tape(self.watch, self.ledger.place, lambda unsafe: self.tell("I6", finding=str(unsafe)))
         self.sessions: dict[tuple[str, int], list[tuple[int, int]]] = {}
-        self.after_crashes: set[int] = set()  # sessions that a crash of PostgreSQL may have put back
+        self.causes: defaultdict[int, Counter[str]] = defaultdict(Counter)  # of sessions: what went before them
         self.full_disks: dict[str, disk.SmallDisk] = {}
         self._given = settings or {}
         self._ends = contextlib.ExitStack()
@@ -212,9 +213,9 @@ class Stage:
         """The slot's confirmed position."""
         return self.lsn(f"(select confirmed_flush_lsn from pg_replication_slots where slot_name = '{SLOT}')")
 
-    def crashes(self) -> None:
-        """PostgreSQL is about to crash: it may forget what was confirmed since its last checkpoint."""
-        self.after_crashes.add(self.tape.sessions + 1)
+    def before(self, what: str) -> None:
+        """Something is about to end the session, and may make the next one repeat what was delivered."""
+        self.causes[self.tape.sessions + 1][what] += 1
 
     def start(self, server: PostgresServer | KafkaBroker) -> None:
         """Start a server, again if need be: on a busy machine one may die of the faults around it."""

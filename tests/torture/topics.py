@@ -60,4 +60,5 @@ def _record(message: Any) -> Record:
         headers.get("id", b"").decode(),
         headers.get("cdc-position", b"").decode(),
         digest(message.value()),
+        headers.get("cdc-sequence", b"").decode(),
     )

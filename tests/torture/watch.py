@@ -1,10 +1,10 @@
-"""I6, live: a status update may confirm only what Kafka has acknowledged. Pure; the proxies tell it what passes.
+"""I6, live: a status update may confirm only what Kafka has for good. Pure; the proxies tell it what passes.
 
-What PostgreSQL sent is known from the frames themselves, what Kafka acknowledged from its responses. A session reads
-in commit order from the slot on, so a transaction that is new lies behind all that were ever read.
+What PostgreSQL sent is known from the frames themselves, what Kafka has from its responses: see `commits`. A session
+reads in commit order from the slot on, so a transaction that is new lies behind all that were ever read.
 """
 
-from collections import deque
+from collections import Counter, deque
 from typing import NamedTuple
 
 
@@ -45,8 +45,10 @@ class Watch:
         self._by_lsn: dict[int, _Read] = {}
         self._latest = 0  # the highest commit LSN that was ever begun
         self.settled = 0  # everything that ends at or before this LSN is acknowledged
+        self.confirmed = 0  # by the last status update
         self.acknowledgements = 0
         self.statuses = 0
+        self.reads: Counter[int] = Counter()  # how often each commit LSN was begun
         self.violations: list[Unsafe] = []
 
     @property
@@ -54,8 +56,14 @@ class Watch:
         """How many transactions are read and not acknowledged."""
         return len(self._reading)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a publisher that dies now leaves something that will be read again."""
+        return bool(self._reading) or self.settled > self.confirmed
+
     def begin(self, commit_lsn: int) -> None:
         """PostgreSQL has begun to send the transaction that commits at `commit_lsn`."""
+        self.reads[commit_lsn] += 1
         if commit_lsn > self._latest:
             self._latest = commit_lsn
             self._by_lsn[commit_lsn] = read = _Read(commit_lsn)
@@ -77,6 +85,7 @@ class Watch:
     def status(self, flush: int) -> list[Unsafe]:
         """A status update left the publisher; returns what is wrong with it. A transaction is named only once."""
         self.statuses += 1
+        self.confirmed = flush
         found = []
         for read in self._reading:
             if read.commit_lsn >= flush:

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.torture.judge import Kind, Record, Undecided, Verdict, judge
+from tests.torture.judge import Kind, Record, Rules, Undecided, Verdict, judge
 from tests.torture.ledger import Ledger, Outcome, Row, digest
 from tests.torture.watch import Unsafe, Watch
 
 TOPIC = "t"
+EXACTLY_ONCE = Rules(exactly_once=True)
 
 
 class History:
@@ -81,6 +82,90 @@ def test_duplicates_belong_to_the_session_that_wrote_them() -> None:
     log = history.log("a0", "b0", "a0", "b0", "a1", "a1", "b1")
     verdict = judge(history.ledger, log, {(TOPIC, 0): [(0, 1), (2, 2), (5, 4)]})
     assert verdict.duplicates_by_session == {2: 2, 4: 1}
+
+
+def test_i4_in_exactly_once_each_duplicate_is_a_violation() -> None:
+    history = History("ab", "a", "b")
+    log = history.log("a0", "b0", "a0", "b0", "a0", "a1", "b1")
+    verdict = judge(history.ledger, log, rules=EXACTLY_ONCE)
+    assert found(verdict) == [(Kind.DUPLICATE, "a0"), (Kind.DUPLICATE, "b0"), (Kind.DUPLICATE, "a0")]
+    assert (verdict.duplicates, verdict.is_clean) == (3, False)
+    assert "it is there 3 times" in str(verdict.findings[-1])
+
+
+def test_i4_in_exactly_once_a_duplicate_in_another_partition_is_one_too() -> None:
+    history = History("a")
+    log = history.log("a0", partition=0) + history.log("a0", partition=1)
+    assert found(judge(history.ledger, log, rules=EXACTLY_ONCE)) == [(Kind.DUPLICATE, "a0")]
+
+
+def test_i4_in_exactly_once_a_log_without_duplicates_is_clean() -> None:
+    history = History("ab", "a", "cab")
+    assert judge(history.ledger, history.log(), rules=EXACTLY_ONCE, reads={}).is_clean
+
+
+def test_i4_in_at_least_once_an_event_may_be_there_as_often_as_it_was_read() -> None:
+    history = History("ab", "a")
+    log = history.log("a0", "b0", "a0", "b0", "a1")
+    assert judge(history.ledger, log, reads={100: 2, 200: 1}).is_clean
+    verdict = judge(history.ledger, log, reads={100: 1, 200: 7})
+    assert found(verdict) == [(Kind.DUPLICATE, "a0"), (Kind.DUPLICATE, "b0")]
+    assert str(verdict.findings[0]).endswith("it is there 2 times, and was read 1 times")
+
+
+def test_i4_a_duplicate_of_an_event_whose_place_is_not_known_is_only_counted() -> None:
+    history = History("a")
+    history.ledger.record(99, [Row("z0", TOPIC, "z", 0, digest(b"z0"))], Outcome.COMMITTED)
+    twice = [Record(TOPIC, 0, offset, "z", "z0", "whatever", digest(b"z0")) for offset in (1, 2)]
+    verdict = judge(history.ledger, [*history.log(), *twice], reads={})
+    assert (found(verdict), verdict.duplicates) == ([], 1)
+
+
+def numbered(log: list[Record], *numbers: str) -> list[Record]:
+    return [record._replace(number=number) for record, number in zip(log, numbers, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "wrong", "missing", "repeated"),
+    [
+        (("1", "2", "3", "4"), 0, 0, 0),
+        (("2", "3", "4", "5"), 1, 1, 0),
+        (("1", "2", "5", "6"), 1, 2, 0),
+        (("1", "2", "2", "3"), 1, 0, 1),
+        (("1", "2", "1", "3"), 1, 0, 1),
+        (("1", "3", "2", "4"), 2, 1, 1),
+        (("0", "1", "2", "3"), 1, 0, 1),
+    ],
+)
+def test_numbers_count_up_from_one_without_gaps_and_repeats(
+    numbers: tuple[str, ...], wrong: int, missing: int, repeated: int
+) -> None:
+    history = History("ab", "ab")
+    log = numbered(history.log(), *numbers)
+    verdict = judge(history.ledger, log, rules=Rules(exactly_once=True, numbered=True))
+    assert [kind for kind, _ in found(verdict)] == [Kind.NUMBER] * wrong
+    assert (verdict.numbers_missing, verdict.numbers_repeated) == (missing, repeated)
+    at_least_once = judge(history.ledger, log, rules=Rules(numbered=True))
+    assert at_least_once == verdict._replace(findings=[])
+    assert judge(history.ledger, log, rules=EXACTLY_ONCE).is_clean
+
+
+@pytest.mark.parametrize("exactly_once", [False, True])
+@pytest.mark.parametrize("number", ["", "x", "-1", "1.0"])
+def test_a_record_without_a_number_is_found_where_they_are_wanted(exactly_once: bool, number: str) -> None:
+    history = History("a", "a")
+    log = numbered(history.log(), "1", number)
+    verdict = judge(history.ledger, log, rules=Rules(exactly_once=exactly_once, numbered=True))
+    assert found(verdict) == [(Kind.NUMBER, "a1")]
+
+
+def test_each_partition_and_each_stream_has_numbers_of_its_own() -> None:
+    history = History("ab", "ab", "a", "a")
+    log = history.log("b0", "b1", partition=1) + history.log("a0", "a1", "a2", "a3")
+    log = numbered(log, "1", "2", "1", "2", "1", "2")
+    log[-2:] = [record._replace(position="ffffffff" + record.position[8:]) for record in log[-2:]]
+    verdict = judge(history.ledger, log, rules=Rules(exactly_once=True, numbered=True))
+    assert verdict.is_clean
 
 
 def test_i1_a_committed_event_that_is_nowhere_is_lost() -> None:
@@ -341,6 +426,23 @@ def test_i6_a_transaction_without_events_is_settled_by_itself() -> None:
     watch.begin(100)
     watch.commit(100, 110, 0)
     assert watch.status(110) == []
+
+
+def test_a_watch_knows_how_often_a_transaction_was_read_and_whether_anything_would_be_read_again() -> None:
+    watch = Watch()
+    steps: list[Callable[[], object]] = [
+        lambda: watch.begin(100),
+        lambda: watch.commit(100, 110, 1),
+        lambda: watch.acknowledge(100, 0),
+        lambda: watch.status(110),
+    ]
+    busy = [watch.is_busy]
+    for step in steps:
+        step()
+        busy.append(watch.is_busy)
+    assert busy == [False, True, True, True, False]  # delivered is not yet confirmed
+    watch.begin(100)
+    assert watch.reads == {100: 2}
 
 
 def test_i6_the_same_event_acknowledged_twice_counts_once() -> None:

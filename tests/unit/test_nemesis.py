@@ -1,14 +1,19 @@
 """The nemesis follows from its seed and is busy enough; the proxies' splitters lose and invent no byte."""
 
+import json
 import struct
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.torture.campaign import Repeated, repeated
+from tests.torture.crashes import shuffled
+from tests.torture.crew import Publisher
 from tests.torture.faults import FAULTS
-from tests.torture.kafka_frames import KafkaFrames
 from tests.torture.nemesis import schedule
 from tests.torture.postgres_frames import PostgresFrames, Tape, error_response
 from tests.torture.watch import Unsafe, Watch
@@ -45,6 +50,42 @@ def test_no_kind_is_left_out_when_each_is_wanted_once() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
+def test_crashes_are_as_many_as_wanted_in_an_order_of_the_seeds_and_mostly_hit_a_publisher_that_streams(
+    seed: int,
+) -> None:
+    planned = shuffled(seed, 200, 30)
+    assert planned == shuffled(seed, 200, 30) != shuffled(seed + 1, 200, 30)
+    counted = Counter(plan.fault.name for plan in planned)
+    assert counted == {"publisher-kill": 200, "postgres-immediate": 15, "postgres-kill": 15}
+    early = [plan for plan in planned if plan.at < 0]
+    assert 10 <= len(early) <= 60
+    assert {plan.fault.name for plan in early} == {"publisher-kill"}
+    assert all(-1 <= plan.at < 0 or 0.1 <= plan.at <= 2 for plan in planned)
+    assert len({plan.seed for plan in planned}) == 230
+
+
+def test_duplicates_belong_to_what_went_before_their_session() -> None:
+    causes = {2: Counter(kill=1), 3: Counter(kill=2, crash=1), 4: Counter(crash=1), 6: Counter(kill=1)}
+    found = repeated({2: 5, 3: 7, 5: 2, 6: 1}, causes)
+    assert found == {
+        "crash": Repeated(2, 7, 3.5, 7),
+        "kill": Repeated(4, 6, 1.5, 5),
+        "other": Repeated(0, 2, 2.0, 2),
+    }
+    assert repeated({}, {})["kill"] == Repeated(0, 0, 0.0, 0)
+
+
+def test_what_a_publisher_did_since_its_start_is_read_from_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "publisher.log"
+    log.write_text('{"message":"streaming"}\n')  # of the one before
+    lines = [{"message": "standby: another publisher reads"}, {"message": "streaming"}, {"message": "stopped"}]
+    script = "".join(f"print({json.dumps(line)!r})\n" for line in lines)
+    publisher = Publisher([sys.executable, "-c", script], log, tmp_path)
+    assert publisher.process.wait() == 0
+    assert publisher.states() == ["standby", "streaming"]
+
+
+@pytest.mark.parametrize("seed", range(5))
 def test_an_hour_in_two_halves_holds_what_a_campaign_needs(seed: int) -> None:
     planned = [plan for half in (seed, seed + 100) for plan in schedule(half, 30 * 60)]
     kills = sum(plan.fault.name in ("publisher-kill", "publisher-takeover") for plan in planned)
@@ -75,61 +116,6 @@ def test_postgres_messages_are_the_same_however_they_arrive(sizes: list[int], bo
         data += chunk
         down += list(frames.down(data))
     assert (down, bytes(data)) == ([b"N", *messages], b"")
-
-
-@given(st.lists(st.integers(1, 40), max_size=30), st.lists(st.binary(min_size=8, max_size=30), max_size=8))
-def test_kafka_messages_are_the_same_however_they_arrive(sizes: list[int], bodies: list[bytes]) -> None:
-    messages = [struct.pack(">Ihh", 4 + len(body), 3, 1) + body for body in bodies]
-    frames = KafkaFrames(tape(), {})
-    up, data = [], bytearray()
-    for chunk in chunked(b"".join(messages), sizes):
-        data += chunk
-        up += list(frames.up(data))
-    assert (up, bytes(data)) == (messages, b"")
-
-
-def produce(version: int, correlation: int, records: bytes) -> bytes:
-    """A Produce request of one batch for partition 2 of topic t."""
-    if version >= 9:
-        body = b"\0" + b"\0" + struct.pack(">hi", -1, 1000) + b"\2" + b"\2t" + b"\2" + struct.pack(">i", 2)
-        body += bytes([len(records) + 1]) + records + b"\0\0\0"
-    else:
-        body = struct.pack(">hhii", -1, -1, 1000, 1) + b"\0\1t" + struct.pack(">iii", 1, 2, len(records)) + records
-    header = struct.pack(">hhi", 0, version, correlation) + b"\0\2me"
-    return struct.pack(">I", len(header) + len(body)) + header + body
-
-
-def produced(version: int, correlation: int, error: int) -> bytes:
-    """The response to it."""
-    if version >= 9:
-        body = b"\0" + b"\2" + b"\2t" + b"\2" + struct.pack(">ihqqq", 2, error, 40, -1, 0) + b"\1\0\0\0" + b"\0\0\0\0\0"
-    else:
-        body = struct.pack(">i", 1) + b"\0\1t" + struct.pack(">iihqqq", 1, 2, error, 40, -1, 0)
-        body += struct.pack(">ih", 0, -1) if version >= 8 else b""
-        body += struct.pack(">i", 0)
-    return struct.pack(">Ii", 4 + len(body), correlation) + body
-
-
-@pytest.mark.parametrize("version", [7, 8, 9, 10])
-@pytest.mark.parametrize(("error", "missing"), [(0, 0), (46, 0), (19, 1)])
-def test_i6_what_a_broker_accepted_is_acknowledged_and_what_it_refused_is_not(
-    version: int, error: int, missing: int
-) -> None:
-    one = tape()
-    sessions: dict[tuple[str, int], list[tuple[int, int]]] = {}
-    frames = KafkaFrames(one, sessions)
-    one.watch.begin(0xAB)
-    one.watch.commit(0xAB, 0xCD, 1)
-    records = b"...cdc-positionD5d4fdb41-00000000000000AB-00000000..."
-    assert len(list(frames.up(bytearray(produce(version, 9, records))))) == 1
-    response = produced(version, 9, error)
-    assert frames.is_produced(response, ("t", 2))
-    assert not frames.is_produced(response, ("t", 1))
-    (passed,) = frames.down(bytearray(response))
-    assert one.watch.unacknowledged == 1
-    frames.passing(passed)
-    assert one.watch.unacknowledged == missing
-    assert sessions == ({} if missing else {("t", 2): [(40, 0)]})
 
 
 def test_i6_the_flush_position_of_a_status_update_is_what_counts() -> None:
