@@ -16,7 +16,7 @@ from cdc.config.settings import Settings, require
 from cdc.errors import CdcError
 from cdc.kafka import positions
 from cdc.lsn import LSN
-from cdc.positions import Mark, differences, latest
+from cdc.positions import EXACTLY_ONCE, Mark, differences, latest
 from cdc.postgres import catalog, slots
 from cdc.postgres.connection import connect
 
@@ -67,7 +67,17 @@ def create(invocation: Invocation, name: str | None, failover: bool) -> None:
         if problem:
             click.echo(f"cdc-publisher: warning: {problem[0]}; {problem[1]}", err=True)
         lsn = slots.create(connection, name, failover=failover)
-        mark = Mark(slots.system_identifier(connection), slots.timeline(connection), name, lsn, {}, {})
+        mark = Mark(
+            slots.system_identifier(connection),
+            slots.timeline(connection),
+            name,
+            lsn,
+            {},
+            {},
+            guarantee=settings.delivery.guarantee,
+            # Nothing was sent from it; a publisher of the other guarantee takes it over properly.
+            caught_up=settings.delivery.guarantee == EXACTLY_ONCE,
+        )
     click.echo(f"created slot {name}, which starts at {lsn}")
     _remember(settings, mark)
 

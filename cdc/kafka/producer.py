@@ -20,7 +20,8 @@ from cdc.kafka.firsts import Firsts
 from cdc.kafka.topics import Topics
 
 _LAST_REPORTS_SECONDS: Final = 0.5
-_IN_FLIGHT_SECONDS: Final = 2.0
+_LAST_DELIVERIES_SECONDS: Final = 1.0
+_STOOD_STILL_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.05
 
 
@@ -34,6 +35,7 @@ class Sink:
         self._topics = topics
         self._monotonic = monotonic
         self._firsts = Firsts(topics.partitions, monotonic())
+        self._polled_at = time.monotonic()
         self._failure: errors.KafkaUnavailable | None = None
         made = properties.producer(settings.kafka)
         made["batch.size"] = topics.batch_bytes
@@ -80,6 +82,7 @@ class Sink:
             self._producer.poll(seconds)
         except KafkaException as error:
             self._fail(error)
+        self._polled_at = time.monotonic()
         now = self._monotonic()
         self._topics.look(now)
         self._firsts.forget(now)
@@ -103,17 +106,19 @@ class Sink:
         return len(self._producer)
 
     def close(self) -> None:
-        """Drop what is queued: it is not delivered, so it will be sent again from the slot.
+        """Give Kafka a little time to take what is queued, and drop the rest: it will be sent again from the slot.
 
-        librdkafka's own close would wait until Kafka has taken everything. What is in flight is left alone: to
-        purge it would be reported as a fatal gap. But the next session reads what Kafka has, so it is waited for a
-        little. The producer ends with its last reference, which is here.
+        The next session reads what Kafka has, so nothing should arrive after that. But a process that stood still
+        sends nothing more: the slot may be another's by now, which has sent it again. What is in flight is left
+        alone: to purge it would be reported as a fatal gap. The producer ends with its last reference, which is here.
         """
-        self._producer.purge(in_flight=False)
-        deadline = time.monotonic() + _IN_FLIGHT_SECONDS
+        now = time.monotonic()
+        deadline = now + _LAST_DELIVERIES_SECONDS if now - self._polled_at < _STOOD_STILL_SECONDS else now
         with contextlib.suppress(KafkaException):
             while not self._failure and len(self._producer) and time.monotonic() < deadline:
                 self._producer.poll(_LOOK_SECONDS)
+        if len(self._producer):
+            self._producer.purge(in_flight=False)
         del self._produce, self._producer
 
 
