@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
 from cdc.audit import verdicts
 from cdc.audit.books import DUPLICATE_MARK, PHANTOM_MARK, UNMATCHED_MARK, Books, Finding
 from cdc.audit.range import Range
-from cdc.audit.verdicts import Cover, Kept, Place, Record, Row
+from cdc.audit.verdicts import REPAIRED, Kept, Place, Record, Row
 from cdc.lsn import LSN
 
 _PORTION: Final = 5000
@@ -33,7 +34,8 @@ class Facts:
     trimmed: frozenset[tuple[str, int]] = frozenset()  # partitions whose beginning is gone
     begins: frozenset[tuple[str, int]] = frozenset()  # partitions that were read from their first record
     settled: bool = True  # what the slot has not confirmed is known
-    sparse: bool = False  # rows are deleted in any order
+    sparse: bool = False  # a row that is not in the table may have been, whatever the rest says
+    deleted: Callable[[], bool] = bool  # whether the table counts rows that were deleted
     every_topic: bool = True  # all topics that positions may be in were read
 
 
@@ -53,7 +55,7 @@ class Judgement:
         self.notes: list[Note] = []
         self._books = books
         self._facts = facts
-        self._cover = Cover()
+        self._oldest: tuple[int, int, int] | None = None  # position of a row that is in the table
 
     def run(self) -> Iterator[str]:
         """Judge; says before each step what it looks at."""
@@ -61,10 +63,10 @@ class Judgement:
         self._by_id()
         if self._facts.wanted.by_lsn:
             self._place_missing()
-        yield "rows"
-        self._by_row()
         yield "positions"
         self._twice()
+        yield "rows"
+        self._by_row()
         self._holes()
         yield "order"
         self._books.find(self._out_of_order(*pair) for pair in verdicts.disorder(self._books.by_key()))
@@ -84,7 +86,8 @@ class Judgement:
                     judged = not wanted.by_lsn or record.judged
                     self.counts["newer" if row is None else "delivered"] += judged
                     if row is not None:
-                        self._cover.add(row, record)
+                        if record.kind != REPAIRED:
+                            self._oldest = min(self._oldest or record.position, record.position)
                         firsts.append((row.id, record.lsn))
                         if judged and not verdicts.fits(record, row):
                             findings.append(self._misplaced(record, row))
@@ -132,25 +135,39 @@ class Judgement:
             self.notes.append(Note("rows", len(outside), why))
 
     def _by_row(self) -> None:
+        """Tell phantoms from records whose rows were deleted.
+
+        Nothing limits which rows those are: a row's age is its transaction's beginning, deletes come in batches and
+        leave what is locked. So as soon as any row is known to be gone, or may be, any other may be gone as well.
+        """
         facts = self._facts
         beyond: list[Record] = []
+        deleted = facts.sparse or bool(facts.trimmed) or self._oldest is None
         for records in _portions(self._books.unmatched()):
-            candidates: list[Record] = []
+            absent: list[Record] = []
             for record in records:
                 of_today = record.stream == facts.stream
                 if of_today and record.lsn >= facts.wal_end:
                     beyond.append(record)
-                elif self._cover.purged(record) or facts.sparse:
-                    self.counts["purged"] += record.judged
                 elif of_today and record.lsn >= facts.horizon:
                     self.counts["newer"] += record.judged
-                else:
-                    candidates.append(record)
-            present = self._facts.present([record.id for record in candidates]) if candidates else ()
-            self._phantoms(record for record in candidates if record.id not in present)
+                elif record.judged:
+                    absent.append(record)
+            if absent and not deleted:
+                present = facts.present([record.id for record in absent])
+                absent = [record for record in absent if record.id not in present]
+                deleted = any(map(self._precedes, absent)) or (bool(absent) and facts.deleted())
+            if deleted:
+                self.counts["purged"] += len(absent)
+            else:
+                self._phantoms(absent)
         self._phantoms(beyond)
         why = "their rows are not in the table any more: judged by their positions alone"
         self._note("records", "purged", why)
+
+    def _precedes(self, record: Record) -> bool:
+        """Whether it shows that rows are deleted: it is older than all that are there, or was sent from one."""
+        return record.kind == REPAIRED or (self._oldest is not None and record.position < self._oldest)
 
     def _phantoms(self, records: Iterable[Record]) -> None:
         for phantoms in _portions(iter(records)):
@@ -159,10 +176,13 @@ class Judgement:
 
     def _twice(self) -> None:
         for found in _portions(verdicts.twice(self._books.places())):
-            self._books.mark((place.number, DUPLICATE_MARK) for place, _ in found)
             for place, first in found:
+                # The position is that of a row: no other was ever there.
+                phantom = first.covered and not place.covered
+                self._books.mark([(place.number, PHANTOM_MARK if phantom else DUPLICATE_MARK)])
                 if place.judged:
-                    self._books.find(self._same_position(record, first) for record in self._books.record(place.number))
+                    told = self._phantom if phantom else partial(self._same_position, first=first)
+                    self._books.find(map(told, self._books.record(place.number)))
 
     def _holes(self) -> None:
         facts = self._facts

@@ -109,37 +109,6 @@ def _age(record: Record) -> tuple[int, int, str, int, int]:
     return record.kind, record.stream, record.topic, record.partition, record.offset
 
 
-class Cover:
-    """From where on the table still has every row, as far as rows and their records show.
-
-    Whoever deletes rows deletes the old ones. A row is as old as its transaction's beginning, and a record as its
-    commit: what was open when the oldest row was written may be deleted, though it was committed after it.
-    """
-
-    def __init__(self) -> None:
-        self.oldest: tuple[int, int, int] | None = None
-        self._oldest_age: int | None = None
-        self._longest = 0  # how long transactions take
-        self._evident = False
-
-    def add(self, row: Row, record: Record) -> None:
-        """Learn from a row and its record."""
-        if record.kind != REPAIRED:
-            self.oldest = min(self.oldest or record.position, record.position)
-        if row.age is not None:
-            self._oldest_age = min(row.age, row.age if self._oldest_age is None else self._oldest_age)
-            if record.kind != REPAIRED:
-                self._longest = max(self._longest, record.timestamp - row.age)
-
-    def purged(self, record: Record) -> bool:
-        """Whether the record's row may have been deleted. To be asked in the order of positions."""
-        if record.kind == REPAIRED or self.oldest is None or record.position < self.oldest:
-            self._evident = True
-            return True
-        edge = None if self._oldest_age is None else self._oldest_age + 2 * self._longest
-        return self._evident and edge is not None and record.timestamp < edge
-
-
 def disorder(records: Iterable[Record]) -> Iterator[tuple[Record, Record]]:
     """Records behind a higher position of their key, with the highest.
 

@@ -221,6 +221,7 @@ class Auditing:
             wanted=self._wanted,
             position=self._reading.position,
             present=self.table.present,
+            deleted=self.table.deleted,
             kept={name: self.topics.kept(name, now) for name in self.names},
             trimmed=frozenset(trimmed),
             begins=frozenset(begins),

@@ -151,6 +151,16 @@ class Table:
         with self._told():
             return {row_id for (row_id,) in self._connection.execute(statement).fetchall()}
 
+    def deleted(self) -> bool:
+        """Whether PostgreSQL counts deleted rows of it; it does so some seconds late, and from zero after a crash."""
+        name = sql.Literal(self._name.as_string(self._connection))
+        statement = sql.SQL(
+            "select coalesce(sum(pg_stat_get_tuples_deleted(relid)), 0) > 0"
+            " from (select relid from pg_partition_tree({0}::regclass) union select {0}::regclass) as parts"
+        ).format(name)
+        with self._told():
+            return bool(self._connection.execute(statement).fetchall()[0][0])
+
     def fetch(self, ids: Sequence[str]) -> Iterator[tuple[str, Relation, TupleData, int | None]]:
         """Whole rows by id, as the stream would have them, with their age in milliseconds."""
         statement = sql.SQL("select {}, {}, {} from {} t where {} = any({}::text[]::{}[])").format(

@@ -293,3 +293,26 @@ def test_a_system_without_threads_left_is_no_matter_of_settings_d9() -> None:
 def test_a_certificate_that_no_file_descriptor_is_left_for_is_no_matter_of_settings_d9() -> None:
     assert run(NO_FILES, "/no/such/file", "0").startswith("ConfigError [kafka]")
     assert run(NO_FILES, "/no/such/file", "1").startswith("KafkaUnavailable the Kafka client cannot be made")
+
+
+def test_a_session_that_ends_leaves_nothing_on_its_way_and_one_that_stood_still_sends_nothing_more_d6(
+    servers: Servers, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = f"{topic_prefix}last"
+    create(servers.kafka, topic)
+    settings = Settings.model_validate({"kafka": {"bootstrap.servers": servers.kafka, "linger.ms": 300}})
+
+    def leave() -> None:
+        session = Session(settings)
+        session.largest(topic)
+        session.send(topic, b"first")  # goes alone
+        session.settle()
+        session.send(topic, *[b"queued"] * 100)
+        session.sink.close()
+
+    leave()
+    assert len(read_all(servers.kafka, topic, bytes)) == 101
+    monkeypatch.setattr("cdc.kafka.producer._STOOD_STILL_SECONDS", -1.0)
+    leave()
+    time.sleep(0.5)
+    assert len(read_all(servers.kafka, topic, bytes)) == 102
