@@ -70,6 +70,11 @@ class Resume:
         self._tails = tails
         self._dead_letters = dead_letters
 
+    @property
+    def searches(self) -> bool:
+        """Whether events beyond the position may be in Kafka."""
+        return self._tails is not None
+
     def passed(self, row: Row) -> bool:
         """Whether a row is not beyond the position."""
         return (row.transaction.commit_lsn, row.index) <= self._position

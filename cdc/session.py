@@ -147,6 +147,8 @@ class Session:
 
     def _is_there(self, row: Row) -> bool:
         """Raises Pending while that is not known."""
+        if not self.resumed.searches:
+            return False
         try:
             event = self._outbox.event(row)
         except PoisonEvent as poison:
