@@ -12,6 +12,7 @@ from cdc import errors
 from cdc.config.settings import Settings
 from cdc.encoding import Record
 from cdc.kafka import positions
+from cdc.kafka.cluster import Cluster
 from cdc.kafka.topics import Topics
 from cdc.kafka.transactions import TransactionalSink, hand_over
 from cdc.lsn import LSN
@@ -205,8 +206,11 @@ def test_positions_behind_a_transaction_of_another_publisher_are_waited_for_c19(
 ) -> None:
     sending = begin()
     sending.end()
+    cluster, positions_topic = Cluster(settings.kafka), settings.topics.positions
+    eventually(lambda: cluster.ends(positions_topic)[0] == 2, "a record, and the mark of its commit")
     sending.send(topic, b"1")
     sending.send(sending.positions, b"not committed yet")
+    eventually(lambda: cluster.ends(positions_topic)[0] == 3, "the record")
     with pytest.raises(errors.KafkaUnavailable, match="could not be read to its end within 3 s"):
         list(positions.read(settings, KEY, seconds=3))
     hand_over(settings, MARK)
