@@ -8,6 +8,7 @@ found out, the session ends; the next one ends the transaction one way or the ot
 
 import concurrent.futures
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -47,6 +48,7 @@ class TransactionalSink:
         self._reports: list[Delivered] = []  # of this transaction's records
         self._open = False
         self._ending = False
+        self._broken = False  # the transaction has failed, and takes nothing more
         self._commit: concurrent.futures.Future[Any] | None = None
         self._abandoned = threading.Event()
         self._committer = concurrent.futures.ThreadPoolExecutor(1, "commit")
@@ -63,13 +65,15 @@ class TransactionalSink:
             if not self._open:
                 self._producer.begin_transaction()
                 self._open = True
-            self._producer.produce(topic, value, key, partition, on_delivery, timestamp=timestamp, headers=headers)
+            failed = functools.partial(_refused, on_delivery)
+            self._producer.produce(topic, value, key, partition, failed, timestamp=timestamp, headers=headers)
         except BufferError:
             return False
         except KafkaException as error:
             reason = error.args[0]
             if reason.code() in (KafkaError._FATAL, KafkaError._STATE):
-                return False  # which error it was is for `poll` to say
+                self._broken = True  # which error it was is for `poll` to say
+                return False
             raise refused(reason, record) from None
         self._reports.append(on_delivery)
         self._ending = topic == self._positions
@@ -94,6 +98,9 @@ class TransactionalSink:
     def _serve(self, seconds: float) -> None:
         if self._commit is not None:
             concurrent.futures.wait([self._commit], seconds)
+        elif self._broken:
+            self._producer.poll(0)  # a record that was refused tells more than the transaction
+            self._commit = self._committer.submit(self._end)
         elif not self._ending:
             self._producer.poll(seconds)
         elif len(self._producer):
@@ -134,6 +141,12 @@ class TransactionalSink:
                 self._producer.abort_transaction(_ABORT_SECONDS)
         self._producer.purge()
         del self._producer
+
+
+def _refused(on_delivery: Delivered, error: Any, message: Any) -> None:
+    """Tell of a record that Kafka refused; others of its transaction are purged because of it, and tell nothing."""
+    if error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+        on_delivery(error, message)
 
 
 def producer(settings: Settings, key: str, batch_bytes: int | None = None) -> Producer:
