@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 TOPIC, AGGREGATE, PAYLOAD = "cdc-topic", "cdc-aggregate", "cdc-payload"
 ERROR_CLASS, ERROR_MESSAGE, REPLAYED = "cdc-error-class", "cdc-error-message", "cdc-replayed"
+REPAIRED: Final = "cdc-repaired"  # of what `audit --repair` sent
 HEADER_PREFIX: Final = "cdc-header-"
 JSON, AVRO, NULL = "json", "avro", "null"
 

@@ -9,7 +9,7 @@ from typing import Any
 from cdc.config.settings import Settings
 from cdc.dead_letters import DeadLetters
 from cdc.ends import Ends
-from cdc.errors import CdcError, KafkaError
+from cdc.errors import CdcError
 from cdc.kafka import positions
 from cdc.kafka.cluster import DEAD_LETTERS_CONFIG, Cluster
 from cdc.kafka.producer import Sink
@@ -18,7 +18,7 @@ from cdc.kafka.topics import Topics
 from cdc.kafka.transactions import TransactionalSink, hand_over
 from cdc.ledger import Failure
 from cdc.outbox import Outbox
-from cdc.positions import AT_LEAST_ONCE, Mark, Memory, latest
+from cdc.positions import AT_LEAST_ONCE, Mark
 from cdc.postgres import catalog, slots
 from cdc.postgres.connection import connect
 from cdc.postgres.sentinel import Sentinel
@@ -113,7 +113,7 @@ class Servers:
                 else None
             ),
             mark=mark,
-            remembered=lambda: self._remembered(mark.key),
+            remembered=lambda: positions.remembered(settings, mark.key),
             hand_over=lambda mark: hand_over(settings, mark),
             tails=tails,
             wal_end=wal_end,
@@ -134,14 +134,3 @@ class Servers:
         if self._settings.delivery.guarantee == AT_LEAST_ONCE:
             return Sink(self._settings, self._topics)
         return TransactionalSink(self._settings, self._topics, key)
-
-    def _remembered(self, key: str) -> Memory:
-        topic = self._settings.topics.positions
-        try:
-            values = list(positions.read(self._settings, key))
-            return Memory(latest(values), forgotten=bool(values))
-        except ValueError as error:
-            raise KafkaError(
-                f"topic {topic!r} holds something else about slot {key!r}: {error}",
-                hint="name another topic in [topics] positions, or delete its record of this key",
-            ) from None

@@ -223,8 +223,7 @@ class Service:
             return (Resume(LSN(position.commit_lsn + 1), position) if position else Resume()), mark
         if known and known.guarantee == EXACTLY_ONCE and not self._batch:
             ends.hand_over(mark)
-        on_poison = self._settings.delivery.on_poison
-        dead_letters = self._settings.topics.dead_letter if on_poison == "dead-letter" else None
+        dead_letters = self._settings.topics.dead_letter if ends.dead_letters else None
         return Resume(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), mark
 
     def _recognise(self, ends: Ends) -> Mark | None:

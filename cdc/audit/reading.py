@@ -5,10 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from cdc import dead_letters
 from cdc.audit.range import Range
 from cdc.audit.verdicts import PUBLISHED, REPAIRED, REPLAYED, Record
-
-REPAIRED_HEADER: Final = "cdc-repaired"
 
 _POSITION: Final = re.compile(r"([0-9a-f]{8})-([0-9A-F]{16})-([0-9A-F]{8,15})")
 _LARGEST: Final = (1 << 63) - 1
@@ -38,7 +37,7 @@ class Reading:
         position = (found.get("cdc-position") or b"").decode(errors="replace")
         match = _POSITION.fullmatch(position)
         if match is None:
-            if REPAIRED_HEADER not in found or not event_id:
+            if dead_letters.REPAIRED not in found or not event_id:
                 self._other("")
                 return None
             judged = not self._range.by_lsn and self._range.holds(event_id, 0, timestamp)
@@ -59,7 +58,7 @@ class Reading:
             key,
             timestamp,
             int(sequence) if sequence.isascii() and sequence.isdigit() and len(sequence) < 19 else None,
-            REPLAYED if "cdc-replayed" in found else PUBLISHED,
+            REPLAYED if dead_letters.REPLAYED in found else PUBLISHED,
             self._range.holds(event_id, lsn, timestamp),
         )
 

@@ -10,8 +10,8 @@ from cdc.definition import GO_ON, NONE, PUBLISHED_BY, Definition, table_oid
 from cdc.errors import KafkaError, PostgresError, Temporary
 from cdc.kafka import positions
 from cdc.lsn import LSN
-from cdc.positions import Mark, differences, latest
-from cdc.postgres import catalog, definition, health, partitions, purge, slots
+from cdc.positions import Mark, differences
+from cdc.postgres import catalog, definition, partitions, purge, slots
 from cdc.postgres.partitions import Fate, Partition, Tree
 from cdc.postgres.purge import Due, Table
 from cdc.purge import Age, Clock, Horizon, Horizons, age
@@ -157,18 +157,8 @@ class Purging:
 
     def _confirmed(self) -> LSN:
         """How far the slot is confirmed. Raises PostgresError when it is not one that the publisher can read."""
-        name = self._settings.postgres.slot
-        slot = health.read(self._connection, name)
-        if problem := health.problem(name, slot):
-            raise PostgresError(*problem)
-        assert slot is not None
-        if slot.confirmed is None or slot.plugin != catalog.PLUGIN:
-            kind = f"uses the plugin {slot.plugin}" if slot.plugin else "is a physical slot"
-            raise PostgresError(f"replication slot {name!r} {kind}", hint="name the publisher's in [postgres] slot")
-        if not slot.here:
-            raise PostgresError(
-                f"replication slot {name!r} belongs to database {slot.database!r}", hint="check [postgres] dsn"
-            )
+        slot = catalog.slot(self._connection, self._settings)
+        assert slot.confirmed is not None
         return slot.confirmed
 
     def _check(self, confirmed: LSN) -> None:
@@ -178,17 +168,11 @@ class Purging:
             return
         connection, slot = self._connection, self._settings.postgres.slot
         mark = Mark(slots.system_identifier(connection), slots.timeline(connection), slot, confirmed, found, {})
-        topic = self._settings.topics.positions
-        try:
-            known = latest(positions.read(self._settings, mark.key, _KAFKA_SECONDS))
-        except ValueError as error:
-            raise KafkaError(
-                f"topic {topic!r} holds something else about slot {mark.key!r}: {error}",
-                hint="name the publisher's topic in [topics] positions",
-            ) from None
+        known = positions.remembered(self._settings, mark.key, _KAFKA_SECONDS).mark
         if known is None and not self._options.accept_unknown:
             raise KafkaError(
-                f"topic {topic!r} knows nothing of slot {mark.key!r}: nobody can tell who moved it",
+                f"topic {self._settings.topics.positions!r} knows nothing of slot {mark.key!r}: nobody can tell who"
+                " moved it",
                 hint="start the publisher, which makes it known; or, if the slot is to be believed, --accept-unknown",
             )
         if known is None:

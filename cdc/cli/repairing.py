@@ -6,13 +6,13 @@ from functools import partial
 from itertools import islice
 from typing import Final
 
-from cdc.audit.reading import REPAIRED_HEADER
 from cdc.audit.verdicts import Row
 from cdc.cli.auditing import Auditing
 from cdc.cli.letters import plain
 from cdc.cli.replaying import Told
 from cdc.cli.workbench import Workbench, now
 from cdc.config.settings import Settings
+from cdc.dead_letters import REPAIRED
 from cdc.encoding import Encoding, Record
 from cdc.errors import CdcError, PoisonEvent, Temporary
 from cdc.kafka.replay import Replay, Sending
@@ -121,4 +121,4 @@ class Repairing:
         record = self._workbench.made(event.type, partial(self._encoding.record, event))
         # Where in the stream it was is not known any more.
         headers = [header for header in record.headers if header[0] != "cdc-position"]
-        return record._replace(headers=[*headers, (REPAIRED_HEADER, at)])
+        return record._replace(headers=[*headers, (REPAIRED, at)])

@@ -6,21 +6,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from cdc import errors
 from cdc.audit.verdicts import Kept
 from cdc.config.settings import Settings
-from cdc.kafka import librdkafka, properties
 from cdc.kafka.cluster import Cluster
-from cdc.kafka.failure import kafka_error, not_created
+from cdc.kafka.failure import kafka_error
+from cdc.kafka.reader import burst, reader
 
 SECONDS: Final = 60.0
 """How long a transaction that somebody has open may hold up the audit, and how long silence may last."""
 
 _REQUEST_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.5
-_BURST: Final = 2000
 
 T = TypeVar("T")
 Place = tuple[str, int]  # topic and partition
@@ -43,22 +42,14 @@ class Topics:
     def __init__(self, settings: Settings, *, seconds: float = SECONDS) -> None:
         self._cluster = Cluster(settings.kafka)
         self._seconds = seconds
-        made = {
-            **properties.connection(settings.kafka),
-            "group.id": "cdc-publisher-audit",  # required, but there is no group: nothing joins, nothing is committed
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            # Where the oldest is deleted while it is read, the next that is there: `kept` tells afterwards.
-            "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
-            "queued.max.messages.kbytes": 32_768,
-            "queued.min.messages": 20_000,
-            "fetch.wait.max.ms": 50,
-        }
-        try:
-            self._consumer = Consumer(made, logger=librdkafka.silent)
-        except KafkaException as error:
-            raise not_created(error) from None
+        # Where the oldest is deleted while it is read, the next that is there follows: `kept` tells afterwards.
+        self._consumer = reader(
+            settings.kafka,
+            "cdc-publisher-audit",
+            queued_max_messages_kbytes=32_768,
+            queued_min_messages=20_000,
+            fetch_wait_max_ms=50,
+        )
         self._reached: dict[Place, int] = {}
         self._ends: dict[Place, int] = {}
 
@@ -110,8 +101,8 @@ class Topics:
         self._consumer.assign([TopicPartition(*place, self._reached[place]) for place in sorted(unread)])
         deadline = time.monotonic() + self._seconds
         while unread:
-            burst = self._asked(self._burst, "reading the topics")
-            records = [message for message in burst if self._takes(message, unread)]
+            messages = self._asked(lambda: burst(self._consumer, _POLL_SECONDS), "reading the topics")
+            records = [message for message in messages if self._takes(message, unread)]
             if records:
                 deadline = time.monotonic() + self._seconds
                 yield records
@@ -141,11 +132,6 @@ class Topics:
         self._reached[place] = max(self._reached.get(place, 0), min(offset, end))
         if offset >= end:
             unread.discard(place)
-
-    def _burst(self) -> list[Message]:
-        # Asked for many, it would wait for all of them.
-        messages = self._consumer.consume(1, _POLL_SECONDS)
-        return messages + self._consumer.consume(_BURST, 0) if messages else []
 
     def _stuck(self, unread: set[Place]) -> errors.CdcError:
         topic, number = min(unread)

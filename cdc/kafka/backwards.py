@@ -15,24 +15,15 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from typing import Any, Final
 
-from confluent_kafka import (
-    Consumer,
-    IsolationLevel,
-    KafkaError,
-    KafkaException,
-    Message,
-    TopicCollection,
-    TopicPartition,
-)
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from cdc import errors
 from cdc.config.settings import Settings
-from cdc.dead_letters import REPLAYED
-from cdc.kafka import librdkafka, properties
+from cdc.dead_letters import REPAIRED, REPLAYED
 from cdc.kafka.chunks import Chunks
-from cdc.kafka.cluster import identity, is_missing
-from cdc.kafka.failure import not_created
+from cdc.kafka.cluster import Cluster, identity, is_missing
+from cdc.kafka.reader import burst, reader
 from cdc.kafka.seen import Row
 from cdc.lsn import LSN
 from cdc.sequences import SEQUENCE
@@ -46,14 +37,13 @@ UNNUMBERED: Final = 10_000  # so many of our records without a number: there is 
 FARTHEST: Final = 1_000_000  # offsets that are searched for a number
 _TELL_SECONDS: Final = 3.0
 _LOOK_SECONDS: Final = 0.2  # whether to end
-_BURST: Final = 2000
 _POSITION: Final = "cdc-position"
 _NOT_YET: Final = (  # of partitions that were just made, or are about to have another leader
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
 )
-_BY_HAND: Final = (REPLAYED, "cdc-repaired")  # no order put such records where they are
+_BY_HAND: Final = (REPLAYED, REPAIRED)  # no order put such records where they are
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -98,25 +88,15 @@ class Backwards:
         self._heard = 0.0
         # Not above 63 bits, which no WAL comes to: what is kept has signed numbers.
         self._match = re.compile(rb"%s-[0-7][0-9A-F]{15}-[0-9A-F]{8}" % re.escape(stream.encode())).fullmatch
-        connection = properties.connection(settings.kafka)
-        made = {
-            **connection,
-            "group.id": "cdc-publisher-tails",  # required, but there is no group: nothing joins, nothing is committed
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",  # what is asked for may have expired meanwhile
-            "isolation.level": "read_committed",
-            "queued.max.messages.kbytes": 16_384,
-            "queued.min.messages": 20_000,
-            "fetch.queue.backoff.ms": 5,  # by default it would wait for a second each time the queue is full
-            "fetch.max.bytes": 8_388_608,
-            "fetch.wait.max.ms": 20,  # behind the last record each chunk waits for so long
-        }
-        try:
-            self._consumer = Consumer(made, logger=librdkafka.silent)
-            self._admin = AdminClient(connection, logger=librdkafka.silent)
-        except KafkaException as error:
-            raise not_created(error) from None
+        self._consumer = reader(
+            settings.kafka,
+            "cdc-publisher-tails",
+            queued_max_messages_kbytes=16_384,
+            queued_min_messages=20_000,
+            fetch_max_bytes=8_388_608,
+            fetch_wait_max_ms=20,  # behind the last record each chunk waits for so long
+        )
+        self._cluster = Cluster(settings.kafka)
 
     def close(self) -> None:
         """Leave."""
@@ -124,7 +104,7 @@ class Backwards:
 
     def partitions(self, topic: str) -> int:
         """How many there are; 0 when there is no such topic."""
-        asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=SECONDS)[topic]
+        asked = self._cluster.identities([topic], SECONDS)[topic]
         self._wait_for(asked)
         try:
             return identity(asked).partitions
@@ -146,10 +126,10 @@ class Backwards:
 
     def _begin(self, topic: str, partitions: int, since: int | None, numbers: bool) -> dict[int, Partition]:
         spec: Any = OffsetSpec
-        lows = self._offsets(topic, partitions, spec.earliest())
-        highs = self._offsets(topic, partitions, spec.latest())
+        lows = self._cluster.offsets(topic, partitions, spec.earliest(), SECONDS)
+        highs = self._cluster.offsets(topic, partitions, spec.latest(), SECONDS)
         then = None if since is None else spec.for_timestamp(max(0, since - MARGIN_MS))
-        thens = {} if then is None else self._offsets(topic, partitions, then)
+        thens = {} if then is None else self._cluster.offsets(topic, partitions, then, SECONDS)
         parts = {}
         for number in range(partitions):
             part = parts[number] = Partition(self._offset(lows[number]), self._offset(highs[number]))
@@ -177,13 +157,6 @@ class Backwards:
                     *(SEQUENCE, FARTHEST, topic, number),
                 )
 
-    def _offsets(self, topic: str, partitions: int, spec: Any) -> "dict[int, Future[Any]]":
-        asked = {TopicPartition(topic, number): spec for number in range(partitions)}
-        answers: Mapping[TopicPartition, Future[Any]] = self._admin.list_offsets(
-            asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=SECONDS
-        )
-        return {part.partition: answer for part, answer in answers.items()}
-
     def _offset(self, answer: "Future[Any]") -> int:
         self._wait_for(answer)
         return int(answer.result().offset)
@@ -205,11 +178,10 @@ class Backwards:
         self._heard = last = time.monotonic()
         waited = 0.0
         while unread := [part for part in parts.values() if not part.over]:
-            # Asked for many, it would wait for all of them.
-            messages = self._consumer.consume(1, _LOOK_SECONDS)
+            messages = burst(self._consumer, _LOOK_SECONDS)
             self._look()
             if messages:
-                yield self._ours(topic, tag, parts, messages + self._consumer.consume(_BURST, 0))
+                yield self._ours(topic, tag, parts, messages)
             now = time.monotonic()
             if all(part.held_back for part in unread):
                 self._patience -= now - last

@@ -106,12 +106,17 @@ class Cluster:
     def ends(self, topic: str, seconds: float = REQUEST_SECONDS) -> dict[int, int]:
         """The offset behind the last record of each partition, committed or not; waits. Raises KafkaException."""
         partitions = identity(self.identities([topic], seconds)[topic]).partitions
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        asked = {TopicPartition(topic, number): latest for number in range(partitions)}
-        answers = self._admin.list_offsets(
+        spec: Any = OffsetSpec  # whose methods have no types
+        answers = self.offsets(topic, partitions, spec.latest(), seconds)
+        return {number: answer.result().offset for number, answer in answers.items()}
+
+    def offsets(self, topic: str, partitions: int, spec: Any, seconds: float) -> dict[int, "Future[Any]"]:
+        """Ask each partition for the offset that an OffsetSpec means, of records that are committed or not."""
+        asked = {TopicPartition(topic, number): spec for number in range(partitions)}
+        answers: Mapping[TopicPartition, Future[Any]] = self._admin.list_offsets(
             asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=seconds
         )
-        return {part.partition: answer.result().offset for part, answer in answers.items()}
+        return {part.partition: answer for part, answer in answers.items()}
 
     def describe(self, topic: str) -> Description:
         """Ask what a topic is like."""

@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from cdc import errors
 from cdc.config.settings import Settings
 from cdc.dead_letters import DeadLetter, Marker, Wanted, read
-from cdc.kafka import librdkafka, properties
 from cdc.kafka.cluster import is_missing
-from cdc.kafka.failure import kafka_error, not_created
+from cdc.kafka.failure import kafka_error
+from cdc.kafka.reader import burst, reader
 from cdc.spill import told
 
 SECONDS: Final = 30.0  # of silence until it counts as one
@@ -49,22 +49,13 @@ class Topic:
 
     def __init__(self, settings: Settings) -> None:
         self.name = settings.topics.dead_letter
-        made = {
-            **properties.connection(settings.kafka),
-            "group.id": self.name,  # required, but there is no group: nothing joins, nothing is committed
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",  # the oldest may be deleted while the others are read
-            "isolation.level": "read_committed",
-            "queued.max.messages.kbytes": 16_384,
-            "queued.min.messages": 20_000,
-            "fetch.queue.backoff.ms": 5,  # it would rest for a second whenever its queue is full
-            "fetch.wait.max.ms": 50,  # at the end of the topic each jump would wait for so long
-        }
-        try:
-            self._consumer = Consumer(made, logger=librdkafka.silent)
-        except KafkaException as error:
-            raise not_created(error) from None
+        self._consumer = reader(
+            settings.kafka,
+            self.name,
+            queued_max_messages_kbytes=16_384,
+            queued_min_messages=20_000,
+            fetch_wait_max_ms=50,  # at the end of the topic each jump would wait for so long
+        )
         try:
             self._partitions = self._asked(self._find)
         except BaseException:
@@ -125,7 +116,7 @@ class Topic:
         self._consumer.assign([TopicPartition(self.name, number, starts[number]) for number in sorted(unread)])
         deadline = time.monotonic() + SECONDS
         while unread:
-            messages = self._asked(self._burst)
+            messages = self._asked(lambda: burst(self._consumer, _POLL_SECONDS, _BURST))
             if messages:
                 deadline = time.monotonic() + SECONDS
             elif time.monotonic() >= deadline:
@@ -142,11 +133,6 @@ class Topic:
                         yield message
                     if offset + 1 >= ends[number]:
                         unread.discard(number)
-
-    def _burst(self) -> list[Message]:
-        # Asked for many, it would wait for all of them.
-        messages = self._consumer.consume(1, _POLL_SECONDS)
-        return messages + self._consumer.consume(_BURST, 0) if messages else []
 
     def _asked(self, ask: Callable[[], T]) -> T:
         try:

@@ -35,13 +35,13 @@ _PERMANENT: Final = {
     ' "at-least-once"',
 }
 
-FENCED: Final = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
+_FENCED: Final = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 """Another producer of the same transactional id has begun, or the broker has ended a transaction that took too long."""
 
 
 def kafka_error(error: Any, doing: str) -> errors.CdcError:
     """A KafkaError as one of ours."""
-    if error.code() in FENCED:
+    if error.code() in _FENCED:
         return errors.Fenced(f"Kafka, {doing}: another producer has our transactional id ({error.name()})")
     message = f"Kafka, {doing}: {error.str()} ({error.name()})"
     hint = _PERMANENT.get(error.code())

@@ -13,6 +13,8 @@ from cdc.config.settings import Settings
 from cdc.kafka import librdkafka, properties
 from cdc.kafka.cluster import POSITIONS_CONFIG, REQUEST_SECONDS, Cluster, is_missing
 from cdc.kafka.failure import kafka_error, not_created
+from cdc.kafka.reader import reader
+from cdc.positions import Memory, latest
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ def read(settings: Settings, key: str, seconds: float = SECONDS) -> Iterator[byt
     waited for. Raises KafkaUnavailable when that takes longer than `seconds`, KafkaError when it is not allowed.
     """
     topic, wanted, deadline = settings.topics.positions, key.encode(), time.monotonic() + seconds
-    consumer = _consumer(settings)
+    consumer = reader(settings.kafka, topic, fetch_wait_max_ms=50)  # at the end nothing more is to come
     with contextlib.closing(consumer):
         try:
             ends = _assign(consumer, topic, Cluster(settings.kafka), min(seconds, REQUEST_SECONDS))
@@ -72,6 +74,19 @@ def read(settings: Settings, key: str, seconds: float = SECONDS) -> Iterator[byt
                     raise kafka_error(problem, f"reading topic {topic!r}")
         except KafkaException as error:
             raise kafka_error(error.args[0], f"reading topic {topic!r}") from None
+
+
+def remembered(settings: Settings, key: str, seconds: float = SECONDS) -> Memory:
+    """What the topic holds of a slot. Raises what `read` does, and KafkaError for a record of something else."""
+    topic = settings.topics.positions
+    try:
+        values = list(read(settings, key, seconds))
+        return Memory(latest(values), forgotten=bool(values))
+    except ValueError as error:
+        raise errors.KafkaError(
+            f"topic {topic!r} holds something else about slot {key!r}: {error}",
+            hint="name another topic in [topics] positions, or delete its record of this key",
+        ) from None
 
 
 def forget(settings: Settings, key: str, seconds: float = 10.0) -> None:
@@ -103,22 +118,6 @@ def write(settings: Settings, key: str, value: bytes | None, seconds: float = SE
             raise kafka_error(problem, f"writing to topic {topic!r}")
     if not told:
         raise errors.KafkaUnavailable(f"topic {topic!r} did not take a record within {seconds:g} s")
-
-
-def _consumer(settings: Settings) -> Consumer:
-    made = {
-        **properties.connection(settings.kafka),
-        # Required, but there is no group: nothing joins, nothing is committed, and no right to it is needed.
-        "group.id": settings.topics.positions,
-        "enable.auto.commit": False,
-        "enable.partition.eof": True,
-        "isolation.level": "read_committed",
-        "fetch.wait.max.ms": 50,  # at the end nothing more is to come
-    }
-    try:
-        return Consumer(made, logger=librdkafka.silent)
-    except KafkaException as error:
-        raise not_created(error) from None
 
 
 def _assign(consumer: Consumer, topic: str, cluster: Cluster, seconds: float) -> dict[int, int]:

@@ -16,8 +16,9 @@ from cdc.config.settings import Settings
 from cdc.encoding import Record
 from cdc.kafka import librdkafka, properties
 from cdc.kafka.cluster import Cluster, already_exists, is_missing
-from cdc.kafka.failure import FENCED, kafka_error, not_created
+from cdc.kafka.failure import kafka_error, not_created
 from cdc.kafka.limits import Limits
+from cdc.kafka.transactions import retry
 
 TRANSACTION_SECONDS: Final = 30
 """How long a replay that was killed may hold up consumers that read committed records only."""
@@ -205,17 +206,10 @@ class Replay:
             self._producer.abort_transaction(seconds)
 
     def _call(self, function: Any, *arguments: float) -> None:
-        deadline = time.monotonic() + 2 * _REQUEST_SECONDS
-        while True:
-            try:
-                function(*arguments)
-                return
-            except KafkaException as raised:
-                error = raised.args[0]
-                if error.code() in FENCED:
-                    raise errors.KafkaError(
-                        f"another {self._called} has begun, and this one ends",
-                        hint="what was sent is known; the other one, or a later one, sends the rest",
-                    ) from None
-                if not error.retriable() or time.monotonic() >= deadline:
-                    raise kafka_error(error, "replaying in a transaction") from None
+        try:
+            retry(lambda: function(*arguments), "replaying in a transaction", 2 * _REQUEST_SECONDS)
+        except errors.Fenced:
+            raise errors.KafkaError(
+                f"another {self._called} has begun, and this one ends",
+                hint="what was sent is known; the other one, or a later one, sends the rest",
+            ) from None

@@ -166,7 +166,7 @@ def producer(settings: Settings, key: str, batch_bytes: int | None = None) -> Pr
         found = Producer(made, logger=librdkafka.log)
     except KafkaException as error:
         raise not_created(error) from None
-    _retry(lambda: found.init_transactions(INIT_SECONDS), "preparing transactions")
+    retry(lambda: found.init_transactions(INIT_SECONDS), "preparing transactions")
     return found
 
 
@@ -175,11 +175,12 @@ def hand_over(settings: Settings, mark: Mark) -> None:
     last = producer(settings, mark.key)
     last.begin_transaction()
     last.produce(settings.topics.positions, mark.encode(), mark.key.encode())
-    _retry(lambda: last.commit_transaction(INIT_SECONDS), "ending transactions")
+    retry(lambda: last.commit_transaction(INIT_SECONDS), "ending transactions")
 
 
-def _retry(function: Callable[[], object], doing: str) -> None:
-    deadline = time.monotonic() + INIT_SECONDS
+def retry(function: Callable[[], object], doing: str, seconds: float = INIT_SECONDS) -> None:
+    """Call until it succeeds, fails for good or time is up. Raises Fenced and our other errors."""
+    deadline = time.monotonic() + seconds
     while True:
         try:
             function()

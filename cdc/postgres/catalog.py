@@ -45,10 +45,10 @@ def inspect(connection: Conn, settings: Settings, columns: Columns, template: To
     found = definition.read(connection, settings.postgres.publication, settings.outbox.qualified_name)
     needed, binary = _table(connection, settings, columns, template)
     _publication(connection, settings, needed)
-    slot = _slot(connection, settings)
-    assert slot.confirmed is not None
-    _warn(connection, slot)
-    return Catalog(slot.confirmed, binary, timeout, found, LSN.parse(end), _used(connection, settings.postgres.slot))
+    ours = slot(connection, settings)
+    assert ours.confirmed is not None
+    _warn(connection, ours)
+    return Catalog(ours.confirmed, binary, timeout, found, LSN.parse(end), _used(connection, settings.postgres.slot))
 
 
 def server(connection: Conn) -> float:
@@ -175,7 +175,8 @@ def publication_problem(connection: Conn, name: str, table: tuple[str, str]) -> 
     return None
 
 
-def _slot(connection: Conn, settings: Settings) -> Health:
+def slot(connection: Conn, settings: Settings) -> Health:
+    """Our slot. Raises PostgresError when it is not one that the publisher can read."""
     name = settings.postgres.slot
     found = health.read(connection, name)
     if found is not None:

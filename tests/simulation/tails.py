@@ -1,26 +1,8 @@
 """What a new session reads of the topics: everything that consumers can see at that moment."""
 
+from tests.memory import MemoryTail
 from tests.simulation.kafka import SimKafka
 from tests.simulation.oracle import DEAD_LETTERS
-
-
-class SimTail:
-    """One topic's; the shape of `cdc.resume.Tail`."""
-
-    def __init__(self, partitions: int) -> None:
-        self.partitions = partitions
-        self.ids: dict[tuple[int, int, int], str] = {}
-        self.numbers: dict[int, int] = {}
-
-    def id_at(self, partition: int | None, commit_lsn: int, index: int, /) -> str | None:
-        places = range(self.partitions) if partition is None else (partition,)
-        return next(filter(None, (self.ids.get((place, commit_lsn, index)) for place in places)), None)
-
-    def elsewhere(self, partition: int, commit_lsn: int, index: int, /) -> bool:
-        return any((place, commit_lsn, index) in self.ids for place in range(self.partitions) if place != partition)
-
-    def sequence(self, partition: int, /) -> int:
-        return self.numbers.get(partition, 0)
 
 
 class SimTails:
@@ -31,9 +13,9 @@ class SimTails:
         self._stream = stream
         self._confirmed = confirmed
         self._asked: set[str] = set()
-        self._read: dict[str, SimTail] = {}
+        self._read: dict[str, MemoryTail] = {}
 
-    def ask(self, topic: str, since: int, /) -> SimTail | None:  # noqa: ARG002 - nothing is searched for by time here
+    def ask(self, topic: str, since: int, /) -> MemoryTail | None:  # noqa: ARG002 - nothing is searched for by time here
         if topic not in self._asked:
             world = self._kafka.world
             world.enter()
@@ -52,7 +34,7 @@ class SimTails:
         if busy:
             kafka.world.at(busy + 0.01, self._begin, topic)
             return
-        tail = SimTail(1 if topic == DEAD_LETTERS else kafka.partitions)
+        tail = MemoryTail(1 if topic == DEAD_LETTERS else kafka.partitions)
         for number, record in kafka.seen.get(topic, ()):
             headers = dict(record.headers)
             stream, commit_lsn, index = str(headers["cdc-position"]).split("-")
