@@ -39,6 +39,11 @@ class Encoder(Protocol):
 
     name: str
 
+    @property
+    def plan(self) -> bytes | None:
+        """The same for the native accelerator, if it can do the same: see `cdc.avro.plan`."""
+        ...
+
     def encode(self, payload: bytes, header: bytes) -> bytes:
         """JSON text to `header` and Avro body. Raises ValueError when it does not fit."""
         ...
@@ -78,6 +83,11 @@ class Framing(Protocol):
 
 class Topics(Protocol):
     """What is known of topics."""
+
+    @property
+    def changes(self) -> int:
+        """How often something that was known has ceased to be true."""
+        ...
 
     def largest(self, topic: str, /) -> int | None:
         """How many bytes a record batch of the topic may have; None while it is not known that the topic exists.
@@ -133,6 +143,18 @@ class Encoding:
         headers: Headers = [("id", event.id), ("eventType", event.type), ("cdc-position", position), *event.headers]
         transaction = event.row.transaction
         return Record(event.topic, event.key, value, transaction.timestamp, headers, transaction.report)
+
+    def route(self, event: Event) -> tuple[Encoder | None, bytes] | None:
+        """What encodes the payloads of events like one that was encoded, and what stands before their bodies.
+
+        No encoder: they are passed through. None: each is encoded in its own way.
+        """
+        if event.payload_is_avro and not self._frame_bytea:
+            return None, b""
+        known = self._known.get((event.type, event.topic))
+        if known is None or (known[0] is self._envelope and not event.payload_is_avro):
+            return None
+        return (None, known[1]) if event.payload_is_avro else known
 
     def _value(self, event: Event) -> bytes | None:
         payload = event.payload

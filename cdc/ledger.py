@@ -39,6 +39,11 @@ class Transaction:
         self.undelivered += 1
         return index
 
+    def add_events(self, count: int) -> None:
+        """Count some more events at once."""
+        self.events += count
+        self.undelivered += count
+
     def report(self, error: object, message: object) -> None:
         """Take the delivery report of one event: `error` is None when Kafka has it for good."""
         if error is None:

@@ -4,8 +4,7 @@ Delivery reports come in from inside `sink.poll`, on this same thread. The sourc
 protocols by shape; tests drive the loop with twins in memory.
 """
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from cdc.encoding import Record
@@ -35,7 +34,7 @@ class Source(Protocol):
 class Sink(Protocol):
     """Records out, delivery reports in."""
 
-    def send(self, record: Record) -> bool: ...
+    def send(self, records: Sequence[Record]) -> int: ...
     def poll(self, seconds: float) -> None: ...
     def __len__(self) -> int: ...
 
@@ -83,7 +82,7 @@ class Publisher:
         self._alive = alive
         self._ahead = ahead
         self._liveness = Liveness(session.status_seconds, clock.monotonic())
-        self._backlog: deque[Record] = deque()
+        self._backlog: list[Record] = []
         self._waiting = 0  # bytes of values that came since the backlog was last empty
         self._silent = 0
 
@@ -133,10 +132,8 @@ class Publisher:
             self._waiting += sum([len(record.value or b"") for record in records])
 
     def _send(self) -> None:
-        backlog, send = self._backlog, self._sink.send
-        while backlog and send(backlog[0]):
-            backlog.popleft()
-        if not backlog:
+        del self._backlog[: self._sink.send(self._backlog)]
+        if not self._backlog:
             self._waiting = 0
 
     def _rest(self) -> None:

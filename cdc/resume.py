@@ -24,6 +24,11 @@ class Tail(Protocol):
         """How many the topic had when it was read; 0 when it did not exist."""
         ...
 
+    @property
+    def highest(self) -> LSN:
+        """The last transaction, by its commit LSN, of which there is a record; 0 when there is none."""
+        ...
+
     def id_at(self, partition: int | None, commit_lsn: int, index: int, /) -> str | None:
         """The id of the record of a position; None when there is none. A partition of None means any."""
         ...
@@ -69,6 +74,7 @@ class Resume:
         self._position = position
         self._tails = tails
         self._dead_letters = dead_letters
+        self._highest = position.commit_lsn  # of the tails that were asked for
 
     @property
     def searches(self) -> bool:
@@ -78,6 +84,13 @@ class Resume:
     def passed(self, row: Row) -> bool:
         """Whether a row is not beyond the position."""
         return (row.transaction.commit_lsn, row.index) <= self._position
+
+    def beyond(self, commit_lsn: LSN) -> bool:
+        """Whether of a transaction nothing is in Kafka, in so far as the topics that were asked for hold its events.
+
+        No comparison of a position with the highest one: of what is below that, some may be missing.
+        """
+        return commit_lsn > self._highest
 
     def holds(self, row: Row, topic: str, key: bytes | None, event_id: str) -> bool:
         """Whether the event of a row is in its topic, or among the dead letters. Raises Pending, and Kafka's errors."""
@@ -90,7 +103,8 @@ class Resume:
         tail = tails.ask(topic, row.transaction.timestamp)
         if tail is None:
             raise Pending
-        if not tail.partitions:
+        self._highest = max(self._highest, tail.highest)
+        if not tail.partitions or row.transaction.commit_lsn > tail.highest:
             return False
         place = None if key is None else partition(key, tail.partitions)
         at = row.transaction.commit_lsn, row.index

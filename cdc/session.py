@@ -1,23 +1,27 @@
 """All that can be decided between PostgreSQL and Kafka without touching either: frames in, records and status out."""
 
 import logging
-from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 from cdc.encoding import Encoding, Pending, Record, Topics
 from cdc.errors import PoisonEvent, ProtocolError
-from cdc.ledger import Ledger
+from cdc.ledger import Ledger, Transaction
 from cdc.lsn import LSN, Position
 from cdc.outbox import Event, Outbox
 from cdc.pgoutput import decode
 from cdc.positions import Positions
 from cdc.resume import Resume
+from cdc.runs import Express, Make
 from cdc.sequences import Sequences
 from cdc.sizes import at_most, batch_size
 from cdc.transactions import Row, Transactions
+from cdc.unrolled import Unrolled
 from cdc.wire import KEEPALIVE, XLOG_DATA, XLOG_HEADER_SIZE, keepalive, status_update
 
 log = logging.getLogger(__name__)
+
+_INSERT: Final = b"I"
+_KIND: Final = slice(XLOG_HEADER_SIZE, XLOG_HEADER_SIZE + 1)  # of the message within a frame
 
 PROMPT_SECONDS: Final = 0.5
 """How soon after deliveries the slot is moved. A crash repeats what was delivered in this time; each move may cost
@@ -37,7 +41,8 @@ class Session:
 
     `status_seconds` is how often PostgreSQL hears from us at the least: a third of `wal_sender_timeout`. Without
     `dead_letters` a poison event ends the session; without `positions` the slot is moved and nobody else is told;
-    without `resume` nothing was sent before; without `sequences` records have no numbers.
+    without `resume` nothing was sent before; without `sequences` records have no numbers. `make` says what takes runs
+    of plain rows.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Session:
         table_oid: int | None = None,
         resume: Resume | None = None,
         sequences: Sequences | None = None,
+        make: Make = Unrolled,
     ) -> None:
         self.ledger = ledger
         self.positions = positions
@@ -63,6 +69,7 @@ class Session:
         self._dead_letters = dead_letters
         self.resumed = resume or Resume()
         self._sequences = sequences
+        self._express = Express(outbox, encoding, topics, make)
         self.status_seconds = status_seconds
         self._prompt_seconds = min(PROMPT_SECONDS, status_seconds)
         self._sent_at = float("-inf")
@@ -72,12 +79,14 @@ class Session:
         self.dead_lettered = 0
         self.poison: PoisonEvent | None = None
         self.pending: Row | None = None  # waits for its schema, or for its topic
-        self._unread: Iterator[bytes] = iter(())
+        self._frames: list[bytes] = []
+        self._at = 0  # the first of them that is not read
+        self._last: Position | None = None  # of what was taken from them
         self._finishing = False
         if positions and not self.resumed.until:
             positions.caught_up()
 
-    def receive(self, frames: Iterable[bytes]) -> list[Record]:
+    def receive(self, frames: list[bytes]) -> list[Record]:
         """Take frames in the order of the stream; returns the records they make.
 
         A poison event ends the session: it is kept in `poison`, and nothing after it is read. Raises
@@ -85,7 +94,7 @@ class Session:
         may be called: what is still unread would be lost.
         """
         assert self.pending is None
-        self._unread = iter(frames)
+        self._frames, self._at = frames, 0
         return self.resume()
 
     def finish(self) -> None:
@@ -99,51 +108,82 @@ class Session:
         records: list[Record] = []
         if self.poison:
             return records
-        row, self.pending = self.pending, None
-        last = None
+        row, self.pending, self._last = self.pending, None, None
         try:
             if row is not None:
                 self._take(row, records)
-                last = row
-            for frame in self._unread:
-                kind = frame[:1]
-                if kind == XLOG_DATA:
-                    row = self.transactions.feed(decode(frame, XLOG_HEADER_SIZE))
-                    if row is not None:
-                        self._take(row, records)
-                        last = row
-                    elif self._finishing and self.ledger.open is None:
-                        break
-                elif kind == KEEPALIVE:
-                    message = keepalive(frame)
-                    self.ledger.idle_at(message.wal_end)
-                    self._reply_requested |= message.reply_requested
-                    if self.resumed.until and self.ledger.open is None and message.wal_end >= self.resumed.until:
-                        self._caught_up()
-                else:
-                    raise ProtocolError(f"unknown replication message {kind!r}")
+            self._read(records)
         except PoisonEvent as poison:
             self.poison = poison
         except Pending:
-            self.pending = row
-        self.events += len(records)
-        if last is not None and self.positions:
-            self.positions.handed_on(Position(last.transaction.commit_lsn, last.index), records)
+            pass  # `pending` is what waits
+        self._handed_on(records)
         return records
 
-    def _take(self, row: Row, records: list[Record]) -> None:
-        """Add the record of a row, unless Kafka has it already."""
-        if not self.resumed.until:
-            records.append(self._record(row))
-        elif row.transaction.commit_lsn >= self.resumed.until:
+    def _handed_on(self, records: list[Record]) -> None:
+        self.events += len(records)
+        if self._last and self.positions:
+            self.positions.handed_on(self._last, records)
+
+    def _read(self, records: list[Record]) -> None:
+        """Read what there is of frames. Raises Pending, PoisonEvent and ProtocolError."""
+        frames = self._frames
+        while self._at < len(frames):
+            frame, transaction = frames[self._at], self.ledger.open
+            if transaction and frame[_KIND] == _INSERT and self._run(transaction, records):
+                continue
+            self._at += 1
+            kind = frame[:1]
+            if kind == XLOG_DATA:
+                row = self.transactions.feed(decode(frame, XLOG_HEADER_SIZE))
+                if row is not None:
+                    self._take(row, records)
+                elif self._finishing and self.ledger.open is None:
+                    break
+            elif kind == KEEPALIVE:
+                self._keepalive(frame)
+            else:
+                raise ProtocolError(f"unknown replication message {kind!r}")
+
+    def _run(self, transaction: Transaction, records: list[Record]) -> bool:
+        """Add the records of a run of plain rows that cannot be in Kafka; False when here is none."""
+        coming_again = self.resumed.until > transaction.commit_lsn
+        if self._sequences or (coming_again and not self.resumed.beyond(transaction.commit_lsn)):
+            return False
+        run = self._express.take(self._frames, self._at, transaction)
+        if not run:
+            return False
+        if coming_again:
+            self.resumed.sent_again += len(run)
+        elif self.resumed.until:
             self._caught_up()
-            records.append(self._record(row))
-        elif self.resumed.passed(row) or self._is_there(row):
-            row.transaction.report(None, None)
-            self.resumed.skipped += 1
-        else:
-            records.append(self._record(row))
-            self.resumed.sent_again += 1
+        records += run
+        self._at += len(run)
+        self._last = Position(transaction.commit_lsn, transaction.events - 1)
+        return True
+
+    def _keepalive(self, frame: bytes) -> None:
+        message = keepalive(frame)
+        self.ledger.idle_at(message.wal_end)
+        self._reply_requested |= message.reply_requested
+        if self.resumed.until and self.ledger.open is None and message.wal_end >= self.resumed.until:
+            self._caught_up()
+
+    def _take(self, row: Row, records: list[Record]) -> None:
+        """Add the record of a row, unless Kafka has it already. Raises Pending when that has to wait."""
+        if self.resumed.until and row.transaction.commit_lsn >= self.resumed.until:
+            self._caught_up()
+        try:
+            if self.resumed.until and (self.resumed.passed(row) or self._is_there(row)):
+                row.transaction.report(None, None)
+                self.resumed.skipped += 1
+            else:
+                records.append(self._record(row))
+                self.resumed.sent_again += bool(self.resumed.until)
+        except Pending:
+            self.pending = row
+            raise
+        self._last = Position(row.transaction.commit_lsn, row.index)
 
     def _is_there(self, row: Row) -> bool:
         """Raises Pending while that is not known."""
@@ -177,7 +217,9 @@ class Session:
         event = None
         try:
             event = self._outbox.event(row)
-            return self._sendable(self._encoding.record(event), row, event)
+            record = self._sendable(self._encoding.record(event), row, event)
+            self._express.learn(row, event)
+            return record
         except PoisonEvent as poison:
             if self._dead_letters is None:
                 raise

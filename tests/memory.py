@@ -2,10 +2,11 @@
 
 import struct
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from cdc.encoding import Record
+from cdc.lsn import LSN
 
 FOR_EVER: Final = 1 << 62
 ANSWER: Final = struct.pack(">cQqB", b"k", 0, 0, 0)  # a keepalive that says nothing new
@@ -87,14 +88,15 @@ class MemorySink:
         self._verdicts: deque[tuple[Record, object]] = deque()
         self._clock = clock
 
-    def send(self, record: Record) -> bool:
-        if len(self) >= self.room:
-            return False
-        self.sent.append(record)
-        self.waiting.append(record)
-        if self.settles_at_once:
-            self.settle()
-        return True
+    def send(self, records: Sequence[Record]) -> int:
+        for count, record in enumerate(records):
+            if len(self) >= self.room:
+                return count
+            self.sent.append(record)
+            self.waiting.append(record)
+            if self.settles_at_once:
+                self.settle()
+        return len(records)
 
     def poll(self, seconds: float) -> None:
         self.polls.append(seconds)
@@ -133,6 +135,10 @@ class MemoryTail:
         return next(
             (self.ids[place, commit_lsn, index] for place in places if (place, commit_lsn, index) in self.ids), None
         )
+
+    @property
+    def highest(self) -> LSN:
+        return LSN(max((commit_lsn for _, commit_lsn, _ in self.ids), default=0))
 
     def elsewhere(self, partition: int, commit_lsn: int, index: int, /) -> bool:
         return any((place, commit_lsn, index) in self.ids for place in range(self.partitions) if place != partition)

@@ -30,6 +30,7 @@ class Contract:
         self.text = text
         self.references = references
         self.name: str = schema["name"]
+        self.plan: bytes | None = None
         self.header = framing.header(schema)
         self._encode = compiler.compile_encoder(schema, rules)
         self._parse = _parse_exactly if _has_decimal(schema) else orjson.loads

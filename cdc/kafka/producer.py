@@ -6,7 +6,7 @@ own callback. One thread owns this object.
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -45,29 +45,41 @@ class Sink:
             raise not_created(error) from None
         self._produce = self._producer.produce
 
-    def send(self, record: Record) -> bool:
-        """Queue a record; False means not now: poll and try the same record again.
+    def send(self, records: Sequence[Record]) -> int:
+        """Queue records in their order, as far as there is room; returns how many.
 
-        Raises KafkaError for a record that can never be sent.
+        Those that were not queued are to be sent again after a poll. Raises KafkaError for a record that can never
+        be sent.
         """
-        topic, key, value, timestamp, headers, on_delivery, partition = record
-        first = -1
-        if topic not in self._firsts.proven:
-            place = self._firsts.place(record)
-            if place is None:
-                return False
-            if place >= 0:
-                first, on_delivery = place, self._firsts.reporting(topic, place, on_delivery)
+        produce, proven = self._produce, self._firsts.proven
+        sent = 0
         try:
-            self._produce(topic, value, key, partition, on_delivery, timestamp=timestamp, headers=headers)
+            for record in records:
+                topic, key, value, timestamp, headers, on_delivery, partition = record
+                if topic in proven:
+                    # By position: names cost 0.45 us of 1.5. The None is `on_delivery`, another name of `callback`.
+                    produce(topic, value, key, partition, on_delivery, None, timestamp, headers)
+                elif not self._send_first(record):
+                    break
+                sent += 1
         except BufferError:
-            return False
+            pass
         except KafkaException as error:
-            if error.args[0].code() == KafkaError._FATAL:
-                return False  # which error it was is for `poll` to say
-            raise refused(error.args[0], record) from None
-        if first >= 0:
-            self._firsts.sent(topic, first)
+            if error.args[0].code() != KafkaError._FATAL:  # which error it was is for `poll` to say
+                raise refused(error.args[0], records[sent]) from None
+        return sent
+
+    def _send_first(self, record: Record) -> bool:
+        """Queue a record of a topic in which not every partition has had a delivery; False while it must wait."""
+        topic, key, value, timestamp, headers, on_delivery, partition = record
+        place = self._firsts.place(record)
+        if place is None:
+            return False
+        if place >= 0:
+            on_delivery = self._firsts.reporting(topic, place, on_delivery)
+        self._produce(topic, value, key, partition, on_delivery, None, timestamp, headers)
+        if place >= 0:
+            self._firsts.sent(topic, place)
         return True
 
     def poll(self, seconds: float) -> None:

@@ -31,6 +31,7 @@ class Tail:
 
     def __init__(self, seen: Seen, number: int) -> None:
         self.partitions = 0  # how many the topic had when it was read; 0: it did not exist
+        self.highest = LSN(0)  # the last transaction of which there is a record
         self.sequences: dict[int, int] = {}  # by partition
         self.number = number  # of the topic, in `seen`
         self._seen = seen
@@ -146,6 +147,7 @@ class Tails:
         with contextlib.closing(backwards.read(topic, tail.number, parts)) as reading:
             for found in reading:
                 self._seen.add(found)
+                tail.highest = LSN(max([tail.highest, *(commit_lsn for _, commit_lsn, _, _, _ in found)]))
         tail.sequences = {partition: part.sequence for partition, part in parts.items()}
         if differing := self._seen.differing(tail.number):
             log.warning("topic %r has %d positions of ours with more than one id each", topic, differing)

@@ -32,7 +32,8 @@ _SAFE_IN_SYNC: Final = 2
 class Topics:
     """Looks topics up when they are first used in a session, and at all of them every few seconds.
 
-    `leaving` is set when this session must end as soon as nothing is in flight.
+    `leaving` is set when this session must end as soon as nothing is in flight; `changes` counts how often a topic
+    that was found is there no more.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Topics:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.leaving: errors.KafkaUnavailable | None = None
+        self.changes = 0
         self._settings = settings.topics
         self._open = cluster or (lambda: Cluster(settings.kafka))
         self._cluster: Cluster | None = None
@@ -165,6 +167,7 @@ class Topics:
         except KafkaException as error:
             if is_missing(error):
                 self._largest.pop(topic, None)  # its events wait from now on, and are asked for again
+                self.changes += 1
             return
         before = self._seen[topic].partitions
         if self._same(topic, found):

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -53,31 +53,36 @@ class TransactionalSink:
         self._abandoned = threading.Event()
         self._committer = concurrent.futures.ThreadPoolExecutor(1, "commit")
 
-    def send(self, record: Record) -> bool:
-        """Queue a record; False means not now: poll and try the same record again.
+    def send(self, records: Sequence[Record]) -> int:
+        """Queue records in their order, as far as there is room; returns how many.
 
-        Raises KafkaError for a record that can never be sent, KafkaUnavailable when the transaction has failed.
+        Those that were not queued are to be sent again after a poll. Raises KafkaError for a record that can never
+        be sent, KafkaUnavailable when the transaction has failed.
         """
-        if self._ending:
-            return False
-        topic, key, value, timestamp, headers, on_delivery, partition = record
+        sent = 0
+        if self._ending or not records:
+            return sent
+        produce, took = self._producer.produce, self._reports.append
         try:
             if not self._open:
                 self._producer.begin_transaction()
                 self._open = True
-            failed = functools.partial(_refused, on_delivery)
-            self._producer.produce(topic, value, key, partition, failed, timestamp=timestamp, headers=headers)
+            for topic, key, value, timestamp, headers, on_delivery, partition in records:
+                failed = functools.partial(_refused, on_delivery)
+                produce(topic, value, key, partition, failed, None, timestamp, headers)  # as in `cdc.kafka.producer`
+                took(on_delivery)
+                sent += 1
+                if topic == self._positions:
+                    self._ending = True
+                    break
         except BufferError:
-            return False
+            pass
         except KafkaException as error:
             reason = error.args[0]
-            if reason.code() in (KafkaError._FATAL, KafkaError._STATE):
-                self._broken = True  # which error it was is for `poll` to say
-                return False
-            raise refused(reason, record) from None
-        self._reports.append(on_delivery)
-        self._ending = topic == self._positions
-        return True
+            if reason.code() not in (KafkaError._FATAL, KafkaError._STATE):
+                raise refused(reason, records[sent]) from None
+            self._broken = True  # which error it was is for `poll` to say
+        return sent
 
     def poll(self, seconds: float) -> None:
         """Let Kafka go on; wait for it at most for so long.

@@ -43,7 +43,7 @@ class Session:
 
     def send(self, topic: str, *values: bytes) -> None:
         for value in values:
-            while not self.sink.send(self.record(topic, value)):
+            while not self.sink.send([self.record(topic, value)]):
                 self.sink.poll(0.1)
 
     def settle(self) -> None:
@@ -112,7 +112,7 @@ def test_a_refused_record_is_reported_before_the_fatal_error_that_follows_from_i
     assert refused[0][1].value() == b"x" * 2000
     with pytest.raises(errors.KafkaUnavailable, match="the producer failed"):
         session.end()
-    assert session.sink.send(session.record(topic, b"never")) is False
+    assert session.sink.send([session.record(topic, b"never")]) == 0
     with pytest.raises(errors.KafkaUnavailable, match="the producer failed"):
         session.sink.poll(0)
     assert [record.raw for record in read_all(servers.kafka, topic, bytes)] == [b"1"]
@@ -139,7 +139,7 @@ def test_the_order_of_keys_and_their_partitions_is_the_one_that_is_reckoned_with
     session.largest(topic)
     keys = [b"", *(b"key-%d" % number for number in range(500)), "größe".encode()]
     for key in keys:
-        while not session.sink.send(session.record(topic, b"v", key)):
+        while not session.sink.send([session.record(topic, b"v", key)]):
             session.sink.poll(0.1)
     session.settle()
     assert {error for error, _ in session.reports} == {None}
@@ -214,7 +214,7 @@ def test_added_partitions_let_everything_arrive_that_was_sent_before_the_session
 
     eventually(leaves, "the partitions are noticed")
     assert len(session.sink), "nothing is in flight: the test shows nothing"
-    assert session.sink.send(session.record(topic, b"not any more")) is False
+    assert session.sink.send([session.record(topic, b"not any more")]) == 0
     with pytest.raises(errors.KafkaUnavailable, match="has 4 partitions instead of 1"):
         session.end()
     assert [error for error, _ in session.reports] == [None] * 10

@@ -41,7 +41,7 @@ class Sending:
         for value in values:
             key = KEY.encode() if topic == self.positions else b"k"
             record = Record(topic, key, value, int(time.time() * 1000), [("id", "1")], self._report)
-            while not self.sink.send(record):
+            while not self.sink.send([record]):
                 self.sink.poll(0.05)
 
     def end(self, mark: Mark = MARK) -> None:
@@ -132,7 +132,7 @@ def test_a_record_of_the_position_ends_the_transaction_and_nothing_passes_it(
     sending.send(topic, b"1")
     sending.send(sending.positions, MARK.encode())
     late = Record(topic, b"k", b"late", 0, [], sending._report)
-    assert sending.sink.send(late) is False
+    assert sending.sink.send([late]) == 0
     sending.settle()
     becomes_visible(settings, topic, b"1")
 

@@ -77,19 +77,19 @@ DEFECTS: Final = (
     ),
     Defect(
         "row-lsn", "A5", "Rows whose own LSN is below the confirmed one are taken for old.", "session.py",
-        "                    if row is not None:\n",
-        "                    if row is not None and int.from_bytes(frame[1:9], 'big') < self.ledger.confirmed:\n"
-        "                        row.transaction.undelivered -= 1\n"
-        "                    elif row is not None:\n",
+        "                if row is not None:\n                    self._take",
+        "                if row is not None and int.from_bytes(frame[1:9], 'big') < self.ledger.confirmed:\n"
+        "                    row.transaction.undelivered -= 1\n"
+        "                elif row is not None:\n                    self._take",
     ),
     Defect(
         "pending-dropped", "D1", "An event that had to wait for its schema is forgotten.", "session.py",
-        "                self._take(row, records)\n                last = row\n            for frame",
-        "                row.transaction.undelivered -= 1\n            for frame",
+        "                self._take(row, records)\n            self._read",
+        "                row.transaction.undelivered -= 1\n            self._read",
     ),
     Defect(
         "unread-dropped", "D1", "What was read behind an event that has to wait is forgotten.", "session.py",
-        "            self.pending = row\n", "            self.pending = row\n            self._unread = iter(())\n",
+        "            self.pending = row\n", "            self.pending = row\n            self._frames = []\n",
     ),
     Defect(
         "poison-skipped", "C8", "A poison event is passed over.", "session.py",
@@ -164,8 +164,8 @@ DEFECTS: Final = (
     ),
     Defect(
         "backlog-kept", "A15", "Records that were not sent are sent in the next session.", "publisher.py",
-        "        self._backlog: deque[Record] = deque()\n",
-        "        self._backlog = clock.__dict__.setdefault('backlog', deque())\n",
+        "        self._backlog: list[Record] = []\n",
+        "        self._backlog = clock.__dict__.setdefault('backlog', [])\n",
     ),
     Defect(
         "failure-ignored", "C6", "After a failed delivery the session goes on.", "publisher.py",
@@ -178,13 +178,38 @@ DEFECTS: Final = (
     ),
     Defect(
         "queue-full", "C9", "What the full queue of the producer does not take is dropped.", "publisher.py",
-        "        while backlog and send(backlog[0]):\n            backlog.popleft()\n",
-        "        while backlog:\n            send(backlog.popleft())\n",
+        "        del self._backlog[: self._sink.send(self._backlog)]\n",
+        "        self._sink.send(self._backlog)\n        self._backlog.clear()\n",
     ),
     Defect(
         "overtaking", "I2", "The newest record is sent first.", "publisher.py",
-        "        while backlog and send(backlog[0]):\n            backlog.popleft()\n",
-        "        while backlog and send(backlog[-1]):\n            backlog.pop()\n",
+        "        del self._backlog[: self._sink.send(self._backlog)]\n",
+        "        self._backlog.reverse()\n        del self._backlog[: self._sink.send(self._backlog)]\n",
+    ),
+    Defect(
+        "run-uncounted", "A1", "The events of a run are not waited for.", "runs.py",
+        "        transaction.add_events(len(records))\n", "        transaction.events += len(records)\n",
+    ),
+    Defect(
+        "run-index", "A5", "Each run counts from 0.", "runs.py",
+        "        index, report = transaction.events, transaction.report\n",
+        "        index, report = 0, transaction.report\n",
+    ),
+    Defect(
+        "run-swallows", "D1", "The row at which a run ends is passed over.", "session.py",
+        "        self._at += len(run)\n", "        self._at += len(run) + 1\n",
+    ),
+    Defect(
+        "run-again", "A14", "The last row of a run is sent twice.", "session.py",
+        "        self._at += len(run)\n", "        self._at += len(run) - (len(run) > 1)\n",
+    ),
+    Defect(
+        "run-unasked", "A14", "Rows that come again are sent again in runs.", "session.py",
+        " or (coming_again and not self.resumed.beyond(transaction.commit_lsn)):\n", ":\n",
+    ),
+    Defect(
+        "run-beside", "A14", "Of the last transaction that Kafka has, what is missing counts as all.", "resume.py",
+        "        return commit_lsn > self._highest\n", "        return commit_lsn >= self._highest\n",
     ),
     Defect(
         "reads-on", "I10", "Reading goes on while records wait for Kafka.", "publisher.py",

@@ -13,6 +13,8 @@ class SimContracts:
     name = "Placed"
     envelope: Encoder | None = None
 
+    plan = None
+
     def __init__(self, world: World) -> None:
         self._world = world
         self.known_at = 0.0

@@ -40,6 +40,15 @@ class SimTopics:
 
     def __init__(self, kafka: SimKafka) -> None:
         self._kafka = kafka
+        self._changes = 0
+        self._known: object = None
+
+    @property
+    def changes(self) -> int:
+        known = set(self._kafka.missing), dict(self._kafka.limits)
+        self._changes += known != self._known
+        self._known = known
+        return self._changes
 
     def largest(self, topic: str, /) -> int | None:
         if topic in self._kafka.missing:

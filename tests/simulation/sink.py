@@ -1,6 +1,7 @@
 """The producer, as librdkafka promises to be with the properties it is given, and not an inch better."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -72,7 +73,13 @@ class SimSink:
 
     # The process's side
 
-    def send(self, record: Record) -> bool:
+    def send(self, records: Sequence[Record]) -> int:
+        taken = 0
+        while taken < len(records) and self._take(records[taken]):
+            taken += 1
+        return taken
+
+    def _take(self, record: Record) -> bool:
         self.world.enter()
         if self._pending >= self._capacity:
             self.world.leave()

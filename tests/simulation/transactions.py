@@ -32,8 +32,8 @@ class SimTransactionalSink(SimSink):
         self._ending = self._asking = self._committed = False
         self._broken = False  # the client library commits no transaction of which a record failed
 
-    def send(self, record: Record) -> bool:
-        if self._ending or not super().send(record):
+    def _take(self, record: Record) -> bool:
+        if self._ending or not super()._take(record):
             return False
         self._waiting.append(record)
         self._ending = record.topic == POSITIONS

@@ -33,6 +33,7 @@ class Upper:
     """An encoder whose work shows; it refuses the payload `bad`."""
 
     name = "Upper"
+    plan = None
 
     def encode(self, payload: bytes, header: bytes) -> bytes:
         if payload == b"bad":
@@ -71,6 +72,8 @@ class Framing:
 
 class Topics:
     """Topics that all exist but those of which the largest record is given as None."""
+
+    changes = 0
 
     def __init__(self, **largest: int | None) -> None:
         self.known = largest

@@ -24,6 +24,8 @@ audit.verdicts
 audit.reading audit.books
 audit.judging
 sequences replays
+runs
+unrolled
 session
 progress publisher
 ends
@@ -40,7 +42,7 @@ __init__ __main__
 PURE_MODULES = """
 errors lsn backoff liveness observations definition messages cells wire topics pgoutput ledger transactions outbox
 encoding sizes audit.range audit.verdicts audit.reading audit.books audit.judging
-positions dead_letters resume sequences replays session progress publisher ends watch service purge spill
+positions dead_letters resume sequences replays runs unrolled session progress publisher ends watch service purge spill
 avro.mismatch avro.logical avro.framing avro.mapping avro.contracts
 avro.files avro.compatibility avro.reading avro.rules avro.subjects avro.primitives avro.unions
 config.settings kafka.properties kafka.partitions kafka.chunks
