@@ -30,8 +30,10 @@ from cdc.lsn import LSN
 from cdc.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Batch, Mark, Positions, differences, reached
 from cdc.publisher import NOT_AHEAD, Ahead, Clock, Publisher, Source
 from cdc.resume import NOWHERE, Resume
+from cdc.runs import Make
 from cdc.sequences import Sequences
 from cdc.session import PROMPT_SECONDS, Session
+from cdc.unrolled import Unrolled
 from cdc.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -72,7 +74,8 @@ class Contracts(Encoders, Framing, Protocol):
 class Service:
     """Publishes until `stop` is set; when `reload` is set, goes on with contracts that are read again.
 
-    `alive` is called while it works: at least every few seconds, whatever happens.
+    `alive` is called while it works: at least every few seconds, whatever happens. `make` says what takes runs of
+    plain rows.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Service:
         *,
         accept_changes: bool = False,
         alive: Callable[[], None] = lambda: None,
+        make: Make = Unrolled,
     ) -> None:
         self._settings = settings
         self._contracts = contracts
@@ -97,6 +101,7 @@ class Service:
         self._random = random
         self._accept_changes = accept_changes
         self._alive = alive
+        self._make = make
         self._backoff = Backoff(random)
         self._reached = False  # PostgreSQL and Kafka, at least once
         self._refusals = 0
@@ -185,6 +190,7 @@ class Service:
                 table_oid(ends.mark.definition),
                 resume,
                 Sequences(ends.tails, ends.topics.partitions) if settings.delivery.sequence else None,
+                self._make,
             )
             log.info(
                 "streaming",

@@ -39,6 +39,8 @@ def _varint(number: int) -> bytes:
 _ENDS: Final = tuple(map(_varint, range(1 << 14)))
 _PAIRS: Final = tuple(bytes((low & 127 | 128, low >> 7 | 128)) for low in range(1 << 14))
 SMALL: Final = _ENDS[::2]
+LOW: Final = _PAIRS[::2]
+IN_TABLES: Final = len(LOW) * len(_ENDS)  # a whole number below it is in SMALL, or a pair of LOW and an end
 
 
 def size(count: int) -> bytes:
@@ -117,7 +119,8 @@ def _decimal(schema: dict[str, Any]) -> Callable[[Json], bytes]:
 
 
 NAMES: Final[dict[str, Any]] = {
-    "Misfit": Misfit, "misfit": misfit, "SMALL": SMALL, "size": size, "integer": integer, "long": long,
+    "Misfit": Misfit, "misfit": misfit, "SMALL": SMALL, "LOW": LOW, "HIGH": _ENDS, "size": size,
+    "integer": integer, "long": long,
     "double": double, "single": single, "pack_double": _pack_double, "pack_float": _pack_float,
     "isfinite": math.isfinite, "base64_bytes": base64_bytes,
 }  # fmt: skip

@@ -7,6 +7,7 @@ where more than one branch of a union may take that part.
 """
 
 import io
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -37,17 +38,16 @@ def source(schema: Schema, rules: Rules = STRICT) -> str:
     return _compiled(schema, rules)[0]
 
 
-_HEAD = """\
+_ENCODE = """\
 def encode(value, header):
+    v = value
     out = [header]
     try:
-        encode_body(value, out)
+{statements}
         return b"".join(out)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
         pass
     return header + reference(value)  # says what does not fit, and where; or takes it
-
-
 """
 
 
@@ -63,7 +63,8 @@ def _compiled(schema: Schema, rules: Rules) -> tuple[str, dict[str, Any]]:
         return lambda value: encode({"value": value})
 
     emitter = Emitter(schemas, rules, part)
-    text = _HEAD + emitter.source(schema)
+    statements, functions = emitter.source(schema)
+    text = _ENCODE.format(statements=textwrap.indent("\n".join(statements), " " * 8)) + functions
     return text, {**emitter.names, "reference": reference}
 
 

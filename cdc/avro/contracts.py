@@ -1,16 +1,18 @@
 """Contracts: one `.avsc` per event type, found by record name, full name, or an explicit map."""
 
 import difflib
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import orjson
 
 from cdc.avro import compiler, files, framing
 from cdc.avro.files import Definition
+from cdc.avro.plan import has_decimal, plan
 from cdc.avro.rules import STRICT, Rules
 from cdc.errors import ConfigError
 
@@ -30,10 +32,22 @@ class Contract:
         self.text = text
         self.references = references
         self.name: str = schema["name"]
-        self.plan: bytes | None = None
+        self._rules = rules
         self.header = framing.header(schema)
-        self._encode = compiler.compile_encoder(schema, rules)
-        self._parse = _parse_exactly if _has_decimal(schema) else orjson.loads
+        self.encode_value = compiler.compile_encoder(schema, rules)
+        """A JSON value that is parsed already, and a header, to header and body. Raises Mismatch."""
+        self.encode = _from_text(
+            _parse_exactly if has_decimal(schema) else orjson.loads, self.encode_value, self.header
+        )
+        """JSON text to header and Avro body; the header is that of single-object encoding unless given.
+
+        Raises Mismatch or another ValueError that says where it does not fit.
+        """
+
+    @functools.cached_property
+    def plan(self) -> bytes | None:
+        """The same for the native accelerator, in so far as it can do it."""
+        return plan(self.schema, self._rules)
 
     @classmethod
     def of(cls, definition: Definition, rules: Rules = STRICT) -> Self:
@@ -44,24 +58,6 @@ class Contract:
     def fingerprint(self) -> str:
         """The schema's CRC-64-AVRO, 16 hex digits in the order of the wire."""
         return self.header[len(framing.MARKER) :].hex()
-
-    def encode(self, payload: bytes, header: bytes | None = None) -> bytes:
-        """JSON text to `header` and Avro body; the header is that of single-object encoding unless given.
-
-        Raises Mismatch or another ValueError that says where it does not fit.
-        """
-        try:
-            return self._encode(self._parse(payload), self.header if header is None else header)
-        except RecursionError:
-            raise ValueError("the payload is nested too deeply") from None
-        except ArithmeticError:
-            raise ValueError("the payload holds a number that is out of range for any decimal") from None
-        except (orjson.JSONDecodeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(f"the payload is not JSON: {error}") from None
-
-    def encode_value(self, value: Any, header: bytes) -> bytes:
-        """The same for a JSON value that is parsed already."""
-        return self._encode(value, header)
 
 
 class Contracts(Mapping[str, Contract]):
@@ -133,12 +129,24 @@ def load(folder: Path, types: Mapping[str, str] | None = None, rules: Rules = ST
     return Contracts(contracts, types or {}, str(folder), definitions)
 
 
-def _has_decimal(schema: Any) -> bool:
-    if isinstance(schema, dict):
-        return schema.get("logicalType") == "decimal" or any(
-            _has_decimal(part) for key, part in schema.items() if key in {"type", "fields", "items", "values"}
-        )
-    return isinstance(schema, list) and any(_has_decimal(part) for part in schema)
+class FromText(Protocol):
+    """JSON text to header and body."""
+
+    def __call__(self, payload: bytes, header: bytes = ...) -> bytes: ...
+
+
+def _from_text(parse: Callable[[bytes], Any], encode: compiler.Encode, own: bytes) -> FromText:
+    def from_text(payload: bytes, header: bytes = own) -> bytes:
+        try:
+            return encode(parse(payload), header)
+        except RecursionError:
+            raise ValueError("the payload is nested too deeply") from None
+        except ArithmeticError:
+            raise ValueError("the payload holds a number that is out of range for any decimal") from None
+        except (orjson.JSONDecodeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(f"the payload is not JSON: {error}") from None
+
+    return from_text
 
 
 def _refuse_constant(name: str) -> Any:

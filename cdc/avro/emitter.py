@@ -1,30 +1,27 @@
-"""A schema as Python source: one function per record that appends the record's bytes to `out`.
+"""A schema as Python source: statements that append a value's bytes to `out`.
 
 Where a schema is a straight line (`int`, `string`, ...) it becomes expressions that are gathered into one
-`out += (...)`; arrays, maps, unions and records become statements. The code checks every type and range as it goes and
-raises on the first that is wrong, without a reason. What it calls by name is in `Emitter.names`.
+`out += (...)`; arrays, maps, unions and records become statements. A record that is used in one place stands there, for
+a call costs 0.1 us; one that is used in several, or within itself, is a function. The code checks every type and range
+as it goes and raises on the first that is wrong, without a reason. What it calls by name is in `Emitter.names`.
+
+A part's variable begins with that of the whole: within `v_lines_item` there is `v_lines_item_sku`.
 """
 
-import re
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from cdc.avro import binary, logical, unions
+from cdc.avro import binary, lines, logical, unions
 from cdc.avro.mapping import Schema, aliases, renamed, resolved, type_name
 from cdc.avro.rules import Rules
 
 Reference = Callable[[Schema], Callable[[Any], bytes]]  # for a schema: the mapping and fastavro's writer
 
 _ABSENT: Final = object()
+_DEEPEST: Final = 5  # records that stand within each other: Python takes 20 blocks, and 100 levels of indentation
 _INTEGERS: Final = {"int": "integer", "long": "long"}
 _WITHIN: Final = {"int": "-0x80000000 <= {0} <= 0x7FFFFFFF", "long": "-1 << 63 <= {0} < 1 << 63"}
-
-
-class Line(NamedTuple):
-    """A value without branches: statements first, then its parts, each an expression of bytes."""
-
-    statements: list[str]
-    parts: list[str]
 
 
 class Emitter:
@@ -37,73 +34,84 @@ class Emitter:
         self._reference = reference
         self._functions: dict[str, str] = {}
         self._waiting: list[Schema] = []
+        self._uses: Counter[str] = Counter()
+        self._depth = 0
 
-    def source(self, schema: Schema) -> str:
-        """`encode_body(value, out)` for the schema, and what it calls."""
-        lines = ["def encode_body(value, out):", *_indented(self._write(schema, "value", []))]
+    def source(self, schema: Schema) -> tuple[list[str], str]:
+        """The statements for a value `v`, and the functions that they call."""
+        self._uses = lines.uses(schema)
+        statements = list(self._write(schema, "v", []))
+        functions: list[str] = []
         while self._waiting:
-            lines += ["", "", *self._record(self._waiting.pop(0))]
-        return "\n".join(lines) + "\n"
+            record = self._waiting.pop(0)
+            functions += ["", "", f"def {self._functions[record['name']]}(v, out):  # {lines.comment(record['name'])}"]
+            functions += lines.indented(self._record(record, "v"))
+        return statements, "\n".join([*functions, ""])
 
-    def _record(self, record: Schema) -> Iterator[str]:
+    def _record(self, record: Schema, value: str) -> Iterator[str]:
         fields, by_alias = record["fields"], aliases(record)
         counted = self._rules.unknown_fields == "reject"
         optional = any("default" in field for field in fields)
-        yield f"def {self._functions[record['name']]}(value, out):  # {_comment(record['name'])}"
         if not fields:
-            yield "    if type(value) is not dict: raise Misfit"
+            yield f"if type({value}) is not dict: raise Misfit"
         if by_alias:
             table = self._name("ALIASES", by_alias)
-            yield f"    if {' or '.join(f'{alias!r} in value' for alias in by_alias)}:"
-            yield f"        value = renamed(value, {table})"
+            yield f"if {' or '.join(f'{alias!r} in {value}' for alias in by_alias)}:"
+            yield f"    {value} = renamed({value}, {table})"
         if optional and counted:
-            yield "    absent = 0"
+            yield f"absent_{value} = 0"
         pending: list[str] = []
         for field in fields:
-            straight = None if "default" in field else self._line(field["type"], _variable(field))
+            variable = lines.variable(value, field)
+            straight = None if "default" in field else self._line(field["type"], variable)
             if straight:
-                yield f"    {_variable(field)} = value[{field['name']!r}]  # {self._kind(field['type'])}"
-                yield from _indented(straight.statements)
+                yield f"{variable} = {value}[{field['name']!r}]  # {self._kind(field['type'])}"
+                yield from straight.statements
                 pending += straight.parts
             else:
-                yield from _indented(_out(pending))
+                yield from lines.out(pending)
                 pending = []
-                yield from _indented(self._field(field, counted))
-        yield from _indented(_out(pending))
+                yield from self._field(field, value, counted)
+        yield from lines.out(pending)
         if counted:
-            yield f"    if len(value){' + absent' if optional else ''} != {len(fields)}: raise Misfit"
+            yield f"if len({value}){f' + absent_{value}' if optional else ''} != {len(fields)}: raise Misfit"
 
-    def _field(self, field: Schema, counted: bool) -> Iterator[str]:
+    def _field(self, field: Schema, value: str, counted: bool) -> Iterator[str]:
         """A field that has a default, or is no straight line."""
-        name, variable, kind = repr(field["name"]), _variable(field), self._kind(field["type"])
+        name, variable, kind = repr(field["name"]), lines.variable(value, field), self._kind(field["type"])
         if "default" not in field:
-            yield f"{variable} = value[{name}]  # {kind}"
+            yield f"{variable} = {value}[{name}]  # {kind}"
             yield from self._write(field["type"], variable, [])
             return
         # What is absent is written as its default is, which was made once and for all.
         encode = self._reference({"type": "record", "name": "Default", "fields": [field]})
-        yield f"{variable} = value.get({name}, ABSENT)  # {kind}"
+        yield f"{variable} = {value}.get({name}, ABSENT)  # {kind}"
         yield f"if {variable} is ABSENT:"
         if counted:
-            yield "    absent += 1"
+            yield f"    absent_{value} += 1"
         yield f"    out.append({encode({})!r})  # default"
         yield "else:"
-        yield from _indented(self._write(field["type"], variable, []))
+        yield from lines.indented(self._write(field["type"], variable, []))
 
     def _write(self, schema: Schema, variable: str, before: list[str]) -> Iterator[str]:
         """Statements that append the parts `before` and then the value of a variable."""
         straight = self._line(schema, variable)
         if straight:
             yield from straight.statements
-            yield from _out(before + straight.parts) or ["pass"]
+            yield from lines.out(before + straight.parts) or ["pass"]
             return
         definition = resolved(schema, self._schemas)
         if isinstance(definition, list):
-            yield from _out(before)
+            yield from lines.out(before)
             yield from self._union(definition, variable)
         elif definition["type"] in {"record", "error"}:
-            yield from _out(before)
-            yield f"{self._function(definition)}({variable}, out)"
+            yield from lines.out(before)
+            if self._uses[definition["name"]] == 1 and self._depth < _DEEPEST:
+                self._depth += 1
+                yield from self._record(definition, variable)
+                self._depth -= 1
+            else:
+                yield f"{self._function(definition)}({variable}, out)"
         else:
             yield from self._collection(definition, variable, before)
 
@@ -113,17 +121,17 @@ class Emitter:
         yield f"if type({variable}) is not {'list' if array else 'dict'}: raise Misfit"
         yield f"if {variable}:"
         yield f"    n_{variable} = len({variable})"
-        yield from _indented(_out([*before, _size(variable)]))
+        yield from lines.indented(lines.out([*before, lines.size(variable)]))
         yield f"    for {item} in {variable}:" if array else f"    for {key}, {item} in {variable}.items():"
         parts = []
         if not array:
-            line = _sized(key, f"{key}.encode()")
-            yield from _indented(line.statements, 2)
+            line = lines.sized(key, f"{key}.encode()")
+            yield from lines.indented(line.statements, 2)
             parts = line.parts
-        yield from _indented(self._write(schema["items" if array else "values"], item, parts), 2)
+        yield from lines.indented(self._write(schema["items" if array else "values"], item, parts), 2)
         yield r"    out.append(b'\0')"
         yield "else:"
-        yield from _indented(_out([*before, r"b'\0'"]))
+        yield from lines.indented(lines.out([*before, r"b'\0'"]))
 
     def _union(self, branches: list[Schema], variable: str) -> Iterator[str]:
         """By the type of the value; what more than one branch may take is left to the mapping."""
@@ -151,10 +159,10 @@ class Emitter:
                         })  # fmt: skip
         for number, (test, statements) in enumerate(tests.items()):
             yield f"{'elif' if number else 'if'} {test}:"
-            yield from _indented(statements)
+            yield from lines.indented(statements)
         if tests:
             yield "else:"
-        yield from _indented(last, 1 if tests else 0)
+        yield from lines.indented(last, 1 if tests else 0)
 
     def _plain_int(self, branches: list[Schema], found: list[int]) -> bool:
         """Whether an int goes before a long without a question: a date or a time of day would have one."""
@@ -181,49 +189,52 @@ class Emitter:
         applies = logical.mapper(definition) is not None
         return unions.takes(definition["type"], definition["logicalType"] if applies else None)
 
-    def _line(self, schema: Schema, variable: str) -> Line | None:
+    def _line(self, schema: Schema, variable: str) -> lines.Line | None:
         definition = resolved(schema, self._schemas)
         if isinstance(definition, list) or definition["type"] in {"record", "error", "array", "map"}:
             return None
         kind: str = definition["type"]
         convert = binary.logical_bytes(definition)
         if convert:
-            call = f"{self._name(_word(definition['logicalType']), convert)}({variable})"
-            return _sized(variable, call) if kind in {"string", "bytes"} else Line([], [call])
+            call = f"{self._name(lines.word(definition['logicalType']), convert)}({variable})"
+            return lines.sized(variable, call) if kind in {"string", "bytes"} else lines.Line([], [call])
         if kind in _INTEGERS:
-            quick = f"type({variable}) is int and 0 <= {variable} < {len(binary.SMALL)}"
-            return Line([], [f"SMALL[{variable}] if {quick} else {_INTEGERS[kind]}({variable})"])
+            small = len(binary.SMALL)
+            table = f"SMALL[{variable}] if {variable} < {small}"
+            tables = f"{table} else LOW[{variable} & {small - 1}] + HIGH[{variable} >> {small.bit_length() - 1}]"
+            quick = f"type({variable}) is int and 0 <= {variable} < {binary.IN_TABLES}"
+            return lines.Line([], [f"({tables}) if {quick} else {_INTEGERS[kind]}({variable})"])
         if kind in {"float", "double"}:
             quick = f"pack_{kind}({variable}) if type({variable}) is float and isfinite({variable})"
-            return Line([], [f"{quick} else {'single' if kind == 'float' else kind}({variable})"])
+            return lines.Line([], [f"{quick} else {'single' if kind == 'float' else kind}({variable})"])
         if kind == "boolean":
-            return Line([], [rf"b'\1' if {variable} is True else b'\0' if {variable} is False else misfit()"])
+            return lines.Line([], [rf"b'\1' if {variable} is True else b'\0' if {variable} is False else misfit()"])
         if kind == "null":
-            return Line([f"if {variable} is not None: raise Misfit"], [])
+            return lines.Line([f"if {variable} is not None: raise Misfit"], [])
         if kind == "enum":
             return self._enum(definition, variable)
         if kind == "string":
-            return _sized(variable, f"{variable}.encode()")
+            return lines.sized(variable, f"{variable}.encode()")
         avro_json = self._rules.bytes_as == "avro-json"
         data = f"{variable}.encode('latin-1')" if avro_json else f"base64_bytes({variable})"
         if kind == "bytes":
-            return _sized(variable, data)
+            return lines.sized(variable, data)
         wrong = f"if len({variable}) != {definition['size']}: raise Misfit"
-        return Line([f"{variable} = {data}", wrong], [variable])
+        return lines.Line([f"{variable} = {data}", wrong], [variable])
 
-    def _enum(self, schema: Schema, variable: str) -> Line:
+    def _enum(self, schema: Schema, variable: str) -> lines.Line:
         symbols = {symbol: binary.size(index) for index, symbol in enumerate(schema["symbols"])}
-        table = self._name(_word(schema["name"]), symbols)
+        table = self._name(lines.word(schema["name"]), symbols)
         if schema.get("default") is None:
-            return Line([], [f"{table}[{variable}]"])
+            return lines.Line([], [f"{table}[{variable}]"])
         default = symbols[schema["default"]]
-        return Line([], [f"{table}.get({variable}, {default!r}) if type({variable}) is str else misfit()"])
+        return lines.Line([], [f"{table}.get({variable}, {default!r}) if type({variable}) is str else misfit()"])
 
     def _function(self, record: Schema) -> str:
         """The name of the function of a record; a new one waits to be written."""
         name: str = record["name"]
         if name not in self._functions:
-            self._functions[name] = self._free(f"record_{_word(name)}")
+            self._functions[name] = self._free(f"record_{lines.word(name)}")
             self._waiting.append(record)
         return self._functions[name]
 
@@ -241,41 +252,6 @@ class Emitter:
     def _kind(self, schema: Schema) -> str:
         definition = resolved(schema, self._schemas)
         if isinstance(definition, list):
-            return " or ".join(_comment(type_name(branch)) for branch in definition)
+            return " or ".join(lines.comment(type_name(branch)) for branch in definition)
         logical_type = definition["logicalType"] if logical.mapper(definition) else None
-        return _comment(type_name(schema)) + (f" ({_comment(logical_type)})" if logical_type else "")
-
-
-def _sized(variable: str, data: str) -> Line:
-    return Line([f"{variable} = {data}; n_{variable} = len({variable})"], [_size(variable), variable])
-
-
-def _size(variable: str) -> str:
-    return f"SMALL[n_{variable}] if n_{variable} < {len(binary.SMALL)} else size(n_{variable})"
-
-
-def _variable(field: Schema) -> str:
-    """A local variable for a field; Avro's names are identifiers, and what is none gets its own number."""
-    name = f"v_{field['name']}"
-    return name if name.isascii() and name.isidentifier() else f"v{''.join(f'_{ord(char):x}' for char in name)}"
-
-
-def _out(parts: list[str]) -> list[str]:
-    if len(parts) > 1:
-        return ["out += (", *(f"    {part}," for part in parts), ")"]
-    return [f"out.append({part})" for part in parts]
-
-
-def _indented(lines: Any, depth: int = 1) -> Iterator[str]:
-    for line in lines:
-        yield "    " * depth + line
-
-
-def _word(name: str) -> str:
-    """A name as part of an identifier."""
-    return re.sub(r"[^A-Za-z0-9_]", "_", str(name))
-
-
-def _comment(name: str) -> str:
-    """A name as part of a comment: on one line, whatever it holds."""
-    return re.sub(r"[^A-Za-z0-9_. -]", "_", str(name))
+        return lines.comment(type_name(schema)) + (f" ({lines.comment(logical_type)})" if logical_type else "")

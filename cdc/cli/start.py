@@ -9,7 +9,7 @@ import threading
 
 import click
 
-from cdc import __version__, logs
+from cdc import __version__, accelerator, logs
 from cdc.cli.main import Invocation
 from cdc.cli.signals import stop_on_signals
 from cdc.config.settings import require
@@ -41,6 +41,7 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
     """
     settings = require(invocation.settings())
     logs.configure(invocation.log_format, verbose=invocation.verbose)
+    runs = accelerator.choose(settings.delivery.accelerator)
     with contextlib.closing(Schemas(settings)) as schemas:
         schemas.read()
         producer.validate(settings)
@@ -49,7 +50,10 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
         signal.signal(signal.SIGHUP, lambda *_: reload.set())
         # What was built so far lives as long as the process: no collection need look at it again.
         gc.freeze()
-        log.info("starting", extra={"version": __version__, "contracts": len(schemas.names)})
+        log.info(
+            "starting",
+            extra={"version": __version__, "contracts": len(schemas.names), "accelerator": runs.name},
+        )
         with Watchdog() as watchdog:
             service = Service(
                 settings,
@@ -61,5 +65,6 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
                 random.random,
                 accept_changes=accept_changes,
                 alive=watchdog.turned,
+                make=runs.make,
             )
             return 0 if service.run() else 75

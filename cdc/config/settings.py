@@ -195,6 +195,9 @@ class Delivery(Section):
     transaction_ms: int = Field(
         100, gt=0, le=10_000, description="how long a Kafka transaction takes events, with exactly-once"
     )
+    accelerator: Literal["auto", "native", "python"] = Field(
+        "auto", description="what makes records of rows: the native accelerator if it is installed, or one of the two"
+    )
     sequence: bool = Field(False, description="number the records of each partition in the header cdc-sequence")
     startup_seconds: float = Field(
         15, ge=0, description="how long start tries to reach the servers for the first time before it exits with 75"

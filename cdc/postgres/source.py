@@ -5,7 +5,7 @@ psycopg has no replication API above its `pq` layer. One thread owns this object
 """
 
 import select
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 from psycopg import pq
@@ -68,22 +68,10 @@ class Source:
 
     def read(self) -> list[bytes]:
         """Take what has arrived, up to a burst, without waiting; an empty list when there is nothing."""
-        frames: list[bytes] = []
-        size, drained = 0, False
-        get_copy_data = self._pgconn.get_copy_data
-        while size < BURST_BYTES:
-            length, data = self._receive(get_copy_data)
-            if length > 0:
-                frames.append(bytes(data))
-                size += length
-                drained = False
-            elif length < 0:
-                self._ended()
-            elif drained:
-                break
-            else:
-                self._consume()
-                drained = True
+        try:
+            frames = self._burst()
+        except psycopg.Error as error:
+            raise PostgresUnavailable(f"the replication connection ended: {error}") from None
         if self._warning:
             raise PostgresError(
                 f"PostgreSQL warns: {self._warning}",
@@ -91,18 +79,25 @@ class Source:
             )
         return frames
 
-    def _receive(self, get_copy_data: Any) -> tuple[int, Any]:
-        try:
-            result: tuple[int, Any] = get_copy_data(1)
-        except psycopg.Error as error:
-            raise PostgresUnavailable(f"the replication connection ended: {error}") from None
-        return result
-
-    def _consume(self) -> None:
-        try:
-            self._pgconn.consume_input()
-        except psycopg.Error as error:
-            raise PostgresUnavailable(f"the replication connection ended: {error}") from None
+    def _burst(self) -> list[bytes]:
+        # Everything local and in one place: this runs for each row, and a call costs a tenth of what a frame does.
+        frames: list[bytes] = []
+        size, drained = 0, False
+        append, get_copy_data = frames.append, self._pgconn.get_copy_data
+        while size < BURST_BYTES:
+            length, data = get_copy_data(1)
+            if length > 0:
+                append(bytes(data))
+                size += length
+                drained = False
+            elif length < 0:
+                self._ended()
+            elif drained:
+                break
+            else:
+                self._pgconn.consume_input()
+                drained = True
+        return frames
 
     def _ended(self) -> None:
         result = self._pgconn.get_result()
