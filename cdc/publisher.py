@@ -11,15 +11,15 @@ from cdc.encoding import Record
 from cdc.errors import CdcError
 from cdc.ledger import Failure
 from cdc.liveness import Liveness
+from cdc.pace import Pace
 from cdc.session import Session
 
 BLOCKED_SECONDS: Final = 0.05  # how long to wait for delivery reports while Kafka takes nothing more
 _IDLE_SECONDS: Final = 0.25  # how soon a signal is noticed while nothing happens
 _REPORT_SECONDS: Final = 0.001  # how soon a delivery report is noticed while the stream is silent
 _SPIN_SECONDS: Final = 50e-6
-_SPINS: Final = 40
-"""Under load the next burst is worth 2 ms of short sleeps: woken by each message instead, PostgreSQL's walsender
-spends its time on waking us (168,000 instead of 240,000 events/s were read that way)."""
+_SPINS: Final = 40  # under load the next burst is worth some short sleeps: see `cdc.pace`
+_PAUSE_SPINS: Final = 10  # after so many, nothing will fill the batches soon
 
 
 class Source(Protocol):
@@ -32,10 +32,11 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """Records out, delivery reports in."""
+    """Records out, delivery reports in. `hasten` sends what waits for its batch to fill; it may take a millisecond."""
 
     def send(self, records: Sequence[Record]) -> int: ...
     def poll(self, seconds: float) -> None: ...
+    def hasten(self) -> None: ...
     def __len__(self) -> int: ...
 
 
@@ -85,10 +86,13 @@ class Publisher:
         self._backlog: list[Record] = []
         self._waiting = 0  # bytes of values that came since the backlog was last empty
         self._silent = 0
+        self._pace = Pace(clock.monotonic())
+        self._hastened = True  # nothing was sent since
 
     def step(self) -> None:
         """Once around. Raises the error that ends this session; nothing unconfirmed is lost by that."""
-        self._liveness.turn(self._clock.monotonic())
+        now = self._clock.monotonic()
+        self._liveness.turn(now)
         blocked = self._full() or self._session.pending
         self._serve(BLOCKED_SECONDS if blocked else 0)  # 1. only deliveries move the LSN
         self._send()  # 2. what waits goes first
@@ -99,6 +103,7 @@ class Publisher:
             self._liveness.heard()
         else:  # 3. new WAL only when nothing waits: this is the back-pressure
             frames = self._source.read()
+            self._pace.took(len(frames), now)
             if frames:
                 self._silent = 0
                 self._liveness.heard()
@@ -132,13 +137,20 @@ class Publisher:
             self._waiting += sum([len(record.value or b"") for record in records])
 
     def _send(self) -> None:
-        del self._backlog[: self._sink.send(self._backlog)]
+        sent = self._sink.send(self._backlog)
+        if sent:
+            del self._backlog[:sent]
+            self._hastened = False
         if not self._backlog:
             self._waiting = 0
 
     def _rest(self) -> None:
         self._silent += 1
-        if self._silent <= _SPINS:
+        brisk = self._pace.brisk and self._silent <= _SPINS
+        if not self._hastened and (not brisk or self._silent == _PAUSE_SPINS):
+            self._hastened = True
+            self._sink.hasten()
+        elif brisk:
             self._clock.sleep(_SPIN_SECONDS)
         elif len(self._sink):
             self._source.wait(_REPORT_SECONDS)

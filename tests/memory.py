@@ -85,6 +85,7 @@ class MemorySink:
         self.waiting: list[Record] = []
         self.settles_at_once = False
         self.polls: list[float] = []
+        self.hastened = 0
         self._verdicts: deque[tuple[Record, object]] = deque()
         self._clock = clock
 
@@ -105,6 +106,10 @@ class MemorySink:
         while self._verdicts:
             record, error = self._verdicts.popleft()
             record.on_delivery(error, record)
+
+    def hasten(self) -> None:
+        self.hastened += 1
+        self.poll(0.001)
 
     def settle(self, place: int = 0, count: int = 1) -> None:
         """Kafka has `count` of the waiting records, from `place` on."""

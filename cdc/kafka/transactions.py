@@ -100,6 +100,9 @@ class TransactionalSink:
         if self._topics.leaving:
             raise self._topics.leaving  # what is not committed yet comes again
 
+    def hasten(self) -> None:
+        """Nothing: what is sent can be seen when its transaction ends, and that has a time of its own."""
+
     def _serve(self, seconds: float) -> None:
         if self._commit is not None:
             concurrent.futures.wait([self._commit], seconds)

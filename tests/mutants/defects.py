@@ -178,13 +178,13 @@ DEFECTS: Final = (
     ),
     Defect(
         "queue-full", "C9", "What the full queue of the producer does not take is dropped.", "publisher.py",
-        "        del self._backlog[: self._sink.send(self._backlog)]\n",
-        "        self._sink.send(self._backlog)\n        self._backlog.clear()\n",
+        "            del self._backlog[:sent]\n",
+        "            self._backlog.clear()\n",
     ),
     Defect(
         "overtaking", "I2", "The newest record is sent first.", "publisher.py",
-        "        del self._backlog[: self._sink.send(self._backlog)]\n",
-        "        self._backlog.reverse()\n        del self._backlog[: self._sink.send(self._backlog)]\n",
+        "        sent = self._sink.send(self._backlog)\n",
+        "        self._backlog.reverse()\n        sent = self._sink.send(self._backlog)\n",
     ),
     Defect(
         "run-uncounted", "A1", "The events of a run are not waited for.", "runs.py",

@@ -118,6 +118,9 @@ class SimSink:
             raise self._error(self._fatal)
         self.world.leave()
 
+    def hasten(self) -> None:
+        self.poll(0.001)
+
     @property
     def superseded(self) -> bool:
         """Whether another producer has begun since."""

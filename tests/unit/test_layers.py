@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "cdc"
 # From the ground up; a module may import from the lines above its own, and from its own package.
 LAYERS = """
 errors lsn backoff logs watchdog avro.mismatch avro.soundness kafka.properties kafka.librdkafka kafka.partitions
-liveness observations definition messages cells wire topics purge spill
+liveness pace observations definition messages cells wire topics purge spill
 avro.logical avro.framing avro.compatibility avro.files avro.reading avro.rules avro.subjects
 pgoutput ledger avro.primitives avro.unions avro.binary avro.mapping avro.lines avro.emitter avro.compiler avro.plan
 transactions avro.contracts
@@ -40,7 +40,7 @@ __init__ __main__
 """
 
 PURE_MODULES = """
-errors lsn backoff liveness observations definition messages cells wire topics pgoutput ledger transactions outbox
+errors lsn backoff liveness pace observations definition messages cells wire topics pgoutput ledger transactions outbox
 encoding sizes audit.range audit.verdicts audit.reading audit.books audit.judging
 positions dead_letters resume sequences replays runs unrolled session progress publisher ends watch service purge spill
 avro.mismatch avro.logical avro.framing avro.mapping avro.contracts
