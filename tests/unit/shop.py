@@ -10,10 +10,12 @@ from cdc.messages import Begin, Commit, Insert, Relation
 from cdc.outbox import Columns, Outbox
 from cdc.positions import Positions
 from cdc.resume import Resume
+from cdc.runs import Make
 from cdc.sequences import Sequences
 from cdc.session import DeadLetters, Session
 from cdc.topics import TopicTemplate
 from cdc.transactions import Row
+from cdc.unrolled import Unrolled
 from tests.unit import frames
 from tests.unit.frames import Cell
 
@@ -110,6 +112,7 @@ def session(
     positions: Positions | None = None,
     resume: Resume | None = None,
     sequences: Sequences | None = None,
+    make: Make = Unrolled,
 ) -> Session:
     reader = outbox(template)
     encoding = Encoding(reader, Encoders(), framing or Framing())
@@ -124,6 +127,7 @@ def session(
         positions,
         resume=resume,
         sequences=sequences,
+        make=make,
     )
 
 
