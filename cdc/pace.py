@@ -27,7 +27,6 @@ class Pace:
             self._since, self._frames = now, 0
         self._frames += frames
 
-    @property
     def brisk(self) -> bool:
         """Whether more than 1,000 frames came lately, that is in 10 to 20 ms."""
         return self._frames + self._before > BRISK_FRAMES

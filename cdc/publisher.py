@@ -146,7 +146,7 @@ class Publisher:
 
     def _rest(self) -> None:
         self._silent += 1
-        brisk = self._pace.brisk and self._silent <= _SPINS
+        brisk = self._pace.brisk() and self._silent <= _SPINS
         if not self._hastened and (not brisk or self._silent == _PAUSE_SPINS):
             self._hastened = True
             self._sink.hasten()

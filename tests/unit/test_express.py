@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from cdc.encoding import Delivered, Record
+from cdc.lsn import LSN
 from cdc.messages import Column, Insert, Relation
 from cdc.resume import Resume
 from cdc.runs import Layout, Route, Runs, layout
@@ -128,7 +129,7 @@ def again(*transactions: int) -> tuple[list[int], list[int]]:
     tail = MemoryTail()
     tail.ids = {(0, commit_lsn, 0): EVENT_ID for commit_lsn in transactions}
     tails = MemoryTails(**{"outbox.event.order": tail})
-    target = session(resume=Resume(shop.LSN(1000), tails=tails), make=Counted)
+    target = session(resume=Resume(LSN(1000), tails=tails), make=Counted)
     sent, runs = [], []
     for commit_lsn in range(200, 700, 100):
         before = sum(sum(one.took) for one in Counted.made)

@@ -11,18 +11,18 @@ LOAD = [transaction(200 * number, *[event()] * ROWS) for number in range(1, 9)]
 def test_many_frames_in_two_windows_are_brisk_and_time_takes_that_away() -> None:
     pace = Pace(0.0)
     pace.took(BRISK_FRAMES, 0.001)
-    assert not pace.brisk
+    assert not pace.brisk()
     pace.took(1, WINDOW_SECONDS)
-    assert pace.brisk
+    assert pace.brisk()
     pace.took(0, 3 * WINDOW_SECONDS)
-    assert not pace.brisk
+    assert not pace.brisk()
 
 
 def test_a_window_that_nobody_looked_at_for_long_is_forgotten() -> None:
     pace = Pace(0.0)
     pace.took(BRISK_FRAMES, 0.0)
     pace.took(BRISK_FRAMES, 10.0)
-    assert not pace.brisk
+    assert not pace.brisk()
 
 
 def test_while_little_comes_it_is_sent_at_once_and_the_socket_wakes_the_publisher() -> None:
