@@ -30,6 +30,7 @@ _ENTRIES: Final[dict[str, type]] = {
 }
 _BITS: Final = {"int": 32, "long": 64}
 _PRECISION: Final = 38  # digits that 128 bits hold
+_WIDEST: Final = 4096  # bytes of a fixed decimal
 
 
 def plan(schema: Schema, rules: Rules) -> bytes | None:
@@ -100,7 +101,7 @@ class _Planner:
 
     def _decimal(self, definition: Schema) -> Node:
         precision, scale, size = definition["precision"], definition.get("scale", 0), definition.get("size")
-        if not 0 <= scale <= precision <= _PRECISION or size == 0:
+        if not 0 <= scale <= precision <= _PRECISION or not 1 <= (1 if size is None else size) <= _WIDEST:
             return _DECLINED
         return {"kind": "decimal", "precision": precision, "scale": scale, "size": size, "fractions": self._exact}
 

@@ -6,6 +6,7 @@ import logging
 import random
 import signal
 import threading
+from typing import Final
 
 import click
 
@@ -20,6 +21,8 @@ from cdc.service import Service
 from cdc.watchdog import Watchdog
 
 log = logging.getLogger("cdc.start")
+
+_COLLECT_AFTER: Final = 20_000  # containers more than before
 
 
 @click.command(epilog="Example: cdc-publisher --config shop.toml start")
@@ -48,8 +51,10 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
         stop, reload = threading.Event(), threading.Event()
         stop_on_signals(stop, log)
         signal.signal(signal.SIGHUP, lambda *_: reload.set())
-        # What was built so far lives as long as the process: no collection need look at it again.
+        # What was built so far lives as long as the process: no collection need look at it again. And a burst makes
+        # thousands of containers that end with it, in no cycle: to look for one after each 700 costs 3 % of the whole.
         gc.freeze()
+        gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
         log.info(
             "starting",
             extra={"version": __version__, "contracts": len(schemas.names), "accelerator": runs.name},

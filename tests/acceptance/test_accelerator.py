@@ -1,0 +1,79 @@
+"""With the native accelerator or without it the same rows become the same records."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline import Pipeline
+from tests.reader import Received
+
+pytestmark = pytest.mark.timeout(180)
+
+ROWS = """
+insert into outbox (aggregatetype, aggregateid, type, payload, traceparent)
+select 'note', 'k' || n % 7, 'Noted',
+  case when n % 3 = 0 then jsonb_build_object('seq', n) else jsonb_build_object('text', 'é' || n, 'seq', n << 20) end,
+  case when n % 2 = 0 then '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01' end
+from generate_series(1, 400) n
+"""
+MISFIT = """
+insert into outbox (aggregatetype, aggregateid, type, payload)
+values ('note', 'k1', 'Noted', '{"seq": "one"}'), ('note', 'k1', 'Noted', '{"seq": 7}'), ('note', 'k1', 'Lost', '{}')
+"""
+
+
+def published(pipeline: Pipeline, accelerator: str) -> list[Received]:
+    """The records of one run."""
+    pipeline.settings["delivery"] = {"on_poison": "dead-letter", "accelerator": accelerator}
+    pipeline.sql("alter table outbox add column if not exists traceparent text")
+    running = pipeline.start().streams()
+    name = str(next(line["accelerator"] for line in running.log if line["message"] == "starting"))
+    assert name.split()[0] == accelerator
+    for statement in (ROWS, MISFIT, ROWS):
+        pipeline.sql(statement)
+    pipeline.settles()
+    assert running.stop() == 0
+    return pipeline.records()
+
+
+@pytest.mark.parametrize("accelerator", ["python", "native"])
+def test_what_rows_become_does_not_depend_on_the_accelerator(pipeline: Pipeline, accelerator: str) -> None:
+    if accelerator == "native" and not importlib.util.find_spec("cdc_native"):
+        pytest.skip("the native accelerator is not installed: there is no Rust toolchain")
+    records = published(pipeline, accelerator)
+    rows = pipeline.sql("select id::text, aggregateid, type, payload, traceparent from outbox")
+    told = {record.id: record for record in records}
+    assert (len(rows), len(records), len(told)) == (803, 801, 801)
+    for event_id, key, event_type, payload, traceparent in rows:
+        record = told.get(event_id)
+        if record is None:
+            assert event_type == "Lost" or payload["seq"] == "one"
+            continue
+        assert (record.key, record.header("eventType")) == (key, event_type)
+        assert dict(record.headers).get("traceparent") == traceparent
+        assert record.value == {"text": None, **payload}
+
+
+def broken(folder: Path, source: str) -> dict[str, str]:
+    """An environment in which the accelerator is something else."""
+    (folder / "cdc_native.py").write_text(source)
+    return {"PYTHONPATH": str(folder)}
+
+
+@pytest.mark.parametrize("choice", ["auto", "native"])
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("__version__ = '9.0.0'\n", "is of version 9.0.0, not"),
+        ("raise ImportError('wrong machine')\n", "wrong machine"),
+    ],
+)
+def test_an_accelerator_that_cannot_be_used_is_a_configuration_error_with_a_way_out(
+    pipeline: Pipeline, tmp_path: Path, choice: str, source: str, problem: str
+) -> None:
+    pipeline.settings["delivery"] = {"accelerator": choice}
+    done = pipeline.run("start", **broken(tmp_path, source))
+    assert done.returncode == 78
+    assert problem in done.stderr
+    assert 'set accelerator = "python"' in done.stderr
