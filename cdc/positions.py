@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from cdc import definition
-from cdc.encoding import Record
+from cdc.encoding import Record, Sendable
 from cdc.ledger import Failure
 from cdc.lsn import LSN, Position
 
@@ -183,12 +183,12 @@ class Positions:
         if self._batch:
             self._batch = self._batch._replace(seconds=0.0)
 
-    def handed_on(self, position: Position, records: list[Record]) -> None:
+    def handed_on(self, position: Position, records: list[Sendable]) -> None:
         """Some more events are on their way to Kafka, or known to be there; the last of them is at `position`."""
         if self._batch:
             self._position = position
             self._events += len(records)
-            self._size += sum([len(record.value or b"") for record in records])
+            self._size += sum([len(value or b"") for _, _, value, *_ in records])
 
     def caught_up(self) -> None:
         """Nothing that comes from now on was ever sent before."""

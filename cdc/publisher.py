@@ -7,7 +7,7 @@ protocols by shape; tests drive the loop with twins in memory.
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from cdc.encoding import Record
+from cdc.encoding import Sendable
 from cdc.errors import CdcError
 from cdc.ledger import Failure
 from cdc.liveness import Liveness
@@ -34,7 +34,7 @@ class Source(Protocol):
 class Sink(Protocol):
     """Records out, delivery reports in. `hasten` sends what waits for its batch to fill; it may take a millisecond."""
 
-    def send(self, records: Sequence[Record]) -> int: ...
+    def send(self, records: Sequence[Sendable]) -> int: ...
     def poll(self, seconds: float) -> None: ...
     def hasten(self) -> None: ...
     def __len__(self) -> int: ...
@@ -83,7 +83,7 @@ class Publisher:
         self._alive = alive
         self._ahead = ahead
         self._liveness = Liveness(session.status_seconds, clock.monotonic())
-        self._backlog: list[Record] = []
+        self._backlog: list[Sendable] = []
         self._waiting = 0  # bytes of values that came since the backlog was last empty
         self._silent = 0
         self._pace = Pace(clock.monotonic())
@@ -131,10 +131,10 @@ class Publisher:
     def _full(self) -> bool:
         return len(self._backlog) > self._ahead.records or self._waiting > self._ahead.size
 
-    def _queue(self, records: list[Record]) -> None:
+    def _queue(self, records: list[Sendable]) -> None:
         self._backlog.extend(records)
         if self._ahead.records:
-            self._waiting += sum([len(record.value or b"") for record in records])
+            self._waiting += sum([len(value or b"") for _, _, value, *_ in records])
 
     def _send(self) -> None:
         sent = self._sink.send(self._backlog)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from cdc import cells
-from cdc.encoding import Delivered, Encoding, Record, Topics
+from cdc.encoding import Delivered, Encoding, Sendable, Topics
 from cdc.ledger import Transaction
 from cdc.messages import Relation
 from cdc.outbox import Event, Outbox, trace_columns
@@ -73,7 +73,7 @@ class Runs(Protocol):
 
     def take(
         self, frames: list[bytes], at: int, prefix: str, index: int, timestamp: int, report: Delivered, /
-    ) -> list[Record]:
+    ) -> list[Sendable]:
         """The records of `frames[at:]`, one for each, up to the first frame that is no plain row on a known route.
 
         `prefix` is the position's text before the index, `index` that of the first row, `timestamp` in milliseconds.
@@ -86,7 +86,7 @@ class Runs(Protocol):
         ...
 
 
-Make = Callable[[Layout, type[Record]], Runs]
+Make = Callable[[Layout], Runs]
 
 
 class Express:
@@ -104,7 +104,7 @@ class Express:
         self._known: set[tuple[bytes, tuple[bytes, ...]]] = set()
         self._changes = topics.changes
 
-    def take(self, frames: list[bytes], at: int, transaction: Transaction) -> list[Record]:
+    def take(self, frames: list[bytes], at: int, transaction: Transaction) -> list[Sendable]:
         """The records of plain rows from `frames[at]` on; the transaction has counted them."""
         if self._runs is None:
             return []
@@ -146,7 +146,7 @@ class Express:
         self._relation, self._binary = relation, binary
         self._known.clear()
         self._layout = layout(relation, self._outbox, binary=binary)
-        self._runs = self._make(self._layout, Record) if self._layout else None
+        self._runs = self._make(self._layout) if self._layout else None
 
     def _forget(self, runs: Runs) -> None:
         runs.forget()

@@ -3,7 +3,7 @@
 import logging
 from typing import Final, Protocol
 
-from cdc.encoding import Encoding, Pending, Record, Topics
+from cdc.encoding import Encoding, Pending, Record, Sendable, Topics
 from cdc.errors import PoisonEvent, ProtocolError
 from cdc.ledger import Ledger, Transaction
 from cdc.lsn import LSN, Position
@@ -86,7 +86,7 @@ class Session:
         if positions and not self.resumed.until:
             positions.caught_up()
 
-    def receive(self, frames: list[bytes]) -> list[Record]:
+    def receive(self, frames: list[bytes]) -> list[Sendable]:
         """Take frames in the order of the stream; returns the records they make.
 
         A poison event ends the session: it is kept in `poison`, and nothing after it is read. Raises
@@ -103,9 +103,9 @@ class Session:
         if self.positions:
             self.positions.hasten()
 
-    def resume(self) -> list[Record]:
+    def resume(self) -> list[Sendable]:
         """Go on where `receive` had to stop for a schema or a topic that was not known yet; see `pending`."""
-        records: list[Record] = []
+        records: list[Sendable] = []
         if self.poison:
             return records
         row, self.pending, self._last = self.pending, None, None
@@ -120,12 +120,12 @@ class Session:
         self._handed_on(records)
         return records
 
-    def _handed_on(self, records: list[Record]) -> None:
+    def _handed_on(self, records: list[Sendable]) -> None:
         self.events += len(records)
         if self._last and self.positions:
             self.positions.handed_on(self._last, records)
 
-    def _read(self, records: list[Record]) -> None:
+    def _read(self, records: list[Sendable]) -> None:
         """Read what there is of frames. Raises Pending, PoisonEvent and ProtocolError."""
         frames = self._frames
         while self._at < len(frames):
@@ -145,7 +145,7 @@ class Session:
             else:
                 raise ProtocolError(f"unknown replication message {kind!r}")
 
-    def _run(self, transaction: Transaction, records: list[Record]) -> bool:
+    def _run(self, transaction: Transaction, records: list[Sendable]) -> bool:
         """Add the records of a run of plain rows that cannot be in Kafka; False when here is none."""
         coming_again = self.resumed.until > transaction.commit_lsn
         if self._sequences or (coming_again and not self.resumed.beyond(transaction.commit_lsn)):
@@ -169,7 +169,7 @@ class Session:
         if self.resumed.until and self.ledger.open is None and message.wal_end >= self.resumed.until:
             self._caught_up()
 
-    def _take(self, row: Row, records: list[Record]) -> None:
+    def _take(self, row: Row, records: list[Sendable]) -> None:
         """Add the record of a row, unless Kafka has it already. Raises Pending when that has to wait."""
         if self.resumed.until and row.transaction.commit_lsn >= self.resumed.until:
             self._caught_up()

@@ -3,9 +3,10 @@
 import struct
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import starmap
 from typing import Final
 
-from cdc.encoding import Record
+from cdc.encoding import Record, Sendable
 from cdc.lsn import LSN
 
 FOR_EVER: Final = 1 << 62
@@ -89,8 +90,8 @@ class MemorySink:
         self._verdicts: deque[tuple[Record, object]] = deque()
         self._clock = clock
 
-    def send(self, records: Sequence[Record]) -> int:
-        for count, record in enumerate(records):
+    def send(self, records: Sequence[Sendable]) -> int:
+        for count, record in enumerate(starmap(Record, records)):
             if len(self) >= self.room:
                 return count
             self.sent.append(record)

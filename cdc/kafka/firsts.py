@@ -18,11 +18,14 @@ FORGET_SECONDS: Final = 300.0  # well below any `producer.id.expiration.ms` that
 class Firsts:
     """What is known of partitions in this session. `proven` are topics of which every partition has had a delivery.
 
+    While a first record is `waiting`, so may be all that comes behind it: it should not linger.
+
     `partitions` says how many a topic has, None when that is not known.
     """
 
     def __init__(self, partitions: Callable[[str], int | None], now: float) -> None:
         self.proven: set[str] = set()
+        self.waiting = 0  # first records of which nothing was heard yet
         self._partitions = partitions
         self._delivered: dict[str, dict[int, bool]] = {}  # for each partition that was sent to
         self._forget_at = now + FORGET_SECONDS
@@ -40,12 +43,14 @@ class Firsts:
     def sent(self, topic: str, place: int) -> None:
         """The first record of a partition is on its way."""
         self._delivered.setdefault(topic, {})[place] = False
+        self.waiting += 1
 
     def reporting(self, topic: str, place: int, on_delivery: Delivered) -> Delivered:
         """What to call when the first record of a partition has been delivered, or not."""
         delivered = self._delivered.setdefault(topic, {})
 
         def report(error: object, message: object) -> None:
+            self.waiting -= 1
             if error is None:
                 delivered[place] = True
                 of_now = self._delivered.get(topic) is delivered

@@ -17,7 +17,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from cdc.config.settings import Settings
-from cdc.encoding import Delivered, Record
+from cdc.encoding import Delivered, Record, Sendable
 from cdc.kafka import librdkafka, properties
 from cdc.kafka.failure import kafka_error, not_created
 from cdc.kafka.producer import refused
@@ -53,7 +53,7 @@ class TransactionalSink:
         self._abandoned = threading.Event()
         self._committer = concurrent.futures.ThreadPoolExecutor(1, "commit")
 
-    def send(self, records: Sequence[Record]) -> int:
+    def send(self, records: Sequence[Sendable]) -> int:
         """Queue records in their order, as far as there is room; returns how many.
 
         Those that were not queued are to be sent again after a poll. Raises KafkaError for a record that can never
@@ -80,7 +80,7 @@ class TransactionalSink:
         except KafkaException as error:
             reason = error.args[0]
             if reason.code() not in (KafkaError._FATAL, KafkaError._STATE):
-                raise refused(reason, records[sent]) from None
+                raise refused(reason, Record(*records[sent])) from None
             self._broken = True  # which error it was is for `poll` to say
         return sent
 

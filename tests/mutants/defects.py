@@ -164,7 +164,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "backlog-kept", "A15", "Records that were not sent are sent in the next session.", "publisher.py",
-        "        self._backlog: list[Record] = []\n",
+        "        self._backlog: list[Sendable] = []\n",
         "        self._backlog = clock.__dict__.setdefault('backlog', [])\n",
     ),
     Defect(

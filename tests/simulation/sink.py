@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from cdc.encoding import Record
+from cdc.encoding import Record, Sendable
 from cdc.errors import CdcError, KafkaError, KafkaUnavailable
 from cdc.kafka.partitions import partition
 from cdc.kafka.properties import Value, producer
@@ -73,9 +73,9 @@ class SimSink:
 
     # The process's side
 
-    def send(self, records: Sequence[Record]) -> int:
+    def send(self, records: Sequence[Sendable]) -> int:
         taken = 0
-        while taken < len(records) and self._take(records[taken]):
+        while taken < len(records) and self._take(Record(*records[taken])):
             taken += 1
         return taken
 

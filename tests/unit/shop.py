@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cdc.encoding import Encoder, Encoding
+from cdc.encoding import Encoder, Encoding, Record
 from cdc.ledger import Ledger
 from cdc.lsn import LSN
 from cdc.messages import Begin, Commit, Insert, Relation
@@ -102,6 +102,16 @@ def row(*cells: Cell, relation: Relation = RELATION, commit_lsn: int = 200, inde
     return Row(transaction, index, relation, frames.row(*cells))
 
 
+class Target(Session):
+    """A session whose records have names for their parts."""
+
+    def resume(self) -> list[Record]:  # type: ignore[override]
+        return [Record(*record) for record in super().resume()]
+
+    def receive(self, frames: list[bytes]) -> list[Record]:  # type: ignore[override]
+        return [Record(*record) for record in super().receive(frames)]
+
+
 def session(
     ledger: Ledger | None = None,
     status_seconds: float = 10.0,
@@ -113,10 +123,10 @@ def session(
     resume: Resume | None = None,
     sequences: Sequences | None = None,
     make: Make = Unrolled,
-) -> Session:
+) -> Target:
     reader = outbox(template)
     encoding = Encoding(reader, Encoders(), framing or Framing())
-    return Session(
+    return Target(
         TABLE,
         reader,
         encoding,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from cdc.encoding import Delivered, Record
+from cdc.encoding import Delivered, Record, Sendable
 from cdc.lsn import LSN
 from cdc.messages import Column, Insert, Relation
 from cdc.resume import Resume
@@ -20,8 +20,8 @@ class Counted:
 
     made: list["Counted"]
 
-    def __init__(self, layout: Layout, record: type[Record]) -> None:
-        self._runs: Runs = Unrolled(layout, record)
+    def __init__(self, layout: Layout) -> None:
+        self._runs: Runs = Unrolled(layout)
         self.took: list[int] = []
         self.forgotten = 0
         self.made.append(self)
@@ -31,7 +31,7 @@ class Counted:
 
     def take(
         self, frames: list[bytes], at: int, prefix: str, index: int, timestamp: int, report: Delivered
-    ) -> list[Record]:
+    ) -> list[Sendable]:
         records = self._runs.take(frames, at, prefix, index, timestamp, report)
         self.took.append(len(records))
         return records

@@ -109,3 +109,13 @@ def test_a_late_report_from_before_is_not_taken_for_one_of_now_c6() -> None:
         assert callable(report)
         report(None, "message")
     assert not sent.send(b"k")
+
+
+def test_first_records_wait_until_they_are_reported_whatever_became_of_them() -> None:
+    sent = Sent(3)
+    for place in range(3):
+        sent.send(keys(1, place, 3)[0])
+    assert sent.firsts.waiting == 3
+    sent.firsts.forget(FORGET_SECONDS)
+    sent.settle("refused")
+    assert sent.firsts.waiting == 0

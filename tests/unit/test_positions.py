@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 from cdc.ledger import Ledger
 from cdc.lsn import LSN
 from cdc.positions import Mark, Positions, differences, latest
-from cdc.session import Session
-from tests.unit.shop import event, session, transaction
+from tests.unit.shop import Target, event, session, transaction
 
 DEFINITION = {"table": "public.outbox", "table oid": "5", "publication": "shop", "publication oid": "1"}
 MARK = Mark("7300", 1, "shop", LSN(100), DEFINITION, {"[topics] name": "a"})
 NOON = 1_785_585_600.0
 
 
-def told(target: Session, now: float) -> bool:
+def told(target: Target, now: float) -> bool:
     """Whether something was to be told; Kafka has it at once."""
     record = target.tell(now, NOON)
     if record:
@@ -29,7 +28,7 @@ def confirmed(status: bytes | None) -> int | None:
     return None if status is None else int.from_bytes(status[9:17], "big")
 
 
-def remembering(seconds: float = 0.5) -> Session:
+def remembering(seconds: float = 0.5) -> Target:
     ledger = Ledger(100)
     return session(ledger, positions=Positions("cdc.positions", MARK, ledger.fail, seconds))
 

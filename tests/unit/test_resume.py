@@ -13,10 +13,9 @@ from cdc.messages import Insert
 from cdc.positions import Batch, Mark, Positions
 from cdc.resume import Resume
 from cdc.sequences import Sequences
-from cdc.session import Session
 from tests.memory import MemoryTail, MemoryTails
 from tests.unit import frames, shop
-from tests.unit.shop import OID, event, session, transaction
+from tests.unit.shop import OID, Target, event, session, transaction
 
 TOPIC = "outbox.event.order"
 DEAD = "cdc.dead-letter"
@@ -35,7 +34,7 @@ def holding(*numbers: int, at: int = 200, partitions: int = 1) -> MemoryTail:
     return tail
 
 
-def resumed(target: Session) -> tuple[int, int, int]:
+def resumed(target: Target) -> tuple[int, int, int]:
     return target.resumed.skipped, target.resumed.sent_again, target.resumed.suspicious
 
 
@@ -43,7 +42,7 @@ def ids(records: list[Record]) -> list[str]:
     return [str(dict(record.headers)["id"]) for record in records]
 
 
-def reading(tail: MemoryTail | None, until: int = 1000, dead: MemoryTail | None = None) -> Session:
+def reading(tail: MemoryTail | None, until: int = 1000, dead: MemoryTail | None = None) -> Target:
     tails = MemoryTails(**{TOPIC: tail, DEAD: dead or MemoryTail()})
     return session(Ledger(100), resume=Resume(LSN(until), tails=tails, dead_letters=DEAD))
 
@@ -133,13 +132,13 @@ def test_up_to_the_position_everything_is_skipped_and_nothing_beyond_it_c18() ->
     assert resumed(target) == (4, 1, 0)
 
 
-def batches(seconds: float = 0.1, events: int = 10, size: int = 1000) -> tuple[Session, Positions]:
+def batches(seconds: float = 0.1, events: int = 10, size: int = 1000) -> tuple[Target, Positions]:
     ledger = Ledger(100)
     positions = Positions("cdc.positions", MARK, ledger.fail, 0.5, Batch(events, size, seconds))
     return session(ledger, positions=positions), positions
 
 
-def told(target: Session, now: float) -> Mark | None:
+def told(target: Target, now: float) -> Mark | None:
     record = target.tell(now, 0.0)
     if record is None:
         return None
@@ -201,7 +200,7 @@ def test_the_position_tells_all_only_when_what_was_sent_before_has_come_again() 
     assert third.caught_up
 
 
-def numbered(**tails: MemoryTail | None) -> tuple[Session, MemoryTails]:
+def numbered(**tails: MemoryTail | None) -> tuple[Target, MemoryTails]:
     known = MemoryTails(**tails)
     topics = shop.Topics()
     return session(topics=topics, sequences=Sequences(known, topics.partitions)), known

@@ -9,9 +9,9 @@ from cdc.errors import PoisonEvent, PostgresError, ProtocolError
 from cdc.ledger import Ledger
 from cdc.lsn import LSN
 from cdc.messages import Delete, Insert, LogicalMessage, Origin, Truncate, Update
-from cdc.session import PROMPT_SECONDS, Session
+from cdc.session import PROMPT_SECONDS
 from tests.unit import frames, shop
-from tests.unit.shop import OID, event, session, transaction
+from tests.unit.shop import OID, Target, event, session, transaction
 
 NOON = 1_785_585_600.0
 
@@ -198,7 +198,7 @@ def streams(draw: st.DrawFn) -> list[bytes]:
     return stream + draw(st.sampled_from([[], tail]))
 
 
-def outcome(target: Session, batches: list[list[bytes]]) -> tuple[list[tuple[object, ...]], int, bytes, int]:
+def outcome(target: Target, batches: list[list[bytes]]) -> tuple[list[tuple[object, ...]], int, bytes, int]:
     records = [record for batch in batches for record in target.receive(batch)]
     deliver(records)
     told = target.last_status(0, NOON)
