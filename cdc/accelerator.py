@@ -38,7 +38,7 @@ def choose(choice: Choice) -> Accelerator:
         problem = f"the native accelerator cannot be loaded: {error}"
     else:
         if native.__version__.startswith(f"{VERSION}."):
-            return Accelerator(f"native {native.__version__}", lambda layout: native.Runs(layout, tuple))
+            return Accelerator(f"native {native.__version__}", native.Runs)
         problem = f"the native accelerator is of version {native.__version__}, not {VERSION}"
     raise ConfigError(
         f"[delivery] accelerator: {problem}",

@@ -17,9 +17,7 @@ from cdc.session import Session
 BLOCKED_SECONDS: Final = 0.05  # how long to wait for delivery reports while Kafka takes nothing more
 _IDLE_SECONDS: Final = 0.25  # how soon a signal is noticed while nothing happens
 _REPORT_SECONDS: Final = 0.001  # how soon a delivery report is noticed while the stream is silent
-_SPIN_SECONDS: Final = 50e-6
-_SPINS: Final = 40  # under load the next burst is worth some short sleeps: see `cdc.pace`
-_PAUSE_SPINS: Final = 10  # after so many, nothing will fill the batches soon
+_GATHER_SECONDS: Final = 0.02  # how long to leave the stream alone that was read to its end under load: see `cdc.pace`
 
 
 class Source(Protocol):
@@ -146,12 +144,11 @@ class Publisher:
 
     def _rest(self) -> None:
         self._silent += 1
-        brisk = self._pace.brisk() and self._silent <= _SPINS
-        if not self._hastened and (not brisk or self._silent == _PAUSE_SPINS):
+        if self._silent == 1 and self._pace.brisk():
+            self._clock.sleep(_GATHER_SECONDS)
+        elif not self._hastened:
             self._hastened = True
             self._sink.hasten()
-        elif brisk:
-            self._clock.sleep(_SPIN_SECONDS)
         elif len(self._sink):
             self._source.wait(_REPORT_SECONDS)
         else:

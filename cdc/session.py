@@ -81,7 +81,8 @@ class Session:
         self.pending: Row | None = None  # waits for its schema, or for its topic
         self._frames: list[bytes] = []
         self._at = 0  # the first of them that is not read
-        self._last: Position | None = None  # of what was taken from them
+        self._last: Transaction | None = None  # of what was taken from them
+        self._last_index = 0
         self._finishing = False
         if positions and not self.resumed.until:
             positions.caught_up()
@@ -123,7 +124,7 @@ class Session:
     def _handed_on(self, records: list[Sendable]) -> None:
         self.events += len(records)
         if self._last and self.positions:
-            self.positions.handed_on(self._last, records)
+            self.positions.handed_on(Position(self._last.commit_lsn, self._last_index), records)
 
     def _read(self, records: list[Sendable]) -> None:
         """Read what there is of frames. Raises Pending, PoisonEvent and ProtocolError."""
@@ -159,7 +160,7 @@ class Session:
             self._caught_up()
         records += run
         self._at += len(run)
-        self._last = Position(transaction.commit_lsn, transaction.events - 1)
+        self._last, self._last_index = transaction, transaction.events - 1
         return True
 
     def _keepalive(self, frame: bytes) -> None:
@@ -183,7 +184,7 @@ class Session:
         except Pending:
             self.pending = row
             raise
-        self._last = Position(row.transaction.commit_lsn, row.index)
+        self._last, self._last_index = row.transaction, row.index
 
     def _is_there(self, row: Row) -> bool:
         """Raises Pending while that is not known."""

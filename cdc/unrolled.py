@@ -140,7 +140,7 @@ def _record(layout: Layout) -> Iterator[str]:
     if layout.cells[layout.payload] == "jsonb":
         yield f"if {payload}[0] != {cells.JSONB_VERSION}: break"
         payload += "[1:]"
-    if layout.tombstones and layout.avro:
+    if layout.tombstones:
         yield f"if not {payload} or {payload}.isspace(): break"
     yield f"value = header + {payload}" if layout.avro else f"value = encode({payload}, header)"
     yield "if len(value) + 4 * len(frame) > spare: break"

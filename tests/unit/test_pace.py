@@ -42,8 +42,9 @@ def test_nothing_is_hastened_twice() -> None:
 def test_under_load_batches_may_fill_until_a_pause() -> None:
     loop = Loop(*LOAD)
     loop.until(lambda: not loop.source.bursts)
+    began = loop.clock.now
+    loop.steps(1)
     assert (loop.sink.hastened, loop.source.waits) == (0, [])
-    loop.steps(5)
-    assert (loop.sink.hastened, loop.source.waits) == (0, [])
-    loop.steps(10)
+    assert loop.clock.now >= began + 0.01, "frames may gather"
+    loop.steps(1)
     assert loop.sink.hastened == 1
