@@ -1,8 +1,8 @@
 """How fast frames come, which decides how to wait for the next ones.
 
 Close behind PostgreSQL's walsender each message costs it a system call, and us another: a reader that discards took
-110,000 events/s so, and 236,000 when it let 20 ms worth of them gather in the socket. But to wait is latency, and so is a
-batch that is waited for: while little comes, the socket wakes us and what was made of it is sent at once.
+110,000 events/s so, and 236,000 when it let 20 ms worth of them gather in the socket. But to wait is latency, and so is
+a batch that is waited for: while little comes, the socket wakes us and what was made of it is sent at once.
 """
 
 from typing import Final
