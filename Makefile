@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+NATIVE := $(VENV)/.native
 
 .DEFAULT_GOAL := help
-.PHONY: help demo torture simulate mutants test unit lint types format up down clean
+.PHONY: help native demo bench torture simulate mutants test unit lint types format up down clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,8 +20,21 @@ $(STAMP): pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[local,dev]'
 	@touch $@
 
+# Built where there is a Rust toolchain. Without one everything works, and what tests it is skipped.
+$(NATIVE): $(STAMP) $(wildcard native/src/*.rs native/src/*/*.rs native/Cargo.* native/pyproject.toml)
+	@if command -v cargo >/dev/null; then \
+	  echo "building the native accelerator"; $(BIN)/pip install --quiet --force-reinstall --no-deps ./native; \
+	else echo "no Rust toolchain: without the native accelerator"; fi
+	@touch $@
+
+native: $(NATIVE) ## the native accelerator, where cargo is there to build it
+
 demo: $(STAMP) ## a shop's orders from transaction to decoded Kafka record
 	$(BIN)/cdc-publisher demo
+
+bench: $(NATIVE) ## speed, latency, memory beside the ceiling, 20 minutes; WHAT="throughput --events 200000"
+	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m benchmarks $(or $(WHAT),all)
 
 torture: $(STAMP) ## real faults for MINUTES=5 or CAMPAIGN=crashes, with GUARANTEE=, SEED=n, POSTGRES=15 or 18
 	$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),5) --postgres $(or $(POSTGRES),18) \
@@ -32,10 +46,10 @@ simulate: $(STAMP) ## crash schedules, and SEEDS=20000 random worlds in virtual 
 mutants: $(STAMP) ## deliberate defects of the core, each of which the simulation must find
 	$(BIN)/python -m tests.mutants
 
-test: $(STAMP) ## every test, on real servers
+test: $(NATIVE) ## every test, on real servers
 	$(BIN)/pytest
 
-unit: $(STAMP) ## the tests that need no server
+unit: $(NATIVE) ## the tests that need no server
 	$(BIN)/pytest tests/unit
 
 lint: $(STAMP) ## style and format

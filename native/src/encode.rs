@@ -1,0 +1,229 @@
+//! JSON text to an Avro body by a plan, in one pass.
+//!
+//! Values are written as they are met. A record whose keys do not come in the schema's order (jsonb has its own) is put
+//! into it when it ends: that is why the place of each field in the output is kept.
+
+use crate::json::{DEPTH, Kind, Reader};
+use crate::numbers::Number;
+use crate::plan::{Branch, Node, Plan, Record, Union};
+use crate::{scalars, varint};
+
+/// Where a field's bytes stand in the output; `None` while it has not been met.
+type Span = Option<(usize, usize)>;
+
+/// Encodes one payload after the other; its buffers are kept.
+#[derive(Default)]
+pub struct Encoder {
+    out: Vec<u8>,
+    spans: Vec<Span>,
+    limit: usize,
+}
+
+impl Encoder {
+    /// `header` and the Avro body of `payload`, or `None` when it is declined or becomes longer than `limit` bytes.
+    pub fn encode(&mut self, plan: &Plan, header: &[u8], payload: &[u8], limit: usize) -> Option<&[u8]> {
+        self.out.clear();
+        self.spans.clear();
+        self.limit = limit;
+        self.out.extend_from_slice(header);
+        let mut reader = Reader::new(payload)?;
+        self.value(plan, 0, &mut reader, DEPTH)?;
+        self.within_limit()?;
+        reader.ended().then_some(self.out.as_slice())
+    }
+
+    fn value(&mut self, plan: &Plan, node: usize, reader: &mut Reader<'_>, depth: usize) -> Option<()> {
+        match plan.nodes.get(node)? {
+            Node::Decline => None,
+            Node::Null => reader.null(),
+            Node::Boolean => {
+                self.out.push(u8::from(reader.boolean()?));
+                Some(())
+            }
+            Node::Record(record) => self.record(plan, record, reader, depth.checked_sub(1)?, false),
+            Node::Array { items } => self.array(plan, *items, reader, depth.checked_sub(1)?),
+            Node::Map { values } => self.map(plan, *values, reader, depth.checked_sub(1)?),
+            Node::Union(union) => self.union(plan, union, reader, depth),
+            Node::String => {
+                varint::sized(&mut self.out, &reader.string()?);
+                Some(())
+            }
+            node => match reader.kind()? {
+                Kind::Number => scalars::number(&mut self.out, node, reader.number()?),
+                Kind::Text => scalars::text(&mut self.out, node, &reader.string()?),
+                _ => None,
+            },
+        }
+    }
+
+    /// `touched`: at least one member must be a field, unless there is none.
+    fn record(
+        &mut self,
+        plan: &Plan,
+        record: &Record,
+        reader: &mut Reader<'_>,
+        depth: usize,
+        touched: bool,
+    ) -> Option<()> {
+        let (start, first) = (self.out.len(), self.spans.len());
+        self.spans.resize(first + record.fields.len(), None);
+        let (mut met, mut in_order, mut last) = (0, true, None);
+        reader.take(b'{')?;
+        let empty = reader.found(b'}');
+        let mut more = !empty;
+        while more {
+            if let Key::Field(number) = key(record, reader, last)? {
+                let from = self.out.len();
+                self.value(plan, record.fields.get(number)?.node, reader, depth)?;
+                let span = self.spans.get_mut(first + number)?;
+                if span.replace((from, self.out.len())).is_some() {
+                    return None; // a key that comes twice
+                }
+                in_order &= number == met;
+                met += 1;
+                last = Some(number);
+            } else {
+                reader.skip(depth)?;
+            }
+            more = reader.more(b'}')?;
+        }
+        if touched && met == 0 && !empty {
+            return None;
+        }
+        if !in_order || met < record.fields.len() {
+            self.arrange(record, start, first)?;
+        }
+        self.spans.truncate(first);
+        self.within_limit()
+    }
+
+    /// Asked wherever little text may become many bytes, so that the output never grows far beyond it.
+    fn within_limit(&self) -> Option<()> {
+        (self.out.len() <= self.limit).then_some(())
+    }
+
+    /// Puts the fields that were written from `start` on into the schema's order, with defaults for what is missing.
+    fn arrange(&mut self, record: &Record, start: usize, first: usize) -> Option<()> {
+        let end = self.out.len();
+        for (field, span) in record.fields.iter().zip(self.spans.get(first..)?) {
+            match (span, &field.absent) {
+                (Some((from, to)), _) => self.out.extend_from_within(*from..*to),
+                (None, Some(absent)) => self.out.extend_from_slice(absent),
+                (None, None) => return None,
+            }
+        }
+        let size = self.out.len() - end;
+        self.out.copy_within(end.., start);
+        self.out.truncate(start + size);
+        Some(())
+    }
+
+    fn array(&mut self, plan: &Plan, items: usize, reader: &mut Reader<'_>, depth: usize) -> Option<()> {
+        reader.take(b'[')?;
+        let at = self.out.len();
+        self.out.push(0);
+        if reader.found(b']') {
+            return Some(());
+        }
+        let mut count = 1;
+        self.value(plan, items, reader, depth)?;
+        while reader.more(b']')? {
+            self.value(plan, items, reader, depth)?;
+            self.within_limit()?;
+            count += 1;
+        }
+        varint::size_before(&mut self.out, at, count);
+        self.out.push(0);
+        Some(())
+    }
+
+    fn map(&mut self, plan: &Plan, values: usize, reader: &mut Reader<'_>, depth: usize) -> Option<()> {
+        reader.take(b'{')?;
+        let at = self.out.len();
+        self.out.push(0);
+        if reader.found(b'}') {
+            return Some(());
+        }
+        let mut keys = Vec::new();
+        loop {
+            let key = reader.key()?;
+            varint::sized(&mut self.out, &key);
+            keys.push(key);
+            self.value(plan, values, reader, depth)?;
+            self.within_limit()?;
+            if !reader.more(b'}')? {
+                break;
+            }
+        }
+        varint::size_before(&mut self.out, at, keys.len());
+        self.out.push(0);
+        keys.sort_unstable();
+        let distinct = keys.windows(2).all(|pair| matches!(pair, [one, other] if one != other));
+        distinct.then_some(())
+    }
+
+    fn union(&mut self, plan: &Plan, union: &Union, reader: &mut Reader<'_>, depth: usize) -> Option<()> {
+        let branch = match reader.kind()? {
+            Kind::Null => union.null?,
+            Kind::Boolean => union.boolean?,
+            Kind::Text => union.text?,
+            Kind::Array => union.array?,
+            Kind::Object => union.object?,
+            Kind::Number => {
+                let number = reader.number()?;
+                let branch = for_number(union, number)?;
+                varint::size(&mut self.out, branch.index);
+                return scalars::number(&mut self.out, plan.nodes.get(branch.node)?, number);
+            }
+        };
+        varint::size(&mut self.out, branch.index);
+        if let Some(Node::Record(record)) = plan.nodes.get(branch.node) {
+            return self.record(plan, record, reader, depth.checked_sub(1)?, union.touched);
+        }
+        self.value(plan, branch.node, reader, depth)
+    }
+}
+
+/// What the next key stands for.
+enum Key {
+    /// The field of this number.
+    Field(usize),
+    /// Nothing: its value is passed over.
+    Unknown,
+}
+
+/// Takes the next key.
+///
+/// Two guesses come first: the order of jsonb, and that of the schema.
+#[inline]
+fn key(record: &Record, reader: &mut Reader<'_>, last: Option<usize>) -> Option<Key> {
+    let rank = last.and_then(|last| record.fields.get(last)).map_or(0, |field| field.rank + 1);
+    if let Some(&number) = record.order.get(rank)
+        && let Some(next) = record.fields.get(number)
+        && reader.found_key(next.quoted.as_bytes())
+    {
+        return Some(Key::Field(number));
+    }
+    let number = last.map_or(0, |last| last + 1);
+    if let Some(next) = record.fields.get(number)
+        && reader.found_key(next.quoted.as_bytes())
+    {
+        return Some(Key::Field(number));
+    }
+    let key = reader.key()?;
+    match record.find(&key) {
+        Some(number) => Some(Key::Field(number)),
+        None if record.ignore_unknown && record.aliases.iter().all(|alias| alias.as_bytes() != &*key) => {
+            Some(Key::Unknown)
+        }
+        None => None,
+    }
+}
+
+fn for_number(union: &Union, number: Number<'_>) -> Option<Branch> {
+    let Some(number) = number.whole else {
+        return union.float;
+    };
+    let fits = |bits: u32| bits >= 64 || i32::try_from(number).is_ok();
+    union.whole.iter().find(|whole| fits(whole.bits)).map(|whole| whole.branch)
+}

@@ -1,0 +1,102 @@
+//! What is read of a row, and how: one table's columns in one format.
+
+use crate::cells::Read;
+
+/// One column.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// How its cell is read; `None`: not at all.
+    pub read: Option<Read>,
+    /// Whether a null cell declines the row.
+    pub required: bool,
+}
+
+/// The parts of an event by their places, and how every column is read.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// The table's oid.
+    pub relation: u32,
+    /// Whether cells come in binary format.
+    pub binary: bool,
+    /// In the table's order.
+    pub columns: Vec<Column>,
+    /// The event's id.
+    pub id: usize,
+    /// The record's key.
+    pub key: usize,
+    /// The event's type.
+    pub event_type: usize,
+    /// What is encoded.
+    pub payload: usize,
+    /// What decides about the topic.
+    pub topic: Vec<usize>,
+    /// Further headers.
+    pub headers: Vec<usize>,
+    /// Whether the payload is Avro already.
+    pub avro: bool,
+    /// Whether an empty payload is special.
+    pub tombstones: bool,
+    /// Columns that must be readable although nothing is made of their text here.
+    pub checked: Vec<usize>,
+}
+
+/// The places of an event's parts.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The event's id.
+    pub id: usize,
+    /// The record's key.
+    pub key: usize,
+    /// The event's type.
+    pub event_type: usize,
+    /// What is encoded.
+    pub payload: usize,
+    /// What decides about the topic.
+    pub topic: Vec<usize>,
+    /// Further headers.
+    pub headers: Vec<usize>,
+}
+
+impl Layout {
+    /// `None` when a cell is to be read in a way that is not known, or a place lies outside of the row.
+    #[must_use]
+    pub fn new(
+        relation: u32,
+        binary: bool,
+        cells: &[String],
+        places: Places,
+        avro: bool,
+        tombstones: bool,
+    ) -> Option<Self> {
+        let Places { id, key, event_type, payload, topic, headers } = places;
+        let mut columns = Vec::with_capacity(cells.len());
+        for name in cells {
+            let read = if name.is_empty() { None } else { Some(Read::named(name, binary)?) };
+            columns.push(Column { read, required: read.is_some() });
+        }
+        let roles: Vec<usize> = [id, key, event_type, payload].into_iter().chain(topic.iter().copied()).collect();
+        for &place in &headers {
+            columns.get_mut(place)?.required = roles.contains(&place);
+        }
+        // What is text elsewhere is read there; the type and the topic's cells are known byte for byte.
+        let read = [id, event_type, payload];
+        let is_read = |place: &usize| read.contains(place) || topic.contains(place) || headers.contains(place);
+        let checked = (0..columns.len())
+            .filter(|place| columns.get(*place).is_some_and(|column| column.required) && !is_read(place));
+        let checked = checked.collect();
+        let layout =
+            Self { relation, binary, columns, id, key, event_type, payload, topic, headers, avro, tombstones, checked };
+        layout.is_plain(&roles).then_some(layout)
+    }
+
+    fn is_plain(&self, roles: &[usize]) -> bool {
+        let read = |place: usize| self.columns.get(place).and_then(|column| column.read);
+        let payload = read(self.payload);
+        let fitting =
+            if self.avro { payload == Some(Read::Bytea) } else { matches!(payload, Some(Read::Text | Read::Jsonb)) };
+        let mut places = roles.iter().chain(&self.headers).filter(|place| **place != self.payload);
+        let readable = places.all(|place| read(*place).is_some_and(|read| read != Read::Bytea));
+        let twice = self.avro && [self.id, self.key, self.event_type].contains(&self.payload);
+        fitting && readable && !twice
+    }
+}

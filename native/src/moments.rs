@@ -1,0 +1,143 @@
+//! ISO-8601 text to what Avro stores for dates and times: the common forms, the others are declined.
+
+const DAY_SECONDS: i64 = 86_400;
+
+/// Days since 1970 of `2026-01-31`.
+#[must_use]
+pub fn date(text: &[u8]) -> Option<i64> {
+    let [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1] = *text else {
+        return None;
+    };
+    let year = pair(y0, y1)? * 100 + pair(y2, y3)?;
+    days(year, pair(m0, m1)?, pair(d0, d1)?)
+}
+
+/// Units of `10^-digits` seconds since midnight of `17:45:00` or `17:45:00.123`.
+#[must_use]
+pub fn time(text: &[u8], digits: u32) -> Option<i64> {
+    let (seconds, fraction) = clock(text)?;
+    Some(seconds * 10_i64.checked_pow(digits)? + ticks(fraction, digits)?)
+}
+
+/// Units of `10^-digits` seconds since 1970 of `2026-01-31T17:45:00.123Z`, or without `Z` when it is `local`.
+#[must_use]
+pub fn timestamp(text: &[u8], digits: u32, local: bool) -> Option<i64> {
+    let (day, rest) = text.split_at_checked(10)?;
+    let (b'T' | b' ', rest) = rest.split_first()? else {
+        return None;
+    };
+    let (rest, offset) = if local { (rest, 0) } else { offset(rest)? };
+    let (seconds, fraction) = clock(rest)?;
+    let seconds = date(day)? * DAY_SECONDS + seconds - offset;
+    seconds.checked_mul(10_i64.checked_pow(digits)?)?.checked_add(ticks(fraction, digits)?)
+}
+
+/// The text before `Z` or `+01:00`, and the offset in seconds.
+fn offset(text: &[u8]) -> Option<(&[u8], i64)> {
+    if let Some((b'Z', before)) = text.split_last() {
+        return Some((before, 0));
+    }
+    let (before, [sign @ (b'+' | b'-'), h0, h1, b':', m0, m1]) = text.split_last_chunk()? else {
+        return None;
+    };
+    let (hours, minutes) = (pair(*h0, *h1)?, pair(*m0, *m1)?);
+    if hours > 23 || minutes > 59 {
+        return None;
+    }
+    let seconds = hours * 3600 + minutes * 60;
+    Some((before, if *sign == b'-' { -seconds } else { seconds }))
+}
+
+/// Seconds since midnight, and the digits after the point.
+fn clock(text: &[u8]) -> Option<(i64, &[u8])> {
+    let ([h0, h1, b':', m0, m1, b':', s0, s1], rest) = text.split_first_chunk()? else {
+        return None;
+    };
+    let (hour, minute, second) = (pair(*h0, *h1)?, pair(*m0, *m1)?, pair(*s0, *s1)?);
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let fraction = match rest.split_first() {
+        None => rest,
+        Some((b'.', digits)) if !digits.is_empty() => digits,
+        _ => return None,
+    };
+    Some((hour * 3600 + minute * 60 + second, fraction))
+}
+
+/// The fraction in units of `10^-digits` seconds; a finer one is declined.
+fn ticks(fraction: &[u8], digits: u32) -> Option<i64> {
+    if fraction.len() > digits as usize {
+        return None;
+    }
+    let mut number = 0;
+    for byte in fraction {
+        number = number * 10 + digit(*byte)?;
+    }
+    let missing = digits - u32::try_from(fraction.len()).ok()?;
+    Some(number * 10_i64.checked_pow(missing)?)
+}
+
+fn digit(byte: u8) -> Option<i64> {
+    byte.is_ascii_digit().then(|| i64::from(byte & 15))
+}
+
+fn pair(tens: u8, ones: u8) -> Option<i64> {
+    Some(digit(tens)? * 10 + digit(ones)?)
+}
+
+/// Days since 1970 in the Gregorian calendar, for years from 1 to 9999.
+fn days(year: i64, month: i64, day: i64) -> Option<i64> {
+    if year < 1 || day < 1 || day > month_days(year, month)? {
+        return None;
+    }
+    // Years that begin in March, so that a leap day is the last.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let before = 365 * year + year / 4 - year / 100 + year / 400;
+    Some(before + (153 * month + 2) / 5 + day - 1 - 719_468)
+}
+
+fn month_days(year: i64, month: i64) -> Option<i64> {
+    match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => Some(31),
+        4 | 6 | 9 | 11 => Some(30),
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => Some(29),
+        2 => Some(28),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_days_since_1970() {
+        assert_eq!(date(b"1970-01-01"), Some(0));
+        assert_eq!(date(b"2000-02-29"), Some(11_016));
+        assert_eq!(date(b"0001-01-01"), Some(-719_162));
+        assert_eq!(date(b"9999-12-31"), Some(2_932_896));
+        for wrong in ["1900-02-29", "0000-01-01", "2026-13-01", "2026-00-01", "2026-01-00", "2026-04-31", "2026-1-01"] {
+            assert_eq!(date(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times_count_from_midnight_and_are_never_rounded() {
+        assert_eq!(time(b"17:45:00.5", 3), Some(63_900_500));
+        assert_eq!(time(b"00:00:00", 6), Some(0));
+        for wrong in ["24:00:00", "23:60:00", "23:59:60", "17:45:00.1234", "17:45:00.", "17:45:0x"] {
+            assert_eq!(time(wrong.as_bytes(), 3), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn timestamps_need_their_offset_unless_they_are_local() {
+        assert_eq!(timestamp(b"1970-01-01T00:00:01Z", 3, false), Some(1000));
+        assert_eq!(timestamp(b"1970-01-01 01:00:00.25+01:00", 6, false), Some(250_000));
+        assert_eq!(timestamp(b"1969-12-31T23:59:59.9", 3, true), Some(-100));
+        assert_eq!(timestamp(b"1970-01-01T00:00:00", 3, false), None);
+        assert_eq!(timestamp(b"1970-01-01T00:00:00Z", 3, true), None);
+        assert_eq!(timestamp(b"9999-12-31T23:59:59Z", 9, false), None, "beyond 64 bits");
+    }
+}
