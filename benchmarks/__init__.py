@@ -1,0 +1,1 @@
+"""How fast, how soon and with how much memory the publisher works: `python -m benchmarks --help`, docs/speed.md."""

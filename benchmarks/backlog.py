@@ -1,0 +1,150 @@
+"""One backlog: a database of its own, the outbox as `outbox init` makes it, and a slot that is copied for each run."""
+
+import contextlib
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from benchmarks import processes, workload
+from benchmarks.servers import Servers
+from benchmarks.workload import Workload
+from cdc.lsn import LSN
+
+CHUNK = 50_000  # rows between two steps of the progress bar
+PUBLICATION = "cdc_publisher"  # the default
+
+Progress = Callable[[float], None]
+
+
+class Backlog:
+    """Rows that wait, from `start` to `end` in the WAL. `folder` has the contracts."""
+
+    def __init__(self, servers: Servers, given: Workload, folder: Path) -> None:
+        self.servers = servers
+        self.workload = given
+        self.folder = folder
+        self.token = secrets.token_hex(4)
+        self.dsn = make_conninfo(servers.dsn, dbname=f"bench_{self.token}")
+        self.base = f"bench_{self.token}_base"
+        self.connection: psycopg.Connection[tuple[Any, ...]]
+        self.start = self.end = LSN(0)
+
+    def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        cursor = self.connection.execute(statement.encode(), values or None)
+        return cursor.fetchall() if cursor.description else []
+
+    def prepare(self) -> None:
+        """The database, the table, the publication, and the slot."""
+        self.servers.query(f"create database bench_{self.token}")
+        self.connection = psycopg.connect(self.dsn, autocommit=True)
+        workload.write_contracts(self.folder / "schemas", self.workload)
+        settings = self.settings("init.toml", slot=self.base, prefix="unused")
+        processes.run(processes.python("-m", "cdc", "--config", str(settings), "outbox", "init"), self.folder)
+        for name in workload.extra_columns(self.workload):
+            self.query(f"alter table outbox add {name} text")
+        # A vacuum would take one of the cores in the middle of a run.
+        self.query("alter table outbox set (autovacuum_enabled = off, toast.autovacuum_enabled = off)")
+        self.query("select pg_create_logical_replication_slot(%s, 'pgoutput')", self.base)
+
+    def settings(self, name: str, *, slot: str, prefix: str) -> Path:
+        """A settings file with what is needed and nothing else; all other settings are the defaults."""
+        file = self.folder / name
+        file.write_text(
+            f'[postgres]\ndsn = "{_escaped(self.dsn)}"\nslot = "{slot}"\n'
+            f'[topics]\nname = "{prefix}.{{aggregatetype}}"\n'
+            f'[kafka]\n"bootstrap.servers" = "{self.servers.kafka}"\n[avro]\nschemas = "schemas"\n'
+        )
+        return file
+
+    def build(self, progress: Progress) -> None:
+        """Insert the rows, in a session that does not wait for the disk."""
+        self.start = self._position()
+        self.query("set synchronous_commit = off")
+        for first in range(1, self.workload.events + 1, CHUNK if self.workload.rows else self.workload.events):
+            last = min(first + CHUNK - 1, self.workload.events) if self.workload.rows else self.workload.events
+            self.query(_insertion(self.workload, first, last))
+            progress(last / self.workload.events)
+        self.query("reset synchronous_commit")
+        self.end = self._position()
+        self.query("checkpoint")  # now rather than in the middle of a run; and so all of it is on the disk
+        self._check()
+
+    def _position(self) -> LSN:
+        return LSN.parse(self.query("select pg_current_wal_insert_lsn()::text")[0][0])
+
+    def _check(self) -> None:
+        """The rows are those that workload.payload describes."""
+        numbers = [number for number in (1, 10) if number <= self.workload.events]
+        ids = [workload.event_id(number) for number in numbers]
+        rows = self.query("select payload from outbox where id = any(%s::uuid[]) order by id", ids)
+        expected = [workload.payload(self.workload, number) for number in numbers]
+        if [row[0] for row in rows] != expected:
+            raise RuntimeError(f"PostgreSQL made other payloads than expected: {rows} instead of {expected}")
+
+    def payload_bytes(self) -> float:
+        """How long a payload is as text, on average."""
+        return float(
+            self.query("select avg(octet_length(payload::text)) from (select payload from outbox limit 1000)")[0][0]
+        )
+
+    @contextlib.contextmanager
+    def slot(self, *, empty: bool = False) -> Iterator[str]:
+        """A slot that stands before the backlog, or `empty` behind it; dropped afterwards."""
+        name = f"bench_{self.token}_{secrets.token_hex(4)}"
+        if empty:
+            self.query("select pg_create_logical_replication_slot(%s, 'pgoutput')", name)
+        else:
+            self.query("select pg_copy_logical_replication_slot(%s, %s)", self.base, name)
+        try:
+            yield name
+        finally:
+            self.query(
+                "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where slot_name = %s", name
+            )
+            self.query("select pg_drop_replication_slot(%s)", name)
+
+    def drop(self) -> None:
+        """The database and its slots."""
+        if hasattr(self, "connection"):
+            self.connection.close()
+        with psycopg.connect(self.servers.dsn, autocommit=True) as admin:
+            mine = "from pg_replication_slots where database = %s"
+            name = f"bench_{self.token}"
+            admin.execute(f"select pg_terminate_backend(active_pid, 5000) {mine} and active".encode(), [name])
+            admin.execute(f"select pg_drop_replication_slot(slot_name) {mine}".encode(), [name])
+            admin.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _insertion(given: Workload, first: int, last: int) -> str:
+    rows = f"insert into outbox {workload.rows_sql(given)} from generate_series"
+    if not given.rows:
+        return f"{rows}({first}::bigint, {last}::bigint) n"
+    return (
+        f"do $$ declare at bigint := {first}; begin while at <= {last} loop"
+        f" {rows}(at, least(at + {given.rows} - 1, {last})) n; commit; at := at + {given.rows}; end loop; end $$"
+    )
+
+
+@contextlib.contextmanager
+def backlog(servers: Servers, given: Workload, progress: Progress = lambda _: None) -> Iterator[Backlog]:
+    """A backlog, built, and dropped afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="cdc-bench-"))
+    made = Backlog(servers, given, folder)
+    try:
+        made.prepare()
+        made.build(progress)
+        yield made
+    finally:
+        made.drop()
+        shutil.rmtree(folder, ignore_errors=True)

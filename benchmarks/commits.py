@@ -1,0 +1,88 @@
+"""Transactions at a steady rate, committed inside PostgreSQL, and when each of them was.
+
+A procedure in several sessions inserts one row a transaction by a schedule that does not wait for the publisher (open
+loop): a late commit is not taken out of the schedule. Its cost is that of the inserts; there is no client to slow it.
+"""
+
+import concurrent.futures
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+
+from benchmarks import workload
+from benchmarks.backlog import Backlog
+
+LEAD_SECONDS: Final = 0.5  # until all sessions are there
+
+_PROCEDURE: Final = """
+create procedure bench_write(first bigint, step bigint, pause float8, total int, begin_at timestamptz)
+language plpgsql as $$
+declare due timestamptz; late float8; returned timestamptz[];
+begin
+  for i in 0 .. total - 1 loop
+    due := begin_at + i * pause * interval '1 second';
+    late := extract(epoch from clock_timestamp() - due);
+    if late < 0 then perform pg_sleep(-late); end if;
+    insert into outbox {rows} from (select first + i * step as n) numbers;
+    commit;
+    returned[i] := clock_timestamp();
+  end loop;
+  insert into bench_commits select first + i * step, begin_at + i * pause * interval '1 second', returned[i]
+    from generate_series(0, total - 1) i;
+  commit;
+end $$
+"""
+
+_TIMES: Final = """
+select id::text, extract(epoch from returned)::float8, extract(epoch from returned - due)::float8,
+       {stamp}
+from bench_commits join outbox on id = (lpad(to_hex(n), 12, '0') || substr(md5(n::text), 13))::uuid
+"""
+_STAMP: Final = "extract(epoch from pg_xact_commit_timestamp(outbox.xmin))::float8"
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """When a transaction was committed, in Unix time: as its COMMIT returned, and as PostgreSQL has stamped it."""
+
+    id: str
+    returned: float
+    late: float  # seconds behind the schedule
+    stamped: float | None  # before the flush of the WAL; None unless the server has track_commit_timestamp
+
+
+def prepare(backlog: Backlog) -> None:
+    """The procedure, and the table of its notes, which is not published."""
+    backlog.query("create unlogged table bench_commits (n bigint, due timestamptz, returned timestamptz)")
+    backlog.query(_PROCEDURE.format(rows=workload.rows_sql(backlog.workload)))
+
+
+def sessions(rate: int) -> int:
+    """How many sessions commit at the same time: one waits for the disk while others work."""
+    return 1 if rate <= 200 else 4 if rate <= 2000 else 16
+
+
+def write(backlog: Backlog, rate: int, seconds: float) -> list[Commit]:
+    """Commit `rate` rows a second for so long, durably, and return when they were committed."""
+    backlog.query("truncate bench_commits, outbox")
+    count, begin_at = sessions(rate), time.time() + LEAD_SECONDS
+    total = int(rate * seconds / count)
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        for done in [pool.submit(_call, backlog.dsn, n, count, rate, total, begin_at) for n in range(count)]:
+            done.result()
+    return _times(backlog)
+
+
+def _call(dsn: str, session: int, count: int, rate: int, total: int, begin_at: float) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("set synchronous_commit = on")
+        statement = f"call bench_write({1 + session}, {count}, {count / rate}, {total}, to_timestamp({begin_at}))"
+        connection.execute(statement.encode())
+
+
+def _times(backlog: Backlog) -> list[Commit]:
+    stamps = backlog.query("show track_commit_timestamp")[0][0] == "on"
+    rows = backlog.query(_TIMES.format(stamp=_STAMP if stamps else "null::float8"))
+    return [Commit(*row) for row in rows]

@@ -1,0 +1,114 @@
+"""Who is measured on one backlog, and one run of each: the ceiling, pg_recvlogical, and the publisher in its ways."""
+
+import secrets
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Final
+
+from benchmarks import figures, processes, readers, records, recvlogical
+from benchmarks.backlog import Backlog
+from benchmarks.program import POLL_SECONDS, Program, program
+from benchmarks.records import Records
+from benchmarks.runs import Run, per_event
+from cdc.config.settings import Delivery
+
+CEILING: Final = "ceiling"
+RECVLOGICAL: Final = "recvlogical"
+PYTHON: Final = "python"
+NATIVE: Final = "native"
+EXACTLY_ONCE: Final = "exactly-once"
+NAMES: Final = (CEILING, RECVLOGICAL, PYTHON, NATIVE, EXACTLY_ONCE)
+PUBLISHERS: Final = (PYTHON, NATIVE, EXACTLY_ONCE)
+_ACCELERATOR: Final = "CDC_DELIVERY__ACCELERATOR"
+_NATIVE_MODULE: Final = "cdc_native"
+
+Seen = Callable[[float], None]
+
+
+def has_accelerator_setting() -> bool:
+    return "accelerator" in Delivery.model_fields
+
+
+def absent(name: str) -> str:
+    """Why a contestant cannot take part; empty when it can."""
+    if name == NATIVE and not has_accelerator_setting():
+        return "the program has no setting [delivery] accelerator"
+    if name == NATIVE and find_spec(_NATIVE_MODULE) is None:
+        return f"the module {_NATIVE_MODULE} is not installed"
+    if name == RECVLOGICAL and recvlogical.program() is None:
+        return "there is no program pg_recvlogical"
+    return ""
+
+
+def environment(name: str) -> dict[str, str]:
+    """The settings that make a publisher the contestant of that name; all else is the default."""
+    if name == EXACTLY_ONCE:
+        return {"CDC_DELIVERY__GUARANTEE": "exactly-once"}
+    return {_ACCELERATOR: name} if has_accelerator_setting() and name in (PYTHON, NATIVE) else {}
+
+
+def default_accelerator() -> str:
+    """The contestant that the default settings amount to here."""
+    return PYTHON if absent(NATIVE) else NATIVE
+
+
+def run(name: str, backlog: Backlog, seen: Seen, *, wait_us: int = 20_000) -> Run:
+    """One run. `seen` is told how much is done, `wait_us` is the ceiling's.
+
+    Raises Unverified or RuntimeError when it is worth nothing.
+    """
+    if name == CEILING:
+        return readers.run_ceiling(name, backlog, wait_us)
+    if name == RECVLOGICAL:
+        return readers.run_recvlogical(name, backlog)
+    return run_publisher(name, backlog, seen)
+
+
+def run_publisher(name: str, backlog: Backlog, seen: Seen) -> Run:
+    """The publisher, from an empty topic to the last confirmation; what Kafka has is verified."""
+    servers, partitions = backlog.servers, backlog.workload.partitions
+    prefix = f"bench-{backlog.token}-{secrets.token_hex(4)}"
+    topic = records.create_topic(servers.kafka, prefix, partitions)
+    try:
+        before = processes.cpu_seconds(servers.broker)
+        with backlog.slot() as slot, program(backlog, slot, prefix, environment(name)) as running:
+            length = backlog.end - backlog.start
+            running.wait_until(backlog.end, lambda at: seen(min(1.0, (at - backlog.start) / length)))
+            after = processes.cpu_seconds(servers.broker)
+            running.stop()
+        found = records.read_back(servers.kafka, topic, partitions)
+        records.verify(found, backlog)
+    finally:
+        records.delete_topic(servers.kafka, topic)
+    return _run(name, found, running, None if before is None or after is None else after - before)
+
+
+def _run(name: str, found: Records, running: Program, broker_seconds: float | None) -> Run:
+    events = found.count
+    first, last = min(found.appended) / 1000, max(found.appended) / 1000
+    return Run(
+        name,
+        events,
+        figures.steady_rate(found.appended),
+        events / (last - running.started),
+        per_event(running.cpu_seconds, events),
+        running.peak_bytes / 1e6,
+        per_event(running.walsender_seconds, events),
+        per_event(broker_seconds, events),
+        first - running.started,
+        running.resident,
+    )
+
+
+def idle_cpu(backlog: Backlog, name: str) -> float:
+    """CPU seconds of a publisher that starts, finds nothing, and is stopped: what a short run pays besides its events.
+
+    It also warms up what the first run would pay for: files in memory, the topics of Kafka's own.
+    """
+    prefix = f"bench-{backlog.token}-{secrets.token_hex(4)}"
+    with backlog.slot(empty=True) as slot, program(backlog, slot, prefix, environment(name)) as running:
+        running.streaming_after()
+        time.sleep(2 * POLL_SECONDS)
+        running.stop()
+    return running.cpu_seconds

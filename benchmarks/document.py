@@ -1,0 +1,39 @@
+"""Puts results into docs/speed.md: charts and tables between two marks."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from benchmarks import tables
+from benchmarks.results import Sections
+
+BEGIN: Final = "<!-- results -->"
+END: Final = "<!-- end of results -->"
+TITLES: Final = {
+    "throughput.png": "events/s by contestant",
+    "latency.png": "latency by rate",
+    "memory.png": "resident memory over time",
+    "growth.png": "cost of an event as work grows",
+}
+
+
+def replaced(page: str, results: Sections, charts: Sequence[str]) -> str:
+    """The page with charts and the tables of `results` between its marks. Raises ValueError when it has no marks."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the page has no marks {BEGIN} and {END}")
+    # The page has its own title, and these headings come below one of its own.
+    shown = tables.markdown(results).removeprefix("# Results\n\n").replace("\n## ", "\n### ").strip()
+    images = [f"![{TITLES.get(name, name)}](images/{name})" for name in charts]
+    return "\n\n".join([before + BEGIN, *images, shown, END + after])
+
+
+def write(page: Path, results: Sections, charts: Path) -> list[Path]:
+    """Rewrite the page, copy the charts to `images` beside it, and return all that was written."""
+    drawn = sorted(charts.glob("*.png"), key=lambda chart: [*TITLES, chart.name].index(chart.name))
+    page.write_text(replaced(page.read_text(), results, [chart.name for chart in drawn]))
+    images = page.parent / "images"
+    images.mkdir(exist_ok=True)
+    return [page, *(Path(shutil.copy(chart, images)) for chart in drawn)]

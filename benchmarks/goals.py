@@ -1,0 +1,72 @@
+"""What the publisher means to reach, and whether it did: read from the results, missed goals included."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+
+class Goal(NamedTuple):
+    """A figure's place in the results, and the limit: at least that much, or at most."""
+
+    name: str
+    path: Sequence[str]
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+class Outcome(NamedTuple):
+    goal: Goal
+    value: float
+
+    @property
+    def met(self) -> bool:
+        low, high = self.goal.at_least, self.goal.at_most
+        return (low is None or self.value >= low) and (high is None or self.value <= high)
+
+    @property
+    def limit(self) -> str:
+        low, high = self.goal.at_least, self.goal.at_most
+        return f"at least {low:g}" if low is not None else f"at most {high:g}"
+
+
+MEANT_EVENTS: Final = 1_000_000
+_BASE: Final = "throughput 200B"
+_THOUSAND: Final = ("latency", "rates", "1000", "ms")
+
+
+def _measured(contestant: str, measure: str) -> list[str]:
+    return [_BASE, "contestants", contestant, measure, "median"]
+
+
+GOALS: Final = (
+    Goal("native, events/s over the ceiling's", [_BASE, "ratios", "native/ceiling", "median"], at_least=0.8),
+    Goal("plain Python, events/s over the ceiling's", [_BASE, "ratios", "python/ceiling", "median"], at_least=0.55),
+    Goal("exactly once over at least once", [_BASE, "ratios", "exactly-once/native", "median"], at_least=0.8),
+    Goal("exactly once over at least once (Python)", [_BASE, "ratios", "exactly-once/python", "median"], at_least=0.8),
+    Goal("native, CPU us/event", _measured("native", "cpu_us"), at_most=4.5),
+    Goal("plain Python, CPU us/event", _measured("python", "cpu_us"), at_most=6.5),
+    Goal("native, peak MB", _measured("native", "peak_mb"), at_most=100),
+    Goal("plain Python, peak MB", _measured("python", "peak_mb"), at_most=100),
+    Goal("peak MB, one transaction", ["memory one transaction", "peak_mb"], at_most=100),
+    Goal("peak MB, backlog", ["memory backlog", "peak_mb"], at_most=100),
+    Goal("latency at 1,000/s, p50 ms", [*_THOUSAND, "p50"], at_most=2),
+    Goal("latency at 1,000/s, p99 ms", [*_THOUSAND, "p99"], at_most=7),
+    Goal("warm start to the first event, s", ["startup", "warm", "first_event", "median"], at_most=1),
+)
+
+
+def short(results: Mapping[str, Any]) -> int:
+    """The events of the main backlog when they are too few to judge by: the start weighs on each. Else 0."""
+    events: int = results.get(_BASE, {}).get("workload", {}).get("events", MEANT_EVENTS)
+    return events if events < MEANT_EVENTS else 0
+
+
+def outcomes(results: Mapping[str, Any]) -> list[Outcome]:
+    """Of each goal whose figure was measured."""
+    found = []
+    for goal in GOALS:
+        value: Any = results
+        for key in goal.path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(value, int | float):
+            found.append(Outcome(goal, float(value)))
+    return found

@@ -1,0 +1,81 @@
+"""CPU time and memory of processes on this machine."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+import cdc
+
+ROOT = str(Path(cdc.__file__).resolve().parents[1])
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Ours without any setting of the program, so that the defaults hold; the program is that of this tree."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CDC_")}
+    path = os.pathsep.join(filter(None, (ROOT, kept.get("PYTHONPATH"))))
+    return {**kept, "PYTHONPATH": path, **(extra or {})}
+
+
+def python(*arguments: str) -> list[str]:
+    return [sys.executable, *arguments]
+
+
+def walsender(pid: int | None) -> psutil.Process | None:
+    """PostgreSQL's process of that id; None when it is on another machine, or in a container with ids of its own."""
+    with contextlib.suppress(psutil.Error):
+        found = psutil.Process(pid) if pid else None
+        return found if found and "walsender" in " ".join(found.cmdline()) else None
+    return None
+
+
+def cpu_seconds(process: psutil.Process | None) -> float | None:
+    """User and system time of all threads so far; None when there is no such process."""
+    if process is None:
+        return None
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return None
+    return times.user + times.system
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that was resident so far (VmHWM); 0 when the process is gone.
+
+    Not ru_maxrss: that begins at the size of the process which started it.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
+
+
+def resident_bytes(pid: int) -> int:
+    """What is resident now; 0 when the process is gone."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def end(process: "subprocess.Popen[bytes]", sent: signal.Signals | None = signal.SIGTERM) -> float:
+    """Send a signal, wait for the end, and return the CPU seconds of its whole life."""
+    if sent:
+        process.send_signal(sent)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime
+
+
+def run(command: Sequence[str], folder: Path) -> None:
+    """Run to the end. Raises RuntimeError with what it said when it fails."""
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: {done.stdout}{done.stderr}")

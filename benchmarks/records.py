@@ -1,0 +1,146 @@
+"""Topics of a run, and what is in them afterwards: counted, in order, once each, and a sample decoded.
+
+Records are read back with the time at which the broker appended them, so that measuring costs nothing meanwhile.
+"""
+
+import io
+import json
+import time
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import chain, pairwise
+from typing import Any, Final
+
+import fastavro
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from benchmarks.backlog import Backlog
+from benchmarks.workload import AGGREGATE, contract
+
+SAMPLE_EVERY: Final = 10_007
+FRAMING_BYTES: Final = 10  # of single-object encoding
+BATCH: Final = 10_000
+SILENT_SECONDS: Final = 30.0
+
+
+class Unverified(Exception):
+    """What is in Kafka is not what was committed: the run counts for nothing."""
+
+
+@dataclass(slots=True)
+class Records:
+    """What a topic holds. `appended` counts records by the time of the append, in Unix ms."""
+
+    count: int = 0
+    appended: Counter[int] = field(default_factory=Counter)
+    positions: dict[int, "array[int]"] = field(default_factory=dict)  # by partition
+    sample: list[Message] = field(default_factory=list)
+    times: dict[str, int] = field(default_factory=dict)  # of each id, where that was asked for
+
+    def add(self, message: Message, *, by_id: bool) -> None:
+        kind, moment = message.timestamp()
+        if kind != TIMESTAMP_LOG_APPEND_TIME:
+            raise Unverified("the topic does not keep the time of the append: set message.timestamp.type")
+        headers: dict[str, Any] = dict(message.headers() or [])
+        if self.count % SAMPLE_EVERY == 0:
+            self.sample.append(message)
+        if by_id:
+            self.times[headers["id"].decode()] = moment
+        self.count += 1
+        self.appended[moment] += 1
+        self.positions.setdefault(message.partition() or 0, array("Q")).append(_position(headers["cdc-position"]))
+
+
+def _position(header: bytes) -> int:
+    """`{stream}-{commit LSN}-{index}` as one number of the same order; within 64 bits up to a terabyte of WAL."""
+    _, commit_lsn, index = header.split(b"-")
+    return int(commit_lsn, 16) << 24 | int(index, 16)
+
+
+def create_topic(kafka: str, prefix: str, partitions: int) -> str:
+    """The topic of a run's events."""
+    topic = f"{prefix}.{AGGREGATE}"
+    config = {"message.timestamp.type": "LogAppendTime"}
+    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
+    admin.create_topics([NewTopic(topic, partitions, 1, config=config)], operation_timeout=60)[topic].result()
+    return topic
+
+
+def delete_topic(kafka: str, topic: str) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
+    admin.delete_topics([topic], operation_timeout=60)[topic].result()
+
+
+def read_back(kafka: str, topic: str, partitions: int, *, by_id: bool = False) -> Records:
+    """Every committed record of a topic. Raises Unverified when it cannot be read to its end."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka,
+            "group.id": "benchmark",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+        }
+    )
+    consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
+    try:
+        return _read(consumer, topic, partitions, by_id=by_id)
+    finally:
+        consumer.close()
+
+
+def _read(consumer: Consumer, topic: str, partitions: int, *, by_id: bool) -> Records:
+    records, ended, heard = Records(), 0, time.monotonic()
+    while ended < partitions:
+        # A batch that is not full is waited for until the time is over, also behind the last record.
+        messages = consumer.consume(BATCH, timeout=0.2)
+        heard = time.monotonic() if messages else heard
+        if time.monotonic() - heard > SILENT_SECONDS:
+            raise Unverified(f"topic {topic} cannot be read to its end")
+        for message in messages:
+            error = message.error()
+            if error is None:
+                records.add(message, by_id=by_id)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ended += 1
+            else:
+                raise Unverified(f"topic {topic} cannot be read: {error}")
+    return records
+
+
+def verify(records: Records, backlog: Backlog) -> None:
+    """Raises Unverified unless each event of the backlog is there once, in order, and a sample is as its row."""
+    expected = backlog.workload.events
+    if records.count != expected:
+        raise Unverified(f"{records.count} records instead of {expected}")
+    for partition, positions in records.positions.items():
+        if any(later <= earlier for earlier, later in pairwise(positions)):
+            raise Unverified(f"partition {partition} is not in the order of the commits, or holds an event twice")
+    everything = sorted(chain(*records.positions.values()))
+    if any(later == earlier for earlier, later in pairwise(everything)):
+        raise Unverified("a position is in two partitions")
+    _verify_sample(records.sample, backlog)
+
+
+def _verify_sample(sample: list[Message], backlog: Backlog) -> None:
+    found = [_described(message) for message in sample]
+    ids = [one["id"] for one in found]
+    rows = backlog.query(
+        "select id::text, aggregateid, type, payload::text from outbox where id = any(%s::uuid[])", ids
+    )
+    table = {row[0]: {"id": row[0], "key": row[1], "type": row[2], "value": json.loads(row[3])} for row in rows}
+    for one in found:
+        if one != table.get(one["id"]):
+            raise Unverified(f"a record is not as its row: {one} instead of {table.get(one['id'])}")
+
+
+def _described(message: Message) -> dict[str, Any]:
+    given: dict[str, Any] = dict(message.headers() or [])
+    headers = {name: value.decode() for name, value in given.items()}
+    body = io.BytesIO(bytes(message.value() or b"")[FRAMING_BYTES:])
+    value = fastavro.schemaless_reader(body, fastavro.parse_schema(contract(headers["eventType"])), None)
+    key = (message.key() or b"").decode()
+    return {"id": headers["id"], "key": key, "type": headers["eventType"], "value": value}

@@ -1,0 +1,24 @@
+"""What one run of one contestant comes to."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of one contestant. What does not apply, or cannot be seen from here, is None."""
+
+    contestant: str
+    events: int
+    rate: float | None  # events/s between 5 % and 100 %
+    whole_rate: float  # events/s from the start of the process to the last event
+    cpu_us: float | None  # of the process, all threads, whole run, per event
+    peak_mb: float | None
+    walsender_us: float | None  # PostgreSQL's CPU per event
+    broker_us: float | None  # Kafka's
+    first_seconds: float | None = None  # from the start of the process to the first event
+    resident: list[tuple[float, float]] = field(default_factory=list)  # seconds since the start, MB
+
+
+def per_event(seconds: float | None, events: int) -> float | None:
+    """Microseconds of each event."""
+    return None if seconds is None else seconds / events * 1e6

@@ -1,0 +1,78 @@
+"""The servers: those that are given, else a local stack of our own that is taken down afterwards."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from rich.console import Console
+
+from cdc.local import packages
+from cdc.local.stack import Stack
+
+LOCAL = {"127.0.0.1", "localhost", "::1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Where they listen, and the broker's process when it is on this machine."""
+
+    dsn: str
+    kafka: str
+    kafka_version: str
+    broker: psutil.Process | None
+
+    @property
+    def postgres_is_here(self) -> bool:
+        """Whether PostgreSQL is on this machine."""
+        return conninfo_to_dict(self.dsn).get("host", "localhost") in LOCAL
+
+    def query(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+        """All rows of one statement, on a connection of its own."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode(), values or None)
+            return cursor.fetchall() if cursor.description else []
+
+
+@contextlib.contextmanager
+def servers(postgres: str | None, kafka: str | None, console: Console) -> Iterator[Servers]:
+    """Given servers: options, then CDC_TEST_POSTGRES_DSN and CDC_TEST_KAFKA; both or none."""
+    dsn = postgres or os.environ.get("CDC_TEST_POSTGRES_DSN")
+    bootstrap = kafka or os.environ.get("CDC_TEST_KAFKA")
+    if dsn and bootstrap:
+        host, _, port = bootstrap.split(",")[0].rpartition(":")
+        broker = listener(int(port)) if host in LOCAL else None
+        yield Servers(dsn, bootstrap, _version(broker), broker)
+        return
+    home = Path(tempfile.mkdtemp(prefix="cdc-bench-"))
+    home.chmod(0o755)  # PostgreSQL does not run as root
+    stack = Stack(home / "stack")
+    stack.postgres.settings["track_commit_timestamp"] = "on"  # when each commit was, by PostgreSQL itself
+    try:
+        found = stack.up(console)
+        yield Servers(found.postgres, found.kafka, packages.KAFKA_VERSION, stack.brokers[0].process)
+    finally:
+        stack.down(purge=True)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def listener(port: int) -> psutil.Process | None:
+    """The process on this machine that listens on a port; None when there is none, or it may not be seen."""
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
+            if listens and connection.pid:
+                return psutil.Process(connection.pid)
+    return None
+
+
+def _version(broker: psutil.Process | None) -> str:
+    """A broker of our own packages has their version; any other does not tell."""
+    own = broker is not None and any("cdc.local.home" in argument for argument in broker.cmdline())
+    return packages.KAFKA_VERSION if own else "unknown"

@@ -1,0 +1,103 @@
+"""What each command measures, as sections of the results."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from rich.console import Console
+
+from benchmarks import contestants, growth, latency, machine, memory, startup, throughput
+from benchmarks.contestants import RECVLOGICAL
+from benchmarks.growth import Dimension
+from benchmarks.results import Sections
+from benchmarks.screen import Screen
+from benchmarks.servers import Servers, servers
+from benchmarks.workload import SHAPES, Workload
+
+BUSY_SHARE: Final = 0.5  # of the cores; a stack that has just started is part of it
+OTHER_SHARE: Final = 0.5  # of the main backlog, for the other shapes
+OTHER_ROUNDS: Final = 3
+GROWTH_EVENTS: Final = 100_000
+
+
+class Bench:
+    """The measurements on some servers."""
+
+    def __init__(self, found: Servers, screen: Screen) -> None:
+        self._servers = found
+        self._screen = screen
+        self._machine = machine.described(found)
+        busy = os.getloadavg()[0]
+        if busy > BUSY_SHARE * len(os.sched_getaffinity(0)):
+            screen.say(f"this machine is busy (load {busy:.1f}): what is measured now is rough")
+
+    def _section(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        return {"machine": self._machine, **found}
+
+    def throughput(self, shapes: Mapping[str, Workload], names: Sequence[str], rounds: int) -> Sections:
+        present = [name for name in names if not self._is_absent(name)]
+        return {
+            f"throughput {shape}": self._section(
+                throughput.measure(self._servers, self._screen, shape, workload, present, rounds)
+            )
+            for shape, workload in shapes.items()
+        }
+
+    def _is_absent(self, name: str) -> bool:
+        reason = contestants.absent(name)
+        if reason:
+            self._screen.say(f"without {name}: {reason}")
+        return bool(reason)
+
+    def latency(self, rates: Sequence[int], seconds: float, contestant: str) -> Sections:
+        found = latency.measure(self._servers, self._screen, rates, seconds, contestant)
+        return {"latency": self._section({"contestant": contestant, "rates": found})}
+
+    def startup(self, times: int, contestant: str) -> Sections:
+        found = startup.measure(self._servers, self._screen, times, contestant)
+        return {"startup": self._section({"contestant": contestant, **found})}
+
+    def memory(self, workloads: Mapping[str, Workload], contestant: str) -> Sections:
+        return {
+            f"memory {name}": self._section(
+                {"contestant": contestant, **memory.measure(self._servers, self._screen, workload, contestant)}
+            )
+            for name, workload in workloads.items()
+        }
+
+    def growth(self, wanted: Sequence[Dimension], rounds: int, contestant: str, rates: Sequence[int]) -> Sections:
+        found = growth.measure(self._servers, self._screen, wanted, rounds, contestant, rates)
+        return {"growth": self._section({"contestant": contestant, "dimensions": found})}
+
+    def everything(self, events: int, rounds: int) -> Sections:
+        """All but the longest backlog, with fewer rounds of what is not the main shape."""
+        default = contestants.default_accelerator()
+        main = {"200B": replace(SHAPES["200B"], events=events)}
+        scale = events / SHAPES["200B"].events * OTHER_SHARE
+        others = {
+            shape: replace(workload, events=max(1000, int(workload.events * scale)))
+            for shape, workload in SHAPES.items()
+            if shape != "200B"
+        }
+        others["one-transaction"] = replace(SHAPES["one-transaction"], events=events)
+        fewer = [name for name in contestants.NAMES if name != RECVLOGICAL]
+        return {
+            **self.throughput(main, contestants.NAMES, rounds),
+            **self.throughput(others, fewer, min(rounds, OTHER_ROUNDS)),
+            **self.latency(latency.RATES, 20.0, default),
+            **self.startup(5, default),
+            **self.memory(memory.workloads(0, events), default),
+            **self.growth(growth.dimensions(GROWTH_EVENTS, events), 1, default, latency.RATES),
+        }
+
+
+@contextlib.contextmanager
+def bench(console: Console, postgres: str | None, kafka: str | None) -> Iterator[Bench]:
+    """The servers, and what is seen of the work. Whatever ends it, a stack of our own is taken down."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with servers(postgres, kafka, console) as found, Screen(console) as screen:
+        yield Bench(found, screen)

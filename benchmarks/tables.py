@@ -1,0 +1,153 @@
+"""The results as Markdown tables."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks import goals
+from benchmarks.results import Change
+
+Results = Mapping[str, Any]
+
+_MEASURES = (
+    ("rate", "events/s, 5 to 100 %", "{:,.0f}"),
+    ("whole_rate", "events/s, whole run", "{:,.0f}"),
+    ("cpu_us", "CPU us/event", "{:.2f}"),
+    ("peak_mb", "peak MB", "{:.0f}"),
+    ("walsender_us", "walsender us/event", "{:.2f}"),
+    ("broker_us", "broker us/event", "{:.2f}"),
+)
+
+
+_OF_A_RUN = {"date": "{}", "revision": "at {}", "load before": "load before {}"}
+
+
+def markdown(results: Results) -> str:
+    """All sections, each under its heading."""
+    parts = ["# Results", _machine(results), _goals(results)]
+    parts += [_throughput(name, part) for name, part in results.items() if name.startswith("throughput ")]
+    parts += [_latency(results["latency"])] if "latency" in results else []
+    parts += [_startup(results["startup"])] if "startup" in results else []
+    parts += [_memory(results)] if any(name.startswith("memory ") for name in results) else []
+    parts += [_growth(results["growth"])] if "growth" in results else []
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; numbers to the right, the first column to the left."""
+    marks = ["---", *("---:" for _ in header[1:])]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, marks, *rows])
+
+
+def shown(value: Any, form: str) -> str:
+    """A number, or a dash for what was not measured."""
+    return form.format(value) if isinstance(value, int | float) and math.isfinite(value) else "-"
+
+
+def spread(value: Mapping[str, Any] | None, form: str) -> str:
+    """Median, and the range of the runs in brackets."""
+    if not value:
+        return "-"
+    median, lowest, highest = (shown(value[name], form) for name in ("median", "lowest", "highest"))
+    return median if lowest == highest else f"{median} ({lowest} to {highest})"
+
+
+def _machine(results: Results) -> str:
+    """Each machine once, with what was measured on it, when, and at which revision."""
+    machines: dict[tuple[tuple[str, str], ...], list[list[str]]] = {}
+    for name, part in results.items():
+        same = tuple(item for item in part["machine"].items() if item[0] not in _OF_A_RUN)
+        told = ", ".join(form.format(part["machine"].get(key, "unknown")) for key, form in _OF_A_RUN.items())
+        machines.setdefault(same, []).append([name, told])
+    return "\n\n".join(table(["", ""], [*map(list, machine), *runs]) for machine, runs in machines.items())
+
+
+def _goals(results: Results) -> str:
+    found = goals.outcomes(results)
+    rows = [[one.goal.name, one.limit, f"{one.value:.2f}", "met" if one.met else "**missed**"] for one in found]
+    if not found:
+        return ""
+    few = goals.short(results)
+    note = (
+        f"\n\nMeant for {goals.MEANT_EVENTS:,} events; with {few:,}, what the start costs weighs on each."
+        if few
+        else ""
+    )
+    return "## Goals\n\n" + table(["goal", "limit", "measured", ""], rows) + note
+
+
+def _throughput(name: str, part: Results) -> str:
+    header = ["", *(title for _, title, _ in _MEASURES)]
+    rows = [
+        [contestant, *(spread(values.get(measure), form) for measure, _, form in _MEASURES)]
+        for contestant, values in part["contestants"].items()
+    ]
+    given = part["workload"]
+    rows_of = f"{given['rows']} a transaction" if given["rows"] else "all in one transaction"
+    about = (
+        f"{given['events']:,} events of {part['payload_bytes']:.0f} bytes, {rows_of}, {given['keys']:,} keys,"
+        f" {given['partitions']} partitions. The ceiling waits {part['ceiling_wait_us']} us between reads."
+    )
+    ratios = [[pair, spread(value, "{:.2f}")] for pair, value in part["ratios"].items()]
+    pairs = "\n\n" + table(["ratio, paired in each round", "median"], ratios) if ratios else ""
+    doubts = "".join(f"\n\n**Doubtful:** {doubt}." for doubt in part.get("doubts", []))
+    return f"## Throughput, {name.removeprefix('throughput ')}\n\n{about}\n\n{table(header, rows)}{pairs}{doubts}"
+
+
+def _latency(part: Results) -> str:
+    rows = []
+    for rate, result in part["rates"].items():
+        for since, times in ((result["from"], result["ms"]), ("the return of COMMIT", result["ms_after_return"])):
+            if times is result["ms"] or since != result["from"]:
+                figures = [shown(times[name], "{:.1f}") for name in ("p50", "p95", "p99", "max")]
+                cpu = [shown(result["cpu_us"], "{:.1f}"), shown(result["cpu_share"] * 100, "{:.0f} %")]
+                rows.append([f"{int(rate):,}", f"{result['reached']:,.0f}", since, *figures, *cpu])
+    header = ["events/s", "reached", "from", "p50 ms", "p95 ms", "p99 ms", "max ms", "CPU us/event", "of a core"]
+    return f"## Latency\n\nPublisher: {part['contestant']}.\n\n{table(header, rows)}"
+
+
+def _startup(part: Results) -> str:
+    rows = [
+        [kind, *(spread(part[kind][name], "{:.2f}") for name in ("streaming", "first_event"))]
+        for kind in ("warm", "cold")
+    ]
+    return f"## Start\n\n{table(['', 'streaming after s', 'first event after s'], rows)}"
+
+
+def _memory(results: Results) -> str:
+    parts = {name.removeprefix("memory "): part for name, part in results.items() if name.startswith("memory ")}
+    rows = [
+        [name, f"{part['workload']['events']:,}", shown(part["peak_mb"], "{:.0f}"), shown(part["growth_mb"], "{:+.1f}")]
+        for name, part in parts.items()
+    ]
+    return f"## Memory\n\n{table(['', 'events', 'peak MB', 'last quarter over second, MB'], rows)}"
+
+
+def _growth(part: Results) -> str:
+    tables = [_dimension(name, found) for name, found in part["dimensions"].items()]
+    return "## Cost as work grows\n\n" + "\n\n".join(tables)
+
+
+def _dimension(name: str, found: Results) -> str:
+    steps = {str(step["to"]): step for step in found["steps"]}
+    rows = [
+        [
+            f"{int(value):,}",
+            shown(cell["cpu_us"], "{:.2f}"),
+            shown(cell["rate"], "{:,.0f}"),
+            shown(cell.get("start_cpu_seconds"), "{:.2f}"),
+            shown(cell.get("peak_mb"), "{:.0f}"),
+            *(shown(steps.get(value, {}).get(kind), "{:+.2f}") for kind in ("cpu", "time")),
+        ]
+        for value, cell in found["cells"].items()
+    ]
+    named = [f"{int(step['from']):,} to {int(step['to']):,} in {step['in']}" for step in found["faster_than_linear"]]
+    verdict = f"\n\n**Faster than linearly:** {', '.join(named)}." if named else ""
+    header = [name, "CPU us/event", "events/s", "start, CPU s", "peak MB", "exponent, CPU", "exponent, time"]
+    return table(header, rows) + verdict
+
+
+def changes(found: Sequence[Change]) -> str:
+    """Each figure before and now."""
+    rows = [[one.name, f"{one.before:,.2f}", f"{one.now:,.2f}", shown(one.percent, "{:+.1f} %")] for one in found]
+    return table(["figure", "before", "now", "change"], rows)
