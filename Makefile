@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 NATIVE := $(VENV)/.native
 
 .DEFAULT_GOAL := help
-.PHONY: help native demo bench torture simulate mutants test unit lint types format up down clean
+.PHONY: help native demo bench torture simulate mutants test unit lint rust types format up down clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,11 +20,14 @@ $(STAMP): pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[local,dev]'
 	@touch $@
 
-# Built where there is a Rust toolchain. Without one everything works, and what tests it is skipped.
+# Built where there is a Rust toolchain that is new enough. Without one everything works, and what tests it is skipped.
+RUST := rustc --version 2>/dev/null | awk '{ split($$2, v, "."); exit !(v[1] > 1 || v[2] >= 88) } END { if (!NR) exit 1 }'
+NO_RUST := echo "no Rust 1.88 or newer: without the native accelerator"
+
 $(NATIVE): $(STAMP) $(wildcard native/src/*.rs native/src/*/*.rs native/Cargo.* native/pyproject.toml)
-	@if command -v cargo >/dev/null; then \
+	@if $(RUST); then \
 	  echo "building the native accelerator"; $(BIN)/pip install --quiet --force-reinstall --no-deps ./native; \
-	else echo "no Rust toolchain: without the native accelerator"; fi
+	else $(NO_RUST); fi
 	@touch $@
 
 native: $(NATIVE) ## the native accelerator, where cargo is there to build it
@@ -55,6 +58,10 @@ unit: $(NATIVE) ## the tests that need no server
 lint: $(STAMP) ## style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+rust: $(STAMP) ## style, lints and tests of the native accelerator itself
+	@if $(RUST); then cd native && export PYO3_PYTHON=$(CURDIR)/$(BIN)/python && cargo fmt --check && \
+	  cargo clippy --quiet --all-features --all-targets -- -D warnings && cargo test --quiet; else $(NO_RUST); fi
 
 types: $(STAMP) ## mypy, strict
 	$(BIN)/mypy

@@ -7,7 +7,7 @@ a batch that is waited for: while little comes, the socket wakes us and what was
 
 from typing import Final
 
-BRISK_FRAMES: Final = 1_000
+BRISK_FRAMES: Final = 2_000
 WINDOW_SECONDS: Final = 0.01
 
 
@@ -28,5 +28,5 @@ class Pace:
         self._frames += frames
 
     def brisk(self) -> bool:
-        """Whether more than 1,000 frames came lately, that is in 10 to 20 ms."""
+        """Whether more than 2,000 frames came lately, that is in 10 to 20 ms."""
         return self._frames + self._before > BRISK_FRAMES

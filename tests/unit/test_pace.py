@@ -4,7 +4,7 @@ from cdc.pace import BRISK_FRAMES, WINDOW_SECONDS, Pace
 from tests.unit.loop import Loop
 from tests.unit.shop import event, transaction
 
-ROWS = 200
+ROWS = 400
 LOAD = [transaction(200 * number, *[event()] * ROWS) for number in range(1, 9)]
 
 
