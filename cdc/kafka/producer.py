@@ -23,6 +23,7 @@ _LAST_REPORTS_SECONDS: Final = 0.5
 _LAST_DELIVERIES_SECONDS: Final = 1.0
 _STOOD_STILL_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.05
+_FIRSTS_SECONDS: Final = 0.01  # a flush waits for all that is in flight, but what waits for a first record need not
 _HASTE_SECONDS: Final = 0.001  # librdkafka's threads must be awake before a flush ends, or it has no effect
 
 
@@ -90,7 +91,7 @@ class Sink:
         session and nothing is in flight any more.
         """
         if self._firsts.waiting:
-            self.hasten()
+            self._serve(self._producer.flush, max(_HASTE_SECONDS, min(seconds, _FIRSTS_SECONDS)))
         else:
             self._serve(self._producer.poll, seconds)
 
