@@ -35,7 +35,7 @@ class Record(NamedTuple):
 
 
 Sendable = tuple[str, bytes | None, bytes | None, int, Headers, Delivered, int]
-"""A record as a sink takes it: a Record, or its parts in a bare tuple, which is 0.3 us cheaper"""
+"""A record as a sink takes it: a Record, or its parts in a bare tuple, which is 0.3 us cheaper."""
 
 
 class Encoder(Protocol):

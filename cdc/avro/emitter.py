@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from cdc.avro import binary, lines, logical, unions
+from cdc.avro import binary, lines, logical
+from cdc.avro.branches import plain_integers, taking
 from cdc.avro.mapping import Schema, aliases, renamed, resolved, type_name
 from cdc.avro.rules import Rules
 
@@ -137,7 +138,7 @@ class Emitter:
         """By the type of the value; what more than one branch may take is left to the mapping."""
         tests = {
             f"{variable} is None": [f"out.append({binary.size(index)!r})"]
-            for index in self._found(branches, type(None))
+            for index in taking(branches, type(None), self._schemas)
         }
         others = [index for index in range(len(branches)) if type_name(branches[index]) != "null"]
         if len(others) == 1:
@@ -146,32 +147,21 @@ class Emitter:
             choose = f"out.append({self._name('union', self._reference(branches))}({variable}))"
             last = [f"{choose}  # more than one branch may take it, or none as it is"]
             for python_type in (str, int, float, bool, list, dict):
-                found = self._found(branches, python_type)
+                found = taking(branches, python_type, self._schemas)
                 test = f"type({variable}) is {python_type.__name__}"
                 if len(found) == 1:
                     tests[test] = list(self._branch(found[0], branches, variable))
-                elif python_type is int and self._plain_int(branches, found):
-                    for kind, within in _WITHIN.items():
-                        tests.update({
-                            f"{test} and {within.format(variable)}": list(self._branch(index, branches, variable))
-                            for index in found
-                            if branches[index] in (kind, {"type": kind})
-                        })  # fmt: skip
+                elif python_type is int:
+                    tests.update({
+                        f"{test} and {_WITHIN[kind].format(variable)}": list(self._branch(index, branches, variable))
+                        for kind, index in plain_integers(branches, found, self._schemas)
+                    })  # fmt: skip
         for number, (test, statements) in enumerate(tests.items()):
             yield f"{'elif' if number else 'if'} {test}:"
             yield from lines.indented(statements)
         if tests:
             yield "else:"
         yield from lines.indented(last, 1 if tests else 0)
-
-    def _plain_int(self, branches: list[Schema], found: list[int]) -> bool:
-        """Whether an int goes before a long without a question: a date or a time of day would have one."""
-        kinds = [resolved(branches[index], self._schemas) for index in found]
-        return not any(kind["type"] == "int" and logical.mapper(kind) for kind in kinds)
-
-    def _found(self, branches: list[Schema], python_type: type) -> list[int]:
-        """The branches that may take a JSON value of a type."""
-        return [index for index, branch in enumerate(branches) if python_type in self._takes(branch)]
 
     def _branch(self, index: int, branches: list[Schema], variable: str) -> Iterator[str]:
         branch = branches[index]
@@ -183,11 +173,6 @@ class Emitter:
                 yield f"if {variable} and {table}.isdisjoint({variable}): raise Misfit"
         number = repr(binary.size(index))
         yield from self._write(branch, variable, [number])
-
-    def _takes(self, branch: Schema) -> frozenset[type]:
-        definition = resolved(branch, self._schemas)
-        applies = logical.mapper(definition) is not None
-        return unions.takes(definition["type"], definition["logicalType"] if applies else None)
 
     def _line(self, schema: Schema, variable: str) -> lines.Line | None:
         definition = resolved(schema, self._schemas)

@@ -36,7 +36,7 @@ _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _LOCAL_EPOCH: Final = datetime.datetime(1970, 1, 1)
 
 _EPOCH_DAY: Final = datetime.date(1970, 1, 1).toordinal()
-_DIGITS: Final = {"millis": 3, "micros": 6, "nanos": 9}  # decimal places of a second
+DIGITS: Final = {"millis": 3, "micros": 6, "nanos": 9}  # decimal places of a second
 
 
 def mapper(schema: dict[str, Any]) -> Mapper | None:
@@ -223,6 +223,6 @@ def _offset_seconds(offset: str | None) -> int:
 _TIMES: Final[dict[tuple[str, str], Mapper]] = {
     ("int", "time-millis"): _time(3, 32),
     ("long", "time-micros"): _time(6, 64),
-    **{("long", f"timestamp-{unit}"): _timestamp(digits, local=False) for unit, digits in _DIGITS.items()},
-    **{("long", f"local-timestamp-{unit}"): _timestamp(digits, local=True) for unit, digits in _DIGITS.items()},
+    **{("long", f"timestamp-{unit}"): _timestamp(digits, local=False) for unit, digits in DIGITS.items()},
+    **{("long", f"local-timestamp-{unit}"): _timestamp(digits, local=True) for unit, digits in DIGITS.items()},
 }

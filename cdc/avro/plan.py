@@ -11,7 +11,8 @@ import json
 from decimal import Decimal
 from typing import Any, Final
 
-from cdc.avro import compiler, logical, unions
+from cdc.avro import compiler, logical
+from cdc.avro.branches import plain_integers, taking
 from cdc.avro.mapping import Schema, aliases, resolved
 from cdc.avro.rules import Rules
 
@@ -19,7 +20,6 @@ Node = dict[str, Any]
 
 _SAME: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "string"})
 _DECLINED: Final[Node] = {"kind": "decline"}
-_DIGITS: Final = {"millis": 3, "micros": 6, "nanos": 9}
 # A union's entry for a kind of JSON value, by the Python type it is parsed to.
 _ENTRIES: Final[dict[str, type]] = {
     "null": type(None),
@@ -127,38 +127,22 @@ class _Planner:
     def _union(self, branches: list[Schema]) -> Node:
         node: Node = {"kind": "union", "touched": self._rules.unknown_fields == "ignore"}
         for entry, python_type in {**_ENTRIES, "float": Decimal if self._exact else float}.items():
-            found = self._found(branches, python_type)
+            found = taking(branches, python_type, self._schemas)
             node[entry] = self._branch(branches, found[0]) if len(found) == 1 else None
         return {**node, "whole": self._whole(branches)}
 
     def _whole(self, branches: list[Schema]) -> list[Node]:
         """Of several, an int goes before a long as in the compiled code; anything else is left to the mapping."""
-        found = self._found(branches, int)
+        found = taking(branches, int, self._schemas)
         if len(found) == 1:
             return [{"branch": self._branch(branches, found[0]), "bits": 64}]
-        if any(kind["type"] == "int" and logical.mapper(kind) for kind in self._definitions(branches, found)):
-            return []
         return [
-            {"branch": self._branch(branches, index), "bits": bits}
-            for name, bits in _BITS.items()
-            for index in found
-            if branches[index] in (name, {"type": name})
+            {"branch": self._branch(branches, index), "bits": _BITS[name]}
+            for name, index in plain_integers(branches, found, self._schemas)
         ]
-
-    def _definitions(self, branches: list[Schema], found: list[int]) -> list[Schema]:
-        return [resolved(branches[index], self._schemas) for index in found]
 
     def _branch(self, branches: list[Schema], index: int) -> Node:
         return {"index": index, "node": self.node(branches[index])}
-
-    def _found(self, branches: list[Schema], python_type: type) -> list[int]:
-        """The branches that may take a JSON value of a type."""
-        return [index for index, branch in enumerate(branches) if python_type in self._takes(branch)]
-
-    def _takes(self, branch: Schema) -> frozenset[type]:
-        definition = resolved(branch, self._schemas)
-        applies = logical.mapper(definition) is not None
-        return unions.takes(definition["type"], definition["logicalType"] if applies else None)
 
 
 def _logical(definition: Schema) -> Node:
@@ -169,7 +153,7 @@ def _logical(definition: Schema) -> Node:
         return {"kind": "date"}
     name, _, unit = logical_type.rpartition("-")
     if name == "time":
-        return {"kind": "time", "digits": _DIGITS[unit]}
+        return {"kind": "time", "digits": logical.DIGITS[unit]}
     if name in {"timestamp", "local-timestamp"}:
-        return {"kind": "timestamp", "digits": _DIGITS[unit], "local": name == "local-timestamp"}
+        return {"kind": "timestamp", "digits": logical.DIGITS[unit], "local": name == "local-timestamp"}
     return _DECLINED

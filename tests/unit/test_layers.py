@@ -15,7 +15,8 @@ LAYERS = """
 errors lsn backoff logs watchdog avro.mismatch avro.soundness kafka.properties kafka.librdkafka kafka.partitions
 liveness pace observations definition messages cells wire topics purge spill
 avro.logical avro.framing avro.compatibility avro.files avro.reading avro.rules avro.subjects
-pgoutput ledger avro.primitives avro.unions avro.binary avro.mapping avro.lines avro.emitter avro.compiler avro.plan
+pgoutput ledger avro.primitives avro.unions avro.binary avro.mapping avro.branches avro.lines avro.emitter avro.compiler
+avro.plan
 transactions avro.contracts
 outbox
 encoding config.masking config.settings
@@ -46,7 +47,7 @@ positions dead_letters resume sequences replays runs unrolled session progress p
 avro.mismatch avro.logical avro.framing avro.mapping avro.contracts
 avro.files avro.compatibility avro.reading avro.rules avro.subjects avro.primitives avro.unions
 config.settings kafka.properties kafka.partitions kafka.chunks
-avro.binary avro.lines avro.emitter avro.compiler avro.plan avro.soundness config.masking
+avro.binary avro.branches avro.lines avro.emitter avro.compiler avro.plan avro.soundness config.masking
 consumer.errors consumer.events consumer.verdicts consumer.streams consumer.gaps consumer.properties consumer.retries
 consumer.assignment
 """
