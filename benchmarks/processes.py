@@ -16,8 +16,12 @@ ROOT = str(Path(cdc.__file__).resolve().parents[1])
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Ours without any setting of the program, so that the defaults hold; the program is that of this tree."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CDC_")}
+    """Ours without any setting of the program, so that the defaults hold; the program is that of this tree.
+
+    Python may keep what it has compiled: an installed package is compiled once, too, and not at each start.
+    """
+    dropped = ("CDC_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     path = os.pathsep.join(filter(None, (ROOT, kept.get("PYTHONPATH"))))
     return {**kept, "PYTHONPATH": path, **(extra or {})}
 

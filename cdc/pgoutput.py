@@ -36,8 +36,6 @@ _truncate_fields = struct.Struct(">IB")
 _message_fields = struct.Struct(">BQ")
 _insert_fields = struct.Struct(">Ic")
 
-_new = tuple.__new__  # what a named tuple's constructor calls: half its cost, where there is one for each transaction
-
 _NULL, _UNCHANGED, _TEXT, _BINARY = b"nutb"
 
 
@@ -85,12 +83,12 @@ def _tuple_data(payload: bytes, at: int) -> tuple[TupleData, int]:
 
 def _begin(payload: bytes, at: int) -> tuple[Begin, int]:
     commit_lsn, commit_time, xid = _begin_fields.unpack_from(payload, at)
-    return _new(Begin, (LSN(commit_lsn), commit_time, xid)), at + _begin_fields.size
+    return Begin(LSN(commit_lsn), commit_time, xid), at + _begin_fields.size
 
 
 def _commit(payload: bytes, at: int) -> tuple[Commit, int]:
     flags, commit_lsn, end_lsn, commit_time = _commit_fields.unpack_from(payload, at)
-    return _new(Commit, (flags, LSN(commit_lsn), LSN(end_lsn), commit_time)), at + _commit_fields.size
+    return Commit(flags, LSN(commit_lsn), LSN(end_lsn), commit_time), at + _commit_fields.size
 
 
 def _origin(payload: bytes, at: int) -> tuple[Origin, int]:

@@ -103,6 +103,7 @@ class Express:
         self._runs: Runs | None = None
         self._known: set[tuple[bytes, tuple[bytes, ...]]] = set()
         self._changes = topics.changes
+        self._prefix = f"{outbox.stream}-%016X-"  # of positions
 
     def take(self, frames: list[bytes], at: int, transaction: Transaction) -> list[Sendable]:
         """The records of plain rows from `frames[at]` on; the transaction has counted them."""
@@ -111,7 +112,7 @@ class Express:
         if self._topics.changes != self._changes:
             self._forget(self._runs)
             return []
-        prefix = f"{self._outbox.stream}-{transaction.commit_lsn:016X}-"
+        prefix = self._prefix % transaction.commit_lsn
         index, report = transaction.events, transaction.report
         records = self._runs.take(frames, at, prefix, index, transaction.timestamp, report)
         transaction.add_events(len(records))

@@ -10,10 +10,11 @@ _INT_BEFORE_LONG: Final = ("int", "long")
 
 def taking(branches: list[Schema], python_type: type, schemas: dict[str, Schema]) -> list[int]:
     """The branches, by their number, that may take a value of a type."""
-    return [index for index, branch in enumerate(branches) if python_type in _takes(branch, schemas)]
+    return [index for index, branch in enumerate(branches) if python_type in takes(branch, schemas)]
 
 
-def _takes(branch: Schema, schemas: dict[str, Schema]) -> frozenset[type]:
+def takes(branch: Schema, schemas: dict[str, Schema]) -> frozenset[type]:
+    """The JSON values, by their Python types, that a schema other than a union may take."""
     definition = resolved(branch, schemas)
     applies = logical.mapper(definition) is not None
     return unions.takes(definition["type"], definition["logicalType"] if applies else None)

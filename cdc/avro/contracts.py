@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import orjson
 
@@ -36,13 +36,17 @@ class Contract:
         self.header = framing.header(schema)
         self.encode_value = compiler.compile_encoder(schema, rules)
         """A JSON value that is parsed already, and a header, to header and body. Raises Mismatch."""
-        self.encode = _from_text(
-            _parse_exactly if has_decimal(schema) else orjson.loads, self.encode_value, self.header
-        )
+        self.encode = self._text_encoder()
         """JSON text to header and Avro body; the header is that of single-object encoding unless given.
 
         Raises Mismatch or another ValueError that says where it does not fit.
         """
+
+    def _text_encoder(self) -> compiler.TextEncode:
+        if has_decimal(self.schema):
+            return _from_text(_parse_exactly, self.encode_value, self.header)
+        general = _from_text(orjson.loads, self.encode_value, self.header)
+        return compiler.compile_text_encoder(self.schema, self._rules, general, self.header) or general
 
     @functools.cached_property
     def plan(self) -> bytes | None:
@@ -129,13 +133,7 @@ def load(folder: Path, types: Mapping[str, str] | None = None, rules: Rules = ST
     return Contracts(contracts, types or {}, str(folder), definitions)
 
 
-class FromText(Protocol):
-    """JSON text to header and body."""
-
-    def __call__(self, payload: bytes, header: bytes = ...) -> bytes: ...
-
-
-def _from_text(parse: Callable[[bytes], Any], encode: compiler.Encode, own: bytes) -> FromText:
+def _from_text(parse: Callable[[bytes], Any], encode: compiler.Encode, own: bytes) -> compiler.TextEncode:
     def from_text(payload: bytes, header: bytes = own) -> bytes:
         try:
             return encode(parse(payload), header)

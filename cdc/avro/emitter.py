@@ -6,13 +6,15 @@ a call costs 0.1 us; one that is used in several, or within itself, is a functio
 as it goes and raises on the first that is wrong, without a reason. What it calls by name is in `Emitter.names`.
 
 A part's variable begins with that of the whole: within `v_lines_item` there is `v_lines_item_sku`.
+
+Of a value that is `typed`, parsed by `cdc.avro.structs`, all is known but ranges, and what a text means.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from cdc.avro import binary, lines, logical
+from cdc.avro import binary, lines, logical, structs
 from cdc.avro.branches import plain_integers, taking
 from cdc.avro.mapping import Schema, aliases, renamed, resolved, type_name
 from cdc.avro.rules import Rules
@@ -28,8 +30,10 @@ _WITHIN: Final = {"int": "-0x80000000 <= {0} <= 0x7FFFFFFF", "long": "-1 << 63 <
 class Emitter:
     """Writes the functions of one schema; a record that is met for the first time is queued."""
 
-    def __init__(self, schemas: dict[str, Schema], rules: Rules, reference: Reference) -> None:
-        self.names: dict[str, Any] = {**binary.NAMES, "ABSENT": _ABSENT, "renamed": renamed}
+    def __init__(self, schemas: dict[str, Schema], rules: Rules, reference: Reference, *, typed: bool = False) -> None:
+        absent = structs.ABSENT if typed else _ABSENT
+        self.names: dict[str, Any] = {**binary.NAMES, "ABSENT": absent, "renamed": renamed}
+        self._typed = typed
         self._schemas = schemas
         self._rules = rules
         self._reference = reference
@@ -50,11 +54,11 @@ class Emitter:
         return statements, "\n".join([*functions, ""])
 
     def _record(self, record: Schema, value: str) -> Iterator[str]:
-        fields, by_alias = record["fields"], aliases(record)
-        counted = self._rules.unknown_fields == "reject"
+        fields, by_alias = record["fields"], {} if self._typed else aliases(record)
+        counted = self._rules.unknown_fields == "reject" and not self._typed
         optional = any("default" in field for field in fields)
         if not fields:
-            yield f"if type({value}) is not dict: raise Misfit"
+            yield "pass" if self._typed else f"if type({value}) is not dict: raise Misfit"
         if by_alias:
             table = self._name("ALIASES", by_alias)
             yield f"if {' or '.join(f'{alias!r} in {value}' for alias in by_alias)}:"
@@ -62,31 +66,37 @@ class Emitter:
         if optional and counted:
             yield f"absent_{value} = 0"
         pending: list[str] = []
-        for field in fields:
+        for number, field in enumerate(fields):
             variable = lines.variable(value, field)
             straight = None if "default" in field else self._line(field["type"], variable)
             if straight:
-                yield f"{variable} = {value}[{field['name']!r}]  # {self._kind(field['type'])}"
+                yield f"{variable} = {self._part(value, number, field)}  # {self._kind(field['type'])}"
                 yield from straight.statements
                 pending += straight.parts
             else:
                 yield from lines.out(pending)
                 pending = []
-                yield from self._field(field, value, counted)
+                yield from self._field(number, field, value, counted)
         yield from lines.out(pending)
         if counted:
             yield f"if len({value}){f' + absent_{value}' if optional else ''} != {len(fields)}: raise Misfit"
 
-    def _field(self, field: Schema, value: str, counted: bool) -> Iterator[str]:
+    def _part(self, value: str, number: int, field: Schema) -> str:
+        """The expression of a field's value."""
+        if self._typed:
+            return f"{value}.{structs.attribute(number)}"
+        name = repr(field["name"])
+        return f"{value}.get({name}, ABSENT)" if "default" in field else f"{value}[{name}]"
+
+    def _field(self, number: int, field: Schema, value: str, counted: bool) -> Iterator[str]:
         """A field that has a default, or is no straight line."""
-        name, variable, kind = repr(field["name"]), lines.variable(value, field), self._kind(field["type"])
+        variable = lines.variable(value, field)
+        yield f"{variable} = {self._part(value, number, field)}  # {self._kind(field['type'])}"
         if "default" not in field:
-            yield f"{variable} = {value}[{name}]  # {kind}"
             yield from self._write(field["type"], variable, [])
             return
         # What is absent is written as its default is, which was made once and for all.
         encode = self._reference({"type": "record", "name": "Default", "fields": [field]})
-        yield f"{variable} = {value}.get({name}, ABSENT)  # {kind}"
         yield f"if {variable} is ABSENT:"
         if counted:
             yield f"    absent_{value} += 1"
@@ -119,7 +129,8 @@ class Emitter:
     def _collection(self, schema: Schema, variable: str, before: list[str]) -> Iterator[str]:
         array = schema["type"] == "array"
         item, key = f"{variable}_item", f"{variable}_key"
-        yield f"if type({variable}) is not {'list' if array else 'dict'}: raise Misfit"
+        if not self._typed:
+            yield f"if type({variable}) is not {'list' if array else 'dict'}: raise Misfit"
         yield f"if {variable}:"
         yield f"    n_{variable} = len({variable})"
         yield from lines.indented(lines.out([*before, lines.size(variable)]))
@@ -187,7 +198,8 @@ class Emitter:
             small = len(binary.SMALL)
             table = f"SMALL[{variable}] if {variable} < {small}"
             tables = f"{table} else LOW[{variable} & {small - 1}] + HIGH[{variable} >> {small.bit_length() - 1}]"
-            quick = f"type({variable}) is int and 0 <= {variable} < {binary.IN_TABLES}"
+            asked = "" if self._typed else f"type({variable}) is int and "
+            quick = f"{asked}0 <= {variable} < {binary.IN_TABLES}"
             return lines.Line([], [f"({tables}) if {quick} else {_INTEGERS[kind]}({variable})"])
         if kind in {"float", "double"}:
             quick = f"pack_{kind}({variable}) if type({variable}) is float and isfinite({variable})"

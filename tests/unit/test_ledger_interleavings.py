@@ -142,9 +142,9 @@ class ConfirmsKeepalives(Ledger):
 class ConfirmsCommits(Ledger):
     """The bug of A3: the commit's own LSN, not its end."""
 
-    def commit(self, commit_lsn: LSN, end_lsn: LSN) -> None:
+    def commit(self, commit_lsn: int, end_lsn: LSN) -> None:
         super().commit(commit_lsn, end_lsn)
-        self._transactions[-1].end_lsn = commit_lsn
+        self._transactions[-1].end_lsn = LSN(commit_lsn)
 
 
 class IgnoresOpenTransaction(Ledger):

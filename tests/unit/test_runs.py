@@ -181,7 +181,8 @@ def cell(draw: st.DrawFn, name: str, type_oid: int, binary: bool, event_type: by
         return draw(st.sampled_from([b"\\x6d69", b"\x00\xff"])) if binary else b"\\x6d69"
     if binary and type_oid in SIZES:
         return draw(st.binary(min_size=SIZES[type_oid], max_size=SIZES[type_oid]))
-    return version + draw(st.sampled_from([b"order", b"o-1", b"t", b"f", b"1"]))
+    long = [] if name in ("aggregatetype", "region") else [b"o" * 127, b"o" * 128]  # those two make the topic's name
+    return version + draw(st.sampled_from([b"order", b"o-1", b"t", b"f", b"1", *long]))
 
 
 @st.composite

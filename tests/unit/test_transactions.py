@@ -1,6 +1,10 @@
 """Messages to rows: what counts, what passes, and what is no stream PostgreSQL would send."""
 
+from collections.abc import Callable
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cdc.errors import CdcError, ProtocolError
 from cdc.ledger import Ledger
@@ -18,7 +22,9 @@ from cdc.messages import (
     Type,
     Update,
 )
+from cdc.pgoutput import decode
 from cdc.transactions import Row, Transactions
+from cdc.wire import XLOG_HEADER_SIZE
 from tests import payloads
 from tests.unit import frames
 
@@ -181,3 +187,37 @@ def test_the_golden_stream_gives_the_golden_row() -> None:
     rows = feed(transactions(), *[each.message for each in golden])
     assert isinstance(payloads.OUTBOX_RELATION.message, Relation)
     assert [(row.relation, row.index) for row in rows] == [(payloads.OUTBOX_RELATION.message, 0)]
+
+
+few = st.integers(1, 4).map(LSN)
+times = st.integers(-(1 << 63), (1 << 63) - 1)
+boundaries = st.one_of(st.builds(Begin, few, times, st.just(7)), st.builds(Commit, st.just(0), few, few, times))
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[bytes]:
+    """Frames in which transactions begin and end, some of them cut, too long, or with a wrong kind."""
+    drawn = draw(st.lists(boundaries | boundaries | frames.messages(), max_size=8))
+    whole = [frames.xlog(message, draw(few)) for message in drawn]
+    hurt = st.sampled_from([lambda frame: frame[:-1], lambda frame: frame + b"C", lambda frame: frame[:25] + b"I" * 25])
+    return [draw(hurt)(frame) if draw(st.integers(0, 19)) == 0 else frame for frame in whole]
+
+
+def seen(target: Transactions, ledger: Ledger, read: Callable[[], Row | None]) -> object:
+    """What came of a frame, and what is known after it."""
+    try:
+        row = read()
+    except CdcError as error:
+        return str(error)
+    opened = ledger.open
+    known = opened and (opened.commit_lsn, opened.timestamp, str(opened.commit_lsn))
+    return row and (row.index, row.relation, row.data), known, str(ledger.settle()), target.committed
+
+
+@given(streams())
+def test_a_frame_is_read_as_its_message_is(stream: list[bytes]) -> None:
+    ledgers = Ledger(), Ledger()
+    quick, plain = (Transactions(TABLE, ledger) for ledger in ledgers)
+    for frame in stream:
+        expected = seen(plain, ledgers[1], lambda: plain.feed(decode(frame, XLOG_HEADER_SIZE)))  # noqa: B023
+        assert seen(quick, ledgers[0], lambda: quick.read(frame)) == expected  # noqa: B023
