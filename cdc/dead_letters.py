@@ -35,33 +35,8 @@ JSON, AVRO, NULL = "json", "avro", "null"
 
 _LONGEST_MESSAGE: Final = 1000
 _POSITION = re.compile(r"[0-9a-f]{8}-[0-9A-F]{16}-[0-9A-F]{8,}")
-_STORM_LINES: Final = 10
-_STORM_SECONDS: Final = 10.0
 
 T = TypeVar("T")
-
-
-class Storm(logging.Filter):
-    """Lets ten lines through in ten seconds, and tells with the next one how many it held back."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._since = float("-inf")
-        self._lines = self._held_back = 0
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if not 0 <= record.created - self._since < _STORM_SECONDS:
-            self._since, self._lines = record.created, 0
-        self._lines += 1
-        if self._lines > _STORM_LINES:
-            self._held_back += 1
-            return False
-        if self._held_back:
-            record.not_shown, self._held_back = self._held_back, 0
-        return True
-
-
-log.addFilter(Storm())
 
 
 class DeadLetters:

@@ -10,5 +10,5 @@ pytest_plugins = ["tests.servers", "tests.pipeline", "tests.standby", "tests.tor
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith("CDC_") and not name.startswith("CDC_TEST_"):
+        if name.startswith(("CDC_", "OTEL_")) and not name.startswith("CDC_TEST_"):
             monkeypatch.delenv(name)

@@ -28,7 +28,7 @@ from cdc.consumer.group import Group
 from cdc.consumer.inbox import Inbox
 from cdc.consumer.properties import problems
 from cdc.consumer.retries import Retry
-from cdc.dead_letters import Storm
+from cdc.consumer.storm import Storm
 from cdc.errors import CdcError, ConfigError, Temporary
 from cdc.kafka.properties import Value
 

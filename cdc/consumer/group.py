@@ -11,7 +11,7 @@ from cdc import errors
 from cdc.consumer.assignment import Place
 from cdc.consumer.events import Decode, Event
 from cdc.consumer.properties import consumer
-from cdc.dead_letters import Storm
+from cdc.consumer.storm import Storm
 from cdc.kafka import librdkafka
 from cdc.kafka.failure import kafka_error, not_created
 from cdc.kafka.properties import Value

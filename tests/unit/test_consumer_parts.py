@@ -1,5 +1,6 @@
 """The parts of the consumer that decide: properties, pauses, which partition is next, what a dead letter says."""
 
+import logging
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from cdc.consumer import Consumer, Event, Inbox, Retry
 from cdc.consumer.assignment import Assignment
 from cdc.consumer.burial import headers
 from cdc.consumer.properties import DEFAULTS, consumer
+from cdc.consumer.storm import Storm
 from cdc.errors import ConfigError
 
 KAFKA: dict[str, Any] = {"bootstrap.servers": "localhost:1", "group.id": "g"}
@@ -173,3 +175,19 @@ def test_the_sql_of_an_inbox_quotes_what_it_is_given() -> None:
     assert made.startswith('CREATE TABLE "My Schema"."in""box; drop table x" (\n')
     assert made.endswith('CREATE INDEX ON "My Schema"."in""box; drop table x" (consumer, received_at);')
     assert Inbox("c").sql.startswith('CREATE TABLE "inbox" (')
+
+
+def test_a_storm_of_failures_is_told_in_part_and_counted() -> None:
+    storm = Storm()
+
+    def told(seconds: float) -> dict[str, Any] | None:
+        record = logging.makeLogRecord({"created": seconds})
+        return vars(record) if storm.filter(record) else None
+
+    assert [bool(told(1000 + n / 100)) for n in range(25)] == [True] * 10 + [False] * 15
+    after = told(1010.1)
+    assert after
+    assert after["not_shown"] == 15
+    again = told(1010.2)
+    assert again
+    assert "not_shown" not in again

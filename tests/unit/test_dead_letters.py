@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.cli import letters
-from cdc.dead_letters import DeadLetter, DeadLetters, Marker, Storm, Wanted, read
+from cdc.dead_letters import DeadLetter, DeadLetters, Marker, Wanted, read
 from cdc.encoding import Encoding, Pending, Record
 from cdc.errors import PoisonEvent
 from cdc.kafka.dead_letters import Entry
@@ -181,22 +181,6 @@ def test_a_row_is_told_once_while_its_topic_is_waited_for(
     assert told.getMessage() == "an event goes to the dead letters: OrderPlaced $.n: is bad"
     assert vars(told)["position"] == POSITION
     assert vars(told)["error"] == "payload-mismatch"
-
-
-def test_a_storm_of_dead_letters_is_told_in_part_and_counted() -> None:
-    storm = Storm()
-
-    def told(seconds: float) -> dict[str, Any] | None:
-        record = logging.makeLogRecord({"created": seconds})
-        return vars(record) if storm.filter(record) else None
-
-    assert [bool(told(1000 + n / 100)) for n in range(25)] == [True] * 10 + [False] * 15
-    after = told(1010.1)
-    assert after
-    assert after["not_shown"] == 15
-    again = told(1010.2)
-    assert again
-    assert "not_shown" not in again
 
 
 def replays(*, tombstones: bool = False, framing: Framing | None = None) -> Replays:

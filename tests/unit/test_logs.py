@@ -3,11 +3,8 @@
 import io
 import json
 import logging
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
@@ -116,36 +113,6 @@ def test_configured_twice_each_line_comes_once(capsys: Capture) -> None:
     assert len(lines(capsys)) == 1
 
 
-def record(
-    message: str, created: float, name: str = "cdc.kafka.librdkafka", level: int = logging.ERROR
-) -> logging.LogRecord:
-    made = logging.makeLogRecord({"name": name, "msg": message, "levelno": level, "levelname": "ANY"})
-    made.created = created
-    return made
-
-
-def test_what_librdkafka_repeats_comes_once_in_thirty_seconds() -> None:
-    repeats = logs._Repeats()
-    message = "FAIL [rdkafka#producer-1] [thrd:h:1/bootstrap]: h:1/bootstrap: Connect failed (after {} ms)"
-    seen = [repeats.filter(record(message.format(second), 1000.0 + second)) for second in range(0, 65, 5)]
-    assert [place for place, passed in enumerate(seen) if passed] == [0, 6, 12]
-
-
-def test_another_broker_and_another_logger_are_no_repeats() -> None:
-    repeats = logs._Repeats()
-    assert repeats.filter(record("FAIL [x] [thrd:h:1/bootstrap]: failed", 1000.0))
-    assert repeats.filter(record("FAIL [x] [thrd:h:2/bootstrap]: failed", 1000.0))
-    assert repeats.filter(record("ERROR [x] [thrd:h:1/bootstrap]: failed", 1000.0))
-    for _ in range(3):
-        assert repeats.filter(record("progress", 1000.0, name="cdc.progress"))
-
-
-def test_what_librdkafka_tells_on_request_is_no_repeat() -> None:
-    repeats = logs._Repeats()
-    for _ in range(3):
-        assert repeats.filter(record("BROKER [x] [thrd:h:1/bootstrap]: details", 1000.0, level=logging.DEBUG))
-
-
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_what_cannot_be_formatted_is_told_without_its_values(log_format: str, capsys: Capture) -> None:
     logs.configure(log_format, verbose=False)
@@ -184,7 +151,7 @@ def test_no_part_of_a_record_holds_a_secret_b23(log_format: str, secret: str, ca
 
 
 def test_what_is_said_comes_behind_what_was_logged(capsys: Capture) -> None:
-    logs.configure("text", verbose=False)
+    logs.configure("text", verbose=True)
     for number in range(100):
         log.info("line %d", number)
     logs.say("cdc-publisher: the end")
@@ -206,90 +173,69 @@ def test_a_warning_without_logs_is_scrubbed_too_b23(capsys: Capture, monkeypatch
     assert capsys.readouterr().err == "no ********\n"
 
 
-class Slow(io.StringIO):
-    """A stream that takes nothing until it may, and refuses what it is told to refuse."""
-
-    def __init__(self, refuses: Callable[[int], bool] = lambda _: False) -> None:
-        super().__init__()
-        self.may = threading.Event()
-        self.refuses = refuses
-        self.writes = 0
-
-    def write(self, text: str) -> int:
-        self.may.wait()
-        self.writes += 1
-        if self.refuses(self.writes):
-            raise OSError(28, "No space left on device")
-        return super().write(text)
+def test_what_repeats_itself_is_told_with_the_count_at_the_end(capsys: Capture) -> None:
+    logs.configure("text", verbose=False)
+    for number in range(30):
+        log.warning("%s is away", number)
+    logs.say("the end")
+    *told, last = lines(capsys)
+    assert [line.split("warning ")[1] for line in told] == [
+        *(f"{n} is away" for n in range(5)),
+        "29 is away repeated=24",
+    ]
+    assert last == "the end"
 
 
-def writer(stream: Any, room: int = 10) -> logs.Writer:
-    return logs.Writer(stream, "{} are missing".format, room)
+def test_the_verbose_get_every_line(capsys: Capture) -> None:
+    logs.configure("text", verbose=True)
+    for number in range(30):
+        log.warning("%s is away", number)
+        librdkafka.error("FAIL [x] [thrd:h:1]: failed")
+    assert len(lines(capsys)) == 60
 
 
-def test_lines_beyond_the_room_are_told_where_they_are_missing_d9() -> None:
-    stream = Slow()
-    slow = writer(stream)
-    slow.put("first")  # taken by the thread, or waiting
-    time.sleep(0.05)
-    for number in range(25):
-        slow.put(str(number))
-    stream.may.set()
-    while stream.writes < 11:
-        time.sleep(0.001)
-    slow.put("last")
-    slow.close(5)
-    assert stream.getvalue().split() == ["first", *map(str, range(10)), "15", "are", "missing", "last"]
+def test_what_was_held_back_is_told_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setattr("cdc.writer._LOOK_SECONDS", 0.01)
+    logs.configure("text", verbose=False)
+    for _ in range(7):
+        log.warning("again")
+    monkeypatch.setattr("cdc.repeats.SECONDS", 0)
+    deadline = time.monotonic() + 30
+    while "repeated=1" not in stream.getvalue() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert stream.getvalue().count("again") == 6
 
 
-def test_who_logs_never_waits_and_an_end_waits_so_long_only_d9() -> None:
-    stream = Slow()
-    slow = writer(stream)
-    started = time.monotonic()
-    for number in range(10_000):
-        slow.put(str(number))
-    assert time.monotonic() - started < 1
-    slow.close(0.1)
-    assert 0.1 <= time.monotonic() - started < 2
-    stream.may.set()
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
-def test_lines_that_a_full_disk_refused_are_told_once_d9() -> None:
-    stream = Slow(lambda write: write in (2, 3, 4))
-    stream.may.set()
-    full = writer(stream)
-    for number in range(4):
-        full.put(str(number))
-        time.sleep(0.02)
-    full.close(5)
-    written = stream.getvalue().split("\n")[:-1]
-    missing = [line for line in written if "missing" in line]
-    assert missing in (["1 are missing"], ["2 are missing"])
-    assert written[0] == "0"
-    assert len(written) - len(missing) + int(missing[0].split()[0]) == 4
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
+)
+def test_colour_is_for_terminals_of_people_who_want_it(
+    environment: dict[str, str], coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    for name, value in {"NO_COLOR": "", "TERM": "xterm", **environment}.items():
+        monkeypatch.setenv(name, value)
+    for log_format, expected in (("text", coloured), ("json", False)):
+        logs.configure(log_format, verbose=False)
+        log.warning("colours")
+        logs.close()
+        assert ("\x1b[33m" in terminal.getvalue()) is expected
+        terminal.truncate(0)
 
 
-def test_a_closed_stream_and_none_at_all_are_survived_d9() -> None:
-    closed = io.StringIO()
-    closed.close()
-    for stream in (closed, None):
-        nobody = writer(stream)
-        nobody.put("x")
-        nobody.close(5)
-
-
-def test_a_pipe_that_nobody_reads_is_survived_and_a_busy_one_waited_for_d9() -> None:
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    with os.fdopen(writing, "w") as pipe:
-        slow = writer(pipe, room=1000)
-        for number in range(1000):
-            slow.put(f"{number:0100}")
-        time.sleep(0.1)
-        received = b""
-        while received.count(b"\n") < 1000:
-            received += os.read(reading, 65536)
-        assert [int(line) for line in received.split()] == list(range(1000))
-        os.close(reading)
-        slow.put("nobody reads this")
-        slow.close(5)
+def test_every_json_line_tells_its_context_and_text_for_people_does_not(capsys: Capture) -> None:
+    for log_format in ("json", "text"):
+        logs.configure(log_format, verbose=False, context={"slot": "shop"})
+        log.info("streaming")
+    told, plain = lines(capsys)
+    assert json.loads(told)["slot"] == "shop"
+    assert "shop" not in plain
