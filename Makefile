@@ -2,21 +2,26 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+RUNS   := $(VENV)/.runs
 STAMP  := $(VENV)/.installed
 NATIVE := $(VENV)/.native
 
 .DEFAULT_GOAL := help
-.PHONY: help native demo bench torture simulate mutants test unit lint rust types format up down clean
+.PHONY: help docs screenshots native demo bench torture simulate mutants test unit lint rust types format lock vulnerabilities up down clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-# The virtual environment follows pyproject.toml: a change there installs again.
-$(STAMP): pyproject.toml
+# The virtual environment follows pyproject.toml: a change there installs again. Who only runs it needs no tools for tests.
+$(RUNS): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "cdc-publisher needs Python 3.11 or newer; run make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[local]'
+	@touch $@
+
+$(STAMP): $(RUNS)
 	$(BIN)/pip install --quiet --editable '.[local,dev]'
 	@touch $@
 
@@ -32,7 +37,7 @@ $(NATIVE): $(STAMP) $(wildcard native/src/*.rs native/src/*/*.rs native/Cargo.* 
 
 native: $(NATIVE) ## the native accelerator, where cargo is there to build it
 
-demo: $(STAMP) ## a shop's orders from transaction to decoded Kafka record
+demo: $(RUNS) ## a shop's orders from transaction to decoded Kafka record
 	$(BIN)/cdc-publisher demo
 
 bench: $(NATIVE) ## speed, latency, memory beside the ceiling, 20 minutes; WHAT="throughput --events 200000"
@@ -70,11 +75,25 @@ format: $(STAMP) ## rewrite the code in the house format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-up: $(STAMP) ## PostgreSQL and Kafka on this machine
+docs: $(STAMP) ## write again what is made of definitions: references of settings and commands, the manual page
+	$(BIN)/python -m cdc.cli.manual
+
+screenshots: $(NATIVE) ## the pictures of docs/images, by headless Chromium, 3 minutes; WHAT="demo status-watch"
+	$(BIN)/python -m tests.screenshots $(WHAT)
+
+up: $(RUNS) ## PostgreSQL and Kafka on this machine
 	$(BIN)/cdc-publisher local up
 
-down: $(STAMP) ## stop them
+down: $(RUNS) ## stop them
 	$(BIN)/cdc-publisher local down
+
+lock: $(STAMP) ## docker/requirements.txt: what the image holds, by version and hash
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra registry --extra otel --generate-hashes --no-emit-index-url \
+	  --python-version 3.12 --python-platform linux --custom-compile-command "make lock" $(UPGRADE) \
+	  --output-file docker/requirements.txt
+
+vulnerabilities: $(STAMP) ## whether any is known of what the image holds
+	$(BIN)/python -m tests.vulnerabilities docker/requirements.txt
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,8 +5,10 @@ CdcError
 ├── ProtocolError         the replication stream holds bytes we cannot decode          exit 1
 ├── PoisonEvent           one outbox row cannot become a record: row or contract       exit 1
 ├── PostgresError         PostgreSQL is not as it must be: slot, publication, role     exit 1
-│   └── PostgresRefused   it refuses the connection: password, pg_hba.conf, certificate exit 1
+│   ├── PostgresRefused   it refuses the connection: password, pg_hba.conf, certificate exit 1
+│   └── SlotLost          the slot does not exist, or what it held is gone              exit 1
 ├── KafkaError            Kafka refused for good: authorization, size, settings        exit 1
+│   └── KafkaRefused      it refuses the connection, or we refuse its certificate       exit 1
 ├── LocalStackError       the servers of the local stack cannot run                    exit 1
 └── Temporary             passes by itself: retried with back-off                      exit 75
     ├── PostgresUnavailable
@@ -80,8 +82,16 @@ class PostgresRefused(PostgresError):
     """PostgreSQL refuses the connection. Where it was accepted before, a password may be about to be changed."""
 
 
+class SlotLost(PostgresError):
+    """The replication slot is not there, or PostgreSQL has removed what it held."""
+
+
 class KafkaError(CdcError):
     """Kafka refused, and will again."""
+
+
+class KafkaRefused(KafkaError):
+    """No connection: credentials or certificates. Where it was accepted before, they may be about to be changed."""
 
 
 class LocalStackError(CdcError):
@@ -99,7 +109,11 @@ class PostgresUnavailable(Temporary):
 
 
 class SlotActive(Temporary):
-    """Another process reads from the slot."""
+    """Another process reads from the slot; `held` says why that one is no publisher at work, if so."""
+
+    def __init__(self, message: str, hint: str = "", *, held: str = "") -> None:
+        super().__init__(message, hint)
+        self.held = held
 
 
 class KafkaUnavailable(Temporary):

@@ -98,13 +98,20 @@ def _docker_kafka(containers: contextlib.ExitStack) -> str:
 @pytest.fixture
 def database(servers: Servers) -> Iterator[str]:
     """The DSN of a fresh database; it is dropped afterwards, with its replication slots and sessions."""
+    with a_database(servers.dsn) as dsn:
+        yield dsn
+
+
+@contextlib.contextmanager
+def a_database(server: str) -> Iterator[str]:
+    """The same on the server of a DSN."""
     name = f"test_{secrets.token_hex(6)}"
-    with psycopg.connect(servers.dsn, autocommit=True) as admin:
+    with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
     try:
-        yield make_conninfo(servers.dsn, dbname=name)
+        yield make_conninfo(server, dbname=name)
     finally:
-        drop_database(servers.dsn, name)
+        drop_database(server, name)
 
 
 def drop_database(dsn: str, name: str) -> None:
@@ -125,9 +132,16 @@ def drop_database(dsn: str, name: str) -> None:
 @pytest.fixture
 def topic_prefix(servers: Servers) -> Iterator[str]:
     """A random prefix for names of topics; topics with it are deleted afterwards."""
+    with topics_deleted(servers.kafka) as prefix:
+        yield prefix
+
+
+@contextlib.contextmanager
+def topics_deleted(kafka: str) -> Iterator[str]:
+    """The same for the cluster at `kafka`."""
     prefix = f"test-{secrets.token_hex(6)}-"
     yield prefix
-    admin = AdminClient({"bootstrap.servers": servers.kafka, "log_level": 0})
+    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
     topics = [topic for topic in admin.list_topics(timeout=30).topics if topic.startswith(prefix)]
     if topics:
         for future in admin.delete_topics(topics, operation_timeout=30).values():
@@ -135,13 +149,31 @@ def topic_prefix(servers: Servers) -> Iterator[str]:
                 future.result()
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
+@contextlib.contextmanager
+def a_folder() -> Iterator[Path]:
     """A new folder that PostgreSQL's account can enter under root as well, unlike pytest's tmp_path."""
     made = Path(tempfile.mkdtemp(prefix="cdc-test-"))
     made.chmod(0o755)
     yield made
     shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """The same for one test."""
+    with a_folder() as made:
+        yield made
+
+
+@contextlib.contextmanager
+def a_postgres(folder: Path, binaries: Path | None = None) -> Iterator[PostgresServer]:
+    """A server for the tests of a module; `private_postgres` is for one test."""
+    server = PostgresServer(folder / "postgres", binaries=binaries)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.purge()
 
 
 @pytest.fixture

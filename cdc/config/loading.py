@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from cdc.config import files
 from cdc.config.settings import Settings
 from cdc.errors import ConfigError
 from cdc.kafka.properties import refused
@@ -23,6 +24,11 @@ Path_ = tuple[str, ...]
 
 # In a file, these are relative to it.
 PATHS = {("avro", "schemas"), *(("schema_registry", name) for name in ("ssl_ca", "ssl_certificate", "ssl_key"))}
+
+# librdkafka's own names of files: CDC_KAFKA__..._FILE is the property, not a file that holds it.
+PROPERTIES_OF_FILES = {
+    f"sasl.oauthbearer.assertion.{name}" for name in ("file", "private.key.file", "jwt.template.file")
+}
 
 
 class _Given:
@@ -109,15 +115,43 @@ def _from_environment(given: _Given, environ: Mapping[str, str]) -> None:
         section, *names = variable.removeprefix(PREFIX).lower().split("__")
         if not names or not all(names):
             given.problems.append(f"{variable} is not a setting: expected CDC_SECTION__NAME, as in CDC_POSTGRES__DSN")
-        elif section == "kafka" and len(names) == 1:
-            given.put((section, names[0].replace("_", ".")), text, variable)
-        elif section == "kafka":
+        elif section == "kafka" and len(names) > 1:
             given.problems.append(
                 f"{variable} is not a setting: expected CDC_KAFKA__ and a property, dots as underscores"
             )
         else:
-            path = (section, *names)
-            given.put(path, _structured(path, text), variable)
+            _from_variable(given, environ, variable, _path(section, names))
+
+
+def _path(section: str, names: list[str]) -> Path_:
+    return (section, names[0].replace("_", ".")) if section == "kafka" else (section, *names)
+
+
+def _from_variable(given: _Given, environ: Mapping[str, str], variable: str, path: Path_) -> None:
+    text = environ[variable]
+    if _names_a_file(path):
+        path = (*path[:-1], path[-1][: -len(files.SUFFIX)])
+        plain = variable.removesuffix(files.SUFFIX)
+        if environ.get(plain):
+            given.problems.append(f"{variable} and {plain} are both given: give one of them")
+            return
+        if path in PATHS:
+            given.problems.append(f"{variable} is not a setting: {plain} is the name of the file already")
+            return
+        try:
+            text = files.read(text)
+        except ValueError as error:
+            given.problems.append(f"{variable}: {error}")
+            return
+    given.put(path, text if path[0] == "kafka" else _structured(path, text), variable)
+
+
+def _names_a_file(path: Path_) -> bool:
+    """Whether a variable names the file that holds its setting, and is no setting itself."""
+    section, name = path[0], path[-1]
+    if section == "kafka":
+        return name.endswith(".file") and name not in PROPERTIES_OF_FILES
+    return name.endswith("_file") and _field(path) is None
 
 
 def _from_options(given: _Given, options: Iterable[str]) -> None:
@@ -135,10 +169,7 @@ def _from_options(given: _Given, options: Iterable[str]) -> None:
 
 def _structured(path: Path_, text: str) -> Any:
     """Text of a list or a table as JSON; a list may also be separated by commas. Other text as it is."""
-    annotation: Any = Settings
-    for name in path:
-        fields = annotation.model_fields if _is_section(annotation) else {}
-        annotation = fields[name].annotation if name in fields else str
+    annotation = _field(path) or str
     kind = getattr(annotation, "__origin__", annotation)
     if kind in (list, dict) or _is_section(annotation):
         try:
@@ -146,6 +177,15 @@ def _structured(path: Path_, text: str) -> Any:
         except ValueError:
             return [part.strip() for part in text.split(",")] if kind is list else text
     return text
+
+
+def _field(path: Path_) -> Any:
+    """The type of a setting; None when there is no such setting."""
+    annotation: Any = Settings
+    for name in path:
+        fields = annotation.model_fields if _is_section(annotation) else {}
+        annotation = fields[name].annotation if name in fields else None
+    return annotation
 
 
 def _is_section(annotation: Any) -> bool:

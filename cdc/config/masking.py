@@ -14,6 +14,7 @@ _SECRET = re.compile(
     r"password|passphrase|passwd|secret|token|credential|\.pem$|jaas|oauthbearer\.config|^scram_\w+_key$", re.IGNORECASE
 )
 MASK = "********"
+URL_SCHEMES: Final = ("postgresql://", "postgres://")
 SHORTEST: Final = 4  # characters of a secret that is scrubbed: shorter ones are in every text
 
 HTTP_URL = re.compile(
@@ -48,12 +49,12 @@ _PLAIN_URL = re.compile(
 )
 _PARAMETER = re.compile(r"([?&])(\w+)=([^&]*)")
 _PAIR = re.compile(r"(\s*)(\w+)(\s*=\s*)('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)(?=\s|$)")
-_LIBPQ_PAIR = re.compile(r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s\\]|\\.)*)", re.DOTALL)
+LIBPQ_PAIR = re.compile(r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s\\]|\\.)*)", re.DOTALL)
 
 
 def is_ambiguous(dsn: str) -> bool:
     """Whether a URL holds an @, / or ? of a password as it is: libpq would take a part of the password for a host."""
-    return dsn.startswith(("postgresql://", "postgres://")) and not _PLAIN_URL.fullmatch(dsn)
+    return dsn.startswith(URL_SCHEMES) and not _PLAIN_URL.fullmatch(dsn)
 
 
 def mask_dsn(dsn: str) -> str:
@@ -119,10 +120,15 @@ def _of_dsn(dsn: str) -> Iterator[str]:
         yield from written
         yield from map(unquote, written)
         return
-    for name, value in _LIBPQ_PAIR.findall(dsn):
+    for name, value in LIBPQ_PAIR.findall(dsn):
         if _SECRET.search(name):
             yield value
-            yield re.sub(r"\\(.)", r"\1", value.removeprefix("'").removesuffix("'"), flags=re.DOTALL)
+            yield unquoted(value)
+
+
+def unquoted(value: str) -> str:
+    """A value of LIBPQ_PAIR as libpq reads it."""
+    return re.sub(r"\\(.)", r"\1", value.removeprefix("'").removesuffix("'"), flags=re.DOTALL)
 
 
 def _of_urls(urls: str) -> Iterator[str]:

@@ -1,62 +1,15 @@
 """Every setting, its type and its default. All of them are frozen; nothing else reads files or the environment."""
 
-import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cdc.config.masking import HTTP_URL, is_ambiguous
+from cdc.config.kinds import Address, Dsn, Identifier, RegistryUrl, SlotName, Template, Topic
+from cdc.config.passwords import with_password
 from cdc.errors import ConfigError
 from cdc.kafka import properties
 from cdc.outbox import DEBEZIUM_COLUMNS, Columns
-from cdc.topics import TopicTemplate, is_topic_name
-
-NOT_YET = "is not available in this version"
-
-
-def _identifier(name: str) -> str:
-    if not name or len(name.encode()) > 63:
-        raise ValueError("a PostgreSQL name has 1 to 63 bytes")
-    return name
-
-
-def _slot_name(name: str) -> str:
-    if not re.fullmatch(r"[a-z0-9_]{1,63}", name):
-        raise ValueError("a slot's name has 1 to 63 lower-case letters, digits and underscores")
-    return name
-
-
-def _topic_name(name: str) -> str:
-    if not is_topic_name(name):
-        raise ValueError("a topic's name has 1 to 249 letters, digits, '.', '_' and '-'")
-    return name
-
-
-def _template(template: str) -> str:
-    try:
-        TopicTemplate(template)
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
-    return template
-
-
-def _dsn(dsn: str) -> str:
-    if is_ambiguous(dsn):
-        # Libpq's own message would show a part of the password, which it takes for a host.
-        raise ValueError("write @, / and ? in a user, password or database as %40, %2F and %3F")
-    return dsn
-
-
-def _registry_url(url: str) -> str:
-    if not all(HTTP_URL.fullmatch(one.strip()) for one in url.split(",")):
-        # What it holds is not told: a password may be in it.
-        raise ValueError("a registry's address is http://host:port or https://host:port")
-    return url
-
-
-Identifier = Annotated[str, AfterValidator(_identifier)]
-Topic = Annotated[str, AfterValidator(_topic_name)]
 
 
 class Section(BaseModel):
@@ -68,21 +21,36 @@ class Section(BaseModel):
 class Postgres(Section):
     """Where the outbox is."""
 
-    dsn: Annotated[str, AfterValidator(_dsn)] = Field(
-        "", description="connection string: a URL or key=value pairs, directly to the server (required)"
+    dsn: Dsn = Field(
+        "", description="required: a URL or key=value pairs, directly to the primary, not through a pooler"
     )
-    slot: Annotated[str, AfterValidator(_slot_name)] = Field("cdc_publisher", description="replication slot")
+    password: str | None = Field(
+        None, description="of the user in dsn, where that holds none; better from a file: CDC_POSTGRES__PASSWORD_FILE"
+    )
+    slot: SlotName = Field("cdc_publisher", description="replication slot")
     publication: Identifier = Field("cdc_publisher", description="publication that holds the outbox")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, given: Any) -> Any:
+        """Whoever connects takes `dsn` as it is: the password becomes a part of it."""
+        dsn, password = (given.get(name) for name in ("dsn", "password")) if isinstance(given, dict) else (None, None)
+        if isinstance(dsn, str) and isinstance(password, str) and dsn.strip() and password:
+            return {**given, "dsn": with_password(dsn, password)}
+        return given
 
 
 class ColumnNames(Section):
     """The table's column for each part of an event."""
 
-    id: Identifier = DEBEZIUM_COLUMNS.id
-    key: Identifier = DEBEZIUM_COLUMNS.key
-    aggregate: Identifier = DEBEZIUM_COLUMNS.aggregate
-    type: Identifier = DEBEZIUM_COLUMNS.type
-    payload: Identifier = DEBEZIUM_COLUMNS.payload
+    id: Identifier = Field(DEBEZIUM_COLUMNS.id, description="identity of the event: header id")
+    key: Identifier = Field(DEBEZIUM_COLUMNS.key, description="Kafka's key: what is kept in order")
+    aggregate: Identifier = Field(
+        DEBEZIUM_COLUMNS.aggregate,
+        description="aggregate type, told in dead letters and envelopes; [topics] name takes columns",
+    )
+    type: Identifier = Field(DEBEZIUM_COLUMNS.type, description="event type: header eventType, and its contract")
+    payload: Identifier = Field(DEBEZIUM_COLUMNS.payload, description="value: json, jsonb, text or bytea")
 
 
 class Outbox(Section):
@@ -114,12 +82,14 @@ class Outbox(Section):
 class Topics(Section):
     """Names of topics, and whether the publisher makes them."""
 
-    name: Annotated[str, AfterValidator(_template)] = Field(
+    name: Template = Field(
         "outbox.event.{aggregatetype}", description="topic of an event: a template over the row's columns"
     )
-    dead_letter: Topic = Field("cdc.dead-letter", description="topic of events that cannot be published")
-    positions: Topic = Field("cdc.positions", description="compacted topic in which slots are remembered")
-    create: bool = Field(False, description="create missing event topics")
+    dead_letter: Topic = Field("cdc.dead-letter", description="topic of dead letters, made by outbox init or start")
+    positions: Topic = Field(
+        "cdc.positions", description="compacted topic in which slots are remembered, made by outbox init or start"
+    )
+    create: bool = Field(False, description="create missing event topics; otherwise start waits for them, and says so")
     partitions: int = Field(-1, ge=-1, description="of topics that are created; -1: the broker's default")
     replication_factor: int = Field(-1, ge=-1, description="of topics that are created; -1: the broker's default")
     config: dict[str, str | int | float | bool] = Field({}, description="settings of event topics that are created")
@@ -132,18 +102,23 @@ class Avro(Section):
     """Contracts and the framing of values."""
 
     source: Literal["folder", "registry"] = Field("folder", description="where contracts come from")
-    schemas: Path = Field(Path("schemas"), description="folder of .avsc files, one per event type")
+    schemas: Path = Field(
+        Path("schemas"), description="folder of .avsc files, one per event type; in a file, relative to that file"
+    )
     framing: Literal["single-object", "confluent"] = Field(
-        "single-object", description="what precedes the Avro body; confluent when there is a registry"
+        "single-object",
+        description="what precedes the Avro body: fingerprint, or magic byte and schema id; confluent with a registry",
     )
     subject: Literal["topic-record-name", "record-name", "topic-name"] = Field(
         "topic-record-name", description="how subjects are named, in confluent framing"
     )
-    types: dict[str, str] = Field({}, description="record name of event types that are named otherwise")
+    types: dict[str, str] = Field({}, description="record names of event types that are named otherwise")
     unknown_types: Literal["reject", "envelope"] = Field(
         "reject", description="events without a contract: poison, or within the contract cdc.Envelope"
     )
-    unknown_fields: Literal["reject", "ignore"] = Field("reject", description="fields that the contract does not know")
+    unknown_fields: Literal["reject", "ignore"] = Field(
+        "reject", description="fields that the contract does not know: poison, or left out"
+    )
     bytes: Literal["avro-json", "base64"] = Field("avro-json", description="how JSON text stands for bytes and fixed")
     bytea: Literal["framed", "body"] = Field("framed", description="bytea payloads: as they are, or framed first")
 
@@ -151,10 +126,10 @@ class Avro(Section):
 class SchemaRegistry(Section):
     """Confluent-compatible Schema Registry."""
 
-    url: Annotated[str, AfterValidator(_registry_url)] | None = Field(
+    url: RegistryUrl | None = Field(
         None, description="address of the registry; several, of one cluster, are separated by commas"
     )
-    auto_register: bool = Field(False, description="let start register contracts")
+    auto_register: bool = Field(False, description="let start register contracts; otherwise schema register does")
     username: str | None = Field(None, description="for basic authentication")
     password: str | None = Field(None, description="for basic authentication")
     token: str | None = Field(None, description="for bearer authentication")
@@ -191,7 +166,9 @@ class Delivery(Section):
     """What is promised, and how long to try."""
 
     guarantee: Literal["at-least-once", "exactly-once"] = Field("at-least-once", description="delivery guarantee")
-    on_poison: Literal["stop", "dead-letter"] = Field("stop", description="what to do with an event that does not fit")
+    on_poison: Literal["stop", "dead-letter"] = Field(
+        "stop", description="events that cannot be published: stop before the first, or send each to the dead letters"
+    )
     transaction_ms: int = Field(
         100, gt=0, le=10_000, description="how long a Kafka transaction takes events, with exactly-once"
     )
@@ -202,13 +179,28 @@ class Delivery(Section):
     startup_seconds: float = Field(
         15, ge=0, description="how long start tries to reach the servers for the first time before it exits with 75"
     )
-    drain_seconds: float = Field(25, ge=0, description="how long a stop waits for Kafka to confirm what was sent")
+    drain_seconds: float = Field(
+        25, ge=0, description="how long a stop waits for Kafka to confirm what was sent; beyond it the exit code is 75"
+    )
 
 
 class Http(Section):
     """Health, metrics and status over HTTP."""
 
-    listen: str | None = Field(None, description="host:port")
+    listen: Address | None = Field(
+        None, description="host:port to listen on, such as 127.0.0.1:8080; unset: no endpoint"
+    )
+    linger_seconds: float = Field(
+        5, ge=0, description="how long the endpoint tells of an error that needs a person before the process exits"
+    )
+
+
+class Tracing(Section):
+    """Spans of events; where they go is for OpenTelemetry's own environment to say."""
+
+    enabled: bool = Field(
+        False, description="a span for each event, from commit to confirmation, by OpenTelemetry; needs the extra otel"
+    )
 
 
 class Settings(Section):
@@ -224,14 +216,12 @@ class Settings(Section):
     schema_registry: SchemaRegistry = Field(default_factory=SchemaRegistry)
     delivery: Delivery = Field(default_factory=Delivery)
     http: Http = Field(default_factory=Http)
+    tracing: Tracing = Field(default_factory=Tracing)
 
     @model_validator(mode="after")
     def _available(self) -> "Settings":
-        """Refuse what is planned but not there: to accept it in silence would be a lie."""
-        wanted: list[tuple[str, bool]] = [
-            ("[http] listen", self.http.listen is not None),
-        ]
-        problems = [f"{name} {NOT_YET}" for name, is_wanted in wanted if is_wanted]
+        """Refuse what needs a registry where there is none."""
+        problems: list[str] = []
         if self.schema_registry.url is None:
             needs_registry = {'framing = "confluent"': self.avro.framing == "confluent"}
             needs_registry['source = "registry"'] = self.avro.source == "registry"

@@ -12,8 +12,10 @@ from cdc import errors
 from cdc.config.settings import Topics
 from cdc.kafka import librdkafka, properties
 from cdc.kafka.failure import kafka_error, not_created
+from cdc.kafka.refusals import Complaints
 
 REQUEST_SECONDS: Final = 10.0
+_SOON_SECONDS: Final = 1.0
 
 
 # Positions are one record per slot: one partition keeps them in order, and small segments keep them quick to read.
@@ -81,20 +83,35 @@ class Cluster:
 
     def __init__(self, given: Mapping[str, properties.Value]) -> None:
         self._bootstrap = str(given.get("bootstrap.servers", given.get("metadata.broker.list", "")))
+        self._complaints = Complaints(given)
+        made: dict[str, Any] = {**properties.connection(given), "error_cb": self._complaints}
         try:
-            self._admin = AdminClient(properties.connection(given), logger=librdkafka.silent)
+            self._admin = AdminClient(made, logger=librdkafka.silent)
         except KafkaException as error:
             raise not_created(error) from None
 
     def reach(self, seconds: float) -> int:
-        """The number of brokers. Raises KafkaUnavailable when none answers in time."""
+        """The number of brokers. Raises KafkaUnavailable when none answers in time, KafkaRefused when none will.
+
+        What refuses us is given up soon, but not at once: another broker may take us.
+        """
+        try:
+            return self._brokers(_SOON_SECONDS)
+        except KafkaException:
+            pass
+        try:
+            return self._brokers(_SOON_SECONDS if self._complaints.refused else seconds - _SOON_SECONDS)
+        except KafkaException as error:
+            raise self._complaints.refusal() or errors.KafkaUnavailable(
+                f"Kafka cannot be reached at {self._bootstrap}: {self._complaints.reason or error.args[0].str()}",
+                hint='check that it runs, that [kafka] "bootstrap.servers" names it, and that "security.protocol" fits',
+            ) from None
+
+    def _brokers(self, seconds: float) -> int:
         try:
             return len(self._admin.list_topics(timeout=seconds).brokers)
-        except KafkaException as error:
-            raise errors.KafkaUnavailable(
-                f"Kafka cannot be reached at {self._bootstrap}: {error.args[0].str()}",
-                hint='check that it runs and that [kafka] "bootstrap.servers" names it',
-            ) from None
+        finally:
+            self._admin.poll(0)  # lets the complaints in
 
     def identities(self, topics: Iterable[str], seconds: float = REQUEST_SECONDS) -> dict[str, "Future[Any]"]:
         """Ask which topics these are; see `identity` and `is_missing` for the answers."""

@@ -20,7 +20,7 @@ _PERMANENT: Final = {
     KafkaError.UNSUPPORTED_VERSION: "the brokers are too old",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant the principal WRITE and DESCRIBE on the topic",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "grant the principal IDEMPOTENT_WRITE on the cluster",
-    KafkaError.SASL_AUTHENTICATION_FAILED: "check sasl.username and sasl.password in [kafka]",
+    KafkaError.SASL_AUTHENTICATION_FAILED: 'check "sasl.username" and "sasl.password" in [kafka]',
     KafkaError._AUTHENTICATION: "check the credentials in [kafka]",
     KafkaError.INVALID_REQUIRED_ACKS: "check the topic's min.insync.replicas",
     KafkaError.INVALID_TIMESTAMP: "the topic's message.timestamp settings refuse the commit time",
@@ -35,6 +35,12 @@ _PERMANENT: Final = {
     ' "at-least-once"',
 }
 
+# What a right to a topic is needed for, by how it is told.
+_RIGHTS: Final = {
+    "reading": "grant the principal READ on the topic",
+    "creating": "create the topic, or grant the principal CREATE on it",
+}
+
 _FENCED: Final = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 """Another producer of the same transactional id has begun, or the broker has ended a transaction that took too long."""
 
@@ -45,6 +51,8 @@ def kafka_error(error: Any, doing: str) -> errors.CdcError:
         return errors.Fenced(f"Kafka, {doing}: another producer has our transactional id ({error.name()})")
     message = f"Kafka, {doing}: {error.str()} ({error.name()})"
     hint = _PERMANENT.get(error.code())
+    if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        hint = _RIGHTS.get(doing.split()[0], hint)
     return errors.KafkaError(message, hint=hint) if hint else errors.KafkaUnavailable(message)
 
 
@@ -53,7 +61,8 @@ def not_created(error: KafkaException) -> errors.CdcError:
     reason = error.args[0]
     # A certificate that cannot be opened for want of a file descriptor is reported like one that is not there.
     if reason.code() == KafkaError._INVALID_ARG and _may_open_files():
-        return errors.ConfigError(f"[kafka] {reason.str()}")
+        hint = 'check the file, and "ssl.key.password" in [kafka]' if "ssl.key." in reason.str() else ""
+        return errors.ConfigError(f"[kafka] {reason.str()}", hint=hint)
     return errors.KafkaUnavailable(
         f"the Kafka client cannot be made: {reason.str()}", hint="check the limits of open files and of processes"
     )

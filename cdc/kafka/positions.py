@@ -45,6 +45,14 @@ def ensure(settings: Settings) -> bool:
 def read(settings: Settings, key: str, seconds: float = SECONDS) -> Iterator[bytes | None]:
     """The values of a key, from the oldest that is still there to what is there now; none when the topic is missing.
 
+    Raises what `dated` does.
+    """
+    return (value for value, _ in dated(settings, key, seconds))
+
+
+def dated(settings: Settings, key: str, seconds: float = SECONDS) -> Iterator[tuple[bytes | None, int]]:
+    """The same with the time of each record, in unix milliseconds.
+
     Only what is committed; an open transaction of another slot holds back what was committed behind it, so it is
     waited for. Raises KafkaUnavailable when that takes longer than `seconds`, KafkaError when it is not allowed.
     """
@@ -66,7 +74,7 @@ def read(settings: Settings, key: str, seconds: float = SECONDS) -> Iterator[byt
                 problem = message.error()
                 if problem is None:
                     if message.key() == wanted:
-                        yield message.value()
+                        yield message.value(), message.timestamp()[1]
                 elif problem.code() == KafkaError._PARTITION_EOF:
                     if (message.offset() or 0) >= ends[message.partition() or 0]:
                         del ends[message.partition() or 0]
@@ -91,6 +99,7 @@ def remembered(settings: Settings, key: str, seconds: float = SECONDS) -> Memory
 
 def forget(settings: Settings, key: str, seconds: float = 10.0) -> None:
     """Forget a key, if Kafka holds anything of it. Raises our errors."""
+    Cluster(settings.kafka).reach(seconds)  # which says why, where it cannot be reached
     if list(read(settings, key, seconds))[-1:] not in ([], [None]):
         write(settings, key, None, seconds)
 

@@ -174,7 +174,7 @@ def producer(settings: Settings, key: str, batch_bytes: int | None = None) -> Pr
         found = Producer(made, logger=librdkafka.log)
     except KafkaException as error:
         raise not_created(error) from None
-    retry(lambda: found.init_transactions(INIT_SECONDS), "preparing transactions")
+    retry(lambda: found.init_transactions(INIT_SECONDS), f"preparing transactions of {made['transactional.id']!r}")
     return found
 
 

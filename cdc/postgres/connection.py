@@ -9,7 +9,7 @@ import psycopg
 from psycopg import conninfo, pq
 
 from cdc.config.masking import mask_dsn
-from cdc.errors import CdcError, ConfigError, PostgresError, PostgresRefused, PostgresUnavailable, SlotActive
+from cdc.errors import CdcError, ConfigError, PostgresError, PostgresRefused, PostgresUnavailable, SlotActive, SlotLost
 
 CONNECT_SECONDS: Final = 10
 
@@ -23,16 +23,21 @@ _DEFAULTS: Final = {
     "keepalives_count": 3,
 }
 
-_CREDENTIALS: Final = "check the user and the password in [postgres] dsn"
+_CREDENTIALS: Final = "check the user and the password in [postgres] dsn, or [postgres] password"
 _REPLICATION: Final = "run: ALTER ROLE <user> REPLICATION"
 _PG_HBA: Final = "add a line to pg_hba.conf for this user and database, and reload"
 _TLS: Final = "check sslmode, sslrootcert and the certificates in [postgres] dsn"
+_AUTHORITY: Final = (
+    "name the server's authority as sslrootcert in [postgres] dsn, or renew its certificate if it expired"
+)
+_OURS: Final = "name a certificate that the server trusts, and its key, in [postgres] dsn: sslcert and sslkey"
 _DSN: Final = "check [postgres] dsn"
 
 # A failed connection has a text and no SQLSTATE. These texts will not change by waiting.
 _PERMANENT_TEXTS: Final = {
     "password authentication failed": _CREDENTIALS,
-    "no password supplied": "put the password into [postgres] dsn, or use a password file",
+    "no password supplied": "give it as [postgres] password: CDC_POSTGRES__PASSWORD_FILE names a file that holds it",
+    "no encryption": "set sslmode=verify-full in [postgres] dsn if the server wants TLS; else " + _PG_HBA,
     "no pg_hba.conf entry": _PG_HBA,
     "pg_hba.conf rejects": _PG_HBA,
     "authentication failed": _CREDENTIALS,
@@ -42,11 +47,12 @@ _PERMANENT_TEXTS: Final = {
     "permission denied to start WAL sender": _REPLICATION,
     "permission denied for database": "run: GRANT CONNECT ON DATABASE <database> TO <user>",
     "unsupported startup parameter": "connect directly to PostgreSQL, not through a pooler",
-    "certificate verify failed": _TLS,
-    "does not match host name": _TLS,
-    "root certificate file": _TLS,
-    "alert certificate": _TLS,
-    "alert unknown ca": _TLS,
+    "certificate verify failed": _AUTHORITY,
+    "does not match host name": "connect by a name that is in the server's certificate: see host in [postgres] dsn",
+    "root certificate file": _AUTHORITY,
+    "alert certificate": _OURS,
+    "alert unknown ca": _OURS,
+    "requires a valid client certificate": _OURS,
     "could not load": _TLS,
     "does not support SSL": _TLS,
 }
@@ -88,6 +94,9 @@ _HINTS: Final = (
     ("3D", "", _DSN),
     ("XX000", _TOO_LARGE, "a row is too large for PostgreSQL to decode, and the slot cannot pass it: " + INVALIDATED),
 )
+
+
+_SLOT_LOST: Final = (INVALIDATED, NEW_SLOT)
 
 
 def connect(dsn: str, **parameters: Any) -> "psycopg.Connection[tuple[Any, ...]]":
@@ -174,7 +183,7 @@ def classified(sqlstate: str | None, text: str, doing: str) -> CdcError:
     hopeless = sqlstate in _CORRUPTED or (sqlstate == "XX000" and _TOO_LARGE in text)
     if (sqlstate[:2] in _TEMPORARY_CLASSES or sqlstate in _TEMPORARY) and not hopeless:
         return PostgresUnavailable(message)
-    kind = PostgresRefused if sqlstate.startswith("28") else PostgresError
+    kind = PostgresRefused if sqlstate.startswith("28") else SlotLost if hint in _SLOT_LOST else PostgresError
     return kind(f"{message} (SQLSTATE {sqlstate})", hint=hint)
 
 

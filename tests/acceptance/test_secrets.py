@@ -55,8 +55,15 @@ COMMANDS = [
     ("schema", "list"),
     ("schema", "check"),
     ("schema", "register"),
+    ("dlq", "list"),
+    ("outbox", "purge", "--dry-run"),
+    ("check", "--json"),
+    ("status",),
+    ("status", "--json"),
     ("start",),
 ]
+# The same secret, from files.
+FILED = ["POSTGRES__PASSWORD", "KAFKA__SASL_PASSWORD", "KAFKA__SSL_KEY_PASSWORD", "SCHEMA_REGISTRY__PASSWORD"]
 ALL_KAFKA = {
     "sasl.username": "u",
     "sasl.password": SECRET,
@@ -102,13 +109,24 @@ def test_no_command_shows_a_part_of_the_password_of_a_server_that_is_not_there_b
     assert said(unreachable, "config", "show")
 
 
+def filed(folder: Path) -> dict[str, str]:
+    """Variables that name a file with the secret."""
+    file = folder / "secret"
+    file.write_text(f"{SECRET}\n")
+    return {f"CDC_{name}_FILE": str(file) for name in FILED}
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_no_command_shows_a_secret_of_any_section_b23(unreachable: Pipeline, command: tuple[str, ...]) -> None:
-    unreachable.settings["postgres"]["dsn"] = CONNECTIONS["url of two hosts"]
-    unreachable.settings["kafka"] |= ALL_KAFKA | {"security.protocol": "sasl_plaintext", "sasl.mechanisms": "PLAIN"}
-    unreachable.settings["schema_registry"] |= {"url": f"http://u:{ENCODED}@127.0.0.1:1"}
+def test_no_command_shows_a_secret_of_any_section_b23(
+    unreachable: Pipeline, command: tuple[str, ...], tmp_path: Path
+) -> None:
+    unreachable.settings["postgres"]["dsn"] = f"postgresql://u@127.0.0.1:1,{NOWHERE}:2/db?sslpassword={ENCODED}"
+    from_elsewhere = {"sasl.password", "ssl.key.password"}
+    kafka = {name: value for name, value in ALL_KAFKA.items() if name not in from_elsewhere}
+    unreachable.settings["kafka"] |= kafka | {"security.protocol": "sasl_plaintext", "sasl.mechanisms": "PLAIN"}
+    unreachable.settings["schema_registry"] |= {"url": "http://127.0.0.1:1", "username": "u"}
     log_format = "json" if command == ("start",) else "text"
-    assert said(unreachable, "-v", "--log-format", log_format, *command, PGPASSWORD=SECRET)
+    assert said(unreachable, "-v", "--log-format", log_format, *command, **filed(tmp_path), PGPASSWORD=SECRET)
 
 
 REGISTRIES: list[dict[str, Any]] = [

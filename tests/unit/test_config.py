@@ -131,7 +131,7 @@ def test_one_column_of_the_environment_is_put_over_those_of_the_file(tmp_path: P
             "--set outbox.columns.keyy: [outbox] columns.keyy: unknown setting; did you mean 'key'?",
         ),
         ("postgrs.slot=x", "--set postgrs.slot: [postgrs]: unknown setting; did you mean 'postgres'?"),
-        ("http.zzz=x", "--set http.zzz: [http] zzz: unknown setting; known are listen"),
+        ("http.zzz=x", "--set http.zzz: [http] zzz: unknown setting; known are listen, linger_seconds"),
         ("postgres.slot", "--set postgres.slot: expected SECTION.NAME=VALUE, as in postgres.slot=orders"),
         ("slot", "--set slot: expected SECTION.NAME=VALUE, as in postgres.slot=orders"),
     ],

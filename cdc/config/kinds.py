@@ -1,0 +1,67 @@
+"""Kinds of text that settings hold, each with what is wrong about one that does not fit."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from cdc.config.masking import HTTP_URL, is_ambiguous
+from cdc.errors import ConfigError
+from cdc.topics import TopicTemplate, is_topic_name
+
+
+def _identifier(name: str) -> str:
+    if not name or len(name.encode()) > 63:
+        raise ValueError("a PostgreSQL name has 1 to 63 bytes")
+    return name
+
+
+def _slot_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_]{1,63}", name):
+        raise ValueError("a slot's name has 1 to 63 lower-case letters, digits and underscores")
+    return name
+
+
+def _topic_name(name: str) -> str:
+    if not is_topic_name(name):
+        raise ValueError("a topic's name has 1 to 249 letters, digits, '.', '_' and '-'")
+    return name
+
+
+def _template(template: str) -> str:
+    try:
+        TopicTemplate(template)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return template
+
+
+def _dsn(dsn: str) -> str:
+    if is_ambiguous(dsn):
+        # Libpq's own message would show a part of the password, which it takes for a host.
+        raise ValueError("write @, / and ? in a user, password or database as %40, %2F and %3F")
+    return dsn
+
+
+def _registry_url(url: str) -> str:
+    if not all(HTTP_URL.fullmatch(one.strip()) for one in url.split(",")):
+        # What it holds is not told: a password may be in it.
+        raise ValueError("a registry's address is http://host:port or https://host:port")
+    return url
+
+
+def _address(address: str) -> str:
+    host, colon, port = address.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and not bracketed):
+        raise ValueError(f"{address!r} is not host:port, such as 127.0.0.1:8080 or [::1]:8080")
+    return address
+
+
+Identifier = Annotated[str, AfterValidator(_identifier)]
+SlotName = Annotated[str, AfterValidator(_slot_name)]
+Topic = Annotated[str, AfterValidator(_topic_name)]
+Template = Annotated[str, AfterValidator(_template)]
+Dsn = Annotated[str, AfterValidator(_dsn)]
+RegistryUrl = Annotated[str, AfterValidator(_registry_url)]
+Address = Annotated[str, AfterValidator(_address)]
