@@ -9,7 +9,7 @@
 """
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from cdc.errors import CdcError, PoisonEvent, Unfit
 from cdc.outbox import Event, Outbox
@@ -106,7 +106,14 @@ class Topics(Protocol):
 
 
 class Pending(Exception):
-    """The id of the event's schema, or its topic, is not known yet: try the same event again."""
+    """The id of the event's schema, or its topic, is not known yet: try the same event again.
+
+    `waits_for` says who has to answer: `kafka` or `registry`.
+    """
+
+    def __init__(self, waits_for: Literal["kafka", "registry"] = "kafka") -> None:
+        self.waits_for = waits_for
+        super().__init__(waits_for)
 
 
 class Encoding:
@@ -181,7 +188,7 @@ class Encoding:
         encoder = self._encoders.get(event.type)
         if encoder is None:
             if self._encoders.asks_again(event.type):
-                raise Pending
+                raise Pending("registry")
             encoder = self._encoders.get(event.type) or self._envelope
         if encoder is None:
             raise Unfit("contract-missing", self._encoders.missing(event.type))
@@ -191,7 +198,7 @@ class Encoding:
             # Nobody could read the record: it stops where it is, like one that does not fit.
             raise Unfit("schema-refused", f"{event.type} has no schema id: {error}") from None
         if header is None:
-            raise Pending
+            raise Pending("registry")
         if len(self._known) >= _KNOWN:
             self._known.clear()
         known = self._known[event.type, event.topic] = encoder, header

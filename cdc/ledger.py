@@ -5,6 +5,7 @@ has been read and every event of it was delivered; the slot may pass it only whe
 """
 
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 from cdc.errors import ProtocolError
@@ -53,10 +54,14 @@ class Transaction:
 
 
 class Ledger:
-    """Transactions in commit order, and the LSN up to which the slot may be moved."""
+    """Transactions in commit order, and the LSN up to which the slot may be moved.
 
-    def __init__(self, confirmed: int = 0) -> None:
+    `settled` is told each transaction that is.
+    """
+
+    def __init__(self, confirmed: int = 0, settled: Callable[[Transaction], None] | None = None) -> None:
         self.confirmed = LSN(confirmed)
+        self._settled = settled
         self.failure: Failure | None = None
         self.open: Transaction | None = None
         self._transactions: deque[Transaction] = deque()
@@ -73,10 +78,10 @@ class Ledger:
         self._transactions.append(self.open)
         return self.open
 
-    def commit(self, commit_lsn: LSN, end_lsn: LSN) -> None:
+    def commit(self, commit_lsn: int, end_lsn: LSN) -> None:
         """Close the open transaction. Raises ProtocolError when it is not the one that was begun."""
         if self.open is None or self.open.commit_lsn != commit_lsn or end_lsn <= commit_lsn:
-            raise ProtocolError(f"commit {commit_lsn} (end {end_lsn}) does not match the open transaction")
+            raise ProtocolError(f"commit {LSN(commit_lsn)} (end {end_lsn}) does not match the open transaction")
         self.open.end_lsn = end_lsn
         self.open = None
 
@@ -97,13 +102,26 @@ class Ledger:
         """Drop the settled prefix and return the LSN to confirm; it never goes back."""
         transactions = self._transactions
         while transactions and transactions[0].end_lsn is not None and not transactions[0].undelivered:
-            self.confirmed = max(transactions.popleft().end_lsn or self.confirmed, self.confirmed)
+            transaction = transactions.popleft()
+            self.confirmed = max(transaction.end_lsn or self.confirmed, self.confirmed)
+            if self._settled:
+                self._settled(transaction)
         return self.confirmed
 
     @property
     def oldest(self) -> Transaction | None:
         """The oldest transaction that is not settled, after `settle`."""
         return self._transactions[0] if self._transactions else None
+
+    @property
+    def newest(self) -> Transaction | None:
+        """The transaction that was read last, if it is not settled."""
+        return self._transactions[-1] if self._transactions else None
+
+    @property
+    def unsettled(self) -> int:
+        """How many transactions are not settled."""
+        return len(self._transactions)
 
     @property
     def undelivered(self) -> int:

@@ -21,7 +21,7 @@ class Liveness:
         self._still = STATUSES_UNANSWERED * status_seconds  # `wal_sender_timeout`, or less where that is long
         self._limit = max(self._still, SHORTEST_SECONDS)
         self._turned_at = now
-        self._silence = 0.0
+        self.silence = 0.0  # seconds
 
     def turn(self, now: float) -> None:
         """The loop comes around. Raises PostgresUnavailable when it stood still: a process that was frozen must
@@ -29,13 +29,13 @@ class Liveness:
         stood, self._turned_at = now - self._turned_at, now
         if stood > self._still:
             raise PostgresUnavailable(f"the process stood still for {stood:.0f} s: its slot may be another's by now")
-        self._silence += min(stood, _LONGEST_TURN)
+        self.silence += min(stood, _LONGEST_TURN)
 
     def heard(self) -> None:
         """Bytes came, or nobody listens now."""
-        self._silence = 0.0
+        self.silence = 0.0
 
     def silent(self) -> None:
         """Nothing came. Raises PostgresUnavailable when it has been so for too long."""
-        if self._silence > self._limit:
-            raise PostgresUnavailable(f"PostgreSQL has been silent for {self._silence:.0f} s, although asked to reply")
+        if self.silence > self._limit:
+            raise PostgresUnavailable(f"PostgreSQL has been silent for {self.silence:.0f} s, although asked to reply")

@@ -12,6 +12,15 @@ class WalEnd(NamedTuple):
     lsn: LSN
 
 
+class SlotHealth(NamedTuple):
+    """How our slot fares, in bytes of WAL; None is what is not known, or has no limit."""
+
+    retained: int | None
+    limit: int | None  # max_slot_wal_keep_size
+    safe: int | None  # may still be written before the slot is in danger
+    wal_status: str | None
+
+
 class Stopping(NamedTuple):
     """The server is shutting down."""
 
@@ -24,4 +33,4 @@ class Defect(NamedTuple):
     error: CdcError
 
 
-Observation = WalEnd | Stopping | Defect
+Observation = WalEnd | SlotHealth | Stopping | Defect

@@ -13,6 +13,7 @@ from cdc.ledger import Failure
 from cdc.liveness import Liveness
 from cdc.pace import Pace
 from cdc.session import Session
+from cdc.vitals import Meter
 
 BLOCKED_SECONDS: Final = 0.05  # how long to wait for delivery reports while Kafka takes nothing more
 _IDLE_SECONDS: Final = 0.25  # how soon a signal is noticed while nothing happens
@@ -60,7 +61,7 @@ class Publisher:
     """Moves records from `source` to `sink` and the slot behind them.
 
     `failed` makes an error of ours out of a failed delivery; `alive` is called each time around; `ahead` is how much
-    may wait for a sink that takes nothing for a moment before reading stops.
+    may wait for a sink that takes nothing for a moment before reading stops; `meter` counts what passes.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Publisher:
         clock: Clock,
         alive: Callable[[], None] = lambda: None,
         ahead: Ahead = NOT_AHEAD,
+        meter: Meter | None = None,
     ) -> None:
         self._source = source
         self._sink = sink
@@ -80,6 +82,7 @@ class Publisher:
         self._clock = clock
         self._alive = alive
         self._ahead = ahead
+        self._meter = meter
         self._liveness = Liveness(session.status_seconds, clock.monotonic())
         self._backlog: list[Sendable] = []
         self._waiting = 0  # bytes of values that came since the backlog was last empty
@@ -105,11 +108,24 @@ class Publisher:
             if frames:
                 self._silent = 0
                 self._liveness.heard()
-                self._queue(self._session.receive(frames))
+                self._receive(frames)
                 self._send()
             else:
                 self._liveness.silent()
                 self._rest()
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long PostgreSQL has said nothing while somebody listened."""
+        return self._liveness.silence
+
+    def _receive(self, frames: list[bytes]) -> None:
+        meter = self._meter
+        began = self._clock.monotonic() if meter else 0.0
+        records = self._session.receive(frames)
+        if meter:
+            meter.encoded(len(records), self._clock.monotonic() - began)
+        self._queue(records)
 
     def _serve(self, seconds: float) -> None:
         """Let delivery reports in, and tell PostgreSQL where we are when that is due: also while Kafka is down."""
@@ -119,6 +135,8 @@ class Publisher:
         if session.ledger.failure:
             raise self._failed(session.ledger.failure)
         now, unix_time = self._clock.monotonic(), self._clock.unix()
+        if self._meter:
+            self._meter.now = unix_time
         told = session.tell(now, unix_time)
         if told:
             self._backlog.append(told)
@@ -137,6 +155,8 @@ class Publisher:
     def _send(self) -> None:
         sent = self._sink.send(self._backlog)
         if sent:
+            if self._meter:
+                self._meter.sent(self._backlog[:sent])
             del self._backlog[:sent]
             self._hastened = False
         if not self._backlog:

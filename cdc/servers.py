@@ -3,13 +3,14 @@
 import contextlib
 import hashlib
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 from cdc.config.settings import Settings
 from cdc.dead_letters import DeadLetters
 from cdc.ends import Ends
-from cdc.errors import CdcError
+from cdc.errors import CdcError, SlotActive
 from cdc.kafka import positions
 from cdc.kafka.cluster import DEAD_LETTERS_CONFIG, Cluster
 from cdc.kafka.producer import Sink
@@ -26,6 +27,8 @@ from cdc.postgres.source import Source
 from cdc.topics import TopicTemplate
 
 _REACH_SECONDS = 5.0
+_PIDS = 100
+_SILENT_SECONDS = 60.0  # a publisher replies every ten seconds at the least
 
 
 class Clock:
@@ -60,6 +63,7 @@ class Servers:
         self._template = TopicTemplate(settings.topics.name)
         self._topics = Topics(settings)
         self._remembers = False  # the topic of positions is there, as far as is known
+        self._pids: deque[int] = deque(maxlen=_PIDS)  # of the server's processes that were at our other end
 
     def open(self, stack: contextlib.ExitStack) -> Ends:
         """Open one session. Raises CdcError; SlotActive while another process reads the slot."""
@@ -72,7 +76,12 @@ class Servers:
             source = stack.enter_context(contextlib.closing(Source(settings.postgres.dsn)))
             system_identifier, timeline = source.identify()
             timelines = source.timelines(timeline)
-            source.start(settings.postgres.slot, settings.postgres.publication, binary=found.binary)
+            try:
+                source.start(settings.postgres.slot, settings.postgres.publication, binary=found.binary)
+            except SlotActive as active:
+                held = self._held(slots.holder(connection, settings.postgres.slot))
+                raise SlotActive(active.message, held=held) from None
+            self._pids.append(source.pid)
             wal_end = slots.wal_end(connection)
         mark = Mark(
             system_identifier,
@@ -123,6 +132,17 @@ class Servers:
             wal_sender_timeout=found.wal_sender_timeout,
             binary=found.binary,
         )
+
+    def _held(self, holder: tuple[int, float | None] | None) -> str:
+        """Why the reader of the slot is no publisher at work; empty when it may be one."""
+        pid, silent_seconds = holder or (0, None)
+        if pid in self._pids:
+            return f"process {pid} of PostgreSQL still holds the slot for a connection of ours that has ended"
+        if silent_seconds is not None and silent_seconds > _SILENT_SECONDS:
+            return (
+                f"process {pid} of PostgreSQL holds the slot, and its reader has not replied for {silent_seconds:.0f} s"
+            )
+        return ""
 
     def _failed(self, failure: Failure) -> CdcError:
         message: Any = failure.message

@@ -8,32 +8,33 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final, Protocol
 
 from cdc.backoff import Backoff
 from cdc.config.settings import Settings
-from cdc.definition import GO_ON, table_oid
-from cdc.encoding import Encoder, Encoders, Encoding, Framing
+from cdc.definition import table_oid
+from cdc.encoding import Encoder, Encoders, Framing
 from cdc.ends import Ends, Servers
 from cdc.errors import (
     CdcError,
     Fenced,
     KafkaError,
-    PostgresError,
+    KafkaRefused,
     PostgresRefused,
     SlotActive,
     Temporary,
 )
+from cdc.gauges import Gauges
 from cdc.ledger import Ledger
-from cdc.lsn import LSN
-from cdc.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Batch, Mark, Positions, differences, reached
+from cdc.positions import Positions
 from cdc.publisher import NOT_AHEAD, Ahead, Clock, Publisher, Source
-from cdc.resume import NOWHERE, Resume
+from cdc.recognition import Recognition
 from cdc.runs import Make
 from cdc.sequences import Sequences
 from cdc.session import PROMPT_SECONDS, Session
+from cdc.spans import Tracer, encoding, refusals
 from cdc.unrolled import Unrolled
+from cdc.vitals import HELD, STANDBY, STOPPING, STREAMING, WAITING, Meter, Vitals
 from cdc.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -41,9 +42,6 @@ log = logging.getLogger(__name__)
 LONGEST_STATUS_SECONDS: Final = 10.0
 REFUSALS_TOLERATED: Final = 5
 """A password is changed in two places, never at once: so often a connection that worked before may be refused."""
-BATCH_EVENTS: Final = 50_000
-BATCH_BYTES: Final = 16_777_216
-"""A Kafka transaction ends when it holds so much, or after `transaction_ms`, whichever comes first."""
 AHEAD: Final = Ahead(10_000, 8_388_608)
 """What is made ready while a Kafka transaction is being committed: about the time that it takes."""
 FENCES_TOLERATED: Final = 5
@@ -75,7 +73,8 @@ class Service:
     """Publishes until `stop` is set; when `reload` is set, goes on with contracts that are read again.
 
     `alive` is called while it works: at least every few seconds, whatever happens. `make` says what takes runs of
-    plain rows.
+    plain rows. What it does is written into `vitals`; with `metered`, also what is counted for each record. `tracer`
+    makes spans of events.
     """
 
     def __init__(
@@ -91,6 +90,9 @@ class Service:
         accept_changes: bool = False,
         alive: Callable[[], None] = lambda: None,
         make: Make = Unrolled,
+        vitals: Vitals | None = None,
+        metered: bool = False,
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._contracts = contracts
@@ -99,14 +101,16 @@ class Service:
         self._reload = reload
         self._clock = clock
         self._random = random
-        self._accept_changes = accept_changes
+        self._recognition = Recognition(settings, accept_changes=accept_changes)
         self._alive = alive
         self._make = make
+        self._tracer = tracer
         self._backoff = Backoff(random)
         self._reached = False  # PostgreSQL and Kafka, at least once
         self._refusals = 0
         self._fenced: deque[float] = deque(maxlen=FENCES_TOLERATED)
-        self._mark: Mark | None = None  # the slot as this process knows it
+        self._vitals = vitals or Vitals()
+        self._meter = Meter(self._vitals, settings.topics.positions) if metered else None
 
     def run(self) -> bool:
         """Publish until told to stop; True when everything that was read is delivered and confirmed.
@@ -124,7 +128,7 @@ class Service:
                     return drained
                 self._read_again()
             except SlotActive as active:
-                log.info("standby: another publisher reads the slot", extra={"reason": active.message})
+                self._stand_by(active)
                 self._stop.wait(_STANDBY_SECONDS * (0.5 + self._random()))
             except Fenced as fenced:
                 self._check_fences(fenced)
@@ -133,7 +137,7 @@ class Service:
                 if not self._reached and self._clock.monotonic() >= give_up_at:
                     raise
                 self._pause(error)
-            except PostgresRefused as error:
+            except (PostgresRefused, KafkaRefused) as error:
                 self._refusals += 1
                 if not self._reached or self._refusals > REFUSALS_TOLERATED:
                     raise
@@ -151,7 +155,17 @@ class Service:
             )
         self._fenced.append(now)
 
+    def _stand_by(self, active: SlotActive) -> None:
+        phase = HELD if active.held else STANDBY
+        if phase != self._vitals.phase:  # once, not each second
+            if active.held:
+                log.warning("%s", active.held, extra={"reason": active.message})
+            else:
+                log.info("standby: another publisher reads the slot", extra={"reason": active.message})
+        self._vitals.enter(phase, self._clock.unix(), active.held)
+
     def _pause(self, error: CdcError) -> None:
+        self._vitals.meet(error, WAITING, self._clock.unix())
         pause = self._backoff.pause()
         log.warning("%s", error, extra={"retry_in_seconds": round(pause, 2)})
         self._stop.wait(pause)
@@ -168,14 +182,16 @@ class Service:
         settings = self._settings
         with contextlib.ExitStack() as stack:
             ends = self._servers.open(stack)
-            known = self._recognise(ends)
+            known = self._recognition.recognise(ends)
             self._reached, self._refusals = True, 0
-            resume, mark = self._resume(ends, known)
-            ledger = Ledger(ends.mark.confirmed)
+            resume, mark = self._recognition.resume(ends, known)
+            batch = self._recognition.batch
+            settled = self._meter.settled if self._meter else None
+            ledger = Ledger(ends.mark.confirmed, settled)
             session = Session(
                 settings.outbox.qualified_name,
                 ends.outbox,
-                Encoding(
+                encoding(self._tracer)(
                     ends.outbox,
                     self._contracts,
                     self._contracts,
@@ -185,8 +201,8 @@ class Service:
                 ends.topics,
                 ledger,
                 min(ends.wal_sender_timeout / 3 or LONGEST_STATUS_SECONDS, LONGEST_STATUS_SECONDS),
-                ends.dead_letters,
-                Positions(settings.topics.positions, mark, ledger.fail, PROMPT_SECONDS, self._batch),
+                refusals(self._tracer, ends.dead_letters),
+                Positions(settings.topics.positions, mark, ledger.fail, PROMPT_SECONDS, batch),
                 table_oid(ends.mark.definition),
                 resume,
                 Sequences(ends.tails, ends.topics.partitions) if settings.delivery.sequence else None,
@@ -203,77 +219,31 @@ class Service:
                     "guarantee": settings.delivery.guarantee,
                 },
             )
-            ahead = AHEAD if self._batch else NOT_AHEAD
-            publisher = Publisher(ends.source, ends.sink, session, ends.failed, self._clock, self._alive, ahead)
+            ahead = AHEAD if batch else NOT_AHEAD
+            publisher = Publisher(
+                ends.source, ends.sink, session, ends.failed, self._clock, self._alive, ahead, self._meter
+            )
+            gauges = Gauges(self._vitals, session, publisher, ends.outbox.stream)
             try:
-                return self._publish(publisher, ends, session)
+                return self._publish(publisher, ends, session, gauges)
             finally:
                 assert session.positions
-                self._mark = session.positions.mark
+                self._recognition.keep(session.positions.mark)
+                gauges.read(self._clock.unix())
 
-    @property
-    def _batch(self) -> Batch | None:
-        delivery = self._settings.delivery
-        if delivery.guarantee == AT_LEAST_ONCE:
-            return None
-        return Batch(BATCH_EVENTS, BATCH_BYTES, delivery.transaction_ms / 1000)
-
-    def _resume(self, ends: Ends, known: Mark | None) -> tuple[Resume, Mark]:
-        """What of the stream was sent before, and the mark to begin with."""
-        position = reached(known, ends.mark.timeline, ends.timelines) if known else None
-        caught_up = known is not None and known.caught_up and self._batch is not None
-        guarantee = self._settings.delivery.guarantee
-        mark = replace(ends.mark, position=position, guarantee=guarantee, caught_up=caught_up)
-        if caught_up:
-            # What is beyond the position was never committed; and without one nothing was.
-            return (Resume(LSN(position.commit_lsn + 1), position) if position else Resume()), mark
-        if known and known.guarantee == EXACTLY_ONCE and not self._batch:
-            ends.hand_over(mark)
-        dead_letters = self._settings.topics.dead_letter if ends.dead_letters else None
-        return Resume(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), mark
-
-    def _recognise(self, ends: Ends) -> Mark | None:
-        """What is known of the slot from before.
-
-        Raises PostgresError when it, or what its stream depends on, is not as the publisher left it.
-        """
-        found, missing = ends.mark, False
-        if self._batch:
-            # What became of the last transaction is only known from there.
-            memory = ends.remembered()
-            self._mark = memory.mark or self._mark
-            missing = memory.mark is None and not memory.forgotten and ends.used
-        elif self._mark is None or self._mark.key != found.key or differences(found, self._mark):
-            self._mark = ends.remembered().mark or self._mark  # another process may have moved the slot
-        told = differences(found, self._mark) if self._mark else []
-        if missing:
-            told.append(
-                f"topic {self._settings.topics.positions!r} holds no position of replication slot {found.slot!r},"
-                " although that was read from before"
-            )
-        if told and not self._accept_changes:
-            raise PostgresError(
-                f"not as the publisher left it: {'; '.join(told)}",
-                hint=GO_ON,
-            )
-        if told:
-            log.warning("going on although %s", "; ".join(told))
-        elif self._mark and self._mark.timeline != found.timeline:
-            log.warning(
-                "PostgreSQL is on another timeline: a standby was promoted, or a backup was restored",
-                extra={"timeline": found.timeline, "before": self._mark.timeline, "confirmed": str(found.confirmed)},
-            )
-        self._accept_changes = False
-        return self._mark
-
-    def _publish(self, publisher: Publisher, ends: Ends, session: Session) -> bool:
-        watch = Watch(session, ends.sentinel, self._clock)
+    def _publish(self, publisher: Publisher, ends: Ends, session: Session, gauges: Gauges) -> bool:
+        vitals = self._vitals
+        vitals.enter(STREAMING, self._clock.unix())
+        vitals.reconnects += vitals.sessions > 0
+        vitals.sessions += 1
+        watch = Watch(session, ends.sentinel, self._clock, gauges)
         confirmed = session.ledger.confirmed
         while not (self._stop.is_set() or self._reload.is_set() or session.poison):
             publisher.step()
             watch.look()
             if session.ledger.confirmed > confirmed:
                 self._backoff.reset()
+        vitals.enter(STOPPING, self._clock.unix())
         return self._finish(publisher, ends.source, session)
 
     def _finish(self, publisher: Publisher, source: Source, session: Session) -> bool:

@@ -8,7 +8,6 @@ from cdc.errors import PoisonEvent, ProtocolError
 from cdc.ledger import Ledger, Transaction
 from cdc.lsn import LSN, Position
 from cdc.outbox import Event, Outbox
-from cdc.pgoutput import decode
 from cdc.positions import Positions
 from cdc.resume import Resume
 from cdc.runs import Express, Make
@@ -79,6 +78,7 @@ class Session:
         self.dead_lettered = 0
         self.poison: PoisonEvent | None = None
         self.pending: Row | None = None  # waits for its schema, or for its topic
+        self.waits_for = ""  # who has to answer for that: `kafka` or `registry`
         self._frames: list[bytes] = []
         self._at = 0  # the first of them that is not read
         self._last: Transaction | None = None  # of what was taken from them
@@ -116,8 +116,8 @@ class Session:
             self._read(records)
         except PoisonEvent as poison:
             self.poison = poison
-        except Pending:
-            pass  # `pending` is what waits
+        except Pending as pending:  # the row is kept
+            self.waits_for = pending.waits_for
         self._handed_on(records)
         return records
 
@@ -136,7 +136,7 @@ class Session:
             self._at += 1
             kind = frame[:1]
             if kind == XLOG_DATA:
-                row = self.transactions.feed(decode(frame, XLOG_HEADER_SIZE))
+                row = self.transactions.read(frame)
                 if row is not None:
                     self._take(row, records)
                 elif self._finishing and self.ledger.open is None:

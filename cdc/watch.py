@@ -4,7 +4,8 @@ from typing import Final
 
 from cdc.ends import Sentinel
 from cdc.errors import PostgresUnavailable
-from cdc.observations import Defect, Observation, Stopping
+from cdc.gauges import Gauges
+from cdc.observations import Defect, Observation, Stopping, WalEnd
 from cdc.progress import Progress
 from cdc.publisher import Clock
 from cdc.session import Session
@@ -16,8 +17,9 @@ _LOOK_SECONDS: Final = 0.25
 class Watch:
     """Looks now and then at what the sentinel saw, and reports progress."""
 
-    def __init__(self, session: Session, sentinel: Sentinel, clock: Clock) -> None:
+    def __init__(self, session: Session, sentinel: Sentinel, clock: Clock, gauges: Gauges) -> None:
         self._sentinel = sentinel
+        self._gauges = gauges
         self._clock = clock
         self._progress = Progress(session, clock.monotonic())
         self._look_at = 0.0
@@ -34,7 +36,9 @@ class Watch:
             self._take(observation, now)
         if self._leave_at is not None and now >= self._leave_at:
             raise PostgresUnavailable("PostgreSQL is shutting down")
-        self._progress.report(now, self._clock.unix())
+        unix_time = self._clock.unix()
+        self._gauges.read(unix_time)
+        self._progress.report(now, unix_time)
 
     def _take(self, observation: Observation, now: float) -> None:
         if isinstance(observation, Defect):
@@ -42,5 +46,7 @@ class Watch:
         if isinstance(observation, Stopping):
             # A fast shutdown waits until all is confirmed; while Kafka is down that would be for ever.
             self._leave_at = self._leave_at or now + _SHUTDOWN_GRACE_SECONDS
-        else:
+            return
+        if isinstance(observation, WalEnd):
             self._progress.wal_end = observation.lsn
+        self._gauges.take(observation)

@@ -20,8 +20,9 @@ _TURNS: Final = 10  # a timer is wound up again that often within its time: wind
 class Watchdog:
     """A context manager within which `turned` must be called more often than every `seconds`.
 
-    When it is not, all stacks are written to standard error and the process exits with 1; if standard error takes
-    nothing either, SIGALRM ends it. For the main thread, one at a time.
+    When it is not, all stacks are written to standard error and SIGALRM ends the process a moment later, whatever
+    became of the writing: supervisors start a program again that a signal has ended, while exit code 1 needs a person.
+    For the main thread, one at a time.
     """
 
     def __init__(self, seconds: float = STANDS_STILL_SECONDS, dump_seconds: float = _DUMP_SECONDS) -> None:
@@ -47,7 +48,7 @@ class Watchdog:
             return
         self._wind_at = now + self._seconds / _TURNS
         signal.setitimer(signal.ITIMER_REAL, self._seconds + self._dump_seconds)
-        faulthandler.dump_traceback_later(self._seconds, exit=True, file=self._output)
+        faulthandler.dump_traceback_later(self._seconds, file=self._output)
 
 
 def _standard_error() -> int:

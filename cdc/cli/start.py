@@ -1,23 +1,29 @@
 """`start`: run the publisher until SIGTERM or SIGINT."""
 
 import contextlib
+import functools
 import gc
 import logging
+import os
 import random
 import signal
 import threading
+import time
 from typing import Final
 
 import click
 
-from cdc import __version__, accelerator, logs
+from cdc import __version__, accelerator, lines, logs, tracing
 from cdc.cli.main import Invocation
 from cdc.cli.signals import stop_on_signals
-from cdc.config.settings import require
+from cdc.config.settings import Settings, require
+from cdc.errors import CdcError, Temporary
 from cdc.kafka import producer
+from cdc.report import Identity
 from cdc.schemas import Schemas
 from cdc.servers import Clock, Servers
 from cdc.service import Service
+from cdc.vitals import FAILED, Vitals
 from cdc.watchdog import Watchdog
 
 log = logging.getLogger("cdc.start")
@@ -43,14 +49,16 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
     Exit codes: 0 stopped and drained; 1 needs a person; 75 temporary: start it again; 78 configuration.
     """
     settings = require(invocation.settings())
-    logs.configure(invocation.log_format, verbose=invocation.verbose)
+    context = {"slot": settings.postgres.slot}
+    logs.configure(invocation.log_format, verbose=invocation.verbose, context=context)
     runs = accelerator.choose(settings.delivery.accelerator)
-    with contextlib.closing(Schemas(settings)) as schemas:
+    stop, reload = threading.Event(), threading.Event()
+    stop_on_signals(stop, log)
+    signal.signal(signal.SIGHUP, lambda *_: reload.set())
+    vitals = Vitals(time.time(), lines.hidden)
+    with _endpoint(settings, vitals, runs.name), contextlib.closing(Schemas(settings)) as schemas:
         schemas.read()
         producer.validate(settings)
-        stop, reload = threading.Event(), threading.Event()
-        stop_on_signals(stop, log)
-        signal.signal(signal.SIGHUP, lambda *_: reload.set())
         # What was built so far lives as long as the process: no collection need look at it again. And a burst makes
         # thousands of containers that end with it, in no cycle: to look for one after each 700 costs 3 % of the whole.
         gc.freeze()
@@ -59,7 +67,7 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
             "starting",
             extra={"version": __version__, "contracts": len(schemas.names), "accelerator": runs.name},
         )
-        with Watchdog() as watchdog:
+        with tracing.opened(settings) as tracer, Watchdog() as watchdog:
             service = Service(
                 settings,
                 schemas,
@@ -69,7 +77,39 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
                 Clock(),
                 random.random,
                 accept_changes=accept_changes,
-                alive=watchdog.turned,
+                alive=functools.partial(_alive, watchdog, vitals),
                 make=runs.make,
+                vitals=vitals,
+                metered=settings.http.listen is not None,
+                tracer=tracer,
             )
-            return 0 if service.run() else 75
+            try:
+                return 0 if service.run() else 75
+            except CdcError as error:
+                _tell(error, vitals, settings, stop)
+                raise
+
+
+def _alive(watchdog: Watchdog, vitals: Vitals) -> None:
+    watchdog.turned()
+    vitals.turned_monotonic = time.monotonic()
+
+
+def _endpoint(settings: Settings, vitals: Vitals, runs: str) -> contextlib.AbstractContextManager[object]:
+    """The HTTP endpoint, if one is wanted. Entering it raises ConfigError when it cannot listen."""
+    if settings.http.listen is None:
+        return contextlib.nullcontext()
+    from cdc.http.server import Server  # only here: it takes 0.1 s to import
+
+    postgres = settings.postgres
+    guarantee = settings.delivery.guarantee
+    identity = Identity(__version__, os.getpid(), postgres.slot, postgres.publication, guarantee, runs)
+    return Server(settings.http.listen, vitals, identity)
+
+
+def _tell(error: CdcError, vitals: Vitals, settings: Settings, stop: threading.Event) -> None:
+    """Let those who ask over HTTP know of what ends the process, for a moment; a signal ends that."""
+    vitals.meet(error, FAILED, time.time())
+    if settings.http.listen is not None and not isinstance(error, Temporary):
+        log.error("%s", error, extra={"exits_in_seconds": settings.http.linger_seconds})
+        stop.wait(settings.http.linger_seconds)

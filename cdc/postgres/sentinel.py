@@ -14,9 +14,9 @@ import psycopg
 
 from cdc import definition
 from cdc.config.settings import Settings
-from cdc.errors import CdcError, PostgresError, Temporary
+from cdc.errors import CdcError, PostgresError, SlotLost, Temporary
 from cdc.lsn import LSN
-from cdc.observations import Defect, Observation, Stopping, WalEnd
+from cdc.observations import Defect, Observation, SlotHealth, Stopping, WalEnd
 from cdc.postgres import definition as reading
 from cdc.postgres import health
 from cdc.postgres.connection import INVALIDATED, SHUTTING_DOWN, connect
@@ -62,7 +62,7 @@ class Sentinel:
                 with connect(self._dsn, application_name="cdc-publisher sentinel") as connection:
                     self._watch(connection)
             except Exception as error:  # of any kind: when this thread dies, nobody notices
-                if getattr(error, "sqlstate", None) in _SHUTDOWN or SHUTTING_DOWN in str(error):
+                if tells_of_shutdown(error):
                     self._observations.put(Stopping(str(error).split("\n")[0]))
                 self._failed(error)
             self._stopped.wait(LOOK_SECONDS)
@@ -105,13 +105,15 @@ class Sentinel:
     def _health(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> PostgresError | None:
         found = health.read(connection, self._slot)
         if found is None:
-            return PostgresError(
+            return SlotLost(
                 f"replication slot {self._slot!r} was dropped while it was in use: what it had not confirmed is not in"
                 " the stream any more",
                 hint=INVALIDATED,
             )
         if problem := health.problem(self._slot, found):
-            return PostgresError(*problem)
+            return SlotLost(*problem)
+        seen = SlotHealth(found.retained_bytes, found.limit_bytes, found.safe_bytes, found.wal_status)
+        self._observations.put(seen)
         state, sentence = health.warning(self._slot, found) or (None, "")
         if state is None and self._warned:
             log.info("replication slot %r is out of danger", self._slot)
@@ -120,3 +122,9 @@ class Sentinel:
             log.warning("%s", sentence)
             self._warned.add(state)
         return None
+
+
+def tells_of_shutdown(error: BaseException) -> bool:
+    """Whether the server ended the session because it stops; `query` keeps PostgreSQL's own error as the context."""
+    states = {getattr(each, "sqlstate", None) for each in (error, error.__context__)}
+    return bool(states & _SHUTDOWN) or SHUTTING_DOWN in str(error)

@@ -72,6 +72,25 @@ def inactive(connection: Conn, name: str) -> Slot:
     return slot
 
 
+def holder(connection: Conn, name: str) -> tuple[int, float | None] | None:
+    """The pid of PostgreSQL's process that reads a slot, and the seconds since its reader last replied, if known.
+
+    None while nobody reads it. The seconds are those of
+    <https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-REPLICATION-VIEW>
+    """
+    found = query(
+        connection,
+        "reading who reads the slot",
+        """
+        select s.active_pid, extract(epoch from clock_timestamp() - coalesce(r.reply_time, r.backend_start))::float8
+        from pg_replication_slots s left join pg_stat_replication r on r.pid = s.active_pid
+        where s.slot_name = %s and s.active_pid is not null
+        """,
+        name,
+    )
+    return (int(found[0][0]), found[0][1]) if found else None
+
+
 def create(connection: Conn, name: str, *, failover: bool = False) -> LSN:
     """Create a logical slot; returns where it starts. Raises PostgresError when it exists.
 

@@ -30,6 +30,11 @@ class Source:
         self._pgconn = self._connection.pgconn
         self._warning = ""
 
+    @property
+    def pid(self) -> int:
+        """Of the server's process at the other end."""
+        return self._connection.info.backend_pid
+
     def identify(self) -> tuple[str, int]:
         """The cluster's system identifier and its timeline."""
         result = self._command(b"IDENTIFY_SYSTEM", pq.ExecStatus.TUPLES_OK)
@@ -87,7 +92,7 @@ class Source:
         while size < BURST_BYTES:
             length, data = get_copy_data(1)
             if length > 0:
-                append(bytes(data))
+                append(data.tobytes())
                 size += length
                 drained = False
             elif length < 0:

@@ -19,7 +19,7 @@ from cdc.definition import PUT_RIGHT
 from cdc.errors import PostgresError
 from cdc.local.postgres import PostgresServer
 from cdc.lsn import LSN
-from cdc.observations import Defect, Observation, Stopping, WalEnd
+from cdc.observations import Defect, Observation, SlotHealth, Stopping, WalEnd
 from cdc.postgres import catalog, health, sentinel, slots, table
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.connection import connect
@@ -136,6 +136,12 @@ def make_desk() -> Iterator[Callable[[PostgresServer], Desk]]:
 @pytest.fixture
 def desk(server: PostgresServer, make_desk: Callable[[PostgresServer], Desk]) -> Desk:
     return make_desk(server)
+
+
+def test_how_the_slot_fares_is_told_each_time(desk: Desk) -> None:
+    seen = desk.watch().until(SlotHealth)
+    assert (seen.wal_status, seen.limit, seen.safe) == ("reserved", None, None)
+    assert seen.retained >= 0
 
 
 def test_it_tells_how_far_the_wal_has_come(desk: Desk) -> None:

@@ -16,7 +16,8 @@ class Defect(NamedTuple):
 
 _SETTLE: Final = """\
         while transactions and transactions[0].end_lsn is not None and not transactions[0].undelivered:
-            self.confirmed = max(transactions.popleft().end_lsn or self.confirmed, self.confirmed)
+            transaction = transactions.popleft()
+            self.confirmed = max(transaction.end_lsn or self.confirmed, self.confirmed)
 """
 _KEEPALIVE_BEHIND: Final = """\
             last = self._transactions[-1]
@@ -30,14 +31,14 @@ DEFECTS: Final = (
         _SETTLE,
         """\
         for each in [each for each in transactions if each.end_lsn is not None and not each.undelivered]:
-            transactions.remove(each)
+            transactions.remove(transaction := each)
             self.confirmed = max(each.end_lsn or self.confirmed, self.confirmed)
 """,
     ),
     Defect(
         "commit-lsn", "A3", "The commit LSN is confirmed instead of the end LSN.", "ledger.py",
-        "max(transactions.popleft().end_lsn or self.confirmed, self.confirmed)",
-        "max(transactions.popleft().commit_lsn, self.confirmed)",
+        "max(transaction.end_lsn or self.confirmed, self.confirmed)",
+        "max(transaction.commit_lsn, self.confirmed)",
     ),
     Defect(
         "plus-one", "A4", "One is added to the end LSN.", "ledger.py",
@@ -132,7 +133,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "own-mark-dropped", "B1", "What the process knows of its slot is forgotten when Kafka knows nothing.",
-        "service.py",
+        "recognition.py",
         "self._mark = ends.remembered().mark or self._mark", "self._mark = ends.remembered().mark",
     ),
     Defect(
@@ -140,7 +141,7 @@ DEFECTS: Final = (
         "transactions.py", " or relation.oid == self._oid:", ":",
     ),
     Defect(
-        "changes-accepted", "B5", "Changes of slot and publication are always accepted.", "service.py",
+        "changes-accepted", "B5", "Changes of slot and publication are always accepted.", "recognition.py",
         "        if told and not self._accept_changes:\n", "        if told and not told:\n",
     ),
     Defect(
@@ -154,12 +155,12 @@ DEFECTS: Final = (
     ),
     Defect(
         "own-position", "A18", "A session starts from the position in memory instead of the slot's.", "service.py",
-        "            ledger = Ledger(ends.mark.confirmed)\n",
-        "            ledger = Ledger(max(ends.mark.confirmed, self._mark.confirmed if self._mark else 0))\n",
+        "            ledger = Ledger(ends.mark.confirmed, settled)\n",
+        "            ledger = Ledger(max(ends.mark.confirmed, known.confirmed if known else 0))\n",
     ),
     Defect(
         "ledger-kept", "A15", "The ledger outlives its session.", "service.py",
-        "            ledger = Ledger(ends.mark.confirmed)\n",
+        "            ledger = Ledger(ends.mark.confirmed, settled)\n",
         "            ledger = self.__dict__.setdefault('ledger', Ledger(ends.mark.confirmed))\n",
     ),
     Defect(
@@ -230,7 +231,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "deaf", "A14", "A silent server is waited for without end.", "liveness.py",
-        "        if self._silence > self._limit:\n", "        if self._silence < 0:\n",
+        "        if self.silence > self._limit:\n", "        if self.silence < 0:\n",
     ),
     Defect(
         "other-tables", "A5", "Rows of other tables are counted in the index.", "transactions.py",
@@ -257,14 +258,15 @@ DEFECTS: Final = (
         "        place = None if key is None else partition(key, tail.partitions)\n", "        place = None\n",
     ),
     Defect(
-        "not-read-back", "D5", "What Kafka has is sent again.", "service.py",
+        "not-read-back", "D5", "What Kafka has is sent again.", "recognition.py",
         "        return Resume(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), mark\n",
         "        return Resume(), mark\n",
     ),
     Defect(
-        "read-back-too-short", "D5", "Only the first of the transactions that come again are looked for.", "service.py",
+        "read-back-too-short", "D5", "Only the first of the transactions that come again are looked for.",
+        "recognition.py",
         "        return Resume(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), mark\n",
-        "        return Resume(LSN(found.confirmed + 1), position or NOWHERE, ends.tails, dead_letters), mark\n",
+        "        return Resume(LSN(ends.mark.confirmed + 1), position or NOWHERE, ends.tails, dead_letters), mark\n",
     ),
     Defect(
         "dead-letters-forgotten", "C8", "Dead letters are not looked for.", "resume.py",
@@ -285,12 +287,12 @@ DEFECTS: Final = (
         "<= self._position\n", "< self._position\n",
     ),
     Defect(
-        "position-unread", "C18", "What a Kafka transaction has made visible is sent again.", "service.py",
+        "position-unread", "C18", "What a Kafka transaction has made visible is sent again.", "recognition.py",
         "        position = reached(known, ends.mark.timeline, ends.timelines) if known else None\n",
         "        position = None\n",
     ),
     Defect(
-        "position-in-memory", "C18", "A commit of unknown outcome is taken for one that failed.", "service.py",
+        "position-in-memory", "C18", "A commit of unknown outcome is taken for one that failed.", "recognition.py",
         "            memory = ends.remembered()\n",
         "            memory = type(ends.remembered())(self._mark or ends.remembered().mark, False)\n",
     ),
@@ -304,7 +306,8 @@ DEFECTS: Final = (
         "        self._caught_up = mark.caught_up\n", "        self._caught_up = batch is not None\n",
     ),
     Defect(
-        "not-handed-over", "B16", "Transactions that are open go on when the guarantee is another one.", "service.py",
+        "not-handed-over", "B16", "Transactions that are open go on when the guarantee is another one.",
+        "recognition.py",
         "            ends.hand_over(mark)\n", "            pass\n",
     ),
     Defect(
@@ -322,18 +325,18 @@ DEFECTS: Final = (
     ),
     Defect(
         "timeout", "C5", "The producer gives up on records after two seconds.", "kafka/properties.py",
-        '    "message.timeout.ms": 0,\n', '    "message.timeout.ms": 2000,\n',
+        '    "message.timeout.ms": (0, ', '    "message.timeout.ms": (2000, ',
     ),
     Defect(
         "gapless-off", "C6", "Later records may pass a refused one.", "kafka/properties.py",
-        '    "enable.gapless.guarantee": True,\n', '    "enable.gapless.guarantee": False,\n',
+        '    "enable.gapless.guarantee": (True, ', '    "enable.gapless.guarantee": (False, ',
     ),
     Defect(
         "idempotence-off", "C2", "The producer's retries duplicate and reorder.", "kafka/properties.py",
-        '    "enable.idempotence": True,\n', '    "enable.idempotence": False,\n',
+        '    "enable.idempotence": (True, ', '    "enable.idempotence": (False, ',
     ),
     Defect(
         "acks-1", "C15", "The leader's word is enough.", "kafka/properties.py",
-        '    "acks": "all",\n', '    "acks": "1",\n',
+        '    "acks": ("all", ', '    "acks": ("1", ',
     ),
 )  # fmt: skip

@@ -6,6 +6,7 @@ from cdc.errors import CdcError, KafkaUnavailable
 from cdc.ledger import Failure, Ledger
 from cdc.publisher import NOT_AHEAD, Ahead, Publisher
 from cdc.session import Session
+from cdc.vitals import Meter
 from tests.memory import FOR_EVER, Clock, MemorySink, MemorySource
 from tests.unit.shop import session
 
@@ -13,12 +14,19 @@ from tests.unit.shop import session
 class Loop:
     """A publisher between its twins."""
 
-    def __init__(self, *bursts: list[bytes], room: int = FOR_EVER, tick: float = 0.0, ahead: Ahead = NOT_AHEAD) -> None:
+    def __init__(
+        self,
+        *bursts: list[bytes],
+        room: int = FOR_EVER,
+        tick: float = 0.0,
+        ahead: Ahead = NOT_AHEAD,
+        meter: Meter | None = None,
+    ) -> None:
         self.clock = Clock(tick=tick)
         self.source = MemorySource(self.clock, bursts)
         self.sink = MemorySink(self.clock, room)
-        self.session: Session = session(Ledger(100))
-        self.publisher = Publisher(self.source, self.sink, self.session, failed, self.clock, ahead=ahead)
+        self.session: Session = session(Ledger(100, meter.settled if meter else None))
+        self.publisher = Publisher(self.source, self.sink, self.session, failed, self.clock, ahead=ahead, meter=meter)
 
     def steps(self, count: int) -> None:
         for _ in range(count):

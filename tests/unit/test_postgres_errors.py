@@ -1,13 +1,15 @@
 """What PostgreSQL's errors mean for us, in the words of versions 15 and 18: wait, stand by, or give up and say why."""
 
+import psycopg
 import pytest
 
-from cdc.errors import CdcError, PostgresError, PostgresRefused, PostgresUnavailable, SlotActive
+from cdc.errors import CdcError, PostgresError, PostgresRefused, PostgresUnavailable, SlotActive, SlotLost
 from cdc.lsn import LSN
-from cdc.postgres.connection import classified, refusal
+from cdc.postgres.connection import classified, query, refusal
 from cdc.postgres.health import Health, problem, warning
+from cdc.postgres.sentinel import tells_of_shutdown
 
-WAIT, STANDBY, STOP, REFUSED = PostgresUnavailable, SlotActive, PostgresError, PostgresRefused
+WAIT, STANDBY, STOP, REFUSED, LOST = PostgresUnavailable, SlotActive, PostgresError, PostgresRefused, SlotLost
 
 
 @pytest.mark.parametrize(
@@ -38,14 +40,14 @@ WAIT, STANDBY, STOP, REFUSED = PostgresUnavailable, SlotActive, PostgresError, P
         ("XX001", "missing chunk number 0 for toast value 16390 in pg_toast_16385", STOP, ""),
         ("XX000", "invalid memory alloc request size 1073741824", STOP, "slot drop"),
         ("54000", "out of memory: cannot enlarge string buffer containing 1073741822 bytes", STOP, ""),
-        ("55000", 'cannot read from logical replication slot "s"', STOP, "slot create"),  # 15
-        ("55000", 'can no longer access replication slot "s"', STOP, "slot create"),  # 18
-        ("55000", 'can no longer get changes from replication slot "s"', STOP, "slot create"),  # 14
+        ("55000", 'cannot read from logical replication slot "s"', LOST, "slot create"),  # 15
+        ("55000", 'can no longer access replication slot "s"', LOST, "slot create"),  # 18
+        ("55000", 'can no longer get changes from replication slot "s"', LOST, "slot create"),  # 14
         ("55000", 'replication slot "s" was not created in this database', STOP, "[postgres] dsn"),
         ("55000", "logical decoding requires wal_level >= logical", STOP, "wal_level"),  # 15
         ("55000", 'logical decoding requires "wal_level" >= "logical"', STOP, "wal_level"),  # 18
         ("55000", "recovery is in progress", STOP, "primary"),
-        ("42704", 'replication slot "s" does not exist', STOP, "slot create"),
+        ("42704", 'replication slot "s" does not exist', LOST, "slot create"),
         ("42704", 'publication "p" does not exist', STOP, "outbox init"),
         ("42501", "must be superuser or replication role to use replication slots", STOP, "REPLICATION"),  # 15
         ("42501", "permission denied to use replication slots", STOP, "REPLICATION"),  # 18
@@ -94,7 +96,7 @@ def test_a22_b2_b18_b20_an_error_is_classified_by_its_sqlstate_and_text(
         ('FATAL:  permission denied for database "d"', REFUSED, "GRANT CONNECT"),
         ("FATAL:  unsupported startup parameter: replication", REFUSED, "pooler"),
         ("SSL error: certificate verify failed", REFUSED, "ssl"),
-        ('server certificate for "a" does not match host name "b"', REFUSED, "ssl"),
+        ('server certificate for "a" does not match host name "b"', REFUSED, "certificate"),
         ("server does not support SSL, but SSL was required", REFUSED, "ssl"),
         ("", WAIT, "check"),
     ],
@@ -178,3 +180,18 @@ def test_b2_b3_a_slot_that_is_gone_is_told_with_what_to_do(health: Health | None
     assert "replication slot 's'" in found[0]
     assert reason in found[0]
     assert "slot create" in found[1]
+
+
+class Ended:
+    """A connection that the server ends in the middle of a query."""
+
+    def execute(self, *_: object) -> None:
+        raise psycopg.errors.AdminShutdown("terminating connection due to administrator command")
+
+
+def test_b17_a_shutdown_is_recognised_whether_a_query_told_it_in_our_words_or_not() -> None:
+    with pytest.raises(PostgresUnavailable) as told:
+        query(Ended(), "reading the slot", "select")  # type: ignore[arg-type]
+    assert tells_of_shutdown(told.value)
+    assert tells_of_shutdown(psycopg.errors.CrashShutdown())
+    assert not tells_of_shutdown(psycopg.errors.UndefinedTable())

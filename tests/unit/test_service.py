@@ -12,6 +12,7 @@ from cdc.errors import (
     CdcError,
     Fenced,
     KafkaError,
+    KafkaRefused,
     KafkaUnavailable,
     PostgresError,
     PostgresRefused,
@@ -19,9 +20,10 @@ from cdc.errors import (
     SlotActive,
 )
 from cdc.lsn import LSN, Position
-from cdc.observations import Defect, Observation, Stopping, WalEnd
+from cdc.observations import Defect, Observation, SlotHealth, Stopping, WalEnd
 from cdc.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Mark, Memory
 from cdc.service import Service
+from cdc.vitals import HELD, STANDBY, STOPPING, STREAMING, WAITING, Vitals
 from tests.memory import Clock, MemorySink, MemorySource, MemoryTail, MemoryTails
 from tests.unit import shop
 from tests.unit.loop import failed
@@ -131,14 +133,28 @@ class World:
         )
 
     def service(
-        self, stop_at: float | None = 1030.0, *, accept_changes: bool = False, guarantee: str = AT_LEAST_ONCE
+        self,
+        stop_at: float | None = 1030.0,
+        *,
+        accept_changes: bool = False,
+        guarantee: str = AT_LEAST_ONCE,
+        vitals: Vitals | None = None,
     ) -> Service:
         settings = Settings.model_validate(
             {"postgres": {"dsn": "postgresql://nowhere"}, "delivery": {"guarantee": guarantee}}
         )
         stop, reload = Flag(self.clock, stop_at), Flag(self.clock)
         return Service(
-            settings, Contracts(), self, stop, reload, self.clock, lambda: 0.5, accept_changes=accept_changes
+            settings,
+            Contracts(),
+            self,
+            stop,
+            reload,
+            self.clock,
+            lambda: 0.5,
+            accept_changes=accept_changes,
+            vitals=vitals,
+            metered=True,
         )
 
 
@@ -167,6 +183,12 @@ def test_a_standby_waits_without_end_b15() -> None:
     assert 600 < len(world.opened_at) < 1100
 
 
+def test_a_standby_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        assert World(SlotActive("slot is active for PID 7")).service(stop_at=1100.0).run() is True
+    assert caplog.text.count("standby: another publisher reads the slot") == 1
+
+
 def test_servers_that_were_never_reached_are_given_up_and_others_are_not_b18() -> None:
     never = World(PostgresUnavailable("connection refused"))
     with pytest.raises(PostgresUnavailable):
@@ -176,15 +198,16 @@ def test_servers_that_were_never_reached_are_given_up_and_others_are_not_b18() -
     assert later.service(stop_at=1600.0).run() is True
 
 
-def test_a_refused_password_is_tried_again_a_few_times_where_it_was_good_before_b20() -> None:
-    world = World(Eyes(Stopping("fast")), PostgresRefused("password authentication failed"))
-    with pytest.raises(PostgresRefused):
+@pytest.mark.parametrize("refused", [PostgresRefused, KafkaRefused])
+def test_a_refused_password_is_tried_again_a_few_times_where_it_was_good_before_b20(refused: type[CdcError]) -> None:
+    world = World(Eyes(Stopping("fast")), refused("authentication failed"))
+    with pytest.raises(refused):
         world.service(stop_at=None).run()
     assert len(world.opened_at) == 1 + 6
-    rotated = World(Eyes(Stopping("fast")), PostgresRefused("password authentication failed"), Eyes())
+    rotated = World(Eyes(Stopping("fast")), refused("authentication failed"), Eyes())
     assert rotated.service().run() is True
-    first = World(PostgresRefused("password authentication failed"))
-    with pytest.raises(PostgresRefused):
+    first = World(refused("authentication failed"))
+    with pytest.raises(refused):
         first.service().run()
     assert len(first.opened_at) == 1
 
@@ -301,3 +324,49 @@ def test_a_publisher_that_is_fenced_again_and_again_ends_and_one_that_is_fenced_
     waits = [error for _ in range(20) for error in (Fenced("taken over"), *[SlotActive("active")] * 70)]
     rarely = World(*waits, Eyes())
     assert rarely.service(stop_at=9000.0, guarantee=EXACTLY_ONCE).run() is True
+
+
+class Diary(Vitals):
+    """Vitals that keep every phase."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.phases: list[str] = []
+
+    def enter(self, phase: str, now: float, reason: str = "") -> None:
+        if not self.phases or self.phases[-1] != phase:
+            self.phases.append(phase)
+        super().enter(phase, now, reason)
+
+
+def test_each_phase_of_the_service_is_written_down_with_what_it_counted() -> None:
+    waits = [SlotActive("active for PID 7"), SlotActive("active for PID 7", held="PID 7 was ours")]
+    health = SlotHealth(5, 100, 95, "reserved")
+    world = World(PostgresUnavailable("starting up"), *waits, Eyes(WalEnd(LSN(300)), health), Eyes())
+    diary = Diary()
+    assert world.service(vitals=diary).run() is True
+    assert diary.phases == [WAITING, STANDBY, HELD, STREAMING, STOPPING]
+    assert diary.trouble is not None
+    assert (diary.trouble.kind, diary.trouble.message) == ("PostgresUnavailable", "starting up")
+    assert (diary.read, diary.delivered, diary.transactions, diary.sessions, diary.reconnects) == (1, 1, 1, 1, 0)
+    assert (diary.confirmed, diary.wal_end, diary.retained, diary.limit) == (LSN(208), LSN(300), 5, 100)
+
+
+def test_counters_go_on_from_session_to_session() -> None:
+    world = World(Eyes(Stopping("fast shutdown")), Eyes())
+    diary = Diary()
+    assert world.service(vitals=diary).run() is True
+    assert (diary.sessions, diary.reconnects, diary.read, diary.delivered) == (2, 1, 2, 2)
+
+
+@pytest.mark.parametrize("guarantee", [AT_LEAST_ONCE, EXACTLY_ONCE])
+def test_a_server_that_was_set_back_is_not_gone_on_with_where_new_events_would_pass_for_old_ones_b13(
+    guarantee: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(Eyes(), remembered=replace(MARK, confirmed=LSN(1001), guarantee=guarantee))
+    if guarantee == EXACTLY_ONCE:
+        with pytest.raises(PostgresError, match=r"set back: its WAL ends at 0/3E8, .* to 0/3E9; .* a new name"):
+            world.service(guarantee=guarantee, accept_changes=True).run()
+    else:
+        assert world.service(guarantee=guarantee).run() is True
+        assert "PostgreSQL was set back" in caplog.text

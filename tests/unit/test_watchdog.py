@@ -42,7 +42,7 @@ def written(process: "subprocess.Popen[bytes]") -> str:
 def test_a_loop_that_stands_still_ends_the_process_with_all_stacks_d7(stands_on: str) -> None:
     process = ended(stands_on)
     text = written(process)
-    assert process.returncode == 1
+    assert process.returncode == -signal.SIGALRM
     assert text.startswith("Timeout (0:00:00.300000)!")
     assert 'File "<string>", line 3' in text
 
@@ -70,4 +70,4 @@ def test_a_standard_error_that_takes_nothing_does_not_keep_the_process_d7_d9() -
 
 
 def test_without_standard_error_the_process_ends_all_the_same_d7_d9() -> None:
-    assert ended("time.sleep(30)", stderr=None, prepare=lambda: os.close(2)).returncode == 1
+    assert ended("time.sleep(30)", stderr=None, prepare=lambda: os.close(2)).returncode == -signal.SIGALRM
