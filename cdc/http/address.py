@@ -1,0 +1,98 @@
+"""`[http] listen`: from text to sockets that listen."""
+
+import errno
+import socket
+from typing import Final
+
+from cdc.errors import ConfigError
+
+ALL: Final = ("", "*")  # hosts that stand for every address of the machine
+_NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_WAITING: Final = 64  # connections that the kernel keeps until they are accepted
+
+
+def parse(listen: str) -> tuple[str, int]:
+    """(host, port) of `host:port`, `[IPv6 address]:port` or `:port`. Raises ConfigError."""
+    host, colon, port = listen.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ConfigError(f"[http] listen: {listen!r}: an IPv6 address is written in brackets, as in [::1]:8080")
+    if not colon or not port.isascii() or not port.isdecimal() or len(port) > 5 or int(port) > 65535:
+        raise ConfigError(f"[http] listen: {listen!r} is not host:port, such as 127.0.0.1:8080")
+    return host, int(port)
+
+
+def text(bound: socket.socket) -> str:
+    """host:port where a socket listens."""
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def bind(listen: str) -> list[socket.socket]:
+    """Sockets that listen at every address of the host; with port 0 at the same free one.
+
+    Raises ConfigError when the port is taken or not allowed, or no address is one of this machine's.
+    """
+    host, port = parse(listen)
+    sockets: list[socket.socket] = []
+    refused: OSError | None = None
+    try:
+        for family, address in _addresses(listen, host, port):
+            try:
+                sockets.append(_bound(family, (address, port)))
+            except OSError as error:
+                # localhost and "all" have an IPv6 address also where the machine has none.
+                if error.errno not in _NOT_HERE:
+                    raise
+                refused = error
+            else:
+                port = sockets[0].getsockname()[1]
+        if not sockets and refused:
+            raise refused
+    except OSError as error:
+        for bound in sockets:
+            bound.close()
+        raise _explained(listen, error) from error
+    return sockets
+
+
+def _addresses(listen: str, host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:
+    try:
+        found = socket.getaddrinfo(
+            None if host in ALL else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"[http] listen: {listen!r}: host {host!r} cannot be resolved: {reason}") from error
+    return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
+
+
+def _bound(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what closed connections left is in nobody's way
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # each family has a socket of its own
+        bound.bind(address)
+        bound.listen(_WAITING)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _explained(listen: str, error: OSError) -> ConfigError:
+    told, hint = f"[http] listen: cannot listen on {listen}: ", ""
+    if error.errno == errno.EADDRINUSE:
+        told += "the port is taken"
+        hint = f"choose another port, or see who has it: ss -ltnp 'sport = :{parse(listen)[1]}'"
+    elif error.errno in _NOT_HERE:
+        told += "this machine has no such address"
+        hint = "take one of its own, or 127.0.0.1, or 0.0.0.0 for all"
+    elif error.errno == errno.EACCES:
+        told += "ports below 1024 are for root"
+        hint = "choose a port above, as in 127.0.0.1:8080"
+    else:
+        told += str(error.strerror or error)
+    return ConfigError(told, hint=hint)

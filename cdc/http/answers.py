@@ -1,0 +1,45 @@
+"""What an answer is made of, and the headers that every one of them has."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+CLOSED: Final = "default-src 'none'; frame-ancestors 'none'"
+"""Content-Security-Policy of what is no page."""
+HEADERS: Final = (
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", CLOSED),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+)
+
+
+class Answer(NamedTuple):
+    """`headers` take the place of those of HEADERS that have the same names."""
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str] = {}
+
+    @property
+    def all_headers(self) -> list[tuple[str, str]]:
+        """As WSGI wants them."""
+        own = {"Content-Type": self.content_type, "Content-Length": str(len(self.body))}
+        return list({**dict(HEADERS), **own, **self.headers}.items())
+
+
+def json(told: Any, status: HTTPStatus = HTTPStatus.OK) -> Answer:
+    """For machines; indented, because people look at it too."""
+    body = orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return Answer(status, "application/json", body)
+
+
+def text(told: str, status: HTTPStatus = HTTPStatus.OK, **headers: str) -> Answer:
+    """A line or more for people."""
+    body = f"{told}\n".encode(errors="backslashreplace")
+    return Answer(status, "text/plain; charset=utf-8", body, headers)

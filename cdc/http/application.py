@@ -1,0 +1,66 @@
+"""The WSGI application: which path is answered by what."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from cdc.condition import ALIVE_SECONDS, alive
+from cdc.http import answers, probes
+from cdc.http.answers import Answer
+from cdc.http.metrics import Metrics
+from cdc.http.page import Page
+from cdc.report import Identity, report
+from cdc.vitals import Vitals
+
+log = logging.getLogger(__name__)
+
+METHODS: Final = ("GET", "HEAD")
+Start = Callable[[str, list[tuple[str, str]]], object]
+
+
+class Application:
+    """Answers requests from any thread."""
+
+    def __init__(self, vitals: Vitals, identity: Identity) -> None:
+        self._vitals = vitals
+        self._identity = identity
+        self._born = time.monotonic()
+        self._metrics = Metrics(vitals, self._report)
+        self._page = Page()
+        self._routes: Mapping[str, Callable[[str], Answer]] = {
+            "/": lambda _: self._page.answer,
+            "/livez": lambda accept: probes.live(self._alive(), accept),
+            "/readyz": lambda accept: probes.ready(self._report(), accept),
+            "/status": lambda _: answers.json(self._report()),
+            "/metrics": self._metrics.answer,
+        }
+
+    def __call__(self, environ: Mapping[str, Any], start_response: Start) -> Iterable[bytes]:
+        """As WSGI wants it."""
+        method = environ["REQUEST_METHOD"]
+        answer = self._answer(method, environ["PATH_INFO"], environ.get("HTTP_ACCEPT", ""))
+        start_response(f"{answer.status.value} {answer.status.phrase}", answer.all_headers)
+        return [] if method == "HEAD" else [answer.body]
+
+    def _answer(self, method: str, path: str, accept: str) -> Answer:
+        route = self._routes.get(path)
+        if route is None:
+            told = f"There is nothing here. There is: {', '.join(self._routes)}"
+            return answers.text(told, HTTPStatus.NOT_FOUND)
+        if method not in METHODS:
+            return answers.text("Only GET and HEAD.", HTTPStatus.METHOD_NOT_ALLOWED, Allow=", ".join(METHODS))
+        try:
+            return route(accept)
+        except Exception:
+            log.exception("no answer could be made for %s", path)
+            return answers.text("no answer could be made; the log says why", HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    def _report(self) -> dict[str, Any]:
+        return report(self._vitals, self._identity, time.time())
+
+    def _alive(self) -> bool:
+        now = time.monotonic()
+        # Before its first turn there is the time that the program takes to begin.
+        return alive(self._vitals, now) or now - self._born < ALIVE_SECONDS

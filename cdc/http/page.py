@@ -1,0 +1,42 @@
+"""The status page: one self-contained document, whose policy names by their hashes the only style and script it has."""
+
+import base64
+import hashlib
+from http import HTTPStatus
+from importlib import resources
+from typing import Final
+
+from cdc.http.answers import Answer
+
+_POLICY: Final = (
+    "default-src 'none'",
+    "connect-src 'self'",
+    "img-src data:",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+    "require-trusted-types-for 'script'",  # what would make markup of a text throws
+)
+
+
+class Page:
+    """The document, put together once."""
+
+    def __init__(self) -> None:
+        style, script = _asset("page.css"), _asset("page.js")
+        text = _asset("page.html").replace("{style}", style).replace("{script}", script)
+        policy = [*_POLICY, f"style-src '{_hash(style)}'", f"script-src '{_hash(script)}'"]
+        self.answer = Answer(
+            HTTPStatus.OK,
+            "text/html; charset=utf-8",
+            text.encode(),
+            {"Content-Security-Policy": "; ".join(policy)},
+        )
+
+
+def _asset(name: str) -> str:
+    return (resources.files("cdc.http") / "assets" / name).read_text("utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -1,0 +1,34 @@
+"""Vitals as a publisher at work has them, without one."""
+
+import time
+from typing import Final
+
+from cdc.lsn import LSN
+from cdc.report import Identity
+from cdc.vitals import STREAMING, Sample, Trouble, Vitals
+
+IDENTITY: Final = Identity("0.1.0", 7, "cdc_publisher", "outbox", "at-least-once", "python")
+HOSTILE: Final = "<img src=x onerror=document.title='taken'>"
+
+
+def vitals(now: float | None = None) -> Vitals:
+    """Of a publisher that has streamed for five minutes, 100 events a second."""
+    now = now or time.time()
+    told = Vitals()
+    told.started, told.sessions, told.stream = now - 310, 1, "0badcafe"
+    told.enter(STREAMING, now - 300)
+    told.turned_monotonic = time.monotonic()
+    told.confirmed, told.confirmed_since, told.wal_end, told.received = LSN(5000), now - 0.5, LSN(7000), LSN(6000)
+    told.retained, told.limit, told.safe, told.wal_status = 2_097_152, 10_485_760, 8_388_608, "reserved"
+    told.read, told.delivered, told.transactions = 30_010, 30_000, 10_000
+    told.events.update({"outbox.event.order": 30_000, HOSTILE: 10})
+    told.bytes.update({"outbox.event.order": 3_000_000, HOSTILE: 1_000})
+    told.in_flight, told.in_flight_transactions = 10, 4  # without the oldest's age: it would fall behind in a slow test
+    for seconds in (0.002, 0.003, 0.02):
+        told.latencies.append(seconds)
+        told.delivery.observe(seconds)
+    told.encode.observe(2e-6, 30_000)
+    told.trouble = Trouble("KafkaUnavailable", "no broker answers", now - 200)
+    for second in range(300):
+        told.history.append(Sample(now - 299 + second, 100 * (second + 1), 100 * second, 30 * second, 2000, 0.003))
+    return told
