@@ -7,6 +7,7 @@ from cdc.avro import contracts
 from cdc.avro.contracts import Contract, Contracts
 from cdc.avro.rules import Rules
 from cdc.avro.subjects import subject
+from cdc.checks.contracts import misfit
 from cdc.config.settings import Settings, require
 from cdc.errors import ConfigError
 from cdc.postgres import rows
@@ -86,28 +87,12 @@ class Desk:
         with connect(require(self._settings, kafka=False).postgres.dsn) as connection:
             for row in rows.read(connection, self._settings):
                 checked["rows"] += 1
-                if problem := self._misfit(row.type, row.payload, row.payload_is_avro):
+                if problem := misfit(self._settings, self._loaded.get, self._loaded.missing, row):
                     misfits += 1
                     if misfits <= SHOWN:
                         yield {"check": "table", "id": row.id, "type": row.type, "problem": problem}
         if misfits > SHOWN:
             yield {"check": "table", "problem": f"{misfits - SHOWN} more rows do not fit"}
-
-    def _misfit(self, event_type: str | None, payload: bytes | None, is_avro: bool) -> str:
-        if payload is None or (self._settings.outbox.tombstones and not payload.strip()):
-            return "" if self._settings.outbox.tombstones else "the payload is null"
-        if event_type is None:
-            return "the type is null"
-        contract = self._loaded.get(event_type)
-        if is_avro:
-            return ""
-        if contract is None:
-            return "" if self._settings.avro.unknown_types == "envelope" else self._loaded.missing(event_type)
-        try:
-            contract.encode(payload)
-        except ValueError as error:
-            return str(error)
-        return ""
 
 
 def _chosen(loaded: Contracts, types: tuple[str, ...]) -> list[Contract]:

@@ -11,7 +11,7 @@ from cdc.errors import KafkaError, PostgresError, Temporary
 from cdc.kafka import positions
 from cdc.lsn import LSN
 from cdc.positions import Mark, differences
-from cdc.postgres import catalog, definition, partitions, purge, slots
+from cdc.postgres import catalog, defects, definition, partitions, purge, slots
 from cdc.postgres.partitions import Fate, Partition, Tree
 from cdc.postgres.purge import Due, Table
 from cdc.purge import Age, Clock, Horizon, Horizons, age
@@ -115,13 +115,10 @@ class Purging:
         found = definition.read(self._connection, name, table)
         if table_oid(found) is None:
             raise PostgresError(f"table {'.'.join(table)} does not exist", hint="check [outbox] table")
-        if problem := catalog.publication_problem(self._connection, name, table):
-            raise PostgresError(*problem)
+        if defect := catalog.publication_defect(self._connection, name, table):
+            raise defect.error()
         if found[PUBLISHED_BY] == NONE:
-            raise PostgresError(
-                f"table {'.'.join(table)} is unlogged: nothing of it is published",
-                hint="run: ALTER TABLE ... SET LOGGED",
-            )
+            raise defects.unlogged(table).error()
         return found
 
     def _age(self) -> Age:

@@ -8,17 +8,18 @@ from psycopg import Connection
 
 from cdc import cells
 from cdc.config.settings import Settings
-from cdc.errors import PostgresError
+from cdc.definition import COLUMN_LIST, NONE
+from cdc.errors import PostgresError, SlotLost
 from cdc.lsn import LSN
 from cdc.outbox import Columns
-from cdc.postgres import definition, health
+from cdc.postgres import defects, definition, health
 from cdc.postgres.connection import query
+from cdc.postgres.defects import Defect
 from cdc.postgres.health import Health
 from cdc.topics import TopicTemplate
 
 log = logging.getLogger(__name__)
 
-OLDEST_VERSION: Final = 140000  # 14: the first whose pgoutput has the option `binary`
 PLUGIN: Final = "pgoutput"
 
 Conn = Connection[tuple[Any, ...]]
@@ -39,7 +40,8 @@ class Catalog:
 def inspect(connection: Conn, settings: Settings, columns: Columns, template: TopicTemplate) -> Catalog:
     """Look at server, role, table, publication and slot. Raises PostgresError for the first defect."""
     timeout = server(connection)
-    _role(connection)
+    if defect := role_defect(connection):
+        raise defect.error()
     # Before the rest: a change that comes after it is one that the sentinel sees.
     ((end,),) = query(connection, "reading the WAL's end", "select pg_current_wal_flush_lsn()::text")
     found = definition.read(connection, settings.postgres.publication, settings.outbox.qualified_name)
@@ -61,25 +63,25 @@ def server(connection: Conn) -> float:
                (select setting::int from pg_settings where name = 'wal_sender_timeout')
         """,
     )
-    if version < OLDEST_VERSION:
-        raise PostgresError(f"PostgreSQL {version // 10000} is too old", hint="14 is the oldest that works")
-    if standby:
-        raise PostgresError("the server is a standby", hint="point [postgres] dsn to the primary")
-    if wal_level != "logical":
-        raise PostgresError(
-            f"wal_level is {wal_level!r}", hint="run: ALTER SYSTEM SET wal_level = 'logical'; then restart PostgreSQL"
-        )
+    for defect in (defects.version(version), defects.standby(standby), defects.wal_level(wal_level)):
+        if defect:
+            raise defect.error()
     return float(timeout) / 1000
 
 
-def _role(connection: Conn) -> None:
-    ((user, allowed),) = query(
+def role_defect(connection: Conn) -> Defect | None:
+    """Why the role may not replicate."""
+    ((user, allowed, on_rds),) = query(
         connection,
         "reading the role",
-        "select current_user, (select rolreplication or rolsuper from pg_roles where rolname = current_user)",
+        """
+        select current_user, r.rolreplication or r.rolsuper
+               or coalesce((select pg_has_role(current_user, rds.oid, 'member')), false), rds.oid is not null
+        from pg_roles r left join pg_roles rds on rds.rolname = %s where r.rolname = current_user
+        """,
+        defects.RDS_ROLE,
     )
-    if not allowed:
-        raise PostgresError(f'role "{user}" may not replicate', hint=f'run: ALTER ROLE "{user}" REPLICATION')
+    return defects.role(user, allowed, on_rds=on_rds)
 
 
 def table_columns(connection: Conn, table: tuple[str, str]) -> dict[str, tuple[int, str]] | None:
@@ -113,37 +115,73 @@ def differences(columns: Columns, present: dict[str, tuple[int, str]], needed: l
     return problems
 
 
-def _table(connection: Conn, settings: Settings, columns: Columns, template: TopicTemplate) -> tuple[list[str], bool]:
-    """The columns that an event needs, and whether all of them have a binary decoder."""
-    table = settings.outbox.qualified_name
-    present = table_columns(connection, table)
+def repairs(
+    table: tuple[str, str], columns: Columns, present: dict[str, tuple[int, str]], needed: list[str]
+) -> list[str]:
+    """Statements that give a table the columns that `differences` misses."""
+    change, statements = f"ALTER TABLE {defects.name(*table)}", []
+    for name in needed:
+        quoted = defects.name(name)
+        oid, _ = present.get(name, (None, ""))
+        if oid is None:
+            statements.append(f"{change} ADD COLUMN {quoted} {'jsonb' if name == columns.payload else 'text'};")
+        elif name == columns.payload and oid not in cells.PAYLOAD_TYPES:
+            statements.append(f"{change} ALTER COLUMN {quoted} TYPE jsonb USING to_jsonb({quoted});")
+        elif name != columns.payload and oid == cells.BYTEA:
+            statements.append(f"{change} ALTER COLUMN {quoted} TYPE text USING convert_from({quoted}, 'UTF8');")
+    return statements
+
+
+def table_defect(
+    connection: Conn, settings: Settings, present: dict[str, tuple[int, str]] | None, needed: list[str]
+) -> Defect | None:
+    """Why the table is no outbox; `present` is what `table_columns` found, `needed` what an event needs of it."""
+    table, columns = settings.outbox.qualified_name, settings.outbox.parts
+    found = query(
+        connection,
+        "reading the outbox table",
+        """
+        select c.relkind::text, c.relpersistence::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = %s and c.relname = %s
+        """,
+        *table,
+    )
     if present is None:
-        raise PostgresError(f"table {'.'.join(table)} does not exist", hint="run: cdc-publisher outbox init")
-    needed = columns.needed(list(present), template, settings.outbox.headers)
+        return defects.no_table(table, found[0][0] if found else None)
     problems = differences(columns, present, needed)
     if problems:
-        raise PostgresError(
-            f"table {'.'.join(table)} is not the outbox that the settings describe: {', '.join(problems)}"
-            f" (it has {', '.join(present)})",
-            hint="map its columns in [outbox] columns, or correct the table",
-        )
+        return defects.other_shape(table, problems, list(present), repairs(table, columns, present, needed))
+    return defects.unlogged(table) if found and found[0][1] != "p" else None
+
+
+def _table(connection: Conn, settings: Settings, columns: Columns, template: TopicTemplate) -> tuple[list[str], bool]:
+    """The columns that an event needs, and whether all of them have a binary decoder."""
+    present = table_columns(connection, settings.outbox.qualified_name)
+    needed = columns.needed(list(present or ()), template, settings.outbox.headers)
+    if defect := table_defect(connection, settings, present, needed):
+        raise defect.error()
+    assert present is not None
     return needed, all(cells.has_binary_decoder(present[name][0]) for name in needed)
 
 
 def _publication(connection: Conn, settings: Settings, needed: list[str]) -> None:
     name, table = settings.postgres.publication, settings.outbox.qualified_name
-    problem = publication_problem(connection, name, table)
-    if problem:
-        raise PostgresError(*problem)
-    if left_out := definition.unpublished(connection, name, table, needed):
-        raise PostgresError(
-            f"publication {name!r} leaves out {', '.join(map(repr, left_out))} of table {'.'.join(table)}",
-            hint="publish the table without a column list, or with these; generated columns only from PostgreSQL 18 on",
-        )
+    if defect := publication_defect(connection, name, table) or columns_defect(connection, name, table, needed):
+        raise defect.error()
 
 
-def publication_problem(connection: Conn, name: str, table: tuple[str, str]) -> tuple[str, str] | None:
-    """Why the publication does not carry the inserts of `table`, and the fix; None when it does."""
+def columns_defect(connection: Conn, name: str, table: tuple[str, str], needed: list[str]) -> Defect | None:
+    """Which needed columns the publication does not publish."""
+    found = definition.unpublished(connection, name, table, needed)
+    if not found:
+        return None
+    has_list = definition.read(connection, name, table)[COLUMN_LIST] != NONE
+    fix = [defects.whole_table(name, table)] if has_list else []
+    return defects.left_out(name, table, found, fix)
+
+
+def publication_defect(connection: Conn, name: str, table: tuple[str, str]) -> Defect | None:
+    """Why the publication does not carry the inserts of `table`; None when it does."""
     found = query(
         connection,
         "reading the publication",
@@ -160,19 +198,13 @@ def publication_problem(connection: Conn, name: str, table: tuple[str, str]) -> 
         name,
     )
     if not found:
-        return f"publication {name!r} does not exist", "run: cdc-publisher outbox init"
+        return defects.no_publication(name)
     ((inserts, holds_table, by_partition),) = found
     if by_partition:
-        # Rows would come under the names of the partitions, which are not the outbox.
-        fix = f'run: ALTER PUBLICATION "{name}" SET (publish_via_partition_root = true)'
-        return f"publication {name!r} does not publish table {'.'.join(table)} via its partition root", fix
+        return defects.by_partition(name, table)
     if not holds_table:
-        fix = f'run: ALTER PUBLICATION "{name}" ADD TABLE "{table[0]}"."{table[1]}"'
-        return f"publication {name!r} does not hold table {'.'.join(table)}", fix
-    if not inserts:
-        fix = f"run: ALTER PUBLICATION \"{name}\" SET (publish = 'insert')"
-        return f"publication {name!r} does not publish inserts", fix
-    return None
+        return defects.without_table(name, table)
+    return None if inserts else defects.without_inserts(name)
 
 
 def slot(connection: Conn, settings: Settings) -> Health:
@@ -188,7 +220,7 @@ def slot(connection: Conn, settings: Settings) -> Health:
                 f"replication slot {name!r} belongs to database {found.database!r}", hint="check [postgres] dsn"
             )
     if problem := health.problem(name, found):
-        raise PostgresError(*problem)
+        raise SlotLost(*problem)
     assert found is not None
     return found
 
@@ -214,14 +246,6 @@ def _warn(connection: Conn, slot: Health) -> None:
                current_setting('synchronized_standby_slots', true)
         """,
     )
-    if idle_timeout:
-        log.warning(
-            "idle_replication_slot_timeout is %s: PostgreSQL takes the slot away when the publisher is not connected"
-            " for so long; set it to 0, or to longer than any outage",
-            idle_timeout,
-        )
-    if slot.failover and not standbys:
-        log.warning(
-            "the slot is a failover slot, but synchronized_standby_slots is empty: a standby that is promoted may"
-            " never have had events that are in Kafka; name its physical slot there"
-        )
+    for defect in (defects.idle_timeout(idle_timeout), defects.failover(slot.failover, standbys)):
+        if defect:
+            log.warning("%s", defect.error())

@@ -29,34 +29,55 @@ class OutboxRow(NamedTuple):
     type: str | None
     payload: bytes | None
     payload_is_avro: bool
+    parts: tuple[str | None, ...] = ()  # what the placeholders of [topics] name stand for
 
 
 def read(connection: Conn, settings: Settings) -> Iterator[OutboxRow]:
     """Every row, as of one moment. Raises PostgresError when the table cannot be read."""
-    columns, present = _columns(connection, settings)
-    is_avro = present[columns.payload][0] == cells.BYTEA
-    query = sql.SQL("select {}::text, {}::text, {}{} from {}").format(
-        sql.Identifier(columns.id),
-        sql.Identifier(columns.type),
-        sql.Identifier(columns.payload),
-        sql.SQL("" if is_avro else "::text"),
-        sql.Identifier(*settings.outbox.qualified_name),
-    )
+    query, is_avro = selection(connection, settings)
     try:
         with connection.transaction(), connection.cursor("cdc_rows") as cursor:
             cursor.itersize = PORTION
-            for row_id, event_type, payload in cursor.execute(query):
-                value = payload.encode() if isinstance(payload, str) else payload
-                yield OutboxRow(row_id, event_type, value, is_avro)
+            for values in cursor.execute(query):
+                yield row(values, is_avro)
     except psycopg.Error as error:
         raise described(error, "reading the outbox table") from None
+
+
+def selection(connection: Conn, settings: Settings) -> tuple[sql.Composed, bool]:
+    """The query whose results `row` takes, and whether payloads are Avro. Raises PostgresError as `read`."""
+    columns, present = _columns(connection, settings)
+    is_avro = present[columns.payload][0] == cells.BYTEA
+    names = [columns.id, columns.type, *_placeholders(columns, settings, present)]
+    query = sql.SQL("select {}{}, {} from {}").format(
+        sql.Identifier(columns.payload),
+        sql.SQL("" if is_avro else "::text"),
+        sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in names),
+        sql.Identifier(*settings.outbox.qualified_name),
+    )
+    return query, is_avro
+
+
+def row(values: tuple[Any, ...], is_avro: bool) -> OutboxRow:
+    """One result of the query."""
+    payload, row_id, event_type, *parts = values
+    value = payload.encode() if isinstance(payload, str) else payload
+    return OutboxRow(row_id, event_type, value, is_avro, tuple(parts))
+
+
+def topic(settings: Settings, found: OutboxRow) -> tuple[str, str] | None:
+    """The topic of a row, and its event type; None when it has none."""
+    template = TopicTemplate(settings.topics.name)
+    if found.type is None or None in found.parts:
+        return None
+    return template.fill(dict(zip(template.columns, map(str, found.parts), strict=True))), found.type
 
 
 def topics(connection: Conn, settings: Settings) -> list[tuple[str, str]]:
     """Each topic that rows of the table go to, with each event type there. Raises PostgresError as `read`."""
     columns, present = _columns(connection, settings)
     template = TopicTemplate(settings.topics.name)
-    names = [columns.resolve(name, list(present)) for name in template.columns]
+    names = _placeholders(columns, settings, present)
     parts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in [*names, columns.type])
     query = sql.SQL("select distinct {} from {}").format(parts, sql.Identifier(*settings.outbox.qualified_name))
     try:
@@ -76,10 +97,14 @@ def _columns(connection: Conn, settings: Settings) -> tuple[Columns, dict[str, t
     if present is None:
         raise PostgresError(f"table {settings.outbox.table} does not exist", hint="run: cdc-publisher outbox init")
     needed = [columns.id, columns.type, columns.payload]
-    needed += [columns.resolve(name, list(present)) for name in TopicTemplate(settings.topics.name).columns]
+    needed += _placeholders(columns, settings, present)
     missing = [name for name in dict.fromkeys(needed) if name not in present]
     if missing:
         raise PostgresError(
             f"table {settings.outbox.table} has no column {', '.join(missing)}", hint="map it in [outbox] columns"
         )
     return columns, present
+
+
+def _placeholders(columns: Columns, settings: Settings, present: dict[str, tuple[int, str]]) -> list[str]:
+    return [columns.resolve(name, list(present)) for name in TopicTemplate(settings.topics.name).columns]

@@ -7,7 +7,7 @@ from psycopg import Connection, sql
 
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError
-from cdc.postgres.catalog import differences, publication_problem, table_columns
+from cdc.postgres.catalog import differences, publication_defect, table_columns
 from cdc.postgres.connection import described, query
 from cdc.topics import TopicTemplate
 
@@ -63,9 +63,9 @@ def missing(connection: Conn, settings: Settings) -> list[str]:
     if not query(connection, "reading the publication", "select from pg_publication where pubname = %s", name):
         statements.append(create_publication(settings))
     else:
-        problem = publication_problem(connection, name, table)
-        if problem:
-            raise PostgresError(*problem)
+        defect = publication_defect(connection, name, table)
+        if defect:
+            raise defect.error()
     return statements
 
 

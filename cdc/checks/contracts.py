@@ -1,0 +1,197 @@
+"""Contracts, the registry that may keep them, and whether the rows of the outbox fit them."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cdc import accelerator
+from cdc.avro import contracts
+from cdc.avro.contracts import Contract, Contracts
+from cdc.avro.rules import Rules
+from cdc.avro.subjects import subject
+from cdc.checks.finding import Notes
+from cdc.config.settings import Settings
+from cdc.errors import CdcError, ConfigError
+from cdc.postgres.rows import OutboxRow
+
+if TYPE_CHECKING:
+    from cdc.registry.client import Registry
+
+REGISTER: Final = "cdc-publisher schema register"
+_SHOWN: Final = 5
+
+
+class Seen(NamedTuple):
+    """What could be read; None where it could not."""
+
+    contracts: Contracts | None = None
+    registry: "Registry | None" = None
+
+
+def check(notes: Notes, settings: Settings) -> Seen:
+    """Read the contracts, from the registry if they are there; close its `registry` afterwards."""
+    _accelerator(notes, settings)
+    registry = _registry(notes, settings)
+    if settings.avro.source == "registry" and registry is None:
+        return Seen()  # told by the registry's own line
+    try:
+        loaded = load(settings, registry)
+    except ConfigError as error:
+        notes.fails("contracts", "; ".join(error.problems), hint=error.hint or "correct them, or [avro] schemas")
+        return Seen(None, registry)
+    except CdcError as error:
+        notes.fails("contracts", error.message, hint=error.hint)
+        return Seen(None, registry)
+    number = len({contract.name for contract in loaded.values()})
+    if number:
+        where = f"registry {registry.url}" if settings.avro.source == "registry" and registry else settings.avro.schemas
+        notes.passes("contracts", f"{number} contract{'' if number == 1 else 's'} in {where}")
+    else:
+        told = f"no contracts in {settings.avro.schemas}: no event can leave, but bytea payloads that are Avro already"
+        notes.warns("contracts", told, hint="one .avsc file for each event type, or another folder in [avro] schemas")
+    return Seen(loaded, registry)
+
+
+def load(settings: Settings, registry: "Registry | None") -> Contracts:
+    """The contracts of the settings. Raises ConfigError, RegistryError and RegistryUnavailable."""
+    avro = settings.avro
+    rules = Rules(avro.unknown_fields, avro.bytes)
+    if avro.source == "registry" and registry:
+        from cdc.registry import source
+
+        return source.read(registry, avro.types, rules)
+    return contracts.load(avro.schemas, avro.types, rules)
+
+
+def _accelerator(notes: Notes, settings: Settings) -> None:
+    try:
+        name = accelerator.choose(settings.delivery.accelerator).name
+    except ConfigError as error:
+        notes.fails("accelerator", error.message, hint=error.hint)
+        return
+    why = ": the native one is not installed" if name == "python" and settings.delivery.accelerator == "auto" else ""
+    notes.passes("accelerator", f"records are made by {name}{why}")
+
+
+def _registry(notes: Notes, settings: Settings) -> "Registry | None":
+    if not settings.schema_registry.url:
+        return None
+    # Only here: its client takes 0.3 s to import, and is an extra.
+    try:
+        from cdc.registry.client import Registry
+    except ImportError as error:
+        fix = "pip install 'cdc-publisher[registry]'"
+        notes.fails("registry_reachable", f"[schema_registry] needs the extra packages: {error}", fix)
+        return None
+    registry = Registry(settings.schema_registry)
+    try:
+        number = len(registry.subjects())
+    except CdcError as error:
+        registry.close()
+        notes.fails("registry_reachable", error.message, hint=error.hint)
+        return None
+    notes.passes("registry_reachable", f"registry {registry.url} has {number} subjects")
+    return registry
+
+
+def types(notes: Notes, settings: Settings, loaded: Contracts, found: Iterable[str]) -> None:
+    """Whether each event type of the outbox has a contract."""
+    known = sorted(set(found))
+    missing = [one for one in known if one not in loaded]
+    if missing and settings.avro.unknown_types != "envelope":
+        told = "; ".join(loaded.missing(one) for one in missing[:_SHOWN])
+        hint = "write the contract, or name the one that is meant in [avro] types"
+        note = notes.fails if settings.delivery.on_poison == "stop" else notes.warns
+        note("event_types", told, hint=hint)
+    elif missing:
+        notes.passes("event_types", f"sent within cdc.Envelope, for want of a contract: {', '.join(missing)}")
+    else:
+        told = f"each has a contract: {', '.join(known)}" if known else "the outbox is empty, or cannot be read"
+        notes.passes("event_types", told)
+
+
+def rows(notes: Notes, settings: Settings, loaded: Contracts, latest: list[OutboxRow]) -> None:
+    """Whether the latest rows fit their contracts; types that have none are told elsewhere."""
+    tried = [row for row in latest if row.type is None or row.type in loaded or row.payload is None]
+    problems = [(row, misfit(settings, loaded.get, loaded.missing, row)) for row in tried]
+    misfits = [f"row {row.id} of type {row.type}: {problem}" for row, problem in problems if problem]
+    if misfits:
+        more = f" (and {len(misfits) - _SHOWN} more)" if len(misfits) > _SHOWN else ""
+        told = f"{len(misfits)} of the latest {len(tried)} rows would be poison: {'; '.join(misfits[:_SHOWN])}{more}"
+        hint = "correct the contract, or the rows; all of them: cdc-publisher schema check --table"
+        note = notes.fails if settings.delivery.on_poison == "stop" else notes.warns
+        note("outbox_rows", told, hint=hint)
+    else:
+        notes.passes(
+            "outbox_rows", f"rows that were tried and fit: {len(tried)}, the latest" if tried else "none to try"
+        )
+
+
+def misfit(
+    settings: Settings, get: Callable[[str], Contract | None], missing: Callable[[str], str], row: OutboxRow
+) -> str:
+    """Why a row would be poison; empty when it would not."""
+    if row.payload is None or (settings.outbox.tombstones and not row.payload.strip()):
+        return "" if settings.outbox.tombstones else "the payload is null"
+    if row.type is None:
+        return "the type is null"
+    contract = get(row.type)
+    if row.payload_is_avro:
+        return ""
+    if contract is None:
+        return "" if settings.avro.unknown_types == "envelope" else missing(row.type)
+    try:
+        contract.encode(row.payload)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def size(loaded: Contracts | None, row: OutboxRow) -> int:
+    """Bytes of the record's value; of a row that no contract encodes, those of its payload."""
+    payload = row.payload or b""
+    contract = loaded.get(row.type or "") if loaded else None
+    if contract is None or row.payload_is_avro:
+        return len(payload)
+    try:
+        return len(contract.encode(payload))
+    except ValueError:
+        return len(payload)
+
+
+def subjects(notes: Notes, settings: Settings, seen: Seen, pairs: Iterable[tuple[str, str]]) -> None:
+    """Whether the registry has the contracts of these topics and event types, or would take them."""
+    if seen.registry is None or seen.contracts is None or settings.avro.framing != "confluent":
+        return
+    registry, loaded = seen.registry, seen.contracts
+    wanted = {
+        subject(settings.avro.subject, topic, contract.name): contract
+        for topic, event_type in pairs
+        if (contract := loaded.get(event_type))
+    }
+    try:
+        missing = [name for name, contract in wanted.items() if not _registered(registry, loaded, name, contract)]
+        refused = [
+            f"{name}: {problem}"
+            for name in missing
+            for problem in registry.problems(name, loaded.definitions[wanted[name].name].whole)
+        ]
+    except CdcError as error:
+        notes.fails("registry_subjects", error.message, hint=error.hint)
+        return
+    if refused:
+        hint = "change the contract so that it fits what is registered, or the subject's compatibility level"
+        notes.fails("registry_subjects", f"the registry would refuse {'; '.join(refused[:_SHOWN])}", hint=hint)
+    elif missing and not settings.schema_registry.auto_register:
+        hint = "or let start do it: [schema_registry] auto_register = true"
+        notes.fails("registry_subjects", f"not registered: {', '.join(missing)}", REGISTER, hint=hint)
+    elif missing:
+        notes.passes("registry_subjects", f"not registered, which start will do: {', '.join(missing)}")
+    else:
+        notes.passes("registry_subjects", f"registered: {', '.join(wanted) or 'none is asked for, there are no rows'}")
+
+
+def _registered(registry: "Registry", loaded: Contracts, name: str, contract: Contract) -> bool:
+    from cdc.registry.references import references
+
+    needed = references(registry, loaded.definitions, contract.name)
+    return needed is not None and registry.lookup(name, contract.text, needed) is not None

@@ -1,0 +1,100 @@
+"""The side of PostgreSQL, from the connection to the rows."""
+
+from functools import partial
+from typing import NamedTuple
+
+from cdc.checks import outbox, postgres, slot
+from cdc.checks.finding import Notes
+from cdc.checks.postgres import looked
+from cdc.config.settings import Settings
+from cdc.positions import Mark
+from cdc.postgres import defects, definition, health, preflight, sampling
+from cdc.postgres.health import Health
+from cdc.postgres.preflight import Conn, Server
+from cdc.postgres.sampling import Sample
+from cdc.servers import ordering
+
+
+class Seen(NamedTuple):
+    """What the other sides are compared with; None where it could not be read."""
+
+    mark: Mark | None = None  # the slot as it stands
+    sample: Sample | None = None
+
+
+def check(notes: Notes, settings: Settings, long_seconds: float) -> Seen:
+    """Look at the server; transactions count as long from `long_seconds` on."""
+    with postgres.session(settings.postgres.dsn, notes) as connection:
+        if connection is not None:
+            return _Check(notes, settings, connection).run(long_seconds)
+    return Seen()
+
+
+class _Check:
+    def __init__(self, notes: Notes, settings: Settings, connection: Conn) -> None:
+        self._notes = notes
+        self._settings = settings
+        self._connection = connection
+        self._sample: Sample | None = None
+
+    def run(self, long_seconds: float) -> Seen:
+        """Raises PostgresUnavailable when the connection ends."""
+        notes, connection, name = self._notes, self._connection, self._settings.postgres.slot
+        link, server = preflight.link(connection), preflight.server(connection)
+        postgres.reached(notes, link, server)
+        if server.version < defects.OLDEST_VERSION:
+            return Seen()
+        found = None if server.standby else health.read(connection, name)
+        reader = preflight.reader(connection, name)
+        postgres.settings(notes, server, slot_exists=found is not None, streams=reader is not None)
+        looked(connection, notes, "replication_role", lambda: postgres.role(connection, notes))
+        system = postgres.direct(notes, self._settings.postgres.dsn, link)
+        looked(connection, notes, "outbox_table", self._outbox)
+        if server.standby:
+            return Seen(None, self._sample)  # it tells little of slots, and has none of ours
+        usable = slot.slot(notes, name, found, reader)
+        if found is not None and usable:
+            self._held(found, server)
+        self._others(long_seconds)
+        mark = self._mark(system, found) if system and found and usable else None
+        return Seen(mark, self._sample)
+
+    def _outbox(self) -> None:
+        notes, connection, settings = self._notes, self._connection, self._settings
+        needed = outbox.table(connection, notes, settings)
+        looked(connection, notes, "publication", lambda: outbox.publication(connection, notes, settings, needed))
+        found = preflight.rights(connection, settings.outbox.qualified_name)
+        outbox.rights(notes, settings, found, is_there=needed is not None)
+        if needed is not None and found.selects and found.uses_schema:
+            looked(connection, notes, "outbox_rows", self._rows)
+
+    def _rows(self) -> None:
+        self._sample = sampling.take(self._connection, self._settings)
+
+    def _held(self, found: Health, server: Server) -> None:
+        name, connection = self._settings.postgres.slot, self._connection
+        slot.retained(self._notes, name, found, server)
+        slot.timeouts(self._notes, server)
+        others = preflight.other_slots(connection, name)
+        slot.failover(self._notes, name, found, server, others, preflight.for_psql(self._settings.postgres.dsn))
+
+    def _others(self, long_seconds: float) -> None:
+        notes, connection = self._notes, self._connection
+        look = partial(looked, connection, notes)
+        look("other_slots", lambda: slot.others(notes, preflight.other_slots(connection, self._settings.postgres.slot)))
+        look(
+            "long_transactions",
+            lambda: slot.transactions(notes, preflight.long_transactions(connection, long_seconds), long_seconds),
+        )
+        database = connection.info.dbname
+        look(
+            "prepared_transactions",
+            lambda: slot.prepared(notes, preflight.prepared(connection, long_seconds), long_seconds, database),
+        )
+
+    def _mark(self, system: tuple[str, int], found: Health) -> Mark | None:
+        settings = self._settings
+        if found.confirmed is None:
+            return None
+        now = definition.read(self._connection, settings.postgres.publication, settings.outbox.qualified_name)
+        return Mark(*system, settings.postgres.slot, found.confirmed, now, ordering(settings))

@@ -1,0 +1,134 @@
+"""`check`: look at both sides before anything is sent, and say what puts right what is not as it must be."""
+
+import contextlib
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from cdc.checks.finding import FAIL, PASS, WARN, Finding, Status
+from cdc.checks.preflight import Options
+from cdc.checks.preflight import check as look
+from cdc.cli.letters import plain
+from cdc.cli.main import Invocation
+from cdc.config.settings import require
+from cdc.kafka import producer
+from cdc.lines import hidden
+
+_STYLES: Final[dict[Status, str]] = {PASS: "green", WARN: "yellow", FAIL: "bold red"}
+_PROGRAM: Final = "cdc-publisher "
+_INDENT: Final = "      "
+
+_EXAMPLES: Final = """\b
+Examples:
+  cdc-publisher --config shop.toml check
+  cdc-publisher check --topic outbox.event.order     while the outbox is still empty
+  cdc-publisher check --json | jq '.checks[] | select(.status != "pass")'
+  cdc-publisher check && cdc-publisher start
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option("--topic", "topics", multiple=True, metavar="NAME", help="A topic that events go to; repeatable.")
+@click.option(
+    "--long-transaction",
+    "long_seconds",
+    type=click.FloatRange(min=0),
+    default=300,
+    show_default=True,
+    metavar="SECONDS",
+    help="From when on an open transaction is a warning.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def check(invocation: Invocation, topics: tuple[str, ...], long_seconds: float, as_json: bool) -> int:
+    """Look at PostgreSQL, Kafka, the registry and the contracts before anything is sent.
+
+    Each line says pass, warn or fail, and what was found; below those that do not pass stand the SQL or the commands
+    that put it right, in their order. SQL is for a superuser in the database of [postgres] dsn, Kafka's scripts are for
+    an administrator. Nothing is changed on either side, and a publisher may run meanwhile.
+
+    Which topics rows go to is known by the rows that are in the outbox, and by --topic.
+
+    Exit codes: 0 nothing fails, warnings are allowed; 1 something fails; 78 the settings cannot be used.
+    """
+    settings = require(invocation.settings())
+    producer.validate(settings)
+    with _progress() as doing:
+        found = look(settings, Options(topics, long_seconds), doing)
+    found = [_as_called(one, _called(invocation)) for one in found]
+    if as_json:
+        click.echo(json.dumps(_facts(found), indent=2))
+    else:
+        _print(found)
+    return 1 if any(one.status == FAIL for one in found) else 0
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """What is looked at, on a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status("looking") as status:
+        yield lambda what: status.update(f"looking at {what}")
+
+
+def _called(invocation: Invocation) -> str:
+    """How this program was called, so that a command that it prints works on the same settings."""
+    words = ["cdc-publisher"]
+    words += ["--config", str(invocation.config)] if invocation.config else []
+    for option in invocation.options:
+        words += ["--set", option]
+    return f"{shlex.join(words)} "
+
+
+def _as_called(one: Finding, program: str) -> Finding:
+    fix = tuple(f"{program}{line.removeprefix(_PROGRAM)}" if line.startswith(_PROGRAM) else line for line in one.fix)
+    return Finding(one.name, one.side, one.status, hidden(one.found), tuple(map(hidden, fix)), hidden(one.hint))
+
+
+def _facts(found: list[Finding]) -> dict[str, Any]:
+    counts = _counts(found)
+    checks = [{**one._asdict(), "fix": list(one.fix), "hint": one.hint or None} for one in found]
+    return {"ok": not counts[FAIL], "counts": counts, "checks": checks}
+
+
+def _counts(found: list[Finding]) -> dict[Status, int]:
+    statuses: tuple[Status, ...] = (PASS, WARN, FAIL)
+    return {status: sum(one.status == status for one in found) for status in statuses}
+
+
+def _print(found: list[Finding]) -> None:
+    """Lines are folded on a terminal; what is to be copied never is."""
+    console = Console(width=None if sys.stdout.isatty() else 250, highlight=False, markup=False, emoji=False)
+    width = max(len(one.name) for one in found)
+    side = ""
+    for one in found:
+        if one.side != side:
+            side = one.side
+            console.print(Text(f"\n{_TITLES[side]}" if one is not found[0] else _TITLES[side], style="bold"))
+        line = Table.grid(padding=(0, 2))
+        line.add_column(width=4)
+        line.add_column(width=width)
+        line.add_column(overflow="fold")
+        line.add_row(Text(one.status, style=_STYLES[one.status]), one.name, plain(one.found))
+        console.print(line)
+        for statement in one.fix:
+            console.print(Text(f"{_INDENT}{statement}", style="cyan"), soft_wrap=True)
+        if one.hint and one.status != PASS:
+            console.print(Padding(Text(f"hint: {plain(one.hint)}", style="dim"), (0, 0, 0, len(_INDENT)), expand=False))
+    counts = _counts(found)
+    told = f"{counts[PASS]} pass, {counts[WARN]} warn, {counts[FAIL]} fail"
+    console.print(Text(f"\n{told}", style=_STYLES[FAIL if counts[FAIL] else WARN if counts[WARN] else PASS]))
+
+
+_TITLES: Final = {"postgres": "PostgreSQL", "kafka": "Kafka", "contracts": "Contracts"}

@@ -1,0 +1,77 @@
+"""What `check` needs to know of the rows that are in the outbox now, in a time that does not grow with the table."""
+
+from typing import Any, Final, NamedTuple
+
+import psycopg
+from psycopg import Connection, sql
+
+from cdc.config.settings import Settings
+from cdc.errors import PostgresUnavailable
+from cdc.postgres import rows
+from cdc.postgres.connection import described, query
+from cdc.postgres.rows import OutboxRow
+
+Conn = Connection[tuple[Any, ...]]
+
+ROWS: Final = 2000
+_PAGES: Final = 400  # of the table's end, where new rows mostly are
+_SCAN_SECONDS: Final = 5  # for a look at the whole table
+
+
+class Sample(NamedTuple):
+    """`topics` and `largest` are of the whole table when it is `complete`, else of the latest rows alone."""
+
+    topics: list[tuple[str, str]]  # with each event type there
+    latest: list[OutboxRow]
+    largest: OutboxRow | None
+    complete: bool
+
+
+def take(connection: Conn, settings: Settings) -> Sample:
+    """Look at the rows. Raises PostgresError when the table cannot be read."""
+    latest = _latest(connection, settings)
+    try:
+        with connection.transaction():  # for the sake of the time limit
+            connection.execute(f"set local statement_timeout = '{_SCAN_SECONDS}s'".encode())
+            return Sample(rows.topics(connection, settings), latest, _largest(connection, settings), complete=True)
+    except PostgresUnavailable:
+        if connection.closed:
+            raise
+    topics = sorted({pair for row in latest if (pair := rows.topic(settings, row))})
+    largest = max(latest, key=lambda row: len(row.payload or b""), default=None)
+    return Sample(topics, latest, largest, complete=False)
+
+
+def _latest(connection: Conn, settings: Settings) -> list[OutboxRow]:
+    """Some of the rows that were inserted last; of a partitioned table, some of its rows."""
+    table = settings.outbox.qualified_name
+    ((first,),) = query(
+        connection,
+        "reading the table's size",
+        """
+        select case when c.relkind = 'r' then
+            greatest(pg_relation_size(c.oid) / current_setting('block_size')::int - %s, 0) end
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = %s and c.relname = %s
+        """,
+        _PAGES,
+        *table,
+    )
+    where = sql.SQL("limit {}").format(ROWS)
+    if first is not None:
+        where = sql.SQL("where ctid >= {}::tid order by ctid desc limit {}").format(f"({first},0)", ROWS)
+    return _rows(connection, settings, where)
+
+
+def _largest(connection: Conn, settings: Settings) -> OutboxRow | None:
+    payload = sql.Identifier(settings.outbox.columns.payload)
+    clause = sql.SQL("order by octet_length({}::text) desc nulls last limit 1").format(payload)
+    return next(iter(_rows(connection, settings, clause)), None)
+
+
+def _rows(connection: Conn, settings: Settings, clause: sql.Composed) -> list[OutboxRow]:
+    statement, is_avro = rows.selection(connection, settings)
+    try:
+        found = connection.execute(sql.SQL("{} {}").format(statement, clause)).fetchall()
+    except psycopg.Error as error:
+        raise described(error, "reading the outbox table") from None
+    return [rows.row(values, is_avro) for values in found]
