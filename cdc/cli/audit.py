@@ -14,6 +14,7 @@ from cdc.audit.range import Range
 from cdc.audit.verdicts import FINDINGS
 from cdc.cli import findings
 from cdc.cli.auditing import Asked, Auditing
+from cdc.cli.examples import examples
 from cdc.cli.letters import Moment
 from cdc.cli.main import Invocation
 from cdc.cli.slot import LsnType
@@ -25,7 +26,13 @@ from cdc.postgres.connection import connect
 _REACH_SECONDS: Final = 10.0
 
 
-@click.command(epilog="Example: cdc-publisher audit --since 24h --json")
+@click.command(
+    epilog=examples(
+        "cdc-publisher audit",
+        "cdc-publisher audit --since 24h --json",
+        "cdc-publisher audit --since 24h --repair --dry-run",
+    )
+)
 @click.option("--since", type=Moment(), metavar="TIME", help="Rows as old as TIME (UTC) or an age (12h), or newer.")
 @click.option("--until", type=Moment(), metavar="TIME", help="Not newer than TIME.")
 @click.option("--from-lsn", type=LsnType(), help="Committed at this LSN or later.")

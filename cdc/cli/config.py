@@ -6,8 +6,10 @@ from typing import Any
 import click
 
 from cdc.avro import contracts
+from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.config.masking import masked
+from cdc.config.reference import reference as reference_text
 from cdc.config.settings import Settings, require
 from cdc.errors import ConfigError
 from cdc.kafka import producer
@@ -15,10 +17,10 @@ from cdc.kafka import producer
 
 @click.group()
 def config() -> None:
-    """Show or validate the effective settings."""
+    """Show or validate the effective settings, or tell of all there are."""
 
 
-@config.command()
+@config.command(epilog=examples("cdc-publisher config show", "cdc-publisher --config shop.toml config show --json"))
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of TOML.")
 @click.pass_obj
 def show(invocation: Invocation, as_json: bool) -> None:
@@ -57,7 +59,7 @@ def _value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-@config.command()
+@config.command(epilog=examples("cdc-publisher config validate", "cdc-publisher --config shop.toml config validate"))
 @click.pass_obj
 def validate(invocation: Invocation) -> None:
     """Check settings and contracts without connecting to anything; exit code 78 with every problem found."""
@@ -76,3 +78,12 @@ def validate(invocation: Invocation) -> None:
     if problems:
         raise ConfigError(*problems)
     click.echo("the settings and contracts are valid")
+
+
+@config.command(epilog=examples("cdc-publisher config reference | less"))
+def reference() -> None:
+    """Tell every setting: name, environment variable, values, default and meaning, as Markdown.
+
+    It is what docs/configuration.md says of this version.
+    """
+    click.echo(reference_text(), nl=False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 from rich.console import Console
 
+from cdc.cli.examples import examples
 from cdc.cli.local import HOME
 from cdc.errors import CdcError, LocalStackError
 
@@ -32,7 +33,7 @@ Servers and publisher go on running. Try:
 """
 
 
-@click.command()
+@click.command(epilog=examples("cdc-publisher demo", "cdc-publisher demo --keep", "cdc-publisher demo --stop"))
 @click.option("--keep", is_flag=True, help="Leave servers and publisher running, and say what to try.")
 @click.option("--stop", is_flag=True, help="Only stop what --keep left running, and remove its data.")
 @click.option("--follow", is_flag=True, help="Only show what arrives in the topics of a demo that was kept.")

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from cdc.cli import letters
+from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.config.settings import Settings, require
 from cdc.dead_letters import Wanted
@@ -41,7 +42,9 @@ def _found(settings: Settings, wanted: Wanted) -> Iterator[tuple[Topic, Index]]:
         yield topic, index
 
 
-@dlq.command("list", epilog="Example: cdc-publisher dlq list --since 12h --error contract-missing")
+@dlq.command(
+    "list", epilog=examples("cdc-publisher dlq list", "cdc-publisher dlq list --since 12h --error contract-missing")
+)
 @letters.filters
 @click.option("--all", "replayed", is_flag=True, help="Also those that were replayed.")
 @_limit
@@ -68,7 +71,7 @@ def list_(invocation: Invocation, /, replayed: bool, limit: int | None, as_json:
             click.echo(f"{more} more")
 
 
-@dlq.command()
+@dlq.command(epilog=examples("cdc-publisher dlq show 9f36c555-1b51-469d-9e44-d764c381c860"))
 @click.argument("identity", metavar="ID")
 @_json
 @click.pass_obj
@@ -86,7 +89,9 @@ def show(invocation: Invocation, identity: str, as_json: bool) -> None:
             raise _unknown(topic, identity)
 
 
-@dlq.command(epilog="Example: cdc-publisher dlq replay --type OrderPlaced --dry-run")
+@dlq.command(
+    epilog=examples("cdc-publisher dlq replay --all --dry-run", "cdc-publisher dlq replay --type OrderPlaced --yes")
+)
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @letters.filters
 @click.option("--all", "everything", is_flag=True, help="All that were not replayed yet.")

@@ -1,6 +1,8 @@
 """`cdc-publisher local`: real PostgreSQL and Kafka on this machine."""
 
 import json
+import shlex
+import shutil
 import signal
 from pathlib import Path
 from types import FrameType
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from cdc.cli.examples import examples
 from cdc.errors import LocalStackError
 
 if TYPE_CHECKING:
@@ -29,7 +32,13 @@ def local() -> None:
     """
 
 
-@local.command()
+@local.command(
+    epilog=examples(
+        "cdc-publisher local up",
+        "cdc-publisher local up --brokers 3",
+        'export CDC_POSTGRES__DSN="$(cdc-publisher local up --json | jq -r .postgres.dsn)"',
+    )
+)
 @click.option("--brokers", type=click.Choice(["1", "3"]), help="Kafka brokers.  [default: as before, at first 1]")
 @HOME
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -37,11 +46,6 @@ def up(brokers: str | None, home: Path | None, as_json: bool) -> None:
     """Start PostgreSQL and Kafka, or say where they run.
 
     The first time, Kafka is downloaded (45 MB).
-
-    \b
-    Example:
-      cdc-publisher local up
-      export CDC_POSTGRES__DSN="$(cdc-publisher local up --json | jq -r .postgres.dsn)"
     """
     stack = _stack(home, int(brokers) if brokers else None)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -56,16 +60,11 @@ def up(brokers: str | None, home: Path | None, as_json: bool) -> None:
         _show(stack, addresses)
 
 
-@local.command()
+@local.command(epilog=examples("cdc-publisher local down", "cdc-publisher local down --purge"))
 @click.option("--purge", is_flag=True, help="Also remove the data (not the downloaded programs).")
 @HOME
 def down(purge: bool, home: Path | None) -> None:
-    """Stop PostgreSQL and Kafka; the data stays unless --purge is given.
-
-    \b
-    Example:
-      cdc-publisher local down --purge
-    """
+    """Stop PostgreSQL and Kafka; the data stays unless --purge is given."""
     stack = _stack(home, None)
     stopped = stack.down(purge=purge)
     click.echo("stopped PostgreSQL and Kafka" if stopped else "nothing was running", err=True)
@@ -122,3 +121,11 @@ def _show(stack: "Stack", addresses: "Addresses") -> None:
     click.echo(f"  export CDC_POSTGRES__DSN={addresses.postgres}")
     click.echo(f"  export CDC_KAFKA__BOOTSTRAP_SERVERS={addresses.kafka}")
     click.echo("  cdc-publisher outbox init")
+    click.echo(f"  {_psql()} {addresses.postgres}")
+
+
+def _psql() -> str:
+    """The program, or where the package of PostgreSQL has it."""
+    from cdc.local.packages import postgres
+
+    return "psql" if shutil.which("psql") else shlex.quote(str(postgres() / "pginstall" / "bin" / "psql"))

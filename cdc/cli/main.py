@@ -3,15 +3,16 @@
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from cdc import __version__, logs
+from cdc.config import environment
 from cdc.config.loading import load
 from cdc.config.masking import scrubber, secrets
 from cdc.config.settings import Settings
@@ -19,6 +20,8 @@ from cdc.errors import CdcError, ConfigError
 
 COMMANDS = {
     "start": ("cdc.cli.start:start", "Run the publisher until SIGTERM or SIGINT."),
+    "status": ("cdc.cli.status:status", "Tell where the publisher stands: lag, throughput, last error; --watch."),
+    "check": ("cdc.cli.check:check", "Look at PostgreSQL, Kafka and the contracts; every defect with its fix."),
     "outbox": (
         "cdc.cli.outbox:outbox",
         "Create the outbox table and its publication, or delete rows that are published.",
@@ -30,6 +33,7 @@ COMMANDS = {
     "config": ("cdc.cli.config:config", "Show or validate the effective settings."),
     "local": ("cdc.cli.local:local", "Real PostgreSQL and Kafka on this machine, without containers."),
     "demo": ("cdc.cli.demo:demo", "A shop's orders from transaction to decoded Kafka record."),
+    "completion": ("cdc.cli.completion:completion", "Print the script that completes commands in bash, zsh or fish."),
 }
 
 
@@ -45,7 +49,7 @@ class Invocation:
     def settings(self) -> Settings:
         """The effective settings, whose secrets no output shows from now on. Raises ConfigError with every problem."""
         settings = load(self.config, self.options)
-        logs.hide(scrubber(secrets(settings.model_dump()) | {os.environ.get("PGPASSWORD", "")}))
+        logs.hide(scrubber(secrets(settings.model_dump()) | environment.secrets(os.environ)))
         return settings
 
 
@@ -66,9 +70,21 @@ class Commands(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands, without loading what they do, or our own options."""
+        names = [CompletionItem(name, help=told) for name, (_, told) in COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+def _settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    """What a shell may complete --set with."""
+    from cdc.config.reference import names
+
+    return [CompletionItem(f"{name}=") for name in names() if name.startswith(incomplete)]
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -86,6 +102,7 @@ class Commands(click.Group):
     "options",
     multiple=True,
     metavar="SECTION.NAME=VALUE",
+    shell_complete=_settings,
     help="One setting, over environment and file; repeatable.",
 )
 @click.version_option(__version__, prog_name="cdc-publisher")
@@ -118,7 +135,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _failed(error: CdcError, arguments: Sequence[str]) -> int:
     if {"-v", "--verbose"} & set(arguments):
-        logs.say("".join(traceback.format_exception(error)).rstrip())
+        logs.say_traceback(error)
     lines = [str(error)]
     if isinstance(error, ConfigError) and len(error.problems) > 1:
         lines = [*error.problems, error.hint]

@@ -2,6 +2,7 @@
 
 import click
 
+from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.cli.purge import purge
 from cdc.config.settings import Settings, require
@@ -20,7 +21,7 @@ def outbox() -> None:
 outbox.add_command(purge)
 
 
-@outbox.command(epilog="Example: cdc-publisher outbox init --print | psql shop")
+@outbox.command(epilog=examples("cdc-publisher outbox init", "cdc-publisher outbox init --print | psql shop"))
 @click.option("--print", "print_only", is_flag=True, help="Show the SQL and do nothing.")
 @click.pass_obj
 def init(invocation: Invocation, print_only: bool) -> None:

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from cdc import logs
 from cdc.backoff import Backoff
+from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.cli.purging import NotConfirmed, Options, Outcome, Purging
 from cdc.cli.signals import stop_on_signals
@@ -47,7 +48,13 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
-@click.command(epilog="Example: cdc-publisher outbox purge --grace 7d --dry-run")
+@click.command(
+    epilog=examples(
+        "cdc-publisher outbox purge --dry-run",
+        "cdc-publisher outbox purge --grace 7d --age-column created_at",
+        "cdc-publisher outbox purge --grace 7d --watch",
+    )
+)
 @click.option("--grace", type=Duration(), default="1d", show_default=True, help="Rows stay for so long: 30m, 12h, 7d.")
 @click.option("--batch", type=click.IntRange(1, 100_000), default=2000, show_default=True, help="Rows a transaction.")
 @click.option("--wait", type=Duration(), default="20s", show_default=True, help="How long the publisher is waited for.")
@@ -74,7 +81,7 @@ def purge(invocation: Invocation, /, *, as_json: bool, interval: float, **given:
         raise click.UsageError("--watch writes logs: it goes without --json (see --log-format) and --dry-run")
     settings = require(invocation.settings(), kafka=False)
     if options.watch:
-        logs.configure(invocation.log_format, verbose=invocation.verbose)
+        logs.configure(invocation.log_format, verbose=invocation.verbose, context={"slot": settings.postgres.slot})
     if not settings.kafka:
         _tell("no [kafka] settings: the slot alone says what is published, whoever moved it", watch=options.watch)
     if options.watch:

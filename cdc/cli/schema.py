@@ -14,6 +14,7 @@ from rich.table import Table
 from cdc.avro import compatibility, files
 from cdc.avro.contracts import Contract
 from cdc.cli.desk import Desk
+from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.config.settings import Settings
 from cdc.errors import ConfigError
@@ -34,7 +35,9 @@ def schema() -> None:
     """
 
 
-@schema.command("list")
+@schema.command(
+    "list", epilog=examples("cdc-publisher schema list", "cdc-publisher schema list --topic outbox.event.order --json")
+)
 @_topics
 @_json
 @click.pass_obj
@@ -64,7 +67,11 @@ def list_(invocation: Invocation, topics: tuple[str, ...], as_json: bool) -> Non
         click.echo(f"no contracts in {settings.avro.schemas}")
 
 
-@schema.command(epilog="Example: cdc-publisher schema check --against main/schemas --mode FULL")
+@schema.command(
+    epilog=examples(
+        "cdc-publisher schema check --table", "cdc-publisher schema check --against main/schemas --mode FULL"
+    )
+)
 @click.option("--table", is_flag=True, help="Also try every row that is in the outbox table now.")
 @click.option(
     "--against",
@@ -117,7 +124,11 @@ def check(
     return 0 if holds else 1
 
 
-@schema.command()
+@schema.command(
+    epilog=examples(
+        "cdc-publisher schema register --dry-run", "cdc-publisher schema register OrderPlaced OrderCancelled"
+    )
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, and whether the registry would take it.")
 @click.argument("types", nargs=-1, metavar="[TYPE]...")
 @_topics
@@ -160,7 +171,9 @@ def register(
     return 1 if problems else 0
 
 
-@schema.command()
+@schema.command(
+    epilog=examples("cdc-publisher schema show OrderPlaced", "cdc-publisher schema show OrderPlaced --compiled")
+)
 @click.argument("event_type", metavar="TYPE")
 @click.option("--compiled", is_flag=True, help="The Python source that encodes it.")
 @_json

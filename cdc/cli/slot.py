@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.config.settings import Settings, require
 from cdc.errors import CdcError
@@ -50,7 +51,7 @@ def slot() -> None:
     """
 
 
-@slot.command()
+@slot.command(epilog=examples("cdc-publisher slot create", "cdc-publisher slot create orders --failover"))
 @_name
 @click.option("--failover", is_flag=True, help="Keep it on standbys too, for PostgreSQL 17 or newer.")
 @click.pass_obj
@@ -63,9 +64,9 @@ def create(invocation: Invocation, name: str | None, failover: bool) -> None:
     name = name or settings.postgres.slot
     with connect(settings.postgres.dsn) as connection:
         catalog.server(connection)
-        problem = catalog.publication_problem(connection, settings.postgres.publication, settings.outbox.qualified_name)
-        if problem:
-            click.echo(f"cdc-publisher: warning: {problem[0]}; {problem[1]}", err=True)
+        defect = catalog.publication_defect(connection, settings.postgres.publication, settings.outbox.qualified_name)
+        if defect:
+            click.echo(f"cdc-publisher: warning: {defect.error()}", err=True)
         lsn = slots.create(connection, name, failover=failover)
         mark = Mark(
             slots.system_identifier(connection),
@@ -101,7 +102,7 @@ def _remember(settings: Settings, mark: Mark) -> None:
         click.echo(f"cdc-publisher: warning: Kafka was not told where the slot begins: {error}", err=True)
 
 
-@slot.command("list")
+@slot.command("list", epilog=examples("cdc-publisher slot list", "cdc-publisher slot list --json"))
 @click.option("--json", "as_json", is_flag=True, help="A JSON array instead of a table.")
 @click.pass_obj
 def list_(invocation: Invocation, as_json: bool) -> None:
@@ -136,7 +137,7 @@ def _size(size: int | None) -> str:
     return "-" if size is None else decimal(max(size, 0))
 
 
-@slot.command()
+@slot.command(epilog=examples("cdc-publisher slot drop", "cdc-publisher slot drop orders --yes"))
 @_name
 @_yes
 @click.pass_obj
@@ -153,7 +154,7 @@ def drop(invocation: Invocation, name: str | None, yes: bool) -> None:
     _forget(settings, key)
 
 
-@slot.command(epilog="Example: cdc-publisher slot advance --to 16/B374D848")
+@slot.command(epilog=examples("cdc-publisher slot advance", "cdc-publisher slot advance --to 16/B374D848"))
 @_name
 @click.option("--to", "target", type=LsnType(), help="Where to, as an LSN.  [default: the end of the WAL]")
 @_yes
