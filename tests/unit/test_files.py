@@ -102,6 +102,15 @@ def test_a_type_within_a_file_and_of_another_names_both_files(tmp_path: Path) ->
     )
 
 
+def test_a_volume_of_kubernetes_holds_each_contract_once(tmp_path: Path) -> None:
+    version = tmp_path / "..2026_01_31_10_00_00.123456789"
+    version.mkdir()
+    (version / "A.avsc").write_text(record("shop.A", "int"))
+    (tmp_path / "..data").symlink_to(version.name)
+    (tmp_path / "A.avsc").symlink_to("..data/A.avsc")
+    assert [(d.name, d.path) for d in read(tmp_path)] == [("shop.A", tmp_path / "A.avsc")]
+
+
 def test_types_within_two_files_clash_only_where_both_are_used(tmp_path: Path) -> None:
     inner = json.loads(record("In", "int"))
     folder(tmp_path, {"a.avsc": record("A", inner), "b.avsc": record("B", inner)})

@@ -1,0 +1,55 @@
+"""The scripts of the image, beside a real publisher."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from cdc.local.ports import Ports
+from tests.pipeline import Pipeline, eventually
+
+DOCKER: Final = Path(__file__).parents[2] / "docker"
+
+
+def script(name: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run it where the image would: beside the settings, the program on PATH."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        [sys.executable, str(DOCKER / name)],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_setting_up_makes_what_is_missing_and_the_publisher_is_healthy_then(
+    bare_pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = bare_pipeline.configure().parent
+    first = script("setup.py", folder)
+    assert first.returncode == 0, first.stderr
+    assert "created table public.outbox" in first.stdout
+    assert f"created slot {bare_pipeline.slot}" in first.stdout
+    again = script("setup.py", folder)
+    assert (again.returncode, "created" in again.stdout) == (0, False)
+    assert f"slot {bare_pipeline.slot} is there" in again.stdout
+
+    monkeypatch.setenv("CDC_HTTP__LISTEN", f"127.0.0.1:{Ports(folder / 'ports.json').get('http')}")
+    assert script("healthcheck.py", folder).returncode == 1
+    publisher = bare_pipeline.start()
+    eventually(lambda: script("healthcheck.py", folder).returncode == 0, "the container is healthy")
+    assert script("healthcheck.py", folder).stdout.startswith(("idle", "streaming"))
+    assert publisher.stop() == 0
+
+
+def test_setting_up_ends_with_the_exit_code_of_what_fails(
+    bare_pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = bare_pipeline.configure().parent
+    monkeypatch.setenv("CDC_POSTGRES__DSN", "postgresql://127.0.0.1:1/nothing")
+    assert script("setup.py", folder).returncode == 75
