@@ -1,28 +1,30 @@
-"""What the README says of settings and commands is what there is."""
+"""What the README says of commands and names is what there is."""
 
-from pathlib import Path
+import re
 
+import click
 import pytest
 
+from cdc.cli import manual
 from cdc.cli.main import COMMANDS
-from cdc.config.settings import Settings
+from tests.documents import ROOT
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-
-
-@pytest.mark.parametrize(
-    ("section", "name"),
-    [
-        (section, name)
-        for section, field in Settings.model_fields.items()
-        for name in getattr(field.annotation, "model_fields", {})
-    ],
-)
-def test_every_setting_is_in_the_readme(section: str, name: str) -> None:
-    assert f"`[{section}] " in README
-    assert f"`{name}`" in README or f"`[{section}] {name}`" in README
+README = (ROOT / "README.md").read_text()
+LEAVES = [each for each in manual.commands() if not isinstance(each.command, click.Group)]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_is_in_the_readme(command: str) -> None:
+def test_every_command_is_in_the_table(command: str) -> None:
     assert f"| `{command}" in README
+
+
+@pytest.mark.parametrize("context", LEAVES, ids=lambda each: each.command_path)
+def test_every_command_of_a_group_is_in_its_row(context: click.Context) -> None:
+    *groups, name = context.command_path.split()[1:]
+    if groups:
+        (row, *_) = re.findall(rf"^\| `{groups[0]} .*$", README, re.MULTILINE)
+        assert re.search(rf"`({groups[0]} )?{name}`", row)
+
+
+def test_it_is_read_in_some_minutes() -> None:
+    assert README.count("\n") <= 170
