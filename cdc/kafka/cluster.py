@@ -1,5 +1,6 @@
 """The admin side of Kafka: can it be reached, which topics exist and what they are like, creating them."""
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
@@ -95,12 +96,11 @@ class Cluster:
 
         What refuses us is given up soon, but not at once: another broker may take us.
         """
+        soon = min(_SOON_SECONDS, seconds / 2)
+        with contextlib.suppress(KafkaException):
+            return self._brokers(soon)
         try:
-            return self._brokers(_SOON_SECONDS)
-        except KafkaException:
-            pass
-        try:
-            return self._brokers(_SOON_SECONDS if self._complaints.refused else seconds - _SOON_SECONDS)
+            return self._brokers(soon if self._complaints.refused else seconds - soon)
         except KafkaException as error:
             raise self._complaints.refusal() or errors.KafkaUnavailable(
                 f"Kafka cannot be reached at {self._bootstrap}: {self._complaints.reason or error.args[0].str()}",
