@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from cdc import hostport
 from cdc.config.masking import HTTP_URL, is_ambiguous
 from cdc.errors import ConfigError
 from cdc.topics import TopicTemplate, is_topic_name
@@ -51,10 +52,7 @@ def _registry_url(url: str) -> str:
 
 
 def _address(address: str) -> str:
-    host, colon, port = address.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and not bracketed):
-        raise ValueError(f"{address!r} is not host:port, such as 127.0.0.1:8080 or [::1]:8080")
+    hostport.parse(address)
     return address
 
 

@@ -4,6 +4,7 @@ import errno
 import socket
 from typing import Final
 
+from cdc import hostport
 from cdc.errors import ConfigError
 
 ALL: Final = ("", "*")  # hosts that stand for every address of the machine
@@ -13,14 +14,10 @@ _WAITING: Final = 64  # connections that the kernel keeps until they are accepte
 
 def parse(listen: str) -> tuple[str, int]:
     """(host, port) of `host:port`, `[IPv6 address]:port` or `:port`. Raises ConfigError."""
-    host, colon, port = listen.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ConfigError(f"[http] listen: {listen!r}: an IPv6 address is written in brackets, as in [::1]:8080")
-    if not colon or not port.isascii() or not port.isdecimal() or len(port) > 5 or int(port) > 65535:
-        raise ConfigError(f"[http] listen: {listen!r} is not host:port, such as 127.0.0.1:8080")
-    return host, int(port)
+    try:
+        return hostport.parse(listen)
+    except ValueError as error:
+        raise ConfigError(f"[http] listen: {error}") from None
 
 
 def text(bound: socket.socket) -> str:

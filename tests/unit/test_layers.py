@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "cdc"
 
 # From the ground up; a module may import from the lines above its own, and from its own package.
 LAYERS = """
-lines repeats writer
+lines repeats writer hostport
 errors lsn backoff logs watchdog avro.mismatch avro.soundness kafka.properties kafka.librdkafka kafka.partitions
 liveness pace observations definition messages cells wire topics purge spill
 avro.logical avro.framing avro.compatibility avro.files avro.reading avro.rules avro.subjects
@@ -51,7 +51,7 @@ PURE_MODULES = """
 errors lsn backoff liveness pace observations definition messages cells wire topics pgoutput ledger transactions outbox
 repeats spans encoding sizes audit.range audit.verdicts audit.reading audit.books audit.judging
 positions dead_letters resume sequences replays runs unrolled session progress publisher ends watch service purge spill
-vitals condition report gauges recognition standing bystander
+vitals condition report gauges recognition hostport standing bystander
 avro.mismatch avro.logical avro.framing avro.mapping avro.contracts
 avro.files avro.compatibility avro.reading avro.rules avro.subjects avro.primitives avro.unions
 config.settings config.reference kafka.properties kafka.partitions kafka.chunks

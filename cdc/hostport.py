@@ -1,0 +1,13 @@
+"""Addresses to listen at, as settings write them."""
+
+
+def parse(listen: str) -> tuple[str, int]:
+    """(host, port) of `host:port`, `[IPv6 address]:port` or `:port`. Raises ValueError."""
+    host, colon, port = listen.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"{listen!r}: an IPv6 address is written in brackets, as in [::1]:8080")
+    if not colon or not port.isascii() or not port.isdecimal() or len(port) > 5 or int(port) > 65535:
+        raise ValueError(f"{listen!r} is not host:port, such as 127.0.0.1:8080 or [::1]:8080")
+    return host, int(port)
