@@ -223,15 +223,17 @@ class Service:
             publisher = Publisher(
                 ends.source, ends.sink, session, ends.failed, self._clock, self._alive, ahead, self._meter
             )
-            gauges = Gauges(self._vitals, session, publisher, ends.outbox.stream)
+            # They cost a millisecond now and then: only when somebody may look at them.
+            gauges = Gauges(self._vitals, session, publisher, ends.outbox.stream) if self._meter else None
             try:
                 return self._publish(publisher, ends, session, gauges)
             finally:
                 assert session.positions
                 self._recognition.keep(session.positions.mark)
-                gauges.read(self._clock.unix())
+                if gauges:
+                    gauges.read(self._clock.unix())
 
-    def _publish(self, publisher: Publisher, ends: Ends, session: Session, gauges: Gauges) -> bool:
+    def _publish(self, publisher: Publisher, ends: Ends, session: Session, gauges: Gauges | None) -> bool:
         vitals = self._vitals
         vitals.enter(STREAMING, self._clock.unix())
         vitals.reconnects += vitals.sessions > 0

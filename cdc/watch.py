@@ -17,7 +17,7 @@ _LOOK_SECONDS: Final = 0.25
 class Watch:
     """Looks now and then at what the sentinel saw, and reports progress."""
 
-    def __init__(self, session: Session, sentinel: Sentinel, clock: Clock, gauges: Gauges) -> None:
+    def __init__(self, session: Session, sentinel: Sentinel, clock: Clock, gauges: Gauges | None) -> None:
         self._sentinel = sentinel
         self._gauges = gauges
         self._clock = clock
@@ -37,7 +37,8 @@ class Watch:
         if self._leave_at is not None and now >= self._leave_at:
             raise PostgresUnavailable("PostgreSQL is shutting down")
         unix_time = self._clock.unix()
-        self._gauges.read(unix_time)
+        if self._gauges:
+            self._gauges.read(unix_time)
         self._progress.report(now, unix_time)
 
     def _take(self, observation: Observation, now: float) -> None:
@@ -49,4 +50,5 @@ class Watch:
             return
         if isinstance(observation, WalEnd):
             self._progress.wal_end = observation.lsn
-        self._gauges.take(observation)
+        if self._gauges:
+            self._gauges.take(observation)
