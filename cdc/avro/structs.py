@@ -63,9 +63,9 @@ class _Types:
         if kind in {"record", "error"}:
             return self._record(definition)
         if kind == "array":
-            return list[self.of(definition["items"])]  # type: ignore[misc]
+            return list[self.of(definition["items"])]  # type: ignore[misc]  # a type made here
         if kind == "map":
-            return dict[str, self.of(definition["values"])]  # type: ignore[misc]
+            return dict[str, self.of(definition["values"])]  # type: ignore[misc]  # likewise
         if kind in {"float", "double"}:
             return float
         found = branches.takes(definition, self._schemas)
@@ -95,5 +95,6 @@ class _Types:
     def _field(self, number: int, field: Schema) -> tuple[str, Any, Any]:
         name, kind = field["name"], self.of(field["type"])
         if "default" in field:
-            return attribute(number), Union[kind, msgspec.UnsetType], msgspec.field(name=name, default=ABSENT)  # noqa: UP007
+            kind = Union[kind, msgspec.UnsetType]  # noqa: UP007 - `|` is not of all types that are made
+            return attribute(number), kind, msgspec.field(name=name, default=ABSENT)
         return attribute(number), kind, msgspec.field(name=name)
