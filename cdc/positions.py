@@ -188,7 +188,7 @@ class Positions:
         if self._batch:
             self._position = position
             self._events += len(records)
-            self._size += sum([len(value or b"") for _, _, value, *_ in records])
+            self._size += sum([len(value or b"") for _, value, *_ in records])
 
     def caught_up(self) -> None:
         """Nothing that comes from now on was ever sent before."""
@@ -209,7 +209,7 @@ class Positions:
             else:
                 self._failed(Failure(error, message, confirmed))
 
-        return Record(self._topic, mark.key.encode(), mark.encode(), int(unix_time * 1000), [], delivered)
+        return Record.to(self._topic, mark.key.encode(), mark.encode(), int(unix_time * 1000), [], delivered)
 
     def _moved(self, confirmed: LSN, now: float) -> bool:
         return (self._fresh or confirmed > self.mark.confirmed) and now - self._told_at >= self._seconds

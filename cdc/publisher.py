@@ -150,7 +150,7 @@ class Publisher:
     def _queue(self, records: list[Sendable]) -> None:
         self._backlog.extend(records)
         if self._ahead.records:
-            self._waiting += sum([len(value or b"") for _, _, value, *_ in records])
+            self._waiting += sum([len(value or b"") for _, value, *_ in records])
 
     def _send(self) -> None:
         sent = self._sink.send(self._backlog)

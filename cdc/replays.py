@@ -89,7 +89,7 @@ def marker(topic: str, letter: Known, at: str, timestamp: int) -> Record:
         ("cdc-position", letter.position),
         (REPLAYED, at),
     ]
-    return Record(topic, letter.key, None, timestamp, headers, _unheard)
+    return Record.to(topic, letter.key, None, timestamp, headers, _unheard)
 
 
 def _unheard(error: object, message: object) -> None:

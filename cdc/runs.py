@@ -15,7 +15,7 @@ from cdc.encoding import Delivered, Encoding, Sendable, Topics
 from cdc.ledger import Transaction
 from cdc.messages import Relation
 from cdc.outbox import Event, Outbox, trace_columns
-from cdc.transactions import Row
+from cdc.transactions import Row, Transactions
 
 _KNOWN: Final = 10_000  # routes: a topic template may hold a column of many values
 _BINARY: Final = b"b"
@@ -89,10 +89,21 @@ class Runs(Protocol):
 Make = Callable[[Layout], Runs]
 
 
+class Taken(NamedTuple):
+    """What was made of plain rows."""
+
+    records: list[Sendable]
+    at: int  # the first frame that was not read
+    transaction: Transaction  # of the last of them
+
+
 class Express:
     """The runs of one session, on the routes that its rows have taken before."""
 
-    def __init__(self, outbox: Outbox, encoding: Encoding, topics: Topics, make: Make) -> None:
+    def __init__(
+        self, transactions: Transactions, outbox: Outbox, encoding: Encoding, topics: Topics, make: Make
+    ) -> None:
+        self._transactions = transactions
         self._outbox = outbox
         self._encoding = encoding
         self._topics = topics
@@ -105,18 +116,31 @@ class Express:
         self._changes = topics.changes
         self._prefix = f"{outbox.stream}-%016X-"  # of positions
 
-    def take(self, frames: list[bytes], at: int, transaction: Transaction) -> list[Sendable]:
-        """The records of plain rows from `frames[at]` on; the transaction has counted them."""
+    def take(self, frames: list[bytes], at: int, transaction: Transaction, *, across: bool) -> Taken | None:
+        """The records of plain rows from `frames[at]` on, which belong to the open `transaction`; None: of no row.
+
+        With `across` it goes on with the rows of the next transaction, where one follows at once: what is done for each
+        is then 1 us instead of 2.5. The transactions have counted their rows.
+        """
         if self._runs is None:
-            return []
+            return None
         if self._topics.changes != self._changes:
             self._forget(self._runs)
-            return []
-        prefix = self._prefix % transaction.commit_lsn
-        index, report = transaction.events, transaction.report
-        records = self._runs.take(frames, at, prefix, index, transaction.timestamp, report)
-        transaction.add_events(len(records))
-        return records
+            return None
+        take, turn, records = self._runs.take, self._transactions.turn, list[Sendable]()
+        following: Transaction | None = transaction
+        while following is not None:
+            prefix, index = self._prefix % following.commit_lsn, following.events
+            run = take(frames, at, prefix, index, following.timestamp, following.report)
+            if not run:
+                break
+            transaction = following
+            transaction.add_events(len(run))
+            records += run
+            at += len(run)
+            following = turn(frames, at) if across else None
+            at += 2 * (following is not None)
+        return Taken(records, at, transaction) if records else None
 
     def learn(self, row: Row, event: Event) -> None:
         """A row has become the record of its event: others like it may take the same route."""

@@ -68,7 +68,7 @@ class Session:
         self._dead_letters = dead_letters
         self.resumed = resume or Resume()
         self._sequences = sequences
-        self._express = Express(outbox, encoding, topics, make)
+        self._express = Express(self.transactions, outbox, encoding, topics, make)
         self.status_seconds = status_seconds
         self._prompt_seconds = min(PROMPT_SECONDS, status_seconds)
         self._sent_at = float("-inf")
@@ -151,16 +151,17 @@ class Session:
         coming_again = self.resumed.until > transaction.commit_lsn
         if self._sequences or (coming_again and not self.resumed.beyond(transaction.commit_lsn)):
             return False
-        run = self._express.take(self._frames, self._at, transaction)
-        if not run:
+        across = not (self.resumed.until or self._finishing)  # else something is to be decided between transactions
+        run = self._express.take(self._frames, self._at, transaction, across=across)
+        if run is None:
             return False
         if coming_again:
-            self.resumed.sent_again += len(run)
+            self.resumed.sent_again += len(run.records)
         elif self.resumed.until:
             self._caught_up()
-        records += run
-        self._at += len(run)
-        self._last, self._last_index = transaction, transaction.events - 1
+        records += run.records
+        self._at = run.at
+        self._last, self._last_index = run.transaction, run.transaction.events - 1
         return True
 
     def _keepalive(self, frame: bytes) -> None:

@@ -13,11 +13,14 @@ from cdc.ledger import Ledger, Transaction
 from cdc.lsn import LSN
 from cdc.messages import Begin, Commit, Insert, Message, Relation, Truncate, TupleData, Update
 from cdc.pgoutput import decode
-from cdc.wire import EPOCH_OFFSET_MS, XLOG_HEADER_SIZE
+from cdc.wire import EPOCH_OFFSET_MS, XLOG_DATA, XLOG_HEADER_SIZE
 
 # Whole frames. A Begin and a Commit enclose each transaction; to make no messages of them is 1.2 us less for the two.
-_begin_fields = struct.Struct(f">{XLOG_HEADER_SIZE}xcQqI")
-_commit_fields = struct.Struct(f">{XLOG_HEADER_SIZE}xcBQQq")
+_BEGIN: Final = f"c{XLOG_HEADER_SIZE - 1}xcQq4x"  # envelope, kind, commit LSN, commit time
+_COMMIT: Final = f"c{XLOG_HEADER_SIZE - 1}xcxQQ8x"  # envelope, kind, commit LSN, end LSN
+_begin_fields = struct.Struct(f">{_BEGIN}")
+_commit_fields = struct.Struct(f">{_COMMIT}")
+_turn_fields = struct.Struct(f">{_COMMIT}{_BEGIN}")
 _BEGIN_SIZE: Final = _begin_fields.size
 _COMMIT_SIZE: Final = _commit_fields.size
 
@@ -53,19 +56,37 @@ class Transactions:
         """Take the next message in its XLogData. Raises ProtocolError as `decode` and `feed` do."""
         size = len(frame)
         if size == _BEGIN_SIZE:
-            kind, commit_lsn, commit_time, _ = _begin_fields.unpack(frame)
+            _, kind, commit_lsn, commit_time = _begin_fields.unpack(frame)
             if kind == b"B":
                 self._begin(commit_lsn, commit_time)
                 return None
         elif size == _COMMIT_SIZE:
-            kind, _, commit_lsn, end_lsn, _ = _commit_fields.unpack(frame)
+            _, kind, commit_lsn, end_lsn = _commit_fields.unpack(frame)
             if kind == b"C":
                 self._commit(commit_lsn, end_lsn)
                 return None
         return self.feed(decode(frame, XLOG_HEADER_SIZE))
 
-    def _begin(self, commit_lsn: int, commit_time: int) -> None:
-        self._ledger.begin(LSN(commit_lsn), commit_time // 1000 + EPOCH_OFFSET_MS)
+    def turn(self, frames: list[bytes], at: int) -> Transaction | None:
+        """The next transaction, if the open one ends with `frames[at]` and it begins with the frame behind that.
+
+        Otherwise nothing is done. Raises ProtocolError when they do not fit what came before.
+        """
+        if at + 1 >= len(frames):
+            return None
+        commit, begin = frames[at], frames[at + 1]
+        if len(commit) != _COMMIT_SIZE or len(begin) != _BEGIN_SIZE:
+            return None
+        envelope, ends, commit_lsn, end_lsn, other, begins, next_lsn, commit_time = _turn_fields.unpack(commit + begin)
+        if ends != b"C" or begins != b"B" or envelope != XLOG_DATA or other != XLOG_DATA:
+            return None
+        self.committed += 1
+        ledger = self._ledger
+        ledger.commit(commit_lsn, LSN(end_lsn))
+        return ledger.begin(LSN(next_lsn), commit_time // 1000 + EPOCH_OFFSET_MS)
+
+    def _begin(self, commit_lsn: int, commit_time: int) -> Transaction:
+        return self._ledger.begin(LSN(commit_lsn), commit_time // 1000 + EPOCH_OFFSET_MS)
 
     def _commit(self, commit_lsn: int, end_lsn: int) -> None:
         self._ledger.commit(commit_lsn, LSN(end_lsn))

@@ -33,7 +33,7 @@ DELIVERY_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 ENCODE_SECONDS: Final = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 1e-2)
 
 _topic: Final = itemgetter(0)
-_value: Final = itemgetter(2)
+_value: Final = itemgetter(1)
 
 
 class Trouble(NamedTuple):
@@ -163,7 +163,7 @@ class Meter:
             (topic,) = topics
             vitals.bytes[topic] += sum(map(len, filter(None, map(_value, records))))
         else:
-            for topic, _, value, *_ in records:
+            for topic, value, *_ in records:
                 vitals.bytes[topic] += len(value or b"")
         vitals.events.update(topics)
         vitals.events.pop(self._positions, None)

@@ -6,7 +6,10 @@ own callback. One thread owns this object.
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import starmap
+from operator import itemgetter, length_hint
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -18,6 +21,8 @@ from cdc.kafka import librdkafka, properties
 from cdc.kafka.failure import kafka_error, not_created
 from cdc.kafka.firsts import Firsts
 from cdc.kafka.topics import Topics
+
+_topic: Final = itemgetter(0)
 
 _LAST_REPORTS_SECONDS: Final = 0.5
 _LAST_DELIVERIES_SECONDS: Final = 1.0
@@ -53,35 +58,38 @@ class Sink:
         Those that were not queued are to be sent again after a poll. Raises KafkaError for a record that can never
         be sent.
         """
-        produce, proven = self._produce, self._firsts.proven
-        sent = 0
+        waiting = iter(records)
         try:
-            for record in records:
-                topic, key, value, timestamp, headers, on_delivery, partition = record
-                if topic in proven:
-                    # By position: names cost 0.45 us of 1.5. The None is `on_delivery`, another name of `callback`.
-                    produce(topic, value, key, partition, on_delivery, None, timestamp, headers)
-                elif not self._send_first(Record(*record)):
-                    break
-                sent += 1
+            if self._firsts.proven.issuperset(map(_topic, records)):
+                deque(starmap(self._produce, waiting), maxlen=0)  # 0.2 us less for each than a loop of our own
+                return len(records)
+            if all(map(self._queue, waiting)):
+                return len(records)
         except BufferError:
             pass
         except KafkaException as error:
             if error.args[0].code() != KafkaError._FATAL:  # which error it was is for `poll` to say
-                raise refused(error.args[0], Record(*records[sent])) from None
-        return sent
+                raise refused(error.args[0], Record(*records[-1 - length_hint(waiting)])) from None
+        return len(records) - length_hint(waiting) - 1  # the last that was looked at was not taken
+
+    def _queue(self, sendable: Sendable) -> bool:
+        """Queue one record; False while it must wait."""
+        if sendable[0] not in self._firsts.proven:
+            return self._send_first(Record(*sendable))
+        self._produce(*sendable)
+        return True
 
     def _send_first(self, record: Record) -> bool:
         """Queue a record of a topic in which not every partition has had a delivery; False while it must wait."""
-        topic, key, value, timestamp, headers, on_delivery, partition = record
         place = self._firsts.place(record)
         if place is None:
             return False
-        if place >= 0:
-            on_delivery = self._firsts.reporting(topic, place, on_delivery)
-        self._produce(topic, value, key, partition, on_delivery, None, timestamp, headers)
-        if place >= 0:
-            self._firsts.sent(topic, place)
+        if place < 0:
+            self._produce(*record)
+            return True
+        report = self._firsts.reporting(record.topic, place, record.on_delivery)
+        self._produce(*record._replace(on_delivery=report))
+        self._firsts.sent(record.topic, place)
         return True
 
     def poll(self, seconds: float) -> None:

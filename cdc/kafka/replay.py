@@ -191,10 +191,9 @@ class Replay:
 
     def _produce(self, record: Record, report: Any, partition: int = -1) -> None:
         assert self._producer
-        topic, key, value, timestamp, headers, *_ = record
         while True:
             try:
-                self._producer.produce(topic, value, key, partition, report, timestamp=timestamp, headers=headers)
+                self._producer.produce(*record._replace(partition=partition, on_delivery=report))
                 self._producer.poll(0)
                 return
             except BufferError:

@@ -67,9 +67,9 @@ class TransactionalSink:
             if not self._open:
                 self._producer.begin_transaction()
                 self._open = True
-            for topic, key, value, timestamp, headers, on_delivery, partition in records:
+            for topic, value, key, partition, on_delivery, _, timestamp, headers in records:
                 failed = functools.partial(_refused, on_delivery)
-                produce(topic, value, key, partition, failed, None, timestamp, headers)  # as in `cdc.kafka.producer`
+                produce(topic, value, key, partition, failed, None, timestamp, headers)
                 took(on_delivery)
                 sent += 1
                 if topic == self._positions:

@@ -41,7 +41,7 @@ class Yard:
         self._producer = Producer({"bootstrap.servers": pipeline.kafka, "partitioner": "murmur2_random"})
 
     def bury(self, *records: Record) -> None:
-        for topic, key, value, timestamp, headers, *_ in records:
+        for topic, value, key, _, _, _, timestamp, headers in records:
             self._producer.produce(topic, value, key, timestamp=timestamp, headers=headers)
         assert self._producer.flush(30) == 0
 

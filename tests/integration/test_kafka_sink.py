@@ -39,7 +39,7 @@ class Session:
         self.reports: list[Any] = []
 
     def record(self, topic: str, value: bytes, key: bytes = b"k") -> Record:
-        return Record(topic, key, value, int(time.time() * 1000), [("id", "1")], self._report)
+        return Record.to(topic, key, value, int(time.time() * 1000), [("id", "1")], self._report)
 
     def send(self, topic: str, *values: bytes) -> None:
         for value in values:
@@ -146,6 +146,35 @@ def test_the_order_of_keys_and_their_partitions_is_the_one_that_is_reckoned_with
     assert {message.key(): message.partition() for _, message in session.reports} == {
         key: partition(key, 7) for key in keys
     }
+
+
+@pytest.mark.parametrize("proven", ["both", "one", "none"])
+def test_what_found_no_room_is_sent_later_once_and_in_its_order_c1(
+    servers: Servers, topic_prefix: str, sessions: Open, proven: str
+) -> None:
+    topics = [f"{topic_prefix}{name}" for name in "ab"]
+    for topic in topics:
+        create(servers.kafka, topic)
+    session = sessions(servers.kafka, **{"queue.buffering.max.messages": 7})
+    for topic in topics:
+        session.largest(topic)
+    for topic in topics[: ["none", "one", "both"].index(proven)]:
+        session.send(topic, b"first")
+        session.settle()
+    waiting = [session.record(topics[number % 3 % 2], b"%d" % number) for number in range(200)]
+    taken = []
+    while waiting:
+        taken.append(session.sink.send(waiting))
+        del waiting[: taken[-1]]
+        session.sink.poll(0.1)
+    session.settle()
+    assert max(taken) <= 7
+    for place, topic in enumerate(topics):
+        sent = [record.raw for record in read_all(servers.kafka, topic, bytes)]
+        assert sent[-2:] != [b"first"] * 2
+        assert [value for value in sent if value != b"first"] == [
+            b"%d" % number for number in range(200) if number % 3 % 2 == place
+        ]
 
 
 @pytest.mark.parametrize("code", [ClientError.OUT_OF_ORDER_SEQUENCE_NUMBER, ClientError.INVALID_PRODUCER_EPOCH])

@@ -27,7 +27,7 @@ def records(limit: int, chance: random.Random) -> tuple[Record, Record]:
     ]
 
     def record(size: int) -> Record:
-        return Record("", key, b"x" * size, 0, headers, lambda *_: None)
+        return Record.to("", key, b"x" * size, 0, headers, lambda *_: None)
 
     size = limit - batch_size(record(0))
     while batch_size(record(size)) > limit:

@@ -40,7 +40,7 @@ class Sending:
     def send(self, topic: str, *values: bytes) -> None:
         for value in values:
             key = KEY.encode() if topic == self.positions else b"k"
-            record = Record(topic, key, value, int(time.time() * 1000), [("id", "1")], self._report)
+            record = Record.to(topic, key, value, int(time.time() * 1000), [("id", "1")], self._report)
             while not self.sink.send([record]):
                 self.sink.poll(0.05)
 
@@ -131,7 +131,7 @@ def test_a_record_of_the_position_ends_the_transaction_and_nothing_passes_it(
     sending = begin()
     sending.send(topic, b"1")
     sending.send(sending.positions, MARK.encode())
-    late = Record(topic, b"k", b"late", 0, [], sending._report)
+    late = Record.to(topic, b"k", b"late", 0, [], sending._report)
     assert sending.sink.send([late]) == 0
     sending.settle()
     becomes_visible(settings, topic, b"1")

@@ -189,20 +189,25 @@ DEFECTS: Final = (
     ),
     Defect(
         "run-uncounted", "A1", "The events of a run are not waited for.", "runs.py",
-        "        transaction.add_events(len(records))\n", "        transaction.events += len(records)\n",
+        "            transaction.add_events(len(run))\n", "            transaction.events += len(run)\n",
     ),
     Defect(
         "run-index", "A5", "Each run counts from 0.", "runs.py",
-        "        index, report = transaction.events, transaction.report\n",
-        "        index, report = 0, transaction.report\n",
+        "            prefix, index = self._prefix % following.commit_lsn, following.events\n",
+        "            prefix, index = self._prefix % following.commit_lsn, 0\n",
     ),
     Defect(
-        "run-swallows", "D1", "The row at which a run ends is passed over.", "session.py",
-        "        self._at += len(run)\n", "        self._at += len(run) + 1\n",
+        "run-swallows", "D1", "The row at which a run ends is passed over.", "runs.py",
+        "            at += len(run)\n", "            at += len(run) + 1\n",
     ),
     Defect(
-        "run-again", "A14", "The last row of a run is sent twice.", "session.py",
-        "        self._at += len(run)\n", "        self._at += len(run) - (len(run) > 1)\n",
+        "run-again", "A14", "The last row of a run is sent twice.", "runs.py",
+        "            at += len(run)\n", "            at += len(run) - (len(run) > 1)\n",
+    ),
+    Defect(
+        "run-across-settled", "A5", "A run that goes on in the next transaction forgets to end the one before.",
+        "transactions.py",
+        "        ledger.commit(commit_lsn, LSN(end_lsn))\n", "        ledger.open = None\n",
     ),
     Defect(
         "run-unasked", "A14", "Rows that come again are sent again in runs.", "session.py",

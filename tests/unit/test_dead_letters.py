@@ -62,7 +62,7 @@ def test_a_dead_letter_holds_the_event_and_the_reason_c8() -> None:
         EVENT_ID, "order", "o-é", "OrderPlaced", b'\x01{"n": 1}', "acme", "00-ab", relation=relation, commit_lsn=200
     )
     record = dead_letter(row, shop.outbox(headers=["tenant"]))
-    assert record == Record(
+    assert record == Record.to(
         topic=TOPIC,
         key="o-é".encode(),
         value=b'{"n": 1}',

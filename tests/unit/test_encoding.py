@@ -15,7 +15,7 @@ def test_a_record_is_laid_out_as_promised() -> None:
     )
     read = outbox(headers=["source"])
     record = Encoding(read, Encoders(), Framing()).record(read.event(row))
-    assert record == Record(
+    assert record == Record.to(
         topic="outbox.event.order",
         key="o-é".encode(),
         value=b'{"N":1}',

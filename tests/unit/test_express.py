@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from cdc.encoding import Delivered, Record, Sendable
+from cdc.errors import ProtocolError
 from cdc.lsn import LSN
 from cdc.messages import Column, Insert, Relation
 from cdc.resume import Resume
@@ -69,6 +70,55 @@ def test_a_run_ends_at_what_is_not_plain_and_goes_on_behind_it(counted: list[Cou
     records = target.receive(shop.transaction(200, *rows))
     assert counted[0].took == [1, 0, 1, 1]
     assert positions(records) == [f"{number:08X}" for number in range(5)]
+
+
+def test_a_run_goes_on_in_the_transactions_that_follow_at_once(counted: list[Counted]) -> None:
+    target = session(make=Counted)
+    later = [begin(300), event(), event(), commit(300), begin(400), event(), commit(400)]
+    records = target.receive([*shop.transaction(200, event(), event()), *later])
+    assert counted[0].took == [1, 2, 1]
+    places = [(200, 0), (200, 1), (300, 0), (300, 1), (400, 0)]
+    told = [f"0badcafe-{commit_lsn:016X}-{index:08X}" for commit_lsn, index in places]
+    assert [dict(record.headers)["cdc-position"] for record in records] == told
+    assert (target.events, target.transactions.committed) == (5, 3)
+    assert target.ledger.settle() == LSN(0)
+    for record in records:
+        record.on_delivery(None, None)
+    assert target.ledger.settle() == LSN(408)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        [commit(200), frames.keepalive(250), begin(300)],
+        [commit(200), begin(250), commit(250), begin(300)],
+        [event(event_type="Other"), commit(200), begin(300)],
+    ],
+)
+def test_a_run_that_ends_between_two_transactions_loses_no_row(between: list[bytes]) -> None:
+    target = session(make=Counted)
+    stream = [begin(200), shop.relation(), event(), event(), *between, event(), commit(300)]
+    rows = sum(frame[25:26] == b"I" for frame in stream)
+    assert len(target.receive(stream)) == rows
+    assert target.transactions.committed == 2 + (begin(250) in between)
+
+
+def test_a_session_that_shall_finish_reads_no_further_than_to_the_end_of_the_open_transaction() -> None:
+    target = session(make=Counted)
+    records = target.receive([begin(200), shop.relation(), event(), event()])
+    target.finish()
+    records += target.receive([event(), commit(200), begin(300), event(), commit(300)])
+    assert len(records) == 3
+    assert target.ledger.open is None
+    assert target.transactions.committed == 1
+
+
+def test_a_commit_that_does_not_fit_is_no_way_to_the_next_transaction() -> None:
+    target = session(make=Counted)
+    with pytest.raises(ProtocolError, match="does not match the open transaction"):
+        target.receive([begin(200), shop.relation(), event(), event(), commit(204), begin(300), event()])
+    with pytest.raises(ProtocolError, match="comes after commit"):
+        session(make=Counted).receive([begin(200), shop.relation(), event(), event(), commit(200), begin(100), event()])
 
 
 def test_poison_within_a_run_stops_the_session_there_and_tells_which_it_was(counted: list[Counted]) -> None:

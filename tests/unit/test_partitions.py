@@ -31,7 +31,7 @@ class Sent:
         self.waiting: list[object] = []
 
     def send(self, key: bytes | None) -> bool:
-        record = Record("t", key, b"", 0, [], lambda error, message: self.reported.append((error, message)))
+        record = Record.to("t", key, b"", 0, [], lambda error, message: self.reported.append((error, message)))
         if "t" in self.firsts.proven:
             return True
         place = self.firsts.place(record)

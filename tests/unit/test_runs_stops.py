@@ -102,7 +102,7 @@ def test_a_decimal_in_a_payload_is_exact() -> None:
     known = table(run)
     assert known.check(run, 0, 0, ROOM) == 3
     assert known.runs is not None
-    body = known.runs.take(run, 0, PREFIX, 0, TIMESTAMP, ignore)[0][2] or b""
+    body = known.runs.take(run, 0, PREFIX, 0, TIMESTAMP, ignore)[0][1] or b""
     body = body[len(FRAMES) :]
     assert body[:2] == b"\x00\x02"
     assert Decimal(int.from_bytes(body[2:], "big")).scaleb(-2) == Decimal("0.07")
@@ -119,7 +119,7 @@ def taught(encode: Callable[[bytes, bytes], bytes] | None, **change: Any) -> Any
 
 def taken(runs: Any, run: list[bytes] | None = None) -> list[bytes | None]:
     """The values of the records of a run."""
-    return [record[2] for record in runs.take(run or plain(), 0, PREFIX, 0, TIMESTAMP, ignore)]
+    return [record[1] for record in runs.take(run or plain(), 0, PREFIX, 0, TIMESTAMP, ignore)]
 
 
 def ignore(error: object, message: object) -> None:

@@ -202,7 +202,7 @@ def outcome(target: Target, batches: list[list[bytes]]) -> tuple[list[tuple[obje
     records = [record for batch in batches for record in target.receive(batch)]
     deliver(records)
     told = target.last_status(0, NOON)
-    return [record[:5] for record in records], target.events, told, target.transactions.committed
+    return [(*record[:4], *record[5:]) for record in records], target.events, told, target.transactions.committed
 
 
 @given(streams(), st.data())

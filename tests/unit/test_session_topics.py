@@ -18,7 +18,7 @@ class DeadLetters:
 
     def record(self, row: Row, event: Event | None, poison: PoisonEvent) -> Record:
         key = event.key if event else None
-        return Record("dead", key, poison.kind.encode(), 0, [("id", poison.event_id)], row.transaction.report)
+        return Record.to("dead", key, poison.kind.encode(), 0, [("id", poison.event_id)], row.transaction.report)
 
 
 def test_an_event_waits_for_its_topic_and_goes_first_when_it_is_there_c12() -> None:

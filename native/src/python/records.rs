@@ -66,16 +66,18 @@ impl Records {
             all.extend(more);
             PyList::new(py, all)?
         };
+        let nothing = py.None().into_bound(py);
         PyTuple::new(
             py,
             [
                 route.topic.bind(py).as_any(),
-                parts.key.as_any(),
                 parts.value.as_any(),
+                parts.key.as_any(),
+                self.partition.bind(py).as_any(),
+                &shared.report,
+                &nothing,
                 &shared.timestamp,
                 headers.as_any(),
-                &shared.report,
-                self.partition.bind(py).as_any(),
             ],
         )
     }
