@@ -2,18 +2,16 @@
 
 import contextlib
 import functools
-import gc
 import logging
 import os
 import random
 import signal
 import threading
 import time
-from typing import Final
 
 import click
 
-from cdc import __version__, accelerator, lines, logs, tracing
+from cdc import __version__, accelerator, lines, logs, memory, tracing
 from cdc.cli.main import Invocation
 from cdc.cli.signals import stop_on_signals
 from cdc.config.settings import Settings, require
@@ -27,8 +25,6 @@ from cdc.vitals import FAILED, Vitals
 from cdc.watchdog import Watchdog
 
 log = logging.getLogger("cdc.start")
-
-_COLLECT_AFTER: Final = 20_000  # containers more than before
 
 
 @click.command(epilog="Example: cdc-publisher --config shop.toml start")
@@ -59,10 +55,7 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
     with _endpoint(settings, vitals, runs.name), contextlib.closing(Schemas(settings)) as schemas:
         schemas.read()
         producer.validate(settings)
-        # What was built so far lives as long as the process: no collection need look at it again. And a burst makes
-        # thousands of containers that end with it, in no cycle: to look for one after each 700 costs 3 % of the whole.
-        gc.freeze()
-        gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
+        memory.tune()
         log.info(
             "starting",
             extra={"version": __version__, "contracts": len(schemas.names), "accelerator": runs.name},

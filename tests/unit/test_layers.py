@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "cdc"
 
 # From the ground up; a module may import from the lines above its own, and from its own package.
 LAYERS = """
-lines repeats writer hostport
+lines repeats writer hostport memory
 errors lsn backoff logs watchdog avro.mismatch avro.soundness kafka.properties kafka.librdkafka kafka.partitions
 liveness pace observations definition messages cells wire topics purge spill
 avro.logical avro.framing avro.compatibility avro.files avro.reading avro.rules avro.subjects
