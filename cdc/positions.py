@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from cdc import definition
-from cdc.encoding import Record, Sendable
+from cdc.encoding import Record, Sendable, value_bytes
 from cdc.ledger import Failure
 from cdc.lsn import LSN, Position
 
@@ -188,7 +188,7 @@ class Positions:
         if self._batch:
             self._position = position
             self._events += len(records)
-            self._size += sum([len(value or b"") for _, value, *_ in records])
+            self._size += value_bytes(records)
 
     def caught_up(self) -> None:
         """Nothing that comes from now on was ever sent before."""

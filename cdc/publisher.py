@@ -7,7 +7,7 @@ protocols by shape; tests drive the loop with twins in memory.
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from cdc.encoding import Sendable
+from cdc.encoding import Sendable, value_bytes
 from cdc.errors import CdcError
 from cdc.ledger import Failure
 from cdc.liveness import Liveness
@@ -150,7 +150,7 @@ class Publisher:
     def _queue(self, records: list[Sendable]) -> None:
         self._backlog.extend(records)
         if self._ahead.records:
-            self._waiting += sum([len(value or b"") for _, value, *_ in records])
+            self._waiting += value_bytes(records)
 
     def _send(self) -> None:
         sent = self._sink.send(self._backlog)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from cdc.encoding import Sendable
+from cdc.encoding import Sendable, value_bytes
 from cdc.errors import CdcError
 from cdc.ledger import Transaction
 from cdc.lsn import LSN
@@ -33,7 +33,6 @@ DELIVERY_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 ENCODE_SECONDS: Final = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 1e-2)
 
 _topic: Final = itemgetter(0)
-_value: Final = itemgetter(1)
 
 
 class Trouble(NamedTuple):
@@ -161,7 +160,7 @@ class Meter:
         topics = Counter(map(_topic, records))
         if len(topics) == 1:
             (topic,) = topics
-            vitals.bytes[topic] += sum(map(len, filter(None, map(_value, records))))
+            vitals.bytes[topic] += value_bytes(records)
         else:
             for topic, value, *_ in records:
                 vitals.bytes[topic] += len(value or b"")
