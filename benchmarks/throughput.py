@@ -28,7 +28,7 @@ def measure(
         size = rows.payload_bytes()
         screen.say(f"{shape}: {workload.events:,} events, payloads of {size:.0f} bytes")
         wait_us = _best_wait(rows, screen) if CEILING in names else 0
-        _warm_up(rows, names)
+        _warm_up(rows, screen, names)
         runs = _alternate(rows, screen, names, rounds, wait_us)
     doubts = doubtful(runs)
     for doubt in doubts:
@@ -57,10 +57,13 @@ def _best_wait(rows: Backlog, screen: Screen) -> int:
     return best
 
 
-def _warm_up(rows: Backlog, names: Sequence[str]) -> None:
+def _warm_up(rows: Backlog, screen: Screen, names: Sequence[str]) -> None:
+    """A run of each publisher that does not count: Kafka's JVM compiles its code in these, on the cores of all."""
     for name in names:
         if name in PUBLISHERS:
-            contestants.idle_cpu(rows, name)
+            with screen.bar(f"warm-up: {name}") as bar:
+                run = contestants.run(name, rows, bar)
+            screen.say(f"  warm-up, not counted: {line(run)}")
 
 
 def _alternate(rows: Backlog, screen: Screen, names: Sequence[str], rounds: int, wait_us: int) -> dict[str, list[Run]]:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from cdc.condition import NOT_READY, State, alive, judge
+from cdc.encoding import Record
 from cdc.errors import (
     KafkaError,
     KafkaRefused,
@@ -38,8 +39,8 @@ IDENTITY = Identity("0.1.0", 7, "shop", "shop_publication", "at-least-once", "py
 PAYLOAD = b"twelve bytes"
 
 
-def record(topic: str, value: bytes | None = PAYLOAD) -> Any:
-    return (topic, b"key", value, 0, (), None, -1)
+def record(topic: str, value: bytes | None = PAYLOAD) -> Record:
+    return Record.to(topic, b"key", value, 0, [], lambda error, message: None)
 
 
 def streaming(**changes: Any) -> Vitals:
