@@ -1,4 +1,4 @@
-"""Runs: consecutive rows of one transaction that are plain, made into records at once.
+"""Runs: consecutive rows that are plain, made into records at once.
 
 The general road (pgoutput, transactions, outbox, encoding) takes each row through every step, and alone judges and
 refuses. Where it has led once, it leaves a route: type and topic, encoder, and what stands before the body. Rows of the
@@ -119,8 +119,8 @@ class Express:
     def take(self, frames: list[bytes], at: int, transaction: Transaction, *, across: bool) -> Taken | None:
         """The records of plain rows from `frames[at]` on, which belong to the open `transaction`; None: of no row.
 
-        With `across` it goes on with the rows of the next transaction, where one follows at once: what is done for each
-        is then 1 us instead of 2.5. The transactions have counted their rows.
+        With `across` it goes on with the rows of the next transaction, where one follows at once: that is 0.7 us less
+        for each, and 1.3 less in plain Python. The transactions have counted their rows.
         """
         if self._runs is None:
             return None

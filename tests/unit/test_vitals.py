@@ -40,7 +40,7 @@ PAYLOAD = b"twelve bytes"
 
 
 def record(topic: str, value: bytes | None = PAYLOAD) -> Record:
-    return Record.to(topic, b"key", value, 0, [], lambda error, message: None)
+    return Record.to(topic, b"key", value, 0, [], lambda *_: None)
 
 
 def streaming(**changes: Any) -> Vitals:
