@@ -54,8 +54,8 @@ simulate: $(STAMP) ## crash schedules, and SEEDS=20000 random worlds in virtual 
 mutants: $(STAMP) ## deliberate defects of the core, each of which the simulation must find
 	$(BIN)/python -m tests.mutants
 
-test: $(NATIVE) ## every test, on real servers
-	$(BIN)/pytest
+test: $(NATIVE) ## every test, on real servers; some of them with WHAT=tests/acceptance
+	$(BIN)/pytest $(WHAT)
 
 unit: $(NATIVE) ## the tests that need no server
 	$(BIN)/pytest tests/unit

@@ -1,8 +1,12 @@
 """For every test: the developer's own settings are out of sight, and the fixtures of servers.py are known."""
 
 import os
+import signal
 
 import pytest
+
+# What a shell starts in the background ignores SIGINT, and so would all that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.servers", "tests.pipeline", "tests.standby", "tests.torment"]
 
