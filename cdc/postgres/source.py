@@ -15,8 +15,8 @@ from cdc.errors import PostgresError, PostgresUnavailable
 from cdc.lsn import LSN
 from cdc.postgres.connection import connect, result_error
 
-_REFILLS: Final = 2
-"""How often a burst fills libpq's buffer: enough to share the cost of a call, little enough to reply in time."""
+BURST_BYTES: Final = 256 * 1024
+"""How much is read at once. Enough to share the cost of a call, little enough to reply in time."""
 
 WIDEN: Final = b"SELECT pg_catalog.repeat('x', 100000)"
 """Makes libpq's buffer 128 KiB wide, which begins with 16, grows with the longest message and never shrinks: what has
@@ -92,17 +92,21 @@ class Source:
     def _burst(self) -> list[bytes]:
         # Everything local and in one place: this runs for each row, and a call costs a tenth of what a frame does.
         frames: list[bytes] = []
+        size, drained = 0, False
         append, get_copy_data = frames.append, self._pgconn.get_copy_data
-        for _ in range(_REFILLS):
-            self._pgconn.consume_input()
+        while size < BURST_BYTES:
             length, data = get_copy_data(1)
-            if length == 0:
-                break
-            while length > 0:
+            if length > 0:
                 append(data.tobytes())
-                length, data = get_copy_data(1)
-            if length < 0:
+                size += length
+                drained = False
+            elif length < 0:
                 self._ended()
+            elif drained:
+                break
+            else:
+                self._pgconn.consume_input()
+                drained = True
         return frames
 
     def _ended(self) -> None:
