@@ -139,7 +139,8 @@ class Express:
             records += run
             at += len(run)
             following = turn(frames, at) if across else None
-            at += 2 * (following is not None)
+            if following is not None:
+                at += 2
         return Taken(records, at, transaction) if records else None
 
     def learn(self, row: Row, event: Event) -> None:

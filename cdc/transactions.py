@@ -80,10 +80,8 @@ class Transactions:
         envelope, ends, commit_lsn, end_lsn, other, begins, next_lsn, commit_time = _turn_fields.unpack(commit + begin)
         if ends != b"C" or begins != b"B" or envelope != XLOG_DATA or other != XLOG_DATA:
             return None
-        self.committed += 1
-        ledger = self._ledger
-        ledger.commit(commit_lsn, LSN(end_lsn))
-        return ledger.begin(LSN(next_lsn), commit_time // 1000 + EPOCH_OFFSET_MS)
+        self._commit(commit_lsn, end_lsn)
+        return self._begin(next_lsn, commit_time)
 
     def _begin(self, commit_lsn: int, commit_time: int) -> Transaction:
         return self._ledger.begin(LSN(commit_lsn), commit_time // 1000 + EPOCH_OFFSET_MS)

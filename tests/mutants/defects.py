@@ -207,7 +207,7 @@ DEFECTS: Final = (
     Defect(
         "run-across-settled", "A5", "A run that goes on in the next transaction forgets to end the one before.",
         "transactions.py",
-        "        ledger.commit(commit_lsn, LSN(end_lsn))\n", "        ledger.open = None\n",
+        "        self._commit(commit_lsn, end_lsn)\n        return", "        self._ledger.open = None\n        return",
     ),
     Defect(
         "run-unasked", "A14", "Rows that come again are sent again in runs.", "session.py",
