@@ -8,7 +8,7 @@
 | headers   | `id`, `eventType`, `cdc-position`, then those of named columns    |
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import Any, Final, Literal, NamedTuple, Protocol, Self
 
@@ -48,20 +48,25 @@ class Record(NamedTuple):
         timestamp: int,
         headers: Headers,
         on_delivery: Delivered,
-        partition: int = -1,
     ) -> Self:
-        """Make one; see the fields."""
-        return cls(topic, value, key, partition, on_delivery, None, timestamp, headers)
+        """A record that goes where its key belongs; see the fields."""
+        return cls(topic, value, key, -1, on_delivery, None, timestamp, headers)
 
 
 Sendable = tuple[str, bytes | None, bytes | None, int, Delivered, None, int, Headers]
 """A record as a sink takes it: a Record, or its parts in a bare tuple, which is 0.3 us cheaper."""
 
+_topic: Final = itemgetter(0)
 _value: Final = itemgetter(1)
 
 
+def topics_of(records: Iterable[Sendable]) -> Iterator[str]:
+    """The topic of each record."""
+    return map(_topic, records)
+
+
 def value_bytes(records: Iterable[Sendable]) -> int:
-    """How many bytes the values of records have together, for 0.04 us each."""
+    """How many bytes the values of records have together."""
     return sum(map(len, filter(None, map(_value, records))))
 
 

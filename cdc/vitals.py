@@ -7,10 +7,9 @@ only done by a `Meter`, which is there when somebody listens.
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from operator import itemgetter
 from typing import Final, NamedTuple
 
-from cdc.encoding import Sendable, value_bytes
+from cdc.encoding import Sendable, topics_of, value_bytes
 from cdc.errors import CdcError
 from cdc.ledger import Transaction
 from cdc.lsn import LSN
@@ -31,8 +30,6 @@ LATENCIES: Final = 2_000
 
 DELIVERY_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 ENCODE_SECONDS: Final = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 1e-2)
-
-_topic: Final = itemgetter(0)
 
 
 class Trouble(NamedTuple):
@@ -157,7 +154,7 @@ class Meter:
     def sent(self, records: Sequence[Sendable]) -> None:
         """The producer has taken these."""
         vitals = self._vitals
-        topics = Counter(map(_topic, records))
+        topics = Counter(topics_of(records))
         if len(topics) == 1:
             (topic,) = topics
             vitals.bytes[topic] += value_bytes(records)

@@ -9,20 +9,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import starmap
-from operator import itemgetter, length_hint
+from operator import length_hint
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from cdc import errors
 from cdc.config.settings import Settings
-from cdc.encoding import Record, Sendable
+from cdc.encoding import Record, Sendable, topics_of
 from cdc.kafka import librdkafka, properties
 from cdc.kafka.failure import kafka_error, not_created
 from cdc.kafka.firsts import Firsts
 from cdc.kafka.topics import Topics
-
-_topic: Final = itemgetter(0)
 
 _LAST_REPORTS_SECONDS: Final = 0.5
 _LAST_DELIVERIES_SECONDS: Final = 1.0
@@ -60,7 +58,7 @@ class Sink:
         """
         waiting = iter(records)
         try:
-            if self._firsts.proven.issuperset(map(_topic, records)):
+            if self._firsts.proven.issuperset(topics_of(records)):
                 deque(starmap(self._produce, waiting), maxlen=0)  # 0.2 us less for each than a loop of our own
                 return len(records)
             if all(map(self._queue, waiting)):
