@@ -22,6 +22,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from cdc.consumer import Consumer, Event, Inbox, Retry
+from tests.producing import in_order
 
 STREAM = "5d4fdb41"
 APPLIED = "create table if not exists applied (nr bigserial, id text, key text, seq bigint, worker text)"
@@ -57,7 +58,7 @@ def make_topic(kafka: str, topic: str, partitions: int = 1) -> str:
 
 def send(kafka: str, topic: str, records: Iterable[Sent], producer: Producer | None = None) -> None:
     """Produce records and wait for them."""
-    used = producer or Producer({"bootstrap.servers": kafka, "acks": "all"})
+    used = producer or in_order(kafka)
     for record in records:
         partition = -1 if record.partition is None else record.partition
         used.produce(topic, record.value, record.key, partition, headers=record.all_headers)

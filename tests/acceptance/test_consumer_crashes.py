@@ -9,11 +9,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from confluent_kafka import Producer
 
 from cdc.consumer import Inbox
 from tests.consuming import APPLIED, Crashes, Sent, applied, committed, make_topic, send, start
 from tests.pipeline import PATIENCE, eventually
+from tests.producing import in_order
 from tests.servers import PrivateStack, Servers
 
 
@@ -112,7 +112,7 @@ def test_two_processes_that_come_and_go_apply_duplicates_once_and_keep_the_order
     chance = random.Random(6)
     lsn, sent = 0, list[Sent]()
 
-    producer = Producer({"bootstrap.servers": servers.kafka, "acks": "all", "linger.ms": 0})
+    producer = in_order(servers.kafka)
 
     def more(count: int = 10) -> None:
         nonlocal lsn

@@ -28,6 +28,7 @@ from cdc.servers import stream_id
 from cdc.topics import TopicTemplate
 from tests.load import Load
 from tests.pipeline import Pipeline, eventually
+from tests.producing import in_order
 from tests.reader import Received
 from tests.servers import PrivatePostgres
 
@@ -39,7 +40,7 @@ class Auditor:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
-        self._producer = Producer({"bootstrap.servers": pipeline.kafka})
+        self._producer = in_order(pipeline.kafka)
 
     def run(self, *options: str) -> "subprocess.CompletedProcess[str]":
         """The command, without the second that a process of its own takes to begin."""

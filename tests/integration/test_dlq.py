@@ -7,7 +7,6 @@ import subprocess
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from cdc.config.settings import Settings
@@ -22,6 +21,7 @@ from cdc.replays import marker
 from cdc.topics import TopicTemplate
 from cdc.transactions import Row
 from tests.pipeline import Pipeline
+from tests.producing import in_order
 from tests.reader import Received, read_all
 from tests.registry import Double
 from tests.servers import Servers
@@ -38,7 +38,7 @@ class Yard:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.topic = f"{pipeline.prefix}dead"
-        self._producer = Producer({"bootstrap.servers": pipeline.kafka, "partitioner": "murmur2_random"})
+        self._producer = in_order(pipeline.kafka, partitioner="murmur2_random")
 
     def bury(self, *records: Record) -> None:
         for topic, value, key, _, _, _, timestamp, headers in records:

@@ -11,6 +11,7 @@ from cdc import errors
 from cdc.config.settings import Settings
 from cdc.kafka import positions
 from cdc.kafka.cluster import Cluster
+from tests.producing import in_order
 from tests.servers import Servers
 
 pytestmark = pytest.mark.timeout(120)
@@ -100,7 +101,7 @@ def test_a_kafka_that_does_not_answer_is_temporary_c19(settings: Settings) -> No
 
 def test_many_records_are_read_with_flat_memory_and_soon_c19(settings: Settings) -> None:
     positions.ensure(settings)
-    producer = Producer({"bootstrap.servers": settings.kafka["bootstrap.servers"]})
+    producer = in_order(str(settings.kafka["bootstrap.servers"]))
     for number in range(50_000):
         producer.produce(settings.topics.positions, b"%d" % number, b"1/slot")
         producer.poll(0)

@@ -30,6 +30,7 @@ from cdc.kafka.tails import Tail, Tails
 from cdc.local.kafka import KafkaBroker
 from cdc.lsn import LSN
 from tests.pipeline import eventually
+from tests.producing import in_order
 from tests.servers import Servers
 
 pytestmark = pytest.mark.timeout(120)
@@ -60,7 +61,7 @@ class Yard:
         self._prefix = prefix
         self._names = itertools.count()
         self._ended: list[Producer] = []  # whose transactions ended: to begin the next takes far less time
-        self._producer = Producer({"bootstrap.servers": kafka})
+        self._producer = in_order(kafka)
 
     def close(self) -> None:
         for tails in self.tails:
