@@ -6,14 +6,14 @@ has been read and every event of it was delivered; the slot may pass it only whe
 
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cdc.errors import ProtocolError
 from cdc.lsn import LSN
 
 
 class Failure(NamedTuple):
-    """The first event that Kafka refused."""
+    """The first event that Kafka refused; without an error, one of which nobody knows where Kafka has it."""
 
     error: object
     message: object
@@ -45,9 +45,13 @@ class Transaction:
         self.events += count
         self.undelivered += count
 
-    def report(self, error: object, message: object) -> None:
-        """Take the delivery report of one event: `error` is None when Kafka has it for good."""
-        if error is None:
+    def report(self, error: object, message: Any) -> None:
+        """Take the delivery report of one event; without an error and a message Kafka is known to have it.
+
+        A success without an offset proves nothing: librdkafka says so of a record when the broker has taken a later
+        one, which it also does from a producer that it has forgotten, or did not know.
+        """
+        if error is None and (message is None or message.offset() is not None):
             self.undelivered -= 1
         else:
             self._ledger.fail(Failure(error, message, self.commit_lsn))

@@ -106,7 +106,7 @@ class MemorySink:
             self._clock.advance(seconds)
         while self._verdicts:
             record, error = self._verdicts.popleft()
-            record.on_delivery(error, record)
+            record.on_delivery(error, None if error is None else record)
 
     def hasten(self) -> None:
         self.hastened += 1

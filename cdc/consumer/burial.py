@@ -33,7 +33,8 @@ class Burial:
         self.topic = topic
         self._group = str(kafka["group.id"])
         try:
-            self._producer = Producer(properties.producer(properties.connection(kafka)), logger=librdkafka.log)
+            made = properties.producer(properties.connection(kafka)) | properties.ONE_BY_ONE
+            self._producer = Producer(made, logger=librdkafka.log)
             found = self._producer.list_topics(topic, timeout=_LOOK_SECONDS).topics[topic]
         except KafkaException as error:
             reason = error.args[0]

@@ -27,7 +27,7 @@ _LAST_DELIVERIES_SECONDS: Final = 1.0
 _STOOD_STILL_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.05
 _FIRSTS_SECONDS: Final = 0.01  # a flush waits for all that is in flight, but what waits for a first record need not
-_HASTE_SECONDS: Final = 0.001  # librdkafka's threads must be awake before a flush ends, or it has no effect
+HASTE_SECONDS: Final = 0.001  # librdkafka's threads must be awake before a flush ends, or it has no effect
 
 
 class Sink:
@@ -39,11 +39,11 @@ class Sink:
     def __init__(self, settings: Settings, topics: Topics, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._topics = topics
         self._monotonic = monotonic
-        self._firsts = Firsts(topics.partitions, monotonic())
         self._polled_at = time.monotonic()
         self._failure: errors.KafkaUnavailable | None = None
         made = properties.producer(settings.kafka)
         made["batch.size"] = topics.batch_bytes
+        self._firsts = Firsts(topics.partitions, monotonic(), made["partitioner"])
         try:
             self._producer = Producer(made, logger=librdkafka.log)
         except KafkaException as error:
@@ -82,12 +82,12 @@ class Sink:
         place = self._firsts.place(record)
         if place is None:
             return False
-        if place < 0:
-            self._produce(*record)
+        if not place.first:
+            self._produce(*record._replace(partition=place.partition))
             return True
-        report = self._firsts.reporting(record.topic, place, record.on_delivery)
-        self._produce(*record._replace(on_delivery=report))
-        self._firsts.sent(record.topic, place)
+        report = self._firsts.reporting(record.topic, place.number, record.on_delivery)
+        self._produce(*record._replace(partition=place.partition, on_delivery=report))
+        self._firsts.sent(record.topic, place.number)
         return True
 
     def poll(self, seconds: float) -> None:
@@ -97,13 +97,13 @@ class Sink:
         session and nothing is in flight any more.
         """
         if self._firsts.waiting:
-            self._serve(self._producer.flush, max(_HASTE_SECONDS, min(seconds, _FIRSTS_SECONDS)))
+            self._serve(self._producer.flush, max(HASTE_SECONDS, min(seconds, _FIRSTS_SECONDS)))
         else:
             self._serve(self._producer.poll, seconds)
 
     def hasten(self) -> None:
         """The same as `poll`, but nothing lingers meanwhile: what is queued is sent."""
-        self._serve(self._producer.flush, _HASTE_SECONDS)
+        self._serve(self._producer.flush, HASTE_SECONDS)
 
     def _serve(self, wait: Callable[[float], object], seconds: float) -> None:
         if self._failure:

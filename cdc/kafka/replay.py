@@ -4,9 +4,10 @@ A fixed transactional id for each dead-letter topic lets one replay be under way
 """
 
 import contextlib
+import functools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaException, Producer
@@ -162,24 +163,36 @@ class Replay:
         assert self._producer
         refused: dict[int, errors.CdcError] = {}
 
-        def report(place: int, error: Any) -> None:
+        unproven: list[str] = []
+        failed = False
+
+        def report(place: int, error: Any, message: Any = None) -> None:
+            nonlocal failed
+            topic = batch[place].event.topic
             if error is None:
+                if message.offset() is None:  # which proves nothing: see `cdc.kafka.firsts`
+                    unproven.append(topic)
                 return
-            problem = kafka_error(error, f"delivering to topic {batch[place].event.topic!r}")
+            failed = True
+            problem = kafka_error(error, f"delivering to topic {topic!r}")
             if not isinstance(problem, errors.Temporary):  # others fail the transaction, or follow from that
                 refused[place] = problem
 
         self._call(self._producer.begin_transaction)
         for place, (event, marker, partition) in batch.items():
             try:
-                self._produce(event, lambda error, _, at=place: report(at, error))
+                told = functools.partial(report, place)
+                self._produce(event, told)
                 if marker is not None:
-                    self._produce(marker, lambda error, _, at=place: report(at, error), partition)
+                    self._produce(marker, told, partition)
             except KafkaException as error:
                 report(place, error.args[0])
                 break
         try:
             if not refused:
+                self._flush(lambda: failed)
+                if unproven:
+                    raise errors.KafkaUnavailable(f"topic {unproven[0]!r} took a later record, and one may be lost")
                 self._call(self._producer.commit_transaction, _REQUEST_SECONDS)
                 return {}
         except errors.CdcError:
@@ -198,6 +211,14 @@ class Replay:
                 return
             except BufferError:
                 self._producer.poll(_LOOK_SECONDS)
+
+    def _flush(self, failed: Callable[[], bool]) -> None:
+        """Wait for what is under way, but not for what has failed: the commit says why."""
+        assert self._producer
+        deadline = time.monotonic() + _REQUEST_SECONDS
+        with contextlib.suppress(KafkaException):
+            while len(self._producer) and not failed() and time.monotonic() < deadline:
+                self._producer.flush(_LOOK_SECONDS)
 
     def _abort(self, seconds: float) -> None:
         assert self._producer

@@ -104,6 +104,10 @@ class Topics:
         message: Any = failure.message
         key = repr((message.key() or b"").decode(errors="replace"))
         doing = f"delivering to topic {message.topic()!r}, key {key}, transaction {failure.commit_lsn}"
+        if error is None:
+            return errors.KafkaUnavailable(
+                f"Kafka, {doing}: the broker has taken a later record, and this one may be lost; looking what is there"
+            )
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and self._limits.may_have_changed(message.topic()):
             return errors.KafkaUnavailable(
                 f"Kafka, {doing}: {error.str()} ({error.name()}); asking for the limit again"

@@ -20,7 +20,8 @@ from cdc.config.settings import Settings
 from cdc.encoding import Delivered, Record, Sendable
 from cdc.kafka import librdkafka, properties
 from cdc.kafka.failure import kafka_error, not_created
-from cdc.kafka.producer import refused
+from cdc.kafka.firsts import Firsts
+from cdc.kafka.producer import HASTE_SECONDS, refused
 from cdc.kafka.topics import Topics
 from cdc.positions import Mark
 
@@ -30,6 +31,7 @@ INIT_SECONDS: Final = 10.0
 """PostgreSQL waits meanwhile; what takes longer is tried again by the next session."""
 
 _COMMIT_SECONDS: Final = 1.0  # of one try
+_LOOK_SECONDS: Final = 1.0
 _ABORT_SECONDS: Final = 3.0
 
 
@@ -44,10 +46,12 @@ class TransactionalSink:
     def __init__(self, settings: Settings, topics: Topics, key: str) -> None:
         self._topics = topics
         self._positions = settings.topics.positions
+        self._firsts = Firsts(topics.partitions, time.monotonic(), properties.producer(settings.kafka)["partitioner"])
         self._producer = producer(settings, key, topics.batch_bytes)
         self._reports: list[Delivered] = []  # of this transaction's records
         self._open = False
         self._ending = False
+        self._look_at = 0.0  # monotonic seconds
         self._broken = False  # the transaction has failed, and takes nothing more
         self._commit: concurrent.futures.Future[Any] | None = None
         self._abandoned = threading.Event()
@@ -68,10 +72,18 @@ class TransactionalSink:
                 self._producer.begin_transaction()
                 self._open = True
             for topic, value, key, partition, on_delivery, _, timestamp, headers in records:
+                place = None
+                if topic != self._positions and topic not in self._firsts.proven:
+                    place = self._firsts.place(Record(*records[sent]))
+                    if place is None:
+                        break
+                    partition = place.partition
                 failed = functools.partial(_refused, on_delivery)
                 produce(topic, value, key, partition, failed, None, timestamp, headers)
                 took(on_delivery)
                 sent += 1
+                if place and place.first:
+                    self._firsts.sent(topic, place.number)
                 if topic == self._positions:
                     self._ending = True
                     break
@@ -96,7 +108,9 @@ class TransactionalSink:
             raise kafka_error(error.args[0], "sending in a transaction") from None
         if self._commit is not None and self._commit.done():
             self._ended(self._commit.result())
-        self._topics.look(time.monotonic())
+        now = time.monotonic()
+        self._topics.look(now)
+        self._firsts.forget(now)
         if self._topics.leaving:
             raise self._topics.leaving  # what is not committed yet comes again
 
@@ -109,12 +123,26 @@ class TransactionalSink:
         elif self._broken:
             self._producer.poll(0)  # a record that was refused tells more than the transaction
             self._commit = self._committer.submit(self._end)
-        elif not self._ending:
+        elif not self._ending and not self._firsts.waiting:
             self._producer.poll(seconds)
         elif len(self._producer):
-            self._producer.flush(seconds)  # which does not linger
-        else:  # and nobody objected to what was reported
+            self._producer.flush(max(HASTE_SECONDS, seconds))  # which does not linger
+            self._look()
+        elif self._ending:  # and nobody objected to what was reported
             self._commit = self._committer.submit(self._end)
+        else:
+            self._firsts.all_delivered()
+
+    def _look(self) -> None:
+        """Of a transaction that has failed nothing more is delivered, and only who asks is told that."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_SECONDS
+        try:
+            self._producer.begin_transaction()  # which is refused: one is open, or has failed
+        except KafkaException as error:
+            self._broken = error.args[0].fatal() or error.args[0].txn_requires_abort()
 
     def _end(self) -> Any:
         """Commit; returns None, or the error. Runs in a thread: the road does not stand still meanwhile."""
@@ -132,6 +160,8 @@ class TransactionalSink:
         if error is not None:
             raise kafka_error(error, "committing a transaction")
         self._open = self._ending = False
+        if self._firsts.waiting:
+            self._firsts.all_delivered()
         reports, self._reports = self._reports, []
         for report in reports:
             report(None, None)

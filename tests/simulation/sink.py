@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Final
 
 from cdc.encoding import Record, Sendable
@@ -14,6 +15,7 @@ from tests.simulation.kafka import Place, SimKafka
 from tests.simulation.oracle import DEAD_LETTERS, POSITIONS
 from tests.simulation.process import Process
 
+DELIVERED: Final = SimpleNamespace(offset=lambda: 0)
 TOO_LARGE: Final = "MSG_SIZE_TOO_LARGE"
 _IN_FLIGHT: Final = 5
 _BATCH: Final = 6
@@ -132,7 +134,7 @@ class SimSink:
         return bool(self._reports or self._fatal)
 
     def _report(self, record: Record, error: object) -> None:
-        record.on_delivery(error, record)
+        record.on_delivery(error, DELIVERED)
 
     def _error(self, reason: str) -> KafkaUnavailable:
         return KafkaUnavailable(f"the producer failed: {reason}")

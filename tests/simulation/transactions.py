@@ -45,7 +45,7 @@ class SimTransactionalSink(SimSink):
             self._committed = self._asking = self._ending = False
             waiting, self._waiting = self._waiting, []
             for record in waiting:
-                record.on_delivery(None, record)
+                record.on_delivery(None, None)
         elif self._ending and not (self._asking or self._broken or self._pending):
             self._asking = True
             self.world.at(self._delay(), self._commit)

@@ -174,6 +174,28 @@ def test_the_first_failure_is_remembered() -> None:
     assert ledger.failure == Failure("refused", "record 1", LSN(200))
 
 
+class Message:
+    """What librdkafka reports of a record."""
+
+    def __init__(self, offset: int | None) -> None:
+        self._offset = offset
+
+    def offset(self) -> int | None:
+        return self._offset
+
+
+def test_a_delivery_counts_when_it_has_an_offset_c6() -> None:
+    ledger = Ledger()
+    transaction = ledger.begin(LSN(100), 0)
+    transaction.add_events(2)
+    transaction.report(None, Message(0))
+    assert (transaction.undelivered, ledger.failure) == (1, None)
+    unproven = Message(None)
+    transaction.report(None, unproven)
+    assert transaction.undelivered == 1
+    assert ledger.failure == Failure(None, unproven, LSN(100))
+
+
 def test_a_failed_delivery_is_never_confirmed_whatever_comes_after_c11() -> None:
     ledger = Ledger(100)
     first, second = transaction(ledger, 200, 1), transaction(ledger, 300, 1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cdc.encoding import Record
+from cdc.encoding import Delivered, Record
 from cdc.kafka.firsts import FORGET_SECONDS, Firsts
 from cdc.kafka.partitions import murmur2, partition
 
@@ -25,24 +25,28 @@ def test_the_hash_is_kafkas(data: bytes, hashed: int) -> None:
 class Sent:
     """Records as a sink sends them, and the reports of those that are the first of their partition."""
 
-    def __init__(self, partitions: int | None) -> None:
-        self.firsts = Firsts(lambda _: partitions, 0)
+    def __init__(self, partitions: int | None, partitioner: str = "murmur2_random") -> None:
+        self.firsts = Firsts(lambda _: partitions, 0, partitioner)
+        self.places: list[int] = []  # the partitions that the client was told
         self.reported: list[tuple[object, object]] = []
-        self.waiting: list[object] = []
+        self.waiting: list[Delivered] = []
 
-    def send(self, key: bytes | None) -> bool:
+    def send(self, key: bytes | None, number: int = -1) -> bool:
         record = Record.to("t", key, b"", 0, [], lambda error, message: self.reported.append((error, message)))
+        record = record._replace(partition=number)
         if "t" in self.firsts.proven:
             return True
         place = self.firsts.place(record)
-        if place is not None and place >= 0:
-            self.waiting.append(self.firsts.reporting("t", place, record.on_delivery))
-            self.firsts.sent("t", place)
-        return place is not None
+        if place is None:
+            return False
+        self.places.append(place.partition)
+        if place.first:
+            self.waiting.append(self.firsts.reporting("t", place.number, record.on_delivery))
+            self.firsts.sent("t", place.number)
+        return True
 
     def settle(self, error: object = None) -> None:
         for report in self.waiting:
-            assert callable(report)
             report(error, "message")
         self.waiting.clear()
 
@@ -74,10 +78,41 @@ def test_a_refused_first_record_proves_nothing_c6() -> None:
     assert sent.firsts.proven == set()
 
 
-def test_a_record_without_a_key_has_no_order_to_lose_c6() -> None:
+def test_records_without_a_key_go_where_a_first_one_is_wanted_c6() -> None:
     sent = Sent(3)
+    assert sent.send(keys(1, 1, 3)[0])
+    assert [sent.send(None) for _ in range(3)] == [True, True, False]
+    assert sent.places == [-1, 0, 2]
+    sent.waiting.pop(1)(None, "message")
     assert [sent.send(None), sent.send(None)] == [True, True]
-    assert sent.waiting == []
+    assert sent.places[3:] == [0, 0]
+    sent.settle()
+    assert sent.firsts.proven == {"t"}
+
+
+def test_records_without_a_key_have_one_partition_where_the_partitioner_says_so_c6() -> None:
+    sent = Sent(3, "murmur2")
+    assert [sent.send(None), sent.send(None), sent.send(b"")] == [True, False, False]
+    sent.settle()
+    assert [sent.send(None), sent.send(b"")] == [True, True]
+    assert sent.places == [-1, -1, -1]
+
+
+def test_a_partition_that_the_record_names_is_kept_c6() -> None:
+    sent = Sent(3)
+    assert [sent.send(b"k", 1), sent.send(b"k", 1), sent.send(b"k", 2)] == [True, False, True]
+    assert sent.places == [1, 2]
+
+
+def test_a_sink_that_hears_of_refusals_alone_says_when_nothing_is_in_flight_c6() -> None:
+    sent = Sent(2)
+    (a,), (b,) = keys(1, 0, 2), keys(1, 1, 2)
+    assert [sent.send(a), sent.send(a)] == [True, False]
+    sent.firsts.all_delivered()
+    assert (sent.firsts.waiting, sent.firsts.proven) == (0, set())
+    assert [sent.send(a), sent.send(b)] == [True, True]
+    sent.firsts.all_delivered()
+    assert (sent.firsts.waiting, sent.firsts.proven) == (0, {"t"})
 
 
 def test_a_topic_of_unknown_partitions_is_proven_by_one_delivery_c6() -> None:
@@ -106,7 +141,6 @@ def test_a_late_report_from_before_is_not_taken_for_one_of_now_c6() -> None:
     old, sent.waiting = sent.waiting, []
     assert sent.send(b"k")
     for report in old:
-        assert callable(report)
         report(None, "message")
     assert not sent.send(b"k")
 

@@ -18,7 +18,7 @@ NOON = 1_785_585_600.0
 
 def deliver(records: list[Record]) -> None:
     for record in records:
-        record.on_delivery(None, record)
+        record.on_delivery(None, None)
 
 
 def confirmed(status: bytes | None) -> int | None:

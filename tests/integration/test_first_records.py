@@ -1,0 +1,213 @@
+"""First records of a partition that the broker refuses for now, while those behind them are under way already.
+
+A broker takes any first sequence number of a producer, so it would take the second batch; librdkafka then counts the
+first as delivered, with no offset. The proxy spoils the first request of each partition, which the broker refuses for
+its checksum; the client tries it again.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from cdc import errors
+from cdc.config.settings import Settings
+from cdc.encoding import Delivered, Record
+from cdc.kafka import positions
+from cdc.kafka.firsts import Firsts, Place
+from cdc.kafka.producer import Sink
+from cdc.kafka.topics import Topics
+from cdc.kafka.transactions import TransactionalSink
+from cdc.ledger import Ledger
+from cdc.local.ports import Ports
+from cdc.local.stack import Stack
+from cdc.lsn import LSN
+from cdc.positions import Mark
+from tests.pipeline import eventually
+from tests.reader import read_all
+from tests.torture.connection import Weather
+from tests.torture.kafka_fields import PRODUCE, Partition, produce_request
+from tests.torture.kafka_frames import KafkaFrames
+from tests.torture.postgres_frames import Tape
+from tests.torture.proxy import Loop, Proxy
+from tests.torture.watch import Watch
+
+pytestmark = pytest.mark.timeout(120)
+
+TOPIC: Final = "t-events"
+PARTITIONS: Final = 2
+
+
+class Spoiling(KafkaFrames):
+    """Changes the last byte of the first request to each partition."""
+
+    def __init__(self, spoiled: set[Partition]) -> None:
+        super().__init__(Tape(Watch(), lambda *_: None, lambda _: None), {})
+        self._spoiled = spoiled
+
+    def up(self, data: bytearray) -> Iterator[bytes]:
+        for frame in super().up(data):
+            yield self._spoil(frame) if int.from_bytes(frame[4:6], "big") == PRODUCE else frame
+
+    def _spoil(self, frame: bytes) -> bytes:
+        ((place, batch),) = produce_request(frame, int.from_bytes(frame[6:8], "big"))
+        if place in self._spoiled or place[0] != TOPIC:
+            return frame
+        self._spoiled.add(place)
+        at = frame.index(batch) + len(batch) - 1
+        return frame[:at] + bytes([frame[at] ^ 0xFF]) + frame[at + 1 :]
+
+
+class Broker:
+    """A broker that refuses the first records of each partition of TOPIC, and is slow to say so."""
+
+    def __init__(self, kafka: str) -> None:
+        self.kafka = kafka
+        self.spoiled: set[Partition] = set()
+        self.settings = Settings.model_validate(
+            {
+                "kafka": {
+                    "bootstrap.servers": kafka,
+                    "compression.type": "none",
+                    "batch.num.messages": 1,
+                    "linger.ms": 0,
+                },
+            }
+        )
+        self.topics = Topics(self.settings)
+        self.topics.renew()
+
+    def values(self) -> list[bytes]:
+        return [record.value for record in read_all(self.kafka, TOPIC, bytes)]
+
+    def holds(self, keys: Sequence[bytes | None]) -> None:
+        """All of `numbered(keys)` once, those of each key in their order."""
+        found = self.values()
+        assert sorted(found) == [b"%02d" % number for number in range(len(keys))]
+        for key in set(keys) - {None}:
+            of_key = [value for value in found if keys[int(value)] == key]
+            assert of_key == sorted(of_key)
+
+
+@pytest.fixture
+def broker(private_stack: Callable[..., Stack]) -> Iterator[Broker]:
+    (broker,) = private_stack().brokers
+    broker.stop()
+    port = Ports(broker.home / "ports.json").get("proxied")
+    spoiled: set[Partition] = set()
+    with Loop() as loop, Proxy(loop, ("127.0.0.1", port), lambda: Spoiling(spoiled)) as proxy:
+        node = broker.node
+        broker.settings = {
+            "listeners": f"PLAINTEXT://127.0.0.1:{node.port},PROXIED://127.0.0.1:{port},"
+            f"CONTROLLER://127.0.0.1:{node.controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{broker.address},PROXIED://127.0.0.1:{proxy.port}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        }
+        broker.start()
+        admin = AdminClient({"bootstrap.servers": broker.address})
+        admin.create_topics([NewTopic(TOPIC, PARTITIONS)])[TOPIC].result()
+        made = Broker(f"127.0.0.1:{proxy.port}")
+        made.spoiled = spoiled
+        eventually(lambda: made.topics.largest(TOPIC) is not None, "the topic")
+        proxy.set("down", Weather(delay=0.05))
+        yield made
+        assert proxy.roads.errors == []
+
+
+def offset(_: object, message: Any) -> int | None:
+    return None if message is None else message.offset()
+
+
+def numbered(keys: Sequence[bytes | None], report: Delivered) -> list[Record]:
+    return [Record.to(TOPIC, key, b"%02d" % number, 1_000, [], report) for number, key in enumerate(keys)]
+
+
+def test_a_plain_client_is_told_that_a_record_is_delivered_which_is_nowhere(broker: Broker) -> None:
+    told: list[Any] = []
+    producer = Producer({**broker.settings.kafka, "acks": "all", "enable.idempotence": True})
+    producer.list_topics(TOPIC)
+    for record in numbered([b"k"] * 3, lambda *report: told.append(report)):
+        producer.produce(*record)
+    assert producer.flush(30) == 0
+    assert [(error, message.offset()) for error, message in told] == [(None, None), (None, 0), (None, 1)]
+    assert broker.values() == [b"01", b"02"]
+
+
+@pytest.mark.parametrize("keys", [[b"a", b"b", b"c", b"d"] * 3, [None] * 12, [b"a", None, b"b", None] * 3], ids=repr)
+def test_records_behind_a_refused_first_one_neither_replace_nor_pass_it_c6(
+    broker: Broker, keys: list[bytes | None]
+) -> None:
+    offsets: list[int | None] = []
+    waiting = numbered(keys, lambda *report: offsets.append(offset(*report)))
+    sink = Sink(broker.settings, broker.topics)
+    while waiting or len(sink):
+        del waiting[: sink.send(waiting)]
+        sink.poll(0.05)
+    sink.close()
+    assert len(broker.spoiled) == PARTITIONS
+    assert None not in offsets
+    broker.holds(keys)
+
+
+@pytest.mark.parametrize("keys", [[b"a", b"b", b"c", b"d"] * 3, [None] * 12, [b"a", None, b"b", None] * 3], ids=repr)
+def test_the_same_in_a_kafka_transaction_c6(broker: Broker, keys: list[bytes | None]) -> None:
+    reports: list[Any] = []
+    key = "7300/shop"
+    positions.ensure(broker.settings)
+    mark = Mark("7300", 1, "shop", LSN(100), {}, {}).encode()
+    end = Record.to(broker.settings.topics.positions, key.encode(), mark, 1_000, [], lambda *_: None)
+    waiting = [*numbered(keys, lambda error, _: reports.append(error)), end]
+    sink = TransactionalSink(broker.settings, broker.topics, key)
+    while waiting or len(sink):
+        del waiting[: sink.send(waiting)]
+        sink.poll(0.05)
+    sink.close()
+    assert len(broker.spoiled) == PARTITIONS
+    assert reports == [None] * len(keys)
+    broker.holds(keys)
+
+
+@pytest.fixture
+def careless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First records do not go alone."""
+    monkeypatch.setattr(Firsts, "place", lambda *_: Place(0, first=False, partition=0))
+
+
+@pytest.mark.usefixtures("careless")
+def test_a_delivery_without_an_offset_is_none_and_ends_the_session_c6(broker: Broker) -> None:
+    ledger = Ledger()
+    transaction = ledger.begin(LSN(1), 0)
+    waiting = numbered([b"k"] * 3, transaction.report)
+    transaction.add_events(len(waiting))
+    sink = Sink(broker.settings, broker.topics)
+    assert sink.send(waiting) == len(waiting)
+    while len(sink):
+        sink.poll(0.05)
+    sink.close()
+    assert broker.values() == [b"01", b"02"]
+    assert transaction.undelivered == 1
+    assert ledger.failure
+    problem = broker.topics.failed(ledger.failure)
+    assert isinstance(problem, errors.KafkaUnavailable)  # which a new session mends
+    assert f"delivering to topic '{TOPIC}', key 'k', transaction 0/1: the broker has taken a later" in str(problem)
+
+
+@pytest.mark.usefixtures("careless")
+def test_a_kafka_transaction_that_fails_while_its_records_are_under_way_ends_the_session_c6(broker: Broker) -> None:
+    sink = TransactionalSink(broker.settings, broker.topics, "7300/shop")
+    assert sink.send(numbered([b"k"] * 3, lambda *_: None)) == 3
+    sink.hasten()
+    end = Record.to(broker.settings.topics.positions, b"7300/shop", b"", 1_000, [], lambda *_: None)
+    assert sink.send([end]) == 1
+
+    def settle() -> None:
+        while len(sink):
+            sink.poll(0.05)
+
+    with pytest.raises(errors.KafkaUnavailable, match="committing a transaction"):
+        settle()
+    sink.close()
+    assert broker.values() == []
