@@ -12,9 +12,9 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from cdc.local.ports import Ports
 from cdc.local.stack import Stack
 from tests.pipeline import Pipeline, eventually, make_pipeline, prepare
+from tests.torture.behind import before
 from tests.torture.connection import Direction, Weather
 from tests.torture.kafka_frames import KafkaFrames
 from tests.torture.ledger import Ledger
@@ -218,16 +218,9 @@ def both(loop: Loop, private_stack: Callable[..., Stack], tmp_path: Path) -> Ite
     (broker,) = stack.brokers
     broker.stop()
     road = Road(loop, stack.postgres.dsn)
-    port = Ports(broker.home / "ports.json").get("proxied")
-    listeners = f"PLAINTEXT://127.0.0.1:{broker.node.port},PROXIED://127.0.0.1:{port}"
     with ExitStack() as ends:
-        proxy = ends.enter_context(Proxy(loop, ("127.0.0.1", port), lambda: KafkaFrames(road.tape, {})))
+        proxy = ends.enter_context(before(loop, broker, lambda: KafkaFrames(road.tape, {})))
         ends.enter_context(road.proxy)
-        broker.settings = {
-            "listeners": f"{listeners},CONTROLLER://127.0.0.1:{broker.node.controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{broker.address},PROXIED://127.0.0.1:{proxy.port}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        }
         broker.start()
         pipeline = prepare(make_pipeline(stack.postgres.dsn, broker.address, "t-", tmp_path))
         pipeline.settings["postgres"]["dsn"] = road.dsn

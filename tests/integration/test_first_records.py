@@ -5,7 +5,10 @@ first as delivered, with no offset. The proxy spoils the first request of each p
 its checksum; the client tries it again.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -18,21 +21,22 @@ from cdc.config.settings import Settings
 from cdc.encoding import Delivered, Record
 from cdc.kafka import positions
 from cdc.kafka.firsts import Firsts, Place
+from cdc.kafka.partitions import partition
 from cdc.kafka.producer import Sink
 from cdc.kafka.topics import Topics
 from cdc.kafka.transactions import TransactionalSink
 from cdc.ledger import Ledger
-from cdc.local.ports import Ports
 from cdc.local.stack import Stack
 from cdc.lsn import LSN
 from cdc.positions import Mark
-from tests.pipeline import eventually
+from tests.pipeline import eventually, make_pipeline, prepare
 from tests.reader import read_all
+from tests.torture.behind import before
 from tests.torture.connection import Weather
 from tests.torture.kafka_fields import PRODUCE, Partition, produce_request
 from tests.torture.kafka_frames import KafkaFrames
 from tests.torture.postgres_frames import Tape
-from tests.torture.proxy import Loop, Proxy
+from tests.torture.proxy import Loop
 from tests.torture.watch import Watch
 
 pytestmark = pytest.mark.timeout(120)
@@ -54,7 +58,7 @@ class Spoiling(KafkaFrames):
 
     def _spoil(self, frame: bytes) -> bytes:
         ((place, batch),) = produce_request(frame, int.from_bytes(frame[6:8], "big"))
-        if place in self._spoiled or place[0] != TOPIC:
+        if place in self._spoiled or not place[0].startswith("t-"):
             return frame
         self._spoiled.add(place)
         at = frame.index(batch) + len(batch) - 1
@@ -93,19 +97,52 @@ class Broker:
 
 
 @pytest.fixture
-def broker(private_stack: Callable[..., Stack]) -> Iterator[Broker]:
-    (broker,) = private_stack().brokers
-    broker.stop()
-    port = Ports(broker.home / "ports.json").get("proxied")
+def stack(private_stack: Callable[..., Stack]) -> Stack:
+    """Its broker soon forgets a producer that is idle; it is stopped."""
+    stack = private_stack()
+    stack.brokers[0].stop()
+    return stack
+
+
+FORGETFUL: Final = {"producer.id.expiration.ms": "1000", "producer.id.expiration.check.interval.ms": "100"}
+
+
+def test_what_a_broker_lost_that_had_forgotten_the_producer_is_sent_again_c3_c6(stack: Stack, tmp_path: Path) -> None:
+    (broker,) = stack.brokers
+    keys = [f"key {n}" for n in range(20) if partition(b"key %d" % n, 3) == 0]
+    nothing = {("t-note", 0)}
+    spoiled = nothing.copy()
+    with (
+        Loop() as loop,
+        before(loop, broker, lambda: Spoiling(spoiled)) as proxy,
+        closing(make_pipeline(stack.postgres.dsn, broker.address, "t-", tmp_path)) as pipeline,
+    ):
+        broker.settings |= FORGETFUL
+        broker.start()
+        prepare(pipeline)
+        pipeline.settings["kafka"] = {"bootstrap.servers": f"127.0.0.1:{proxy.port}", "compression.type": "none"}
+        running = pipeline.start().streams()
+        pipeline.insert(1, key=keys[0])
+        pipeline.settles()
+        time.sleep(3)  # until it is forgotten
+        proxy.set("down", Weather(delay=0.5))
+        spoiled.clear()
+        pipeline.insert(2, key=keys[1])
+        eventually(lambda: spoiled == nothing, "the request that the broker refuses")
+        pipeline.insert(3, key=keys[2])
+        running.logs("the broker has taken a later record, and this one may be lost")
+        proxy.heal()
+        pipeline.settles()
+        assert running.stop() == 0
+        assert [record.value["seq"] for record in pipeline.judge()] == [1, 3, 2]
+        assert proxy.roads.errors == []
+
+
+@pytest.fixture
+def broker(stack: Stack) -> Iterator[Broker]:
+    (broker,) = stack.brokers
     spoiled: set[Partition] = set()
-    with Loop() as loop, Proxy(loop, ("127.0.0.1", port), lambda: Spoiling(spoiled)) as proxy:
-        node = broker.node
-        broker.settings = {
-            "listeners": f"PLAINTEXT://127.0.0.1:{node.port},PROXIED://127.0.0.1:{port},"
-            f"CONTROLLER://127.0.0.1:{node.controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{broker.address},PROXIED://127.0.0.1:{proxy.port}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        }
+    with Loop() as loop, before(loop, broker, lambda: Spoiling(spoiled)) as proxy:
         broker.start()
         admin = AdminClient({"bootstrap.servers": broker.address})
         admin.create_topics([NewTopic(TOPIC, PARTITIONS)])[TOPIC].result()

@@ -19,9 +19,9 @@ from confluent_kafka.cimpl import NewTopic
 from cdc.errors import LocalStackError
 from cdc.local import packages, processes
 from cdc.local.kafka import KafkaBroker
-from cdc.local.ports import Ports
 from cdc.local.postgres import PostgresServer
 from tests.torture import contract, disk
+from tests.torture.behind import before
 from tests.torture.crew import Crew, quiet_environment
 from tests.torture.kafka_frames import KafkaFrames
 from tests.torture.ledger import Ledger
@@ -110,7 +110,10 @@ class Stage:
         self.pg_proxy = ends.enter_context(
             Proxy(loop, ("127.0.0.1", self.postgres.port), lambda: PostgresFrames(self.tape))
         )
-        self.kafka_proxies = [ends.enter_context(self._before(loop, broker)) for broker in self.brokers]
+        self.kafka_proxies = [
+            ends.enter_context(before(loop, broker, lambda: KafkaFrames(self.tape, self.sessions)))
+            for broker in self.brokers
+        ]
         self._disks(ends)
         classpath = packages.kafka(None)
         starting = [broker.starting(classpath) for broker in self.brokers]
@@ -119,19 +122,6 @@ class Stage:
             self._move_wal()
         self._prepare()
         self.crew = ends.enter_context(Crew(self._settings_file, self.tell))
-
-    def _before(self, loop: Loop, broker: KafkaBroker) -> Proxy:
-        """A proxy for clients; the brokers talk to each other past it."""
-        port = Ports(broker.home / "ports.json").get(f"proxied-{broker.node_id}")
-        proxy = Proxy(loop, ("127.0.0.1", port), lambda: KafkaFrames(self.tape, self.sessions))
-        node = broker.node
-        broker.settings = {
-            "listeners": f"PLAINTEXT://127.0.0.1:{node.port},PROXIED://127.0.0.1:{port},"
-            f"CONTROLLER://127.0.0.1:{node.controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.port},PROXIED://127.0.0.1:{proxy.port}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        }
-        return proxy
 
     def _disks(self, ends: contextlib.ExitStack) -> None:
         """Small file systems for the WAL and for the last broker, where we may mount any."""
