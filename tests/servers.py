@@ -6,8 +6,10 @@ take a private one.
 """
 
 import contextlib
+import fcntl
 import gc
 import importlib
+import itertools
 import os
 import secrets
 import shutil
@@ -16,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psycopg
 import pytest
@@ -28,7 +30,7 @@ from psycopg.conninfo import make_conninfo
 from cdc.local.postgres import PostgresServer
 from cdc.local.stack import Stack
 
-HOME = Path(__file__).resolve().parent.parent / ".cache" / "test-stack"
+CACHE = Path(__file__).resolve().parent.parent / ".cache"
 POSTGRES_IMAGE = "postgres:18"
 KAFKA_IMAGE = "confluentinc/cp-kafka:8.1.0"  # Apache Kafka 4.1
 
@@ -54,12 +56,33 @@ def servers() -> Iterator[Servers]:
         with contextlib.ExitStack() as containers:
             yield Servers(dsn or _docker_postgres(containers), kafka or _docker_kafka(containers))
     else:
-        stack = Stack(HOME)
-        addresses = stack.up()
-        try:
-            yield Servers(dsn or addresses.postgres, kafka or addresses.kafka)
-        finally:
-            stack.down(purge=True)
+        with _home() as home:
+            stack = Stack(home)
+            addresses = stack.up()
+            try:
+                yield Servers(dsn or addresses.postgres, kafka or addresses.kafka)
+            finally:
+                stack.down(purge=True)
+
+
+@contextlib.contextmanager
+def _home() -> Iterator[Path]:
+    """A folder that no other session of tests uses now; what one left that was killed is used again."""
+    CACHE.mkdir(exist_ok=True)
+    for number in itertools.count(1):
+        home = CACHE / f"test-stack-{number}"
+        with home.with_suffix(".lock").open("w") as lock:
+            if _locks(lock):
+                yield home
+                return
+
+
+def _locks(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _docker_answers() -> bool:

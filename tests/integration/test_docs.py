@@ -57,7 +57,8 @@ DATABASE = "shop"
 SETTINGS = "cdc-publisher.toml"  # a block that begins with this name is that file
 
 # What a reader does by hand is done by these: `start` goes on in another terminal, and is stopped before the slot is
-# touched; what stays with --watch is left after some seconds; psql is told the server by its own variables.
+# touched; what stays with --watch is left after some seconds (--foreground, or it is told twice); psql is told the
+# server by its own variables.
 PRELUDE = r"""
 set -euo pipefail
 expect() {
@@ -88,7 +89,7 @@ cdc-publisher() {
         sleep 0.1
       done
       cat publisher.log; return 1 ;;
-    *" --watch "*) timeout --preserve-status -s INT 3 "$(type -P cdc-publisher)" "$@" ;;
+    *" --watch "*) timeout --foreground --preserve-status -s INT 3 "$(type -P cdc-publisher)" "$@" ;;
     *" slot create "*|*" slot drop "*|*" slot advance "*) publisher_stop; command cdc-publisher "$@" < /dev/null ;;
     *) command cdc-publisher "$@" < /dev/null ;;
   esac

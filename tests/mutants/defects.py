@@ -68,7 +68,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "failed-is-delivered", "C6", "A failed delivery counts as delivered.", "ledger.py",
-        "        if error is None:\n", "        if error is None or error:\n",
+        "        if error is None and (", "        if error is not None or (",
     ),
     Defect(
         "index-goes-on", "A5", "The index is not reset where a transaction begins.", "ledger.py",
