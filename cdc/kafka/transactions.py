@@ -20,7 +20,7 @@ from cdc.config.settings import Settings
 from cdc.encoding import Delivered, Record, Sendable
 from cdc.kafka import librdkafka, properties
 from cdc.kafka.failure import kafka_error, not_created
-from cdc.kafka.firsts import Firsts
+from cdc.kafka.firsts import Firsts, Place
 from cdc.kafka.producer import HASTE_SECONDS, refused
 from cdc.kafka.topics import Topics
 from cdc.positions import Mark
@@ -32,6 +32,7 @@ INIT_SECONDS: Final = 10.0
 
 _COMMIT_SECONDS: Final = 1.0  # of one try
 _LOOK_SECONDS: Final = 1.0
+_ANYWHERE: Final = Place(-1, first=False, partition=-1)
 _ABORT_SECONDS: Final = 3.0
 
 
@@ -66,15 +67,15 @@ class TransactionalSink:
         sent = 0
         if self._ending or not records:
             return sent
-        produce, took = self._producer.produce, self._reports.append
+        produce, took, proven = self._producer.produce, self._reports.append, self._firsts.proven
         try:
             if not self._open:
                 self._producer.begin_transaction()
                 self._open = True
             for topic, value, key, partition, on_delivery, _, timestamp, headers in records:
                 place = None
-                if topic != self._positions and topic not in self._firsts.proven:
-                    place = self._firsts.place(Record(*records[sent]))
+                if topic not in proven:
+                    place = self._place(Record(*records[sent]))
                     if place is None:
                         break
                     partition = place.partition
@@ -82,10 +83,7 @@ class TransactionalSink:
                 produce(topic, value, key, partition, failed, None, timestamp, headers)
                 took(on_delivery)
                 sent += 1
-                if place and place.first:
-                    self._firsts.sent(topic, place.number)
-                if topic == self._positions:
-                    self._ending = True
+                if place is not None and self._sent(topic, place):
                     break
         except BufferError:
             pass
@@ -95,6 +93,17 @@ class TransactionalSink:
                 raise refused(reason, Record(*records[sent])) from None
             self._broken = True  # which error it was is for `poll` to say
         return sent
+
+    def _place(self, record: Record) -> Place | None:
+        """See `Firsts.place`. A record of our position is alone in its transaction, and its topic is never proven."""
+        return _ANYWHERE if record.topic == self._positions else self._firsts.place(record)
+
+    def _sent(self, topic: str, place: Place) -> bool:
+        """Take note of a record of a topic that is not proven; returns whether it ends the transaction."""
+        if place.first:
+            self._firsts.sent(topic, place.number)
+        self._ending = topic == self._positions
+        return self._ending
 
     def poll(self, seconds: float) -> None:
         """Let Kafka go on; wait for it at most for so long.
