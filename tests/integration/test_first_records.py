@@ -43,6 +43,8 @@ pytestmark = pytest.mark.timeout(120)
 
 TOPIC: Final = "t-events"
 PARTITIONS: Final = 2
+KEYS: Final[list[list[bytes | None]]] = [[b"a", b"b", b"c", b"d"] * 3, [None] * 12, [b"a", None, b"b", None] * 3]
+FORGETFUL: Final = {"producer.id.expiration.ms": "1000", "producer.id.expiration.check.interval.ms": "100"}
 
 
 class Spoiling(KafkaFrames):
@@ -68,9 +70,9 @@ class Spoiling(KafkaFrames):
 class Broker:
     """A broker that refuses the first records of each partition of TOPIC, and is slow to say so."""
 
-    def __init__(self, kafka: str) -> None:
+    def __init__(self, kafka: str, spoiled: set[Partition]) -> None:
         self.kafka = kafka
-        self.spoiled: set[Partition] = set()
+        self.spoiled = spoiled
         self.settings = Settings.model_validate(
             {
                 "kafka": {
@@ -98,13 +100,10 @@ class Broker:
 
 @pytest.fixture
 def stack(private_stack: Callable[..., Stack]) -> Stack:
-    """Its broker soon forgets a producer that is idle; it is stopped."""
+    """Its broker is stopped, to be started behind a proxy."""
     stack = private_stack()
     stack.brokers[0].stop()
     return stack
-
-
-FORGETFUL: Final = {"producer.id.expiration.ms": "1000", "producer.id.expiration.check.interval.ms": "100"}
 
 
 def test_what_a_broker_lost_that_had_forgotten_the_producer_is_sent_again_c3_c6(stack: Stack, tmp_path: Path) -> None:
@@ -146,20 +145,22 @@ def broker(stack: Stack) -> Iterator[Broker]:
         broker.start()
         admin = AdminClient({"bootstrap.servers": broker.address})
         admin.create_topics([NewTopic(TOPIC, PARTITIONS)])[TOPIC].result()
-        made = Broker(f"127.0.0.1:{proxy.port}")
-        made.spoiled = spoiled
+        made = Broker(f"127.0.0.1:{proxy.port}", spoiled)
         eventually(lambda: made.topics.largest(TOPIC) is not None, "the topic")
         proxy.set("down", Weather(delay=0.05))
         yield made
         assert proxy.roads.errors == []
 
 
-def offset(_: object, message: Any) -> int | None:
-    return None if message is None else message.offset()
-
-
 def numbered(keys: Sequence[bytes | None], report: Delivered) -> list[Record]:
     return [Record.to(TOPIC, key, b"%02d" % number, 1_000, [], report) for number, key in enumerate(keys)]
+
+
+def publish(sink: Sink | TransactionalSink, waiting: list[Record]) -> None:
+    """Send, and poll until nothing is under way."""
+    while waiting or len(sink):
+        del waiting[: sink.send(waiting)]
+        sink.poll(0.05)
 
 
 def test_a_plain_client_is_told_that_a_record_is_delivered_which_is_nowhere(broker: Broker) -> None:
@@ -173,34 +174,28 @@ def test_a_plain_client_is_told_that_a_record_is_delivered_which_is_nowhere(brok
     assert broker.values() == [b"01", b"02"]
 
 
-@pytest.mark.parametrize("keys", [[b"a", b"b", b"c", b"d"] * 3, [None] * 12, [b"a", None, b"b", None] * 3], ids=repr)
+@pytest.mark.parametrize("keys", KEYS, ids=repr)
 def test_records_behind_a_refused_first_one_neither_replace_nor_pass_it_c6(
     broker: Broker, keys: list[bytes | None]
 ) -> None:
-    offsets: list[int | None] = []
-    waiting = numbered(keys, lambda *report: offsets.append(offset(*report)))
+    told: list[Any] = []
     sink = Sink(broker.settings, broker.topics)
-    while waiting or len(sink):
-        del waiting[: sink.send(waiting)]
-        sink.poll(0.05)
+    publish(sink, numbered(keys, lambda *report: told.append(report)))
     sink.close()
     assert len(broker.spoiled) == PARTITIONS
-    assert None not in offsets
+    assert None not in [message.offset() for _, message in told]
     broker.holds(keys)
 
 
-@pytest.mark.parametrize("keys", [[b"a", b"b", b"c", b"d"] * 3, [None] * 12, [b"a", None, b"b", None] * 3], ids=repr)
+@pytest.mark.parametrize("keys", KEYS, ids=repr)
 def test_the_same_in_a_kafka_transaction_c6(broker: Broker, keys: list[bytes | None]) -> None:
     reports: list[Any] = []
     key = "7300/shop"
     positions.ensure(broker.settings)
     mark = Mark("7300", 1, "shop", LSN(100), {}, {}).encode()
     end = Record.to(broker.settings.topics.positions, key.encode(), mark, 1_000, [], lambda *_: None)
-    waiting = [*numbered(keys, lambda error, _: reports.append(error)), end]
     sink = TransactionalSink(broker.settings, broker.topics, key)
-    while waiting or len(sink):
-        del waiting[: sink.send(waiting)]
-        sink.poll(0.05)
+    publish(sink, [*numbered(keys, lambda error, _: reports.append(error)), end])
     sink.close()
     assert len(broker.spoiled) == PARTITIONS
     assert reports == [None] * len(keys)
@@ -221,8 +216,7 @@ def test_a_delivery_without_an_offset_is_none_and_ends_the_session_c6(broker: Br
     transaction.add_events(len(waiting))
     sink = Sink(broker.settings, broker.topics)
     assert sink.send(waiting) == len(waiting)
-    while len(sink):
-        sink.poll(0.05)
+    publish(sink, [])
     sink.close()
     assert broker.values() == [b"01", b"02"]
     assert transaction.undelivered == 1
@@ -239,12 +233,7 @@ def test_a_kafka_transaction_that_fails_while_its_records_are_under_way_ends_the
     sink.hasten()
     end = Record.to(broker.settings.topics.positions, b"7300/shop", b"", 1_000, [], lambda *_: None)
     assert sink.send([end]) == 1
-
-    def settle() -> None:
-        while len(sink):
-            sink.poll(0.05)
-
     with pytest.raises(errors.KafkaUnavailable, match="committing a transaction"):
-        settle()
+        publish(sink, [])
     sink.close()
     assert broker.values() == []
