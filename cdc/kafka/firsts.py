@@ -33,9 +33,7 @@ class Firsts:
     the `partitioner` has one for all of them.
     """
 
-    def __init__(
-        self, partitions: Callable[[str], int | None], now: float, partitioner: object = "murmur2_random"
-    ) -> None:
+    def __init__(self, partitions: Callable[[str], int | None], now: float, partitioner: object) -> None:
         self.proven: set[str] = set()
         self.waiting = 0  # first records of which nothing was heard yet
         self._partitions = partitions

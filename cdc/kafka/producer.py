@@ -82,12 +82,12 @@ class Sink:
         place = self._firsts.place(record)
         if place is None:
             return False
-        if not place.first:
-            self._produce(*record._replace(partition=place.partition))
-            return True
-        report = self._firsts.reporting(record.topic, place.number, record.on_delivery)
+        report = record.on_delivery
+        if place.first:
+            report = self._firsts.reporting(record.topic, place.number, report)
         self._produce(*record._replace(partition=place.partition, on_delivery=report))
-        self._firsts.sent(record.topic, place.number)
+        if place.first:
+            self._firsts.sent(record.topic, place.number)
         return True
 
     def poll(self, seconds: float) -> None:

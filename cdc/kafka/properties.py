@@ -24,9 +24,9 @@ OURS: Final[dict[str, tuple[Value, str]]] = {
     "queue.buffering.max.messages": (30_000, "events in flight; beyond, reading stops until Kafka has caught up"),
     "queue.buffering.max.kbytes": (32_768, "likewise, in KiB"),
 }
+PRODUCER_DEFAULTS: Final[dict[str, Value]] = {name: value for name, (value, _) in OURS.items()}
 ONE_BY_ONE: Final[dict[str, Value]] = {"max.in.flight.requests.per.connection": 1}
 """For producers that need not be fast, so that no request passes one that was refused: see `cdc.kafka.firsts`."""
-PRODUCER_DEFAULTS: Final[dict[str, Value]] = {name: value for name, (value, _) in OURS.items()}
 
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 

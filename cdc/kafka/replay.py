@@ -7,7 +7,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaException, Producer
@@ -162,18 +162,16 @@ class Replay:
         """Commit, or abort and return what was refused for good."""
         assert self._producer
         refused: dict[int, errors.CdcError] = {}
-
-        unproven: list[str] = []
-        failed = False
+        failures: list[object] = []
+        unproven: list[str] = []  # topics
 
         def report(place: int, error: Any, message: Any = None) -> None:
-            nonlocal failed
             topic = batch[place].event.topic
             if error is None:
                 if message.offset() is None:  # which proves nothing: see `cdc.kafka.firsts`
                     unproven.append(topic)
                 return
-            failed = True
+            failures.append(error)
             problem = kafka_error(error, f"delivering to topic {topic!r}")
             if not isinstance(problem, errors.Temporary):  # others fail the transaction, or follow from that
                 refused[place] = problem
@@ -190,7 +188,7 @@ class Replay:
                 break
         try:
             if not refused:
-                self._flush(lambda: failed)
+                self._flush(failures)
                 if unproven:
                     raise errors.KafkaUnavailable(f"topic {unproven[0]!r} took a later record, and one may be lost")
                 self._call(self._producer.commit_transaction, _REQUEST_SECONDS)
@@ -212,12 +210,12 @@ class Replay:
             except BufferError:
                 self._producer.poll(_LOOK_SECONDS)
 
-    def _flush(self, failed: Callable[[], bool]) -> None:
-        """Wait for what is under way, but not for what has failed: the commit says why."""
+    def _flush(self, failures: Sequence[object]) -> None:
+        """Wait for what is under way, but not when something has failed: the commit says why."""
         assert self._producer
         deadline = time.monotonic() + _REQUEST_SECONDS
         with contextlib.suppress(KafkaException):
-            while len(self._producer) and not failed() and time.monotonic() < deadline:
+            while len(self._producer) and not failures and time.monotonic() < deadline:
                 self._producer.flush(_LOOK_SECONDS)
 
     def _abort(self, seconds: float) -> None:
