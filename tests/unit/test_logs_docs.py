@@ -1,76 +1,18 @@
 """docs/logs.md knows every line that the program logs, with its level, its logger and its fields."""
 
-import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final
 
 import pytest
 
+from tests.logged import Line, lines
+
 ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "cdc"
 DOCS = (ROOT / "docs" / "logs.md").read_text()
-LEVELS = {
-    "log": "any",
-    "info": "info",
-    "warning": "warning",
-    "error": "error",
-    "exception": "error",
-    "critical": "critical",
-}
-HOLE = re.compile(r"%[-#0 +]*[\d*]*(?:\.[\d*]+)?[a-zA-Z]")
-GIVEN = {"cdc.cli.signals": "cdc.start"}  # whose logger is given by the caller
 NO_FIELDS = {"time", "level", "logger", "message", "slot", "repeated", "traceback"}
 
-
-class Line(NamedTuple):
-    """What does not change from one time to the next."""
-
-    logger: str
-    level: str
-    sentence: str
-    fields: tuple[str, ...]
-
-
-def logged(path: Path) -> Iterator[Line]:
-    """Every line but those for the verbose."""
-    tree = ast.parse(path.read_text())
-    logger = ".".join(["cdc", *path.relative_to(PACKAGE).with_suffix("").parts])
-    logger = GIVEN.get(logger, logger)
-    loggers = dict(_loggers(tree, logger))
-    for call in ast.walk(tree):
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in LEVELS:
-            of = ast.unparse(call.func.value)
-            if of == "log" or of in loggers:
-                yield Line(loggers.get(of, logger), LEVELS[call.func.attr], _sentence(call.args[0]), _fields(call))
-
-
-def _loggers(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("logging.getLogger("):
-            assert isinstance(node.value, ast.Call)
-            (name,) = node.value.args
-            yield ast.unparse(node.targets[0]), str(name.value) if isinstance(name, ast.Constant) else module
-
-
-def _sentence(node: ast.expr) -> str:
-    if isinstance(node, ast.Constant):
-        return HOLE.sub("…", str(node.value))
-    assert not isinstance(node, ast.JoinedStr), f"{ast.unparse(node)}: give it a template, so that it is one kind"
-    return "…"
-
-
-def _fields(call: ast.Call) -> tuple[str, ...]:
-    keys = []
-    for keyword in call.keywords:
-        if keyword.arg == "extra":
-            assert isinstance(keyword.value, ast.Dict), f"{ast.unparse(call)}: its fields belong here"
-            keys += [str(key.value) for key in keyword.value.keys if isinstance(key, ast.Constant)]
-    return tuple(keys)
-
-
-LOGGED = sorted({line for path in sorted(PACKAGE.rglob("*.py")) for line in logged(path)})
+LOGGED: Final = lines()
 ROW = re.compile(r"^\| `(?P<sentence>[^|]+)` \| (?P<level>\w+) \| `(?P<logger>[\w.]+)` \| (?P<fields>[^|]*) \|", re.M)
 TOLD = [
     Line(row["logger"], row["level"], row["sentence"], tuple(re.findall(r"`(\w+)`", row["fields"])))
