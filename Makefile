@@ -54,8 +54,11 @@ simulate: $(STAMP) ## crash schedules, and SEEDS=20000 random worlds in virtual 
 mutants: $(STAMP) ## deliberate defects of the core, each of which the simulation must find
 	$(BIN)/python -m tests.mutants
 
+# Four workers share the servers and mostly wait. Whole files, the slow ones first: fixtures of a module start servers.
+ALL := -n 4 --dist loadfile --no-loadscope-reorder tests/acceptance tests/integration tests/unit
+
 test: $(NATIVE) ## every test, on real servers; some of them with WHAT=tests/acceptance
-	$(BIN)/pytest $(WHAT)
+	$(BIN)/pytest --durations=10 $(or $(WHAT),$(ALL))
 
 unit: $(NATIVE) ## the tests that need no server
 	$(BIN)/pytest tests/unit

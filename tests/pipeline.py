@@ -25,6 +25,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from cdc.consumer import Decoder
 from cdc.lsn import LSN
+from tests.program import run_here
 from tests.reader import Received, read_all
 from tests.servers import Servers
 
@@ -141,7 +142,11 @@ class Pipeline:
         return [sys.executable, "-m", "cdc", "--config", str(self.configure()), *arguments]
 
     def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        """Run another command of the program to its end, away from any terminal."""
+        """Run another command of the program to its end, away from any terminal, in this process."""
+        return run_here(("--config", str(self.configure()), *arguments), environment)
+
+    def run_process(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """The same in a process of its own: for `start`, and for what libraries write to standard error."""
         return subprocess.run(
             self.command(*arguments),
             stdin=subprocess.DEVNULL,

@@ -1,8 +1,8 @@
 """Real servers for tests.
 
 Shared ones come from, in this order: CDC_TEST_POSTGRES_DSN and CDC_TEST_KAFKA (either alone is possible),
-Docker through testcontainers where an engine answers, else the local stack. Tests that torment a server
-take a private one.
+Docker through testcontainers where an engine answers, else the local stack. Workers of pytest-xdist share one
+local stack, whose home their controller reserves and removes. Tests that torment a server take a private one.
 """
 
 import contextlib
@@ -46,8 +46,29 @@ class Servers:
     kafka: str
 
 
+_HOME = pytest.StashKey[Path]()
+_EXIT = pytest.StashKey[contextlib.ExitStack]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a worker the home of the stack that all workers share: the first that needs it starts it."""
+    stash = node.config.stash
+    if _HOME not in stash:
+        stash[_EXIT] = contextlib.ExitStack()
+        stash[_HOME] = stash[_EXIT].enter_context(_home())
+    node.workerinput["home"] = str(stash[_HOME])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the stack that the workers shared."""
+    if _HOME in config.stash:
+        with config.stash[_EXIT]:
+            Stack(config.stash[_HOME]).down(purge=True)
+
+
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Servers]:
+def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
     """PostgreSQL with wal_level=logical, and Kafka; both are shared by the whole session."""
     dsn, kafka = os.environ.get("CDC_TEST_POSTGRES_DSN"), os.environ.get("CDC_TEST_KAFKA")
     if dsn and kafka:
@@ -55,6 +76,9 @@ def servers() -> Iterator[Servers]:
     elif _docker_answers():
         with contextlib.ExitStack() as containers:
             yield Servers(dsn or _docker_postgres(containers), kafka or _docker_kafka(containers))
+    elif shared := getattr(request.config, "workerinput", {}).get("home"):
+        addresses = Stack(Path(shared)).up()  # which waits for another worker's
+        yield Servers(dsn or addresses.postgres, kafka or addresses.kafka)
     else:
         with _home() as home:
             stack = Stack(home)

@@ -73,7 +73,7 @@ def test_an_accelerator_that_cannot_be_used_is_a_configuration_error_with_a_way_
     pipeline: Pipeline, tmp_path: Path, choice: str, source: str, problem: str
 ) -> None:
     pipeline.settings["delivery"] = {"accelerator": choice}
-    done = pipeline.run("start", **broken(tmp_path, source))
+    done = pipeline.run_process("start", **broken(tmp_path, source))
     assert done.returncode == 78
     assert problem in done.stderr
     assert 'set accelerator = "python"' in done.stderr

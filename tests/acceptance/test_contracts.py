@@ -70,7 +70,7 @@ def test_an_unregistered_contract_stops_before_its_first_row_and_goes_on_once_re
 ) -> None:
     _use(pipeline, registry)
     pipeline.insert(1)
-    done = pipeline.run("start")
+    done = pipeline.run_process("start")
     assert done.returncode == 1
     subject = f"{pipeline.topic}-tests.Noted"
     assert f"is not registered under subject {subject}" in done.stderr

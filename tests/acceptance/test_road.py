@@ -266,7 +266,7 @@ def test_a_partitioned_outbox_is_published_under_its_own_name(bare_pipeline: Pip
     assert [r.value["seq"] for r in pipeline.judge()] == [1, 2]
 
     pipeline.sql("alter publication cdc_publisher set (publish_via_partition_root = false)")
-    refused = pipeline.run("start")
+    refused = pipeline.run_process("start")
     assert refused.returncode == 1
     assert "does not publish table public.outbox via its partition root" in refused.stderr
     assert "SET (publish_via_partition_root = true)" in refused.stderr

@@ -83,7 +83,7 @@ def seen(output: str) -> list[str]:
 
 def said(pipeline: Pipeline, *arguments: str, **environment: str) -> str:
     """All output of a command, which must be without secrets."""
-    done = pipeline.run(*arguments, **environment)
+    done = pipeline.run_process(*arguments, **environment)
     output = done.stdout + done.stderr
     assert not seen(output), (arguments, output)
     return output

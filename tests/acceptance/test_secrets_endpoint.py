@@ -88,7 +88,7 @@ def test_no_answer_of_the_endpoint_and_nothing_made_of_it_holds_a_secret_b23(
         ("status", "--json", "--url", f"http://{where}"),
         ("check",),
     ):
-        done = pipeline.run("-v", *command)
+        done = pipeline.run_process("-v", *command)
         assert not seen(done.stdout + done.stderr), command
         assert done.stdout
     refuse(guarded)

@@ -1,10 +1,9 @@
 """`audit` on real servers: what was done to topics is found and nothing else, and what is missing comes back."""
 
-import io
 import json
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from confluent_kafka.admin import AdminClient
 from cdc.audit.books import Books
 from cdc.audit.range import Range
 from cdc.audit.verdicts import FINDINGS
-from cdc.cli import main
 from cdc.cli.auditing import Asked, Auditing
 from cdc.cli.repairing import Repairing
 from cdc.config.loading import load
@@ -43,11 +41,7 @@ class Auditor:
         self._producer = in_order(pipeline.kafka)
 
     def run(self, *options: str) -> "subprocess.CompletedProcess[str]":
-        """The command, without the second that a process of its own takes to begin."""
-        out, err = io.StringIO(), io.StringIO()
-        with redirect_stdout(out), redirect_stderr(err):
-            code = main.run(["--config", str(self.pipeline.configure()), "audit", *options])
-        return subprocess.CompletedProcess(options, code, out.getvalue(), err.getvalue())
+        return self.pipeline.run("audit", *options)
 
     def json(self, *options: str, code: int) -> dict[str, Any]:
         self._flush()
@@ -174,7 +168,7 @@ def test_what_was_done_to_the_topics_is_found_exactly_and_what_is_missing_comes_
     assert dry.stdout.count("would send ") == 3
     assert len(pipeline.records()) == len(records) - 3 + 4
 
-    repaired = pipeline.run("audit", "--repair", "--yes")  # as a program
+    repaired = pipeline.run_process("audit", "--repair", "--yes")  # as a program
     assert repaired.stdout.endswith("repaired 3 events\n"), repaired.stderr
     back = [record for record in pipeline.records() if "cdc-repaired" in dict(record.headers)]
     assert [record.id for record in sorted(back, key=lambda record: record.offset)] == [record.id for record in lost]

@@ -12,7 +12,7 @@ from tests.servers import PrivatePostgres, Servers
 
 def _fails(pipeline: Pipeline, code: int, *phrases: str, command: tuple[str, ...] = ("start",)) -> str:
     """Run a command that must fail with `code`, and a last line that holds all `phrases`."""
-    done = pipeline.run(*command)
+    done = (pipeline.run_process if "start" in command else pipeline.run)(*command)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     last = done.stderr.strip().split("\n")[-1]
@@ -161,7 +161,7 @@ def test_c8_a_poison_event_stops_with_id_position_and_reason_and_holds_the_slot(
 def test_contracts_that_do_not_parse_are_listed_all_at_once(pipeline: Pipeline) -> None:
     (pipeline.folder / "schemas" / "One.avsc").write_text("{")
     (pipeline.folder / "schemas" / "Two.avsc").write_text('{"type": "record", "name": "Two"}')
-    done = pipeline.run("start")
+    done = pipeline.run_process("start")
     assert done.returncode == 78
     assert "One.avsc" in done.stderr
     assert "Two.avsc" in done.stderr

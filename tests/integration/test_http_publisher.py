@@ -54,7 +54,7 @@ def test_an_address_that_cannot_be_had_ends_start_with_78_and_one_line(pipeline:
             ("192.0.2.1:8080", "this machine has no such address"),
             ("8080", "'8080' is not host:port, such as 127.0.0.1:8080"),
         ):
-            done = pipeline.run("--set", f"http.listen={listen}", "start")
+            done = pipeline.run_process("--set", f"http.listen={listen}", "start")
             assert done.returncode == 78, done.stderr
             assert told in done.stderr
             assert done.stderr.count("\n") == 1

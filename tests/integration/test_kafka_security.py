@@ -161,7 +161,7 @@ def test_a_command_ends_at_once_with_1_where_kafka_refuses_the_password(
     secured: SecuredKafka, pipeline: Pipeline, command: tuple[str, ...]
 ) -> None:
     pipeline.settings["kafka"] = by_password(secured, "SCRAM-SHA-512", WRONG)
-    done = pipeline.run(*command)
+    done = (pipeline.run_process if "start" in command else pipeline.run)(*command)
     assert done.returncode == 1, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("cdc-publisher: ")]
     assert "refuses the connection: SASL authentication error" in line

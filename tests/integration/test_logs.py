@@ -22,7 +22,7 @@ def insert(pipeline: Pipeline) -> None:
 
 def test_hostile_rows_command_no_terminal_and_forge_no_line(pipeline: Pipeline) -> None:
     insert(pipeline)
-    stopped = pipeline.run("-v", "start")
+    stopped = pipeline.run_process("-v", "start")
     assert stopped.returncode == 1
     assert "[2J" in stopped.stderr
     assert not OBEYED.search(stopped.stderr)

@@ -146,7 +146,7 @@ def test_a_collector_that_refuses_or_is_gone_costs_spans_and_nothing_else(
 def test_tracing_that_cannot_be_had_is_refused_before_anything_starts(
     bare_pipeline: Pipeline,
 ) -> None:
-    done = bare_pipeline.run("start", CDC_TRACING__ENABLED="true", OTEL_EXPORTER_OTLP_PROTOCOL="grpc")
+    done = bare_pipeline.run_process("start", CDC_TRACING__ENABLED="true", OTEL_EXPORTER_OTLP_PROTOCOL="grpc")
     assert done.returncode == 78
     assert done.stderr.splitlines()[-1] == (
         "cdc-publisher: [tracing] OTEL_EXPORTER_OTLP_PROTOCOL is 'grpc': spans are only exported by OTLP over HTTP;"
