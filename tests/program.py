@@ -23,8 +23,8 @@ def run_here(arguments: tuple[str, ...], environment: dict[str, str]) -> "subpro
     What a C library writes to standard error itself is not in the output.
     """
     with _output() as out, _output() as err, Path(os.devnull).open() as nothing, _process_state():
-        streams = {"stdin": nothing, "stdout": out, "stderr": err}
-        with mock.patch.multiple(sys, **streams), mock.patch.dict(os.environ, environment):
+        environ, stdin = mock.patch.dict(os.environ, environment), mock.patch.object(sys, "stdin", nothing)
+        with environ, stdin, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = main.run(arguments)
             logs.close()
         return subprocess.CompletedProcess(arguments, code, _text(out), _text(err))
