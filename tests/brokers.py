@@ -1,0 +1,67 @@
+"""Let test brokers start with a third of the CPU: classes from an archive, and no optimising compiler."""
+
+import fcntl
+import functools
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from cdc.local import packages
+from cdc.local.kafka import KafkaBroker
+
+CACHE = Path(__file__).resolve().parent.parent / ".cache"
+
+_command = KafkaBroker._java
+
+
+def pytest_configure() -> None:
+    """Start every broker of this process so, except those of commands that run as processes."""
+
+    def quick(broker: KafkaBroker, task: str, *arguments: str) -> list[str]:
+        return _with(_command(broker, task, *arguments), f"-XX:SharedArchiveFile={_archive()}")
+
+    pytest.MonkeyPatch().setattr(KafkaBroker, "_java", quick)
+
+
+def _with(command: list[str], *options: str) -> list[str]:
+    java, *rest = command
+    # A broker that lives for a minute does not earn back what the second compiler costs.
+    return [java, "-XX:TieredStopAtLevel=1", *options, *rest]
+
+
+@functools.cache
+def _archive() -> Path:
+    """The archive of a broker's classes for this Java and this Kafka; the first process that needs it makes it."""
+    CACHE.mkdir(exist_ok=True)
+    installed = packages.java().resolve().stat().st_mtime_ns
+    archive = CACHE / f"kafka-{packages.KAFKA_VERSION}-{installed}.jsa"
+    with archive.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not archive.exists():
+            with tempfile.TemporaryDirectory() as folder:
+                _make(archive, Path(folder))
+    return archive
+
+
+class _Recorded(KafkaBroker):
+    """A broker that lists the classes that it loads."""
+
+    def _java(self, task: str, *arguments: str) -> list[str]:
+        return _with(_command(self, task, *arguments), f"-XX:DumpLoadedClassList={self.home / 'classes'}")
+
+
+def _make(archive: Path, folder: Path) -> None:
+    broker = _Recorded(folder, 1)
+    broker.start()
+    broker.stop()
+    draft = archive.with_suffix(".new")
+    dump = ["-Xshare:dump", f"-XX:SharedClassListFile={broker.home / 'classes'}", f"-XX:SharedArchiveFile={draft}"]
+    subprocess.run(
+        [packages.java(), *dump, "-XX:+UseSerialGC"],
+        env=broker._environment(packages.kafka()),
+        stdout=subprocess.DEVNULL,  # a line for each class that cannot be archived
+        check=True,
+    )
+    draft.rename(archive)
