@@ -240,11 +240,16 @@ def private_postgres(folder: Path) -> Iterator[PrivatePostgres]:
 
 @pytest.fixture
 def private_stack(folder: Path) -> Iterator[PrivateStack]:
-    """`private_stack(brokers=3)` starts PostgreSQL and Kafka for this test alone."""
+    """`private_stack(brokers=3, kafka={...}, postgres={...})` starts both with these settings for this test alone."""
     with contextlib.ExitStack() as purges:
 
-        def start(brokers: int = 1) -> Stack:
+        def start(
+            brokers: int = 1, kafka: Mapping[str, str] | None = None, postgres: Mapping[str, str] | None = None
+        ) -> Stack:
             stack = Stack(folder / f"stack-{secrets.token_hex(3)}", brokers=brokers)
+            stack.postgres.settings.update(postgres or {})
+            for broker in stack.brokers:
+                broker.settings.update(kafka or {})
             purges.callback(stack.down, purge=True)
             stack.up()
             return stack

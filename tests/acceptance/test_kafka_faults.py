@@ -3,8 +3,6 @@
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,32 +23,10 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from cdc.local.stack import Stack
 from tests.load import Load
-from tests.pipeline import Pipeline, Running, eventually, make_pipeline, prepare
+from tests.pipeline import Pipeline, Running, eventually
+from tests.torment import Torment
 
 pytestmark = pytest.mark.timeout(240)
-
-Torment = Callable[..., tuple[Stack, Pipeline]]
-
-
-@pytest.fixture
-def torment(private_stack: Callable[..., Stack], tmp_path: Path) -> Iterator[Torment]:
-    """`torment({...})`: servers of this test alone with Kafka settings, and a pipeline on them."""
-    made: list[Pipeline] = []
-
-    def make(settings: Callable[[Stack], dict[str, str]]) -> tuple[Stack, Pipeline]:
-        stack = private_stack()
-        (broker,) = stack.brokers
-        broker.stop()
-        broker.settings.update(settings(stack))
-        broker.start()
-        addresses = stack.addresses()
-        assert addresses
-        made.append(make_pipeline(addresses.postgres, addresses.kafka, "t-", tmp_path))
-        return stack, prepare(made[0])
-
-    yield make
-    for pipeline in made:
-        pipeline.close()
 
 
 def admin(pipeline: Pipeline) -> AdminClient:
@@ -253,7 +229,7 @@ def test_c20_a_topic_that_refuses_the_commit_time_ends_the_program_with_the_sett
 
 def test_c3_a_producer_that_the_broker_forgot_while_it_was_idle_goes_on(torment: Torment) -> None:
     forgets = {"producer.id.expiration.ms": "1000", "producer.id.expiration.check.interval.ms": "200"}
-    _, pipeline = torment(lambda _: forgets)
+    _, pipeline = torment(kafka=forgets)
     running = pipeline.start().streams()
     for turn in range(3):
         pipeline.insert(*range(turn * 10, turn * 10 + 10))
@@ -270,7 +246,7 @@ def test_c3_a_producer_that_the_broker_forgot_while_it_was_idle_goes_on(torment:
 
 
 def test_c3_c16_a_fatal_error_of_the_producer_begins_a_new_session_that_loses_nothing(torment: Torment) -> None:
-    stack, pipeline = torment(lambda _: {})
+    stack, pipeline = torment()
     (broker,) = stack.brokers
     running = pipeline.start().streams()
     pipeline.insert(*range(10))
@@ -332,8 +308,12 @@ def take(pipeline: Pipeline, *given: tuple[Any, ...]) -> None:
 
 
 def test_c7_c14_with_the_least_rights_it_publishes_and_a_right_that_is_taken_away_ends_it(torment: Torment) -> None:
-    stack, pipeline = torment(with_rights)
-    named = stack.brokers[0].settings["advertised.listeners"].rpartition("//")[2]
+    stack, pipeline = torment()
+    (broker,) = stack.brokers
+    broker.stop()
+    broker.settings.update(with_rights(stack))
+    broker.start()
+    named = broker.settings["advertised.listeners"].rpartition("//")[2]
     positions = str(pipeline.settings["topics"]["positions"])
     writes = rights(pipeline.topic, AclOperation.WRITE)  # implies DESCRIBE, not DESCRIBE_CONFIGS
     grant(pipeline, *writes, *rights(positions, AclOperation.WRITE, AclOperation.READ))
