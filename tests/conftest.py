@@ -8,7 +8,14 @@ import pytest
 # What a shell starts in the background ignores SIGINT, and so would all that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["tests.servers", "tests.brokers", "tests.pipeline", "tests.standby", "tests.torment"]
+pytest_plugins = [
+    "tests.examples",
+    "tests.servers",
+    "tests.brokers",
+    "tests.pipeline",
+    "tests.standby",
+    "tests.torment",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,10 @@ from typing import Any
 import fastavro
 import pytest
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from cdc.avro.compatibility import MODES, check, problems
+from tests.examples import examples
 from tests.unit.schemas import records
 
 
@@ -212,7 +212,7 @@ def _unnamed_top(schema: Any) -> Any:
     return schema[1] if isinstance(schema, list) else schema
 
 
-@examples(max_examples=1500)
+@examples(1500)
 @given(evolutions())
 def test_what_is_called_readable_can_be_read(evolution: tuple[Any, Any, Any]) -> None:
     writer, datum, reader = evolution

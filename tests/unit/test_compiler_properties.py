@@ -7,11 +7,12 @@ from typing import Any
 
 import fastavro
 import fastavro.validation
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.avro import compiler, mapping
 from cdc.avro.rules import Rules
+from tests.examples import examples
 from tests.unit.schemas import anything
 
 HEADER = b"header"
@@ -227,7 +228,7 @@ rules = st.builds(Rules, st.sampled_from(["reject", "ignore"]), st.sampled_from(
 
 
 @given(cases(), rules)
-@settings(max_examples=3000)
+@examples(3000)
 def test_compiled_code_makes_the_bytes_of_the_mapping_and_fastavro_or_refuses_in_the_same_words(
     case: tuple[Any, Any], how: Rules
 ) -> None:
@@ -236,7 +237,7 @@ def test_compiled_code_makes_the_bytes_of_the_mapping_and_fastavro_or_refuses_in
 
 
 @given(cases(logical=False, defaults=False))
-@settings(max_examples=2000)
+@examples(2000)
 def test_nothing_passes_that_fastavros_validation_refuses(case: tuple[Any, Any]) -> None:
     schema, value = case
     got = outcome(schema, Rules(), value, compiled=True)

@@ -6,15 +6,16 @@ from typing import Any
 
 import fastavro.validation
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.unit.contract import contract, read_back, seen
 from tests.unit.schemas import Typed, disturbed, records
 
 
 @given(records(), st.data())
-@settings(max_examples=300)
+@examples(300)
 def test_a_value_that_fits_is_read_back_equal(typed: Typed, data: st.DataObject) -> None:
     value, expected = data.draw(typed.values)
     assert read_back(contract(typed.schema), json.dumps(value)) == expected
@@ -28,7 +29,7 @@ def almost(draw: st.DrawFn) -> tuple[Any, Any]:
 
 
 @given(almost())
-@settings(max_examples=500)
+@examples(500)
 def test_what_fastavros_validation_refuses_is_refused(case: tuple[Any, Any]) -> None:
     schema, value = case
     target = contract(schema)
@@ -42,7 +43,7 @@ def test_what_fastavros_validation_refuses_is_refused(case: tuple[Any, Any]) -> 
 
 
 @given(almost())
-@settings(max_examples=300)
+@examples(300)
 def test_what_is_encoded_is_the_value_that_was_given(case: tuple[Any, Any]) -> None:
     schema, value = case
     target = contract(schema)

@@ -14,6 +14,7 @@ from hypothesis.errors import NoSuchExample
 
 from cdc.ledger import Ledger, Transaction
 from cdc.lsn import LSN
+from tests.examples import examples
 
 SLOT = 0xFFFF_FF00  # a little below the 32-bit boundary (A24)
 
@@ -114,7 +115,7 @@ def check(ledger: Ledger, model: Model, before: int) -> int:
 
 
 @given(histories)
-@settings(max_examples=1000)
+@examples(1000)
 def test_no_interleaving_confirms_an_undelivered_event_goes_back_or_stays_behind_a1_a2_a10_a11(
     history: History,
 ) -> None:

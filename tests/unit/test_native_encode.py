@@ -5,12 +5,13 @@ from typing import Any
 
 import fastavro
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cdc.avro.contracts import Contract
 from cdc.avro.plan import plan
 from cdc.avro.rules import STRICT, Rules
+from tests.examples import examples
 from tests.unit.schemas import Typed, disturbed, records
 from tests.unit.spellings import FORMS, KINDS, SPELLINGS, dumped, made, spoiled
 from tests.unit.test_compiler_properties import cases, rules
@@ -35,7 +36,7 @@ def check(contract: Contract, compiled: bytes | None, payload: bytes) -> bool:
 
 
 @given(cases(), rules, st.data())
-@settings(max_examples=2000)
+@examples(2000)
 def test_what_is_taken_of_any_schema_has_the_bytes_of_the_contract(
     case: tuple[Any, Any], how: Rules, data: st.DataObject
 ) -> None:
@@ -50,7 +51,7 @@ def test_what_is_taken_of_any_schema_has_the_bytes_of_the_contract(
 
 
 @given(records(), st.data())
-@settings(max_examples=1000)
+@examples(1000)
 def test_what_is_plain_is_taken(typed: Typed, data: st.DataObject) -> None:
     value, _ = data.draw(typed.values)
     contract = made(fastavro.parse_schema(typed.schema, named_schemas={}), STRICT)
@@ -83,7 +84,7 @@ decimal_texts = st.from_regex(r"[+-]?[0-9]{0,40}\.?[0-9]{0,6}([eE][+-]?[0-9]{1,7
 
 
 @given(st.one_of(decimal_texts, st.decimals().map(str)), st.integers(1, 40), st.integers(0, 40), st.booleans())
-@settings(max_examples=2000)
+@examples(2000)
 @example("9" * 38, 38, 0, False)
 @example("-128", 3, 0, True)
 def test_decimals_are_exact_or_declined(text: str, precision: int, scale: int, quoted: bool) -> None:
@@ -110,7 +111,7 @@ moments = st.one_of(
 
 
 @given(moments, st.sampled_from([kind for kind in KINDS if isinstance(kind, dict) and kind["type"] in ("int", "long")]))
-@settings(max_examples=3000)
+@examples(3000)
 def test_dates_and_times_are_those_of_python_or_declined(text: str, kind: Any) -> None:
     schema = {"type": "record", "name": "R", "fields": [{"name": "v", "type": kind}]}
     contract = made(fastavro.parse_schema(schema, named_schemas={}), STRICT)
@@ -119,7 +120,7 @@ def test_dates_and_times_are_those_of_python_or_declined(text: str, kind: Any) -
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(["float", "double"]), st.sampled_from("egfr"))
-@settings(max_examples=2000)
+@examples(2000)
 def test_floats_are_rounded_as_python_rounds_them(number: float, kind: str, form: str) -> None:
     schema = {"type": "record", "name": "R", "fields": [{"name": "v", "type": kind}]}
     contract = made(fastavro.parse_schema(schema, named_schemas={}), STRICT)

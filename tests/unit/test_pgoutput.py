@@ -4,13 +4,14 @@ import struct
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.errors import ProtocolError
 from cdc.messages import Message
 from cdc.pgoutput import READERS, decode
 from tests import payloads
+from tests.examples import examples
 from tests.payloads import Golden
 from tests.unit import frames
 
@@ -81,25 +82,25 @@ def test_a_frame_shorter_than_its_header_is_a_protocol_error() -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=300)
+@examples(300)
 def test_random_bytes_decode_or_are_a_protocol_error(payload: bytes) -> None:
     decodes_or_refuses(payload)
 
 
 @given(st.sampled_from(sorted(READERS)), st.binary(max_size=200))
-@settings(max_examples=500)
+@examples(500)
 def test_random_bytes_of_a_known_kind_decode_or_are_a_protocol_error(kind: bytes, rest: bytes) -> None:
     decodes_or_refuses(kind + rest)
 
 
 @given(frames.messages())
-@settings(max_examples=500)
+@examples(500)
 def test_an_encoded_message_decodes_to_itself(message: Message) -> None:
     assert decode(frames.encode(message)) == message
 
 
 @given(frames.messages(), st.data())
-@settings(max_examples=200)
+@examples(200)
 def test_an_encoded_message_truncated_anywhere_is_a_protocol_error(message: Message, data: st.DataObject) -> None:
     payload = frames.encode(message)
     size = data.draw(st.integers(0, len(payload) - 1))

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import fastavro
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.avro.contracts import Contract
@@ -23,6 +23,7 @@ from cdc.sizes import batch_size
 from cdc.transactions import Row
 from cdc.unrolled import Unrolled
 from cdc.wire import XLOG_HEADER_SIZE
+from tests.examples import examples
 from tests.unit import frames, shop
 from tests.unit.shop import BOOL, BYTEA, INT4, INT8, JSONB, OID, STREAM, TEXT, UUID
 
@@ -211,7 +212,7 @@ def hurt(draw: st.DrawFn, frame: bytes) -> bytes:
 
 
 @given(tables(), st.data(), st.sampled_from([1_000_000, 1_000_000, 1_500]))
-@settings(max_examples=500)
+@examples(500)
 def test_records_are_those_of_the_general_road(drawn: tuple[Table, bool], data: st.DataObject, largest: int) -> None:
     table, binary = drawn
     run = data.draw(st.lists(inserts(table, binary, right=False), min_size=1, max_size=6))
@@ -227,7 +228,7 @@ def test_records_are_those_of_the_general_road(drawn: tuple[Table, bool], data: 
 
 
 @given(tables(), st.data())
-@settings(max_examples=500)
+@examples(500)
 def test_rows_that_nothing_is_wrong_with_are_taken(drawn: tuple[Table, bool], data: st.DataObject) -> None:
     table, binary = drawn
     run = data.draw(st.lists(inserts(table, binary, right=True), min_size=1, max_size=3))

@@ -1,7 +1,7 @@
 """A session: frames to records, and when PostgreSQL hears of it."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.encoding import Record
@@ -10,6 +10,7 @@ from cdc.ledger import Ledger
 from cdc.lsn import LSN
 from cdc.messages import Delete, Insert, LogicalMessage, Origin, Truncate, Update
 from cdc.session import PROMPT_SECONDS
+from tests.examples import examples
 from tests.unit import frames, shop
 from tests.unit.shop import OID, Target, event, session, transaction
 
@@ -206,7 +207,7 @@ def outcome(target: Target, batches: list[list[bytes]]) -> tuple[list[tuple[obje
 
 
 @given(streams(), st.data())
-@settings(max_examples=200)
+@examples(200)
 def test_frames_in_one_batch_or_in_many_make_the_same_session(stream: list[bytes], data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
     split = [stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]

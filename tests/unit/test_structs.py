@@ -6,12 +6,13 @@ from typing import Any
 import fastavro
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.avro import compiler, structs
 from cdc.avro.contracts import Contract
 from cdc.avro.rules import STRICT, Rules
+from tests.examples import examples
 from tests.unit.schemas import Typed, disturbed, records
 from tests.unit.spellings import FORMS, KINDS, SPELLINGS, dumped, made, spoiled
 from tests.unit.test_compiler_properties import cases, rules
@@ -68,7 +69,7 @@ def decimals(schema: Any) -> bool:
 
 
 @given(cases(), rules, st.data())
-@settings(max_examples=1000)
+@examples(1000)
 def test_what_is_taken_of_any_schema_has_the_bytes_of_the_general_road(
     case: tuple[Any, Any], how: Rules, data: st.DataObject
 ) -> None:
@@ -83,7 +84,7 @@ def test_what_is_taken_of_any_schema_has_the_bytes_of_the_general_road(
 
 
 @given(records(), st.data())
-@settings(max_examples=500)
+@examples(500)
 def test_what_is_plain_is_taken(drawn: Typed, data: st.DataObject) -> None:
     value, _ = data.draw(drawn.values)
     schema: Any = fastavro.parse_schema(drawn.schema, named_schemas={})
@@ -115,7 +116,7 @@ NUMBERS = [
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(), st.sampled_from("egfr"))
-@settings(max_examples=2000)
+@examples(2000)
 def test_numbers_are_rounded_as_on_the_general_road(number: float, form: str) -> None:
     text = repr(number) if form == "r" or isinstance(number, int) else f"{number:.20{form}}"
     for contract, attempt in NUMBERS:
