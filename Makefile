@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 NATIVE := $(VENV)/.native
 
 .DEFAULT_GOAL := help
-.PHONY: help docs screenshots native demo bench torture simulate mutants test unit lint rust types format lock vulnerabilities up down clean
+.PHONY: help docs screenshots native demo bench torture simulate mutants test nightly unit lint rust types format lock vulnerabilities up down clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,13 @@ ALL := -n 4 --dist loadfile --no-loadscope-reorder tests/acceptance tests/integr
 
 test: $(NATIVE) ## every test, on real servers; some of them with WHAT=tests/acceptance
 	$(BIN)/pytest --durations=10 $(or $(WHAT),$(ALL))
+
+nightly: export CDC_TEST_NIGHTLY := 1
+nightly: $(NATIVE) ## tests with ten times the examples on every PostgreSQL found, mutants, simulation, torture; hours
+	$(BIN)/pytest --durations=10 $(ALL)
+	$(MAKE) mutants simulate torture
+	$(MAKE) torture CAMPAIGN=crashes GUARANTEE=exactly-once
+	$(if $(wildcard /usr/lib/postgresql/15/bin/postgres),$(MAKE) torture POSTGRES=15)
 
 unit: $(NATIVE) ## the tests that need no server
 	$(BIN)/pytest tests/unit

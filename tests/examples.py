@@ -1,5 +1,6 @@
 """How many examples property tests try: other ones on each run, and ten times as many in `make nightly`."""
 
+import os
 import random
 
 import pytest
@@ -17,7 +18,7 @@ for _name, _examples in (("run", _NIGHTLY // 10), ("nightly", _NIGHTLY)):
         # The autouse fixture that hides CDC_* settings holds for all examples of a test alike.
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )
-settings.load_profile("run")
+settings.load_profile("nightly" if os.environ.get("CDC_TEST_NIGHTLY") else "run")
 
 
 def examples(nightly: int) -> settings:
