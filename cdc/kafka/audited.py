@@ -4,7 +4,7 @@ import re
 import string
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
@@ -179,7 +179,7 @@ def choose(
     return {name: name in existing for name in sorted(chosen)}
 
 
-def _failed(error: Any, doing: str) -> errors.CdcError:
+def _failed(error: KafkaError, doing: str) -> errors.CdcError:
     if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
         return errors.KafkaError(
             f"Kafka, {doing}: {error.str()} ({error.name()})",

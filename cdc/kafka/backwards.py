@@ -10,20 +10,20 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka.admin import ListOffsetsResultInfo, OffsetSpec, TopicDescription
 
 from cdc import errors
 from cdc.config.settings import Settings
 from cdc.dead_letters import REPAIRED, REPLAYED
 from cdc.kafka.chunks import Chunks
 from cdc.kafka.cluster import Cluster, identity, is_missing
-from cdc.kafka.reader import burst, reader
+from cdc.kafka.reader import Headers, burst, headers_of, reader
 from cdc.kafka.seen import Row
 from cdc.lsn import LSN
 from cdc.sequences import SEQUENCE
@@ -44,8 +44,6 @@ _NOT_YET: Final = (  # of partitions that were just made, or are about to have a
     KafkaError.NOT_LEADER_FOR_PARTITION,
 )
 _BY_HAND: Final = (REPLAYED, REPAIRED)  # no order put such records where they are
-
-Headers = Sequence[tuple[str, bytes | None]]
 
 
 class Closed(Exception):
@@ -125,10 +123,9 @@ class Backwards:
             self._closed.wait(_LOOK_SECONDS)
 
     def _begin(self, topic: str, partitions: int, since: int | None, numbers: bool) -> dict[int, Partition]:
-        spec: Any = OffsetSpec
-        lows = self._cluster.offsets(topic, partitions, spec.earliest(), SECONDS)
-        highs = self._cluster.offsets(topic, partitions, spec.latest(), SECONDS)
-        then = None if since is None else spec.for_timestamp(max(0, since - MARGIN_MS))
+        lows = self._cluster.offsets(topic, partitions, OffsetSpec.earliest(), SECONDS)
+        highs = self._cluster.offsets(topic, partitions, OffsetSpec.latest(), SECONDS)
+        then = None if since is None else OffsetSpec.for_timestamp(max(0, since - MARGIN_MS))
         thens = {} if then is None else self._cluster.offsets(topic, partitions, then, SECONDS)
         parts = {}
         for number in range(partitions):
@@ -157,11 +154,11 @@ class Backwards:
                     *(SEQUENCE, FARTHEST, topic, number),
                 )
 
-    def _offset(self, answer: "Future[Any]") -> int:
+    def _offset(self, answer: Future[ListOffsetsResultInfo]) -> int:
         self._wait_for(answer)
         return int(answer.result().offset)
 
-    def _wait_for(self, answer: "Future[Any]") -> None:
+    def _wait_for(self, answer: Future[ListOffsetsResultInfo] | Future[TopicDescription]) -> None:
         while True:
             self._look()
             with contextlib.suppress(NotYet):
@@ -211,8 +208,7 @@ class Backwards:
         found: list[Row] = []
         confirmed, match, heard = self._confirmed, self._match, False
         for message in messages:
-            number: Any = message.partition()
-            offset: Any = message.offset()
+            number, offset = message.partition() or 0, message.offset() or 0
             name_of_topic = message.topic()
             part = parts.get(number) if name_of_topic == topic else None  # not: of one that was read before
             error = message.error()
@@ -222,7 +218,7 @@ class Backwards:
             if part is None or not part.take(offset):
                 continue
             heard = True
-            headers: Any = message.headers() or ()
+            headers = headers_of(message)
             position = headers[2][1] if len(headers) > 2 and headers[2][0] == _POSITION else _first(headers, _POSITION)
             if position is None or match(position) is None:
                 continue
@@ -243,7 +239,7 @@ class Backwards:
         return found
 
 
-def _ended(error: Any, part: Partition | None, offset: int, *, ours: bool) -> bool:
+def _ended(error: KafkaError, part: Partition | None, offset: int, *, ours: bool) -> bool:
     """Whether an error is the end of a partition of which more was wanted. Raises KafkaException for others."""
     if error.code() == KafkaError._PARTITION_EOF:
         if part is None or part.over:

@@ -6,7 +6,15 @@ from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
+from confluent_kafka.admin import (
+    AdminClient,
+    ConfigEntry,
+    ConfigResource,
+    ListOffsetsResultInfo,
+    OffsetSpec,
+    ResourceType,
+    TopicDescription,
+)
 from confluent_kafka.cimpl import NewTopic
 
 from cdc import errors
@@ -20,8 +28,14 @@ _SOON_SECONDS: Final = 1.0
 
 
 # Positions are one record per slot: one partition keeps them in order, and small segments keep them quick to read.
-DEAD_LETTERS_CONFIG: Final = {"retention.ms": -1}  # counted from the commit: old ones would be gone at once
-POSITIONS_CONFIG: Final = {"cleanup.policy": "compact", "segment.bytes": 16_777_216, "segment.ms": 3_600_000}
+DEAD_LETTERS_CONFIG: Final[dict[str, properties.Value]] = {
+    "retention.ms": -1
+}  # counted from the commit: old ones would be gone at once
+POSITIONS_CONFIG: Final[dict[str, properties.Value]] = {
+    "cleanup.policy": "compact",
+    "segment.bytes": 16_777_216,
+    "segment.ms": 3_600_000,
+}
 
 
 class Identity(NamedTuple):
@@ -43,7 +57,7 @@ class Topic(NamedTuple):
 class Description:
     """A description of a topic that was asked for. `result` is for when it is `done`."""
 
-    def __init__(self, identity: "Future[Any]", config: "Future[Any]") -> None:
+    def __init__(self, identity: Future[TopicDescription], config: Future[dict[str, ConfigEntry]]) -> None:
         self._identity = identity
         self._config = config
 
@@ -72,7 +86,7 @@ _ASK_AGAIN: Final = (
 )
 
 
-def identity(answer: "Future[Any]") -> Identity:
+def identity(answer: Future[TopicDescription]) -> Identity:
     """What one answer of `identities` says; waits. Raises KafkaException."""
     described = answer.result()
     replicas = min((len(partition.replicas) for partition in described.partitions), default=0)
@@ -85,6 +99,7 @@ class Cluster:
     def __init__(self, given: Mapping[str, properties.Value]) -> None:
         self._bootstrap = str(given.get("bootstrap.servers", given.get("metadata.broker.list", "")))
         self._complaints = Complaints(given)
+        # Any: the library declares values that are no functions, but takes them.
         made: dict[str, Any] = {**properties.connection(given), "error_cb": self._complaints}
         try:
             self._admin = AdminClient(made, logger=librdkafka.silent)
@@ -113,24 +128,24 @@ class Cluster:
         finally:
             self._admin.poll(0)  # lets the complaints in
 
-    def identities(self, topics: Iterable[str], seconds: float = REQUEST_SECONDS) -> dict[str, "Future[Any]"]:
+    def identities(
+        self, topics: Iterable[str], seconds: float = REQUEST_SECONDS
+    ) -> dict[str, Future[TopicDescription]]:
         """Ask which topics these are; see `identity` and `is_missing` for the answers."""
-        asked: dict[str, Future[Any]] = self._admin.describe_topics(
-            TopicCollection(list(topics)), request_timeout=seconds
-        )
-        return asked
+        return self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=seconds)
 
     def ends(self, topic: str, seconds: float = REQUEST_SECONDS) -> dict[int, int]:
         """The offset behind the last record of each partition, committed or not; waits. Raises KafkaException."""
         partitions = identity(self.identities([topic], seconds)[topic]).partitions
-        spec: Any = OffsetSpec  # whose methods have no types
-        answers = self.offsets(topic, partitions, spec.latest(), seconds)
+        answers = self.offsets(topic, partitions, OffsetSpec.latest(), seconds)
         return {number: answer.result().offset for number, answer in answers.items()}
 
-    def offsets(self, topic: str, partitions: int, spec: Any, seconds: float) -> dict[int, "Future[Any]"]:
+    def offsets(
+        self, topic: str, partitions: int, spec: OffsetSpec, seconds: float
+    ) -> dict[int, Future[ListOffsetsResultInfo]]:
         """Ask each partition for the offset that an OffsetSpec means, of records that are committed or not."""
         asked = {TopicPartition(topic, number): spec for number in range(partitions)}
-        answers: Mapping[TopicPartition, Future[Any]] = self._admin.list_offsets(
+        answers = self._admin.list_offsets(
             asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=seconds
         )
         return {part.partition: answer for part, answer in answers.items()}
@@ -138,10 +153,10 @@ class Cluster:
     def describe(self, topic: str) -> Description:
         """Ask what a topic is like."""
         resource = ConfigResource(ResourceType.TOPIC, topic)
-        config: Future[Any] = self._admin.describe_configs([resource], request_timeout=REQUEST_SECONDS)[resource]
+        config = self._admin.describe_configs([resource], request_timeout=REQUEST_SECONDS)[resource]
         return Description(self.identities([topic])[topic], config)
 
-    def create(self, topic: str, topics: Topics, config: Mapping[str, Any]) -> "Future[Any]":
+    def create(self, topic: str, topics: Topics, config: Mapping[str, properties.Value]) -> Future[None]:
         """Ask for a topic of the settings' partitions and replication factor."""
         new = NewTopic(
             topic,
@@ -151,8 +166,7 @@ class Cluster:
                 name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in config.items()
             },
         )
-        futures: dict[str, Future[Any]] = self._admin.create_topics([new], request_timeout=REQUEST_SECONDS)
-        return futures[topic]
+        return self._admin.create_topics([new], request_timeout=REQUEST_SECONDS)[topic]
 
     def ensure_own_topics(self, topics: Topics) -> dict[str, bool]:
         """Create our topics that are missing; returns for each whether it was created. Raises our errors."""
@@ -161,7 +175,7 @@ class Cluster:
             topics.dead_letter: self.ensure_topic(topics, topics.dead_letter, DEAD_LETTERS_CONFIG),
         }
 
-    def ensure_topic(self, topics: Topics, topic: str, config: Mapping[str, Any]) -> bool:
+    def ensure_topic(self, topics: Topics, topic: str, config: Mapping[str, properties.Value]) -> bool:
         """Create one of our topics when it is missing; returns whether it was created. Raises our errors."""
         try:
             identity(self.identities([topic])[topic])
@@ -173,7 +187,7 @@ class Cluster:
         return _created(topic, self.create(topic, topics.model_copy(update={"partitions": 1}), config))
 
 
-def _created(topic: str, future: "Future[Any]") -> bool:
+def _created(topic: str, future: Future[None]) -> bool:
     try:
         future.result()
     except KafkaException as error:

@@ -7,7 +7,7 @@ memory stays flat however many there are.
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
@@ -16,7 +16,7 @@ from cdc.config.settings import Settings
 from cdc.dead_letters import DeadLetter, Marker, Wanted, read
 from cdc.kafka.cluster import is_missing
 from cdc.kafka.failure import kafka_error
-from cdc.kafka.reader import burst, reader
+from cdc.kafka.reader import burst, headers_of, reader
 from cdc.spill import told
 
 SECONDS: Final = 30.0  # of silence until it counts as one
@@ -140,7 +140,7 @@ class Topic:
         except KafkaException as error:
             raise self._failed(error.args[0]) from None
 
-    def _failed(self, error: Any) -> errors.CdcError:
+    def _failed(self, error: KafkaError) -> errors.CdcError:
         if is_missing(KafkaException(error)) or error.code() == KafkaError._UNKNOWN_TOPIC:
             return errors.KafkaError(
                 f"topic {self.name!r} does not exist",
@@ -150,11 +150,10 @@ class Topic:
 
 
 def _letter(message: Message) -> DeadLetter | Marker | None:
-    headers: Any = message.headers() or []
-    return read(_bytes(message.key()), _bytes(message.value()), message.timestamp()[1], headers)
+    return read(_bytes(message.key()), _bytes(message.value()), message.timestamp()[1], headers_of(message))
 
 
-def _bytes(value: Any) -> bytes | None:
+def _bytes(value: str | bytes | None) -> bytes | None:
     return value.encode() if isinstance(value, str) else value
 
 
@@ -240,6 +239,6 @@ class Index:
                     return
 
 
-def _row(letter: DeadLetter, partition: int, offset: int) -> tuple[Any, ...]:
+def _row(letter: DeadLetter, partition: int, offset: int) -> tuple[object, ...]:
     facts = (letter.position, letter.id, letter.type, letter.topic, letter.key, letter.timestamp)
     return (*facts, letter.error, letter.message, len(letter.payload or b""), partition, offset)

@@ -1,7 +1,7 @@
 """What an error of librdkafka means for us: try again with a new producer, or give up."""
 
 import os
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -45,7 +45,7 @@ _FENCED: Final = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INV
 """Another producer of the same transactional id has begun, or the broker has ended a transaction that took too long."""
 
 
-def kafka_error(error: Any, doing: str) -> errors.CdcError:
+def kafka_error(error: KafkaError, doing: str) -> errors.CdcError:
     """A KafkaError as one of ours."""
     if error.code() in _FENCED:
         return errors.Fenced(f"Kafka, {doing}: another producer has our transactional id ({error.name()})")

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
@@ -110,7 +110,7 @@ def write(settings: Settings, key: str, value: bytes | None, seconds: float = SE
     Raises KafkaUnavailable when that takes longer than `seconds`: it may have been written all the same.
     """
     topic = settings.topics.positions
-    told: list[Any] = []
+    told: list[KafkaError | None] = []
     try:
         producer = Producer({**properties.producer(settings.kafka), "linger.ms": 0}, logger=librdkafka.silent)
     except KafkaException as error:

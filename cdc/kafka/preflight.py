@@ -4,17 +4,22 @@ import contextlib
 import socket
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (
+    AclBinding,
     AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
+    ConfigEntry,
     ConfigResource,
+    DescribeClusterResult,
     ResourcePatternType,
     ResourceType,
+    TopicDescription,
 )
 
 from cdc.kafka import librdkafka, properties
@@ -85,7 +90,7 @@ class Inspector:
 
     def _operations(self) -> frozenset[str] | None:
         try:
-            found: Any = self._admin.describe_cluster(
+            found: DescribeClusterResult = self._admin.describe_cluster(
                 include_authorized_operations=True, request_timeout=SECONDS
             ).result()
         except KafkaException as error:
@@ -111,7 +116,7 @@ class Inspector:
 
     def may_write(self, transactional_id: str, principal: str) -> bool | None:
         """Whether an ACL lets the principal use a transactional id; None when they are not shown."""
-        anybody: Any = None
+        anybody: Any = None  # which the library takes, but declares as a str
         asked = AclBindingFilter(
             ResourceType.TRANSACTIONAL_ID,
             transactional_id,
@@ -122,10 +127,13 @@ class Inspector:
             AclPermissionType.ANY,
         )
         try:
-            found: Any = self._admin.describe_acls(asked, request_timeout=SECONDS).result()
+            found: list[AclBinding] = self._admin.describe_acls(asked, request_timeout=SECONDS).result()
         except KafkaException:
             return None
-        allowed = {AclPermissionType.ALLOW: False, AclPermissionType.DENY: False}
+        allowed: dict[AclPermissionType | str | int, bool] = {
+            AclPermissionType.ALLOW: False,
+            AclPermissionType.DENY: False,
+        }
         for entry in found:
             if entry.principal in (principal, "User:*") and entry.operation in (AclOperation.WRITE, AclOperation.ALL):
                 allowed[entry.permission_type] = True
@@ -143,7 +151,7 @@ def _called(node: tuple[int, str, int]) -> Broker:
     return Broker(number, host, port, failure)
 
 
-def _topic(name: str, described: "Future[Any]", config: "Future[Any]") -> Topic:
+def _topic(name: str, described: Future[TopicDescription], config: Future[dict[str, ConfigEntry]]) -> Topic:
     try:
         found = described.result()
     except KafkaException as error:
@@ -169,7 +177,7 @@ def _topic(name: str, described: "Future[Any]", config: "Future[Any]") -> Topic:
     )
 
 
-def _config(answer: "Future[Any]", of: str) -> Mapping[str, str] | None:
+def _config(answer: Future[dict[str, ConfigEntry]], of: str) -> Mapping[str, str] | None:
     try:
         entries = answer.result()
     except KafkaException as error:
@@ -180,5 +188,5 @@ def _config(answer: "Future[Any]", of: str) -> Mapping[str, str] | None:
     return {name: entry.value for name, entry in entries.items() if entry.value is not None}
 
 
-def _names(operations: Any) -> frozenset[str] | None:
+def _names(operations: Iterable[Enum] | None) -> frozenset[str] | None:
     return None if operations is None else frozenset(operation.name for operation in operations)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import starmap
 from operator import length_hint
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -156,9 +156,9 @@ def _no_room(*_: object, **__: object) -> None:
     raise BufferError
 
 
-def refused(error: Any, record: Record) -> errors.CdcError:
+def refused(error: KafkaError, record: Record) -> errors.CdcError:
     """What librdkafka's refusal to take a record means."""
-    told: dict[str, Any] = dict(record.headers)
+    told: dict[str, object] = dict(record.headers)
     event = f"event {told['id']} at position {told['cdc-position']}" if "cdc-position" in told else "a record"
     return kafka_error(error, f"sending {event} ({len(record.value or b'')} bytes) to topic {record.topic!r}")
 

@@ -1,11 +1,14 @@
 """Consumers that belong to no group: they read what is committed, from where they are told to, and commit nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message
 
 from cdc.kafka import librdkafka, properties
 from cdc.kafka.failure import not_created
+
+Headers = Sequence[tuple[str, bytes | None]]
 
 
 def reader(given: Mapping[str, properties.Value], name: str, **more: int) -> Consumer:
@@ -35,3 +38,10 @@ def burst(consumer: Consumer, seconds: float, most: int = 2000) -> list[Message]
     # Asked for many, it would wait for all of them.
     messages = consumer.consume(1, seconds)
     return messages + consumer.consume(most, 0) if messages else []
+
+
+def headers_of(message: Message) -> Headers:
+    """The headers of a consumed record: in their order, with values of bytes, unlike those of a record to send."""
+    found: Any = message.headers() or ()
+    read: Headers = found
+    return read

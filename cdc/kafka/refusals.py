@@ -6,7 +6,7 @@ them, and hands them to `error_cb`.
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import KafkaError
 
@@ -44,7 +44,7 @@ class Complaints:
         self._given = given
         self._permanent = self._passing = ""
 
-    def __call__(self, error: Any) -> None:
+    def __call__(self, error: KafkaError) -> None:
         text = " ".join(error.str().split())
         if any(part in text for part in (*_PERMANENT, _UNVERIFIED)):
             self._permanent = text

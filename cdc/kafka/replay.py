@@ -7,10 +7,10 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from cdc import errors
 from cdc.config.settings import Settings
@@ -165,10 +165,10 @@ class Replay:
         failures: list[object] = []
         unproven: list[str] = []  # topics
 
-        def report(place: int, error: Any, message: Any = None) -> None:
+        def report(place: int, error: KafkaError | None, message: Message | None = None) -> None:
             topic = batch[place].event.topic
             if error is None:
-                if message.offset() is None:  # which proves nothing: see `cdc.kafka.firsts`
+                if message is not None and message.offset() is None:  # which proves nothing: see `cdc.kafka.firsts`
                     unproven.append(topic)
                 return
             failures.append(error)
@@ -200,11 +200,14 @@ class Replay:
         self._abort(_REQUEST_SECONDS)
         return refused
 
-    def _produce(self, record: Record, report: Any, partition: int = -1) -> None:
+    def _produce(
+        self, record: Record, report: Callable[[KafkaError | None, Message], None], partition: int = -1
+    ) -> None:
         assert self._producer
         while True:
             try:
-                self._producer.produce(*record._replace(partition=partition, on_delivery=report))
+                topic, value, key, *_, timestamp, headers = record
+                self._producer.produce(topic, value, key, partition, report, None, timestamp, headers)
                 self._producer.poll(0)
                 return
             except BufferError:
@@ -223,7 +226,7 @@ class Replay:
         with contextlib.suppress(KafkaException):  # nothing is open, or the broker will do it in time
             self._producer.abort_transaction(seconds)
 
-    def _call(self, function: Any, *arguments: float) -> None:
+    def _call(self, function: Callable[..., object], *arguments: float) -> None:
         try:
             retry(lambda: function(*arguments), "replaying in a transaction", 2 * _REQUEST_SECONDS)
         except errors.Fenced:

@@ -10,7 +10,7 @@ import itertools
 import logging
 import queue
 import threading
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -152,7 +152,7 @@ class Tails:
         if differing := self._seen.differing(tail.number):
             log.warning("topic %r has %d positions of ours with more than one id each", topic, differing)
 
-    def _refused(self, topic: str, error: Any) -> None:
+    def _refused(self, topic: str, error: KafkaError) -> None:
         """Raises one of our errors, unless what is in the topic need not be known."""
         hint = f"grant the principal READ on the topic {topic!r}"
         if error.code() != KafkaError.TOPIC_AUTHORIZATION_FAILED:

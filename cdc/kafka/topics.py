@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import TopicDescription
 
 from cdc import errors
 from cdc.config.settings import Settings
@@ -53,8 +54,8 @@ class Topics:
         self._seen: dict[str, Identity] = {}
         self._warned: set[str] = set()
         self._told_hidden = False
-        self._asked: dict[str, Description | Future[Any]] = {}
-        self._looking: list[tuple[str, Future[Any]]] = []
+        self._asked: dict[str, Description | Future[None]] = {}
+        self._looking: list[tuple[str, Future[TopicDescription]]] = []
         self._look_from = 0
         self._look_at = self._ask_at = self._remind_at = 0.0
 
@@ -165,7 +166,7 @@ class Topics:
         largest = self._largest[topic] = self._limits.learn(topic, int(limit) if limit else None)
         return largest
 
-    def _compare(self, topic: str, answer: "Future[Any]") -> None:
+    def _compare(self, topic: str, answer: Future[TopicDescription]) -> None:
         try:
             found = identity(answer)
         except KafkaException as error:

@@ -12,9 +12,9 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from cdc.config.settings import Settings
 from cdc.encoding import Delivered, Record, Sendable
@@ -54,7 +54,7 @@ class TransactionalSink:
         self._ending = False
         self._look_at = 0.0  # monotonic seconds
         self._broken = False  # the transaction has failed, and takes nothing more
-        self._commit: concurrent.futures.Future[Any] | None = None
+        self._commit: concurrent.futures.Future[KafkaError | None] | None = None
         self._abandoned = threading.Event()
         self._committer = concurrent.futures.ThreadPoolExecutor(1, "commit")
 
@@ -153,18 +153,18 @@ class TransactionalSink:
         except KafkaException as error:
             self._broken = error.args[0].fatal() or error.args[0].txn_requires_abort()
 
-    def _end(self) -> Any:
+    def _end(self) -> KafkaError | None:
         """Commit; returns None, or the error. Runs in a thread: the road does not stand still meanwhile."""
         while True:
             try:
                 self._producer.commit_transaction(_COMMIT_SECONDS)
                 return None
             except KafkaException as raised:
-                error = raised.args[0]
+                error: KafkaError = raised.args[0]
                 if not error.retriable() or self._abandoned.is_set():
                     return error
 
-    def _ended(self, error: Any) -> None:
+    def _ended(self, error: KafkaError | None) -> None:
         self._commit = None
         if error is not None:
             raise kafka_error(error, "committing a transaction")
@@ -190,9 +190,9 @@ class TransactionalSink:
         del self._producer
 
 
-def _refused(on_delivery: Delivered, error: Any, message: Any) -> None:
+def _refused(on_delivery: Delivered, error: KafkaError | None, message: Message) -> None:
     """Tell of a record that Kafka refused; others of its transaction are purged because of it, and tell nothing."""
-    if error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+    if error is not None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
         on_delivery(error, message)
 
 
