@@ -13,9 +13,9 @@ The letter's own timestamp is when it was sent: retention counts from there, how
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from cdc import errors
 from cdc.consumer.events import Event
@@ -52,7 +52,7 @@ class Burial:
         False means that there is no room now. Raises KafkaError for a letter that can never be sent.
         """
 
-        def report(problem: Any, _: object) -> None:
+        def report(problem: KafkaError | None, _: object) -> None:
             told(kafka_error(problem, f"burying {event} in {self.topic!r}") if problem else None)
 
         try:

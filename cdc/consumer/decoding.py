@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cdc.registry.client import Registry
 
 Headers = Iterable[tuple[str, str | bytes | None]] | Mapping[str, str | bytes | None] | None
-Schemas = Callable[[int], Any]
+Schemas = Callable[[int], object]
 """From a registry's id to a schema: JSON text, or what that text holds. Raises LookupError for an unknown id."""
 
 _ID_MARKER: Final = b"\x00"
@@ -62,7 +62,7 @@ class Decoder:
         registry_url: str | None = None,
         registry: "Registry | None" = None,
         schemas: Schemas | None = None,
-        reader: Any = None,
+        reader: object = None,
     ) -> None:
         self._writers = _by_header(Path(folder)) if folder is not None else {}
         if registry_url is not None:
@@ -123,7 +123,7 @@ class Decoder:
 
 
 def decode(
-    value: bytes | None, headers: Headers = None, *, schemas: Decoder | Path | str | Schemas, reader: Any = None
+    value: bytes | None, headers: Headers = None, *, schemas: Decoder | Path | str | Schemas, reader: object = None
 ) -> Any:
     """Decode one value by a folder of contracts or a function from id to schema. For many values, keep a Decoder."""
     if isinstance(schemas, Decoder):
@@ -138,14 +138,14 @@ def _by_header(folder: Path) -> dict[bytes, Any]:
     return {framing.header(each.schema): each.schema for each in contracts}
 
 
-def _schema(schema: Any) -> Any:
+def _schema(schema: object) -> Any:
     if isinstance(schema, tuple):
         text, named = schema
         return parsed(orjson.loads(text), [orjson.loads(other) for other in named])
     return parsed(orjson.loads(schema) if isinstance(schema, (str, bytes)) else schema)
 
 
-def _readers(reader: Any) -> dict[str, Any]:
+def _readers(reader: object) -> dict[str, Any]:
     """Readers by record name; one that is for all is under the empty name."""
     if reader is None:
         return {}
@@ -164,7 +164,7 @@ def _registry(url: str) -> "Registry":
 def _from_registry(registry: "Registry") -> Schemas:
     from cdc.registry.failure import SCHEMA_NOT_FOUND, RegistryError
 
-    def schema(number: int) -> Any:
+    def schema(number: int) -> tuple[str, list[str]]:
         try:
             text = registry.by_id(number)
         except RegistryError as error:
@@ -176,7 +176,7 @@ def _from_registry(registry: "Registry") -> Schemas:
     return schema
 
 
-def _named(schema: Any, registry: "Registry") -> Iterable[str]:
+def _named(schema: object, registry: "Registry") -> Iterable[str]:
     """The texts that a registered schema refers to, each after those that it needs itself."""
     found: dict[str, str] = {}
 

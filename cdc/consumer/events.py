@@ -10,7 +10,8 @@ REPLAYED, REPAIRED = "cdc-replayed", "cdc-repaired"
 
 HeaderValue = str | bytes | None
 Headers = Iterable[tuple[str, HeaderValue]] | Mapping[str, HeaderValue] | None
-Decode = Callable[[bytes | None, Any], Any]
+Pairs = tuple[tuple[str, bytes | None], ...]
+Decode = Callable[[bytes | None, Pairs], Any]
 """From value and headers to what the handler wants; `cdc.consumer.Decoder` is one."""
 
 _POSITION = re.compile(r"([0-9a-f]{8})-([0-9A-F]{16})-([0-9A-F]{8,16})")
@@ -87,8 +88,8 @@ class Message(Protocol):
     def partition(self) -> int | None: ...
     def offset(self) -> int | None: ...
     def timestamp(self) -> tuple[int, int]: ...
-    def key(self) -> Any: ...
-    def value(self) -> Any: ...
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
     def headers(self) -> Any: ...
 
 
@@ -104,7 +105,7 @@ class Event:
     key: bytes | None
     raw: bytes | None
     """The value as it is in Kafka; None for a tombstone."""
-    headers: tuple[tuple[str, bytes | None], ...]
+    headers: Pairs
     id: str | None
     type: str | None
     position: Position | None

@@ -54,7 +54,7 @@ class Group:
         self._decoder = decoder
         self._committed = committed
         self._reminded: dict[str, float] = {}
-        self._fatal: Any = None
+        self._fatal: KafkaError | None = None
         made: dict[str, Any] = {**consumer(kafka), "on_commit": self._on_commit, "error_cb": self._on_error}
         try:
             self._consumer = Consumer(made, logger=librdkafka.log)
@@ -83,7 +83,7 @@ class Group:
         self._look(problem, message.topic())
         return None
 
-    def _look(self, error: Any, topic: str | None) -> None:
+    def _look(self, error: KafkaError, topic: str | None) -> None:
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
             return
@@ -99,7 +99,7 @@ class Group:
         else:
             log.warning("Kafka: %s (%s)", error.str(), error.name())
 
-    def _on_error(self, error: Any) -> None:
+    def _on_error(self, error: KafkaError) -> None:
         if _is_fatal(error):
             self._fatal = error
         else:
@@ -132,7 +132,7 @@ class Group:
         except KafkaException as error:
             self._on_commit(error.args[0], parts)
 
-    def _on_commit(self, error: Any, parts: list[TopicPartition]) -> None:
+    def _on_commit(self, error: KafkaError | None, parts: list[TopicPartition]) -> None:
         for part in parts:
             problem = error or part.error
             if problem is None:
@@ -154,7 +154,7 @@ class Group:
             log.warning("Kafka, leaving the group: %s", error.args[0].str())
 
 
-def failure(error: Any) -> errors.CdcError:
+def failure(error: KafkaError) -> errors.CdcError:
     """What ends the consumer, as one of our errors."""
     # Which fatal error it was is in the text alone.
     hint = _PERMANENT.get(error.code(), _FENCED if "group.instance.id" in error.str() else "")
@@ -167,5 +167,5 @@ def _places(found: Iterable[TopicPartition]) -> list[Place]:
     return [(part.topic, part.partition) for part in found]
 
 
-def _is_fatal(error: Any) -> bool:
-    return bool(error.fatal() or error.code() == KafkaError._FATAL)
+def _is_fatal(error: KafkaError) -> bool:
+    return error.fatal() or error.code() == KafkaError._FATAL

@@ -71,7 +71,7 @@ class _Table:
             raise InboxError("an event without an id cannot be told from another", hint="give it an id that is its own")
         return self.consumer, str(event_id)
 
-    def _pruned(self, older_than: timedelta, batch: int) -> tuple[Any, ...]:
+    def _pruned(self, older_than: timedelta, batch: int) -> tuple[str, timedelta, int]:
         if older_than <= timedelta(0) or batch < 1:
             raise ConfigError("prune needs an age above zero and a batch of at least one row")
         return self.consumer, older_than, batch

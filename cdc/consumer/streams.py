@@ -84,7 +84,7 @@ class Stream:
     def _position(self, order: Order) -> Position:
         return Position(self.name, *order)
 
-    def saved(self) -> dict[str, Any]:
+    def saved(self) -> dict[str, object]:
         """As JSON can hold it."""
         return {
             "floor": list(self.floor),

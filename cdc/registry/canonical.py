@@ -39,7 +39,7 @@ def _parse(text: str) -> Any:
         raise
 
 
-def _form(schema: Any, namespace: str) -> Any:
+def _form(schema: Any, namespace: str) -> object:
     if isinstance(schema, str):
         return _referred(schema, namespace)
     if isinstance(schema, list):
@@ -56,9 +56,9 @@ def _form(schema: Any, namespace: str) -> Any:
     return _with_meaning(_referred(kind, namespace), schema)
 
 
-def _named(schema: dict[str, Any], kind: str, namespace: str) -> dict[str, Any]:
+def _named(schema: dict[str, Any], kind: str, namespace: str) -> dict[str, object]:
     name = _full_name(schema, namespace)
-    form: dict[str, Any] = {"type": kind, "name": name}
+    form: dict[str, object] = {"type": kind, "name": name}
     within = name.rpartition(".")[0]
     if kind == "enum":
         form["symbols"] = list(schema["symbols"])
@@ -72,7 +72,7 @@ def _named(schema: dict[str, Any], kind: str, namespace: str) -> dict[str, Any]:
     return form
 
 
-def _field(field: dict[str, Any], namespace: str) -> dict[str, Any]:
+def _field(field: dict[str, Any], namespace: str) -> dict[str, object]:
     form = {"name": field["name"], "type": _form(field["type"], namespace)}
     if "default" in field:
         form["default"] = _value(field["default"])
@@ -94,7 +94,7 @@ def _referred(name: str, namespace: str) -> str:
     return _full_name({"name": name}, namespace)
 
 
-def _with_meaning(form: Any, schema: dict[str, Any]) -> Any:
+def _with_meaning(form: object, schema: dict[str, Any]) -> object:
     """The form, marked with its logical type where it has one."""
     logical = schema.get("logicalType")
     if logical is None:
@@ -106,7 +106,7 @@ def _with_meaning(form: Any, schema: dict[str, Any]) -> Any:
     return marked
 
 
-def _value(value: Any) -> Any:
+def _value(value: object) -> object:
     """A default; 1 and 1.0 are one number, which a registry may print either way, but never true."""
     if isinstance(value, float) and value.is_integer():
         return int(value)

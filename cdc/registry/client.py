@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from confluent_kafka.schema_registry import (
@@ -69,7 +69,7 @@ class Registry:
         _quiet()
         _readable(settings)
         try:
-            self._client: Any = SchemaRegistryClient(_configuration(settings, self.url, user_info))
+            self._client = SchemaRegistryClient(_configuration(settings, self.url, user_info))
         except OSError as error:
             raise ConfigError(f"[schema_registry] ssl_ca, ssl_certificate or ssl_key: {error}") from None
         except (ValueError, TypeError) as error:
@@ -145,12 +145,12 @@ class Registry:
     def subjects(self) -> list[str]:
         """All subjects."""
         doing = "listing subjects"
-        names: Any = self._call(doing, self._client.get_subjects)
+        names = self._call(doing, self._client.get_subjects)
         if not isinstance(names, list):
             raise failure.garbled(f"{names!r} is not a list", doing, self.url)
         return [str(name) for name in names]
 
-    def _verified(self, subject: str, version: Any, schema_id: Any, text: str) -> Registered:
+    def _verified(self, subject: str, version: object, schema_id: object, text: str) -> Registered:
         """What an id stands for must be what was asked for: consumers have nothing but the id (fault D3)."""
         doing = f"looking up subject {subject}"
         number = self._number(schema_id, "id", doing)
@@ -178,12 +178,12 @@ class Registry:
         newest = f"; registered is version {latest.version} with id {latest.id}" if latest else ""
         return RegistryError(f"{error.message}{newest}", hint=error.hint, status=error.status, code=error.code)
 
-    def _text(self, schema: Any, doing: str) -> str:
+    def _text(self, schema: Schema, doing: str) -> str:
         if not isinstance(schema.schema_str, str):
             raise failure.garbled("there is no schema in it", doing, self.url)
         return schema.schema_str
 
-    def _number(self, value: Any, name: str, doing: str) -> int:
+    def _number(self, value: object, name: str, doing: str) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST_ID:
             raise failure.garbled(f"{value!r} is not {'an' if name == 'id' else 'a'} {name}", doing, self.url)
         return value
@@ -267,8 +267,8 @@ def _readable(settings: SchemaRegistry) -> None:
         raise ConfigError(*missing)
 
 
-def _configuration(settings: SchemaRegistry, url: str, user_info: str | None) -> dict[str, Any]:
-    given = {
+def _configuration(settings: SchemaRegistry, url: str, user_info: str | None) -> dict[str, object]:
+    given: dict[str, object] = {
         "url": url,
         "timeout": settings.timeout_seconds,
         "max.retries": 0,  # its pauses cannot be cut short, and it does not repeat after half an answer
