@@ -17,7 +17,7 @@ from psycopg import pq
 from benchmarks.backlog import PUBLICATION
 from cdc.lsn import LSN
 from cdc.postgres.source import WIDEN
-from cdc.wire import status_update
+from cdc.replication.frames import status_update
 
 WAITS_US: Final = (0, 50, 100, 200, 500, 5_000, 10_000, 20_000, 50_000)
 """Longer ones too: at the heels of a fast reader the walsender makes a system call for each message, behind a slow one

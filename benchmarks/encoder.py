@@ -19,7 +19,8 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from cdc.avro import compiler, mapping
+from cdc.avro.compiled import compiler
+from cdc.avro.mapping import convert as mapping
 
 HEADER = b"\xc3\x01" + bytes(8)
 

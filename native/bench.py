@@ -16,19 +16,19 @@ from typing import Any
 import cdc_native
 import fastavro
 
+from cdc.avro.compiled.plan import plan
 from cdc.avro.contracts import Contract
-from cdc.avro.plan import plan
-from cdc.avro.rules import STRICT
-from cdc.encoding import Encoding, Record
-from cdc.ledger import Ledger
+from cdc.avro.mapping.rules import STRICT
 from cdc.lsn import LSN
-from cdc.messages import Column, Insert, Relation
-from cdc.outbox import Columns, Outbox
-from cdc.pgoutput import decode
-from cdc.runs import Layout, Route
-from cdc.topics import TopicTemplate
-from cdc.transactions import Row
-from cdc.wire import XLOG_HEADER_SIZE
+from cdc.outbox.events import Columns, Outbox
+from cdc.outbox.topic_template import TopicTemplate
+from cdc.records.encoding import Encoding, Record
+from cdc.records.fastpath.layout import Layout, Route
+from cdc.replication.frames import XLOG_HEADER_SIZE
+from cdc.replication.messages import Column, Insert, Relation
+from cdc.replication.pgoutput import decode
+from cdc.replication.settlement import Ledger
+from cdc.replication.transactions import Row
 
 RUN = 200
 OID = 16449

@@ -1,12 +1,15 @@
-"""The accelerator of cdc-publisher: see README.md beside this file. `cdc/runs.py` says what is expected of it."""
+"""The accelerator of cdc-publisher: see README.md beside this file.
 
-from cdc.encoding import Delivered, Sendable
-from cdc.runs import Layout, Route
+`cdc/records/fastpath/layout.py` says what is expected of it.
+"""
+
+from cdc.records.encoding import Delivered, Sendable
+from cdc.records.fastpath.layout import Layout, Route
 
 __version__: str
 
 def encode(plan: bytes, payload: bytes, /) -> bytes | None:
-    """The Avro body of a JSON text by a plan of `cdc.avro.plan`; None when the plan or the text is declined."""
+    """The Avro body of a JSON text by a plan of `cdc.avro.compiled.plan`; None when either is declined."""
 
 class Runs:
     """Takes runs of plain frames of one table, and stops before the first that is not.

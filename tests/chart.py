@@ -16,7 +16,7 @@ import yaml
 ROOT: Final = Path(__file__).resolve().parents[1]
 CHART: Final = ROOT / "deploy" / "helm" / "cdc-publisher"
 VALUES: Final = CHART / "ci" / "everything-values.yaml"
-RENDERED: Final = ROOT / "tests" / "unit" / "helm-everything.yaml"
+RENDERED: Final = ROOT / "tests" / "unit" / "packaging" / "helm-everything.yaml"
 KUBERNETES: Final = "1.34"  # whose API the manifests are checked against
 
 Manifest = dict[str, Any]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from cdc.lsn import LSN
-from cdc.messages import (
+from cdc.replication.messages import (
     Begin,
     Column,
     Commit,

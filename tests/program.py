@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
-from cdc import lines, logs
 from cdc.cli import main
+from cdc.logs import format as lines
+from cdc.logs import setup as logs
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

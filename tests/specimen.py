@@ -4,8 +4,8 @@ import time
 from typing import Final
 
 from cdc.lsn import LSN
-from cdc.report import Identity
-from cdc.vitals import STREAMING, Sample, Trouble, Vitals
+from cdc.status.report import Identity
+from cdc.telemetry.metrics import STREAMING, Sample, Trouble, Vitals
 
 IDENTITY: Final = Identity("0.1.0", 7, "cdc_publisher", "outbox", "at-least-once", "python")
 HOSTILE: Final = "<img src=x onerror=document.title='taken'>"

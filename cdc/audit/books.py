@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from cdc.audit.verdicts import Group, Place, Record, Row
-from cdc.spill import told
+from cdc.scratch import told
 
 DUPLICATE_MARK, UNMATCHED_MARK, PHANTOM_MARK = 1, 2, 3
 

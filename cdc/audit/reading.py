@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from cdc import dead_letters
 from cdc.audit.range import Range
 from cdc.audit.verdicts import PUBLISHED, REPAIRED, REPLAYED, Record
+from cdc.records import dead_letters
 
 _POSITION: Final = re.compile(r"([0-9a-f]{8})-([0-9A-F]{16})-([0-9A-F]{8,15})")
 _LARGEST: Final = (1 << 63) - 1

@@ -10,10 +10,11 @@ from typing import Any, Self
 
 import orjson
 
-from cdc.avro import compiler, files, framing
+from cdc.avro import files, framing
+from cdc.avro.compiled import compiler
+from cdc.avro.compiled.plan import has_decimal, plan
 from cdc.avro.files import Definition
-from cdc.avro.plan import has_decimal, plan
-from cdc.avro.rules import STRICT, Rules
+from cdc.avro.mapping.rules import STRICT, Rules
 from cdc.errors import ConfigError
 
 

@@ -17,7 +17,7 @@ import orjson
 from fastavro.schema import SchemaParseException
 
 from cdc.avro import soundness
-from cdc.avro.mismatch import Mismatch
+from cdc.avro.mapping.mismatch import Mismatch
 from cdc.errors import ConfigError
 
 Schema = Any

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from cdc.checks.finding import Notes
+from cdc.checks.kafka_facts import Clusters, Topic
 from cdc.checks.tools import Tools
 from cdc.config.settings import Settings
-from cdc.kafka.preflight import Clusters, Topic
-from cdc.kafka.transactions import TRANSACTION_MS
+from cdc.kafka.transactional_producer import TRANSACTION_MS
 
 EVERYTHING: Final = "CLUSTER_ACTION"  # on the cluster: whoever may do that is an administrator, or there are no ACLs
 LOG: Final = "__transaction_state"

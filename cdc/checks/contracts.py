@@ -3,15 +3,15 @@
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cdc import accelerator
 from cdc.avro import contracts
 from cdc.avro.contracts import Contract, Contracts
-from cdc.avro.rules import Rules
+from cdc.avro.mapping.rules import Rules
 from cdc.avro.subjects import subject
 from cdc.checks.finding import Notes
 from cdc.config.settings import Settings
 from cdc.errors import CdcError, ConfigError
 from cdc.postgres.rows import OutboxRow
+from cdc.records.fastpath import select as accelerator
 
 if TYPE_CHECKING:
     from cdc.registry.client import Registry

@@ -3,16 +3,19 @@
 from functools import partial
 from typing import NamedTuple
 
-from cdc.checks import outbox, postgres, slot
+from cdc.app.connections import ordering
+from cdc.checks import outbox, postgres, sampling, slot
+from cdc.checks import postgres_facts as preflight
 from cdc.checks.finding import Notes
 from cdc.checks.postgres import looked
+from cdc.checks.postgres_facts import Conn, Server
+from cdc.checks.sampling import Sample
 from cdc.config.settings import Settings
-from cdc.positions import Mark
-from cdc.postgres import defects, definition, health, preflight, sampling
-from cdc.postgres.health import Health
-from cdc.postgres.preflight import Conn, Server
-from cdc.postgres.sampling import Sample
-from cdc.servers import ordering
+from cdc.delivery.positions import Mark
+from cdc.postgres import defects
+from cdc.postgres import publication as definition
+from cdc.postgres import slot_health as health
+from cdc.postgres.slot_health import Health
 
 
 class Seen(NamedTuple):

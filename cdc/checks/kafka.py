@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 from cdc.checks import cluster, slot
 from cdc.checks.finding import Notes
+from cdc.checks.kafka_facts import Clusters, Inspector
 from cdc.checks.tools import Tools
 from cdc.checks.topics import Judge
 from cdc.config.settings import Settings
+from cdc.delivery.positions import EXACTLY_ONCE, Mark
 from cdc.errors import CdcError, Temporary
 from cdc.kafka import positions
-from cdc.kafka.preflight import Clusters, Inspector
-from cdc.positions import EXACTLY_ONCE, Mark
 
 _MEMORY_SECONDS = 10.0
 

@@ -1,12 +1,14 @@
 """The table and its publication."""
 
+from cdc.checks import postgres_facts as preflight
 from cdc.checks.finding import Notes
 from cdc.checks.postgres import defect_noted
+from cdc.checks.postgres_facts import STATS_ROLE, Conn, Published, Rights
 from cdc.config.settings import Settings
-from cdc.definition import COLUMN_LIST, NONE, ROW_FILTER
-from cdc.postgres import catalog, defects, definition, preflight
-from cdc.postgres.preflight import STATS_ROLE, Conn, Published, Rights
-from cdc.topics import TopicTemplate
+from cdc.outbox.topic_template import TopicTemplate
+from cdc.postgres import catalog, defects
+from cdc.postgres import publication as definition
+from cdc.replication.publication import COLUMN_LIST, NONE, ROW_FILTER
 
 
 def table(connection: Conn, notes: Notes, settings: Settings) -> list[str] | None:

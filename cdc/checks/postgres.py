@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from cdc.checks import postgres_facts as preflight
 from cdc.checks.finding import Notes
+from cdc.checks.postgres_facts import Conn, Link, Server
 from cdc.errors import CdcError, PostgresUnavailable
-from cdc.postgres import catalog, defects, preflight
+from cdc.postgres import catalog, defects
 from cdc.postgres.connection import connect
 from cdc.postgres.defects import RELOAD, Defect
-from cdc.postgres.preflight import Conn, Link, Server
 from cdc.postgres.source import Source
 
 APPLICATION: Final = "cdc-publisher check"

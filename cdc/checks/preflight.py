@@ -7,10 +7,10 @@ from typing import NamedTuple
 from cdc.checks import contracts, database
 from cdc.checks.finding import Finding, Notes
 from cdc.checks.kafka import Kafka
+from cdc.checks.sampling import Sample
 from cdc.config.settings import Settings
+from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import rows
-from cdc.postgres.sampling import Sample
-from cdc.topics import TopicTemplate
 
 
 class Options(NamedTuple):

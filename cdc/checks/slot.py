@@ -4,14 +4,15 @@ from typing import Final
 
 from cdc.checks.finding import Notes
 from cdc.checks.postgres import defect_noted
-from cdc.definition import GO_ON
-from cdc.positions import Mark, differences
-from cdc.postgres import defects, health
+from cdc.checks.postgres_facts import LongTransaction, OtherSlot, Prepared, Reader, Server
+from cdc.delivery.positions import Mark, differences
+from cdc.postgres import defects
+from cdc.postgres import slot_health as health
 from cdc.postgres.catalog import PLUGIN
 from cdc.postgres.connection import INVALIDATED, NEW_SLOT
 from cdc.postgres.defects import RELOAD
-from cdc.postgres.health import Health
-from cdc.postgres.preflight import LongTransaction, OtherSlot, Prepared, Reader, Server
+from cdc.postgres.slot_health import Health
+from cdc.replication.publication import GO_ON
 
 CREATE: Final = "cdc-publisher slot create"
 DROP: Final = "cdc-publisher slot drop --yes"

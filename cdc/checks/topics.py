@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from cdc.checks.finding import Notes
+from cdc.checks.kafka_facts import Clusters, Topic
 from cdc.checks.tools import Tools
+from cdc.config import librdkafka as properties
 from cdc.config.settings import Settings
-from cdc.kafka import properties
-from cdc.kafka.preflight import Clusters, Topic
 
 INIT: Final = "cdc-publisher outbox init"
 SAFE_REPLICAS: Final = 3

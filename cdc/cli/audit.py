@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from cdc.audit.range import Range
+from cdc.audit.run import Asked, Auditing
 from cdc.audit.verdicts import FINDINGS
 from cdc.cli import findings
-from cdc.cli.auditing import Asked, Auditing
 from cdc.cli.examples import examples
 from cdc.cli.letters import Moment
 from cdc.cli.main import Invocation
@@ -152,7 +152,7 @@ def _repair(settings: Settings, auditing: Auditing, *, dry: bool, yes: bool, tol
         return done
     if sys.stdin.isatty() and not (yes or dry):  # a script that asked for it meant it
         click.confirm(f"Send {_events(missing)} again, behind the later events of the same keys?", abort=True, err=True)
-    from cdc.cli.repairing import Repairing  # contracts and their compiler are for this only
+    from cdc.recovery.repair import Repairing  # contracts and their compiler are for this only
 
     with contextlib.closing(Repairing(settings, auditing, dry=dry)) as repairing:
         if not dry:

@@ -20,7 +20,7 @@ from cdc.cli.letters import plain
 from cdc.cli.main import Invocation
 from cdc.config.settings import require
 from cdc.kafka import producer
-from cdc.lines import hidden
+from cdc.logs.format import hidden
 
 _STYLES: Final[dict[Status, str]] = {PASS: "green", WARN: "yellow", FAIL: "bold red"}
 _PROGRAM: Final = "cdc-publisher "

@@ -5,16 +5,16 @@ from typing import Any, Final
 
 from cdc.avro import contracts
 from cdc.avro.contracts import Contract, Contracts
-from cdc.avro.rules import Rules
+from cdc.avro.mapping.rules import Rules
 from cdc.avro.subjects import subject
 from cdc.checks.contracts import misfit
 from cdc.config.settings import Settings, require
 from cdc.errors import ConfigError
+from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import rows
 from cdc.postgres.connection import connect
 from cdc.registry.client import Registered, Registry
 from cdc.registry.references import references
-from cdc.topics import TopicTemplate
 
 SHOWN: Final = 100  # misfits that are told one by one; the others are counted
 

@@ -14,10 +14,10 @@ from cdc.cli import letters
 from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.config.settings import Settings, require
-from cdc.dead_letters import Wanted
+from cdc.dead_letters.topic import Index, Topic
 from cdc.errors import CdcError, KafkaError
 from cdc.kafka.cluster import Cluster
-from cdc.kafka.dead_letters import Index, Topic
+from cdc.records.dead_letters import Wanted
 
 _REACH_SECONDS: Final = 10.0
 _limit = click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N, the oldest.")
@@ -123,7 +123,7 @@ def replay(
     chosen = any(value is not None for value in given.values())
     if everything == bool(ids or chosen):
         raise click.UsageError("name dead letters by ID, choose them by options, or take --all")
-    from cdc.cli.replaying import Replaying  # contracts and their compiler are for this command only
+    from cdc.dead_letters.run import Replaying  # contracts and their compiler are for this command only
 
     settings = invocation.settings()
     with _found(settings, letters.wanted(ids, **given)) as (topic, index):

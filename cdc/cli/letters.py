@@ -11,8 +11,8 @@ from typing import Any, Final, TypeVar
 import click
 import orjson
 
-from cdc.dead_letters import DeadLetter, Wanted
-from cdc.kafka.dead_letters import Entry
+from cdc.dead_letters.topic import Entry
+from cdc.records.dead_letters import DeadLetter, Wanted
 
 _AGE = re.compile(r"(\d+)([smhd])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -11,12 +11,13 @@ from typing import NoReturn
 import click
 from click.shell_completion import CompletionItem
 
-from cdc import __version__, logs
+from cdc import __version__
 from cdc.config import environment
 from cdc.config.loading import load
 from cdc.config.masking import scrubber, secrets
 from cdc.config.settings import Settings
 from cdc.errors import CdcError, ConfigError
+from cdc.logs import setup as logs
 
 COMMANDS = {
     "start": ("cdc.cli.start:start", "Run the publisher until SIGTERM or SIGINT."),

@@ -7,7 +7,7 @@ from cdc.cli.main import Invocation
 from cdc.cli.purge import purge
 from cdc.config.settings import Settings, require
 from cdc.kafka.cluster import Cluster
-from cdc.postgres import table
+from cdc.postgres import outbox_table as table
 from cdc.postgres.connection import connect
 
 _REACH_SECONDS = 10.0

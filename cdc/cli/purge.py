@@ -14,17 +14,17 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from cdc import logs
 from cdc.backoff import Backoff
 from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
-from cdc.cli.purging import NotConfirmed, Options, Outcome, Purging
 from cdc.cli.signals import stop_on_signals
 from cdc.config.settings import Settings, require
 from cdc.errors import Temporary
-from cdc.purge import Clock
+from cdc.logs import setup as logs
+from cdc.purge.horizon import Clock
+from cdc.purge.run import NotConfirmed, Options, Outcome, Purging
 
-log = logging.getLogger("cdc.purge")
+log = logging.getLogger("cdc.purge.horizon")
 
 _DURATION = re.compile(r"(\d{1,6})([smhd])|0")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}

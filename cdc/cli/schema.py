@@ -206,8 +206,8 @@ def _against(desk: Desk, folder: Path, mode: str) -> Iterator[dict[str, Any]]:
 
 
 def _compiled(contract: Contract, settings: Settings) -> str:
-    from cdc.avro import compiler
-    from cdc.avro.rules import Rules
+    from cdc.avro.compiled import compiler
+    from cdc.avro.mapping.rules import Rules
 
     return compiler.source(contract.schema, Rules(settings.avro.unknown_fields, settings.avro.bytes))
 

@@ -14,10 +14,10 @@ from rich.table import Table
 from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.config.settings import Settings, require
+from cdc.delivery.positions import EXACTLY_ONCE, Mark, differences, latest
 from cdc.errors import CdcError
 from cdc.kafka import positions
 from cdc.lsn import LSN
-from cdc.positions import EXACTLY_ONCE, Mark, differences, latest
 from cdc.postgres import catalog, slots
 from cdc.postgres.connection import connect
 

@@ -11,18 +11,23 @@ import time
 
 import click
 
-from cdc import __version__, accelerator, lines, logs, memory, tracing
+from cdc import __version__
+from cdc.app import memory
+from cdc.app.connections import Clock, Servers
+from cdc.app.contracts import Schemas
+from cdc.app.process import Watchdog
 from cdc.cli.main import Invocation
 from cdc.cli.signals import stop_on_signals
 from cdc.config.settings import Settings, require
+from cdc.delivery.service import Service
 from cdc.errors import CdcError, Temporary
 from cdc.kafka import producer
-from cdc.report import Identity
-from cdc.schemas import Schemas
-from cdc.servers import Clock, Servers
-from cdc.service import Service
-from cdc.vitals import FAILED, Vitals
-from cdc.watchdog import Watchdog
+from cdc.logs import format as lines
+from cdc.logs import setup as logs
+from cdc.records.fastpath import select as accelerator
+from cdc.status.report import Identity
+from cdc.telemetry import setup as tracing
+from cdc.telemetry.metrics import FAILED, Vitals
 
 log = logging.getLogger("cdc.start")
 

@@ -6,11 +6,11 @@ from typing import Any
 import click
 from rich.console import Console
 
-from cdc import endpoint
-from cdc.cli import panel
-from cdc.cli.looking import Lookout, looked
 from cdc.cli.main import Invocation
-from cdc.cli.watching import watch
+from cdc.cli.screen import panel
+from cdc.cli.screen.watching import watch
+from cdc.status import client as endpoint
+from cdc.status.lookout import Lookout, looked
 
 
 class Url(click.ParamType[str]):

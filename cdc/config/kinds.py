@@ -5,10 +5,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from cdc import hostport
+from cdc.config import hostport
 from cdc.config.masking import HTTP_URL, is_ambiguous
 from cdc.errors import ConfigError
-from cdc.topics import TopicTemplate, is_topic_name
+from cdc.outbox.topic_template import TopicTemplate, is_topic_name
 
 
 def _identifier(name: str) -> str:

@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from cdc.config import files
+from cdc.config.librdkafka import refused
 from cdc.config.settings import Settings
 from cdc.errors import ConfigError
-from cdc.kafka.properties import refused
 
 DEFAULT_FILE = Path("cdc-publisher.toml")
 PREFIX = "CDC_"

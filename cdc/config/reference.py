@@ -8,8 +8,8 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from cdc.config.librdkafka import OURS, PROMISES
 from cdc.config.settings import Settings
-from cdc.kafka.properties import OURS, PROMISES
 
 _HEAD: Final = """\
 # Configuration

@@ -5,11 +5,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cdc.config import librdkafka as properties
 from cdc.config.kinds import Address, Dsn, Identifier, RegistryUrl, SlotName, Template, Topic
 from cdc.config.passwords import with_password
 from cdc.errors import ConfigError
-from cdc.kafka import properties
-from cdc.outbox import DEBEZIUM_COLUMNS, Columns
+from cdc.outbox.events import DEBEZIUM_COLUMNS, Columns
 
 
 class Section(BaseModel):

@@ -18,9 +18,10 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from cdc import errors
+from cdc.config import librdkafka as properties
 from cdc.consumer.events import Event
-from cdc.kafka import librdkafka, properties
-from cdc.kafka.failure import kafka_error, not_created
+from cdc.kafka import librdkafka
+from cdc.kafka.errors import kafka_error, not_created
 
 _LONGEST_MESSAGE: Final = 1000
 _LOOK_SECONDS: Final = 30.0

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self, cast, overload
 
+from cdc.config.librdkafka import Value
 from cdc.consumer.applying import Applying, Connect, InboxHandler
 from cdc.consumer.assignment import Assignment, Partition, Place
 from cdc.consumer.burial import Burial
@@ -30,7 +31,6 @@ from cdc.consumer.properties import problems
 from cdc.consumer.retries import Retry
 from cdc.consumer.storm import Storm
 from cdc.errors import CdcError, ConfigError, Temporary
-from cdc.kafka.properties import Value
 
 log = logging.getLogger(__name__)
 failures = logging.getLogger(f"{__name__}.failures")

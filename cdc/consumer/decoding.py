@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from cdc.avro import files, framing
-from cdc.avro.reading import Reading, parsed
+from cdc.avro.decode import Reading, parsed
 
 if TYPE_CHECKING:
     from cdc.registry.client import Registry
@@ -162,7 +162,7 @@ def _registry(url: str) -> "Registry":
 
 
 def _from_registry(registry: "Registry") -> Schemas:
-    from cdc.registry.failure import SCHEMA_NOT_FOUND, RegistryError
+    from cdc.registry.errors import SCHEMA_NOT_FOUND, RegistryError
 
     def schema(number: int) -> tuple[str, list[str]]:
         try:

@@ -8,13 +8,13 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from cdc import errors
+from cdc.config.librdkafka import Value
 from cdc.consumer.assignment import Place
 from cdc.consumer.events import Decode, Event
 from cdc.consumer.properties import consumer
 from cdc.consumer.storm import Storm
 from cdc.kafka import librdkafka
-from cdc.kafka.failure import kafka_error, not_created
-from cdc.kafka.properties import Value
+from cdc.kafka.errors import kafka_error, not_created
 
 log = logging.getLogger(__name__)
 log.addFilter(Storm())

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from cdc.kafka.properties import Value
+from cdc.config.librdkafka import Value
 
 DEFAULTS: Final[dict[str, Value]] = {
     "isolation.level": "read_committed",

@@ -17,7 +17,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from cdc.consumer import Decoder
 from cdc.errors import KafkaUnavailable
 from cdc.kafka import librdkafka
-from cdc.kafka.failure import kafka_error
+from cdc.kafka.errors import kafka_error
 
 REQUEST_SECONDS: Final = 10.0
 _BATCH: Final = 500

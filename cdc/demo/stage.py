@@ -21,10 +21,11 @@ from cdc.config.settings import Settings
 from cdc.demo import shop
 from cdc.errors import CdcError, LocalStackError
 from cdc.kafka.cluster import Cluster
-from cdc.kafka.failure import kafka_error
+from cdc.kafka.errors import kafka_error
 from cdc.local import packages, processes
 from cdc.local.stack import Addresses, Stack
-from cdc.postgres import slots, table
+from cdc.postgres import outbox_table as table
+from cdc.postgres import slots
 from cdc.postgres.connection import connect
 
 PARTITIONS: Final = 3

@@ -4,7 +4,7 @@ import errno
 import socket
 from typing import Final
 
-from cdc import hostport
+from cdc.config import hostport
 from cdc.errors import ConfigError
 
 ALL: Final = ("", "*")  # hosts that stand for every address of the machine

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from cdc.condition import ALIVE_SECONDS, alive
 from cdc.http import answers, probes
 from cdc.http.answers import Answer
-from cdc.http.metrics import Metrics
 from cdc.http.page import Page
-from cdc.report import Identity, report
-from cdc.vitals import Vitals
+from cdc.http.prometheus import Metrics
+from cdc.status.report import Identity, report
+from cdc.telemetry.health import ALIVE_SECONDS, alive
+from cdc.telemetry.metrics import Vitals
 
 log = logging.getLogger(__name__)
 

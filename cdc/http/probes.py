@@ -6,8 +6,8 @@ The rule: red means that a restart or a person must act. A publisher that waits 
 from http import HTTPStatus
 from typing import Any
 
-from cdc.condition import ALIVE_SECONDS
 from cdc.http.answers import Answer, json, text
+from cdc.telemetry.health import ALIVE_SECONDS
 
 
 def live(alive: bool, accept: str) -> Answer:

@@ -18,8 +18,8 @@ from cdc.http import address
 from cdc.http.answers import HEADERS
 from cdc.http.application import Application
 from cdc.http.channels import CONNECTIONS, Listener, quieten
-from cdc.report import Identity
-from cdc.vitals import Vitals
+from cdc.status.report import Identity
+from cdc.telemetry.metrics import Vitals
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Mapping
 from typing import Final
 
-from cdc.kafka.properties import Value
+from cdc.config.librdkafka import Value
 
 _SECONDS: Final = 3.0
 _AUTHORITY: Final = 'name the file of the authority that signed it as "ssl.ca.location" in [kafka]'

@@ -18,9 +18,10 @@ from confluent_kafka.admin import (
 from confluent_kafka.cimpl import NewTopic
 
 from cdc import errors
+from cdc.config import librdkafka as properties
 from cdc.config.settings import Topics
-from cdc.kafka import librdkafka, properties
-from cdc.kafka.failure import kafka_error, not_created
+from cdc.kafka import librdkafka
+from cdc.kafka.errors import kafka_error, not_created
 from cdc.kafka.refusals import Complaints
 
 REQUEST_SECONDS: Final = 10.0

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from cdc import errors
-from cdc.kafka import properties
+from cdc.config import librdkafka as properties
 
 log = logging.getLogger(__name__)
 

@@ -9,12 +9,13 @@ from typing import Final
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from cdc import errors
+from cdc.config import librdkafka as properties
 from cdc.config.settings import Settings
-from cdc.kafka import librdkafka, properties
+from cdc.delivery.positions import Memory, latest
+from cdc.kafka import librdkafka
+from cdc.kafka.client import reader
 from cdc.kafka.cluster import POSITIONS_CONFIG, REQUEST_SECONDS, Cluster, is_missing
-from cdc.kafka.failure import kafka_error, not_created
-from cdc.kafka.reader import reader
-from cdc.positions import Memory, latest
+from cdc.kafka.errors import kafka_error, not_created
 
 log = logging.getLogger(__name__)
 

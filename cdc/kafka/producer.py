@@ -15,12 +15,13 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from cdc import errors
+from cdc.config import librdkafka as properties
 from cdc.config.settings import Settings
-from cdc.encoding import Record, Sendable, topics_of
-from cdc.kafka import librdkafka, properties
-from cdc.kafka.failure import kafka_error, not_created
-from cdc.kafka.firsts import Firsts
+from cdc.kafka import librdkafka
+from cdc.kafka.errors import kafka_error, not_created
+from cdc.kafka.first_records import Firsts
 from cdc.kafka.topics import Topics
+from cdc.records.encoding import Record, Sendable, topics_of
 
 _LAST_REPORTS_SECONDS: Final = 0.5
 _LAST_DELIVERIES_SECONDS: Final = 1.0

@@ -10,8 +10,9 @@ from typing import Final
 
 from confluent_kafka import KafkaError
 
+from cdc.config import librdkafka as properties
 from cdc.errors import KafkaRefused
-from cdc.kafka import certificates, properties
+from cdc.kafka import certificates
 
 _CREDENTIALS: Final = 'check "sasl.mechanisms", "sasl.username" and "sasl.password" in [kafka], and the user in Kafka'
 _TOKEN: Final = 'check the properties "sasl.oauthbearer…" in [kafka], and what the token endpoint gives'

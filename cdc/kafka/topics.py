@@ -16,9 +16,9 @@ from confluent_kafka.admin import TopicDescription
 from cdc import errors
 from cdc.config.settings import Settings
 from cdc.kafka.cluster import Cluster, Description, Identity, Topic, already_exists, identity, is_missing
-from cdc.kafka.failure import kafka_error
+from cdc.kafka.errors import kafka_error
 from cdc.kafka.limits import Limits
-from cdc.ledger import Failure
+from cdc.replication.settlement import Failure
 
 log = logging.getLogger(__name__)
 

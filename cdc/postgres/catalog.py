@@ -6,17 +6,19 @@ from typing import Any, Final
 
 from psycopg import Connection
 
-from cdc import cells
 from cdc.config.settings import Settings
-from cdc.definition import COLUMN_LIST, NONE
 from cdc.errors import PostgresError, SlotLost
 from cdc.lsn import LSN
-from cdc.outbox import Columns
-from cdc.postgres import defects, definition, health
+from cdc.outbox.events import Columns
+from cdc.outbox.topic_template import TopicTemplate
+from cdc.postgres import defects
+from cdc.postgres import publication as definition
+from cdc.postgres import slot_health as health
 from cdc.postgres.connection import query
 from cdc.postgres.defects import Defect
-from cdc.postgres.health import Health
-from cdc.topics import TopicTemplate
+from cdc.postgres.slot_health import Health
+from cdc.replication import values as cells
+from cdc.replication.publication import COLUMN_LIST, NONE
 
 log = logging.getLogger(__name__)
 

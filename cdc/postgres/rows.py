@@ -9,13 +9,13 @@ from typing import Any, Final, NamedTuple
 import psycopg
 from psycopg import Connection, sql
 
-from cdc import cells
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError
-from cdc.outbox import Columns
+from cdc.outbox.events import Columns
+from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres.catalog import table_columns
 from cdc.postgres.connection import described
-from cdc.topics import TopicTemplate
+from cdc.replication import values as cells
 
 PORTION: Final = 1000
 

@@ -12,14 +12,14 @@ from typing import Any, Final
 
 import psycopg
 
-from cdc import definition
 from cdc.config.settings import Settings
+from cdc.delivery.observations import Defect, Observation, SlotHealth, Stopping, WalEnd
 from cdc.errors import CdcError, PostgresError, SlotLost, Temporary
 from cdc.lsn import LSN
-from cdc.observations import Defect, Observation, SlotHealth, Stopping, WalEnd
-from cdc.postgres import definition as reading
-from cdc.postgres import health
+from cdc.postgres import publication as reading
+from cdc.postgres import slot_health as health
 from cdc.postgres.connection import INVALIDATED, SHUTTING_DOWN, connect
+from cdc.replication import publication as definition
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from typing import Final
 import psycopg
 from psycopg import pq
 
-from cdc.definition import PUT_RIGHT
 from cdc.errors import PostgresError, PostgresUnavailable
 from cdc.lsn import LSN
 from cdc.postgres.connection import connect, result_error
+from cdc.replication.publication import PUT_RIGHT
 
 BURST_BYTES: Final = 256 * 1024
 """How much is read at once. Enough to share the cost of a call, little enough to reply in time."""

@@ -25,9 +25,9 @@ from confluent_kafka.schema_registry import (
 from cdc.backoff import Backoff
 from cdc.config.settings import SchemaRegistry
 from cdc.errors import CdcError, ConfigError
-from cdc.registry import failure
+from cdc.registry import errors as failure
 from cdc.registry.canonical import same_schema
-from cdc.registry.failure import RegistryError, RegistryUnavailable
+from cdc.registry.errors import RegistryError, RegistryUnavailable
 
 ATTEMPTS: Final = 3
 _UNKNOWN: Final = (failure.SUBJECT_NOT_FOUND, failure.VERSION_NOT_FOUND, failure.SCHEMA_NOT_FOUND)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from cdc.avro.files import Definition
 from cdc.config.settings import Settings
 from cdc.registry.client import Reference, Registry
-from cdc.registry.failure import RegistryError
+from cdc.registry.errors import RegistryError
 from cdc.registry.references import references
 from cdc.registry.resolver import Resolver
 

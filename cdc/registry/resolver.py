@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from cdc.avro.subjects import Strategy, subject
 from cdc.backoff import Backoff
 from cdc.registry.client import Reference, Registered
-from cdc.registry.failure import RegistryError, RegistryUnavailable
+from cdc.registry.errors import RegistryError, RegistryUnavailable
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from cdc.avro import files
 from cdc.avro.contracts import Contract, Contracts
-from cdc.avro.rules import Rules
+from cdc.avro.mapping.rules import Rules
 from cdc.errors import ConfigError
 from cdc.registry.canonical import same_schema
 from cdc.registry.client import Registry

@@ -1,4 +1,4 @@
-//! Cells of a row to text, as `cdc/cells.py` has it.
+//! Cells of a row to text, as `cdc/replication/values.py` has it.
 
 /// How a cell is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! How JSON becomes Avro by one contract: a table of nodes, which refer to each other by number.
 //!
-//! The plan is made by `cdc/avro/plan.py` from the contract's schema, as JSON. Here it is checked once, so that
+//! The plan is made by `cdc/avro/compiled/plan.py` from the contract's schema, as JSON. Here it is checked once, so that
 //! `encode` meets no number that points nowhere.
 
 use base64::Engine as _;
@@ -191,7 +191,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Reads what `cdc/avro/plan.py` wrote. `None` for anything else.
+    /// Reads what `cdc/avro/compiled/plan.py` wrote. `None` for anything else.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let mut plan: Self = serde_json::from_slice(text).ok()?;

@@ -18,11 +18,10 @@ from confluent_kafka.admin import AdminClient
 from cdc.consumer import Consumer, Event, Gap, GapDetector
 from cdc.demo.shop import Event as Row
 from cdc.demo.shop import Order, Till
+from tests import ROOT
 from tests.consuming import Sent, make_topic, send
 from tests.pipeline import PATIENCE, Pipeline, eventually
 from tests.servers import Servers
-
-ROOT = Path(__file__).parents[2]
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from cdc.consumer import Decoder
+from tests import ROOT
 from tests.pipeline import NOTED, Pipeline
 from tests.registry import Double
 
@@ -170,7 +171,7 @@ def test_references_between_files_unknown_types_tombstones_and_lenient_settings(
     paid, unheard, tombstone = pipeline.records()
     assert paid.value == {"amount": {"cents": 5}, "proof": b"\xff\xef"}
     assert not tombstone.raw
-    envelope = Decoder(folder=Path(__file__).parents[2] / "schemas" / "cdc")(unheard.raw)
+    envelope = Decoder(folder=ROOT / "schemas" / "cdc")(unheard.raw)
     assert (envelope["type"], envelope["key"], json.loads(envelope["payload"])) == ("Unheard", "k", {"a": [1, 2.5]})
     assert envelope["id"] == unheard.id
     assert int(envelope["committed_at"].timestamp() * 1000) == unheard.timestamp[1]

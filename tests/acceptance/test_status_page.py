@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from cdc.http.server import Server
-from cdc.vitals import STREAMING, WAITING, Trouble, Vitals
+from cdc.telemetry.metrics import STREAMING, WAITING, Trouble, Vitals
 from tests import specimen
 from tests.browser import Browser
 from tests.browser import browser as browser

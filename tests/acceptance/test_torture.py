@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from cdc.positions import AT_LEAST_ONCE, EXACTLY_ONCE
+from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE
 from tests.torture.campaign import Plan, run
 from tests.torture.faults import FAULTS
 

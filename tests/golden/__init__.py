@@ -10,24 +10,24 @@ from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
 from cdc.avro import contracts
-from cdc.cli.repairing import Repairing
 from cdc.consumer import Event as Received
 from cdc.consumer.burial import headers as burial_headers
-from cdc.dead_letters import DeadLetter, DeadLetters
-from cdc.encoding import Encoder, Encoding, Headers, Record
+from cdc.dead_letters.replays import Replays, marker
+from cdc.delivery.positions import EXACTLY_ONCE, Batch, Mark, Positions
+from cdc.delivery.sequence import Sequences
 from cdc.errors import PoisonEvent
 from cdc.lsn import LSN, Position
-from cdc.outbox import Event
-from cdc.positions import EXACTLY_ONCE, Batch, Mark, Positions
-from cdc.replays import Replays, marker
-from cdc.report import report
-from cdc.sequences import Sequences
-from cdc.transactions import Row
-from tests import specimen
+from cdc.outbox.events import Event
+from cdc.records.dead_letters import DeadLetter, DeadLetters
+from cdc.records.encoding import Encoder, Encoding, Headers, Record
+from cdc.recovery.repair import Repairing
+from cdc.replication.transactions import Row
+from cdc.status.report import report
+from tests import ROOT, specimen
 from tests.unit import frames, shop
 
 FOLDER: Final = Path(__file__).parent
-SCHEMAS: Final = Path(__file__).parents[2] / "schemas"
+SCHEMAS: Final = ROOT / "schemas"
 
 LETTERS: Final = "cdc.dead-letter"
 POSITION: Final = "0badcafe-00000000000000C8-00000000"

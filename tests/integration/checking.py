@@ -19,10 +19,10 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import cdc.local.postgres
-from cdc import lines
 from cdc.cli.main import cli
 from cdc.local import maven, packages
 from cdc.local.postgres import PostgresServer
+from cdc.logs import format as lines
 from tests.pipeline import PATIENCE, Pipeline, eventually, make_pipeline
 from tests.servers import drop_database
 

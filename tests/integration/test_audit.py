@@ -10,20 +10,20 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from cdc.app.connections import stream_id
+from cdc.audit import in_flight as flight
 from cdc.audit.books import Books
 from cdc.audit.range import Range
+from cdc.audit.run import Asked, Auditing
+from cdc.audit.table import Table
+from cdc.audit.topics import Topics
 from cdc.audit.verdicts import FINDINGS
-from cdc.cli.auditing import Asked, Auditing
-from cdc.cli.repairing import Repairing
 from cdc.config.loading import load
 from cdc.errors import KafkaUnavailable, PostgresUnavailable
-from cdc.kafka.audited import Topics
-from cdc.outbox import Outbox
-from cdc.postgres import flight
-from cdc.postgres.audited import Table
+from cdc.outbox.events import Outbox
+from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres.connection import connect
-from cdc.servers import stream_id
-from cdc.topics import TopicTemplate
+from cdc.recovery.repair import Repairing
 from tests.load import Load
 from tests.pipeline import Pipeline, eventually
 from tests.producing import in_order

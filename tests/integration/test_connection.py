@@ -11,9 +11,10 @@ from psycopg.conninfo import make_conninfo
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError, PostgresRefused, PostgresUnavailable
 from cdc.local.postgres import PostgresServer
-from cdc.postgres import catalog, slots, table
+from cdc.outbox.topic_template import TopicTemplate
+from cdc.postgres import catalog, slots
+from cdc.postgres import outbox_table as table
 from cdc.postgres.connection import connect
-from cdc.topics import TopicTemplate
 from tests.servers import PrivatePostgres
 from tests.versions import OLD_POSTGRES
 

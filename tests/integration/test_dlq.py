@@ -10,16 +10,16 @@ import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from cdc.config.settings import Settings
-from cdc.dead_letters import DeadLetter, DeadLetters
-from cdc.encoding import Record
+from cdc.dead_letters.replays import marker
+from cdc.dead_letters.sending import Destinations, Replay, Sending
 from cdc.errors import KafkaError, PoisonEvent
-from cdc.kafka.replay import Destinations, Replay, Sending
-from cdc.ledger import Ledger
 from cdc.lsn import LSN
-from cdc.outbox import Columns, Outbox
-from cdc.replays import marker
-from cdc.topics import TopicTemplate
-from cdc.transactions import Row
+from cdc.outbox.events import Columns, Outbox
+from cdc.outbox.topic_template import TopicTemplate
+from cdc.records.dead_letters import DeadLetter, DeadLetters
+from cdc.records.encoding import Record
+from cdc.replication.settlement import Ledger
+from cdc.replication.transactions import Row
 from tests.pipeline import Pipeline
 from tests.producing import in_order
 from tests.reader import Received, read_all

@@ -18,17 +18,17 @@ from confluent_kafka.cimpl import NewTopic
 
 from cdc import errors
 from cdc.config.settings import Settings
-from cdc.encoding import Delivered, Record
+from cdc.delivery.positions import Mark
 from cdc.kafka import positions
-from cdc.kafka.firsts import Firsts, Place
-from cdc.kafka.partitions import partition
+from cdc.kafka.first_records import Firsts, Place
 from cdc.kafka.producer import Sink
 from cdc.kafka.topics import Topics
-from cdc.kafka.transactions import TransactionalSink
-from cdc.ledger import Ledger
+from cdc.kafka.transactional_producer import TransactionalSink
 from cdc.local.stack import Stack
 from cdc.lsn import LSN
-from cdc.positions import Mark
+from cdc.records.encoding import Delivered, Record
+from cdc.records.partitioner import partition
+from cdc.replication.settlement import Ledger
 from tests.pipeline import eventually, make_pipeline, prepare
 from tests.reader import read_all
 from tests.torture.behind import before

@@ -14,12 +14,12 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from cdc import errors
 from cdc.config.settings import Settings
-from cdc.encoding import Record
-from cdc.kafka.partitions import partition
 from cdc.kafka.producer import Sink
 from cdc.kafka.topics import Topics
-from cdc.ledger import Failure
 from cdc.lsn import LSN
+from cdc.records.encoding import Record
+from cdc.records.partitioner import partition
+from cdc.replication.settlement import Failure
 from tests.mock import PRODUCE, MockCluster
 from tests.pipeline import eventually
 from tests.reader import read_all

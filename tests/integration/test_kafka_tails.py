@@ -25,8 +25,8 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from cdc.config.settings import Settings
 from cdc.errors import CdcError, KafkaError, KafkaUnavailable
-from cdc.kafka import backwards, chunks
-from cdc.kafka.tails import Tail, Tails
+from cdc.kafka.readback import backwards, chunks
+from cdc.kafka.readback.tails import Tail, Tails
 from cdc.local.kafka import KafkaBroker
 from cdc.lsn import LSN
 from tests.pipeline import eventually

@@ -10,13 +10,13 @@ from confluent_kafka.cimpl import NewTopic
 
 from cdc import errors
 from cdc.config.settings import Settings
-from cdc.encoding import Record
+from cdc.delivery.positions import Mark, latest
 from cdc.kafka import positions
 from cdc.kafka.cluster import Cluster
 from cdc.kafka.topics import Topics
-from cdc.kafka.transactions import TransactionalSink, hand_over
+from cdc.kafka.transactional_producer import TransactionalSink, hand_over
 from cdc.lsn import LSN
-from cdc.positions import Mark, latest
+from cdc.records.encoding import Record
 from tests.pipeline import eventually
 from tests.reader import read_all
 from tests.servers import Servers

@@ -9,9 +9,10 @@ from typing import Final
 import pytest
 
 from cdc.local.ports import Ports
+from tests import ROOT
 from tests.pipeline import Pipeline, eventually
 
-DOCKER: Final = Path(__file__).parents[2] / "docker"
+DOCKER: Final = ROOT / "docker"
 
 
 def script(name: str, folder: Path) -> "subprocess.CompletedProcess[str]":

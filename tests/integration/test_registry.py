@@ -19,7 +19,7 @@ from cdc.config.settings import SchemaRegistry
 from cdc.errors import CdcError, ConfigError
 from cdc.registry.canonical import same_schema
 from cdc.registry.client import ATTEMPTS, Reference, Registry
-from cdc.registry.failure import RegistryError, RegistryUnavailable
+from cdc.registry.errors import RegistryError, RegistryUnavailable
 from tests.registry import Double, Fault
 
 Open = Callable[..., Registry]

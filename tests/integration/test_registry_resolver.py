@@ -7,7 +7,7 @@ import pytest
 
 from cdc.config.settings import SchemaRegistry
 from cdc.registry.client import Registry
-from cdc.registry.failure import RegistryError
+from cdc.registry.errors import RegistryError
 from cdc.registry.resolver import Resolver
 from tests.registry import Double, Fault
 

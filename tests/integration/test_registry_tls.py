@@ -9,7 +9,7 @@ import pytest
 from cdc.config.settings import SchemaRegistry
 from cdc.errors import CdcError, ConfigError
 from cdc.registry.client import Registry
-from cdc.registry.failure import RegistryError
+from cdc.registry.errors import RegistryError
 from tests.registry import Double
 from tests.tls import Authority
 

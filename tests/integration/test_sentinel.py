@@ -15,16 +15,18 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from cdc.config.settings import Settings
-from cdc.definition import PUT_RIGHT
+from cdc.delivery.observations import Defect, Observation, SlotHealth, Stopping, WalEnd
 from cdc.errors import PostgresError
 from cdc.local.postgres import PostgresServer
 from cdc.lsn import LSN
-from cdc.observations import Defect, Observation, SlotHealth, Stopping, WalEnd
-from cdc.postgres import catalog, health, sentinel, slots, table
+from cdc.outbox.topic_template import TopicTemplate
+from cdc.postgres import catalog, sentinel, slots
+from cdc.postgres import outbox_table as table
+from cdc.postgres import slot_health as health
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.connection import connect
 from cdc.postgres.sentinel import Sentinel
-from cdc.topics import TopicTemplate
+from cdc.replication.publication import PUT_RIGHT
 from tests.servers import PrivatePostgres, drop_database
 from tests.versions import OLD_POSTGRES
 

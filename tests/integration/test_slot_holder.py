@@ -5,12 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from cdc.app.connections import Servers
 from cdc.config.settings import Settings
-from cdc.postgres import slots, table
+from cdc.postgres import outbox_table as table
+from cdc.postgres import slots
 from cdc.postgres.connection import connect
 from cdc.postgres.slots import Conn
 from cdc.postgres.source import Source
-from cdc.servers import Servers
 
 SLOT = "held"
 

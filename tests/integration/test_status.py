@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from cdc.cli.looking import looked
 from cdc.config.loading import load
 from cdc.local.postgres import PostgresServer
+from cdc.status.lookout import looked
 from tests.endpoint import listening
 from tests.impostor import Impostor, answering
 from tests.pipeline import Pipeline, eventually, make_pipeline, prepare

@@ -5,14 +5,14 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from tests.collector import Collected, Collector
 from tests.pipeline import Pipeline, eventually
 
-DOCS = (Path(__file__).parents[2] / "docs" / "tracing.md").read_text()
+DOCS = (ROOT / "docs" / "tracing.md").read_text()
 PRODUCER = 4  # SpanKind of OTLP
 TRACED = (
     "insert into outbox (id, aggregatetype, aggregateid, type, payload, traceparent, tracestate)"

@@ -10,11 +10,11 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from tests import ROOT
 from tests.mutants.defects import DEFECTS, Defect
 
-ROOT: Final = Path(__file__).parents[2]
 _KILLED, _SURVIVED = 1, 0
 
 

@@ -27,7 +27,8 @@ _LAST_STATUS: Final = "        self._source.write(session.last_status(self._cloc
 
 DEFECTS: Final = (
     Defect(
-        "maximum", "A2", "The last transaction that is settled is confirmed, though older ones are not.", "ledger.py",
+        "maximum", "A2", "The last transaction that is settled is confirmed, though older ones are not.",
+        "replication/settlement.py",
         _SETTLE,
         """\
         for each in [each for each in transactions if each.end_lsn is not None and not each.undelivered]:
@@ -36,312 +37,321 @@ DEFECTS: Final = (
 """,
     ),
     Defect(
-        "commit-lsn", "A3", "The commit LSN is confirmed instead of the end LSN.", "ledger.py",
+        "commit-lsn", "A3", "The commit LSN is confirmed instead of the end LSN.", "replication/settlement.py",
         "max(transaction.end_lsn or self.confirmed, self.confirmed)",
         "max(transaction.commit_lsn, self.confirmed)",
     ),
     Defect(
-        "plus-one", "A4", "One is added to the end LSN.", "ledger.py",
+        "plus-one", "A4", "One is added to the end LSN.", "replication/settlement.py",
         "self.open.end_lsn = end_lsn", "self.open.end_lsn = LSN(end_lsn + 1)",
     ),
     Defect(
-        "on-receive", "A1", "A transaction is confirmed as soon as it was read.", "ledger.py",
+        "on-receive", "A1", "A transaction is confirmed as soon as it was read.", "replication/settlement.py",
         " and not transactions[0].undelivered:", ":",
     ),
     Defect(
-        "keepalive-in-flight", "A10", "A keepalive is confirmed while events are in flight.", "ledger.py",
+        "keepalive-in-flight", "A10", "A keepalive is confirmed while events are in flight.",
+        "replication/settlement.py",
         _KEEPALIVE_BEHIND, "            self.confirmed = max(wal_end, self.confirmed)\n",
     ),
     Defect(
-        "keepalive-inside", "A10", "A keepalive inside a transaction counts.", "ledger.py",
+        "keepalive-inside", "A10", "A keepalive inside a transaction counts.", "replication/settlement.py",
         "        if self.open is not None:\n            return\n", "",
     ),
     Defect(
-        "last-callback", "A2", "Each delivery report confirms its own transaction.", "ledger.py",
+        "last-callback", "A2", "Each delivery report confirms its own transaction.", "replication/settlement.py",
         "            self.undelivered -= 1\n",
         "            self.undelivered -= 1\n"
         "            self._ledger.confirmed = max(self._ledger.confirmed, self.end_lsn or self._ledger.confirmed)\n",
     ),
     Defect(
-        "first-callback", "A1", "The first delivery report of a transaction settles all of it.", "ledger.py",
+        "first-callback", "A1", "The first delivery report of a transaction settles all of it.",
+        "replication/settlement.py",
         "            self.undelivered -= 1\n", "            self.undelivered = 0\n",
     ),
     Defect(
-        "failed-is-delivered", "C6", "A failed delivery counts as delivered.", "ledger.py",
+        "failed-is-delivered", "C6", "A failed delivery counts as delivered.", "replication/settlement.py",
         "        if error is None and (", "        if error is not None or (",
     ),
     Defect(
-        "index-goes-on", "A5", "The index is not reset where a transaction begins.", "ledger.py",
+        "index-goes-on", "A5", "The index is not reset where a transaction begins.", "replication/settlement.py",
         "        self._transactions.append(self.open)\n",
         "        self.open.events = self._transactions[-1].events if self._transactions else 0\n"
         "        self._transactions.append(self.open)\n",
     ),
     Defect(
-        "row-lsn", "A5", "Rows whose own LSN is below the confirmed one are taken for old.", "session.py",
+        "row-lsn", "A5", "Rows whose own LSN is below the confirmed one are taken for old.", "delivery/session.py",
         "                if row is not None:\n                    self._take",
         "                if row is not None and int.from_bytes(frame[1:9], 'big') < self.ledger.confirmed:\n"
         "                    row.transaction.undelivered -= 1\n"
         "                elif row is not None:\n                    self._take",
     ),
     Defect(
-        "pending-dropped", "D1", "An event that had to wait for its schema is forgotten.", "session.py",
+        "pending-dropped", "D1", "An event that had to wait for its schema is forgotten.", "delivery/session.py",
         "                self._take(row, records)\n            self._read",
         "                row.transaction.undelivered -= 1\n            self._read",
     ),
     Defect(
-        "unread-dropped", "D1", "What was read behind an event that has to wait is forgotten.", "session.py",
+        "unread-dropped", "D1", "What was read behind an event that has to wait is forgotten.", "delivery/session.py",
         "            self.pending = row\n", "            self.pending = row\n            self._frames = []\n",
     ),
     Defect(
-        "poison-skipped", "C8", "A poison event is passed over.", "session.py",
+        "poison-skipped", "C8", "A poison event is passed over.", "delivery/session.py",
         "            self.poison = poison\n",
         "            self.ledger.open.undelivered -= 1\n            return records + self.resume()\n",
     ),
     Defect(
-        "dead-letter-early", "C8", "A dead letter counts before Kafka has it.", "session.py",
+        "dead-letter-early", "C8", "A dead letter counts before Kafka has it.", "delivery/session.py",
         "            self.dead_lettered += 1\n",
         "            self.dead_lettered += 1\n            row.transaction.undelivered -= 1\n"
         "            record = record._replace(on_delivery=lambda error, message: None)\n",
     ),
     Defect(
-        "oversized", "C7", "The size of a record is not checked before it is sent.", "session.py",
+        "oversized", "C7", "The size of a record is not checked before it is sent.", "delivery/session.py",
         "        if at_most(record) > largest and", "        if at_most(record) < 0 and",
     ),
     Defect(
-        "status-first", "B1", "The slot is moved before Kafka was told.", "session.py",
+        "status-first", "B1", "The slot is moved before Kafka was told.", "delivery/session.py",
         "        return min(settled, self.positions.confirmed) if self.positions else settled\n",
         "        return settled\n",
     ),
     Defect(
-        "last-status-all", "A16", "The last status update confirms everything that was read.", "session.py",
+        "last-status-all", "A16", "The last status update confirms everything that was read.", "delivery/session.py",
         "        return self._status(now, unix_time, reply=False)\n",
         "        read = self.ledger._transactions[-1].end_lsn if self.ledger._transactions else None\n"
         "        return status_update(read or self.confirmable, unix_time)\n",
     ),
     Defect(
-        "told-is-delivered", "B1", "The record of the own position counts before Kafka has it.", "positions.py",
+        "told-is-delivered", "B1", "The record of the own position counts before Kafka has it.",
+        "delivery/positions.py",
         "        mark = replace(self.mark, confirmed=confirmed, ",
         "        mark = self.mark = replace(self.mark, confirmed=confirmed, ",
     ),
     Defect(
-        "telling-fails", "B1", "A refused record of the own position is passed over.", "positions.py",
+        "telling-fails", "B1", "A refused record of the own position is passed over.", "delivery/positions.py",
         "                self._failed(Failure(error, message, confirmed))\n", "                pass\n",
     ),
     Defect(
-        "slot-ahead", "A19", "A slot that stands further than it was moved is accepted.", "positions.py",
+        "slot-ahead", "A19", "A slot that stands further than it was moved is accepted.", "delivery/positions.py",
         " and found.confirmed > remembered.confirmed:", " and not found.confirmed:",
     ),
     Defect(
         "own-mark-dropped", "B1", "What the process knows of its slot is forgotten when Kafka knows nothing.",
-        "recognition.py",
+        "delivery/slot_memory.py",
         "self._mark = ends.remembered().mark or self._mark", "self._mark = ends.remembered().mark",
     ),
     Defect(
         "name-only", "B6", "Rows of the outbox that come under another name are taken for another table's.",
-        "transactions.py", " or relation.oid == self._oid:", ":",
+        "replication/transactions.py", " or relation.oid == self._oid:", ":",
     ),
     Defect(
-        "changes-accepted", "B5", "Changes of slot and publication are always accepted.", "recognition.py",
+        "changes-accepted", "B5", "Changes of slot and publication are always accepted.", "delivery/slot_memory.py",
         "        if told and not self._accept_changes:\n", "        if told and not told:\n",
     ),
     Defect(
-        "defect-ignored", "B5", "What the sentinel finds is passed over.", "watch.py",
+        "defect-ignored", "B5", "What the sentinel finds is passed over.", "delivery/monitor.py",
         "            raise observation.error\n", "            return\n",
     ),
     Defect(
-        "shutdown-ignored", "B17", "A server that wants to stop is held up.", "watch.py",
+        "shutdown-ignored", "B17", "A server that wants to stop is held up.", "delivery/monitor.py",
         "        if self._leave_at is not None and now >= self._leave_at:\n",
         "        if self._leave_at is not None and now < 0:\n",
     ),
     Defect(
-        "own-position", "A18", "A session starts from the position in memory instead of the slot's.", "service.py",
+        "own-position", "A18", "A session starts from the position in memory instead of the slot's.",
+        "delivery/service.py",
         "            ledger = Ledger(ends.mark.confirmed, settled)\n",
         "            ledger = Ledger(max(ends.mark.confirmed, known.confirmed if known else 0))\n",
     ),
     Defect(
-        "ledger-kept", "A15", "The ledger outlives its session.", "service.py",
+        "ledger-kept", "A15", "The ledger outlives its session.", "delivery/service.py",
         "            ledger = Ledger(ends.mark.confirmed, settled)\n",
         "            ledger = self.__dict__.setdefault('ledger', Ledger(ends.mark.confirmed))\n",
     ),
     Defect(
-        "backlog-kept", "A15", "Records that were not sent are sent in the next session.", "publisher.py",
+        "backlog-kept", "A15", "Records that were not sent are sent in the next session.", "delivery/loop.py",
         "        self._backlog: list[Sendable] = []\n",
         "        self._backlog = clock.__dict__.setdefault('backlog', [])\n",
     ),
     Defect(
-        "failure-ignored", "C6", "After a failed delivery the session goes on.", "publisher.py",
+        "failure-ignored", "C6", "After a failed delivery the session goes on.", "delivery/loop.py",
         "        if session.ledger.failure:\n", "        if session.ledger.failure and not session:\n",
     ),
     Defect(
-        "status-waits", "A12", "No status update is sent while Kafka takes nothing.", "publisher.py",
+        "status-waits", "A12", "No status update is sent while Kafka takes nothing.", "delivery/loop.py",
         "        if status:\n            self._source.write(status)\n",
         "        if status and not self._backlog:\n            self._source.write(status)\n",
     ),
     Defect(
-        "queue-full", "C9", "What the full queue of the producer does not take is dropped.", "publisher.py",
+        "queue-full", "C9", "What the full queue of the producer does not take is dropped.", "delivery/loop.py",
         "            del self._backlog[:sent]\n",
         "            self._backlog.clear()\n",
     ),
     Defect(
-        "overtaking", "I2", "The newest record is sent first.", "publisher.py",
+        "overtaking", "I2", "The newest record is sent first.", "delivery/loop.py",
         "        sent = self._sink.send(self._backlog)\n",
         "        self._backlog.reverse()\n        sent = self._sink.send(self._backlog)\n",
     ),
     Defect(
-        "run-uncounted", "A1", "The events of a run are not waited for.", "runs.py",
+        "run-uncounted", "A1", "The events of a run are not waited for.", "records/fastpath/layout.py",
         "            transaction.add_events(len(run))\n", "            transaction.events += len(run)\n",
     ),
     Defect(
-        "run-index", "A5", "Each run counts from 0.", "runs.py",
+        "run-index", "A5", "Each run counts from 0.", "records/fastpath/layout.py",
         "            prefix, index = self._prefix % following.commit_lsn, following.events\n",
         "            prefix, index = self._prefix % following.commit_lsn, 0\n",
     ),
     Defect(
-        "run-swallows", "D1", "The row at which a run ends is passed over.", "runs.py",
+        "run-swallows", "D1", "The row at which a run ends is passed over.", "records/fastpath/layout.py",
         "            at += len(run)\n", "            at += len(run) + 1\n",
     ),
     Defect(
-        "run-again", "A14", "The last row of a run is sent twice.", "runs.py",
+        "run-again", "A14", "The last row of a run is sent twice.", "records/fastpath/layout.py",
         "            at += len(run)\n", "            at += len(run) - (len(run) > 1)\n",
     ),
     Defect(
         "run-across-settled", "A5", "A run that goes on in the next transaction forgets to end the one before.",
-        "transactions.py",
+        "replication/transactions.py",
         "        self._commit(commit_lsn, end_lsn)\n        return", "        self._ledger.open = None\n        return",
     ),
     Defect(
-        "run-unasked", "A14", "Rows that come again are sent again in runs.", "session.py",
+        "run-unasked", "A14", "Rows that come again are sent again in runs.", "delivery/session.py",
         " or (coming_again and not self.resumed.beyond(transaction.commit_lsn)):\n", ":\n",
     ),
     Defect(
-        "run-beside", "A14", "Of the last transaction that Kafka has, what is missing counts as all.", "resume.py",
+        "run-beside", "A14", "Of the last transaction that Kafka has, what is missing counts as all.",
+        "delivery/deduplication.py",
         "        return commit_lsn > self._highest\n", "        return commit_lsn >= self._highest\n",
     ),
     Defect(
-        "reads-on", "I10", "Reading goes on while records wait for Kafka.", "publisher.py",
+        "reads-on", "I10", "Reading goes on while records wait for Kafka.", "delivery/loop.py",
         "        elif self._full():\n            self._liveness.heard()\n", "",
     ),
     Defect(
-        "wall-clock", "C20", "Status updates follow the clock on the wall.", "publisher.py",
+        "wall-clock", "C20", "Status updates follow the clock on the wall.", "delivery/loop.py",
         "session.status(now, unix_time)", "session.status(unix_time, unix_time)",
     ),
-    Defect("no-last-status", "A16", "A clean stop sends no last status update.", "publisher.py", _LAST_STATUS, ""),
+    Defect("no-last-status", "A16", "A clean stop sends no last status update.", "delivery/loop.py", _LAST_STATUS, ""),
     Defect(
-        "drain-untold", "A16", "A clean stop does not wait until it may confirm what is delivered.", "publisher.py",
+        "drain-untold", "A16", "A clean stop does not wait until it may confirm what is delivered.", "delivery/loop.py",
         " and self._settled() and session.confirmable == session.ledger.settle()", " and self._settled()",
     ),
     Defect(
-        "drain-undelivered", "D4", "A clean stop does not wait for Kafka.", "publisher.py",
+        "drain-undelivered", "D4", "A clean stop does not wait for Kafka.", "delivery/loop.py",
         "        return ledger.undelivered == 0 and ledger.open is None\n", "        return ledger.open is None\n",
     ),
     Defect(
-        "deaf", "A14", "A silent server is waited for without end.", "liveness.py",
+        "deaf", "A14", "A silent server is waited for without end.", "delivery/liveness.py",
         "        if self.silence > self._limit:\n", "        if self.silence < 0:\n",
     ),
     Defect(
-        "other-tables", "A5", "Rows of other tables are counted in the index.", "transactions.py",
+        "other-tables", "A5", "Rows of other tables are counted in the index.", "replication/transactions.py",
         "        if message.relation_oid not in self._known:\n",
         "        transaction.events += 1\n        if message.relation_oid not in self._known:\n",
     ),
     Defect(
-        "up-to-the-last", "C6", "What is below the last position of its partition is taken for sent.", "resume.py",
+        "up-to-the-last", "C6", "What is below the last position of its partition is taken for sent.",
+        "delivery/deduplication.py",
         "        found = tail.id_at(place, *at)\n",
         "        last = max((key[1:] for key in tail.ids if key[0] == place), default=(0, 0))\n"
         "        found = event_id if at <= last else None\n",
     ),
     Defect(
-        "up-to-the-maximum", "C6", "What is below the last position of its topic is taken for sent.", "resume.py",
+        "up-to-the-maximum", "C6", "What is below the last position of its topic is taken for sent.",
+        "delivery/deduplication.py",
         "        found = tail.id_at(place, *at)\n",
         "        found = event_id if at <= max((key[1:] for key in tail.ids), default=(0, 0)) else None\n",
     ),
     Defect(
-        "any-id", "C17", "Whatever has the position of an event is taken for it.", "resume.py",
+        "any-id", "C17", "Whatever has the position of an event is taken for it.", "delivery/deduplication.py",
         "        if found == event_id:\n", "        if found is not None:\n",
     ),
     Defect(
-        "any-partition", "C13", "An event is taken for sent in whatever partition it is.", "resume.py",
+        "any-partition", "C13", "An event is taken for sent in whatever partition it is.", "delivery/deduplication.py",
         "        place = None if key is None else partition(key, tail.partitions)\n", "        place = None\n",
     ),
     Defect(
-        "not-read-back", "D5", "What Kafka has is sent again.", "recognition.py",
+        "not-read-back", "D5", "What Kafka has is sent again.", "delivery/slot_memory.py",
         "        return Resume(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), mark\n",
         "        return Resume(), mark\n",
     ),
     Defect(
         "read-back-too-short", "D5", "Only the first of the transactions that come again are looked for.",
-        "recognition.py",
+        "delivery/slot_memory.py",
         "        return Resume(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), mark\n",
         "        return Resume(LSN(ends.mark.confirmed + 1), position or NOWHERE, ends.tails, dead_letters), mark\n",
     ),
     Defect(
-        "dead-letters-forgotten", "C8", "Dead letters are not looked for.", "resume.py",
+        "dead-letters-forgotten", "C8", "Dead letters are not looked for.", "delivery/deduplication.py",
         "        topics = [topic] if self._dead_letters in (None, topic) else [topic, self._dead_letters]\n",
         "        topics = [topic]\n",
     ),
     Defect(
-        "skipped-undelivered", "A6", "What is skipped is never settled.", "session.py",
+        "skipped-undelivered", "A6", "What is skipped is never settled.", "delivery/session.py",
         "            row.transaction.report(None, None)\n", "            pass\n",
     ),
     Defect(
-        "position-too-far", "C18", "The position of a Kafka transaction is one event too far.", "positions.py",
+        "position-too-far", "C18", "The position of a Kafka transaction is one event too far.", "delivery/positions.py",
         "            self._position = position\n",
         "            self._position = position._replace(number=position.number + 1)\n",
     ),
     Defect(
-        "position-inclusive", "C18", "The last event of a Kafka transaction is sent again.", "resume.py",
+        "position-inclusive", "C18", "The last event of a Kafka transaction is sent again.",
+        "delivery/deduplication.py",
         "<= self._position\n", "< self._position\n",
     ),
     Defect(
-        "position-unread", "C18", "What a Kafka transaction has made visible is sent again.", "recognition.py",
+        "position-unread", "C18", "What a Kafka transaction has made visible is sent again.", "delivery/slot_memory.py",
         "        position = reached(known, ends.mark.timeline, ends.timelines) if known else None\n",
         "        position = None\n",
     ),
     Defect(
-        "position-in-memory", "C18", "A commit of unknown outcome is taken for one that failed.", "recognition.py",
+        "position-in-memory", "C18", "A commit of unknown outcome is taken for one that failed.",
+        "delivery/slot_memory.py",
         "            memory = ends.remembered()\n",
         "            memory = type(ends.remembered())(self._mark or ends.remembered().mark, False)\n",
     ),
     Defect(
-        "other-timeline", "B13", "Positions of another timeline are taken for this one's.", "positions.py",
+        "other-timeline", "B13", "Positions of another timeline are taken for this one's.", "delivery/positions.py",
         "    if mark.position is None or mark.timeline == timeline:\n", "    if True:\n",
     ),
     Defect(
         "guarantee-early", "C18", "What was sent at least once is forgotten as soon as transactions begin.",
-        "positions.py",
+        "delivery/positions.py",
         "        self._caught_up = mark.caught_up\n", "        self._caught_up = batch is not None\n",
     ),
     Defect(
         "not-handed-over", "B16", "Transactions that are open go on when the guarantee is another one.",
-        "recognition.py",
+        "delivery/slot_memory.py",
         "            ends.hand_over(mark)\n", "            pass\n",
     ),
     Defect(
-        "batch-open", "C18", "A Kafka transaction is not ended by time.", "positions.py",
+        "batch-open", "C18", "A Kafka transaction is not ended by time.", "delivery/positions.py",
         " or now - self._since >= seconds\n", "\n",
     ),
     Defect(
-        "numbers-anew", "I4", "Numbers begin anew in each session.", "sequences.py",
+        "numbers-anew", "I4", "Numbers begin anew in each session.", "delivery/sequence.py",
         " = tail.sequence(place)\n", " = 0\n",
     ),
     Defect(
-        "numbers-by-topic", "I4", "Numbers are counted over all partitions of a topic.", "sequences.py",
+        "numbers-by-topic", "I4", "Numbers are counted over all partitions of a topic.", "delivery/sequence.py",
         "        self._last[record.topic, record.partition] += 1\n",
         "        for place in self._last:\n            self._last[place] += place[0] == record.topic\n",
     ),
     Defect(
-        "timeout", "C5", "The producer gives up on records after two seconds.", "kafka/properties.py",
+        "timeout", "C5", "The producer gives up on records after two seconds.", "config/librdkafka.py",
         '    "message.timeout.ms": (0, ', '    "message.timeout.ms": (2000, ',
     ),
     Defect(
-        "gapless-off", "C6", "Later records may pass a refused one.", "kafka/properties.py",
+        "gapless-off", "C6", "Later records may pass a refused one.", "config/librdkafka.py",
         '    "enable.gapless.guarantee": (True, ', '    "enable.gapless.guarantee": (False, ',
     ),
     Defect(
-        "idempotence-off", "C2", "The producer's retries duplicate and reorder.", "kafka/properties.py",
+        "idempotence-off", "C2", "The producer's retries duplicate and reorder.", "config/librdkafka.py",
         '    "enable.idempotence": (True, ', '    "enable.idempotence": (False, ',
     ),
     Defect(
-        "acks-1", "C15", "The leader's word is enough.", "kafka/properties.py",
+        "acks-1", "C15", "The leader's word is enough.", "config/librdkafka.py",
         '    "acks": ("all", ', '    "acks": ("1", ',
     ),
 )  # fmt: skip

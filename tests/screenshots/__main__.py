@@ -20,13 +20,14 @@ from rich.console import Console
 from cdc.config.settings import Settings
 from cdc.demo.stage import Stage
 from cdc.demo.writers import TABLE, Writers
-from cdc.endpoint import NoAnswer, ask
 from cdc.local import processes
+from cdc.status.client import NoAnswer, ask
+from tests import ROOT
 from tests.pipeline import eventually
 from tests.screenshots import page, picture
 from tests.terminal import Terminal
 
-IMAGES: Final = Path(__file__).parents[2] / "docs" / "images"
+IMAGES: Final = ROOT / "docs" / "images"
 PROGRAM: Final = [sys.executable, "-m", "cdc"]
 _LOAD_SECONDS: Final = 75
 _SHOP_SECONDS: Final = 300  # much longer, so that its one large transaction does not dwarf the rest

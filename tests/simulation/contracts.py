@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cdc.encoding import Encoder
+from cdc.records.encoding import Encoder
 from tests.simulation.rows import POISON
 from tests.simulation.world import World
 

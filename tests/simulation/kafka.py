@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from cdc.encoding import Record
+from cdc.delivery.positions import Mark, Memory, latest
 from cdc.errors import KafkaUnavailable
-from cdc.kafka.partitions import partition
-from cdc.positions import Mark, Memory, latest
+from cdc.records.encoding import Record
+from cdc.records.partitioner import partition
 from tests.simulation.oracle import DEAD_LETTERS, POSITIONS, Oracle
 from tests.simulation.world import World
 

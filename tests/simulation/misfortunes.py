@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from cdc.encoding import Record
 from cdc.errors import PostgresRefused, PostgresUnavailable
+from cdc.records.encoding import Record
 from tests.simulation.postgres import Slot
 from tests.simulation.sink import TOO_LARGE
 from tests.simulation.world import Violation

@@ -6,10 +6,10 @@ nothing.
 
 from typing import TYPE_CHECKING
 
-from cdc.encoding import Record
-from cdc.kafka.partitions import partition
+from cdc.delivery.positions import Mark
 from cdc.lsn import LSN
-from cdc.positions import Mark
+from cdc.records.encoding import Record
+from cdc.records.partitioner import partition
 from tests.simulation.rows import Row, Tx
 from tests.simulation.world import Violation, World
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from cdc.positions import AT_LEAST_ONCE
+from cdc.delivery.positions import AT_LEAST_ONCE
 from tests.simulation.rows import Kind
 
 SWITCH: Final = "switch"

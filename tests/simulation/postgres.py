@@ -7,9 +7,9 @@ silence, and what was confirmed is in memory only until a checkpoint.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from cdc import definition
 from cdc.errors import CdcError, PostgresError, PostgresUnavailable
 from cdc.lsn import LSN
+from cdc.replication import publication as definition
 from tests.simulation.oracle import Oracle
 from tests.simulation.rows import POISON, Kind, Operation, Row, Tx, outbox_relation
 from tests.simulation.world import Violation, World

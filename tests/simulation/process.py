@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from cdc.encoding import Record
-from cdc.positions import Mark
+from cdc.delivery.positions import Mark
+from cdc.records.encoding import Record
 from tests.simulation.oracle import Oracle
 from tests.simulation.rows import Row
 from tests.simulation.world import Violation, World

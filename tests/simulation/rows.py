@@ -4,7 +4,18 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from cdc.lsn import LSN
-from cdc.messages import Begin, Commit, Delete, Insert, LogicalMessage, Origin, Relation, Truncate, TupleData, Update
+from cdc.replication.messages import (
+    Begin,
+    Commit,
+    Delete,
+    Insert,
+    LogicalMessage,
+    Origin,
+    Relation,
+    Truncate,
+    TupleData,
+    Update,
+)
 from tests.unit import frames, shop
 from tests.unit.shop import COMMIT_TIME, COMMIT_TIME_MS, OID
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from cdc.config.settings import Settings
+from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE
+from cdc.delivery.service import AHEAD, Service
 from cdc.errors import CdcError, Temporary
-from cdc.positions import AT_LEAST_ONCE, EXACTLY_ONCE
-from cdc.service import AHEAD, Service
 from tests.simulation.contracts import SimContracts
 from tests.simulation.kafka import SimKafka
 from tests.simulation.misfortunes import Misfortunes

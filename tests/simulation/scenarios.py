@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Final
 
-from cdc.kafka.partitions import partition
-from cdc.positions import EXACTLY_ONCE
+from cdc.delivery.positions import EXACTLY_ONCE
+from cdc.records.partitioner import partition
 from tests.simulation.oracle import DEAD_LETTERS
 from tests.simulation.plan import SWITCH, Act, Plan, Transaction, Write
 from tests.simulation.rows import POISON

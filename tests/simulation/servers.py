@@ -4,15 +4,15 @@ import contextlib
 from random import Random
 from typing import Final
 
-from cdc.dead_letters import DeadLetters
-from cdc.ends import Ends
+from cdc.config.librdkafka import Value
+from cdc.delivery.observations import Defect, Observation, Stopping, WalEnd
+from cdc.delivery.ports import Ends
+from cdc.delivery.positions import Mark
 from cdc.errors import SlotActive
-from cdc.kafka.properties import Value
 from cdc.lsn import LSN
-from cdc.observations import Defect, Observation, Stopping, WalEnd
-from cdc.outbox import Columns, Outbox
-from cdc.positions import Mark
-from cdc.topics import TopicTemplate
+from cdc.outbox.events import Columns, Outbox
+from cdc.outbox.topic_template import TopicTemplate
+from cdc.records.dead_letters import DeadLetters
 from tests.simulation.kafka import SimKafka
 from tests.simulation.oracle import DEAD_LETTERS, STREAM
 from tests.simulation.postgres import SimPg

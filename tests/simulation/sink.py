@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Final
 
-from cdc.encoding import Record, Sendable
+from cdc.config.librdkafka import Value, producer
 from cdc.errors import CdcError, KafkaError, KafkaUnavailable
-from cdc.kafka.partitions import partition
-from cdc.kafka.properties import Value, producer
-from cdc.ledger import Failure
+from cdc.records.encoding import Record, Sendable
+from cdc.records.partitioner import partition
+from cdc.replication.settlement import Failure
 from tests.simulation.kafka import Place, SimKafka
 from tests.simulation.oracle import DEAD_LETTERS, POSITIONS
 from tests.simulation.process import Process

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
-from cdc.positions import AT_LEAST_ONCE, EXACTLY_ONCE
+from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE
 from tests.simulation.plan import SWITCH, Act, Plan, Transaction, Write
 from tests.simulation.rows import POISON, Kind
 

@@ -6,7 +6,7 @@ from tests.simulation.oracle import DEAD_LETTERS
 
 
 class SimTails:
-    """The shape of `cdc.resume.Tails`."""
+    """The shape of `cdc.delivery.deduplication.Tails`."""
 
     def __init__(self, kafka: SimKafka, stream: str, confirmed: int) -> None:
         self._kafka = kafka

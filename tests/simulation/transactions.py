@@ -5,10 +5,10 @@ What is open or was aborted nobody sees. A request to commit may be late, and it
 
 from typing import Final
 
-from cdc.encoding import Record
+from cdc.config.librdkafka import Value
+from cdc.delivery.positions import Mark
 from cdc.errors import Fenced, KafkaUnavailable
-from cdc.kafka.properties import Value
-from cdc.positions import Mark
+from cdc.records.encoding import Record
 from tests.simulation.kafka import SimKafka
 from tests.simulation.oracle import POSITIONS
 from tests.simulation.process import Process
@@ -20,7 +20,7 @@ _FENCED: Final = "fenced"
 
 
 class SimTransactionalSink(SimSink):
-    """The shape of `cdc.kafka.transactions.TransactionalSink`."""
+    """The shape of `cdc.kafka.transactional_producer.TransactionalSink`."""
 
     exactly_once = True
 

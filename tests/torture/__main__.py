@@ -14,7 +14,7 @@ from typing import Final
 
 from rich.console import Console
 
-from cdc.positions import AT_LEAST_ONCE, EXACTLY_ONCE
+from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE
 from tests.torture import board
 from tests.torture.campaign import Plan, run
 from tests.torture.faults import FAULTS, NAMES, Fault

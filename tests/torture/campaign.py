@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from cdc.positions import AT_LEAST_ONCE, EXACTLY_ONCE
+from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE
 from tests.torture import topics
 from tests.torture.commits import Commits
 from tests.torture.crashes import Crashes, shuffled

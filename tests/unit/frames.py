@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 
 from cdc.lsn import LSN
-from cdc.messages import (
+from cdc.replication.messages import (
     Begin,
     Column,
     Commit,

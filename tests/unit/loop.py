@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
+from cdc.delivery.loop import NOT_AHEAD, Ahead, Publisher
+from cdc.delivery.session import Session
 from cdc.errors import CdcError, KafkaUnavailable
-from cdc.ledger import Failure, Ledger
-from cdc.publisher import NOT_AHEAD, Ahead, Publisher
-from cdc.session import Session
-from cdc.vitals import Meter
+from cdc.replication.settlement import Failure, Ledger
+from cdc.telemetry.metrics import Meter
 from tests.memory import FOR_EVER, Clock, MemorySink, MemorySource
 from tests.unit.shop import session
 

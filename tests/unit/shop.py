@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cdc.encoding import Encoder, Encoding, Record
-from cdc.ledger import Ledger
+from cdc.delivery.deduplication import Resume
+from cdc.delivery.positions import Positions
+from cdc.delivery.sequence import Sequences
+from cdc.delivery.session import DeadLetters, Session
 from cdc.lsn import LSN
-from cdc.messages import Begin, Commit, Insert, Relation
-from cdc.outbox import Columns, Outbox
-from cdc.positions import Positions
-from cdc.resume import Resume
-from cdc.runs import Make
-from cdc.sequences import Sequences
-from cdc.session import DeadLetters, Session
-from cdc.topics import TopicTemplate
-from cdc.transactions import Row
-from cdc.unrolled import Unrolled
+from cdc.outbox.events import Columns, Outbox
+from cdc.outbox.topic_template import TopicTemplate
+from cdc.records.encoding import Encoder, Encoding, Record
+from cdc.records.fastpath.generated import Unrolled
+from cdc.records.fastpath.layout import Make
+from cdc.replication.messages import Begin, Commit, Insert, Relation
+from cdc.replication.settlement import Ledger
+from cdc.replication.transactions import Row
 from tests.unit import frames
 from tests.unit.frames import Cell
 

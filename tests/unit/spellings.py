@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from cdc.avro.contracts import Contract
-from cdc.avro.rules import Rules
+from cdc.avro.mapping.rules import Rules
 
 
 def made(schema: Any, how: Rules) -> Contract | None:

@@ -10,11 +10,11 @@ from cdc.audit.range import Range
 from cdc.audit.reading import Reading
 from cdc.audit.verdicts import PUBLISHED, REPAIRED, REPLAYED
 from cdc.consumer import Decoder, Event, Position
-from cdc.dead_letters import DeadLetter, Marker, read
+from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Mark, latest
 from cdc.lsn import LSN
 from cdc.lsn import Position as Place
-from cdc.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Mark, latest
-from cdc.standing import parse
+from cdc.records.dead_letters import DeadLetter, Marker, read
+from cdc.status.document import parse
 from tests import golden
 from tests.golden import Golden, Message, load
 from tests.unit import shop

@@ -1,4 +1,4 @@
-//! Kafka records as a sink takes them: tuples of the parts of `cdc.encoding.Record`.
+//! Kafka records as a sink takes them: tuples of the parts of `cdc.records.encoding.Record`.
 
 use pyo3::intern;
 use pyo3::prelude::*;

@@ -12,7 +12,7 @@ use crate::plan::Plan;
 
 const MOST: usize = 10_000; // a topic may hang on a column of many values: what is known must not grow with them
 
-/// `cdc.runs.Route`, made ready.
+/// `cdc.records.fastpath.layout.Route`, made ready.
 pub(super) struct Route {
     pub(super) topic: Py<PyString>,
     pub(super) event_type: Py<PyTuple>,

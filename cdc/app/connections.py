@@ -1,0 +1,156 @@
+"""The real servers of a service: a replication connection, a producer, a sentinel, and Kafka's memory of the slot."""
+
+import contextlib
+import hashlib
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from cdc.config.settings import Settings
+from cdc.delivery.ports import Ends
+from cdc.delivery.positions import AT_LEAST_ONCE, Mark
+from cdc.errors import CdcError, SlotActive
+from cdc.kafka import positions
+from cdc.kafka.cluster import DEAD_LETTERS_CONFIG, Cluster
+from cdc.kafka.producer import Sink
+from cdc.kafka.readback.tails import Tails
+from cdc.kafka.topics import Topics
+from cdc.kafka.transactional_producer import TransactionalSink, hand_over
+from cdc.outbox.events import Outbox
+from cdc.outbox.topic_template import TopicTemplate
+from cdc.postgres import catalog, slots
+from cdc.postgres.connection import connect
+from cdc.postgres.sentinel import Sentinel
+from cdc.postgres.source import Source
+from cdc.records.dead_letters import DeadLetters
+from cdc.replication.settlement import Failure
+
+_REACH_SECONDS = 5.0
+_PIDS = 100
+_SILENT_SECONDS = 60.0  # a publisher replies every ten seconds at the least
+
+
+class Clock:
+    """The machine's."""
+
+    monotonic = staticmethod(time.monotonic)
+    unix = staticmethod(time.time)
+    sleep = staticmethod(time.sleep)
+
+
+def stream_id(system_identifier: str, timeline: int, slot: str) -> str:
+    """Who issues positions: 8 hex digits of a hash over the cluster, its timeline and the slot."""
+    return hashlib.sha256(f"{system_identifier}/{timeline}/{slot}".encode()).hexdigest()[:8]
+
+
+def ordering(settings: Settings) -> Mapping[str, str]:
+    """The settings that decide to which topic and partition an event goes, and by which key."""
+    columns = settings.outbox.columns
+    return {
+        "[topics] name": settings.topics.name,
+        "[outbox] columns.key": columns.key,
+        "[outbox] columns.aggregate": columns.aggregate,
+        "[kafka] partitioner": str(settings.kafka.get("partitioner", "murmur2_random")),
+    }
+
+
+class Servers:
+    """Opens sessions between the servers that the settings name."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._template = TopicTemplate(settings.topics.name)
+        self._topics = Topics(settings)
+        self._remembers = False  # the topic of positions is there, as far as is known
+        self._pids: deque[int] = deque(maxlen=_PIDS)  # of the server's processes that were at our other end
+
+    def open(self, stack: contextlib.ExitStack) -> Ends:
+        """Open one session. Raises CdcError; SlotActive while another process reads the slot."""
+        settings = self._settings
+        if not self._remembers:
+            Cluster(settings.kafka).reach(_REACH_SECONDS)
+        columns = settings.outbox.parts
+        with connect(settings.postgres.dsn, application_name="cdc-publisher preflight") as connection:
+            found = catalog.inspect(connection, settings, columns, self._template)
+            source = stack.enter_context(contextlib.closing(Source(settings.postgres.dsn)))
+            system_identifier, timeline = source.identify()
+            timelines = source.timelines(timeline)
+            try:
+                source.start(settings.postgres.slot, settings.postgres.publication, binary=found.binary)
+            except SlotActive as active:
+                held = self._held(slots.holder(connection, settings.postgres.slot))
+                raise SlotActive(active.message, held=held) from None
+            self._pids.append(source.pid)
+            wal_end = slots.wal_end(connection)
+        mark = Mark(
+            system_identifier,
+            timeline,
+            settings.postgres.slot,
+            found.confirmed,
+            found.definition,
+            ordering(settings),
+        )
+        outbox = Outbox(
+            stream_id(system_identifier, timeline, settings.postgres.slot),
+            columns,
+            self._template,
+            settings.outbox.headers,
+            tombstones=settings.outbox.tombstones,
+        )
+        if not self._remembers:
+            positions.ensure(settings)
+            if settings.delivery.on_poison == "dead-letter":
+                Cluster(settings.kafka).ensure_topic(settings.topics, settings.topics.dead_letter, DEAD_LETTERS_CONFIG)
+            self._remembers = True
+        self._topics.renew()
+        sink = stack.enter_context(contextlib.closing(self._sink(mark.key)))
+        tails = stack.enter_context(
+            contextlib.closing(Tails(settings, outbox.stream, found.confirmed, sequences=settings.delivery.sequence))
+        )
+        sentinel = Sentinel(settings.postgres.dsn, settings, found.definition, found.wal_end)
+        stack.callback(sentinel.stop)
+        return Ends(
+            source=source,
+            sink=sink,
+            sentinel=sentinel,
+            topics=self._topics,
+            outbox=outbox,
+            dead_letters=(
+                DeadLetters(settings.topics.dead_letter, outbox)
+                if settings.delivery.on_poison == "dead-letter"
+                else None
+            ),
+            mark=mark,
+            remembered=lambda: positions.remembered(settings, mark.key),
+            hand_over=lambda mark: hand_over(settings, mark),
+            tails=tails,
+            wal_end=wal_end,
+            used=found.used,
+            timelines=timelines,
+            failed=self._failed,
+            wal_sender_timeout=found.wal_sender_timeout,
+            binary=found.binary,
+        )
+
+    def _held(self, holder: tuple[int, float | None] | None) -> str:
+        """Why the reader of the slot is no publisher at work; empty when it may be one."""
+        pid, silent_seconds = holder or (0, None)
+        if pid in self._pids:
+            return f"process {pid} of PostgreSQL still holds the slot for a connection of ours that has ended"
+        if silent_seconds is not None and silent_seconds > _SILENT_SECONDS:
+            return (
+                f"process {pid} of PostgreSQL holds the slot, and its reader has not replied for {silent_seconds:.0f} s"
+            )
+        return ""
+
+    def _failed(self, failure: Failure) -> CdcError:
+        message: Any = failure.message
+        if message.topic() == self._settings.topics.positions:
+            self._remembers = False  # it may have been deleted
+        return self._topics.failed(failure)
+
+    def _sink(self, key: str) -> Sink | TransactionalSink:
+        if self._settings.delivery.guarantee == AT_LEAST_ONCE:
+            return Sink(self._settings, self._topics)
+        return TransactionalSink(self._settings, self._topics, key)

@@ -1,0 +1,129 @@
+"""The contracts in use, wherever they come from, and how values are framed: what encoding is given.
+
+Contracts are pinned when they are read. They are read again when somebody asks for it (SIGHUP) and, from a registry,
+when the first event of an unknown type comes.
+"""
+
+import logging
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cdc.avro import contracts
+from cdc.avro.contracts import Contract, Contracts
+from cdc.avro.framing import SingleObject
+from cdc.avro.mapping.rules import Rules
+from cdc.config.settings import Settings
+from cdc.errors import CdcError, ConfigError
+from cdc.records.encoding import Encoder, Framing
+
+if TYPE_CHECKING:
+    from cdc.registry.client import Registry
+
+log = logging.getLogger(__name__)
+
+# In a wheel the shipped contracts are part of the package, in a checkout they stand beside it.
+_SHIPPED = (Path(__file__).parents[1] / "shipped", Path(__file__).parents[2] / "schemas" / "cdc")
+
+
+class Schemas:
+    """Encoders by event type, and their framing, which change when the contracts are read again.
+
+    Raises ConfigError when the settings cannot be used.
+
+    `read` must have been called once. All methods belong to one thread.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._rules = Rules(settings.avro.unknown_fields, settings.avro.bytes)
+        self._registry = _registry(settings)
+        self._contracts: Contracts = Contracts([], {}, "nowhere")
+        self._framing: Framing = SingleObject({})
+        self.envelope: Contract | None = None
+        self._worker = ThreadPoolExecutor(1, "contracts")
+        self._reading: Future[Contracts] | None = None
+        self._asked: set[str] = set()
+
+    def read(self) -> None:
+        """Read the contracts, also again. Raises ConfigError, RegistryError or RegistryUnavailable."""
+        self._use(self._read())
+        self._asked.clear()
+
+    def get(self, event_type: str, /) -> Encoder | None:
+        """The encoder of an event type, or None."""
+        return self._contracts.get(event_type)
+
+    def header(self, topic: str, contract: str) -> bytes | None:
+        """What stands before bodies of `contract` in `topic`; None while it is not known yet."""
+        return self._framing.header(topic, contract)
+
+    def missing(self, event_type: str) -> str:
+        """Why there is none."""
+        return self._contracts.missing(event_type)
+
+    def asks_again(self, event_type: str) -> bool:
+        """Whether an unknown type is still being looked for; never waits, and asks once for each type."""
+        if self._settings.avro.source != "registry":
+            return False
+        if self._reading is None and event_type not in self._asked:
+            self._asked.add(event_type)
+            self._reading = self._worker.submit(self._read)
+        if self._reading is None or not self._reading.done():
+            return self._reading is not None
+        reading, self._reading = self._reading, None
+        try:
+            self._use(reading.result())
+        except CdcError as error:
+            log.warning("the contracts cannot be read again: %s", error)
+        return event_type in self._contracts
+
+    @property
+    def names(self) -> list[str]:
+        """Full names of the contracts."""
+        return sorted({contract.name for contract in self._contracts.values()})
+
+    def close(self) -> None:
+        """Hang up."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
+        self._framing.close()
+        if self._registry:
+            self._registry.close()
+
+    def _read(self) -> Contracts:
+        avro = self._settings.avro
+        if avro.source == "registry" and self._registry:
+            from cdc.registry import source
+
+            return source.read(self._registry, avro.types, self._rules)
+        return contracts.load(avro.schemas, avro.types, self._rules)
+
+    def _use(self, read: Contracts) -> None:
+        self._contracts = read
+        known = {contract.name: contract for contract in read.values()}
+        definitions = dict(read.definitions)
+        if self._settings.avro.unknown_types == "envelope":
+            folder = next(folder for folder in _SHIPPED if folder.is_dir())
+            shipped = contracts.load(folder, {}, self._rules)
+            self.envelope = known["cdc.Envelope"] = shipped["cdc.Envelope"]
+            definitions |= shipped.definitions
+        self._framing.close()
+        if self._settings.avro.framing == "confluent" and self._registry:
+            from cdc.registry.framing import Confluent
+
+            self._framing = Confluent(self._registry, self._settings, definitions)
+        else:
+            self._framing = SingleObject({name: contract.header for name, contract in known.items()})
+
+
+def _registry(settings: Settings) -> "Registry | None":
+    if not settings.schema_registry.url:
+        return None
+    try:
+        # Only here: its client takes 0.3 s to import, and is an extra.
+        from cdc.registry.client import Registry
+    except ImportError as error:
+        raise ConfigError(
+            f"[schema_registry] needs the extra packages: {error}", hint="run: pip install 'cdc-publisher[registry]'"
+        ) from None
+    return Registry(settings.schema_registry)

@@ -1,0 +1,169 @@
+"""What the slot has still to confirm: read from a copy of it that goes with its connection.
+
+The copy begins where the slot stands, and works while the publisher streams. A transaction that the slot has passed
+is in Kafka; one that it has not is in the copy.
+"""
+
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+from psycopg import Connection, pq
+
+from cdc.config.settings import Settings
+from cdc.errors import PoisonEvent, PostgresError, PostgresUnavailable
+from cdc.lsn import LSN
+from cdc.outbox.events import Outbox
+from cdc.postgres import slot_health as health
+from cdc.postgres import slots
+from cdc.postgres.connection import query
+from cdc.postgres.source import Source
+from cdc.replication.frames import KEEPALIVE, XLOG_DATA, XLOG_HEADER_SIZE, keepalive, status_update
+from cdc.replication.messages import Begin
+from cdc.replication.pgoutput import decode
+from cdc.replication.settlement import Ledger
+from cdc.replication.transactions import Transactions
+
+_SILENCE_SECONDS: Final = 30.0
+_ASK_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.1
+_PAGE: Final = 8192
+_PAGE_HEADERS: Final = (24, 40)
+
+Conn = Connection[tuple[Any, ...]]
+
+
+class Copy:
+    """A copy of the settings' slot. Raises CdcError when none can be made: no free slot, no right, no such slot."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._source = _Source(settings.postgres.dsn)
+        self._name = f"cdc_audit_{secrets.token_hex(8)}"
+        try:
+            self.confirmed = self._source.copy(settings.postgres.slot, self._name)
+        except BaseException:
+            self._source.close()
+            raise
+
+    def close(self) -> None:
+        """Drop it."""
+        self._source.close()
+
+    def identify(self) -> tuple[str, int]:
+        """The cluster's system identifier and its timeline."""
+        return self._source.identify()
+
+    def ids(self, outbox: Outbox) -> Iterator[str]:
+        """The ids of all rows that are committed now and that the slot has not confirmed.
+
+        Raises PostgresUnavailable when PostgreSQL says nothing for long, PostgresError when it cannot be decoded.
+        """
+        ledger = Ledger()
+        transactions = Transactions(self._settings.outbox.qualified_name, ledger)
+        end = self._source.flushed()
+        self._source.start(self._name, self._settings.postgres.publication, binary=False)
+        now = time.monotonic()
+        silent_at, ask_at, reached = now + _SILENCE_SECONDS, now, 0
+        while True:
+            frames = self._source.read()
+            now = time.monotonic()
+            if now >= silent_at:
+                raise PostgresUnavailable(f"the copy of the slot does not come further in {_SILENCE_SECONDS:g} s")
+            if now >= ask_at:  # it answers how far it has come, and does not take us for gone
+                self._source.write(status_update(LSN(0), time.time(), reply_requested=True))
+                ask_at = now + _ASK_SECONDS
+            for frame in frames:
+                if frame[:1] == KEEPALIVE:
+                    if (wal_end := keepalive(frame).wal_end) >= end:
+                        return
+                    if wal_end > reached:
+                        reached, silent_at = wal_end, now + _SILENCE_SECONDS
+                    continue
+                silent_at = now + _SILENCE_SECONDS
+                if frame[:1] != XLOG_DATA:
+                    continue
+                message = decode(frame, XLOG_HEADER_SIZE)
+                if isinstance(message, Begin) and message.commit_lsn >= end:
+                    return
+                row = transactions.feed(message)
+                if row is not None:
+                    row.transaction.report(None, None)
+                    try:
+                        yield outbox.event(row).id
+                    except PoisonEvent as poison:
+                        yield poison.event_id
+            ledger.settle()
+            if not frames:
+                self._source.wait(_LOOK_SECONDS)
+
+
+class _Source(Source):
+    """A replication connection runs SQL as well, and the slots that it makes temporary are its own."""
+
+    def copy(self, slot: str, name: str) -> LSN:
+        """Copy a slot; returns what it has confirmed."""
+        statement = f"select lsn from pg_copy_logical_replication_slot('{slot}', '{name}', true)"
+        result = self._command(statement.encode(), pq.ExecStatus.TUPLES_OK)
+        return LSN.parse((result.get_value(0, 0) or b"").decode())
+
+    def flushed(self) -> LSN:
+        """An end of the WAL behind all that is visible now, and up to which the server has flushed it.
+
+        What is not flushed is not streamed, and transactions that do not wait for that are visible before. The server
+        may leave the last page for long: then a commit that waits makes it.
+        """
+        end = self._lsn("pg_current_wal_insert_lsn()")
+        if self._lsn("pg_current_wal_flush_lsn()") < end:
+            self._command(b"begin", pq.ExecStatus.COMMAND_OK)
+            self._command(b"set local synchronous_commit = local", pq.ExecStatus.COMMAND_OK)
+            self._command(b"select pg_logical_emit_message(true, 'cdc-publisher', 'audit')", pq.ExecStatus.TUPLES_OK)
+            self._command(b"commit", pq.ExecStatus.COMMAND_OK)
+        return end
+
+    def _lsn(self, expression: str) -> LSN:
+        result = self._command(f"select {expression}".encode(), pq.ExecStatus.TUPLES_OK)
+        return trimmed(LSN.parse((result.get_value(0, 0) or b"").decode()))
+
+
+def lost(connection: Conn, slot: str) -> str:
+    """Why nothing will ever come from the slot; empty when something may. Raises PostgresError for another's slot."""
+    found = health.read(connection, slot)
+    if found is not None and not found.here:
+        raise PostgresError(
+            f"replication slot {slot!r} belongs to database {found.database!r}", hint="check [postgres] dsn and slot"
+        )
+    return (health.problem(slot, found) or ("", ""))[0]
+
+
+def passes(connection: Conn, slot: str, end: LSN, seconds: float) -> LSN | None:
+    """Wait until a slot that somebody reads has confirmed everything before `end`; returns how far it has."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = next((one for one in slots.find(connection) if one.name == slot), None)
+        if found is None or found.confirmed is None:
+            return None
+        if found.confirmed >= end or found.active_pid is None or time.monotonic() >= deadline:
+            return found.confirmed
+        time.sleep(_LOOK_SECONDS)
+
+
+def wal_end(connection: Conn) -> LSN:
+    """The end of what is written to the WAL, flushed or not."""
+    ((lsn,),) = query(connection, "reading the WAL's end", "select pg_current_wal_insert_lsn()::text")
+    return trimmed(LSN.parse(lsn))
+
+
+def trimmed(lsn: LSN) -> LSN:
+    """An end of the WAL without the header of a page that nothing is on yet: nobody reads as far as behind that."""
+    rest = lsn % _PAGE
+    return LSN(lsn - rest) if rest in _PAGE_HEADERS else lsn
+
+
+def waits_for_standbys(connection: Conn) -> bool:
+    """Whether transactions are committed, and streamed, that nobody can see until a standby has them."""
+    found = query(
+        connection, "reading the sessions", "select 1 from pg_stat_activity where wait_event = 'SyncRep' limit 1"
+    )
+    return bool(found)

@@ -1,0 +1,250 @@
+"""The work of `audit`: the table first, then what the slot has still to confirm, then the topics, then the judgement.
+
+This order makes it exact: what is in the snapshot, and not in the copy of the slot that is made after it, was in
+Kafka before the topics are looked at.
+"""
+
+import contextlib
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Final
+
+from cdc.app.connections import stream_id
+from cdc.audit import in_flight as flight
+from cdc.audit import topics as audited
+from cdc.audit.books import Books
+from cdc.audit.in_flight import Conn, Copy
+from cdc.audit.judging import Facts, Judgement, Note
+from cdc.audit.range import Range
+from cdc.audit.reading import Reading
+from cdc.audit.table import Table
+from cdc.audit.topics import Topics
+from cdc.audit.verdicts import FINDINGS, Record
+from cdc.config.settings import Settings
+from cdc.errors import CdcError
+from cdc.lsn import LSN
+from cdc.outbox.events import Outbox
+from cdc.outbox.topic_template import TopicTemplate
+from cdc.postgres import catalog, slots
+from cdc.postgres.connection import connect
+from cdc.records import dead_letters
+from cdc.records.dead_letters import DeadLetter
+
+CONFIRM_SECONDS: Final = 30.0
+"""How long to wait for the slot where it cannot be copied."""
+
+_SKEW_MS: Final = 3_600_000  # rows that were written by another clock may be older than their commit
+_STEP: Final = 5000
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is being done, and how much of it."""
+
+    name: str
+    total: int | None
+    done: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be audited."""
+
+    wanted: Range
+    topics: frozenset[str] = frozenset()
+    streams: tuple[str, ...] = ()  # of others, that are to count as ours
+    age: str | None = None
+    sparse: bool = False
+
+
+class Auditing:
+    """One audit. `books` has the findings when `run` has come to its end."""
+
+    def __init__(self, settings: Settings, asked: Asked, connection: Conn) -> None:
+        catalog.server(connection)
+        self.notes: list[Note] = []
+        self.counts: dict[str, int] = {}
+        self.table = Table(connection, settings, asked.age)
+        self.topics = Topics(settings)
+        self.books = Books()
+        self.names: list[str] = []  # of the topics that were read
+        self.destinations: list[str] = []  # of all topics, also of those that do not exist
+        self.stream = ""  # of today
+        self._settings = settings
+        self._asked = asked
+        self._connection = connection
+        self._wanted = replace(asked.wanted, numeric=self.table.numeric)
+        self._reading = Reading((), self._wanted)
+        self._template_tells = True
+        self._read = 0
+
+    def close(self) -> None:
+        """Leave."""
+        self.topics.close()
+        self.books.close()
+
+    def run(self) -> Iterator[Step]:
+        """Read and judge. Raises our errors."""
+        rows = 0
+        with self.table.snapshot() as horizon:
+            for portion in _portions(self.table.rows(self._wanted, self._asked.topics)):
+                self.books.add_rows(portion)
+                rows += len(portion)
+                yield Step("rows", None, rows)
+            settled, confirmed, timeline = yield from self._in_flight(horizon)
+        chosen = self._choose()
+        self.destinations = list(chosen)
+        self.names = [name for name, exists in chosen.items() if exists]
+        yield from self._records(self.names)
+        facts = self._facts(horizon, confirmed, timeline, settled=settled)
+        judgement = Judgement(self.books, facts)
+        for number, step in enumerate(judgement.run()):
+            yield Step(f"judging {step}", 5, number)
+        self.counts = {
+            "rows": rows,
+            "records": self._read,
+            **{name: judgement.counts[name] for name in ("delivered", "in_flight", "dead_lettered", "purged", "newer")},
+            "expired": judgement.counts["expired"],
+            "foreign": sum(self._reading.others.values()),
+            **{kind: self.books.counts().get(kind, 0) for kind in FINDINGS},
+        }
+        self.notes += judgement.notes
+        self._note_foreign()
+
+    def _in_flight(self, horizon: LSN) -> Generator[Step, None, tuple[bool, LSN | None, int]]:
+        """Whether it is known what the slot has still to confirm, what it has confirmed, and the timeline."""
+        slot = self._settings.postgres.slot
+        system_identifier, timeline = slots.system_identifier(self._connection), slots.timeline(self._connection)
+        confirmed: LSN | None = None
+        settled = True
+        if lost := flight.lost(self._connection, slot):
+            self.notes.append(Note("rows", 0, f"{lost}: nothing that is not in Kafka now will come from it"))
+        else:
+            try:
+                with contextlib.closing(Copy(self._settings)) as copy:
+                    system_identifier, timeline = copy.identify()
+                    confirmed, found = copy.confirmed, 0
+                    outbox = Outbox(slot, self._settings.outbox.parts, TopicTemplate(self._settings.topics.name))
+                    for portion in _portions(copy.ids(outbox)):
+                        self.books.add_in_flight(portion)
+                        found += len(portion)
+                        yield Step("rows in flight", None, found)
+            except CdcError as error:
+                self.books.forget_in_flight()  # what was read so far may be confirmed meanwhile
+                with connect(self._settings.postgres.dsn) as connection:
+                    confirmed = flight.passes(connection, slot, horizon, CONFIRM_SECONDS)
+                settled = confirmed is not None and confirmed >= horizon
+                self.notes.append(
+                    Note("rows", 0, f"slot {slot!r} could not be copied ({error.message}); {_TRUST[settled]}")
+                )
+        streams = [stream_id(system_identifier, number, slot) for number in range(1, timeline + 1)]
+        self.stream = streams[-1]
+        # Those that somebody calls ours are older than all.
+        others = [stream for stream in self._asked.streams if stream not in streams]
+        self._reading = Reading([*others, *streams], self._wanted)
+        return settled, confirmed, len(others) + timeline
+
+    def _choose(self) -> Mapping[str, bool]:
+        settings = self._settings.topics
+        self._template_tells = audited.pattern(settings.name) is not None
+        if not self._template_tells and not self._asked.topics:
+            why = "[topics] name has no text beside its columns, so that topics without a row are not looked for"
+            self.notes.append(Note("topics", 0, why))
+        return audited.choose(
+            self.topics.existing(),
+            self.books.topics(),
+            settings.name,
+            (settings.dead_letter, settings.positions),
+            self._asked.topics,
+        )
+
+    def _records(self, names: list[str]) -> Iterator[Step]:
+        dead_letter = self._settings.topics.dead_letter
+        since = self._wanted.since
+        if dead_letter in self.topics.existing():
+            self.topics.look([dead_letter])
+        total = self.topics.look(names, None if since is None else since - _SKEW_MS)
+        yield Step("records", total, 0)
+        for done, records in self.read():
+            self.books.add_records(records)
+            yield Step("records", total, done)
+
+    def read(self) -> Iterator[tuple[int, list[Record]]]:
+        """Read what the topics have, up to where they were found to end; dead letters go into the books."""
+        done, dead_letter = 0, self._settings.topics.dead_letter
+        for messages in self.topics.read():
+            records = []
+            for message in messages:
+                headers: Any = message.headers() or []
+                key, topic = message.key(), message.topic() or ""
+                key = key.encode() if isinstance(key, str) else key
+                timestamp = message.timestamp()[1]
+                if topic == dead_letter:
+                    self._letter(dead_letters.read(key, b"", timestamp, headers), timestamp)
+                    continue
+                self._read += 1
+                place = topic, message.partition() or 0, message.offset() or 0
+                record = self._reading.record(self._read, place, key, timestamp, headers)
+                if record is not None:
+                    records.append(record)
+            done += len(messages)
+            yield done, records
+
+    def _letter(self, letter: Any, timestamp: int) -> None:
+        position = self._reading.number(letter.position) if letter is not None else None
+        if position is None:
+            return
+        if isinstance(letter, DeadLetter):
+            judged = self._wanted.holds(letter.id, position[1], timestamp)
+            judged &= not self._asked.topics or letter.topic in self._asked.topics
+            self.books.add_letter(letter.id or letter.position, position, judged=judged)
+        else:
+            self.books.add_marker(position)
+
+    def _facts(self, horizon: LSN, confirmed: LSN | None, timeline: int, *, settled: bool) -> Facts:
+        now = int(time.time() * 1000)
+        trimmed: set[tuple[str, int]] = set()
+        begins: set[tuple[str, int]] = set()
+        looked_at = {*self.names, self._settings.topics.dead_letter}
+        for name in looked_at:
+            for number, low in self.topics.lows(name).items():
+                (trimmed if low else begins).add((name, number))
+        unseen = flight.waits_for_standbys(self._connection)
+        if unseen:
+            self.notes.append(Note("records", 0, "transactions wait for a standby: their rows cannot be seen yet"))
+        return Facts(
+            stream=timeline,
+            horizon=horizon,
+            wal_end=flight.wal_end(self._connection),
+            confirmed=confirmed,
+            wanted=self._wanted,
+            position=self._reading.position,
+            present=self.table.present,
+            deleted=self.table.deleted,
+            kept={name: self.topics.kept(name, now) for name in self.names},
+            trimmed=frozenset(trimmed),
+            begins=frozenset(begins),
+            settled=settled,
+            sparse=self._asked.sparse or unseen,
+            every_topic=self._template_tells and not self._asked.topics,
+        )
+
+    def _note_foreign(self) -> None:
+        others = self._reading.others
+        strangers = ", ".join(f"{stream} ({count})" for stream, count in others.most_common(3) if stream)
+        if strangers:
+            why = f"they are of other streams: {strangers}; if one is yours, of an earlier slot, name it with --stream"
+            self.notes.append(Note("records", sum(others.values()) - others[""], why))
+
+
+_TRUST: Final = {
+    True: "instead, it was waited until it had confirmed what the table holds",
+    False: "and it has not confirmed yet what the table holds",
+}
+
+
+def _portions(items: Iterator[Any]) -> Iterator[list[Any]]:
+    while portion := list(islice(items, _STEP)):
+        yield portion

@@ -1,0 +1,191 @@
+"""The outbox table as an audit sees it: its rows as of one moment, with what tells about the order of their commits."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import psycopg
+from psycopg import Connection, sql
+
+from cdc.audit.in_flight import trimmed
+from cdc.audit.range import Range
+from cdc.audit.verdicts import Row
+from cdc.config.settings import Settings
+from cdc.errors import PostgresError
+from cdc.lsn import LSN
+from cdc.outbox.topic_template import TopicTemplate, is_topic_name
+from cdc.postgres.catalog import table_columns
+from cdc.postgres.connection import described, query
+from cdc.replication import values as cells
+from cdc.replication.messages import Column, Relation, TupleData
+
+PORTION: Final = 5000
+AGE: Final = "created_at"  # the column that `outbox init` makes
+
+_INTEGERS: Final = (cells.INT2, cells.INT4, cells.INT8)
+_TIMES: Final = ("timestamp without time zone", "timestamp with time zone", "date")
+
+Conn = Connection[tuple[Any, ...]]
+
+
+class Table:
+    """The outbox table. Raises PostgresError when it is not one, or has no such column of age."""
+
+    def __init__(self, connection: Conn, settings: Settings, age: str | None) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._columns = settings.outbox.parts
+        self._template = TopicTemplate(settings.topics.name)
+        present = table_columns(connection, settings.outbox.qualified_name)
+        if present is None:
+            raise PostgresError(f"table {settings.outbox.table} does not exist", hint="run: cdc-publisher outbox init")
+        self._present = present
+        self.needed = self._columns.needed(list(present), self._template, settings.outbox.headers)
+        missing = [name for name in [*self.needed, *([age] if age else [])] if name not in present]
+        if missing:
+            raise PostgresError(
+                f"table {settings.outbox.table} has no column {', '.join(missing)}",
+                hint="map it in [outbox] columns; rows are as old as the column that --age names",
+            )
+        self.age = age or (AGE if self._is_time(AGE) else None)
+        if age and not self._is_time(age):
+            raise PostgresError(f"column {age!r} is {present[age][1]}, not a time", hint="name another with --age")
+        self.numeric = present[self._columns.id][0] in _INTEGERS
+        tracked = query(connection, "reading settings", "select current_setting('track_commit_timestamp')::bool")
+        self.knows_commit_times = bool(tracked[0][0])
+
+    def _is_time(self, name: str) -> bool:
+        return name in self._present and self._present[name][1].startswith(_TIMES)
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[LSN]:
+        """One moment, in which all is read: everything that is visible was committed before the LSN."""
+        with self._told(), self._connection.transaction():
+            self._connection.execute("set transaction isolation level repeatable read, read only")
+            self._connection.execute("select pg_current_snapshot()")  # the moment is that of the first query
+            ((lsn,),) = query(self._connection, "reading the WAL's end", "select pg_current_wal_insert_lsn()::text")
+            yield trimmed(LSN.parse(lsn))
+
+    def rows(self, wanted: Range, topics: frozenset[str]) -> Iterator[Row]:
+        """Its rows within the range (but for LSNs, which they do not know) and topics; empty means all topics."""
+        ((following,),) = query(
+            self._connection, "reading transaction ids", "select pg_snapshot_xmax(pg_current_snapshot())::text::int8"
+        )
+        names = [self._columns.resolve(name, list(self._present)) for name in self._template.columns]
+        statement = sql.SQL(
+            "select {id}, {key}, {age}, {commit}, t.xmin::text::int8, t.ctid::text{names} from {table} t where {where}"
+        ).format(
+            id=self._text(self._columns.id),
+            key=self._text(self._columns.key),
+            age=self._milliseconds() or sql.SQL("null"),
+            commit=sql.SQL(
+                "(extract(epoch from pg_xact_commit_timestamp(t.xmin)) * 1000000)::int8"
+                if self.knows_commit_times
+                else "null"
+            ),
+            names=sql.SQL("").join(sql.SQL(", {}").format(self._text(name)) for name in names),
+            table=self._name,
+            where=self._where(wanted),
+        )
+        known: dict[tuple[Any, ...], str] = {}
+        with self._told(), self._connection.cursor("cdc_audit") as cursor:
+            cursor.itersize = PORTION
+            for row_id, key, age, committed, xmin, ctid, *values in cursor.execute(statement):
+                if (topic := known.get(tuple(values))) is None:
+                    topic = self._topic(values)
+                    if len(known) < PORTION:
+                        known[tuple(values)] = topic
+                if row_id is None or (topics and topic not in topics) or not wanted.holds_id(row_id):
+                    continue
+                # 32 bits of a number that has 64: the last one that is not in the future.
+                xid = following - (following - xmin) % (1 << 32)
+                block, _, item = ctid[1:-1].partition(",")
+                place = int(block) << 16 | int(item)
+                yield Row(row_id, topic, None if key is None else key.encode(), age, committed or 0, xid, place)
+
+    def _topic(self, values: Sequence[str | None]) -> str:
+        if None in values:
+            return ""
+        topic = self._template.fill(dict(zip(self._template.columns, map(str, values), strict=True)))
+        return topic if is_topic_name(topic) else ""
+
+    def _where(self, wanted: Range) -> sql.Composable:
+        parts: list[sql.Composable] = [sql.SQL("true")]
+        age = self._milliseconds()
+        if age is None and (wanted.since is not None or wanted.until is not None):
+            raise PostgresError(
+                f"table {self._settings.outbox.table} has no column {AGE!r} that says how old a row is",
+                hint="name the column with --age, or choose rows by --id or --from-lsn",
+            )
+        if age is not None and wanted.since is not None:
+            parts.append(sql.SQL("{} >= {}").format(age, sql.Literal(wanted.since)))
+        if age is not None and wanted.until is not None:
+            parts.append(sql.SQL("{} <= {}").format(age, sql.Literal(wanted.until)))
+        if wanted.ids:
+            parts.append(
+                sql.SQL("{} = any({}::text[])").format(self._text(self._columns.id), sql.Literal(sorted(wanted.ids)))
+            )
+        return sql.SQL(" and ").join(parts)
+
+    def _milliseconds(self) -> sql.Composable | None:
+        if self.age is None:
+            return None
+        # Down to a millisecond, as Kafka keeps times.
+        return sql.SQL("floor(extract(epoch from t.{}) * 1000)::int8").format(sql.Identifier(self.age))
+
+    def _text(self, name: str) -> sql.Composable:
+        # What the stream holds; a cast of char(n) to text would leave out its blanks.
+        padded = self._present[name][0] == cells.BPCHAR
+        template = "case when t.{0} is not null then format('%s', t.{0}) end" if padded else "t.{0}::text"
+        return sql.SQL(template).format(sql.Identifier(name))
+
+    @property
+    def _name(self) -> sql.Identifier:
+        return sql.Identifier(*self._settings.outbox.qualified_name)
+
+    def present(self, ids: Sequence[str]) -> set[str]:
+        """Which of these ids rows have that are there now."""
+        statement = sql.SQL("select {} from {} t where {} = any({}::text[])").format(
+            self._text(self._columns.id), self._name, self._text(self._columns.id), sql.Literal(list(ids))
+        )
+        with self._told():
+            return {row_id for (row_id,) in self._connection.execute(statement).fetchall()}
+
+    def deleted(self) -> bool:
+        """Whether PostgreSQL counts deleted rows of it; it does so some seconds late, and from zero after a crash."""
+        name = sql.Literal(self._name.as_string(self._connection))
+        statement = sql.SQL(
+            "select coalesce(sum(pg_stat_get_tuples_deleted(relid)), 0) > 0"
+            " from (select relid from pg_partition_tree({0}::regclass) union select {0}::regclass) as parts"
+        ).format(name)
+        with self._told():
+            return bool(self._connection.execute(statement).fetchall()[0][0])
+
+    def fetch(self, ids: Sequence[str]) -> Iterator[tuple[str, Relation, TupleData, int | None]]:
+        """Whole rows by id, as the stream would have them, with their age in milliseconds."""
+        statement = sql.SQL("select {}, {}, {} from {} t where {} = any({}::text[]::{}[])").format(
+            self._text(self._columns.id),
+            self._milliseconds() or sql.SQL("null"),
+            sql.SQL(", ").join(map(self._text, self.needed)),
+            self._name,
+            sql.SQL("t.{}").format(sql.Identifier(self._columns.id)),
+            sql.Literal(list(ids)),
+            sql.SQL(self._present[self._columns.id][1]),  # so that its index serves
+        )
+        relation = Relation(
+            0,
+            *self._settings.outbox.qualified_name,
+            "d",
+            tuple(Column(0, name, self._present[name][0], -1) for name in self.needed),
+        )
+        with self._told():
+            for row_id, age, *values in self._connection.execute(statement).fetchall():
+                formats = bytes(ord("n" if value is None else "t") for value in values)
+                yield row_id, relation, TupleData(formats, [(value or "").encode() for value in values]), age
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            raise described(error, "reading the outbox table") from None

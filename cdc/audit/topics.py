@@ -1,0 +1,188 @@
+"""The topics that an audit compares with the table: which there are, what they keep, and all that is in them."""
+
+import re
+import string
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+
+from cdc import errors
+from cdc.audit.verdicts import Kept
+from cdc.config.settings import Settings
+from cdc.kafka.client import burst, reader
+from cdc.kafka.cluster import Cluster
+from cdc.kafka.errors import kafka_error
+
+SECONDS: Final = 60.0
+"""How long a transaction that somebody has open may hold up the audit, and how long silence may last."""
+
+_REQUEST_SECONDS: Final = 30.0
+_POLL_SECONDS: Final = 0.5
+
+T = TypeVar("T")
+Place = tuple[str, int]  # topic and partition
+
+
+def pattern(template: str) -> "re.Pattern[str] | None":
+    """What names the template makes; None when it has no text of its own, so that it would make any name."""
+    parts = list(string.Formatter().parse(template))
+    if not any(literal for literal, *_ in parts):
+        return None
+    return re.compile("".join(re.escape(literal) + ("" if field is None else ".+") for literal, field, *_ in parts))
+
+
+class Topics:
+    """Topics that exist, read from their beginning (or a time) to where they end when that is asked for.
+
+    Raises KafkaUnavailable, KafkaError and ConfigError.
+    """
+
+    def __init__(self, settings: Settings, *, seconds: float = SECONDS) -> None:
+        self._cluster = Cluster(settings.kafka)
+        self._seconds = seconds
+        # Where the oldest is deleted while it is read, the next that is there follows: `kept` tells afterwards.
+        self._consumer = reader(
+            settings.kafka,
+            "cdc-publisher-audit",
+            queued_max_messages_kbytes=32_768,
+            queued_min_messages=20_000,
+            fetch_wait_max_ms=50,
+        )
+        self._reached: dict[Place, int] = {}
+        self._ends: dict[Place, int] = {}
+
+    def close(self) -> None:
+        """Leave."""
+        self._consumer.close()
+
+    def existing(self) -> set[str]:
+        """The names of all topics that may be seen, but for Kafka's own."""
+        found = self._asked(lambda: self._consumer.list_topics(timeout=_REQUEST_SECONDS), "listing the topics")
+        return {name for name in found.topics if not name.startswith("__")}
+
+    def look(self, names: Iterable[str], since: int | None = None) -> int:
+        """Find where each topic ends now; returns how many offsets are to be read.
+
+        What was read before is not read again; the rest begins at a time, in milliseconds since 1970.
+        """
+        for name in sorted(names):
+            self._look(name, since)
+        return sum(max(0, end - self._reached[place]) for place, end in self._ends.items())
+
+    def _look(self, name: str, since: int | None) -> None:
+        for number, end in self._asked(lambda: self._cluster.ends(name), f"looking up topic {name!r}").items():
+            place = name, number
+            self._ends[place] = end
+            if place not in self._reached:
+                self._reached[place] = self._lows(place)
+                if since is not None:
+                    self._reached[place] = max(self._reached[place], self._since(place, since, end))
+
+    def _lows(self, place: Place) -> int:
+        part = TopicPartition(*place)
+        low, _ = self._asked(
+            lambda: self._consumer.get_watermark_offsets(part, timeout=_REQUEST_SECONDS),
+            f"looking up topic {place[0]!r}",
+        )
+        return int(low)
+
+    def _since(self, place: Place, since: int, end: int) -> int:
+        asked = [TopicPartition(*place, max(0, since))]
+        (found,) = self._asked(
+            lambda: self._consumer.offsets_for_times(asked, timeout=_REQUEST_SECONDS), f"looking up topic {place[0]!r}"
+        )
+        return int(found.offset) if found.offset >= 0 else end  # negative: nothing is as new
+
+    def read(self) -> Iterator[list[Message]]:
+        """All records up to the ends that were found, each partition in its order."""
+        unread = {place for place, end in self._ends.items() if self._reached[place] < end}
+        self._consumer.assign([TopicPartition(*place, self._reached[place]) for place in sorted(unread)])
+        deadline = time.monotonic() + self._seconds
+        while unread:
+            messages = self._asked(lambda: burst(self._consumer, _POLL_SECONDS), "reading the topics")
+            records = [message for message in messages if self._takes(message, unread)]
+            if records:
+                deadline = time.monotonic() + self._seconds
+                yield records
+            elif time.monotonic() >= deadline:
+                raise self._stuck(unread)
+        self._consumer.unassign()
+
+    def _takes(self, message: Message, unread: set[Place]) -> bool:
+        """Whether this is a record that is wanted."""
+        place, offset, error = (message.topic() or "", message.partition() or 0), message.offset() or 0, message.error()
+        end = self._ends.get(place, 0)
+        if error is not None:
+            if error.code() == KafkaError._PARTITION_EOF:
+                # Behind the last record there may be marks of transactions; before an open one it ends too early.
+                self._reach(place, offset, unread)
+            elif not error.retriable() and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+                raise _failed(error, f"reading topic {place[0]!r}")
+            return False
+        if place not in unread or offset >= end:
+            self._reach(place, offset, unread)
+            return False
+        self._reach(place, offset + 1, unread)
+        return True
+
+    def _reach(self, place: Place, offset: int, unread: set[Place]) -> None:
+        end = self._ends.get(place, 0)
+        self._reached[place] = max(self._reached.get(place, 0), min(offset, end))
+        if offset >= end:
+            unread.discard(place)
+
+    def _stuck(self, unread: set[Place]) -> errors.CdcError:
+        topic, number = min(unread)
+        return errors.KafkaUnavailable(
+            f"topic {topic!r}, partition {number} could not be read further than offset {self._reached[topic, number]}"
+            f" of {self._ends[topic, number]} within {self._seconds:g} s",
+            hint="a transaction that somebody has open holds it up, or a broker is away: run the audit again",
+        )
+
+    def kept(self, name: str, now: int) -> Kept:
+        """What a topic has lost by itself; `now` is in milliseconds since 1970. To be asked after reading."""
+        found = self._asked(lambda: self._cluster.describe(name).result(), f"looking up topic {name!r}")
+        age = found.config.get("retention.ms", "unknown")
+        size = found.config.get("retention.bytes", "unknown")
+        deletes = "delete" in found.config.get("cleanup.policy", "delete")
+        keeps_since: int | None = None
+        if deletes and (size != "-1" or age == "unknown"):
+            keeps_since = now  # by size it may delete anything, and what is not known may be as well
+        elif deletes and age != "-1":
+            keeps_since = now - int(age)
+        return Kept(
+            trimmed=any(low > 0 for low in self.lows(name).values()),
+            compacted="compact" in found.config.get("cleanup.policy", ""),
+            keeps_since=keeps_since,
+        )
+
+    def lows(self, name: str) -> dict[int, int]:
+        """The first offset of each partition that was read."""
+        return {number: self._lows((topic, number)) for topic, number in self._ends if topic == name}
+
+    def _asked(self, ask: Callable[[], T], doing: str) -> T:
+        try:
+            return ask()
+        except KafkaException as error:
+            raise _failed(error.args[0], doing) from None
+
+
+def choose(
+    existing: set[str], of_rows: Iterable[str], template: str, own: Iterable[str], only: Iterable[str]
+) -> Mapping[str, bool]:
+    """The topics of events, and whether each exists; `own` are never among them, `only` restricts them."""
+    found = pattern(template)
+    matching = {name for name in existing if found and found.fullmatch(name)}
+    chosen = set(only) or (matching | set(of_rows)) - set(own)
+    return {name: name in existing for name in sorted(chosen)}
+
+
+def _failed(error: KafkaError, doing: str) -> errors.CdcError:
+    if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        return errors.KafkaError(
+            f"Kafka, {doing}: {error.str()} ({error.name()})",
+            hint="grant the principal READ and DESCRIBE on it, or name the topics to audit with --topic",
+        )
+    return kafka_error(error, doing)

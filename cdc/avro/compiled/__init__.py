@@ -1,0 +1,1 @@
+"""Encoders compiled from a contract's schema."""

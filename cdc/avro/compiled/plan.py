@@ -1,0 +1,160 @@
+"""A contract's schema as the plan that the accelerator (`native/`) compiles: what it takes as what, decided here.
+
+The plan is a table of nodes in JSON, the root first; nodes refer to each other by number, so that a type may hold
+itself. What has no node of its own is one that declines: the accelerator leaves such a value to `Contract.encode`,
+which stays the judge of everything. A plan therefore never has to be complete, but never may it take more than the
+mapping does, nor write other bytes.
+"""
+
+import base64
+import json
+from decimal import Decimal
+from typing import Any, Final
+
+from cdc.avro.compiled import compiler
+from cdc.avro.mapping import logical
+from cdc.avro.mapping.branches import plain_integers, taking
+from cdc.avro.mapping.convert import Schema, aliases, resolved
+from cdc.avro.mapping.rules import Rules
+
+Node = dict[str, Any]
+
+_SAME: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "string"})
+_DECLINED: Final[Node] = {"kind": "decline"}
+# A union's entry for a kind of JSON value, by the Python type it is parsed to.
+_ENTRIES: Final[dict[str, type]] = {
+    "null": type(None),
+    "boolean": bool,
+    "text": str,
+    "array": list,
+    "object": dict,
+}
+_BITS: Final = {"int": 32, "long": 64}
+_PRECISION: Final = 38  # digits that 128 bits hold
+_WIDEST: Final = 4096  # bytes of a fixed decimal
+
+
+def plan(schema: Schema, rules: Rules) -> bytes | None:
+    """The plan of a schema parsed by fastavro, of which a contract has been made; None when it would decline all."""
+    named = schema.get("__named_schemas", {}) if isinstance(schema, dict) else {}
+    planner = _Planner(named, rules, has_decimal(schema))
+    planner.node(schema)
+    return None if planner.nodes[0] == _DECLINED else json.dumps({"nodes": planner.nodes}).encode()
+
+
+def has_decimal(schema: Schema) -> bool:
+    """Whether a decimal is named anywhere, also where it does not apply: then numbers are read exactly."""
+    if isinstance(schema, dict):
+        return schema.get("logicalType") == "decimal" or any(
+            has_decimal(part) for key, part in schema.items() if key in {"type", "fields", "items", "values"}
+        )
+    return isinstance(schema, list) and any(has_decimal(part) for part in schema)
+
+
+class _Planner:
+    """Gathers the nodes of one schema; each record has one."""
+
+    def __init__(self, schemas: dict[str, Schema], rules: Rules, exact: bool) -> None:
+        self.nodes: list[Node] = []
+        self._schemas = schemas
+        self._rules = rules
+        self._exact = exact  # numbers with a fraction or an exponent are parsed to Decimal, not to float
+        self._records: dict[str, int] = {}
+
+    def node(self, schema: Schema) -> int:
+        """The number of the node of a schema."""
+        definition = resolved(schema, self._schemas)
+        is_record = isinstance(definition, dict) and definition["type"] in {"record", "error"}
+        if is_record and definition["name"] in self._records:
+            return self._records[definition["name"]]
+        number = len(self.nodes)
+        self.nodes.append(_DECLINED)  # its place, until what it holds is there
+        if is_record:
+            self._records[definition["name"]] = number
+        self.nodes[number] = self._node(definition)
+        return number
+
+    def _node(self, definition: Schema) -> Node:
+        if isinstance(definition, list):
+            return self._union(definition)
+        kind = definition["type"]
+        if logical.mapper(definition):
+            return self._decimal(definition) if definition["logicalType"] == "decimal" else _logical(definition)
+        if kind in {"record", "error"}:
+            return self._record(definition)
+        if kind == "array":
+            return {"kind": kind, "items": self.node(definition["items"])}
+        if kind == "map":
+            return {"kind": kind, "values": self.node(definition["values"])}
+        return self._single(kind, definition)
+
+    def _single(self, kind: str, definition: Schema) -> Node:
+        if kind in _SAME:
+            return {"kind": kind}
+        if kind == "enum":
+            symbols, default = definition["symbols"], definition.get("default")
+            return {"kind": kind, "symbols": symbols, "default": None if default is None else symbols.index(default)}
+        if kind == "bytes":
+            return {"kind": kind, "form": self._rules.bytes_as}
+        if kind == "fixed":
+            return {"kind": kind, "form": self._rules.bytes_as, "size": definition["size"]}
+        return _DECLINED
+
+    def _decimal(self, definition: Schema) -> Node:
+        precision, scale, size = definition["precision"], definition.get("scale", 0), definition.get("size")
+        if not 0 <= scale <= precision <= _PRECISION or not 1 <= (1 if size is None else size) <= _WIDEST:
+            return _DECLINED
+        return {"kind": "decimal", "precision": precision, "scale": scale, "size": size, "fractions": self._exact}
+
+    def _record(self, record: Schema) -> Node:
+        return {
+            "kind": "record",
+            "fields": [
+                {"name": field["name"], "node": self.node(field["type"]), "default": self._default(field)}
+                for field in record["fields"]
+            ],
+            "ignore_unknown": self._rules.unknown_fields == "ignore",
+            "aliases": sorted(aliases(record)),
+        }
+
+    def _default(self, field: Schema) -> str | None:
+        """The bytes of a field that is absent, in base64, as `Contract.encode` writes them."""
+        if "default" not in field:
+            return None
+        carrier = {"type": "record", "name": "Default", "fields": [field]}
+        parsed = {**carrier, "__fastavro_parsed": True, "__named_schemas": self._schemas}
+        return base64.b64encode(compiler.compile_encoder(parsed, self._rules)({}, b"")).decode()
+
+    def _union(self, branches: list[Schema]) -> Node:
+        node: Node = {"kind": "union", "touched": self._rules.unknown_fields == "ignore"}
+        for entry, python_type in {**_ENTRIES, "float": Decimal if self._exact else float}.items():
+            found = taking(branches, python_type, self._schemas)
+            node[entry] = self._branch(branches, found[0]) if len(found) == 1 else None
+        return {**node, "whole": self._whole(branches)}
+
+    def _whole(self, branches: list[Schema]) -> list[Node]:
+        """Of several, an int goes before a long as in the compiled code; anything else is left to the mapping."""
+        found = taking(branches, int, self._schemas)
+        if len(found) == 1:
+            return [{"branch": self._branch(branches, found[0]), "bits": 64}]
+        return [
+            {"branch": self._branch(branches, index), "bits": _BITS[name]}
+            for name, index in plain_integers(branches, found, self._schemas)
+        ]
+
+    def _branch(self, branches: list[Schema], index: int) -> Node:
+        return {"index": index, "node": self.node(branches[index])}
+
+
+def _logical(definition: Schema) -> Node:
+    kind, logical_type = definition["type"], definition["logicalType"]
+    if logical_type == "uuid":
+        return {"kind": "uuid", "fixed": kind == "fixed"}
+    if logical_type == "date":
+        return {"kind": "date"}
+    name, _, unit = logical_type.rpartition("-")
+    if name == "time":
+        return {"kind": "time", "digits": logical.DIGITS[unit]}
+    if name in {"timestamp", "local-timestamp"}:
+        return {"kind": "timestamp", "digits": logical.DIGITS[unit], "local": name == "local-timestamp"}
+    return _DECLINED

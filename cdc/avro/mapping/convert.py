@@ -1,0 +1,246 @@
+"""JSON values to Avro data, strictly: what does not fit the schema exactly is refused, never bent.
+
+fastavro's writer alone is not strict: it writes 3,000,000,000 as an int, 1.5 into a long as 1 and true as 1, and
+`validate` lets unknown fields pass. So the rules live here, and the writer only sees what has passed them.
+
+`mapper(schema, rules)` turns a schema parsed by fastavro into a function from a JSON value to the datum that
+`fastavro.schemaless_writer` takes. It raises Mismatch with the JSON path of the first value that does not fit.
+`compiler` makes the same bytes faster; docs/mapping.md is the table of what is taken as what.
+Schemas: <https://avro.apache.org/docs/1.12.0/specification/>
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+from cdc.avro.mapping import logical, unions
+from cdc.avro.mapping.mismatch import Mismatch, shown
+from cdc.avro.mapping.primitives import PRIMITIVES, avro_json_bytes, base64_bytes, symbol, text
+from cdc.avro.mapping.rules import STRICT, Rules
+
+Json = Any  # None, bool, int, float or Decimal, str, list or dict, as a JSON parser makes them
+Schema = Any  # what fastavro.parse_schema returns: str, list (union) or dict
+Mapper = Callable[[Json], Any]
+
+NAMED: Final = frozenset({"record", "enum", "fixed", "error"})
+_DEFINED: Final = NAMED | {"array", "map"} | PRIMITIVES.keys()
+_ABSENT: Final = object()
+_PENDING: Final = object()  # a default that is not made yet
+
+
+def mapper(schema: Schema, rules: Rules = STRICT) -> Mapper:
+    """The mapping of JSON values to `schema`.
+
+    Raises Mismatch when a field's default does not fit its type, or a union has two branches that Avro cannot tell
+    apart.
+    """
+    return _Builder(schema.get("__named_schemas", {}) if isinstance(schema, dict) else {}, rules).build(schema)
+
+
+def type_name(schema: Schema) -> str:
+    """What a union calls this branch: the full name of a named type, else the type."""
+    if isinstance(schema, dict):
+        return str(schema["name"] if schema["type"] in NAMED else type_name(schema["type"]))
+    return "union" if isinstance(schema, list) else str(schema)
+
+
+def resolved(schema: Schema, schemas: dict[str, Schema]) -> Schema:
+    """The definition behind a reference or a type within a type; a primitive becomes `{"type": name}`."""
+    while True:
+        if isinstance(schema, str):
+            if schema in PRIMITIVES:
+                return {"type": schema}
+            schema = schemas[schema]
+        elif isinstance(schema, list) or (isinstance(schema["type"], str) and schema["type"] in _DEFINED):
+            return schema
+        else:
+            schema = schema["type"]
+
+
+def aliases(record: Schema) -> dict[str, str]:
+    """The field that each alias stands for; an alias that is another field's name or alias stands for none."""
+    names = {field["name"] for field in record["fields"]}
+    times = Counter(alias for field in record["fields"] for alias in set(field.get("aliases", ())))
+    return {
+        alias: field["name"]
+        for field in record["fields"]
+        for alias in field.get("aliases", ())
+        if times[alias] == 1 and alias not in names
+    }
+
+
+def renamed(value: dict[str, Json], by_alias: dict[str, str]) -> dict[str, Json]:
+    """An object with its aliases replaced by the names of the fields. Raises Mismatch when a field is given twice."""
+    fields = {}
+    for key, given in value.items():
+        name = by_alias.get(key, key)
+        if name in fields or (name != key and name in value):
+            raise Mismatch(f"is given twice: {key!r} is an alias of {name!r}").within(f".{name}")
+        fields[name] = given
+    return fields
+
+
+class _Builder:
+    """Builds mappers, each named type once and references when they are first met, so that recursion ends."""
+
+    def __init__(self, schemas: dict[str, Schema], rules: Rules, *, logical_types: bool = True) -> None:
+        self._schemas = schemas
+        self._rules = rules
+        self._bytes = avro_json_bytes if rules.bytes_as == "avro-json" else base64_bytes
+        self._logical_types = logical_types
+        self._named: dict[str, Mapper] = {}
+        self._defaults = _Builder(schemas, STRICT, logical_types=False) if logical_types else self
+
+    def build(self, schema: Schema) -> Mapper:
+        if isinstance(schema, list):
+            return self._union(schema)
+        if isinstance(schema, str):
+            return self._bytes if schema == "bytes" else PRIMITIVES.get(schema) or self._reference(schema)
+        kind = schema["type"]
+        if isinstance(kind, (dict, list)):
+            return self.build(kind)
+        if kind in NAMED and schema["name"] in self._named:
+            return self._named[schema["name"]]
+        complex_types = {
+            "record": self._record,
+            "error": self._record,
+            "enum": self._enum,
+            "fixed": self._fixed,
+            "array": self._array,
+            "map": self._map,
+        }
+        underlying = complex_types[kind](schema) if kind in complex_types else self.build(kind)
+        if self._logical_types:
+            return logical.mapper(schema) or underlying
+        return underlying
+
+    def _reference(self, name: str) -> Mapper:
+        def reference(value: Json) -> Any:
+            if name not in self._named:
+                self.build(self._schemas[name])
+            return self._named[name](value)
+
+        return reference
+
+    def _record(self, schema: Schema) -> Mapper:
+        fields: list[tuple[str, Mapper, Any]] = []
+        names = {field["name"] for field in schema["fields"]}
+        by_alias = aliases(schema)
+        strict = self._rules.unknown_fields == "reject"
+
+        def record(value: Json) -> dict[str, Any]:
+            if not isinstance(value, dict):
+                raise Mismatch(f"{shown(value)} is not an object ({schema['name']})")
+            if by_alias and not by_alias.keys().isdisjoint(value):
+                value = renamed(value, by_alias)
+            datum = {}
+            for name, convert, default in fields:
+                given = value.get(name, _ABSENT)
+                if given is not _ABSENT:
+                    try:
+                        datum[name] = convert(given)
+                    except Mismatch as mismatch:
+                        raise mismatch.within(f".{name}") from None
+                elif default is _ABSENT:
+                    raise Mismatch("is missing and has no default").within(f".{name}")
+                elif default is _PENDING:
+                    raise Mismatch("its default holds itself").within(f".{name}")
+                else:
+                    datum[name] = default
+            if strict and not names.issuperset(value):
+                unknown = next(name for name in value if name not in names)
+                raise Mismatch(f"is not a field of {schema['name']}").within(f".{unknown}")
+            return datum
+
+        # First the types, then the defaults, which may be of this very type.
+        self._named[schema["name"]] = record
+        for field in schema["fields"]:
+            pending = _PENDING if "default" in field else _ABSENT
+            fields.append((field["name"], self.build(field["type"]), pending))
+        for number, field in enumerate(schema["fields"]):
+            fields[number] = (*fields[number][:2], self._default(field))
+        return record
+
+    def _enum(self, schema: Schema) -> Mapper:
+        default = schema.get("default")
+        strict = symbol(schema)
+        if default is not None:
+            strict(default)
+
+        def enum(value: Json) -> str:
+            known = not isinstance(value, str) or value in schema["symbols"]
+            return str(strict(value) if known else default)
+
+        self._named[schema["name"]] = strict if default is None else enum
+        return self._named[schema["name"]]
+
+    def _fixed(self, schema: Schema) -> Mapper:
+        def fixed(value: Json) -> bytes:
+            data = self._bytes(value)
+            if len(data) != schema["size"]:
+                raise Mismatch(f"{len(data)} bytes are not the {schema['size']} of {schema['name']}")
+            return data
+
+        self._named[schema["name"]] = logical.mapper(schema) or fixed if self._logical_types else fixed
+        return fixed
+
+    def _array(self, schema: Schema) -> Mapper:
+        convert = self.build(schema["items"])
+
+        def array(value: Json) -> list[Any]:
+            if not isinstance(value, list):
+                raise Mismatch(f"{shown(value)} is not an array")
+            items: list[Any] = []
+            try:
+                items.extend(map(convert, value))
+            except Mismatch as mismatch:
+                raise mismatch.within(f"[{len(items)}]") from None
+            return items
+
+        return array
+
+    def _map(self, schema: Schema) -> Mapper:
+        convert = self.build(schema["values"])
+
+        def mapping(value: Json) -> dict[str, Any]:
+            if not isinstance(value, dict):
+                raise Mismatch(f"{shown(value)} is not an object")
+            datum = {}
+            for key, item in value.items():
+                try:
+                    datum[text(key)] = convert(item)
+                except Mismatch as mismatch:
+                    raise mismatch.within(f"[{key!r}]") from None
+            return datum
+
+        return mapping
+
+    def _union(self, schema: Schema) -> Mapper:
+        for name, times in Counter(map(type_name, schema)).items():
+            if times > 1 or name == "union":
+                what = f"has {times} branches of {name}" if times > 1 else "has a union as a branch"
+                raise Mismatch(f"not an Avro schema: a union {what}")
+        convert = [(branch, self.build(branch)) for branch in schema]
+        branches = [self._branch(branch, mapped) for branch, mapped in convert if type_name(branch) != "null"]
+        return unions.mapper(branches, nullable=len(branches) < len(schema))
+
+    def _branch(self, schema: Schema, convert: Mapper) -> unions.Branch:
+        definition = resolved(schema, self._schemas)
+        kind, name = definition["type"], type_name(schema)
+        if kind == "enum":
+            return unions.Branch(name, kind, None, symbol(definition), default=definition.get("default"))
+        if kind in {"record", "error"}:
+            ignoring = self._rules.unknown_fields == "ignore"
+            names = {*aliases(definition), *(field["name"] for field in definition["fields"])}
+            return unions.Branch(name, kind, None, convert, names=frozenset(names if ignoring else ()))
+        applies = self._logical_types and logical.mapper(definition) is not None
+        return unions.Branch(name, kind, definition["logicalType"] if applies else None, convert)
+
+    def _default(self, field: Schema) -> Any:
+        """A field's default as a datum: Avro's own JSON encoding, so without the mapping of logical types."""
+        if "default" not in field:
+            return _ABSENT
+        try:
+            return self._defaults.build(field["type"])(field["default"])
+        except Mismatch as mismatch:
+            raise mismatch.within(f".{field['name']} (default)") from None

@@ -1,0 +1,123 @@
+"""Single values from JSON: null, booleans, numbers within their range, text, bytes in either form, enum symbols."""
+
+import binascii
+import math
+import struct
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final
+
+from cdc.avro.mapping.mismatch import Mismatch, shown
+
+Json = Any
+Schema = Any
+Mapper = Callable[[Json], Any]
+
+
+def symbol(schema: Schema) -> Mapper:
+    """An enum without its default."""
+    symbols = frozenset(schema["symbols"])
+
+    def known(value: Json) -> str:
+        if isinstance(value, str) and value in symbols:
+            return value
+        raise Mismatch(f"{shown(value)} is not a symbol of {schema['name']}")
+
+    return known
+
+
+def _null(value: Json) -> None:
+    if value is not None:
+        raise Mismatch(f"{shown(value)} is not null")
+
+
+def _boolean(value: Json) -> bool:
+    if value is True or value is False:
+        return bool(value)
+    raise Mismatch(f"{shown(value)} is not a boolean")
+
+
+def _integer(name: str, bits: int) -> Mapper:
+    low, high = -(1 << bits - 1), (1 << bits - 1) - 1
+
+    def integer(value: Json) -> int:
+        if type(value) is not int:  # bool is an int to Python, not to Avro
+            raise Mismatch(f"{shown(value)} is not {'an int' if name == 'int' else 'a long'}")
+        if not low <= value <= high:
+            raise Mismatch(f"{value} is out of range for {name}")
+        return value
+
+    return integer
+
+
+def _double(value: Json) -> float:
+    if type(value) is float and math.isfinite(value):
+        return value
+    if type(value) is int or isinstance(value, Decimal):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isinf(number):
+            return number
+        raise Mismatch(f"{shown(value)} is out of range for double")
+    raise Mismatch(f"{shown(value)} is not a number")
+
+
+def _float(value: Json) -> float:
+    number = _double(value)
+    try:
+        struct.pack("<f", number)
+    except OverflowError:
+        raise Mismatch(f"{shown(value)} is out of range for float") from None
+    return number
+
+
+def _string(value: Json) -> str:
+    if not isinstance(value, str):
+        raise Mismatch(f"{shown(value)} is not a string")
+    return text(value)
+
+
+def text(value: str) -> str:
+    """The text, if it has a UTF-8 form: JSON can escape half a surrogate pair, which has none."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise Mismatch(f"holds half a surrogate pair (U+{ord(value[error.start]):04X}), which is no text") from None
+    return value
+
+
+def avro_json_bytes(value: Json) -> bytes:
+    """Avro's JSON encoding of bytes: one character of code 0 to 255 for each."""
+    if not isinstance(value, str):
+        raise Mismatch(f"{shown(value)} is not a string of bytes")
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise Mismatch(f"{shown(value)} holds characters above U+00FF, which are no bytes") from None
+
+
+def base64_bytes(value: Json) -> bytes:
+    """Standard alphabet, padded, nothing else in it: exactly what an encoder writes."""
+    if not isinstance(value, str):
+        raise Mismatch(f"{shown(value)} is not a string of bytes")
+    try:
+        data = binascii.a2b_base64(value)
+    except ValueError:
+        data = b""
+    if binascii.b2a_base64(data, newline=False).decode() != value:
+        raise Mismatch(f"{shown(value)} is not base64 (standard alphabet, padded)")
+    return data
+
+
+PRIMITIVES: Final[dict[str, Mapper]] = {
+    "null": _null,
+    "boolean": _boolean,
+    "int": _integer("int", 32),
+    "long": _integer("long", 64),
+    "float": _float,
+    "double": _double,
+    "string": _string,
+    "bytes": avro_json_bytes,
+}

@@ -1,0 +1,154 @@
+"""Unions: which branch a JSON value is read as, when several might take it.
+
+Natural values first. A number goes to the first of int, long, decimal, float and double that holds it exactly, else to
+double, else to float; an object goes to the record that fits it, and of several to the one that uses the most of its
+fields; anything else goes to the first branch that takes it. Where that names no branch, or more than one, Avro's
+tagged form `{"branch": value}` does. An enum's default is the last resort: it must not take what another branch fits.
+"""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from cdc.avro.mapping.mismatch import Mismatch, shown
+
+Json = Any
+Mapper = Callable[[Json], Any]
+
+_NUMBERS: Final = frozenset({int, float, Decimal})
+_RANK: Final = {"int": 0, "long": 1, "bytes": 2, "fixed": 2, "float": 3, "double": 4}
+_TAKES: Final[dict[str, frozenset[type]]] = {
+    "null": frozenset({type(None)}),
+    "boolean": frozenset({bool}),
+    "int": frozenset({int}),
+    "long": frozenset({int}),
+    "float": _NUMBERS,
+    "double": _NUMBERS,
+    **dict.fromkeys(("string", "bytes", "fixed", "enum"), frozenset({str})),
+    "array": frozenset({list}),
+    **dict.fromkeys(("map", "record", "error"), frozenset({dict})),
+}
+
+
+def takes(kind: str, logical_type: str | None) -> frozenset[type]:
+    """The JSON values, by their Python types, that an Avro type may take."""
+    if logical_type == "decimal":
+        return frozenset({int, str, Decimal})
+    if logical_type == "duration":
+        return frozenset({dict})
+    return frozenset({int, str}) if logical_type and kind in {"int", "long"} else _TAKES[kind]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One branch that is not null. `logical_type` is None where it does not apply.
+
+    `names` are a record's fields and aliases where unknown fields are ignored: a record that would ignore all of a
+    value is no reading of it.
+    """
+
+    name: str
+    kind: str
+    logical_type: str | None
+    convert: Mapper
+    default: str | None = None  # an enum's; `convert` is without it
+    names: frozenset[str] = frozenset()
+
+    @property
+    def takes(self) -> frozenset[type]:
+        return takes(self.kind, self.logical_type)
+
+    def read(self, value: Json) -> Any:
+        """The value as this branch. Raises Mismatch."""
+        if self.names and isinstance(value, dict) and value and self.names.isdisjoint(value):
+            raise Mismatch(f"none of its fields is a field of {self.name}")
+        return self.convert(value)
+
+
+def mapper(branches: list[Branch], *, nullable: bool) -> Mapper:
+    """A function from a JSON value to None or (name of the branch, datum), as fastavro's writer takes them."""
+    records = [branch for branch in branches if branch.kind in {"record", "error"}]
+    others = [branch for branch in branches if branch not in records]
+    ranked = sorted((branch for branch in others if branch.kind in _RANK), key=lambda branch: _RANK[branch.kind])
+
+    def union(value: Json) -> tuple[str, Any] | None:
+        if value is None and nullable:
+            return None
+        ambiguous: list[str] = []
+        if isinstance(value, dict):
+            found = [(branch, datum) for branch in records for datum in _readings(branch, value)]
+            found = _most_used(found, value)
+            if len(found) == 1:
+                return found[0][0].name, found[0][1]
+            ambiguous = [branch.name for branch, _ in found]
+        if not ambiguous:
+            in_order = _by_number(ranked, value) if type(value) in _NUMBERS else others
+            for branch in in_order:
+                for datum in _readings(branch, value):
+                    return branch.name, datum
+            for branch in branches:
+                if branch.default is not None and isinstance(value, str):
+                    return branch.name, branch.default
+        if isinstance(value, dict) and len(value) == 1:
+            ((tag, tagged),) = value.items()
+            for branch in branches:
+                if branch.name == tag:
+                    return tag, _tagged(branch, tagged)
+        if ambiguous:
+            raise Mismatch(
+                f"an object fits several branches of the union ({', '.join(ambiguous)}): "
+                f'say which, as in {{"{ambiguous[0]}": ...}}'
+            )
+        raise _refusal(branches, value)
+
+    return union
+
+
+def _readings(branch: Branch, value: Json) -> list[Any]:
+    """The datum, if the branch takes the value."""
+    try:
+        return [branch.read(value)]
+    except Mismatch:
+        return []
+
+
+def _most_used(found: list[tuple[Branch, Any]], value: dict[str, Json]) -> list[tuple[Branch, Any]]:
+    """Those of the records that use the most of the given fields."""
+    used = [len(branch.names & value.keys()) for branch, _ in found]
+    return [one for one, count in zip(found, used, strict=True) if count == max(used)]
+
+
+def _by_number(ranked: list[Branch], value: Json) -> list[Branch]:
+    """The branches for a number, in the order in which they are to be tried."""
+    inexact = [branch for branch in ranked if branch.kind in {"float", "double"} and not _holds(branch, value)]
+    return [branch for branch in ranked if branch not in inexact] + inexact[::-1]
+
+
+def _holds(branch: Branch, value: Json) -> bool:
+    try:
+        number = float(value)
+        return bool((struct.unpack("<f", struct.pack("<f", number))[0] if branch.kind == "float" else number) == value)
+    except OverflowError:
+        return False
+
+
+def _tagged(branch: Branch, value: Json) -> Any:
+    try:
+        return branch.convert(value)
+    except Mismatch as mismatch:
+        if branch.default is not None and isinstance(value, str):
+            return branch.default
+        raise mismatch.within(f".{branch.name}") from None
+
+
+def _refusal(branches: list[Branch], value: Json) -> Mismatch:
+    """Why a branch did not take the value, where only one can have been meant."""
+    meant = branches if len(branches) == 1 else [branch for branch in branches if type(value) in branch.takes]
+    if len(meant) == 1:
+        try:
+            meant[0].read(value)
+        except Mismatch as mismatch:
+            return mismatch
+    return Mismatch(f"{shown(value)} fits no branch of the union of {', '.join(branch.name for branch in branches)}")

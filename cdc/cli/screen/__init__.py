@@ -1,0 +1,1 @@
+"""The live screen of `status --watch`, and the figures it is made of."""

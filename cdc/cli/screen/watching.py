@@ -1,0 +1,160 @@
+"""`status --watch`: one thread looks, and the main thread shows what it saw; signals only leave a word in the queue."""
+
+import contextlib
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from cdc.cli.letters import plain
+from cdc.cli.screen import figures
+from cdc.cli.screen.board import board
+from cdc.cli.screen.figures import milliseconds, rate, size, span
+from cdc.status.document import Report
+from cdc.status.lookout import Lookout
+from cdc.telemetry.health import WORDS
+
+_TICK_SECONDS: Final = 1.0
+_PATIENCE_SECONDS: Final = 10.0  # longer than all that is asked in one look takes
+_STOP_SECONDS: Final = 0.5  # how long a look that is under way is waited for
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Somebody wants to leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resized:
+    """The terminal has another size."""
+
+
+News = Report | Exception | Resized | Stop
+
+
+class Looking:
+    """A thread that looks every `interval` seconds, and puts what it saw into `news`. A context manager."""
+
+    def __init__(self, lookout: Lookout, interval: float, news: "queue.SimpleQueue[News]") -> None:
+        self._lookout = lookout
+        self._interval = interval
+        self._news = news
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lookout", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._left.set()
+        self._thread.join(_STOP_SECONDS)
+
+    def _run(self) -> None:
+        with contextlib.closing(self._lookout):
+            while not self._left.is_set():
+                try:
+                    self._news.put(self._lookout.look())
+                except Exception as error:  # mostly of the settings: no look will help
+                    self._news.put(error)
+                    return
+                self._left.wait(self._interval)
+
+
+def watch(lookout: Lookout, interval: float, *, as_json: bool) -> int:
+    """Show where the publisher stands until SIGINT or SIGTERM; returns the exit code.
+
+    Raises CdcError when the settings are wrong.
+    """
+    # Unlike an event, this queue may be written to by a signal that interrupts the reading of it.
+    news: queue.SimpleQueue[News] = queue.SimpleQueue()
+    with _signals(news), Looking(lookout, interval, news):
+        if sys.stdout.isatty() and not as_json:
+            _screen(news, interval)
+        else:
+            _lines(news, as_json=as_json)
+    return 0
+
+
+@contextlib.contextmanager
+def _signals(news: "queue.SimpleQueue[News]") -> Iterator[None]:
+    """Leave on SIGINT, SIGTERM and SIGHUP, draw again on SIGWINCH; afterwards as before."""
+    stop, resized = Stop(), Resized()
+    handlers = {signal.SIGWINCH: resized, **dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)}
+    before = {number: signal.signal(number, lambda *_, word=word: news.put(word)) for number, word in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _screen(news: "queue.SimpleQueue[News]", interval: float) -> None:
+    console = Console()
+    report: Report | None = None
+    heard = time.monotonic()
+    with Live(console=console, screen=True, auto_refresh=False, transient=True) as live:
+        live.update(Text("looking …", style="bright_black"), refresh=True)
+        while not isinstance(word := _next(news, max(interval, _TICK_SECONDS)), Stop):
+            if isinstance(word, Exception):
+                raise word
+            if isinstance(word, Report):
+                report, heard = word, time.monotonic()
+            if report is not None:
+                shown = aged(report, time.monotonic() - heard, interval)
+                live.update(board(shown, console, interval), refresh=True)
+
+
+def _next(news: "queue.SimpleQueue[News]", seconds: float) -> News | None:
+    """What comes within so many seconds, if anything."""
+    with contextlib.suppress(queue.Empty):
+        return news.get(timeout=seconds)
+    return None
+
+
+def aged(report: Report, seconds: float, interval: float) -> Report:
+    """The report as it is after so many seconds without another: with a note, once that is more than usual."""
+    if seconds < interval + _PATIENCE_SECONDS:
+        return report
+    note = f"no answer for {span(seconds)}: this is how it was then"
+    return report.model_copy(update={"notes": [note, *report.notes]})
+
+
+def _lines(news: "queue.SimpleQueue[News]", *, as_json: bool) -> None:
+    while not isinstance(word := news.get(), Stop):
+        if isinstance(word, Exception):
+            raise word
+        if isinstance(word, Report):
+            try:
+                click.echo(word.json_line() if as_json else line(word))
+            except BrokenPipeError:  # the reader of our lines went away, and so do we
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return
+
+
+def line(report: Report) -> str:
+    """The report in one line, as far as it is known."""
+    lag, parts = report.lag, [plain(report.time), "unknown" if report.state is None else WORDS[report.state]]
+    if report.rate.events_per_second is not None:
+        parts.append(f"{rate(report.rate.events_per_second)} events/s")
+    behind = [size(lag.bytes), *([span(lag.seconds)] if lag.seconds is not None else [])]
+    behind += [figures.plural(lag.events, "event")] if lag.events is not None else []
+    parts.append(f"lag {', '.join(behind)}")
+    if report.slot.retained_bytes is not None:
+        limit = "" if report.slot.limit_bytes is None else f" of {size(report.slot.limit_bytes)}"
+        parts.append(f"retained {size(report.slot.retained_bytes)}{limit}")
+    if report.in_flight.events is not None:
+        parts.append(f"in flight {figures.count(report.in_flight.events)}")
+    if report.latency.count:
+        parts.append(f"p95 {milliseconds(report.latency.p95_ms)}")
+    told = report.notes[0] if report.source != "endpoint" and report.notes else ""
+    return "  ".join([*parts, *([f"({plain(told)})"] if told else [])])

@@ -1,0 +1,1 @@
+"""Dead letters after the fact: listed, shown, and replayed to their topics."""

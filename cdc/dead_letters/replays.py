@@ -1,0 +1,96 @@
+"""Dead letters to the records that they should have been, encoded by the contracts of today."""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from cdc.errors import PoisonEvent
+from cdc.lsn import LSN
+from cdc.outbox.events import Columns, Event, Outbox
+from cdc.outbox.topic_template import TopicTemplate
+from cdc.records.dead_letters import REPLAYED, DeadLetter
+from cdc.records.encoding import Encoding, Headers, Record
+from cdc.replication.messages import Relation, TupleData
+from cdc.replication.settlement import Ledger, Transaction
+from cdc.replication.transactions import Row
+
+_UNREADABLE: Final = "unreadable-row"
+_NO_TABLE: Final = Relation(0, "", "", "", ())
+_NO_CELLS: Final = TupleData(b"", [])
+
+
+class Replays:
+    """Makes records again. `encoding` is as the publisher has it; `tombstones` is the setting of the outbox."""
+
+    def __init__(self, encoding: Callable[[Outbox], Encoding], *, tombstones: bool) -> None:
+        self._make = encoding
+        self._tombstones = tombstones
+        self._encodings: dict[str, Encoding] = {}  # by stream, of which positions tell
+
+    def record(self, letter: DeadLetter, at: str) -> Record:
+        """The record that the letter's event is today, with the header `cdc-replayed`.
+
+        Raises PoisonEvent when it does not fit still, Pending when the schema's id is not known yet.
+        """
+        stream, commit_lsn, index = letter.position.split("-")
+        transaction = Transaction(Ledger(), LSN(int(commit_lsn, 16)), letter.timestamp)
+        event = self._event(letter, Row(transaction, int(index, 16), _NO_TABLE, _NO_CELLS))
+        if stream not in self._encodings:
+            self._encodings[stream] = self._make(Outbox(stream, Columns(), TopicTemplate("any")))
+        record = self._encodings[stream].record(event)
+        return record._replace(headers=[*record.headers, (REPLAYED, at)])
+
+    def _event(self, letter: DeadLetter, row: Row) -> Event:
+        payload = letter.payload
+        if self._tombstones and (not payload or payload.isspace()):
+            payload = None
+        headers = [(name, text) for name, text in letter.headers if text is not None]
+        complete = letter.key is not None and len(headers) == len(letter.headers)
+        if letter.error == _UNREADABLE:
+            # What is empty was not there. All the rest is there only when a null payload was what was wrong.
+            complete &= payload is None and all((letter.id, letter.type, letter.topic, letter.aggregate))
+        if not complete or letter.key is None or (payload is None and not self._tombstones):
+            raise PoisonEvent(
+                f"the row itself is broken: {letter.message}",
+                position=letter.position,
+                event_id=letter.id,
+                kind=_UNREADABLE,
+            )
+        return Event(
+            row,
+            letter.id,
+            letter.topic,
+            letter.key,
+            letter.type,
+            letter.aggregate,
+            payload,
+            letter.payload_is_avro,
+            headers,
+        )
+
+
+class Known(Protocol):
+    """What a marker tells of a dead letter."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def position(self) -> str: ...
+    @property
+    def key(self) -> bytes | None: ...
+
+
+def marker(topic: str, letter: Known, at: str, timestamp: int) -> Record:
+    """What says in the dead-letter topic that the letter was replayed."""
+    headers: Headers = [
+        ("id", letter.id),
+        ("eventType", letter.type),
+        ("cdc-position", letter.position),
+        (REPLAYED, at),
+    ]
+    return Record.to(topic, letter.key, None, timestamp, headers, _unheard)
+
+
+def _unheard(error: object, message: object) -> None:
+    """Nobody waits for one record of a transaction: its end tells of all."""

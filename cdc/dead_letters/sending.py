@@ -1,0 +1,239 @@
+"""Sending dead letters to their topics after all: each together with the marker that says so, or neither.
+
+A fixed transactional id for each dead-letter topic lets one replay be under way: a second one ends the first.
+"""
+
+import contextlib
+import functools
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from cdc import errors
+from cdc.config import librdkafka as properties
+from cdc.config.settings import Settings
+from cdc.kafka import librdkafka
+from cdc.kafka.cluster import Cluster, already_exists, is_missing
+from cdc.kafka.errors import kafka_error, not_created
+from cdc.kafka.limits import Limits
+from cdc.kafka.transactional_producer import retry
+from cdc.records.encoding import Record
+
+TRANSACTION_SECONDS: Final = 30
+"""How long a replay that was killed may hold up consumers that read committed records only."""
+
+_REQUEST_SECONDS: Final = 30.0
+_TOPIC_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 0.05
+
+
+class Sending(NamedTuple):
+    """An event, and the marker that goes to the partition of its dead letter, if it was one."""
+
+    event: Record
+    marker: Record | None = None
+    partition: int = -1
+
+
+class Destinations:
+    """Topics that events go back to, created like the publisher does; not when `dry`. Waits, unlike the publisher."""
+
+    def __init__(self, settings: Settings, *, dry: bool) -> None:
+        self._settings = settings.topics
+        self._dry = dry
+        self._cluster = Cluster(settings.kafka)
+        self._limits = Limits(settings.kafka)
+        self._known: dict[str, int | errors.CdcError] = {}
+
+    @property
+    def batch_bytes(self) -> int:
+        """How large the producer's batches may be, for all topics that were asked about."""
+        return self._limits.batch_bytes
+
+    def largest(self, topic: str) -> int:
+        """How many bytes a record batch of the topic may have.
+
+        Raises KafkaError when the topic cannot be used, KafkaUnavailable when that cannot be known.
+        """
+        if topic not in self._known:
+            try:
+                self._known[topic] = self._ask(topic)
+            except errors.KafkaError as error:
+                self._known[topic] = error
+        known = self._known[topic]
+        if isinstance(known, errors.CdcError):
+            raise known
+        return known
+
+    def _ask(self, topic: str) -> int:
+        deadline, created = time.monotonic() + _TOPIC_SECONDS, False
+        while True:
+            try:
+                limit = self._cluster.describe(topic).result().config.get("max.message.bytes")
+                return self._learn(topic, int(limit) if limit else None)
+            except KafkaException as error:
+                if not is_missing(error):
+                    raise kafka_error(error.args[0], f"looking up topic {topic!r}") from None
+            if not self._settings.create:
+                raise errors.KafkaError(
+                    f"topic {topic!r} does not exist", hint="create it, or set [topics] create = true"
+                )
+            if self._dry:
+                return sys.maxsize
+            if time.monotonic() >= deadline:
+                raise errors.KafkaUnavailable(f"topic {topic!r} does not appear")
+            if not created:
+                self._create(topic)
+            created = True
+            time.sleep(_LOOK_SECONDS)  # the brokers hear of it a moment later
+
+    def _learn(self, topic: str, limit: int | None) -> int:
+        try:
+            return self._limits.learn(topic, limit)
+        except errors.KafkaUnavailable:
+            return self._limits.learn(topic, limit)  # batches are smaller from now on
+
+    def _create(self, topic: str) -> None:
+        try:
+            self._cluster.create(topic, self._settings, self._settings.config).result()
+        except KafkaException as error:
+            if not already_exists(error):
+                raise kafka_error(error.args[0], f"creating topic {topic!r}") from None
+
+
+class Replay:
+    """A transactional producer. Raises ConfigError when librdkafka does not take the properties.
+
+    One of each `name`, which a repair has, is under way; without one it is a replay of the dead-letter topic.
+    """
+
+    def __init__(self, settings: Settings, destinations: Destinations, name: str = "") -> None:
+        self._settings = settings
+        self._destinations = destinations
+        self._name = name or f"replay-{settings.topics.dead_letter}"
+        self._called = "repair of this slot" if name else "replay of this topic"
+        self._producer: Producer | None = None
+        self._batch_bytes = 0
+
+    def begin(self) -> None:
+        """End every other replay of this topic; what it had not committed is taken back. Raises our Kafka errors."""
+        self._batch_bytes = self._destinations.batch_bytes
+        made = {
+            **properties.producer(self._settings.kafka),
+            "transactional.id": f"cdc-publisher-{self._name}",
+            "transaction.timeout.ms": TRANSACTION_SECONDS * 1000,
+            "message.timeout.ms": TRANSACTION_SECONDS * 1000,
+            # Of a transaction all is there or nothing: no gap to guard against.
+            "enable.gapless.guarantee": False,
+            "batch.size": self._batch_bytes,
+        }
+        try:
+            self._producer = Producer(made, logger=librdkafka.silent)
+        except KafkaException as error:
+            raise not_created(error) from None
+        self._call(self._producer.init_transactions, _REQUEST_SECONDS)
+
+    def send(self, batch: Sequence[Sending]) -> dict[int, errors.CdcError]:
+        """Send a batch as one transaction; returns by place in it those that Kafka refused: all others are sent.
+
+        Raises KafkaUnavailable, and KafkaError when another replay has begun. Then nothing of the batch is sent.
+        """
+        if self._batch_bytes != self._destinations.batch_bytes:
+            self.begin()
+        refused: dict[int, errors.CdcError] = {}
+        while len(refused) < len(batch):
+            found = self._transaction({place: one for place, one in enumerate(batch) if place not in refused})
+            if not found:
+                break
+            refused |= found
+        return refused
+
+    def close(self) -> None:
+        """Leave; what is not committed is taken back."""
+        if self._producer is None:
+            return
+        self._abort(5.0)
+        self._producer.purge()
+        self._producer = None
+
+    def _transaction(self, batch: dict[int, Sending]) -> dict[int, errors.CdcError]:
+        """Commit, or abort and return what was refused for good."""
+        assert self._producer
+        refused: dict[int, errors.CdcError] = {}
+        failures: list[object] = []
+        unproven: list[str] = []  # topics
+
+        def report(place: int, error: KafkaError | None, message: Message | None = None) -> None:
+            topic = batch[place].event.topic
+            if error is None:
+                if (
+                    message is not None and message.offset() is None
+                ):  # which proves nothing: see `cdc.kafka.first_records`
+                    unproven.append(topic)
+                return
+            failures.append(error)
+            problem = kafka_error(error, f"delivering to topic {topic!r}")
+            if not isinstance(problem, errors.Temporary):  # others fail the transaction, or follow from that
+                refused[place] = problem
+
+        self._call(self._producer.begin_transaction)
+        for place, (event, marker, partition) in batch.items():
+            try:
+                told = functools.partial(report, place)
+                self._produce(event, told)
+                if marker is not None:
+                    self._produce(marker, told, partition)
+            except KafkaException as error:
+                report(place, error.args[0])
+                break
+        try:
+            if not refused:
+                self._flush(failures)
+                if unproven:
+                    raise errors.KafkaUnavailable(f"topic {unproven[0]!r} took a later record, and one may be lost")
+                self._call(self._producer.commit_transaction, _REQUEST_SECONDS)
+                return {}
+        except errors.CdcError:
+            self._abort(_REQUEST_SECONDS)
+            if not refused:
+                raise
+        self._abort(_REQUEST_SECONDS)
+        return refused
+
+    def _produce(
+        self, record: Record, report: Callable[[KafkaError | None, Message], None], partition: int = -1
+    ) -> None:
+        assert self._producer
+        while True:
+            try:
+                topic, value, key, *_, timestamp, headers = record
+                self._producer.produce(topic, value, key, partition, report, None, timestamp, headers)
+                self._producer.poll(0)
+                return
+            except BufferError:
+                self._producer.poll(_LOOK_SECONDS)
+
+    def _flush(self, failures: Sequence[object]) -> None:
+        """Wait for what is under way, but not when something has failed: the commit says why."""
+        assert self._producer
+        deadline = time.monotonic() + _REQUEST_SECONDS
+        with contextlib.suppress(KafkaException):
+            while len(self._producer) and not failures and time.monotonic() < deadline:
+                self._producer.flush(_LOOK_SECONDS)
+
+    def _abort(self, seconds: float) -> None:
+        assert self._producer
+        with contextlib.suppress(KafkaException):  # nothing is open, or the broker will do it in time
+            self._producer.abort_transaction(seconds)
+
+    def _call(self, function: Callable[..., object], *arguments: float) -> None:
+        try:
+            retry(lambda: function(*arguments), "replaying in a transaction", 2 * _REQUEST_SECONDS)
+        except errors.Fenced:
+            raise errors.KafkaError(
+                f"another {self._called} has begun, and this one ends",
+                hint="what was sent is known; the other one, or a later one, sends the rest",
+            ) from None

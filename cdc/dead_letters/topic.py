@@ -1,0 +1,246 @@
+"""The dead-letter topic, read from its beginning to where it ends now.
+
+`cdc.records.dead_letters` says what is in it.
+
+Which letters were replayed is known only at the end of the topic. Until then what was found is kept in a file, so that
+memory stays flat however many there are.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, NamedTuple, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+
+from cdc import errors
+from cdc.config.settings import Settings
+from cdc.kafka.client import burst, headers_of, reader
+from cdc.kafka.cluster import is_missing
+from cdc.kafka.errors import kafka_error
+from cdc.records.dead_letters import DeadLetter, Marker, Wanted, read
+from cdc.scratch import told
+
+SECONDS: Final = 30.0  # of silence until it counts as one
+_POLL_SECONDS: Final = 0.5
+_BURST: Final = 500
+_GAP: Final = 5000  # records that are quicker read than jumped over
+
+T = TypeVar("T")
+
+
+class Entry(NamedTuple):
+    """A dead letter without its payload, and where it stands."""
+
+    position: str
+    id: str
+    type: str
+    topic: str
+    key: bytes | None
+    timestamp: int
+    error: str
+    message: str
+    size: int  # of the payload
+    partition: int
+    offset: int
+    replayed: str | None  # when
+
+
+class Topic:
+    """The records of the dead-letter topic. Raises KafkaError when it is missing, KafkaUnavailable, ConfigError."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.name = settings.topics.dead_letter
+        self._consumer = reader(
+            settings.kafka,
+            self.name,
+            queued_max_messages_kbytes=16_384,
+            queued_min_messages=20_000,
+            fetch_wait_max_ms=50,  # at the end of the topic each jump would wait for so long
+        )
+        try:
+            self._partitions = self._asked(self._find)
+        except BaseException:
+            self.close()
+            raise
+        self._reached: dict[int, int] = {}
+
+    def close(self) -> None:
+        """Leave."""
+        self._consumer.close()
+
+    def read(self, since: int | None = None) -> Iterator[tuple[DeadLetter | Marker, int, int]]:
+        """Letters and markers with partition and offset: all, or from a time on, in milliseconds; then only newer."""
+        if not self._reached:
+            self._reached = self._asked(lambda: self._begin(since))
+        ends = self._asked(lambda: {number: self._ends(number)[1] for number in self._partitions})
+        for message in self._run(self._reached, ends):
+            found = _letter(message)
+            if found is not None:
+                yield found, message.partition() or 0, message.offset() or 0
+        self._reached = ends
+
+    def fetch(self, entries: Iterable[Entry]) -> dict[str, DeadLetter]:
+        """Whole letters by position; those that are not there any more are left out."""
+        wanted = {(entry.partition, entry.offset) for entry in entries}
+        found: dict[str, DeadLetter] = {}
+        for partition, first, last in _runs(wanted):
+            for message in self._run({partition: first}, {partition: last + 1}):
+                letter = _letter(message) if (message.partition(), message.offset()) in wanted else None
+                if isinstance(letter, DeadLetter):
+                    found[letter.position] = letter
+        return found
+
+    def _find(self) -> list[int]:
+        found = self._consumer.list_topics(self.name, timeout=SECONDS).topics[self.name]
+        if found.error is not None:
+            raise KafkaException(found.error)
+        return sorted(found.partitions)
+
+    def _ends(self, partition: int) -> tuple[int, int]:
+        low, high = self._consumer.get_watermark_offsets(TopicPartition(self.name, partition), timeout=SECONDS)
+        return low, high
+
+    def _begin(self, since: int | None) -> dict[int, int]:
+        starts = {number: self._ends(number)[0] for number in self._partitions}
+        if since is None:
+            return starts
+        asked = [TopicPartition(self.name, number, max(0, since)) for number in self._partitions]
+        # Negative: nothing is as new. Then the end is where to begin, which is asked for afterwards.
+        return {
+            part.partition: part.offset if part.offset >= 0 else self._ends(part.partition)[1]
+            for part in self._consumer.offsets_for_times(asked, timeout=SECONDS)
+        }
+
+    def _run(self, starts: Mapping[int, int], ends: Mapping[int, int]) -> Iterator[Message]:
+        """The records from `starts` until before `ends`, by partition."""
+        unread = {number for number, end in ends.items() if starts[number] < end}
+        self._consumer.assign([TopicPartition(self.name, number, starts[number]) for number in sorted(unread)])
+        deadline = time.monotonic() + SECONDS
+        while unread:
+            messages = self._asked(lambda: burst(self._consumer, _POLL_SECONDS, _BURST))
+            if messages:
+                deadline = time.monotonic() + SECONDS
+            elif time.monotonic() >= deadline:
+                raise errors.KafkaUnavailable(f"topic {self.name!r} could not be read: no answer in {SECONDS:g} s")
+            for message in messages:
+                number, offset, error = message.partition() or 0, message.offset() or 0, message.error()
+                if error is not None:
+                    if error.code() == KafkaError._PARTITION_EOF:
+                        unread.discard(number)  # behind the last record there may be marks of transactions
+                    elif not error.retriable():
+                        raise self._failed(error)
+                elif number in unread:
+                    if offset < ends[number]:
+                        yield message
+                    if offset + 1 >= ends[number]:
+                        unread.discard(number)
+
+    def _asked(self, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except KafkaException as error:
+            raise self._failed(error.args[0]) from None
+
+    def _failed(self, error: KafkaError) -> errors.CdcError:
+        if is_missing(KafkaException(error)) or error.code() == KafkaError._UNKNOWN_TOPIC:
+            return errors.KafkaError(
+                f"topic {self.name!r} does not exist",
+                hint="check [topics] dead_letter, or run: cdc-publisher outbox init",
+            )
+        return kafka_error(error, f"reading topic {self.name!r}")
+
+
+def _letter(message: Message) -> DeadLetter | Marker | None:
+    return read(_bytes(message.key()), _bytes(message.value()), message.timestamp()[1], headers_of(message))
+
+
+def _bytes(value: str | bytes | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value
+
+
+def _runs(wanted: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """Partition, first and last offset of the stretches to read for single records."""
+    run: tuple[int, int, int] | None = None
+    for partition, offset in sorted(wanted):
+        if run and (run[0] != partition or offset - run[2] > _GAP):
+            yield run
+            run = None
+        run = (partition, run[1] if run else offset, offset)
+    if run:
+        yield run
+
+
+_TABLES: Final = """
+pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -32768;
+create table letters (stream text, position text, id, type, topic, key, timestamp int, error, message, size int,
+  partition int, offset int, primary key (stream, position)) without rowid;
+create table markers (position text primary key, at text) without rowid;
+"""
+_NOTES: Final = "the list of dead letters"
+_SELECT: Final = "from letters left join markers using (position) where (? or at is null)"
+
+
+class Index:
+    """The letters that are wanted, without payloads, each once, and which of them were replayed.
+
+    Kept in a file without a name, which only grows beyond memory when there are many; it goes with this object.
+    """
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.executescript(_TABLES)
+
+    def close(self) -> None:
+        """Forget all."""
+        self._database.close()
+
+    def take(self, found: Iterable[tuple[DeadLetter | Marker, int, int]], *, markers_only: bool = False) -> None:
+        """Add what is wanted. A letter that was sent twice counts once, as it was sent first."""
+        with told(_NOTES), self._database as database:
+            database.execute("begin")
+            for letter, partition, offset in found:
+                if isinstance(letter, Marker):
+                    database.execute("insert or ignore into markers values (?, ?)", letter)
+                elif not markers_only and self._wanted.matches(letter):
+                    database.execute(
+                        "insert or ignore into letters values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                        (letter.position[:8], *_row(letter, partition, offset)),
+                    )
+
+    def count(self, *, replayed: bool) -> int:
+        """How many there are, with those that were replayed or without."""
+        with told(_NOTES):
+            (count,) = self._database.execute(f"select count(*) {_SELECT}", (replayed,)).fetchone()
+        return int(count)
+
+    def widths(self) -> dict[str, int]:
+        """How long the longest text of each kind is."""
+        names = ("id", "type", "key", "topic")
+        with told(_NOTES):
+            lengths = ", ".join(f"max(length({name}))" for name in names)
+            found = self._database.execute(f"select {lengths} from letters").fetchone()
+        return {name: length or 0 for name, length in zip(names, found, strict=True)}
+
+    def entries(self, *, replayed: bool, limit: int | None = None) -> Iterator[Entry]:
+        """The letters in the order of their positions; streams by their oldest letter."""
+        left = -1 if limit is None else limit
+        with told(_NOTES):
+            streams = self._database.execute("select stream from letters group by stream order by min(timestamp)")
+            for (stream,) in streams.fetchall():
+                rows = self._database.execute(
+                    "select position, id, type, topic, key, timestamp, error, message, size, partition, offset, at"
+                    f" {_SELECT} and stream = ? order by position limit ?",
+                    (replayed, stream, left),
+                )
+                for row in rows:
+                    left -= 1
+                    yield Entry(*row)
+                if left == 0:
+                    return
+
+
+def _row(letter: DeadLetter, partition: int, offset: int) -> tuple[object, ...]:
+    facts = (letter.position, letter.id, letter.type, letter.topic, letter.key, letter.timestamp)
+    return (*facts, letter.error, letter.message, len(letter.payload or b""), partition, offset)

@@ -1,0 +1,1 @@
+"""From records to the confirmed LSN: the session, its loop, and what is remembered between sessions."""

@@ -1,0 +1,122 @@
+"""Which of the rows that come again are in Kafka already.
+
+PostgreSQL sends everything again from where the slot was last moved to, or further back after a crash of its own. What
+of it Kafka has is decided event by event: the highest position that was seen says nothing about those below it, of
+which a refused one may have left a hole. When in doubt an event is sent again.
+"""
+
+from typing import Final, Protocol
+
+from cdc.lsn import LSN, Position
+from cdc.records.encoding import Pending
+from cdc.records.partitioner import partition
+from cdc.replication.transactions import Row
+
+NOTHING: Final = LSN(0)
+NOWHERE: Final = Position(NOTHING, -1)
+
+
+class Tail(Protocol):
+    """What one topic holds of our stream."""
+
+    @property
+    def partitions(self) -> int:
+        """How many the topic had when it was read; 0 when it did not exist."""
+        ...
+
+    @property
+    def highest(self) -> LSN:
+        """The last transaction, by its commit LSN, of which there is a record; 0 when there is none."""
+        ...
+
+    def id_at(self, partition: int | None, commit_lsn: int, index: int, /) -> str | None:
+        """The id of the record of a position; None when there is none. A partition of None means any."""
+        ...
+
+    def elsewhere(self, partition: int, commit_lsn: int, index: int, /) -> bool:
+        """Whether a position is in another partition than this."""
+        ...
+
+    def sequence(self, partition: int, /) -> int:
+        """The last number in the header `cdc-sequence` of a partition; 0 when there is none."""
+        ...
+
+
+class Tails(Protocol):
+    """What the topics hold of our stream since the slot was last moved."""
+
+    def ask(self, topic: str, since: int, /) -> Tail | None:
+        """One topic's; None while it is being read: never waits. `since` is the commit time of its first event that
+        comes again, in milliseconds. Raises KafkaUnavailable, and KafkaError when it may not be read."""
+        ...
+
+    def forget(self) -> None:
+        """Nothing but sequences will be asked for any more."""
+        ...
+
+
+class Resume:
+    """What of one session's stream was sent before: rows of transactions that commit before `until` may have been.
+
+    Everything up to `position` is in Kafka for sure; what else is, `tails` knows, and without them nothing else is.
+    Dead letters count as sent, also where the event would be none today.
+    """
+
+    def __init__(
+        self,
+        until: LSN = NOTHING,
+        position: Position = NOWHERE,
+        tails: Tails | None = None,
+        dead_letters: str | None = None,
+    ) -> None:
+        self.until = until
+        self.skipped = self.sent_again = self.suspicious = 0
+        self._position = position
+        self._tails = tails
+        self._dead_letters = dead_letters
+        self._highest = position.commit_lsn  # of the tails that were asked for
+
+    @property
+    def searches(self) -> bool:
+        """Whether events beyond the position may be in Kafka."""
+        return self._tails is not None
+
+    def passed(self, row: Row) -> bool:
+        """Whether a row is not beyond the position."""
+        return (row.transaction.commit_lsn, row.index) <= self._position
+
+    def beyond(self, commit_lsn: LSN) -> bool:
+        """Whether of a transaction nothing is in Kafka, in so far as the topics that were asked for hold its events.
+
+        No comparison of a position with the highest one: of what is below that, some may be missing.
+        """
+        return commit_lsn > self._highest
+
+    def holds(self, row: Row, topic: str, key: bytes | None, event_id: str) -> bool:
+        """Whether the event of a row is in its topic, or among the dead letters. Raises Pending, and Kafka's errors."""
+        if self._tails is None:
+            return False
+        topics = [topic] if self._dead_letters in (None, topic) else [topic, self._dead_letters]
+        return any(self._holds(self._tails, name, row, key, event_id) for name in topics)
+
+    def _holds(self, tails: Tails, topic: str, row: Row, key: bytes | None, event_id: str) -> bool:
+        tail = tails.ask(topic, row.transaction.timestamp)
+        if tail is None:
+            raise Pending
+        self._highest = max(self._highest, tail.highest)
+        if not tail.partitions or row.transaction.commit_lsn > tail.highest:
+            return False
+        place = None if key is None else partition(key, tail.partitions)
+        at = row.transaction.commit_lsn, row.index
+        found = tail.id_at(place, *at)
+        if found == event_id:
+            return True
+        if found is not None or (place is not None and tail.elsewhere(place, *at)):
+            self.suspicious += 1  # another event, or in a partition that is not the key's: consumers may miss it
+        return False
+
+    def over(self) -> None:
+        """From now on everything is new."""
+        self.until = NOTHING
+        if self._tails:
+            self._tails.forget()

@@ -1,0 +1,218 @@
+"""The loop between one replication session and one producer: a single thread, no queue, no lock.
+
+Delivery reports come in from inside `sink.poll`, on this same thread. The source and the sink fit their
+protocols by shape; tests drive the loop with twins in memory.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from cdc.delivery.liveness import Liveness
+from cdc.delivery.pace import Pace
+from cdc.delivery.session import Session
+from cdc.errors import CdcError
+from cdc.records.encoding import Sendable, value_bytes
+from cdc.replication.settlement import Failure
+from cdc.telemetry.metrics import Meter
+
+BLOCKED_SECONDS: Final = 0.05  # how long to wait for delivery reports while Kafka takes nothing more
+_IDLE_SECONDS: Final = 0.25  # how soon a signal is noticed while nothing happens
+_REPORT_SECONDS: Final = 0.001  # how soon a delivery report is noticed while the stream is silent
+_GATHER_SECONDS: Final = (
+    0.02  # how long to leave the stream alone that was read to its end under load: see `cdc.delivery.pace`
+)
+
+
+class Source(Protocol):
+    """Frames in, status updates out."""
+
+    def read(self) -> list[bytes]: ...
+    def wait(self, seconds: float) -> None: ...
+    def write(self, frame: bytes) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Records out, delivery reports in. `hasten` sends what waits for its batch to fill; it may take a millisecond."""
+
+    def send(self, records: Sequence[Sendable]) -> int: ...
+    def poll(self, seconds: float) -> None: ...
+    def hasten(self) -> None: ...
+    def __len__(self) -> int: ...
+
+
+class Ahead(NamedTuple):
+    """Records, and bytes of their values."""
+
+    records: int
+    size: int
+
+
+NOT_AHEAD: Final = Ahead(0, 0)
+
+
+class Clock(Protocol):
+    """Time, and the passing of it, in seconds."""
+
+    def monotonic(self) -> float: ...
+    def unix(self) -> float: ...
+    def sleep(self, seconds: float) -> None: ...
+
+
+class Publisher:
+    """Moves records from `source` to `sink` and the slot behind them.
+
+    `failed` makes an error of ours out of a failed delivery; `alive` is called each time around; `ahead` is how much
+    may wait for a sink that takes nothing for a moment before reading stops; `meter` counts what passes.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        sink: Sink,
+        session: Session,
+        failed: Callable[[Failure], CdcError],
+        clock: Clock,
+        alive: Callable[[], None] = lambda: None,
+        ahead: Ahead = NOT_AHEAD,
+        meter: Meter | None = None,
+    ) -> None:
+        self._source = source
+        self._sink = sink
+        self._session = session
+        self._failed = failed
+        self._clock = clock
+        self._alive = alive
+        self._ahead = ahead
+        self._meter = meter
+        self._liveness = Liveness(session.status_seconds, clock.monotonic())
+        self._backlog: list[Sendable] = []
+        self._waiting = 0  # bytes of values that came since the backlog was last empty
+        self._silent = 0
+        self._pace = Pace(clock.monotonic())
+        self._hastened = True  # nothing was sent since
+
+    def step(self) -> None:
+        """Once around. Raises the error that ends this session; nothing unconfirmed is lost by that."""
+        now = self._clock.monotonic()
+        self._liveness.turn(now)
+        blocked = self._full() or self._session.pending
+        self._serve(BLOCKED_SECONDS if blocked else 0)  # 1. only deliveries move the LSN
+        self._send()  # 2. what waits goes first
+        if self._session.pending:
+            self._liveness.heard()
+            self._queue(self._session.resume())
+        elif self._full():
+            self._liveness.heard()
+        else:  # 3. new WAL only when nothing waits: this is the back-pressure
+            frames = self._source.read()
+            self._pace.took(len(frames), now)
+            if frames:
+                self._silent = 0
+                self._liveness.heard()
+                self._receive(frames)
+                self._send()
+            else:
+                self._liveness.silent()
+                self._rest()
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long PostgreSQL has said nothing while somebody listened."""
+        return self._liveness.silence
+
+    def _receive(self, frames: list[bytes]) -> None:
+        meter = self._meter
+        began = self._clock.monotonic() if meter else 0.0
+        records = self._session.receive(frames)
+        if meter:
+            meter.encoded(len(records), self._clock.monotonic() - began)
+        self._queue(records)
+
+    def _serve(self, seconds: float) -> None:
+        """Let delivery reports in, and tell PostgreSQL where we are when that is due: also while Kafka is down."""
+        self._alive()
+        self._sink.poll(seconds)
+        session = self._session
+        if session.ledger.failure:
+            raise self._failed(session.ledger.failure)
+        now, unix_time = self._clock.monotonic(), self._clock.unix()
+        if self._meter:
+            self._meter.now = unix_time
+        told = session.tell(now, unix_time)
+        if told:
+            self._backlog.append(told)
+        status = session.status(now, unix_time)
+        if status:
+            self._source.write(status)
+
+    def _full(self) -> bool:
+        return len(self._backlog) > self._ahead.records or self._waiting > self._ahead.size
+
+    def _queue(self, records: list[Sendable]) -> None:
+        self._backlog.extend(records)
+        if self._ahead.records:
+            self._waiting += value_bytes(records)
+
+    def _send(self) -> None:
+        sent = self._sink.send(self._backlog)
+        if sent:
+            if self._meter:
+                self._meter.sent(self._backlog[:sent])
+            del self._backlog[:sent]
+            self._hastened = False
+        if not self._backlog:
+            self._waiting = 0
+
+    def _rest(self) -> None:
+        self._silent += 1
+        if self._silent == 1 and self._pace.brisk():
+            self._clock.sleep(_GATHER_SECONDS)
+        elif not self._hastened:
+            self._hastened = True
+            self._sink.hasten()
+        elif len(self._sink):
+            self._source.wait(_REPORT_SECONDS)
+        else:
+            due = self._session.next_status() - self._clock.monotonic()
+            self._source.wait(min(_IDLE_SECONDS, max(_REPORT_SECONDS, due)))
+
+    def drain(self, deadline: float) -> bool:
+        """Stop reading, wait until everything read is delivered, confirm it. False when the time was too short.
+
+        Reading stops between two transactions: the part of one would be sent again at the next start.
+        """
+        session = self._session
+        session.finish()
+        while self._clock.monotonic() < deadline:
+            if self._done():
+                break
+            unfinished = session.ledger.open is not None and not session.poison
+            self._serve(0 if unfinished and not session.pending else BLOCKED_SECONDS)
+            self._send()
+            if unfinished and not self._backlog:
+                self._finish_transaction()
+        self._source.write(session.last_status(self._clock.monotonic(), self._clock.unix()))
+        return self._done()
+
+    def _done(self) -> bool:
+        """Whether everything read is delivered, and may be confirmed."""
+        session = self._session
+        return not self._backlog and self._settled() and session.confirmable == session.ledger.settle()
+
+    def _settled(self) -> bool:
+        """Whether everything that can be delivered is; of a poisoned transaction, all but the poison event."""
+        ledger = self._session.ledger
+        if self._session.poison:
+            return ledger.undelivered == 1
+        return ledger.undelivered == 0 and ledger.open is None
+
+    def _finish_transaction(self) -> None:
+        if self._session.pending:
+            self._queue(self._session.resume())
+            return
+        frames = self._source.read()
+        if frames:
+            self._queue(self._session.receive(frames))
+        else:
+            self._source.wait(BLOCKED_SECONDS)

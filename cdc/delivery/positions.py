@@ -1,0 +1,224 @@
+"""What is remembered of a slot outside of PostgreSQL: a record in the compacted topic `cdc.positions`.
+
+PostgreSQL says nothing when a slot was dropped and created again, or moved by somebody: the rows in between are
+never seen. So before the slot is moved, Kafka is told how far; a slot that stands further than the last such record
+was moved by another hand. The record also holds what the stream depends on (publication, table, settings that
+decide about order), to notice what was changed while nobody was reading.
+
+| part  | value                                                                                           |
+|-------|-------------------------------------------------------------------------------------------------|
+| key   | `{system_identifier}/{slot}`                                                                    |
+| value | JSON: version, system_identifier, timeline, slot, confirmed (LSN as text), definition, settings, |
+|       | position, guarantee, caught_up                                                                  |
+
+`position` is the last event that a Kafka transaction has made visible, null before there was one: everything up to it
+is in Kafka; with `caught_up`, nothing of the stream beyond it is. `guarantee` is that of the publisher which wrote the
+record. An empty value forgets the slot.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+import orjson
+
+from cdc.lsn import LSN, Position
+from cdc.records.encoding import Record, Sendable, value_bytes
+from cdc.replication import publication as definition
+from cdc.replication.settlement import Failure
+
+VERSION: Final = 1
+AT_LEAST_ONCE: Final = "at-least-once"
+EXACTLY_ONCE: Final = "exactly-once"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One slot, how far it was moved, and what its stream depends on, in words and texts."""
+
+    system_identifier: str
+    timeline: int
+    slot: str
+    confirmed: LSN
+    definition: Mapping[str, str]  # of publication and table
+    settings: Mapping[str, str]  # that decide about topic, key and partition
+    position: Position | None = None
+    guarantee: str = AT_LEAST_ONCE
+    caught_up: bool = False
+
+    @property
+    def key(self) -> str:
+        """The key of its records."""
+        return f"{self.system_identifier}/{self.slot}"
+
+    def encode(self) -> bytes:
+        """The value of its record."""
+        return orjson.dumps(
+            {
+                "version": VERSION,
+                "system_identifier": self.system_identifier,
+                "timeline": self.timeline,
+                "slot": self.slot,
+                "confirmed": str(self.confirmed),
+                "definition": dict(self.definition),
+                "settings": dict(self.settings),
+                "position": str(self.position) if self.position else None,
+                "guarantee": self.guarantee,
+                "caught_up": self.caught_up,
+            }
+        )
+
+    @classmethod
+    def decode(cls, value: bytes) -> "Mark":
+        """Read a record's value; fields that are not known are passed over. Raises ValueError."""
+        try:
+            read = orjson.loads(value)
+            position = read.get("position")
+            return cls(
+                str(read["system_identifier"]),
+                int(read["timeline"]),
+                str(read["slot"]),
+                LSN.parse(read["confirmed"]),
+                dict(read["definition"]),
+                dict(read["settings"]),
+                Position.parse(position) if position else None,
+                str(read.get("guarantee", AT_LEAST_ONCE)),
+                bool(read.get("caught_up", False)),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not a position record ({error!r})") from None
+
+
+def latest(values: Iterable[bytes | None]) -> Mark | None:
+    """What the records of one key say together, in their order. Raises ValueError for one that cannot be read.
+
+    The last one tells, but on one timeline the highest position counts: a process that was frozen may have written
+    its own late.
+    """
+    mark: Mark | None = None
+    for value in values:
+        read = Mark.decode(value) if value else None
+        if mark and read and read.timeline == mark.timeline:
+            positions = [position for position in (mark.position, read.position) if position]
+            read = replace(read, confirmed=max(read.confirmed, mark.confirmed), position=max(positions, default=None))
+        mark = read
+    return mark
+
+
+class Memory(NamedTuple):
+    """What the topic holds of a slot. `forgotten`: there is no mark because somebody said so."""
+
+    mark: Mark | None
+    forgotten: bool
+
+
+def differences(found: Mark, remembered: Mark) -> list[str]:
+    """What is not as it was when the slot was last moved: one sentence for each."""
+    told = []
+    # Another timeline has an LSN of its own for everything after the switch: nothing can be compared.
+    if found.timeline == remembered.timeline and found.confirmed > remembered.confirmed:
+        told.append(
+            f"replication slot {found.slot!r} stands at {found.confirmed}, but the publisher moved it only to"
+            f" {remembered.confirmed}: it was advanced, or dropped and created again, and rows that were committed"
+            " in between have not been published"
+        )
+    told += definition.differences(found.definition, remembered.definition)
+    now, before = found.settings, remembered.settings
+    told += [
+        f"{name} is {now[name]!r}, and was {before[name]!r}" for name in now if before.get(name, now[name]) != now[name]
+    ]
+    return told
+
+
+def reached(mark: Mark, timeline: int, ends: Mapping[int, LSN]) -> Position | None:
+    """The last position of a mark that means the same on another timeline; `ends` says where earlier ones ended.
+
+    What was committed behind the point where the timelines part is not what the new one has there.
+    """
+    if mark.position is None or mark.timeline == timeline:
+        return mark.position
+    end = ends.get(mark.timeline)
+    return None if end is None else min(mark.position, Position(LSN(end - 1), sys.maxsize))
+
+
+class Batch(NamedTuple):
+    """How much a Kafka transaction may hold at the most, and for how long it may be open."""
+
+    events: int
+    size: int  # bytes of the values
+    seconds: float
+
+
+class Positions:
+    """Tells Kafka how far the slot is going to be moved, and knows how far it may be by that.
+
+    With `batch`, each record is the last of a Kafka transaction, and makes it end.
+    """
+
+    def __init__(
+        self, topic: str, mark: Mark, failed: Callable[[Failure], None], seconds: float, batch: Batch | None = None
+    ) -> None:
+        self.mark = mark  # as Kafka has it, but for the first record
+        self._topic = topic
+        self._failed = failed
+        self._seconds = seconds  # between two records at the least
+        self._batch = batch
+        self._told_at = float("-inf")
+        self._telling = False
+        self._fresh = True
+        self._position = mark.position  # of the last event that was handed on
+        self._events = self._size = 0  # since the last record
+        self._since: float | None = None  # when the first of them was seen here
+        self._caught_up = mark.caught_up
+
+    @property
+    def confirmed(self) -> LSN:
+        """The slot may be moved up to here."""
+        return self.mark.confirmed
+
+    def hasten(self) -> None:
+        """From now on tell at once."""
+        self._seconds = 0.0
+        if self._batch:
+            self._batch = self._batch._replace(seconds=0.0)
+
+    def handed_on(self, position: Position, records: list[Sendable]) -> None:
+        """Some more events are on their way to Kafka, or known to be there; the last of them is at `position`."""
+        if self._batch:
+            self._position = position
+            self._events += len(records)
+            self._size += value_bytes(records)
+
+    def caught_up(self) -> None:
+        """Nothing that comes from now on was ever sent before."""
+        self._caught_up = self._batch is not None
+
+    def tell(self, confirmed: LSN, now: float, unix_time: float) -> Record | None:
+        """The record to send, if one is due at `now` (monotonic seconds)."""
+        if self._telling or not (self._moved(confirmed, now) or self._full(now)):
+            return None
+        self._telling, self._told_at = True, now
+        self._events, self._size, self._since = 0, 0, None
+        mark = replace(self.mark, confirmed=confirmed, position=self._position, caught_up=self._caught_up)
+
+        def delivered(error: object, message: object) -> None:
+            self._telling = False
+            if error is None:
+                self.mark, self._fresh = mark, False
+            else:
+                self._failed(Failure(error, message, confirmed))
+
+        return Record.to(self._topic, mark.key.encode(), mark.encode(), int(unix_time * 1000), [], delivered)
+
+    def _moved(self, confirmed: LSN, now: float) -> bool:
+        return (self._fresh or confirmed > self.mark.confirmed) and now - self._told_at >= self._seconds
+
+    def _full(self, now: float) -> bool:
+        """Whether the Kafka transaction has to end."""
+        if self._batch is None or not self._events:
+            return False
+        if self._since is None:
+            self._since = now
+        events, size, seconds = self._batch
+        return self._events >= events or self._size >= size or now - self._since >= seconds

@@ -1,0 +1,266 @@
+"""Sessions for ever: connect, publish, and after a temporary fault again from the slot, until told to stop.
+
+Everything a session knows is built anew each time: stream, producer and ledger never outlive a fault, so there is
+nothing to repair. The slot is the memory. Servers and time are given by shape: `cdc.app.connections` has the real ones.
+"""
+
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from cdc.backoff import Backoff
+from cdc.config.settings import Settings
+from cdc.delivery.gauges import Gauges
+from cdc.delivery.loop import NOT_AHEAD, Ahead, Clock, Publisher, Source
+from cdc.delivery.monitor import Watch
+from cdc.delivery.ports import Ends, Servers
+from cdc.delivery.positions import Positions
+from cdc.delivery.sequence import Sequences
+from cdc.delivery.session import PROMPT_SECONDS, Session
+from cdc.delivery.slot_memory import Recognition
+from cdc.errors import (
+    CdcError,
+    Fenced,
+    KafkaError,
+    KafkaRefused,
+    PostgresRefused,
+    SlotActive,
+    Temporary,
+)
+from cdc.records.encoding import Encoder, Encoders, Framing
+from cdc.records.fastpath.generated import Unrolled
+from cdc.records.fastpath.layout import Make
+from cdc.replication.publication import table_oid
+from cdc.replication.settlement import Ledger
+from cdc.telemetry.metrics import HELD, STANDBY, STOPPING, STREAMING, WAITING, Meter, Vitals
+from cdc.telemetry.spans import Tracer, encoding, refusals
+
+log = logging.getLogger(__name__)
+
+LONGEST_STATUS_SECONDS: Final = 10.0
+REFUSALS_TOLERATED: Final = 5
+"""A password is changed in two places, never at once: so often a connection that worked before may be refused."""
+AHEAD: Final = Ahead(10_000, 8_388_608)
+"""What is made ready while a Kafka transaction is being committed: about the time that it takes."""
+FENCES_TOLERATED: Final = 5
+FENCES_SECONDS: Final = 300.0
+"""A broker that was away for long takes a transaction from us, too; but not so often in so short a time."""
+_STANDBY_SECONDS: Final = 1.0
+
+
+class Flag(Protocol):
+    """Something that may be asked for, as threading.Event has it."""
+
+    def is_set(self) -> bool: ...
+    def set(self) -> None: ...
+    def clear(self) -> None: ...
+    def wait(self, timeout: float, /) -> object: ...
+
+
+class Contracts(Encoders, Framing, Protocol):
+    """Encoders and framing that can be read again."""
+
+    @property
+    def envelope(self) -> Encoder | None: ...
+    @property
+    def names(self) -> list[str]: ...
+    def read(self) -> None: ...
+
+
+class Service:
+    """Publishes until `stop` is set; when `reload` is set, goes on with contracts that are read again.
+
+    `alive` is called while it works: at least every few seconds, whatever happens. `make` says what takes runs of
+    plain rows. What it does is written into `vitals`; with `metered`, also what is counted for each record. `tracer`
+    makes spans of events.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        contracts: Contracts,
+        servers: Servers,
+        stop: Flag,
+        reload: Flag,
+        clock: Clock,
+        random: Callable[[], float],
+        *,
+        accept_changes: bool = False,
+        alive: Callable[[], None] = lambda: None,
+        make: Make = Unrolled,
+        vitals: Vitals | None = None,
+        metered: bool = False,
+        tracer: Tracer | None = None,
+    ) -> None:
+        self._settings = settings
+        self._contracts = contracts
+        self._servers = servers
+        self._stop = stop
+        self._reload = reload
+        self._clock = clock
+        self._random = random
+        self._recognition = Recognition(settings, accept_changes=accept_changes)
+        self._alive = alive
+        self._make = make
+        self._tracer = tracer
+        self._backoff = Backoff(random)
+        self._reached = False  # PostgreSQL and Kafka, at least once
+        self._refusals = 0
+        self._fenced: deque[float] = deque(maxlen=FENCES_TOLERATED)
+        self._vitals = vitals or Vitals()
+        self._meter = Meter(self._vitals, settings.topics.positions) if metered else None
+
+    def run(self) -> bool:
+        """Publish until told to stop; True when everything that was read is delivered and confirmed.
+
+        Raises PoisonEvent, PostgresError, KafkaError or ConfigError for what needs a person, and Temporary when the
+        servers were never reached within `startup_seconds`.
+        """
+        give_up_at = self._clock.monotonic() + self._settings.delivery.startup_seconds
+        drained = True
+        while not self._stop.is_set():
+            self._alive()
+            try:
+                drained = self._session()
+                if not self._reload.is_set() or self._stop.is_set():
+                    return drained
+                self._read_again()
+            except SlotActive as active:
+                self._stand_by(active)
+                self._stop.wait(_STANDBY_SECONDS * (0.5 + self._random()))
+            except Fenced as fenced:
+                self._check_fences(fenced)
+                self._pause(fenced)
+            except Temporary as error:
+                if not self._reached and self._clock.monotonic() >= give_up_at:
+                    raise
+                self._pause(error)
+            except (PostgresRefused, KafkaRefused) as error:
+                self._refusals += 1
+                if not self._reached or self._refusals > REFUSALS_TOLERATED:
+                    raise
+                self._pause(error)
+        return drained
+
+    def _check_fences(self, fenced: Fenced) -> None:
+        """Raises KafkaError when it happens again and again although the slot is ours."""
+        now = self._clock.monotonic()
+        if len(self._fenced) == FENCES_TOLERATED and now - self._fenced[0] < FENCES_SECONDS:
+            raise KafkaError(
+                f"{fenced.message}, again and again, although the replication slot is ours",
+                hint="end the other publisher, or give its slot another name: two servers that were copied from each"
+                " other have slots of the same transactional id",
+            )
+        self._fenced.append(now)
+
+    def _stand_by(self, active: SlotActive) -> None:
+        phase = HELD if active.held else STANDBY
+        if phase != self._vitals.phase:  # once, not each second
+            if active.held:
+                log.warning("%s", active.held, extra={"reason": active.message})
+            else:
+                log.info("standby: another publisher reads the slot", extra={"reason": active.message})
+        self._vitals.enter(phase, self._clock.unix(), active.held)
+
+    def _pause(self, error: CdcError) -> None:
+        self._vitals.meet(error, WAITING, self._clock.unix())
+        pause = self._backoff.pause()
+        log.warning("%s", error, extra={"retry_in_seconds": round(pause, 2)})
+        self._stop.wait(pause)
+
+    def _read_again(self) -> None:
+        self._reload.clear()
+        try:
+            self._contracts.read()
+            log.info("read the contracts again", extra={"contracts": len(self._contracts.names)})
+        except CdcError as error:
+            log.error("the contracts stay as they were: %s", error)
+
+    def _session(self) -> bool:
+        settings = self._settings
+        with contextlib.ExitStack() as stack:
+            ends = self._servers.open(stack)
+            known = self._recognition.recognise(ends)
+            self._reached, self._refusals = True, 0
+            resume, mark = self._recognition.resume(ends, known)
+            batch = self._recognition.batch
+            settled = self._meter.settled if self._meter else None
+            ledger = Ledger(ends.mark.confirmed, settled)
+            session = Session(
+                settings.outbox.qualified_name,
+                ends.outbox,
+                encoding(self._tracer)(
+                    ends.outbox,
+                    self._contracts,
+                    self._contracts,
+                    envelope=self._contracts.envelope,
+                    frame_bytea=settings.avro.bytea == "body",
+                ),
+                ends.topics,
+                ledger,
+                min(ends.wal_sender_timeout / 3 or LONGEST_STATUS_SECONDS, LONGEST_STATUS_SECONDS),
+                refusals(self._tracer, ends.dead_letters),
+                Positions(settings.topics.positions, mark, ledger.fail, PROMPT_SECONDS, batch),
+                table_oid(ends.mark.definition),
+                resume,
+                Sequences(ends.tails, ends.topics.partitions) if settings.delivery.sequence else None,
+                self._make,
+            )
+            log.info(
+                "streaming",
+                extra={
+                    "slot": settings.postgres.slot,
+                    "publication": settings.postgres.publication,
+                    "confirmed": str(ends.mark.confirmed),
+                    "stream": ends.outbox.stream,
+                    "format": "binary" if ends.binary else "text",
+                    "guarantee": settings.delivery.guarantee,
+                },
+            )
+            ahead = AHEAD if batch else NOT_AHEAD
+            publisher = Publisher(
+                ends.source, ends.sink, session, ends.failed, self._clock, self._alive, ahead, self._meter
+            )
+            # They cost a millisecond now and then: only when somebody may look at them.
+            gauges = Gauges(self._vitals, session, publisher, ends.outbox.stream) if self._meter else None
+            try:
+                return self._publish(publisher, ends, session, gauges)
+            finally:
+                assert session.positions
+                self._recognition.keep(session.positions.mark)
+                if gauges:
+                    gauges.read(self._clock.unix())
+
+    def _publish(self, publisher: Publisher, ends: Ends, session: Session, gauges: Gauges | None) -> bool:
+        vitals = self._vitals
+        vitals.enter(STREAMING, self._clock.unix())
+        vitals.reconnects += vitals.sessions > 0
+        vitals.sessions += 1
+        watch = Watch(session, ends.sentinel, self._clock, gauges)
+        confirmed = session.ledger.confirmed
+        while not (self._stop.is_set() or self._reload.is_set() or session.poison):
+            publisher.step()
+            watch.look()
+            if session.ledger.confirmed > confirmed:
+                self._backoff.reset()
+        vitals.enter(STOPPING, self._clock.unix())
+        return self._finish(publisher, ends.source, session)
+
+    def _finish(self, publisher: Publisher, source: Source, session: Session) -> bool:
+        drained = False
+        try:
+            drained = publisher.drain(self._clock.monotonic() + self._settings.delivery.drain_seconds)
+            source.stop()
+        except Temporary as error:
+            log.warning("the last status update may not have arrived: %s", error)
+        if not drained:
+            log.warning(
+                "stopped before Kafka confirmed everything; what is missing will be sent again at the next start",
+                extra={"undelivered": session.ledger.undelivered},
+            )
+        log.info("stopped", extra={"events": session.events, "confirmed": str(session.confirmable)})
+        if session.poison:
+            raise session.poison
+        return drained

@@ -1,0 +1,114 @@
+"""What is known of a slot from before: whether it is as the publisher left it, and what of its stream was sent."""
+
+import logging
+from dataclasses import replace
+from typing import Final
+
+from cdc.config.settings import Settings
+from cdc.delivery.deduplication import NOWHERE, Resume
+from cdc.delivery.ports import Ends
+from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Batch, Mark, differences, reached
+from cdc.errors import PostgresError
+from cdc.lsn import LSN
+from cdc.replication.publication import GO_ON
+
+log = logging.getLogger(__name__)
+
+BATCH_EVENTS: Final = 50_000
+BATCH_BYTES: Final = 16_777_216
+"""A Kafka transaction ends when it holds so much, or after `transaction_ms`, whichever comes first."""
+
+
+SET_BACK: Final = (
+    "to go on without passing over new events, give [postgres] slot a new name, and run: cdc-publisher slot create;"
+    " then audit tells what is missing"
+)
+
+
+class Recognition:
+    """The slot as this process knows it, from session to session.
+
+    `accept_changes` lets the first session go on although something is not as it was left.
+    """
+
+    def __init__(self, settings: Settings, *, accept_changes: bool = False) -> None:
+        self._settings = settings
+        self._accept_changes = accept_changes
+        self._mark: Mark | None = None
+
+    def keep(self, mark: Mark) -> None:
+        """What the session that ended has left."""
+        self._mark = mark
+
+    @property
+    def batch(self) -> Batch | None:
+        """How much a Kafka transaction takes; None without such."""
+        delivery = self._settings.delivery
+        if delivery.guarantee == AT_LEAST_ONCE:
+            return None
+        return Batch(BATCH_EVENTS, BATCH_BYTES, delivery.transaction_ms / 1000)
+
+    def resume(self, ends: Ends, known: Mark | None) -> tuple[Resume, Mark]:
+        """What of the stream was sent before, and the mark to begin with; `known` is what `recognise` returned."""
+        position = reached(known, ends.mark.timeline, ends.timelines) if known else None
+        caught_up = known is not None and known.caught_up and self.batch is not None
+        guarantee = self._settings.delivery.guarantee
+        mark = replace(ends.mark, position=position, guarantee=guarantee, caught_up=caught_up)
+        if caught_up:
+            # What is beyond the position was never committed; and without one nothing was.
+            return (Resume(LSN(position.commit_lsn + 1), position) if position else Resume()), mark
+        if known and known.guarantee == EXACTLY_ONCE and not self.batch:
+            ends.hand_over(mark)
+        dead_letters = self._settings.topics.dead_letter if ends.dead_letters else None
+        return Resume(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), mark
+
+    def recognise(self, ends: Ends) -> Mark | None:
+        """What is known of the slot from before.
+
+        Raises PostgresError when it, or what its stream depends on, is not as the publisher left it.
+        """
+        found, missing = ends.mark, False
+        if self.batch:
+            # What became of the last transaction is only known from there.
+            memory = ends.remembered()
+            self._mark = memory.mark or self._mark
+            missing = memory.mark is None and not memory.forgotten and ends.used
+        elif self._mark is None or self._mark.key != found.key or differences(found, self._mark):
+            self._mark = ends.remembered().mark or self._mark  # another process may have moved the slot
+        self._check_server(ends)
+        told = differences(found, self._mark) if self._mark else []
+        if missing:
+            told.append(
+                f"topic {self._settings.topics.positions!r} holds no position of replication slot {found.slot!r},"
+                " although that was read from before"
+            )
+        if told and not self._accept_changes:
+            raise PostgresError(
+                f"not as the publisher left it: {'; '.join(told)}",
+                hint=GO_ON,
+            )
+        if told:
+            log.warning("going on although %s", "; ".join(told))
+        elif self._mark and self._mark.timeline != found.timeline:
+            log.warning(
+                "PostgreSQL is on another timeline: a standby was promoted, or a backup was restored",
+                extra={"timeline": found.timeline, "before": self._mark.timeline, "confirmed": str(found.confirmed)},
+            )
+        self._accept_changes = False
+        return self._mark
+
+    def _check_server(self, ends: Ends) -> None:
+        """Raises PostgresError when the server was set back, and positions that it issues anew would pass for old ones.
+
+        At least once compares positions and ids with what the topics hold, and loses nothing by that.
+        """
+        mark = self._mark
+        if not mark or mark.timeline != ends.mark.timeline or mark.confirmed <= ends.wal_end:
+            return
+        told = (
+            f"PostgreSQL was set back: its WAL ends at {ends.wal_end}, and replication slot {mark.slot!r} had been"
+            f" moved to {mark.confirmed}"
+        )
+        if self.batch:
+            raise PostgresError(told, hint=SET_BACK)
+        log.warning("going on: positions are compared together with ids, although %s", told)

@@ -1,0 +1,94 @@
+"""The first record of a partition goes alone.
+
+A broker takes any sequence number from a producer that it does not know, or has forgotten: when it refuses the first
+batch of a partition, the second, which is on its way by then, is taken. librdkafka makes of that a delivery of both:
+the first is lost. Only after a delivery does the broker refuse what does not follow. So until the first record of a
+partition is delivered no other is sent to it, and from time to time every partition begins anew, because brokers forget
+producers that were idle.
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from cdc.records.encoding import Delivered, Record
+from cdc.records.partitioner import partition
+
+FORGET_SECONDS: Final = 300.0  # well below any `producer.id.expiration.ms` that makes sense; the default is a day
+
+
+class Place(NamedTuple):
+    """Where a record goes: the partition's number, whether it is the first there, and what to tell the client."""
+
+    number: int
+    first: bool
+    partition: int  # -1: the client chooses, by the key
+
+
+class Firsts:
+    """What is known of partitions in this session. `proven` are topics of which every partition has had a delivery.
+
+    While a first record is `waiting`, so may be all that comes behind it: it should not linger.
+
+    `partitions` says how many a topic has, None when that is not known. Records without a key may go to any, unless
+    the `partitioner` has one for all of them.
+    """
+
+    def __init__(self, partitions: Callable[[str], int | None], now: float, partitioner: object) -> None:
+        self.proven: set[str] = set()
+        self.waiting = 0  # first records of which nothing was heard yet
+        self._partitions = partitions
+        self._scattering = partitioner == "murmur2_random"
+        self._delivered: dict[str, dict[int, bool]] = {}  # for each partition that was sent to
+        self._forget_at = now + FORGET_SECONDS
+
+    def place(self, record: Record) -> Place | None:
+        """Where a record goes; None while it must wait."""
+        partitions = self._partitions(record.topic) or 1
+        delivered = self._delivered.setdefault(record.topic, {})
+        number = told = record.partition
+        if number < 0 and record.key is None and self._scattering:
+            untried = (number for number in range(partitions) if number not in delivered)
+            proven = (number for number, done in delivered.items() if done)
+            number = told = next(untried, next(proven, 0))
+        elif number < 0:
+            number = partition(record.key or b"", partitions)
+        done = delivered.get(number)
+        return None if done is False else Place(number, done is None, told)
+
+    def sent(self, topic: str, number: int) -> None:
+        """The first record of a partition is on its way."""
+        self._delivered.setdefault(topic, {})[number] = False
+        self.waiting += 1
+
+    def reporting(self, topic: str, number: int, on_delivery: Delivered) -> Delivered:
+        """What to call when the first record of a partition has been delivered, or not."""
+        delivered = self._delivered.setdefault(topic, {})
+
+        def report(error: object, message: object) -> None:
+            self.waiting -= 1
+            if error is None:
+                delivered[number] = True
+                if self._delivered.get(topic) is delivered:  # not of before all began anew
+                    self._prove(topic)
+            on_delivery(error, message)
+
+        return report
+
+    def all_delivered(self) -> None:
+        """Nothing is in flight any more, and nothing was refused: for a sink that hears of refusals alone."""
+        self.waiting = 0
+        for topic, delivered in self._delivered.items():
+            delivered.update(dict.fromkeys(delivered, True))
+            self._prove(topic)
+
+    def _prove(self, topic: str) -> None:
+        delivered = self._delivered[topic]
+        if len(delivered) >= (self._partitions(topic) or 1) and all(delivered.values()):
+            self.proven.add(topic)
+
+    def forget(self, now: float) -> None:
+        """Begin anew when it is time to; `now` is in monotonic seconds."""
+        if now >= self._forget_at:
+            self._forget_at = now + FORGET_SECONDS
+            self.proven.clear()
+            self._delivered.clear()

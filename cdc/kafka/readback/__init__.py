@@ -1,0 +1,1 @@
+"""Reads topics backwards for the records that this publisher has sent before."""

@@ -1,0 +1,255 @@
+"""Reads topics from the ends of their partitions backwards, for records of our own stream.
+
+A partition was read far enough when the first of our records in a chunk is below what the slot confirmed, or when
+all that is older than the first event that comes again was left behind: timestamps are commit times. A search for the
+last number in `cdc-sequence` goes on until it is found.
+"""
+
+import contextlib
+import logging
+import re
+import threading
+import time
+from collections.abc import Generator, Iterable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import ListOffsetsResultInfo, OffsetSpec, TopicDescription
+
+from cdc import errors
+from cdc.config.settings import Settings
+from cdc.delivery.sequence import SEQUENCE
+from cdc.kafka.client import Headers, burst, headers_of, reader
+from cdc.kafka.cluster import Cluster, identity, is_missing
+from cdc.kafka.readback.chunks import Chunks
+from cdc.kafka.readback.seen import Row
+from cdc.lsn import LSN
+from cdc.records.dead_letters import REPAIRED, REPLAYED
+
+log = logging.getLogger(__name__)
+
+SECONDS: Final = 30.0  # of silence until Kafka counts as gone
+PATIENCE_SECONDS: Final = 30.0  # with open transactions of others, in all
+MARGIN_MS: Final = 600_000  # by how much clocks may go back
+UNNUMBERED: Final = 10_000  # so many of our records without a number: there is none before them
+FARTHEST: Final = 1_000_000  # offsets that are searched for a number
+_TELL_SECONDS: Final = 3.0
+_LOOK_SECONDS: Final = 0.2  # whether to end
+_POSITION: Final = "cdc-position"
+_NOT_YET: Final = (  # of partitions that were just made, or are about to have another leader
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+)
+_BY_HAND: Final = (REPLAYED, REPAIRED)  # no order put such records where they are
+
+
+class Closed(Exception):
+    """Nobody wants to know any more."""
+
+
+class Partition(Chunks):
+    """A partition, how far it has to be read, and what was found in it."""
+
+    def __init__(self, low: int, high: int) -> None:
+        super().__init__(high)
+        self.window: int | None = None  # where the search for what may come again ends, while it goes on
+        self.numbers: int | None = None  # the same of the search for the last number
+        self.bounded = False  # the latter ends before the log does
+        self.oldest: int | None = None  # commit LSN of our first record in the chunk
+        self.sequence = self.unnumbered = 0
+        self.low = low
+
+    def more(self, confirmed: int) -> bool:
+        """Begin the next chunk, if there has to be one."""
+        if self.oldest is not None and self.oldest < confirmed:
+            self.window = None
+        if self.sequence or self.unnumbered >= UNNUMBERED:
+            self.numbers = None
+        self.oldest = None
+        floors = [floor for floor in (self.window, self.numbers) if floor is not None]
+        return bool(floors) and self.next(min(floors))
+
+
+class Backwards:
+    """A consumer that belongs to no group. Raises KafkaException, KafkaUnavailable, ConfigError.
+
+    All that waits ends with Closed soon after `closed` is set.
+    """
+
+    def __init__(self, settings: Settings, stream: str, confirmed: LSN, closed: threading.Event) -> None:
+        self._confirmed = confirmed
+        self._closed = closed
+        self._patience = PATIENCE_SECONDS
+        self._heard = 0.0
+        # Not above 63 bits, which no WAL comes to: what is kept has signed numbers.
+        self._match = re.compile(rb"%s-[0-7][0-9A-F]{15}-[0-9A-F]{8}" % re.escape(stream.encode())).fullmatch
+        self._consumer = reader(
+            settings.kafka,
+            "cdc-publisher-tails",
+            queued_max_messages_kbytes=16_384,
+            queued_min_messages=20_000,
+            fetch_max_bytes=8_388_608,
+            fetch_wait_max_ms=20,  # behind the last record each chunk waits for so long
+        )
+        self._cluster = Cluster(settings.kafka)
+
+    def close(self) -> None:
+        """Leave."""
+        self._consumer.close()
+
+    def partitions(self, topic: str) -> int:
+        """How many there are; 0 when there is no such topic."""
+        asked = self._cluster.identities([topic], SECONDS)[topic]
+        self._wait_for(asked)
+        try:
+            return identity(asked).partitions
+        except KafkaException as error:
+            if is_missing(error):
+                return 0
+            raise
+
+    def begin(self, topic: str, partitions: int, since: int | None, *, numbers: bool) -> dict[int, Partition]:
+        """Ask where partitions end, and how far they have to be read: `since` is a time in milliseconds, or None."""
+        deadline = time.monotonic() + SECONDS
+        while True:
+            try:
+                return self._begin(topic, partitions, since, numbers)
+            except KafkaException as error:
+                if error.args[0].code() not in _NOT_YET or time.monotonic() >= deadline:
+                    raise
+            self._closed.wait(_LOOK_SECONDS)
+
+    def _begin(self, topic: str, partitions: int, since: int | None, numbers: bool) -> dict[int, Partition]:
+        lows = self._cluster.offsets(topic, partitions, OffsetSpec.earliest(), SECONDS)
+        highs = self._cluster.offsets(topic, partitions, OffsetSpec.latest(), SECONDS)
+        then = None if since is None else OffsetSpec.for_timestamp(max(0, since - MARGIN_MS))
+        thens = {} if then is None else self._cluster.offsets(topic, partitions, then, SECONDS)
+        parts = {}
+        for number in range(partitions):
+            part = parts[number] = Partition(self._offset(lows[number]), self._offset(highs[number]))
+            if thens:
+                found = self._offset(thens[number])
+                part.window = part.high if found < 0 else max(part.low, found)  # negative: nothing is as new
+            if numbers:
+                part.numbers = max(part.low, part.high - FARTHEST)
+        return parts
+
+    def read(self, topic: str, tag: int, parts: Mapping[int, Partition]) -> Generator[list[Row]]:
+        """What is there at or beyond the confirmed LSN, as of topic `tag`; the last numbers are in `parts` then."""
+        with contextlib.suppress(KafkaException):
+            # The consumer alone would ask once in a second for what it does not know of topics that are new to it.
+            self._consumer.list_topics(topic, timeout=_LOOK_SECONDS)
+        try:
+            while chunk := {number: part for number, part in parts.items() if part.more(self._confirmed)}:
+                yield from self._chunk(topic, tag, chunk)
+        finally:
+            self._consumer.unassign()
+        for number, part in parts.items():
+            if part.numbers is not None and part.numbers > part.low:
+                log.warning(
+                    "no record of ours with %s among the last %d of topic %r, partition %d: numbers begin at 1 there",
+                    *(SEQUENCE, FARTHEST, topic, number),
+                )
+
+    def _offset(self, answer: Future[ListOffsetsResultInfo]) -> int:
+        self._wait_for(answer)
+        return int(answer.result().offset)
+
+    def _wait_for(self, answer: Future[ListOffsetsResultInfo] | Future[TopicDescription]) -> None:
+        while True:
+            self._look()
+            with contextlib.suppress(NotYet):
+                answer.exception(_LOOK_SECONDS)
+                return
+
+    def _look(self) -> None:
+        if self._closed.is_set():
+            raise Closed
+
+    def _chunk(self, topic: str, tag: int, parts: Mapping[int, Partition]) -> Generator[list[Row]]:
+        """What is found until the chunk is over in all partitions."""
+        self._consumer.assign([TopicPartition(topic, number, part.start) for number, part in parts.items()])
+        self._heard = last = time.monotonic()
+        waited = 0.0
+        while unread := [part for part in parts.values() if not part.over]:
+            messages = burst(self._consumer, _LOOK_SECONDS)
+            self._look()
+            if messages:
+                yield self._ours(topic, tag, parts, messages)
+            now = time.monotonic()
+            if all(part.held_back for part in unread):
+                self._patience -= now - last
+                self._wait(topic, unread, waited, waited + now - last)
+                waited += now - last
+            elif now - self._heard >= SECONDS:
+                raise errors.KafkaUnavailable(f"topic {topic!r} could not be read: no answer in {SECONDS:g} s")
+            last = now
+
+    def _wait(self, topic: str, held_back: Iterable[Partition], before: float, waited: float) -> None:
+        if self._patience <= 0:
+            log.warning(
+                "topic %r has an open transaction of another producer: what is behind it cannot be read, and what"
+                " of it is ours may be sent twice",
+                topic,
+            )
+            for part in held_back:
+                part.give_up()
+        elif before < _TELL_SECONDS <= waited:
+            log.warning(
+                "topic %r is held back by an open transaction of another producer; waiting for its end, at most %.0f s",
+                *(topic, self._patience),
+            )
+
+    def _ours(self, topic: str, tag: int, parts: Mapping[int, Partition], messages: Iterable[Message]) -> list[Row]:
+        """Of what came, that which may come again."""
+        found: list[Row] = []
+        confirmed, match, heard = self._confirmed, self._match, False
+        for message in messages:
+            number, offset = message.partition() or 0, message.offset() or 0
+            name_of_topic = message.topic()
+            part = parts.get(number) if name_of_topic == topic else None  # not: of one that was read before
+            error = message.error()
+            if error is not None:
+                heard |= _ended(error, part, offset, ours=name_of_topic in (topic, None))
+                continue
+            if part is None or not part.take(offset):
+                continue
+            heard = True
+            headers = headers_of(message)
+            position = headers[2][1] if len(headers) > 2 and headers[2][0] == _POSITION else _first(headers, _POSITION)
+            if position is None or match(position) is None:
+                continue
+            commit_lsn = int(position[9:25], 16)
+            name, text = headers[-1]
+            if name not in _BY_HAND:
+                if part.oldest is None:
+                    part.oldest = commit_lsn
+                if name != SEQUENCE:
+                    part.unnumbered += 1
+                elif text and len(text) < 19 and text.isdigit():
+                    part.sequence = max(part.sequence, int(text))
+            if commit_lsn >= confirmed:
+                event_id = headers[0][1] if headers[0][0] == "id" else _first(headers, "id")
+                found.append((tag, commit_lsn, int(position[26:], 16), number, event_id or b""))
+        if heard:
+            self._heard = time.monotonic()
+        return found
+
+
+def _ended(error: KafkaError, part: Partition | None, offset: int, *, ours: bool) -> bool:
+    """Whether an error is the end of a partition of which more was wanted. Raises KafkaException for others."""
+    if error.code() == KafkaError._PARTITION_EOF:
+        if part is None or part.over:
+            return False
+        part.ended(offset)
+        return True
+    if ours and not error.retriable() and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+        raise KafkaException(error)
+    return False
+
+
+def _first(headers: Headers, wanted: str) -> bytes | None:
+    return next((value for name, value in headers if name == wanted), None)

@@ -1,0 +1,239 @@
+"""The sink of exactly-once: records in Kafka transactions, each of which ends with a record of our position.
+
+A fixed transactional id for each slot makes the broker refuse whoever had it before: a process that was frozen, or
+whose last request is still on its way. Nothing counts as delivered until a commit is proven. When that cannot be
+found out, the session ends; the next one ends the transaction one way or the other, and reads the position.
+<https://kafka.apache.org/documentation/#semantics>
+"""
+
+import concurrent.futures
+import contextlib
+import functools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from cdc.config import librdkafka as properties
+from cdc.config.settings import Settings
+from cdc.delivery.positions import Mark
+from cdc.kafka import librdkafka
+from cdc.kafka.errors import kafka_error, not_created
+from cdc.kafka.first_records import Firsts, Place
+from cdc.kafka.producer import HASTE_SECONDS, refused
+from cdc.kafka.topics import Topics
+from cdc.records.encoding import Delivered, Record, Sendable
+
+TRANSACTION_MS: Final = 20_000
+"""How long a publisher that died may hold up those who read committed records only; one that lives needs far less."""
+INIT_SECONDS: Final = 10.0
+"""PostgreSQL waits meanwhile; what takes longer is tried again by the next session."""
+
+_COMMIT_SECONDS: Final = 1.0  # of one try
+_LOOK_SECONDS: Final = 1.0
+_ANYWHERE: Final = Place(-1, first=False, partition=-1)
+_ABORT_SECONDS: Final = 3.0
+
+
+class TransactionalSink:
+    """A transactional producer, begun for the slot of `key`. One thread owns this object.
+
+    Ends what another of the same slot had begun. Raises ConfigError when librdkafka does not take the properties,
+    KafkaUnavailable and KafkaError when there are no transactions to be had. The records must be of topics that exist
+    and small enough for them: `topics` knows. A record of the topic of positions ends the transaction.
+    """
+
+    def __init__(self, settings: Settings, topics: Topics, key: str) -> None:
+        self._topics = topics
+        self._positions = settings.topics.positions
+        self._firsts = Firsts(topics.partitions, time.monotonic(), properties.producer(settings.kafka)["partitioner"])
+        self._producer = producer(settings, key, topics.batch_bytes)
+        self._reports: list[Delivered] = []  # of this transaction's records
+        self._open = False
+        self._ending = False
+        self._look_at = 0.0  # monotonic seconds
+        self._broken = False  # the transaction has failed, and takes nothing more
+        self._commit: concurrent.futures.Future[KafkaError | None] | None = None
+        self._abandoned = threading.Event()
+        self._committer = concurrent.futures.ThreadPoolExecutor(1, "commit")
+
+    def send(self, records: Sequence[Sendable]) -> int:
+        """Queue records in their order, as far as there is room; returns how many.
+
+        Those that were not queued are to be sent again after a poll. Raises KafkaError for a record that can never
+        be sent, KafkaUnavailable when the transaction has failed.
+        """
+        sent = 0
+        if self._ending or not records:
+            return sent
+        produce, took, proven = self._producer.produce, self._reports.append, self._firsts.proven
+        try:
+            if not self._open:
+                self._producer.begin_transaction()
+                self._open = True
+            for topic, value, key, partition, on_delivery, _, timestamp, headers in records:
+                place = None
+                if topic not in proven:
+                    place = self._place(Record(*records[sent]))
+                    if place is None:
+                        break
+                    partition = place.partition
+                failed = functools.partial(_refused, on_delivery)
+                produce(topic, value, key, partition, failed, None, timestamp, headers)
+                took(on_delivery)
+                sent += 1
+                if place is not None and self._sent(topic, place):
+                    break
+        except BufferError:
+            pass
+        except KafkaException as error:
+            reason = error.args[0]
+            if reason.code() not in (KafkaError._FATAL, KafkaError._STATE):
+                raise refused(reason, Record(*records[sent])) from None
+            self._broken = True  # which error it was is for `poll` to say
+        return sent
+
+    def _place(self, record: Record) -> Place | None:
+        """See `Firsts.place`. A record of our position is alone in its transaction, and its topic is never proven."""
+        return _ANYWHERE if record.topic == self._positions else self._firsts.place(record)
+
+    def _sent(self, topic: str, place: Place) -> bool:
+        """Take note of a record of a topic that is not proven; returns whether it ends the transaction."""
+        if place.first:
+            self._firsts.sent(topic, place.number)
+        self._ending = topic == self._positions
+        return self._ending
+
+    def poll(self, seconds: float) -> None:
+        """Let Kafka go on; wait for it at most for so long.
+
+        Reports what a transaction held once its commit is proven. Raises Fenced, and KafkaUnavailable when this
+        producer will deliver nothing more, or when the topics ask for a new session.
+        """
+        try:
+            self._serve(seconds)
+        except KafkaException as error:
+            raise kafka_error(error.args[0], "sending in a transaction") from None
+        if self._commit is not None and self._commit.done():
+            self._ended(self._commit.result())
+        now = time.monotonic()
+        self._topics.look(now)
+        self._firsts.forget(now)
+        if self._topics.leaving:
+            raise self._topics.leaving  # what is not committed yet comes again
+
+    def hasten(self) -> None:
+        """Nothing: what is sent can be seen when its transaction ends, and that has a time of its own."""
+
+    def _serve(self, seconds: float) -> None:
+        if self._commit is not None:
+            concurrent.futures.wait([self._commit], seconds)
+        elif self._broken:
+            self._producer.poll(0)  # a record that was refused tells more than the transaction
+            self._commit = self._committer.submit(self._end)
+        elif not self._ending and not self._firsts.waiting:
+            self._producer.poll(seconds)
+        elif len(self._producer):
+            self._producer.flush(max(HASTE_SECONDS, seconds))  # which does not linger
+            self._look()
+        elif self._ending:  # and nobody objected to what was reported
+            self._commit = self._committer.submit(self._end)
+        else:
+            self._firsts.all_delivered()
+
+    def _look(self) -> None:
+        """Of a transaction that has failed nothing more is delivered, and only who asks is told that."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_SECONDS
+        try:
+            self._producer.begin_transaction()  # which is refused: one is open, or has failed
+        except KafkaException as error:
+            self._broken = error.args[0].fatal() or error.args[0].txn_requires_abort()
+
+    def _end(self) -> KafkaError | None:
+        """Commit; returns None, or the error. Runs in a thread: the road does not stand still meanwhile."""
+        while True:
+            try:
+                self._producer.commit_transaction(_COMMIT_SECONDS)
+                return None
+            except KafkaException as raised:
+                error: KafkaError = raised.args[0]
+                if not error.retriable() or self._abandoned.is_set():
+                    return error
+
+    def _ended(self, error: KafkaError | None) -> None:
+        self._commit = None
+        if error is not None:
+            raise kafka_error(error, "committing a transaction")
+        self._open = self._ending = False
+        if self._firsts.waiting:
+            self._firsts.all_delivered()
+        reports, self._reports = self._reports, []
+        for report in reports:
+            report(None, None)
+
+    def __len__(self) -> int:
+        """How many records are not committed."""
+        return len(self._reports)
+
+    def close(self) -> None:
+        """Take back what is open, so that nobody has to wait for it; what is being committed is left alone."""
+        self._abandoned.set()
+        self._committer.shutdown(wait=False)
+        if self._open and self._commit is None:
+            with contextlib.suppress(KafkaException):
+                self._producer.abort_transaction(_ABORT_SECONDS)
+        self._producer.purge()
+        del self._producer
+
+
+def _refused(on_delivery: Delivered, error: KafkaError | None, message: Message) -> None:
+    """Tell of a record that Kafka refused; others of its transaction are purged because of it, and tell nothing."""
+    if error is not None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+        on_delivery(error, message)
+
+
+def producer(settings: Settings, key: str, batch_bytes: int | None = None) -> Producer:
+    """A producer of the slot's transactional id, which ends what others of the same id had begun. Raises our errors."""
+    made = {
+        "transaction.timeout.ms": TRANSACTION_MS,
+        **properties.producer(settings.kafka),
+        "transactional.id": f"cdc-publisher-{key}",
+        # Of a transaction all is there or nothing: no gap to guard against.
+        "enable.gapless.guarantee": False,
+        # Reports of success mean nothing before the commit.
+        "delivery.report.only.error": True,
+    }
+    if batch_bytes is not None:
+        made["batch.size"] = batch_bytes
+    try:
+        found = Producer(made, logger=librdkafka.log)
+    except KafkaException as error:
+        raise not_created(error) from None
+    retry(lambda: found.init_transactions(INIT_SECONDS), f"preparing transactions of {made['transactional.id']!r}")
+    return found
+
+
+def hand_over(settings: Settings, mark: Mark) -> None:
+    """End what Kafka transactions of the slot are open, for good, and write the mark. Raises our errors."""
+    last = producer(settings, mark.key)
+    last.begin_transaction()
+    last.produce(settings.topics.positions, mark.encode(), mark.key.encode())
+    retry(lambda: last.commit_transaction(INIT_SECONDS), "ending transactions")
+
+
+def retry(function: Callable[[], object], doing: str, seconds: float = INIT_SECONDS) -> None:
+    """Call until it succeeds, fails for good or time is up. Raises Fenced and our other errors."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            function()
+            return
+        except KafkaException as raised:
+            error = raised.args[0]
+            if not error.retriable() or time.monotonic() >= deadline:
+                raise kafka_error(error, doing) from None

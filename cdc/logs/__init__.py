@@ -1,0 +1,1 @@
+"""Logging: set-up, formats, rate limits, and the thread that writes."""

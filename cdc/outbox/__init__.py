@@ -1,0 +1,1 @@
+"""Rows of the outbox table to events, and the topics that events go to."""

@@ -1,0 +1,83 @@
+"""The outbox table and its publication: the SQL that makes them, and what is there already."""
+
+from typing import Any
+
+import psycopg
+from psycopg import Connection, sql
+
+from cdc.config.settings import Settings
+from cdc.errors import PostgresError
+from cdc.outbox.topic_template import TopicTemplate
+from cdc.postgres.catalog import differences, publication_defect, table_columns
+from cdc.postgres.connection import described, query
+
+Conn = Connection[tuple[Any, ...]]
+
+
+def create_table(settings: Settings) -> str:
+    """The statement that makes the outbox; header columns are text."""
+    columns = settings.outbox.columns
+    # Beyond the five: created_at says how old a row is, which whoever deletes rows will want to know.
+    definitions = {
+        columns.id: "uuid PRIMARY KEY DEFAULT gen_random_uuid()",
+        columns.aggregate: "varchar(255) NOT NULL",
+        columns.key: "varchar(255) NOT NULL",
+        columns.type: "varchar(255) NOT NULL",
+        columns.payload: "jsonb",
+        "created_at": "timestamptz NOT NULL DEFAULT now()",
+    }
+    template = TopicTemplate(settings.topics.name)
+    extra = settings.outbox.parts.needed(list(definitions), template, settings.outbox.headers)
+    definitions |= {name: "text" for name in extra if name not in definitions}
+    body = ",\n".join(f"    {_name(name)} {definition}" for name, definition in definitions.items())
+    return f"CREATE TABLE {_name(*settings.outbox.qualified_name)} (\n{body}\n);"
+
+
+def create_publication(settings: Settings) -> str:
+    """The statement that publishes the outbox's inserts and nothing else, under its own name if it is partitioned."""
+    table, publication = _name(*settings.outbox.qualified_name), _name(settings.postgres.publication)
+    options = "publish = 'insert', publish_via_partition_root = true"
+    return f"CREATE PUBLICATION {publication} FOR TABLE {table} WITH ({options});"
+
+
+def missing(connection: Conn, settings: Settings) -> list[str]:
+    """The statements that are still to be run.
+
+    Raises PostgresError for a table or publication of that name which differs from what is needed.
+    """
+    table = settings.outbox.qualified_name
+    columns = settings.outbox.parts
+    present = table_columns(connection, table)
+    statements = []
+    if present is None:
+        statements.append(create_table(settings))
+    else:
+        needed = columns.needed(list(present), TopicTemplate(settings.topics.name), settings.outbox.headers)
+        found = differences(columns, present, needed)
+        if found:
+            raise PostgresError(
+                f"table {'.'.join(table)} exists and has another shape: {', '.join(found)}",
+                hint="map its columns in [outbox] columns, or name another [outbox] table",
+            )
+    name = settings.postgres.publication
+    if not query(connection, "reading the publication", "select from pg_publication where pubname = %s", name):
+        statements.append(create_publication(settings))
+    else:
+        defect = publication_defect(connection, name, table)
+        if defect:
+            raise defect.error()
+    return statements
+
+
+def execute(connection: Conn, statements: list[str]) -> None:
+    """Run all statements or none."""
+    try:
+        with connection.transaction():
+            for statement in statements:
+                connection.execute(statement.encode())
+    except psycopg.Error as error:
+        raise described(error, "creating the outbox") from None
+
+
+def _name(*parts: str) -> str:
+    return sql.Identifier(*parts).as_string()

@@ -1,0 +1,84 @@
+"""The definition of what the stream depends on, read from the catalogs, which every role may read."""
+
+from typing import Any, Final
+
+from psycopg import Connection
+
+from cdc.postgres.connection import query
+from cdc.replication import publication as definition
+
+_ROW_FILTERS: Final = 150000  # 15: the first with row filters, column lists and schemas in publications
+
+# How a partition is published can depend on each of its ancestors.
+_RELATIONS: Final = """
+    from pg_publication_rel r where r.prpubid = p.oid
+    and (r.prrelid = c.oid or r.prrelid in (select relid from pg_partition_ancestors(c.oid)))
+"""
+_FROM: Final = """
+    from (values (1)) one
+    left join (pg_class c join pg_namespace n on n.oid = c.relnamespace)
+        on n.nspname = %s and c.relname = %s and c.relkind in ('r', 'p')
+    left join pg_publication p on p.pubname = %s
+"""
+_ALWAYS: Final = f"""
+    c.oid::text, p.oid::text, p.pubinsert, p.pubviaroot and (c.relkind = 'p' or c.relispartition),
+    c.relpersistence = 'p', case when p.puballtables then 'all tables' end,
+    (select string_agg('name (oid ' || r.oid || ')', ', ' order by r.oid) {_RELATIONS})
+"""
+_SINCE_15: Final = f"""
+    , (select string_agg('schema (oid ' || s.oid || ')', ', ') from pg_publication_namespace s
+       where s.pnpubid = p.oid and s.pnnspid = c.relnamespace),
+    (select string_agg(pg_get_expr(r.prqual, r.prrelid), ' and ' order by r.oid) {_RELATIONS}),
+    (select string_agg(quote_ident(a.attname), ', ' order by r.oid, a.attnum) from pg_attribute a,
+        lateral (select r.oid, r.prattrs, r.prrelid {_RELATIONS}) r
+        where a.attrelid = r.prrelid and a.attnum = any(r.prattrs::int2[]))
+"""
+_OLDER: Final = ", null, null, null"
+
+
+def read(connection: "Connection[tuple[Any, ...]]", publication: str, table: tuple[str, str]) -> dict[str, str]:
+    """The definition as it is now, in one query, so that its parts belong together."""
+    since_15 = connection.info.server_version >= _ROW_FILTERS
+    statement = f"select {_ALWAYS} {_SINCE_15 if since_15 else _OLDER} {_FROM}"
+    ((table_oid, publication_oid, inserts, via_root, permanent, *published_by, row_filter, columns),) = query(
+        connection, "reading the definition", statement, *table, publication
+    )
+    return {
+        definition.TABLE: ".".join(table),
+        definition.TABLE_OID: table_oid or definition.NONE,
+        definition.PUBLICATION: publication,
+        definition.PUBLICATION_OID: publication_oid or definition.NONE,
+        # An unlogged table is published by nothing, although `all tables` says otherwise.
+        definition.PUBLISHED_BY: (permanent and ", ".join(filter(None, published_by))) or definition.NONE,
+        definition.INSERTS: "yes" if inserts else "no",
+        definition.ROW_FILTER: row_filter or definition.NONE,
+        definition.COLUMN_LIST: columns or definition.NONE,
+        definition.PARTITION_ROOT: "yes" if via_root else "no",
+    }
+
+
+def unpublished(
+    connection: "Connection[tuple[Any, ...]]", publication: str, table: tuple[str, str], needed: list[str]
+) -> list[str]:
+    """The needed columns that do not reach the stream: a column list leaves them out, or they are generated."""
+    found = query(
+        connection,
+        "reading the published columns",
+        """
+        select a.attname
+        from pg_publication p, pg_attribute a
+        join pg_class c on c.oid = a.attrelid
+        join pg_namespace n on n.oid = c.relnamespace
+        where p.pubname = %s and n.nspname = %s and c.relname = %s and a.attname = any(%s)
+        and not coalesce(
+            (select to_jsonb(r) -> 'prattrs' @> to_jsonb(a.attnum) from pg_publication_rel r
+             where r.prpubid = p.oid and r.prrelid = c.oid and jsonb_typeof(to_jsonb(r) -> 'prattrs') = 'array'),
+            a.attgenerated = '' or (a.attgenerated = 's' and coalesce(to_jsonb(p) ->> 'pubgencols', 'n') = 's')
+        )
+        order by a.attnum
+        """,
+        publication,
+        *table,
+        needed,
+    )
+    return [name for (name,) in found]

@@ -1,0 +1,1 @@
+"""`outbox purge`: which rows may be deleted, and deleting them."""

@@ -1,0 +1,171 @@
+"""The partitions of the outbox: those that only hold what may go, and get nothing new, are dropped as a whole.
+
+Such a partition is one by range of the age column, whose upper bound is older than the grace. It is looked through
+while nobody can write to it, then detached and dropped in the same transaction. The lock that this takes on the
+whole outbox is waited for so shortly that writers do not notice; where it is not got, the partition waits.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+import psycopg
+from psycopg import Connection, sql
+
+from cdc.postgres.connection import query
+from cdc.purge.rows import Due, Table, told
+
+Conn = Connection[tuple[Any, ...]]
+
+_TREE: Final = """
+with given as (select %s::int8::oid as root, %s::text as age, %s::timestamptz as cutoff),
+tree as (
+    select root as relid, null::oid as parent, 0 as level from given
+    union all
+    select relid, parentrelid, level from given, pg_partition_tree(root) where parentrelid is not null
+), nodes as (
+    select t.*, n.nspname, c.*, coalesce(pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT', false) as rest,
+        case when p.partstrat = 'r' and p.partattrs[0] = a.attnum
+            then (regexp_match(pg_get_expr(c.relpartbound, c.oid), $$ TO \\('([^']+)'$$))[1]::timestamptz
+        end as upper
+    from given, tree t
+    join pg_class c on c.oid = t.relid
+    join pg_namespace n on n.oid = c.relnamespace
+    left join pg_partitioned_table p on p.partrelid = t.parent
+    left join pg_attribute a on a.attrelid = t.parent and a.attname = (select age from given)
+)
+select relid::int8, parent::int8, nspname, relname,
+    case when relkind = 'r' then pg_relation_size(relid) / current_setting('block_size')::int8 end,
+    relkind = 'p', relpersistence = 'p',
+    -- The newest of its siblings stays, as a model of those to come.
+    coalesce(upper < cutoff, false) and row_number() over (partition by parent order by rest, upper desc) > 1,
+    pg_has_role(relowner, 'usage') and pg_has_role((select relowner from pg_class where oid = parent), 'usage'),
+    exists (select from pg_trigger where tgrelid = relid and not tgisinternal and tgtype & 8 <> 0)
+from given, nodes order by level, upper, nspname, relname
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One that may be dropped if every row of it may go."""
+
+    table: Table
+    parent: Table
+    leaves: tuple[Table, ...]  # its own partitions that hold rows, or itself
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """An outbox and its partitions; without any, it is a leaf itself."""
+
+    old: list[Partition]
+    leaves: list[Table]  # that are below none of these
+    strange: list[Table]  # foreign or unlogged: nothing in them was ever published
+    unowned: list[Table]  # that would be old, but belong to another role
+
+
+class Fate(Enum):
+    """What becomes of an old partition."""
+
+    DROPPED = "dropped"
+    BUSY = "busy"  # somebody has it locked, or the outbox
+    STAYS = "stays"  # with rows that may not go, or too many to look through in time
+
+
+@dataclass(slots=True)
+class _Node:
+    table: Table
+    parent: int | None
+    divided: bool
+    strange: bool
+    over: bool
+    owned: bool
+    watched: bool
+
+
+def tree(connection: Conn, root: int, column: str | None, cutoff: str) -> Tree:
+    """The outbox as it is now, older partitions first."""
+    nodes: dict[int, _Node] = {}
+    for oid, parent, schema, name, blocks, divided, logged, over, owned, watched in query(
+        connection, "reading the partitions", _TREE, root, column, cutoff
+    ):
+        table = Table(schema, name, blocks or 0)
+        strange = not (logged and (divided or blocks is not None))
+        nodes[oid] = _Node(table, parent, divided, strange, over, bool(owned), watched)
+    found = Tree([], [], [], [])
+    _sort(nodes, root, found)
+    return found
+
+
+def _sort(nodes: dict[int, _Node], oid: int, found: Tree) -> None:
+    node, below = nodes[oid], _below(nodes, oid)
+    if node.over and node.parent is not None and not any(n.strange or n.watched for n in below):
+        if node.owned:
+            leaves = tuple(n.table for n in below if not n.divided)
+            found.old.append(Partition(node.table, nodes[node.parent].table, leaves))
+            return
+        found.unowned.append(node.table)
+    if node.strange:
+        found.strange.append(node.table)
+    elif not node.divided:
+        found.leaves.append(node.table)
+    for child, other in nodes.items():
+        if other.parent == oid:
+            _sort(nodes, child, found)
+
+
+def _below(nodes: dict[int, _Node], oid: int) -> list[_Node]:
+    return [nodes[oid], *(n for child in nodes if nodes[child].parent == oid for n in _below(nodes, child))]
+
+
+_BUSY: Final = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
+
+
+def drop(connection: Conn, partition: Partition, due: Due, *, dry_run: bool) -> tuple[Fate, int]:
+    """Drop a partition if every row in it may go; returns how many there were."""
+    with told(partition.table):
+        if _stays(connection, partition, due):
+            return Fate.STAYS, 0
+        if dry_run:
+            return Fate.DROPPED, _rows(connection, partition, due)[0]
+        try:
+            with connection.transaction():
+                return _drop(connection, partition, due)
+        except _BUSY:
+            return Fate.BUSY, 0
+        except psycopg.errors.QueryCanceled:
+            return Fate.STAYS, 0
+
+
+def _stays(connection: Conn, partition: Partition, due: Due) -> bool:
+    """Whether there is a row that may not go. One is found soon, and without a lock."""
+    statement = sql.SQL("select exists (select from {} where ({}) is not true)")
+    found = connection.execute(statement.format(_name(partition.table), due.condition), due.values).fetchone()
+    assert found is not None
+    return bool(found[0])
+
+
+def _drop(connection: Conn, partition: Partition, due: Due) -> tuple[Fate, int]:
+    connection.execute("set local lock_timeout = '200ms'")
+    connection.execute("set local statement_timeout = '10s'")  # so long may a late writer of this partition wait
+    # Behind this lock nobody writes to it, and what was written is committed: the next statement sees all.
+    connection.execute(sql.SQL("lock table {} in share mode").format(_name(partition.table)))
+    rows, may_go = _rows(connection, partition, due)
+    if rows != may_go:
+        return Fate.STAYS, 0
+    names = {"parent": _name(partition.parent), "partition": _name(partition.table)}
+    connection.execute(sql.SQL("alter table {parent} detach partition {partition}").format(**names))
+    connection.execute(sql.SQL("drop table {partition}").format(**names))
+    return Fate.DROPPED, rows
+
+
+def _rows(connection: Conn, partition: Partition, due: Due) -> tuple[int, int]:
+    """How many there are, and how many of them may go."""
+    statement = sql.SQL("select count(*), count(*) filter (where {}) from {}")
+    found = connection.execute(statement.format(due.condition, _name(partition.table)), due.values).fetchone()
+    assert found is not None
+    return found[0], found[1]
+
+
+def _name(table: Table) -> sql.Identifier:
+    return sql.Identifier(table.schema, table.name)

@@ -1,0 +1,213 @@
+"""Rows of the outbox deleted in small transactions of their own; see `cdc.purge.horizon` for which.
+
+The heap is walked block by block. No index is needed, and what was deleted before is not walked again.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import psycopg
+from psycopg import Connection, sql
+
+from cdc.errors import CdcError, PostgresError, PostgresUnavailable
+from cdc.lsn import LSN
+from cdc.postgres.connection import connect, described, query
+from cdc.purge.horizon import BELOW, Age, Clock, Horizon, window
+
+Conn = Connection[tuple[Any, ...]]
+
+DOING: Final = "purging the outbox"
+_FIRST_WINDOW: Final = 64
+_SESSION: Final = """
+    set default_transaction_isolation = 'read committed'; -- each statement sees what was committed before it
+    set row_security = off; -- a row that a policy hides is an error, and not overlooked
+    set synchronous_commit = off; -- rows that come back after a crash are deleted again
+    set statement_timeout = 0;
+    set lock_timeout = '1s';
+    set datestyle = 'ISO';
+"""
+
+
+def session(dsn: str) -> Conn:
+    """A connection for all that follows. Raises ConfigError, PostgresError or PostgresUnavailable."""
+    connection = connect(dsn, application_name="cdc-publisher purge")
+    try:
+        connection.execute(_SESSION)
+    except psycopg.Error as error:
+        connection.close()
+        raise described(error, DOING) from None
+    return connection
+
+
+def horizon(connection: Conn, now: float) -> Horizon:
+    """What has ended by now. The snapshot is taken before the function looks how far the WAL has come."""
+    ((xid, lsn),) = query(
+        connection,
+        "taking a horizon",
+        "select pg_snapshot_xmin(pg_current_snapshot())::text::int8, pg_current_wal_insert_lsn()::text",
+    )
+    return Horizon(xid, LSN.parse(lsn), now)
+
+
+def keeps_commit_timestamps(connection: Conn) -> bool:
+    """Whether the server knows when a transaction was committed."""
+    ((setting,),) = query(connection, "reading settings", "select current_setting('track_commit_timestamp')")
+    return bool(setting == "on")
+
+
+def ago(connection: Conn, seconds: float) -> str:
+    """The time so many seconds ago, by the server's clock."""
+    ((moment,),) = query(connection, "asking the time", "select (now() - make_interval(secs => %s))::text", seconds)
+    return str(moment)
+
+
+class Table(NamedTuple):
+    """A table that holds rows itself."""
+
+    schema: str
+    name: str
+    blocks: int
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What rows must be to go: below the horizon, and older than the cutoff if that is given."""
+
+    horizon: Horizon
+    age: Age
+    cutoff: str
+
+    @property
+    def condition(self) -> sql.Composed:
+        """A condition on a row; null where the row is to stay as well."""
+        below = sql.SQL("({})").format(sql.SQL(_BELOW))
+        if self.age.clock is Clock.COLUMN:
+            assert self.age.column is not None
+            old = sql.SQL(" and {} < %(cutoff)s::timestamptz").format(sql.Identifier(self.age.column))
+        elif self.age.clock is Clock.COMMIT:
+            old = sql.SQL(" and pg_xact_commit_timestamp(xmin) < %(cutoff)s::timestamptz").format()
+        else:
+            old = sql.SQL("").format()
+        return below + old
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """The parameters of the condition."""
+        return {"horizon": self.horizon.xid, "cutoff": self.cutoff}
+
+
+# A scalar subquery is asked once, and by the snapshot of its statement: no row that this one sees has a higher id.
+_BELOW: Final = BELOW.format(
+    next="(select pg_snapshot_xmax(pg_current_snapshot())::text::int8)",
+    xmin="xmin::text::int8",
+    horizon="%(horizon)s::int8",
+)
+
+_DELETE: Final = """
+    delete from only {table} where ctid = any(array(
+        select ctid from only {table} where ctid >= %(from)s::tid and ctid < %(until)s::tid and {due}
+        limit %(batch)s for update skip locked
+    ))
+"""
+
+
+class Step(NamedTuple):
+    """One transaction: how many blocks are done with, and how many rows went."""
+
+    blocks: int
+    deleted: int
+
+
+def delete(connection: Conn, table: Table, due: Due, batch: int) -> Iterator[Step]:
+    """Delete what is due, a batch each time the next step is asked for. Rows that somebody has locked stay.
+
+    Rows in blocks that the table did not have at the beginning are too new.
+    """
+    statement = sql.SQL(_DELETE).format(table=sql.Identifier(table.schema, table.name), due=due.condition)
+    block, width = 0, _FIRST_WINDOW
+    while block < table.blocks:
+        until = min(block + width, table.blocks)
+        with told(table):
+            part = {"from": f"({block},0)", "until": f"({until},0)", "batch": batch}
+            deleted = connection.execute(statement, {**due.values, **part}).rowcount
+        done = 0 if deleted >= batch else until - block  # full: there may be more of them in these blocks
+        block += done
+        width = window(width, deleted, batch)
+        yield Step(done, deleted)
+
+
+def count(connection: Conn, table: Table, due: Due) -> int:
+    """How many rows are due."""
+    statement = sql.SQL("select count(*) from only {} where {}")
+    with told(table):
+        found = connection.execute(
+            statement.format(sql.Identifier(table.schema, table.name), due.condition), due.values
+        ).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+def check_rights(connection: Conn, tables: list[Table]) -> None:
+    """Raises PostgresError when the role may not delete from one of the tables."""
+    found = query(
+        connection,
+        "reading the rights",
+        """
+        select format('%%I', current_user), string_agg(format('%%I.%%I', schema, name), ', ' order by schema, name)
+        from unnest(%s::text[], %s::text[]) as t (schema, name)
+        where not (select bool_and(has_table_privilege(format('%%I.%%I', schema, name), wanted))
+                   from unnest('{SELECT,UPDATE,DELETE}'::text[]) as wanted)
+        having count(*) > 0
+        """,
+        [table.schema for table in tables],
+        [table.name for table in tables],
+    )
+    for role, names in found:
+        raise PostgresError(
+            f"role {role} may not delete from {names}", hint=f"run: GRANT SELECT, UPDATE, DELETE ON {names} TO {role}"
+        )
+
+
+class told:  # noqa: N801 - reads as a word
+    """Errors of PostgreSQL while it works on a table become ours, with what to do."""
+
+    def __init__(self, table: object) -> None:
+        self._table = table
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, psycopg.Error):
+            raise _ours(error, str(self._table)) from None
+
+
+def _ours(error: psycopg.Error, table: str) -> CdcError:
+    state, text = error.sqlstate or "", str(error).split("\n")[0]
+    if state == "42P01":
+        return PostgresUnavailable(f"{table} was dropped or renamed meanwhile: {text}")
+    for prefix, part, hint in _HINTS:
+        if state.startswith(prefix) and part in text:
+            return PostgresError(f"PostgreSQL does not let rows of {table} go: {text} (SQLSTATE {state})", hint=hint)
+    return described(error, f"{DOING} {table}")
+
+
+_HINTS: Final = (
+    ("42501", "row-level security", "run: ALTER ROLE <user> BYPASSRLS; or purge as another role"),
+    (
+        "42501",
+        "",
+        "run: GRANT SELECT, UPDATE, DELETE ON the table, and USAGE ON its schema, TO the role of [postgres] dsn",
+    ),
+    ("23", "", "another table refers to these rows: drop its foreign key, or make it ON DELETE CASCADE"),
+    ("2BP01", "", "drop what depends on the partition, or run with --keep-partitions"),
+    (
+        "55000",
+        "replica identity",
+        "publish inserts alone: ALTER PUBLICATION <name> SET (publish = 'insert'); or give the table a primary key",
+    ),
+    ("P0001", "", "a trigger of the table refuses it"),
+)

@@ -1,0 +1,246 @@
+"""Events that cannot be published, kept in a topic of their own: what a dead letter is, and how it is read back.
+
+| part      | value                                                                                              |
+|-----------|----------------------------------------------------------------------------------------------------|
+| key       | the event's key; null when it cannot be read                                                       |
+| value     | the payload as it stands in the row: JSON text, or what bytea holds; null when that is null        |
+| timestamp | commit time of the transaction, milliseconds                                                       |
+| headers   | `id`, `eventType`, `cdc-position`; `cdc-topic`, `cdc-aggregate`, `cdc-payload` (json, avro, null), |
+|           | `cdc-error-class`, `cdc-error-message`; `cdc-header-NAME` for each further header of the event     |
+
+What cannot be read of a broken row is empty. A record of the same key and position with the header `cdc-replayed`
+and no value is a marker: the event was sent to its topic after all.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeVar
+
+from cdc.errors import PoisonEvent, ProtocolError
+from cdc.outbox.events import Event, Outbox, trace_columns
+from cdc.outbox.topic_template import is_topic_name
+from cdc.records.encoding import Headers, Record
+from cdc.replication import values as cells
+from cdc.replication.transactions import Row
+
+log = logging.getLogger(__name__)
+
+TOPIC, AGGREGATE, PAYLOAD = "cdc-topic", "cdc-aggregate", "cdc-payload"
+ERROR_CLASS, ERROR_MESSAGE, REPLAYED = "cdc-error-class", "cdc-error-message", "cdc-replayed"
+REPAIRED: Final = "cdc-repaired"  # of what `audit --repair` sent
+HEADER_PREFIX: Final = "cdc-header-"
+JSON, AVRO, NULL = "json", "avro", "null"
+
+_LONGEST_MESSAGE: Final = 1000
+_POSITION = re.compile(r"[0-9a-f]{8}-[0-9A-F]{16}-[0-9A-F]{8,}")
+
+T = TypeVar("T")
+
+
+class DeadLetters:
+    """Makes records for `topic` of the rows that `outbox` or the encoding refuses."""
+
+    def __init__(self, topic: str, outbox: Outbox) -> None:
+        self._topic = topic
+        self._outbox = outbox
+        self._told = ""
+
+    def record(self, row: Row, event: Event | None, poison: PoisonEvent) -> Record:
+        """The record that keeps a row for later; `event` is None when the row cannot be read as one. Never fails."""
+        read = _Read.of_event(event) if event else _Read.of_row(row, self._outbox)
+        position = self._outbox.position(row)
+        if position != self._told:  # the same row is asked for again while its topic is not known
+            self._told = position
+            log.warning(
+                "an event goes to the dead letters: %s",
+                poison.reason,
+                extra={"id": read.id, "type": read.type, "position": position, "error": poison.kind},
+            )
+        headers: Headers = [
+            ("id", read.id),
+            ("eventType", read.type),
+            ("cdc-position", position),
+            (TOPIC, read.topic),
+            (AGGREGATE, read.aggregate),
+            (PAYLOAD, NULL if read.payload is None else AVRO if read.payload_is_avro else JSON),
+            (ERROR_CLASS, poison.kind),
+            (ERROR_MESSAGE, _shortened(poison.reason)),
+            *((f"{HEADER_PREFIX}{name}", value) for name, value in read.headers),
+        ]
+        transaction = row.transaction
+        return Record.to(self._topic, read.key, read.payload, transaction.timestamp, headers, transaction.report)
+
+
+class _Read(NamedTuple):
+    """What could be read of a row."""
+
+    id: str
+    type: str
+    topic: str
+    aggregate: str
+    key: bytes | None
+    payload: bytes | None
+    payload_is_avro: bool
+    headers: list[tuple[str, str | None]]  # None: there is a value, but it cannot be read
+
+    @classmethod
+    def of_event(cls, event: Event) -> "_Read":
+        return cls(
+            event.id,
+            event.type,
+            event.topic,
+            event.aggregate,
+            event.key,
+            event.payload,
+            event.payload_is_avro,
+            list(event.headers),
+        )
+
+    @classmethod
+    def of_row(cls, row: Row, outbox: Outbox) -> "_Read":
+        columns, names = outbox.columns, outbox.headers
+        row_cells = _Cells(row)
+        present = list(row_cells.found)
+        parts = {name: row_cells.text(columns.resolve(name, present)) for name in outbox.template.columns}
+        topic = ""
+        if None not in parts.values():
+            topic = outbox.template.fill({name: value or "" for name, value in parts.items()})
+        payload, payload_is_avro = row_cells.payload(columns.payload)
+        return cls(
+            row_cells.text(columns.id) or "",
+            row_cells.text(columns.type) or "",
+            topic if is_topic_name(topic) else "",
+            row_cells.text(columns.aggregate) or "",
+            row_cells.read(columns.key, cells.to_utf8),
+            payload,
+            payload_is_avro,
+            [(name, row_cells.text(name)) for name in [*names, *trace_columns(present, names)] if row_cells.has(name)],
+        )
+
+
+class _Cells:
+    """The cells of a row by the names of their columns, read without ever failing."""
+
+    def __init__(self, row: Row) -> None:
+        formats, values = row.data
+        self.found = {
+            column.name: (column.type_oid, kind, cell)
+            for column, kind, cell in zip(row.relation.columns, formats, values, strict=False)
+        }
+
+    def has(self, name: str) -> bool:
+        """Whether there is a value."""
+        return name in self.found and self.found[name][1] in b"bt"
+
+    def text(self, name: str) -> str | None:
+        """A cell as text; None when there is none, or none that can be read."""
+        return self.read(name, cells.to_text)
+
+    def read(self, name: str, decoder: Callable[[int, bool], Callable[[bytes], T] | None]) -> T | None:
+        """A cell by its decoder, or None likewise."""
+        if not self.has(name):
+            return None
+        type_oid, kind, cell = self.found[name]
+        decode = decoder(type_oid, kind == ord("b"))
+        try:
+            return decode(cell) if decode else None
+        except (ValueError, ProtocolError):
+            return None
+
+    def payload(self, name: str) -> tuple[bytes | None, bool]:
+        """The payload, and whether it is bytea: the bytes of the cell itself when they cannot be read as its type."""
+        if not self.has(name):
+            return None, False
+        type_oid, _, cell = self.found[name]
+        read = self.read(name, cells.to_payload)
+        return (cell if read is None else read), type_oid == cells.BYTEA
+
+
+def _shortened(message: str) -> str:
+    # A lone surrogate, as a JSON escape may make one, has no UTF-8.
+    message = message.encode(errors="replace").decode()
+    return message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…"
+
+
+class DeadLetter(NamedTuple):
+    """A dead letter that was read back."""
+
+    position: str
+    id: str
+    type: str
+    topic: str  # where the event would have gone
+    aggregate: str
+    key: bytes | None
+    timestamp: int
+    error: str  # the class
+    message: str
+    payload: bytes | None
+    payload_is_avro: bool
+    headers: list[tuple[str, str | None]]
+
+
+class Marker(NamedTuple):
+    """What says that a dead letter was replayed; `at` is ISO 8601."""
+
+    position: str
+    at: str
+
+
+def read(
+    key: bytes | None, value: bytes | None, timestamp: int, headers: Iterable[tuple[str, bytes | None]]
+) -> DeadLetter | Marker | None:
+    """A record of the topic, or None for one that is not of ours."""
+    given = list(headers)
+    by_name = {name: (text or b"").decode(errors="replace") for name, text in reversed(given)}
+    position = by_name.get("cdc-position", "")
+    if not _POSITION.fullmatch(position):
+        return None
+    if REPLAYED in by_name:
+        return Marker(position, by_name[REPLAYED])
+    if ERROR_CLASS not in by_name:
+        return None
+    return DeadLetter(
+        position=position,
+        id=by_name.get("id", ""),
+        type=by_name.get("eventType", ""),
+        topic=by_name.get(TOPIC, ""),
+        aggregate=by_name.get(AGGREGATE, ""),
+        key=key,
+        timestamp=timestamp,
+        error=by_name[ERROR_CLASS],
+        message=by_name.get(ERROR_MESSAGE, ""),
+        payload=None if by_name.get(PAYLOAD) == NULL else value,
+        payload_is_avro=by_name.get(PAYLOAD) == AVRO,
+        headers=[
+            (name.removeprefix(HEADER_PREFIX), text if text is None else text.decode(errors="replace"))
+            for name, text in given
+            if name.startswith(HEADER_PREFIX)
+        ],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which dead letters are asked for; None and nothing mean all."""
+
+    ids: frozenset[str] = frozenset()  # ids of events, or positions
+    since: int | None = None  # milliseconds since 1970, by commit time
+    until: int | None = None
+    type: str | None = None
+    key: str | None = None
+    topic: str | None = None
+    error: str | None = None  # the class, or a part of the message in any case
+
+    def matches(self, letter: DeadLetter) -> bool:
+        """Whether this one is."""
+        return (
+            (not self.ids or letter.id in self.ids or letter.position in self.ids)
+            and (self.since is None or letter.timestamp >= self.since)
+            and (self.until is None or letter.timestamp <= self.until)
+            and self.type in (None, letter.type)
+            and (self.key is None or letter.key == self.key.encode())
+            and self.topic in (None, letter.topic)
+            and (self.error is None or self.error == letter.error or self.error.lower() in letter.message.lower())
+        )

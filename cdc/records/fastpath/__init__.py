@@ -1,0 +1,1 @@
+"""Runs of plain rows, made into records at once."""

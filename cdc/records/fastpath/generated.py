@@ -1,0 +1,228 @@
+"""Runs of plain rows in Python: source code written for one layout, without a loop over columns or a call per cell.
+
+From frame to record, but for the encoder, a row of five columns costs 1.5 us so; the general road takes 8. `source`
+shows the code. Whatever goes wrong in it ends the run: the general road meets the same frame again, and says what is
+wrong with it.
+"""
+
+import struct
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Final
+
+from cdc.records.encoding import Delivered, Sendable
+from cdc.records.fastpath.layout import Layout, Route
+from cdc.replication import values as cells
+
+_HEAD_AT: Final = 25  # of the pgoutput message in its frame: kind, relation, `N`, number of columns
+_XLOG_DATA: Final = ord("w")
+_INSERT: Final = ord("I")
+
+_INDEXES: Final = tuple([f"{index:08X}" for index in range(1024)])  # to format one costs 0.12 us
+
+_FIXED: Final = {"uuid": 16, "bool": 1}  # bytes of a cell, where there is only one size
+_ID_PARTS: Final = "id1, id2, id3"  # of a UUID: what stands in its text before, between and behind dashes
+_CUTS: Final = tuple([struct.Struct(f">{size}sBI").unpack_from for size in range(128)])
+"""By the size of a text: its bytes, and the kind and the size of the cell behind it. A call less is 0.07 us."""
+
+Take = Callable[[list[bytes], int, str, int, int, Delivered], list[Sendable]]
+
+_TEXTS: Final = {
+    "text": "{0}.decode()",
+    "uuid": "uuid({0})",
+    "integer": "integer({0})",
+    "bool": "boolean({0})",
+    "bool-text": "boolean_text({0})",
+    "jsonb": "jsonb({0})",
+}
+
+
+class Unrolled:
+    """Fits `cdc.records.fastpath.layout.Runs`."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._routes: dict[tuple[bytes, ...], tuple[Any, ...]] = {}
+        splitting = _Splitting(layout)
+        names = {**_NAMES, "routes": self._routes, "start": splitting.start}
+        exec(compile(_source(layout, splitting), "<unrolled>", "exec"), names)
+        self.take: Take = names["take"]
+
+    def learn(self, event_type: bytes, topic_cells: tuple[bytes, ...], route: Route) -> None:
+        """From now on rows with these cells take this route."""
+        self._routes[event_type, *topic_cells] = (
+            route.topic,
+            ("eventType", route.type),
+            route.header,
+            route.encode,
+            route.spare(self._layout),
+        )
+
+    def forget(self) -> None:
+        """There are no routes any more."""
+        self._routes.clear()
+
+
+def source(layout: Layout) -> str:
+    """The source of `take` for a layout, to be read."""
+    return _source(layout, _Splitting(layout))
+
+
+def _source(layout: Layout, splitting: "_Splitting") -> str:
+    lines = ["def take(frames, at, prefix, index, timestamp, report):", "    records = []", "    try:"]
+    lines += ["        for place in range(at, len(frames)):", "            frame = frames[place]"]
+    lines += [f"            if frame[{_HEAD_AT}] != {_INSERT}: break"]  # most runs end so: an exception is 0.7 us more
+    body = [*splitting.statements, "if o != len(frame): break", *_record(layout, splitting)]
+    lines += [f"            {line}" for line in body]
+    lines += ["    except Exception:  # of whatever kind: the general road meets it again", "        pass"]
+    return "\n".join([*lines, "    return records", ""])
+
+
+class _Splitting:
+    """Statements that cut a frame into the cells that are needed, `c0` and so on.
+
+    What stands in the same place of every row is cut by one struct, `start`, with the head of the text behind it;
+    that is 0.1 us less than slice by slice. From there on `o` is where the frame goes on.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        others = {layout.key, layout.type, layout.payload, *layout.topic}
+        headers = {place for _, place in layout.headers}
+        self._optional = headers - others - {layout.id}
+        self.bare = layout.payload not in headers | {layout.id, layout.key, layout.type, *layout.topic}
+        """Whether the cell of the payload is without the version of jsonb."""
+        self._id_only = layout.cells[layout.id] == "uuid" and layout.id not in headers | others
+        self.parts = False
+        """Whether the id is in three parts instead of a cell."""
+        self._kind = ord("b") if layout.binary else ord("t")
+        self._ahead = -1  # the cell of which kind and size are read already
+        self._format = ">"
+        self.statements = list(self._lines())
+        self.start = struct.Struct(self._format).unpack_from
+
+    def _lines(self) -> Iterator[str]:
+        first = yield from self._beginning()
+        for place in range(first, len(self._layout.cells)):
+            if place in self._optional:
+                yield from self._nullable(place)
+            elif self._layout.cells[place]:
+                yield from self._required(place)
+            else:
+                yield from self._skipped()
+
+    def _beginning(self) -> Generator[str, None, int]:
+        """The head, and cells of one size only; returns the first that is none."""
+        place, constant = 0, _head(self._layout)
+        names: list[str] = []
+        tests = [f"frame[0] != {_XLOG_DATA}"]
+        while size := self._fixed(place):
+            constant += struct.pack(">BI", self._kind, size)
+            parts = self._id_only and place == self._layout.id
+            self._format += f"{len(constant)}s" + ("4s6s6s" if parts else f"{size}s")
+            names += [f"h{place}", _ID_PARTS if parts else f"c{place}"]
+            self.parts |= parts
+            tests.append(f"h{place} != {constant!r}")
+            place, constant = place + 1, b""
+        if constant:
+            self._format += f"{len(constant)}s"
+            names.append("head")
+            tests.append(f"head != {constant!r}")
+        if self._is_required(place):
+            self._format += "BI"
+            names += [f"k{place}", f"n{place}"]
+            self._ahead = place
+        yield f"{', '.join(names)}, = start(frame, {_HEAD_AT})"
+        yield f"if {' or '.join(tests)}: break"
+        yield f"o = {_HEAD_AT + struct.calcsize(self._format)}"
+        return place
+
+    def _fixed(self, place: int) -> int:
+        """The bytes of a cell that has one size only, or 0."""
+        return _FIXED.get(self._layout.cells[place], 0) if self._layout.binary and self._is_required(place) else 0
+
+    def _is_required(self, place: int) -> bool:
+        cells = self._layout.cells
+        return place < len(cells) and bool(cells[place]) and place not in self._optional
+
+    def _required(self, place: int) -> Iterator[str]:
+        cell, kind, size = f"c{place}", f"k{place}", f"n{place}"
+        if self._ahead != place:
+            yield f"{kind}, {size} = cell(frame, o); o += 5"
+        yield f"if {kind} != {self._kind}: break"
+        if place == self._layout.payload and self.bare and self._layout.cells[place] == "jsonb":
+            yield f"if frame[o] != {cells.JSONB_VERSION}: break"
+            yield f"{cell} = frame[o + 1 : o + {size}]; o += {size}"
+        elif place == self._layout.payload or place in self._optional or not self._is_required(place + 1):
+            yield f"{cell} = frame[o : o + {size}]; o += {size}"
+        else:
+            self._ahead = place + 1
+            head = f"k{place + 1}, n{place + 1}"
+            yield f"if {size} < {len(_CUTS)}: {cell}, {head} = CUTS[{size}](frame, o); o += {size} + 5"
+            yield f"else: {cell} = frame[o : o + {size}]; {head} = cell(frame, o + {size}); o += {size} + 5"
+
+    def _nullable(self, place: int) -> Iterator[str]:
+        yield f"if frame[o] == {ord('n')}:"
+        yield f"    c{place} = None; o += 1"
+        yield "else:"
+        yield from (f"    {line}" for line in self._required(place))
+
+    def _skipped(self) -> Iterator[str]:
+        yield f"if frame[o] in {(ord('b'), ord('t'))}: o += 5 + size(frame, o + 1)[0]"
+        yield f"elif frame[o] in {(ord('n'), ord('u'))}: o += 1"
+        yield "else: break"
+
+
+def _record(layout: Layout, splitting: _Splitting) -> Iterator[str]:
+    """Statements that make the record of the cells."""
+    cells_of_route = ", ".join(f"c{place}" for place in (layout.type, *layout.topic))
+    yield f"route = routes.get(({cells_of_route},))"
+    yield "if route is None: break"
+    yield "topic, event_type, header, encode, spare = route"
+    payload = f"c{layout.payload}"
+    if layout.cells[layout.payload] == "jsonb" and not splitting.bare:
+        yield f"if {payload}[0] != {cells.JSONB_VERSION}: break"
+        payload += "[1:]"
+    if layout.tombstones:
+        yield f"if not {payload} or {payload}.isspace(): break"
+    yield f"value = header + {payload}" if layout.avro else f"value = encode({payload}, header)"
+    yield "if len(value) + 4 * o > spare: break"
+    if layout.cells[layout.id] == "uuid":
+        if not splitting.parts:
+            yield f"{_ID_PARTS} = parts(c{layout.id})"
+        event_id = "f'{id1.hex()}-{id2.hex(\"-\", 2)}-{id3.hex()}'"  # 0.1 us less than to cut the whole text
+    else:
+        event_id = _text(layout, layout.id)
+    position = f"prefix + INDEXES[index] if index < {len(_INDEXES)} else f'{{prefix}}{{index:08X}}'"
+    yield f"headers = [('id', {event_id}), event_type, ('cdc-position', {position})]"
+    for name, place in layout.headers:
+        yield f"if c{place} is not None: headers.append(({name!r}, {_text(layout, place)}))"
+    plain = layout.cells[layout.key] == "text"
+    key = f"c{layout.key}" if plain else f"{_text(layout, layout.key)}.encode()"
+    yield f"records.append((topic, value, {key}, -1, report, None, timestamp, headers))"
+    yield "index += 1"
+
+
+def _text(layout: Layout, place: int) -> str:
+    return _TEXTS[layout.cells[place]].format(f"c{place}")
+
+
+def _head(layout: Layout) -> bytes:
+    return struct.pack(">cIcH", b"I", layout.relation, b"N", len(layout.cells))
+
+
+def _reader(type_oid: int, *, binary: bool = True) -> Any:
+    return cells.to_text(type_oid, binary)
+
+
+_NAMES: Final[dict[str, Any]] = {
+    "cell": struct.Struct(">BI").unpack_from,
+    "CUTS": _CUTS,
+    "parts": struct.Struct("4s6s6s").unpack,
+    "size": struct.Struct(">I").unpack_from,
+    "INDEXES": _INDEXES,
+    "uuid": _reader(cells.UUID),
+    "integer": _reader(cells.INT8),
+    "boolean": _reader(cells.BOOL),
+    "boolean_text": _reader(cells.BOOL, binary=False),
+    "jsonb": _reader(cells.JSONB),
+}

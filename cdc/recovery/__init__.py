@@ -1,0 +1,1 @@
+"""Events sent again from the rows of the outbox."""

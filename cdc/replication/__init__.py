@@ -1,0 +1,1 @@
+"""PostgreSQL's logical replication stream: bytes to rows of committed transactions, and what of them is settled."""

@@ -1,0 +1,130 @@
+"""Messages to outbox rows, each tagged with its transaction and its index there.
+
+Rows are passed on as they come: with protocol version 1 only committed transactions are sent, so nothing can
+be rolled back and a huge transaction never has to fit in memory.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from cdc.errors import PostgresError, ProtocolError
+from cdc.lsn import LSN
+from cdc.replication.frames import EPOCH_OFFSET_MS, XLOG_DATA, XLOG_HEADER_SIZE
+from cdc.replication.messages import Begin, Commit, Insert, Message, Relation, Truncate, TupleData, Update
+from cdc.replication.pgoutput import decode
+from cdc.replication.settlement import Ledger, Transaction
+
+# Whole frames. A Begin and a Commit enclose each transaction; to make no messages of them is 1.2 us less for the two.
+_BEGIN: Final = f"c{XLOG_HEADER_SIZE - 1}xcQq4x"  # envelope, kind, commit LSN, commit time
+_COMMIT: Final = f"c{XLOG_HEADER_SIZE - 1}xcxQQ8x"  # envelope, kind, commit LSN, end LSN
+_begin_fields = struct.Struct(f">{_BEGIN}")
+_commit_fields = struct.Struct(f">{_COMMIT}")
+_turn_fields = struct.Struct(f">{_COMMIT}{_BEGIN}")
+_BEGIN_SIZE: Final = _begin_fields.size
+_COMMIT_SIZE: Final = _commit_fields.size
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """One row inserted into the outbox; (commit_lsn of its transaction, index) is its identity and order."""
+
+    transaction: Transaction
+    index: int
+    relation: Relation
+    data: TupleData
+
+
+class Transactions:
+    """Follows Begin, Relation and Commit; rows come out of Insert.
+
+    `table` is the outbox as (schema, name) and `oid` its identity today, if known; rows of other tables in the
+    publication are passed over.
+    """
+
+    def __init__(self, table: tuple[str, str], ledger: Ledger, oid: int | None = None) -> None:
+        self._table = table
+        self._oid = oid
+        self._ledger = ledger
+        self._outbox: dict[int, Relation] = {}
+        self._known: set[int] = set()
+        self.committed = 0
+        self.updates = 0  # an outbox is append-only: changes of rows are no events, but worth telling
+        self.truncates = 0
+
+    def read(self, frame: bytes) -> Row | None:
+        """Take the next message in its XLogData. Raises ProtocolError as `decode` and `feed` do."""
+        size = len(frame)
+        if size == _BEGIN_SIZE:
+            _, kind, commit_lsn, commit_time = _begin_fields.unpack(frame)
+            if kind == b"B":
+                self._begin(commit_lsn, commit_time)
+                return None
+        elif size == _COMMIT_SIZE:
+            _, kind, commit_lsn, end_lsn = _commit_fields.unpack(frame)
+            if kind == b"C":
+                self._commit(commit_lsn, end_lsn)
+                return None
+        return self.feed(decode(frame, XLOG_HEADER_SIZE))
+
+    def turn(self, frames: list[bytes], at: int) -> Transaction | None:
+        """The next transaction, if the open one ends with `frames[at]` and it begins with the frame behind that.
+
+        Otherwise nothing is done. Raises ProtocolError when they do not fit what came before.
+        """
+        if at + 1 >= len(frames):
+            return None
+        commit, begin = frames[at], frames[at + 1]
+        if len(commit) != _COMMIT_SIZE or len(begin) != _BEGIN_SIZE:
+            return None
+        envelope, ends, commit_lsn, end_lsn, other, begins, next_lsn, commit_time = _turn_fields.unpack(commit + begin)
+        if ends != b"C" or begins != b"B" or envelope != XLOG_DATA or other != XLOG_DATA:
+            return None
+        self._commit(commit_lsn, end_lsn)
+        return self._begin(next_lsn, commit_time)
+
+    def _begin(self, commit_lsn: int, commit_time: int) -> Transaction:
+        return self._ledger.begin(LSN(commit_lsn), commit_time // 1000 + EPOCH_OFFSET_MS)
+
+    def _commit(self, commit_lsn: int, end_lsn: int) -> None:
+        self._ledger.commit(commit_lsn, LSN(end_lsn))
+        self.committed += 1
+
+    def feed(self, message: Message) -> Row | None:
+        """Take the next message. Raises ProtocolError when it does not fit what came before."""
+        if isinstance(message, Insert):
+            return self._insert(message)
+        if isinstance(message, Begin):
+            self._begin(message.commit_lsn, message.commit_time)
+        elif isinstance(message, Commit):
+            self._commit(message.commit_lsn, message.end_lsn)
+        elif isinstance(message, Relation):
+            self._relation(message)
+        elif isinstance(message, Update):
+            self.updates += message.relation_oid in self._outbox
+        elif isinstance(message, Truncate):
+            self.truncates += any(oid in self._outbox for oid in message.relation_oids)
+        return None
+
+    def _relation(self, relation: Relation) -> None:
+        self._known.add(relation.oid)
+        if (relation.namespace, relation.name) == self._table or relation.oid == self._oid:
+            # By its identity too: rows that came while it had another name are rows of the outbox.
+            self._outbox[relation.oid] = relation
+        elif relation.oid in self._outbox:
+            # Its rows must not pass for those of another table: the slot would move past them.
+            raise PostgresError(
+                f"the outbox {'.'.join(self._table)} was renamed to {relation.namespace}.{relation.name}",
+                hint="set [outbox] table to the new name, or rename it back; the slot has not moved past the change",
+            )
+
+    def _insert(self, message: Insert) -> Row | None:
+        transaction = self._ledger.open
+        if transaction is None:
+            raise ProtocolError(f"a row of relation {message.relation_oid} came outside of a transaction")
+        relation = self._outbox.get(message.relation_oid)
+        if relation is not None:
+            return Row(transaction, transaction.add_event(), relation, message.new)
+        if message.relation_oid not in self._known:
+            raise ProtocolError(f"a row came for relation {message.relation_oid}, which was never described")
+        return None

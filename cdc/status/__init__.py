@@ -1,0 +1,1 @@
+"""Where a publisher stands: asked at its endpoint, or seen from its slot."""

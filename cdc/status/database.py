@@ -1,0 +1,101 @@
+"""What PostgreSQL shows of the publisher from outside: its slot, who reads it, and how much waits.
+
+<https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-REPLICATION-VIEW>
+"""
+
+from typing import Any
+
+from psycopg import Connection
+
+from cdc.config.settings import Settings
+from cdc.lsn import LSN
+from cdc.postgres import catalog, slots
+from cdc.postgres import slot_health as health
+from cdc.postgres.connection import query
+from cdc.status.from_slot import Reader, Seen
+
+Conn = Connection[tuple[Any, ...]]
+
+
+def look(connection: Conn, settings: Settings) -> Seen:
+    """Look once. Raises PostgresError for a server that nothing can be published from, and PostgresUnavailable."""
+    catalog.server(connection)
+    name, table = settings.postgres.slot, settings.outbox.qualified_name
+    ((time, end),) = query(
+        connection,
+        "reading the WAL's end",
+        f"select {_iso('clock_timestamp()')}, pg_current_wal_lsn()::text",
+    )
+    found = health.read(connection, name)
+    reader, unread_since = _reader(connection, name)
+    warning = health.warning(name, found) if found else None
+    return Seen(
+        slot=name,
+        publication=settings.postgres.publication,
+        time=time,
+        wal_end=LSN.parse(end),
+        timeline=slots.timeline(connection),
+        exists=found is not None,
+        database=None if found is None or found.here else found.database or "none: it is a physical slot",
+        confirmed=found.confirmed if found else None,
+        retained_bytes=found.retained_bytes if found else None,
+        limit_bytes=found.limit_bytes if found else None,
+        safe_bytes=found.safe_bytes if found else None,
+        wal_status=found.wal_status if found else None,
+        problem=health.problem(name, found),
+        warning=warning[1] if warning else None,
+        reader=reader,
+        unread_since=unread_since,
+        table=".".join(table),
+        rows=_rows(connection, table),
+    )
+
+
+def _reader(connection: Conn, slot: str) -> tuple[Reader | None, str | None]:
+    """Who reads the slot, or since when nobody does, where the server knows that."""
+    found = query(
+        connection,
+        "reading who reads the slot",
+        f"""
+        select s.active_pid, coalesce(r.application_name, a.application_name),
+               host(coalesce(r.client_addr, a.client_addr)),
+               {_iso("coalesce(r.backend_start, a.backend_start)")}, r.state,
+               extract(epoch from clock_timestamp() - r.reply_time)::float8,
+               {_iso("(to_jsonb(s) ->> 'inactive_since')::timestamptz")}
+        from pg_replication_slots s
+        left join pg_stat_replication r on r.pid = s.active_pid
+        left join pg_stat_activity a on a.pid = s.active_pid
+        where s.slot_name = %s
+        """,
+        slot,
+    )
+    for pid, application, address, since, state, silent, unread_since in found:
+        if pid is None:
+            return None, unread_since
+        return Reader(pid, application, address, since, state, None if silent is None else max(0.0, silent)), None
+    return None, None
+
+
+def _rows(connection: Conn, table: tuple[str, str]) -> int | None:
+    """How many rows the outbox has, by the last vacuum or analyze; None where none has been there yet."""
+    found = query(
+        connection,
+        "estimating the outbox table",
+        """
+        select sum(part.reltuples)::int8
+        from pg_class root join pg_namespace n on n.oid = root.relnamespace
+        cross join lateral (
+            select relid from pg_partition_tree(root.oid) where isleaf
+            union all select root.oid::regclass where root.relkind = 'r' and not root.relispartition
+        ) leaf
+        join pg_class part on part.oid = leaf.relid
+        where n.nspname = %s and root.relname = %s and part.reltuples >= 0
+        """,
+        *table,
+    )
+    return next((rows for (rows,) in found), None)
+
+
+def _iso(time: str) -> str:
+    """SQL for a time as the endpoint writes it."""
+    return f"to_char({time} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"

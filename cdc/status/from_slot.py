@@ -1,0 +1,189 @@
+"""What can be said of a publisher that was not asked itself: from its slot, and from what Kafka remembers of it."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from cdc import __version__
+from cdc.lsn import LSN
+from cdc.status import document as standing
+from cdc.status.document import Report
+from cdc.telemetry.health import State
+
+STREAM: Final = "cdc-publisher stream"
+"""The application name of a publisher's replication connection."""
+
+_SILENT_SECONDS: Final = 30.0  # a publisher reports every ten at the latest
+_START: Final = "start it with: cdc-publisher start"
+_CREATE: Final = "run: cdc-publisher slot create"
+_AGAIN: Final = (
+    f"{_CREATE}; then compare the table with the topics, and publish again what is missing:"
+    " cdc-publisher audit --repair"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads the slot, as `pg_stat_replication` and `pg_stat_activity` tell; None is what we may not see."""
+
+    pid: int  # of the walsender
+    application: str | None
+    address: str | None
+    since: str | None
+    state: str | None  # streaming, or catchup
+    silent_seconds: float | None  # since its last report
+
+    @property
+    def named(self) -> str:
+        """In a phrase."""
+        client = f" at {self.address}" if self.address else ""
+        return f"pid {self.pid}{f' ({self.application}{client})' if self.application else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What PostgreSQL shows of the slot. `problem` and `warning` are a sentence and what to do."""
+
+    slot: str
+    publication: str
+    time: str
+    wal_end: LSN
+    timeline: int
+    exists: bool = False
+    database: str | None = None  # the slot's, when it is not ours
+    confirmed: LSN | None = None
+    retained_bytes: int | None = None
+    limit_bytes: int | None = None
+    safe_bytes: int | None = None
+    wal_status: str | None = None
+    problem: tuple[str, str] | None = None
+    warning: str | None = None
+    reader: Reader | None = None
+    unread_since: str | None = None  # from PostgreSQL 17 on
+    table: str = ""
+    rows: int | None = None  # an estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """Kafka's memory of the slot; `problem` says why it is not known."""
+
+    confirmed: LSN | None = None
+    timeline: int | None = None
+    age_seconds: float | None = None
+    problem: str = ""
+    asked: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    state: State
+    summary: str
+    hint: str | None = None
+    since: str | None = None
+    ready: bool | None = False
+    notes: list[str] = field(default_factory=list)
+
+
+def report(seen: Seen, remembered: Remembered) -> Report:
+    """The same shape as the endpoint's; what only the process itself knows is None."""
+    lag = None if seen.confirmed is None else max(0, seen.wal_end - seen.confirmed)
+    verdict = _judge(seen, remembered, lag)
+    return Report(
+        version=__version__,
+        time=seen.time,
+        running=seen.reader is not None,
+        state=verdict.state,
+        ready=verdict.ready,
+        summary=verdict.summary,
+        since=verdict.since,
+        slot=_slot(seen),
+        lag=standing.Lag(bytes=lag),
+        source="database",
+        notes=verdict.notes + _memory_notes(seen, remembered),
+        hint=verdict.hint,
+        memory=_memory(remembered),
+        table=standing.Table(name=seen.table, rows=seen.rows) if seen.table else None,
+    )
+
+
+def _judge(seen: Seen, remembered: Remembered, lag: int | None) -> _Verdict:
+    if not seen.exists:
+        return _missing(seen, remembered)
+    if seen.problem:
+        return _Verdict(State.SLOT_LOST, *seen.problem)
+    if seen.database is not None:
+        return _Verdict(
+            State.FAILED,
+            f"replication slot {seen.slot!r} belongs to database {seen.database!r}",
+            "check [postgres] dsn",
+        )
+    notes = [seen.warning] if seen.warning else []
+    behind = f"; {_sized(lag)} behind" if lag else ""
+    if seen.reader is None:
+        return _Verdict(State.STOPPED, f"nobody reads the slot{behind}", _START, seen.unread_since, False, notes)
+    return _read(seen.reader, behind, notes)
+
+
+def _read(reader: Reader, behind: str, notes: list[str]) -> _Verdict:
+    if reader.application not in (None, "", STREAM):
+        notes.append(f"the reader calls itself {reader.application!r}: it is no cdc-publisher")
+    if reader.silent_seconds is not None and reader.silent_seconds >= _SILENT_SECONDS:
+        notes.append(f"the reader has not reported for {reader.silent_seconds:.0f} s: it may be stuck")
+    state = State.CATCHING_UP if reader.state == "catchup" else State.STREAMING
+    return _Verdict(state, f"{reader.named} reads the slot{behind}", since=reader.since, ready=None, notes=notes)
+
+
+def _missing(seen: Seen, remembered: Remembered) -> _Verdict:
+    """It was never made, or it is gone: only Kafka knows."""
+    missing = f"replication slot {seen.slot!r} does not exist"
+    if remembered.confirmed is not None:
+        was = f"{missing} any more: Kafka remembers it at {remembered.confirmed}"
+        return _Verdict(State.SLOT_LOST, was, _AGAIN)
+    if remembered.asked and not remembered.problem:
+        return _Verdict(State.STOPPED, f"{missing}: nothing has begun", _CREATE)
+    return _Verdict(State.SLOT_LOST, missing, seen.problem[1] if seen.problem else _CREATE)
+
+
+def _slot(seen: Seen) -> standing.Slot:
+    return standing.Slot(
+        name=seen.slot,
+        publication=seen.publication,
+        confirmed=None if seen.confirmed is None else str(seen.confirmed),
+        wal_end=str(seen.wal_end),
+        retained_bytes=seen.retained_bytes,
+        limit_bytes=seen.limit_bytes,
+        safe_bytes=seen.safe_bytes,
+        wal_status=seen.wal_status,
+        active_pid=seen.reader.pid if seen.reader else None,
+    )
+
+
+def _memory(remembered: Remembered) -> standing.Memory | None:
+    if remembered.confirmed is None:
+        return None
+    return standing.Memory(confirmed=str(remembered.confirmed), age_seconds=remembered.age_seconds)
+
+
+def _memory_notes(seen: Seen, remembered: Remembered) -> list[str]:
+    if remembered.problem:
+        return [f"what Kafka remembers of the slot is not known: {remembered.problem}"]
+    if not doubtful(seen, remembered):
+        return []
+    return [
+        f"the slot stands further than the publisher moved it, by what Kafka remembers ({remembered.confirmed}): it was"
+        " advanced, or dropped and created again; start will refuse it"
+    ]
+
+
+def doubtful(seen: Seen, remembered: Remembered) -> bool:
+    """Whether the slot stands further than the publisher had moved it, when it was last heard to.
+
+    Not asked while somebody reads the slot: it moves between two looks.
+    """
+    if seen.reader or remembered.timeline != seen.timeline or remembered.confirmed is None:
+        return False
+    return seen.confirmed is not None and seen.confirmed > remembered.confirmed
+
+
+def _sized(size: int) -> str:
+    return f"{size / 1_000_000:,.1f} MB" if size >= 1_000_000 else f"{size / 1000:,.1f} kB"

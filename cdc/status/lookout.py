@@ -1,0 +1,163 @@
+"""Where the publisher stands: asked at its endpoint, else seen from the database, and what Kafka remembers."""
+
+import contextlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from cdc.config.masking import scrubber, secrets
+from cdc.config.settings import Settings, require
+from cdc.delivery.positions import latest
+from cdc.errors import CdcError, ConfigError, PostgresError
+from cdc.kafka import positions
+from cdc.lsn import LSN
+from cdc.postgres import slots
+from cdc.postgres.connection import connect
+from cdc.status import client as endpoint
+from cdc.status import database
+from cdc.status import document as standing
+from cdc.status import from_slot as bystander
+from cdc.status.client import NoAnswer
+from cdc.status.document import History, Report
+from cdc.status.from_slot import Remembered, Seen
+from cdc.status.report import moment
+
+CONNECT_SECONDS: Final = 3
+KAFKA_SECONDS: Final = 3.0
+_KAFKA_EVERY_SECONDS: Final = 30.0
+_HISTORY: Final = 300
+
+NO_LISTEN: Final = "[http] listen is not set"
+
+
+class Lookout:
+    """Looks as often as it is told to; keeps its connection, and what Kafka said, for a while.
+
+    `url` is that of an endpoint given by hand, which may be any publisher's; by itself it only believes the one that
+    reads the slot of the settings.
+    """
+
+    def __init__(self, settings: Settings, url: str | None = None) -> None:
+        self._settings = settings
+        self._given = url
+        self._scrub: Callable[[str], str] = scrubber(
+            secrets(settings.model_dump()) | {os.environ.get("PGPASSWORD", "")}
+        )
+        self._connection: database.Conn | None = None
+        self._key: str | None = None
+        self._remembered = Remembered(asked=False)
+        self._remembered_at = float("-inf")
+        self._doubted: LSN | None = None  # where the slot stood when Kafka was last asked
+        self._lags: deque[tuple[float, int | None]] = deque(maxlen=_HISTORY)
+
+    def close(self) -> None:
+        """Leave the database."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def look(self) -> Report:
+        """Look once. Raises ConfigError, and nothing else."""
+        url = None
+        try:
+            url = self._url()
+            report = self._asked(url)
+        except NoAnswer as silence:
+            why = self._scrub(str(silence))
+            if not self._settings.postgres.dsn:
+                return self._unreachable(url, why)
+            return self._from_database(url, why)
+        self.close()  # of no use while the publisher answers
+        return report
+
+    def _url(self) -> str:
+        if self._given:
+            return self._given
+        if self._settings.http.listen is None:
+            raise NoAnswer(NO_LISTEN)
+        return endpoint.url_of(self._settings.http.listen)
+
+    def _asked(self, url: str) -> Report:
+        try:
+            report = endpoint.ask(url)
+        except NoAnswer as silence:
+            raise NoAnswer(f"the publisher does not answer at {url} ({silence})") from None
+        slot = self._settings.postgres.slot
+        if not self._given and report.slot.name != slot:
+            raise NoAnswer(f"at {url} answers the publisher of another slot, {report.slot.name!r:.80}")
+        return report
+
+    def _unreachable(self, url: str | None, why: str) -> Report:
+        """Without a database to look at."""
+        if url is None:
+            require(self._settings, kafka=False)  # to say what is missing
+        note = f"{why}, and [postgres] dsn is not set"
+        return self._unknown(url, note, "nothing is known", "check the address, and that the publisher runs")
+
+    def _from_database(self, url: str | None, why: str) -> Report:
+        note = f"{why}: from the database alone"
+        try:
+            seen = self._seen()
+        except ConfigError:
+            raise
+        except CdcError as error:
+            self.close()
+            refused = isinstance(error, PostgresError)
+            return self._unknown(
+                url, f"{why}, and the database does not tell either", error.message, error.hint, refused
+            )
+        report = bystander.report(seen, self._memory(seen))
+        notes = [note, *map(self._scrub, report.notes)]
+        return report.model_copy(update={"url": url, "notes": notes, "history": self._history(report)})
+
+    def _unknown(self, url: str | None, note: str, summary: str, hint: str, refused: bool = False) -> Report:
+        postgres, now, told = self._settings.postgres, moment(time.time()), self._scrub(summary)
+        report = standing.unknown(postgres.slot, postgres.publication, now, told, hint, refused=refused)
+        return report.model_copy(update={"url": url, "notes": [note]})
+
+    def _seen(self) -> Seen:
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(
+                self._settings.postgres.dsn,
+                application_name="cdc-publisher status",
+                connect_timeout=CONNECT_SECONDS,
+            )
+            self._key = f"{slots.system_identifier(self._connection)}/{self._settings.postgres.slot}"
+        return database.look(self._connection, self._settings)
+
+    def _memory(self, seen: Seen) -> Remembered:
+        """What Kafka remembers of the slot: asked now and then, and when what it said last would be a reproach."""
+        if not self._settings.kafka or self._key is None:
+            return Remembered(asked=False)
+        due = time.monotonic() >= self._remembered_at + _KAFKA_EVERY_SECONDS
+        if due or (self._doubted != seen.confirmed and bystander.doubtful(seen, self._remembered)):
+            self._remembered = _remembered(self._settings, self._key)
+            self._remembered_at, self._doubted = time.monotonic(), seen.confirmed
+        return self._remembered
+
+    def _history(self, report: Report) -> History:
+        """The lag as it was seen from here."""
+        self._lags.append((time.time(), report.lag.bytes))
+        return History(times=[at for at, _ in self._lags], lag_bytes=[lag for _, lag in self._lags])
+
+
+def _remembered(settings: Settings, key: str) -> Remembered:
+    try:
+        records = list(positions.dated(settings, key, KAFKA_SECONDS))
+        mark = latest(value for value, _ in records)
+    except CdcError as error:
+        return Remembered(problem=error.message)
+    except ValueError as error:
+        return Remembered(problem=f"topic {settings.topics.positions!r} holds something else: {error}")
+    if mark is None:
+        return Remembered()
+    age = max(0.0, time.time() - records[-1][1] / 1000)
+    return Remembered(mark.confirmed, mark.timeline, age)
+
+
+def looked(settings: Settings, url: str | None) -> Report:
+    """One look."""
+    with contextlib.closing(Lookout(settings, url)) as lookout:
+        return lookout.look()

@@ -1,0 +1,1 @@
+"""What the running publisher counts and measures, its state of health, and its spans."""

@@ -1,0 +1,182 @@
+"""What the running publisher counts and measures: written by its one loop, read by anybody, without a lock.
+
+A reader may see a value that is a moment newer than another; none is ever torn. What costs time for each event is
+only done by a `Meter`, which is there when somebody listens.
+"""
+
+from bisect import bisect_left
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from cdc.errors import CdcError
+from cdc.lsn import LSN
+from cdc.records.encoding import Sendable, topics_of, value_bytes
+from cdc.replication.settlement import Transaction
+
+STARTING: Final = "starting"  # phases: what the service is about
+STREAMING: Final = "streaming"
+STANDBY: Final = "standby"
+HELD: Final = "held"  # the slot is held by a reader that does nothing with it
+WAITING: Final = "waiting"  # after an error that passes by itself
+STOPPING: Final = "stopping"
+STOPPED: Final = "stopped"
+FAILED: Final = "failed"  # by an error that needs a person
+
+HISTORY: Final = 300
+"""Samples that are kept, one a second: five minutes, as wide as a screen shows."""
+TOPICS: Final = 11
+LATENCIES: Final = 2_000
+
+DELIVERY_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+ENCODE_SECONDS: Final = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 1e-2)
+
+
+class Trouble(NamedTuple):
+    """The last error; `kind` is the name of its class."""
+
+    kind: str
+    message: str
+    unix_time: float
+
+
+class Sample(NamedTuple):
+    """What is kept of each second for charts; `delivery_seconds` is the last transaction's, None before the first."""
+
+    unix_time: float
+    delivered: int
+    bytes: int
+    transactions: int
+    lag_bytes: int | None
+    delivery_seconds: float | None
+
+
+class Histogram:
+    """Counts in buckets with the upper bounds `bounds`, the last of which is infinity."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float, weight: int = 1) -> None:
+        """Count a value so many times."""
+        self.counts[bisect_left(self.bounds, value)] += weight
+        self.sum += value * weight
+
+
+class Vitals:
+    """Of one process. Times are unix seconds, `monotonic` ones are named so; sizes are bytes.
+
+    `scrub` takes the secrets out of texts.
+    """
+
+    def __init__(self, started: float = 0.0, scrub: Callable[[str], str] = str) -> None:
+        self._scrub = scrub
+        self.started = started
+        self.phase = STARTING
+        self.reason = ""  # why the service is in this phase, in a sentence
+        self.phase_since = started
+        self.trouble: Trouble | None = None
+        self.turned_monotonic = 0.0  # when the loop last came around
+        self.state = ""  # what a session is in, as the loop last found
+        self.state_since = started
+
+        self.sessions = 0
+        self.reconnects = 0
+        self.read = 0  # events, handed on to the producer or waiting for it
+        self.delivered = 0
+        self.transactions = 0  # settled ones that had events
+        self.poison = 0
+        self.dead_letters = 0
+        self.skipped_replays = 0
+        self.sent_again = 0
+        self.events: Counter[str] = Counter()  # by topic
+        self.bytes: Counter[str] = Counter()
+        self.delivery = Histogram(DELIVERY_SECONDS)
+        self.encode = Histogram(ENCODE_SECONDS)
+
+        # Of the session, as last looked at; four times a second.
+        self.stream = ""
+        self.confirmed: LSN | None = None
+        self.confirmed_since = 0.0  # when it last moved
+        self.wal_end: LSN | None = None
+        self.began: LSN | None = None  # where the first session began
+        self.received: LSN | None = None  # the stream was read up to here
+        self.in_flight = 0  # events
+        self.in_flight_transactions = 0
+        self.oldest: float | None = None  # commit time of the oldest transaction in flight
+        self.waiting_since: float | None = None  # since when the oldest transaction in flight is the same
+        self.waits_for = ""  # of a row that cannot go on: `topic` or `registry`
+        self.silent_seconds = 0.0  # the walsender has said nothing for so long, although asked
+        self.status_seconds = 10.0  # how often it is asked at the least
+
+        # Of the slot, as the sentinel sees it.
+        self.retained: int | None = None
+        self.limit: int | None = None  # max_slot_wal_keep_size
+        self.safe: int | None = None  # WAL that may still be written before the slot is in danger
+        self.wal_status: str | None = None
+
+        self.history: deque[Sample] = deque(maxlen=HISTORY)
+        self.topics_before: deque[tuple[float, dict[str, int]]] = deque(maxlen=TOPICS)  # `events`, once a second
+        self.latencies: deque[float] = deque(maxlen=LATENCIES)  # of the last transactions, seconds
+
+    def enter(self, phase: str, now: float, reason: str = "") -> None:
+        """The service is about something else now."""
+        reason = self._scrub(reason)
+        if (phase, reason) != (self.phase, self.reason):
+            self.phase, self.reason, self.phase_since = phase, reason, now
+
+    def meet(self, error: CdcError, phase: str, now: float) -> None:
+        """An error has put the service into this phase."""
+        self.trouble = Trouble(type(error).__name__, self._scrub(str(error)), now)
+        self.enter(phase, now, error.message)
+
+    @property
+    def lag_bytes(self) -> int | None:
+        """WAL between what is confirmed and the end of the server's; None while that is not known."""
+        if self.wal_end is None or self.confirmed is None:
+            return None
+        return max(0, self.wal_end - self.confirmed)
+
+
+class Meter:
+    """What is counted for each record, burst and transaction, when somebody wants to know.
+
+    Records of the topic `positions` are our own, and no events.
+    """
+
+    def __init__(self, vitals: Vitals, positions: str) -> None:
+        self._vitals = vitals
+        self._positions = positions
+        self.now = 0.0  # unix seconds, as of the last turn of the loop
+
+    def sent(self, records: Sequence[Sendable]) -> None:
+        """The producer has taken these."""
+        vitals = self._vitals
+        topics = Counter(topics_of(records))
+        if len(topics) == 1:
+            (topic,) = topics
+            vitals.bytes[topic] += value_bytes(records)
+        else:
+            for topic, value, *_ in records:
+                vitals.bytes[topic] += len(value or b"")
+        vitals.events.update(topics)
+        vitals.events.pop(self._positions, None)
+        vitals.bytes.pop(self._positions, None)
+
+    def encoded(self, rows: int, seconds: float) -> None:
+        """So many rows became records in this time."""
+        if rows:
+            self._vitals.encode.observe(seconds / rows, rows)
+
+    def settled(self, transaction: Transaction) -> None:
+        """Kafka has confirmed all events of a transaction, and of those before it."""
+        if not transaction.events:
+            return
+        vitals = self._vitals
+        seconds = max(0.0, self.now - transaction.timestamp / 1000)
+        vitals.delivered += transaction.events
+        vitals.transactions += 1
+        vitals.delivery.observe(seconds)
+        vitals.latencies.append(seconds)

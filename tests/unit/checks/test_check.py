@@ -1,0 +1,207 @@
+"""How `check` judges what no server of the tests is like, and how it prints."""
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from cdc.checks import postgres, slot
+from cdc.checks.finding import FAIL, PASS, WARN, Finding, Notes
+from cdc.checks.kafka_facts import Broker, Clusters, Topic
+from cdc.checks.postgres_facts import Link, OtherSlot, Server
+from cdc.checks.tools import Tools
+from cdc.checks.topics import Judge
+from cdc.cli import check as command
+from cdc.cli.main import cli, run
+from cdc.config.settings import Settings
+from cdc.logs import format as lines
+from cdc.postgres import defects
+from cdc.postgres.slot_health import Health
+
+LINK = Link("db.example.com", "192.0.2.7", 5432, "shop", "cdc", encrypted=True, sslmode="verify-full", pooled=False)
+SERVER = Server(
+    version=180006,
+    version_text="18.6 (Debian)",
+    standby=False,
+    wal_level="logical",
+    max_slots=10,
+    slots=1,
+    max_senders=10,
+    senders=1,
+    sender_timeout="1min",
+    idle_timeout="0",
+    failover_waits_for="",
+    slot_limit_bytes=None,
+    max_wal_bytes=1024**3,
+)
+SETTINGS = Settings.model_validate({"kafka": {"bootstrap.servers": "kafka:9092"}})
+
+
+def reached(**link: Any) -> dict[str, Finding]:
+    notes = Notes("postgres")
+    server = SERVER._replace(version=130012, version_text="13.12") if link.pop("old", False) else SERVER
+    postgres.reached(notes, LINK._replace(**link), server)
+    return {one.name: one for one in notes.findings}
+
+
+def test_of_one_name_the_last_finding_stands() -> None:
+    notes = Notes("postgres")
+    notes.passes("postgres_reachable", "there")
+    notes.passes("wal_level", "logical")
+    notes.fails("postgres_reachable", "gone")
+    assert [(one.name, one.status) for one in notes.findings] == [("wal_level", PASS), ("postgres_reachable", FAIL)]
+
+
+def test_an_old_server_is_told() -> None:
+    found = reached(old=True)["postgres_version"]
+    assert (found.status, found.found, found.hint) == (
+        FAIL,
+        "PostgreSQL 13 is too old",
+        "14 is the oldest that works",
+    )
+    assert reached()["postgres_version"] == Finding("postgres_version", "postgres", PASS, "PostgreSQL 18.6")
+
+
+@pytest.mark.parametrize(
+    ("link", "status", "told"),
+    [
+        ({}, PASS, "TLS, sslmode=verify-full"),
+        ({"sslmode": "require"}, WARN, "nothing proves that it is db.example.com who answers (sslmode=require)"),
+        ({"encrypted": False}, WARN, "the connection to db.example.com is not encrypted"),
+        ({"encrypted": False, "address": "127.0.0.1"}, PASS, "no TLS, on this machine"),
+        ({"encrypted": False, "address": "", "host": "/run/postgresql"}, PASS, "no TLS, on this machine"),
+        ({"encrypted": False, "address": "fe80::1%eth0"}, WARN, "is not encrypted"),
+    ],
+)
+def test_a_connection_is_judged_by_who_may_listen(link: dict[str, Any], status: str, told: str) -> None:
+    found = reached(**link)["postgres_tls"]
+    assert found.status == status
+    assert told in found.found
+
+
+def test_on_rds_a_role_is_granted_and_elsewhere_an_attribute_set() -> None:
+    on_rds, elsewhere = (defects.role('o"dd', allowed=False, on_rds=on_rds) for on_rds in (True, False))
+    assert on_rds
+    assert elsewhere
+    assert on_rds.fix == ('GRANT "rds_replication" TO "o""dd";',)
+    assert elsewhere.fix == ('ALTER ROLE "o""dd" REPLICATION;',)
+    assert str(elsewhere.error()) == 'role "o"dd" may not replicate; run: ALTER ROLE "o""dd" REPLICATION'
+
+
+@pytest.mark.parametrize(
+    ("message", "fix"),
+    [
+        ('FATAL: role "a b" is not permitted to log in', ('ALTER ROLE "a b" LOGIN;',)),
+        ('FATAL: database "shop" is not currently accepting', ('ALTER DATABASE "shop" ALLOW_CONNECTIONS true;',)),
+        ("connection refused", ()),
+    ],
+)
+def test_what_lets_a_role_in_is_read_from_what_the_server_says(message: str, fix: tuple[str, ...]) -> None:
+    assert postgres.entrance(f"{message} connections", "postgresql://me@db/shop") == fix
+
+
+def test_a_limit_is_proposed_that_is_well_above_what_is_held() -> None:
+    notes = Notes("postgres")
+    held = Health("pgoutput", "shop", True, None, "extended", None, 8 * 1024**3, None, None, failover=False)
+    slot.retained(notes, "cdc", held, SERVER)
+    retained, limit = notes.findings
+    assert (retained.status, retained.fix) == (WARN, ("cdc-publisher start",))
+    assert limit.fix == ("ALTER SYSTEM SET max_slot_wal_keep_size = '32GB';", "SELECT pg_reload_conf();")
+
+
+def test_slots_that_somebody_reads_are_not_proposed_for_removal() -> None:
+    notes = Notes("postgres")
+    read, kept, lost = (OtherSlot(name, False, name == "read", status, 5_000_000) for name, status in (
+        ("read", "extended"), ("kept", "reserved"), ("it's", "lost"),
+    ))  # fmt: skip
+    slot.others(notes, [read, kept, lost])
+    (found,) = notes.findings
+    assert (found.status, found.fix) == (WARN, ("SELECT pg_drop_replication_slot('it''s');",))
+
+
+def test_replicas_are_spread_over_the_brokers_that_have_none() -> None:
+    tools = Tools(SETTINGS)
+    plan = tools.replicate("t", ((1,), (2,), (1, 3)), [1, 2, 3], 3).split("'")[1]
+    assert [part["replicas"] for part in json.loads(plan)["partitions"]] == [[1, 2, 3], [2, 3, 1], [1, 3, 2]]
+
+
+def test_new_topics_are_safe_where_there_are_brokers_enough_and_ours_where_we_say_so() -> None:
+    for brokers, topics, expected in (
+        (1, {}, "--topic t"),
+        (3, {}, "--topic t --replication-factor 3 --config min.insync.replicas=2"),
+        (3, {"replication_factor": 2, "config": {"retention.ms": 1}}, "--replication-factor 2 --config retention.ms=1"),
+    ):
+        settings = Settings.model_validate({**SETTINGS.model_dump(exclude_unset=True), "topics": topics})
+        notes = Notes("kafka")
+        cluster = Clusters("c", [Broker(number, "kafka", 9092, "") for number in range(brokers)], None)
+        Judge(notes, settings, cluster, Tools(settings)).exist([Topic("t", exists=False)])
+        (fix,) = notes.findings[0].fix
+        assert fix.endswith(expected)
+
+
+def test_commands_for_a_secured_cluster_name_an_administrators_file() -> None:
+    kafka = {"bootstrap.servers": "kafka:9092", "security.protocol": "SASL_SSL", "sasl.username": "o'dd"}
+    tools = Tools(Settings.model_validate({"kafka": kafka}))
+    assert tools.allow(["WRITE"], "--topic", "t") == (
+        "kafka-acls.sh --bootstrap-server kafka:9092 --command-config admin.properties --add"
+        """ --allow-principal 'User:o'"'"'dd' --operation Write --topic t"""
+    )
+    assert tools.hint
+
+
+FOUND = [
+    Finding("postgres_reachable", "postgres", PASS, "database shop"),
+    Finding("outbox_table", "postgres", FAIL, "table is\x1b[2J not there", ("cdc-publisher outbox init",), "or map it"),
+    Finding("topic_in_sync", "kafka", WARN, "one broker", ("kafka-configs.sh " + "x" * 300,)),
+]
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Print FOUND, with the options that are given."""
+    monkeypatch.setattr(command, "look", lambda *_: FOUND)
+
+    def invoked(*options: str) -> Any:
+        given = ["--set", "postgres.dsn=postgresql://me:canary-word@db/shop", "--set", "kafka.bootstrap.servers=k:9"]
+        try:
+            return CliRunner().invoke(cli, [*given, "check", *options], standalone_mode=False, catch_exceptions=False)
+        finally:
+            lines.hide(str)
+
+    return invoked
+
+
+def test_what_is_to_be_copied_is_not_folded_and_repeats_how_we_were_called(printed: Any) -> None:
+    done = printed()
+    assert done.return_value == 1
+    output = done.stdout.split("\n")
+    assert f"      kafka-configs.sh {'x' * 300}" in output
+    (init,) = [line for line in output if "outbox init" in line]
+    assert init.startswith("      cdc-publisher --set postgres.dsn=")
+    assert "canary" not in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "      hint: or map it" in output
+    assert output[-2] == "1 pass, 1 warn, 1 fail"
+
+
+def test_machines_get_one_object(printed: Any) -> None:
+    answer = json.loads(printed("--json").stdout)
+    assert (answer["ok"], answer["counts"]) == (False, {"pass": 1, "warn": 1, "fail": 1})
+    assert list(answer["checks"][0]) == ["name", "side", "status", "found", "fix", "hint"]
+    assert answer["checks"][0]["hint"] is None
+    assert "canary" not in json.dumps(answer)
+
+
+def test_warnings_alone_are_no_failure(printed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "look", lambda *_: FOUND[2:])
+    assert printed().return_value == 0
+
+
+def test_settings_that_cannot_be_used_end_it_with_78() -> None:
+    dsn, kafka = ("--set", "postgres.dsn=postgresql://db/shop"), ("--set", "kafka.bootstrap.servers=k:9")
+    try:
+        assert run([*dsn, "check"]) == 78
+        assert run([*dsn, *kafka, "--set", "kafka.linger.mss=5", "check"]) == 78
+    finally:
+        lines.hide(str)

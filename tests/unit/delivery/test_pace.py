@@ -1,0 +1,50 @@
+"""How fast frames come, and how the publisher waits for the next ones."""
+
+from cdc.delivery.pace import BRISK_FRAMES, WINDOW_SECONDS, Pace
+from tests.unit.loop import Loop
+from tests.unit.shop import event, transaction
+
+ROWS = 400
+LOAD = [transaction(200 * number, *[event()] * ROWS) for number in range(1, 9)]
+
+
+def test_many_frames_in_two_windows_are_brisk_and_time_takes_that_away() -> None:
+    pace = Pace(0.0)
+    pace.took(BRISK_FRAMES, 0.001)
+    assert not pace.brisk()
+    pace.took(1, WINDOW_SECONDS)
+    assert pace.brisk()
+    pace.took(0, 3 * WINDOW_SECONDS)
+    assert not pace.brisk()
+
+
+def test_a_window_that_nobody_looked_at_for_long_is_forgotten() -> None:
+    pace = Pace(0.0)
+    pace.took(BRISK_FRAMES, 0.0)
+    pace.took(BRISK_FRAMES, 10.0)
+    assert not pace.brisk()
+
+
+def test_while_little_comes_it_is_sent_at_once_and_the_socket_wakes_the_publisher() -> None:
+    loop = Loop(transaction(200, event()))
+    loop.until(lambda: len(loop.sink.sent) == 1)
+    loop.steps(2)
+    assert loop.sink.hastened == 1
+    assert loop.source.waits
+
+
+def test_nothing_is_hastened_twice() -> None:
+    loop = Loop(transaction(200, event()))
+    loop.steps(50)
+    assert loop.sink.hastened == 1
+
+
+def test_under_load_batches_may_fill_until_a_pause() -> None:
+    loop = Loop(*LOAD)
+    loop.until(lambda: not loop.source.bursts)
+    began = loop.clock.now
+    loop.steps(1)
+    assert (loop.sink.hastened, loop.source.waits) == (0, [])
+    assert loop.clock.now >= began + 0.01, "frames may gather"
+    loop.steps(1)
+    assert loop.sink.hastened == 1

@@ -1,0 +1,132 @@
+"""What is remembered of a slot in Kafka: noticed when somebody else moved it, and told before it is moved."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdc.delivery.positions import Mark, Positions, differences, latest
+from cdc.lsn import LSN
+from cdc.replication.settlement import Ledger
+from tests.unit.shop import Target, event, session, transaction
+
+DEFINITION = {"table": "public.outbox", "table oid": "5", "publication": "shop", "publication oid": "1"}
+MARK = Mark("7300", 1, "shop", LSN(100), DEFINITION, {"[topics] name": "a"})
+NOON = 1_785_585_600.0
+
+
+def told(target: Target, now: float) -> bool:
+    """Whether something was to be told; Kafka has it at once."""
+    record = target.tell(now, NOON)
+    if record:
+        record.on_delivery(None, None)
+    return record is not None
+
+
+def confirmed(status: bytes | None) -> int | None:
+    return None if status is None else int.from_bytes(status[9:17], "big")
+
+
+def remembering(seconds: float = 0.5) -> Target:
+    ledger = Ledger(100)
+    return session(ledger, positions=Positions("cdc.positions", MARK, ledger.fail, seconds))
+
+
+@given(st.integers(0, 0xFFFFFFFF_FFFFFFFF).map(LSN), st.dictionaries(st.text(), st.text()))
+def test_a_mark_survives_its_record(lsn: LSN, words: dict[str, str]) -> None:
+    mark = Mark("7300", 3, "shop", lsn, words, words)
+    assert Mark.decode(mark.encode()) == mark
+    assert mark.key == "7300/shop"
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b"[]", b"null", b"{}", MARK.encode().replace(b"0/64", b"nowhere")])
+def test_a_record_of_something_else_is_refused(value: bytes) -> None:
+    with pytest.raises(ValueError, match="not a position record"):
+        Mark.decode(value)
+
+
+def test_a_newer_version_may_know_more_d11() -> None:
+    assert Mark.decode(MARK.encode().replace(b'"version":1', b'"version":2,"more":[1]')) == MARK
+
+
+def test_the_highest_position_of_a_timeline_counts_and_the_newest_words_b16() -> None:
+    late = replace(MARK, confirmed=LSN(90), definition=DEFINITION | {"publication oid": "2"})
+    assert latest([MARK.encode(), late.encode()]) == replace(late, confirmed=LSN(100))
+    promoted = replace(MARK, timeline=2, confirmed=LSN(50))
+    assert latest([MARK.encode(), promoted.encode()]) == promoted
+    assert latest([MARK.encode(), None]) is None
+    assert latest([MARK.encode(), None, late.encode()]) == late
+    assert latest([]) is None
+
+
+def test_a_slot_ahead_of_what_was_told_was_moved_by_somebody_else_a19_b1() -> None:
+    assert differences(MARK, MARK) == []
+    assert differences(replace(MARK, confirmed=LSN(99)), MARK) == []  # PostgreSQL crashed and forgot (A17)
+    (problem,) = differences(replace(MARK, confirmed=LSN(101)), MARK)
+    assert "'shop' stands at 0/65" in problem
+    assert "only to 0/64" in problem
+
+
+def test_positions_of_another_timeline_are_not_compared_b13() -> None:
+    assert differences(replace(MARK, timeline=2, confirmed=LSN(500)), MARK) == []
+
+
+def test_what_the_stream_depends_on_is_compared_word_by_word_b4_b6_d10() -> None:
+    changed = replace(
+        MARK, definition=DEFINITION | {"publication oid": "2"}, settings={"[topics] name": "b", "new in 2.0": "x"}
+    )
+    assert differences(changed, MARK) == [
+        "publication shop was dropped and created again (oid 2, was 1)",
+        "[topics] name is 'b', and was 'a'",
+    ]
+
+
+def test_the_slot_moves_only_to_where_kafka_was_told_a19() -> None:
+    target = remembering()
+    assert told(target, 0.0)  # the first thing: what the slot is
+    (record,) = target.receive(transaction(200, event()))
+    record.on_delivery(None, None)
+    assert confirmed(target.status(10.0, NOON)) == 100
+    telling = target.tell(11.0, NOON)
+    assert telling is not None
+    assert telling.topic == "cdc.positions"
+    assert telling.key == b"7300/shop"
+    assert Mark.decode(telling.value or b"").confirmed == 208
+    assert target.tell(12.0, NOON) is None  # one at a time
+    assert confirmed(target.status(21.0, NOON)) == 100
+    telling.on_delivery(None, None)
+    assert confirmed(target.status(21.5, NOON)) == 208
+
+
+def test_it_is_told_rarely_and_only_when_there_is_something_new() -> None:
+    target = remembering()
+    assert told(target, 0.0)
+    assert not told(target, 5.0)
+    for number in range(1, 4):
+        (record,) = target.receive(transaction(number * 200, event()))
+        record.on_delivery(None, None)
+    assert told(target, 6.0)
+    (record,) = target.receive(transaction(800, event()))
+    record.on_delivery(None, None)
+    assert not told(target, 6.4)
+    assert told(target, 6.5)
+
+
+def test_when_it_ends_it_tells_at_once() -> None:
+    target = remembering()
+    assert told(target, 0.0)
+    (record,) = target.receive(transaction(200, event()))
+    record.on_delivery(None, None)
+    target.finish()
+    assert told(target, 0.1)
+    assert confirmed(target.last_status(0.1, NOON)) == 208
+
+
+def test_a_position_that_kafka_refuses_ends_the_session() -> None:
+    target = remembering()
+    telling = target.tell(0.0, NOON)
+    assert telling is not None
+    telling.on_delivery("refused", None)
+    assert target.ledger.failure is not None
+    assert target.confirmable == 100

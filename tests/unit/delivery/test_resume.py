@@ -1,0 +1,250 @@
+"""Which of the rows that come again are sent again, judged one by one."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdc.delivery.deduplication import Resume
+from cdc.delivery.positions import Batch, Mark, Positions
+from cdc.delivery.sequence import Sequences
+from cdc.lsn import LSN, Position
+from cdc.records.dead_letters import DeadLetters
+from cdc.records.encoding import Record
+from cdc.records.partitioner import partition
+from cdc.replication.messages import Insert
+from cdc.replication.settlement import Ledger
+from tests.memory import MemoryTail, MemoryTails
+from tests.unit import frames, shop
+from tests.unit.shop import OID, Target, event, session, transaction
+
+TOPIC = "outbox.event.order"
+DEAD = "cdc.dead-letter"
+MARK = Mark("7300", 1, "shop", LSN(100), {}, {})
+
+
+def row_of(number: int, key: str = "o-1", payload: str = "{}") -> bytes:
+    return frames.xlog(Insert(OID, frames.row(f"id-{number}", "order", key, "OrderPlaced", payload)), 100)
+
+
+def holding(*numbers: int, at: int = 200, partitions: int = 1) -> MemoryTail:
+    """A tail that holds the events of these indexes of one transaction."""
+    tail = MemoryTail(partitions)
+    place = partition(b"o-1", partitions)
+    tail.ids = {(place, at, number): f"id-{number}" for number in numbers}
+    return tail
+
+
+def resumed(target: Target) -> tuple[int, int, int]:
+    return target.resumed.skipped, target.resumed.sent_again, target.resumed.suspicious
+
+
+def ids(records: list[Record]) -> list[str]:
+    return [str(dict(record.headers)["id"]) for record in records]
+
+
+def reading(tail: MemoryTail | None, until: int = 1000, dead: MemoryTail | None = None) -> Target:
+    tails = MemoryTails(**{TOPIC: tail, DEAD: dead or MemoryTail()})
+    return session(Ledger(100), resume=Resume(LSN(until), tails=tails, dead_letters=DEAD))
+
+
+def rows(*numbers: int, at: int = 200) -> list[bytes]:
+    return transaction(at, *map(row_of, numbers))
+
+
+def test_what_is_there_is_skipped_and_what_is_not_is_sent_even_below_what_is() -> None:
+    target = reading(holding(0, 1, 3, 4))
+    assert ids(target.receive(rows(0, 1, 2, 3, 4, 5))) == ["id-2", "id-5"]
+    assert resumed(target) == (4, 2, 0)
+    assert target.ledger.undelivered == 2
+
+
+@given(st.sets(st.integers(0, 30)), st.integers(1, 31))
+def test_every_event_is_there_or_sent_and_none_is_both(there: set[int], count: int) -> None:
+    target = reading(holding(*there))
+    sent = ids(target.receive(rows(*range(count))))
+    assert sent == [f"id-{number}" for number in range(count) if number not in there]
+
+
+def test_a_transaction_that_is_there_as_a_whole_is_confirmed_without_being_sent() -> None:
+    target = reading(holding(0, 1))
+    assert target.receive(rows(0, 1)) == []
+    assert target.confirmable == 208
+
+
+def test_another_event_at_the_position_is_not_it() -> None:
+    tail = holding(0)
+    tail.ids = dict.fromkeys(tail.ids, "another")
+    target = reading(tail)
+    assert ids(target.receive(rows(0))) == ["id-0"]
+    assert resumed(target) == (0, 1, 1)
+
+
+def test_an_event_in_a_partition_that_is_not_the_key_s_is_sent_again_c13() -> None:
+    tail = holding(0, partitions=7)
+    tail.ids = {((place + 1) % 7, lsn, index): name for (place, lsn, index), name in tail.ids.items()}
+    target = reading(tail)
+    assert ids(target.receive(rows(0))) == ["id-0"]
+    assert resumed(target) == (0, 1, 1)
+
+
+def test_a_topic_that_is_being_read_is_waited_for() -> None:
+    target = reading(None)
+    assert target.receive(rows(0, 1)) == []
+    assert target.pending is not None
+    tails = target.resumed._tails
+    assert isinstance(tails, MemoryTails)
+    assert tails.asked == [(TOPIC, shop.COMMIT_TIME_MS)]
+    tails.tails[TOPIC] = holding(0)
+    assert ids(target.resume()) == ["id-1"]
+
+
+def test_an_event_among_the_dead_letters_is_there_although_it_would_be_none_today_c8() -> None:
+    target = reading(MemoryTail(), dead=holding(1))
+    assert ids(target.receive(rows(0, 1))) == ["id-0"]
+
+
+def test_rows_of_transactions_that_nobody_can_have_sent_are_not_looked_for() -> None:
+    target = reading(holding(0), until=200)
+    assert ids(target.receive(rows(0))) == ["id-0"]
+    assert resumed(target) == (0, 0, 0)
+    assert target.resumed.until == 0
+
+
+def test_a_keepalive_from_beyond_the_end_ends_the_search_and_one_within_a_transaction_does_not() -> None:
+    target = reading(holding(0), until=150)
+    target.receive([*rows(0, at=140)[:1], frames.keepalive(500)])
+    assert target.resumed.until == 150
+    target = reading(holding(0), until=150)
+    target.receive([frames.keepalive(150)])
+    assert target.resumed.until == 0
+    tails = target.resumed._tails
+    assert isinstance(tails, MemoryTails)
+    assert tails.forgotten
+
+
+def test_up_to_the_position_everything_is_skipped_and_nothing_beyond_it_c18() -> None:
+    target = session(Ledger(100), resume=Resume(LSN(301), Position(LSN(300), 1)))
+    records = target.receive(rows(0, 1) + rows(0, 1, 2, at=300) + rows(0, at=400))
+    assert [str(dict(record.headers)["cdc-position"])[9:] for record in records] == [
+        str(Position(LSN(300), 2)),
+        str(Position(LSN(400), 0)),
+    ]
+    assert resumed(target) == (4, 1, 0)
+
+
+def batches(seconds: float = 0.1, events: int = 10, size: int = 1000) -> tuple[Target, Positions]:
+    ledger = Ledger(100)
+    positions = Positions("cdc.positions", MARK, ledger.fail, 0.5, Batch(events, size, seconds))
+    return session(ledger, positions=positions), positions
+
+
+def told(target: Target, now: float) -> Mark | None:
+    record = target.tell(now, 0.0)
+    if record is None:
+        return None
+    assert record.value
+    record.on_delivery(None, None)
+    return Mark.decode(record.value)
+
+
+def test_a_kafka_transaction_ends_with_the_position_of_its_last_event() -> None:
+    target, _ = batches()
+    first = told(target, 0.0)
+    assert first
+    assert (first.position, first.caught_up) == (None, True)
+    target.receive(rows(0, 1, 2))
+    assert told(target, 1.0) is None
+    assert told(target, 1.09) is None
+    mark = told(target, 1.11)
+    assert mark
+    assert mark.position == Position(LSN(200), 2)
+    assert told(target, 1.2) is None
+
+
+@pytest.mark.parametrize(("events", "size"), [(3, 1000), (1000, 6)])
+def test_a_kafka_transaction_ends_when_it_is_full(events: int, size: int) -> None:
+    target, _ = batches(events=events, size=size)
+    told(target, 0.0)
+    target.receive(rows(0, 1))
+    assert told(target, 0.001) is None
+    target.receive(rows(0, at=300))
+    mark = told(target, 0.002)
+    assert mark
+    assert mark.position == Position(LSN(300), 0)
+
+
+def test_a_huge_transaction_ends_in_another_kafka_transaction_than_it_began_in_a6() -> None:
+    target, _ = batches(events=2)
+    told(target, 0.0)
+    target.receive(rows(*range(5))[:5])
+    mark = told(target, 0.001)
+    assert mark
+    assert mark.position == Position(LSN(200), 2)
+    assert mark.confirmed == 100
+
+
+def test_the_position_tells_all_only_when_what_was_sent_before_has_come_again() -> None:
+    ledger = Ledger(100)
+    positions = Positions("cdc.positions", MARK, ledger.fail, 0.0, Batch(10, 1000, 0.1))
+    target = session(ledger, positions=positions, resume=Resume(LSN(500), tails=MemoryTails()))
+    first = told(target, 0.0)
+    assert first
+    assert not first.caught_up
+    target.receive(rows(0))
+    second = told(target, 1.0) or told(target, 2.0)
+    assert second
+    assert not second.caught_up
+    target.receive(rows(0, at=600))
+    third = told(target, 3.0) or told(target, 4.0)
+    assert third
+    assert third.caught_up
+
+
+def numbered(**tails: MemoryTail | None) -> tuple[Target, MemoryTails]:
+    known = MemoryTails(**tails)
+    topics = shop.Topics()
+    return session(topics=topics, sequences=Sequences(known, topics.partitions)), known
+
+
+def numbers(records: list[Record]) -> list[tuple[int, object]]:
+    assert all(record.headers[-1][0] == "cdc-sequence" for record in records)
+    return [(record.partition, record.headers[-1][1]) for record in records]
+
+
+def test_records_of_a_partition_are_numbered_behind_what_it_holds() -> None:
+    tail = MemoryTail()
+    tail.numbers = {0: 41}
+    target, _ = numbered(**{TOPIC: tail})
+    assert numbers(target.receive(rows(0, 1))) == [(0, "42"), (0, "43")]
+    assert numbers(target.receive(rows(0, at=300))) == [(0, "44")]
+
+
+def test_numbers_wait_for_the_partition_to_be_read() -> None:
+    target, known = numbered(**{TOPIC: None})
+    assert target.receive(rows(0)) == []
+    known.tails[TOPIC] = MemoryTail()
+    assert numbers(target.resume()) == [(0, "1")]
+
+
+def test_a_record_that_is_not_sent_takes_no_number_c7() -> None:
+    known = MemoryTails()
+    topics = shop.Topics(**{TOPIC: 400})
+    target = session(
+        topics=topics, sequences=Sequences(known, topics.partitions), dead_letters=DeadLetters(DEAD, shop.outbox())
+    )
+    records = target.receive(transaction(200, row_of(0), row_of(1, payload="x" * 500), row_of(2)))
+    assert [(record.topic, record.headers[-1][1]) for record in records] == [(TOPIC, "1"), (DEAD, "1"), (TOPIC, "2")]
+
+
+def test_a_replayed_event_that_is_skipped_takes_no_number() -> None:
+    tail = holding(0, 1)
+    tail.numbers = {0: 2}
+    known = MemoryTails(**{TOPIC: tail})
+    target = session(resume=Resume(LSN(1000), tails=known), sequences=Sequences(known, shop.Topics().partitions))
+    assert numbers(target.receive(rows(0, 1, 2))) == [(0, "3")]
+
+
+def test_an_event_without_a_header_of_its_own_position_keeps_the_usual_record() -> None:
+    (record,) = session().receive(transaction(200, event()))
+    assert record.partition == -1
+    assert [name for name, _ in record.headers] == ["id", "eventType", "cdc-position"]

@@ -1,0 +1,68 @@
+"""What errors of librdkafka mean: again with a new producer, or not at all."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from cdc import errors
+from cdc.kafka import errors as failure
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.INVALID_RECORD,
+        KafkaError._INVALID_DIFFERENT_RECORD,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_EXCEPTION,
+    ],
+)
+def test_what_the_same_record_would_meet_again_is_permanent_and_says_what_to_do_c6_c14_c20(code: int) -> None:
+    problem = failure.kafka_error(KafkaError(code), "delivering")
+    assert isinstance(problem, errors.KafkaError)
+    assert problem.hint
+    assert "Kafka, delivering: " in problem.message
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
+        KafkaError.UNKNOWN_PRODUCER_ID,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._FATAL,
+        KafkaError._GAPLESS_GUARANTEE,
+        KafkaError._PURGE_INFLIGHT,
+        KafkaError._TIMED_OUT,
+    ],
+)
+def test_what_a_new_producer_may_not_meet_again_is_temporary_c3_c12(code: int) -> None:
+    assert isinstance(failure.kafka_error(KafkaError(code), "delivering"), errors.KafkaUnavailable)
+
+
+@pytest.fixture
+def no_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def refuse(*_: object) -> int:
+        raise OSError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        yield
+
+
+def test_a_client_that_cannot_be_made_is_a_matter_of_settings_only_when_they_are_wrong_d9() -> None:
+    wrong = failure.not_created(KafkaException(KafkaError(KafkaError._INVALID_ARG, "no such property")))
+    assert isinstance(wrong, errors.ConfigError)
+    threads = failure.not_created(KafkaException(KafkaError(KafkaError._CRIT_SYS_RESOURCE, "no thread")))
+    assert isinstance(threads, errors.KafkaUnavailable)
+
+
+@pytest.mark.usefixtures("no_files")
+def test_a_certificate_that_cannot_be_opened_for_want_of_files_is_temporary_d9() -> None:
+    problem = failure.not_created(KafkaException(KafkaError(KafkaError._INVALID_ARG, "ssl.ca.location failed")))
+    assert isinstance(problem, errors.KafkaUnavailable)

@@ -1,0 +1,225 @@
+"""What the running publisher counts, what that means, and how it is told."""
+
+from typing import Any
+
+import pytest
+
+from cdc.errors import (
+    KafkaError,
+    KafkaRefused,
+    KafkaUnavailable,
+    PostgresError,
+    PostgresRefused,
+    PostgresUnavailable,
+    SlotLost,
+)
+from cdc.lsn import LSN
+from cdc.records.encoding import Record
+from cdc.replication.settlement import Ledger
+from cdc.status.report import Identity, report
+from cdc.telemetry.health import NOT_READY, State, alive, judge
+from cdc.telemetry.metrics import (
+    FAILED,
+    HELD,
+    STANDBY,
+    STOPPED,
+    STOPPING,
+    STREAMING,
+    WAITING,
+    Histogram,
+    Meter,
+    Sample,
+    Vitals,
+)
+from tests.memory import NOON
+from tests.unit.loop import Loop
+from tests.unit.shop import event, transaction
+
+IDENTITY = Identity("0.1.0", 7, "shop", "shop_publication", "at-least-once", "python")
+PAYLOAD = b"twelve bytes"
+
+
+def record(topic: str, value: bytes | None = PAYLOAD) -> Record:
+    return Record.to(topic, b"key", value, 0, [], lambda *_: None)
+
+
+def streaming(**changes: Any) -> Vitals:
+    """Of a publisher that streams well, but for the changes."""
+    vitals = Vitals(NOON - 100)
+    vitals.enter(STREAMING, NOON - 90)
+    vitals.sessions = 1
+    vitals.confirmed = vitals.received = vitals.wal_end = LSN(1000)
+    for name, value in changes.items():
+        setattr(vitals, name, value)
+    return vitals
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({}, State.IDLE),
+        ({"in_flight": 3, "oldest": NOON - 0.1}, State.STREAMING),
+        ({"in_flight": 3, "oldest": NOON - 60}, State.CATCHING_UP),
+        ({"wal_end": LSN(1000 + (64 << 20))}, State.CATCHING_UP),
+        ({"in_flight": 3, "oldest": NOON - 60, "waiting_since": NOON - 6}, State.BLOCKED_BY_KAFKA),
+        ({"waits_for": "kafka", "waiting_since": NOON - 6}, State.BLOCKED_BY_KAFKA),
+        ({"waits_for": "registry", "waiting_since": NOON - 6}, State.BLOCKED_BY_REGISTRY),
+        ({"waits_for": "registry", "waiting_since": NOON - 1}, State.IDLE),
+        ({"silent_seconds": 13.0}, State.STALLED),
+        ({"silent_seconds": 11.0}, State.IDLE),
+        ({"silent_seconds": 4.0, "status_seconds": 1.0}, State.STALLED),
+    ],
+)
+def test_a_stream_is_told_by_what_moves_and_what_waits(changes: dict[str, Any], state: State) -> None:
+    condition = judge(streaming(**changes), NOON)
+    assert condition.state == state
+    assert condition.ready is (state is not State.STALLED)
+
+
+@pytest.mark.parametrize(
+    ("error", "phase", "state"),
+    [
+        (KafkaUnavailable("no broker answers"), WAITING, State.BLOCKED_BY_KAFKA),
+        (KafkaRefused("wrong password"), WAITING, State.BLOCKED_BY_KAFKA),
+        (PostgresUnavailable("is starting up"), WAITING, State.BLOCKED_BY_POSTGRES),
+        (PostgresRefused("wrong password"), WAITING, State.BLOCKED_BY_POSTGRES),
+        (SlotLost("the slot is gone"), FAILED, State.SLOT_LOST),
+        (PostgresError("the role may not"), FAILED, State.FAILED),
+        (KafkaError("not authorized"), FAILED, State.FAILED),
+    ],
+)
+def test_an_error_decides_the_state_and_its_message_is_the_reason(error: Any, phase: str, state: State) -> None:
+    vitals = streaming()
+    vitals.meet(error, phase, NOON)
+    condition = judge(vitals, NOON)
+    assert condition.state == state
+    assert error.message in condition.summary
+    assert condition.ready is (phase == WAITING)
+
+
+def test_what_has_never_worked_is_not_ready_whoever_is_to_blame() -> None:
+    vitals = Vitals()
+    vitals.meet(KafkaUnavailable("no broker answers"), WAITING, NOON)
+    assert judge(vitals, NOON) == (State.BLOCKED_BY_KAFKA, False, "blocked by Kafka: no broker answers")
+
+
+def test_a_standby_is_ready_although_it_has_never_streamed() -> None:
+    vitals = Vitals()
+    vitals.enter(STANDBY, NOON)
+    assert judge(vitals, NOON)[:2] == (State.STANDBY, True)
+
+
+def test_a_slot_that_is_held_by_nobody_at_work_is_a_stall_after_a_moment() -> None:
+    vitals = Vitals()
+    vitals.enter(HELD, NOON, "process 7 holds the slot")
+    assert judge(vitals, NOON + 1).state == State.STANDBY
+    assert judge(vitals, NOON + 6) == (State.STALLED, False, "stalled: process 7 holds the slot")
+
+
+@pytest.mark.parametrize("phase", [STOPPING, STOPPED])
+def test_one_that_ends_is_not_ready(phase: str) -> None:
+    vitals = streaming()
+    vitals.enter(phase, NOON)
+    assert judge(vitals, NOON)[:2] == (State(phase), False)
+    assert State(phase) in NOT_READY
+
+
+def test_a_loop_that_has_not_turned_for_a_minute_is_not_alive_and_one_that_tells_why_it_ends_is() -> None:
+    vitals = streaming(turned_monotonic=500.0)
+    assert alive(vitals, 559.0)
+    assert not alive(vitals, 561.0)
+    vitals.enter(FAILED, NOON)
+    assert alive(vitals, 561.0)
+
+
+def test_a_large_transaction_of_which_events_are_delivered_is_no_blockade() -> None:
+    # Its age grows, but something is confirmed at each look: `waiting_since` stays None.
+    vitals = streaming(in_flight=900_000, oldest=NOON - 60, waiting_since=None)
+    assert judge(vitals, NOON).state == State.CATCHING_UP
+
+
+def test_the_meter_counts_events_and_bytes_by_topic_but_not_our_own_records() -> None:
+    vitals = Vitals()
+    meter = Meter(vitals, "cdc.positions")
+    meter.sent([record("a"), record("b"), record("a", None), record("cdc.positions")])
+    meter.sent([record("a")])
+    meter.sent([record("cdc.positions")])
+    assert vitals.events == {"a": 3, "b": 1}
+    assert vitals.bytes == {"a": 24, "b": 12}
+
+
+def test_a_transaction_without_events_is_not_counted_as_delivered() -> None:
+    vitals = Vitals()
+    meter = Meter(vitals, "cdc.positions")
+    meter.now = NOON
+    ledger = Ledger(0, meter.settled)
+    for commit_lsn, events in ((100, 2), (200, 0)):
+        opened = ledger.begin(LSN(commit_lsn), int((NOON - 0.25) * 1000))
+        for _ in range(events):
+            opened.add_event()
+        ledger.commit(LSN(commit_lsn), LSN(commit_lsn + 8))
+        for _ in range(events):
+            opened.report(None, None)
+    ledger.settle()
+    assert (vitals.delivered, vitals.transactions, list(vitals.latencies)) == (2, 1, [0.25])
+
+
+def test_a_value_on_the_bound_of_a_bucket_is_in_it() -> None:
+    histogram = Histogram((0.1, 1))
+    for value in (0.1, 0.2, 5):
+        histogram.observe(value)
+    histogram.observe(1, weight=3)
+    assert histogram.counts == [1, 4, 1]
+    assert histogram.sum == pytest.approx(8.3)
+
+
+def test_the_report_gives_rates_over_the_last_seconds_and_percentiles_of_the_last_transactions() -> None:
+    vitals = streaming(in_flight=1, oldest=NOON - 0.5, delivered=400)
+    for second in range(5):
+        vitals.history.append(Sample(NOON - 4 + second, second * 100, second * 5000, second * 20, 8 * second, 0.001))
+    vitals.latencies.extend(n / 1000 for n in range(1, 101))
+    vitals.events.update({"orders": 400})
+    vitals.bytes.update({"orders": 20_000})
+    vitals.topics_before.append((NOON - 4, {"orders": 0}))
+    told = report(vitals, IDENTITY, NOON)
+    assert told["rate"] == {"events_per_second": 100.0, "bytes_per_second": 5000.0, "transactions_per_second": 20.0}
+    assert told["latency"] == {"count": 100, "p50_ms": 51.0, "p95_ms": 95.0, "p99_ms": 99.0, "max_ms": 100.0}
+    assert told["topics"] == {"orders": {"events": 400, "bytes": 20_000, "events_per_second": 100.0}}
+    assert told["in_flight"] == {"events": 1, "transactions": 0, "oldest_seconds": 0.5}
+    assert told["history"]["events_per_second"] == [100.0] * 4
+    assert told["history"]["lag_bytes"] == [8, 16, 24, 32]
+    assert (told["state"], told["ready"], told["slot"]["confirmed"]) == ("streaming", True, "0/3E8")
+
+
+def test_what_is_not_known_yet_is_null_in_the_report() -> None:
+    told = report(Vitals(NOON), IDENTITY, NOON)
+    assert (told["state"], told["ready"]) == ("starting", False)
+    assert told["lag"] == {"bytes": None, "seconds": 0.0, "events": 0}
+    assert (
+        told["slot"]["confirmed"] is told["slot"]["wal_end"] is told["latency"]["p50_ms"] is told["last_error"] is None
+    )
+
+
+def test_events_that_are_not_read_yet_are_estimated_by_the_wal_that_others_took() -> None:
+    changes = {"began": LSN(10_000), "received": LSN(30_000), "wal_end": LSN(40_000), "read": 200, "in_flight": 7}
+    assert report(streaming(**changes), IDENTITY, NOON)["lag"]["events"] == 107
+
+
+def test_no_secret_of_an_error_is_kept() -> None:
+    vitals = Vitals(scrub=lambda text: text.replace("hunter2", "***"))
+    vitals.meet(PostgresUnavailable("no connection with hunter2"), WAITING, NOON)
+    assert "hunter2" not in str(report(vitals, IDENTITY, NOON))
+
+
+def test_the_loop_meters_what_it_sends_and_what_is_settled() -> None:
+    vitals = Vitals()
+    meter = Meter(vitals, "cdc.positions")
+    loop = Loop(transaction(200, event(), event()), meter=meter)
+    loop.steps(2)
+    assert vitals.events == {"outbox.event.order": 2}
+    assert sum(vitals.encode.counts) == 2
+    assert vitals.delivered == 0
+    loop.sink.settle()
+    loop.sink.settle()
+    loop.steps(2)
+    assert vitals.delivered == 2
