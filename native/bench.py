@@ -22,8 +22,9 @@ from cdc.avro.mapping.rules import STRICT
 from cdc.lsn import LSN
 from cdc.outbox.events import Columns, Outbox
 from cdc.outbox.topic_template import TopicTemplate
-from cdc.records.encoding import Encoding, Record
+from cdc.records.encoding import Encoding
 from cdc.records.fastpath.layout import Layout, Route
+from cdc.records.record import Record
 from cdc.replication.frames import XLOG_HEADER_SIZE
 from cdc.replication.messages import Column, Insert, Relation
 from cdc.replication.pgoutput import decode

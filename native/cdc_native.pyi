@@ -3,8 +3,8 @@
 `cdc/records/fastpath/layout.py` says what is expected of it.
 """
 
-from cdc.records.encoding import Delivered, Sendable
 from cdc.records.fastpath.layout import Layout, Route
+from cdc.records.record import Delivered, Sendable
 
 __version__: str
 

@@ -7,7 +7,7 @@ from itertools import starmap
 from typing import Final
 
 from cdc.lsn import LSN
-from cdc.records.encoding import Record, Sendable
+from cdc.records.record import Record, Sendable
 
 FOR_EVER: Final = 1 << 62
 ANSWER: Final = struct.pack(">cQqB", b"k", 0, 0, 0)  # a keepalive that says nothing new

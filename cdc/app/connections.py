@@ -1,7 +1,6 @@
 """The real servers of a service: a replication connection, a producer, a sentinel, and Kafka's memory of the slot."""
 
 import contextlib
-import hashlib
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from cdc.postgres.connection import connect
 from cdc.postgres.sentinel import Sentinel
 from cdc.postgres.source import Source
 from cdc.records.dead_letters import DeadLetters
+from cdc.records.headers import stream_id
 from cdc.replication.settlement import Failure
 
 _REACH_SECONDS = 5.0
@@ -37,11 +37,6 @@ class Clock:
     monotonic = staticmethod(time.monotonic)
     unix = staticmethod(time.time)
     sleep = staticmethod(time.sleep)
-
-
-def stream_id(system_identifier: str, timeline: int, slot: str) -> str:
-    """Who issues positions: 8 hex digits of a hash over the cluster, its timeline and the slot."""
-    return hashlib.sha256(f"{system_identifier}/{timeline}/{slot}".encode()).hexdigest()[:8]
 
 
 def ordering(settings: Settings) -> Mapping[str, str]:

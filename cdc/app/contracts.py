@@ -6,10 +6,9 @@ when the first event of an unknown type comes.
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cdc.avro import contracts
+from cdc.avro import contracts, files
 from cdc.avro.contracts import Contract, Contracts
 from cdc.avro.framing import SingleObject
 from cdc.avro.mapping.rules import Rules
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from cdc.registry.client import Registry
 
 log = logging.getLogger(__name__)
-
-# In a wheel the shipped contracts are part of the package, in a checkout they stand beside it.
-_SHIPPED = (Path(__file__).parents[1] / "shipped", Path(__file__).parents[2] / "schemas" / "cdc")
 
 
 class Schemas:
@@ -103,10 +99,9 @@ class Schemas:
         known = {contract.name: contract for contract in read.values()}
         definitions = dict(read.definitions)
         if self._settings.avro.unknown_types == "envelope":
-            folder = next(folder for folder in _SHIPPED if folder.is_dir())
-            shipped = contracts.load(folder, {}, self._rules)
-            self.envelope = known["cdc.Envelope"] = shipped["cdc.Envelope"]
-            definitions |= shipped.definitions
+            own = contracts.load(files.shipped("cdc"), {}, self._rules)
+            self.envelope = known["cdc.Envelope"] = own["cdc.Envelope"]
+            definitions |= own.definitions
         self._framing.close()
         if self._settings.avro.framing == "confluent" and self._registry:
             from cdc.registry.framing import Confluent

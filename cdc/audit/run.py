@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
 
-from cdc.app.connections import stream_id
 from cdc.audit import in_flight as flight
 from cdc.audit import topics as audited
 from cdc.audit.books import Books
@@ -31,6 +30,7 @@ from cdc.postgres import catalog, slots
 from cdc.postgres.connection import connect
 from cdc.records import dead_letters
 from cdc.records.dead_letters import DeadLetter
+from cdc.records.headers import stream_id
 
 CONFIRM_SECONDS: Final = 30.0
 """How long to wait for the slot where it cannot be copied."""

@@ -8,6 +8,7 @@ needs, each type written out where it is first used, so that encoding and finger
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import resources
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,19 @@ Schema = Any
 NAMED: Final = frozenset({"record", "error", "enum", "fixed"})
 PRIMITIVES: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "string", "bytes"})
 NO_SCHEMA: Final = (SchemaParseException, ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError)
+
+
+def shipped(name: str) -> Path:
+    """The folder of contracts that this package brings under `schemas/`: `cdc`, or the demo's `shop`.
+
+    A wheel holds `schemas` inside the package, a checkout beside it. Raises ConfigError when neither is there.
+    """
+    package = Path(str(resources.files("cdc")))
+    folders = [package / "schemas" / name, package.parent / "schemas" / name]
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    raise ConfigError(f"the contracts of cdc-publisher are missing from {folders[0]}", hint="install it again")
 
 
 @dataclass(frozen=True, slots=True)

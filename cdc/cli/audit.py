@@ -15,9 +15,8 @@ from cdc.audit.run import Asked, Auditing
 from cdc.audit.verdicts import FINDINGS
 from cdc.cli import findings
 from cdc.cli.examples import examples
-from cdc.cli.letters import Moment
 from cdc.cli.main import Invocation
-from cdc.cli.slot import LsnType
+from cdc.cli.params import LsnType, Moment
 from cdc.config.settings import Settings, require
 from cdc.kafka.cluster import Cluster
 from cdc.lsn import LSN

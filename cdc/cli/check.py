@@ -16,11 +16,10 @@ from rich.text import Text
 from cdc.checks.finding import FAIL, PASS, WARN, Finding, Status
 from cdc.checks.preflight import Options
 from cdc.checks.preflight import check as look
-from cdc.cli.letters import plain
 from cdc.cli.main import Invocation
 from cdc.config.settings import require
 from cdc.kafka import producer
-from cdc.logs.format import hidden
+from cdc.logs.format import hidden, plain
 
 _STYLES: Final[dict[Status, str]] = {PASS: "green", WARN: "yellow", FAIL: "bold red"}
 _PROGRAM: Final = "cdc-publisher "

@@ -17,6 +17,7 @@ from cdc.config.settings import Settings, require
 from cdc.dead_letters.topic import Index, Topic
 from cdc.errors import CdcError, KafkaError
 from cdc.kafka.cluster import Cluster
+from cdc.logs.format import plain
 from cdc.records.dead_letters import Wanted
 
 _REACH_SECONDS: Final = 10.0
@@ -156,7 +157,7 @@ def _check(topic: Topic, index: Index, ids: tuple[str, ...]) -> None:
     for entry in index.entries(replayed=True) if ids else ():
         known |= {entry.id, entry.position}
         if entry.replayed:
-            click.echo(f"{letters.plain(entry.id or entry.position)} was replayed {entry.replayed}")
+            click.echo(f"{plain(entry.id or entry.position)} was replayed {entry.replayed}")
     for identity in ids:
         if identity not in known:
             raise _unknown(topic, identity)

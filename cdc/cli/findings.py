@@ -12,7 +12,7 @@ from rich.table import Table
 from cdc.audit.books import Finding
 from cdc.audit.judging import Note
 from cdc.audit.verdicts import FINDINGS
-from cdc.cli.letters import plain
+from cdc.logs.format import plain
 
 _MEANINGS: Final = {
     "rows": "in the table, within the range",

@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -11,33 +10,15 @@ from typing import Any, Final, TypeVar
 import click
 import orjson
 
+from cdc.cli.params import Moment
 from cdc.dead_letters.topic import Entry
+from cdc.logs.format import plain
 from cdc.records.dead_letters import DeadLetter, Wanted
 
-_AGE = re.compile(r"(\d+)([smhd])")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
 _LEAST_REASON: Final = 40
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Moment(click.ParamType[int]):
-    """A time as milliseconds since 1970: ISO 8601, or an age."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        age = _AGE.fullmatch(value)
-        if age:
-            return int((time.time() - int(age[1]) * _SECONDS[age[2]]) * 1000)
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a time as 2026-01-31T10:00 nor an age as 90m, 12h or 7d", param, ctx)
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def filters(command: F) -> F:
@@ -180,11 +161,6 @@ def pretty(text: str) -> str:
         else:
             out += {",": f",\n{'  ' * depth}", ":": ": "}.get(token, plain(token))
     return out
-
-
-def plain(text: str) -> str:
-    """Text of a row, harmless for a terminal and on one line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _is_json(text: str) -> bool:

@@ -4,11 +4,10 @@ import contextlib
 import json
 import logging
 import random
-import re
 import sys
 import threading
 import time
-from typing import Any, Final
+from typing import Any
 
 import click
 from rich.console import Console
@@ -17,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from cdc.backoff import Backoff
 from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
+from cdc.cli.params import Duration
 from cdc.cli.signals import stop_on_signals
 from cdc.config.settings import Settings, require
 from cdc.errors import Temporary
@@ -25,27 +25,6 @@ from cdc.purge.horizon import Clock
 from cdc.purge.run import NotConfirmed, Options, Outcome, Purging
 
 log = logging.getLogger("cdc.purge.horizon")
-
-_DURATION = re.compile(r"(\d{1,6})([smhd])|0")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_LONGEST: Final = 36_500 * 86_400
-
-
-class Duration(click.ParamType[float]):
-    """Seconds, minutes, hours or days."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        given = _DURATION.fullmatch(value)
-        if given is None:
-            self.fail(f"{value!r} is not a time such as 30s, 15m, 12h, 7d or 0", param, ctx)
-        seconds = float(int(given[1]) * _SECONDS[given[2]]) if given[1] else 0.0
-        if seconds > _LONGEST:
-            self.fail(f"{value!r} is more than a hundred years", param, ctx)
-        return seconds
 
 
 @click.command(

@@ -3,7 +3,6 @@
 import json
 import sys
 from dataclasses import asdict
-from typing import Any
 
 import click
 from rich import box
@@ -13,6 +12,7 @@ from rich.table import Table
 
 from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
+from cdc.cli.params import LsnType
 from cdc.config.settings import Settings, require
 from cdc.delivery.positions import EXACTLY_ONCE, Mark, differences, latest
 from cdc.errors import CdcError
@@ -25,18 +25,6 @@ _KAFKA_SECONDS = 10.0
 
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 _name = click.argument("name", required=False)
-
-
-class LsnType(click.ParamType[LSN]):
-    """An LSN such as 16/B374D848."""
-
-    name = "lsn"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> LSN:
-        try:
-            return value if isinstance(value, LSN) else LSN.parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 def _settings(invocation: Invocation) -> Settings:

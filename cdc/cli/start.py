@@ -12,10 +12,9 @@ import time
 import click
 
 from cdc import __version__
-from cdc.app import memory
 from cdc.app.connections import Clock, Servers
 from cdc.app.contracts import Schemas
-from cdc.app.process import Watchdog
+from cdc.app.process import Watchdog, tune
 from cdc.cli.main import Invocation
 from cdc.cli.signals import stop_on_signals
 from cdc.config.settings import Settings, require
@@ -60,7 +59,7 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
     with _endpoint(settings, vitals, runs.name), contextlib.closing(Schemas(settings)) as schemas:
         schemas.read()
         producer.validate(settings)
-        memory.tune()
+        tune()
         log.info(
             "starting",
             extra={"version": __version__, "contracts": len(schemas.names), "accelerator": runs.name},

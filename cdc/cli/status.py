@@ -1,28 +1,15 @@
 """`status`: where the publisher stands."""
 
 import sys
-from typing import Any
 
 import click
 from rich.console import Console
 
 from cdc.cli.main import Invocation
+from cdc.cli.params import Url
 from cdc.cli.screen import panel
 from cdc.cli.screen.watching import watch
-from cdc.status import client as endpoint
 from cdc.status.lookout import Lookout, looked
-
-
-class Url(click.ParamType[str]):
-    """An address to ask."""
-
-    name = "url"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            return endpoint.checked(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.command()

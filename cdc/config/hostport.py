@@ -1,4 +1,11 @@
-"""Addresses to listen at, as settings write them."""
+"""host:port, as settings write it."""
+
+from typing import Final
+
+from cdc.errors import ConfigError
+
+ALL: Final = ("", "*")
+"""Hosts that stand for every address of the machine."""
 
 
 def parse(listen: str) -> tuple[str, int]:
@@ -11,3 +18,11 @@ def parse(listen: str) -> tuple[str, int]:
     if not colon or not port.isascii() or not port.isdecimal() or len(port) > 5 or int(port) > 65535:
         raise ValueError(f"{listen!r} is not host:port, such as 127.0.0.1:8080 or [::1]:8080")
     return host, int(port)
+
+
+def listen_address(listen: str) -> tuple[str, int]:
+    """(host, port) of `host:port`, `[IPv6 address]:port` or `:port`. Raises ConfigError."""
+    try:
+        return parse(listen)
+    except ValueError as error:
+        raise ConfigError(f"[http] listen: {error}") from None

@@ -8,7 +8,8 @@ from cdc.lsn import LSN
 from cdc.outbox.events import Columns, Event, Outbox
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.records.dead_letters import REPLAYED, DeadLetter
-from cdc.records.encoding import Encoding, Headers, Record
+from cdc.records.encoding import Encoding
+from cdc.records.record import Headers, Record
 from cdc.replication.messages import Relation, TupleData
 from cdc.replication.settlement import Ledger, Transaction
 from cdc.replication.transactions import Row

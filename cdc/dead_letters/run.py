@@ -5,14 +5,14 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Final, NamedTuple
 
-from cdc.cli.letters import plain
 from cdc.config.settings import Settings
 from cdc.dead_letters.replays import Replays, marker
 from cdc.dead_letters.sending import Replay, Sending
 from cdc.dead_letters.topic import Entry, Topic
+from cdc.dead_letters.workbench import Workbench, now
 from cdc.errors import CdcError, PoisonEvent, Temporary
-from cdc.records.encoding import Record
-from cdc.recovery.records import Workbench, now
+from cdc.logs.format import plain
+from cdc.records.record import Record
 
 _BATCH: Final = 2000
 _BATCH_BYTES: Final = 8_388_608

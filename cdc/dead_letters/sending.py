@@ -20,7 +20,7 @@ from cdc.kafka.cluster import Cluster, already_exists, is_missing
 from cdc.kafka.errors import kafka_error, not_created
 from cdc.kafka.limits import Limits
 from cdc.kafka.transactional_producer import retry
-from cdc.records.encoding import Record
+from cdc.records.record import Record
 
 TRANSACTION_SECONDS: Final = 30
 """How long a replay that was killed may hold up consumers that read committed records only."""

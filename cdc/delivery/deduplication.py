@@ -5,8 +5,9 @@ of it Kafka has is decided event by event: the highest position that was seen sa
 which a refused one may have left a hole. When in doubt an event is sent again.
 """
 
-from typing import Final, Protocol
+from typing import Final
 
+from cdc.delivery.ports import Tails
 from cdc.lsn import LSN, Position
 from cdc.records.encoding import Pending
 from cdc.records.partitioner import partition
@@ -14,45 +15,6 @@ from cdc.replication.transactions import Row
 
 NOTHING: Final = LSN(0)
 NOWHERE: Final = Position(NOTHING, -1)
-
-
-class Tail(Protocol):
-    """What one topic holds of our stream."""
-
-    @property
-    def partitions(self) -> int:
-        """How many the topic had when it was read; 0 when it did not exist."""
-        ...
-
-    @property
-    def highest(self) -> LSN:
-        """The last transaction, by its commit LSN, of which there is a record; 0 when there is none."""
-        ...
-
-    def id_at(self, partition: int | None, commit_lsn: int, index: int, /) -> str | None:
-        """The id of the record of a position; None when there is none. A partition of None means any."""
-        ...
-
-    def elsewhere(self, partition: int, commit_lsn: int, index: int, /) -> bool:
-        """Whether a position is in another partition than this."""
-        ...
-
-    def sequence(self, partition: int, /) -> int:
-        """The last number in the header `cdc-sequence` of a partition; 0 when there is none."""
-        ...
-
-
-class Tails(Protocol):
-    """What the topics hold of our stream since the slot was last moved."""
-
-    def ask(self, topic: str, since: int, /) -> Tail | None:
-        """One topic's; None while it is being read: never waits. `since` is the commit time of its first event that
-        comes again, in milliseconds. Raises KafkaUnavailable, and KafkaError when it may not be read."""
-        ...
-
-    def forget(self) -> None:
-        """Nothing but sequences will be asked for any more."""
-        ...
 
 
 class Resume:

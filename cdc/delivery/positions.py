@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from cdc.lsn import LSN, Position
-from cdc.records.encoding import Record, Sendable, value_bytes
+from cdc.records.record import Record, Sendable, value_bytes
 from cdc.replication import publication as definition
 from cdc.replication.settlement import Failure
 

@@ -7,9 +7,10 @@ same way. Each session goes on behind what the partition holds.
 from collections.abc import Callable
 from typing import Final
 
-from cdc.delivery.deduplication import Tails
-from cdc.records.encoding import Pending, Record
+from cdc.delivery.ports import Tails
+from cdc.records.encoding import Pending
 from cdc.records.partitioner import partition
+from cdc.records.record import Record
 
 SEQUENCE: Final = "cdc-sequence"
 

@@ -8,14 +8,13 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from cdc.backoff import Backoff
 from cdc.config.settings import Settings
-from cdc.delivery.gauges import Gauges
-from cdc.delivery.loop import NOT_AHEAD, Ahead, Clock, Publisher, Source
-from cdc.delivery.monitor import Watch
-from cdc.delivery.ports import Ends, Servers
+from cdc.delivery.loop import Publisher
+from cdc.delivery.monitor import Gauges, Watch
+from cdc.delivery.ports import NOT_AHEAD, Ahead, Clock, Contracts, Ends, Flag, Servers, Source
 from cdc.delivery.positions import Positions
 from cdc.delivery.sequence import Sequences
 from cdc.delivery.session import PROMPT_SECONDS, Session
@@ -29,7 +28,6 @@ from cdc.errors import (
     SlotActive,
     Temporary,
 )
-from cdc.records.encoding import Encoder, Encoders, Framing
 from cdc.records.fastpath.generated import Unrolled
 from cdc.records.fastpath.layout import Make
 from cdc.replication.publication import table_oid
@@ -48,25 +46,6 @@ FENCES_TOLERATED: Final = 5
 FENCES_SECONDS: Final = 300.0
 """A broker that was away for long takes a transaction from us, too; but not so often in so short a time."""
 _STANDBY_SECONDS: Final = 1.0
-
-
-class Flag(Protocol):
-    """Something that may be asked for, as threading.Event has it."""
-
-    def is_set(self) -> bool: ...
-    def set(self) -> None: ...
-    def clear(self) -> None: ...
-    def wait(self, timeout: float, /) -> object: ...
-
-
-class Contracts(Encoders, Framing, Protocol):
-    """Encoders and framing that can be read again."""
-
-    @property
-    def envelope(self) -> Encoder | None: ...
-    @property
-    def names(self) -> list[str]: ...
-    def read(self) -> None: ...
 
 
 class Service:

@@ -1,7 +1,7 @@
 """All that can be decided between PostgreSQL and Kafka without touching either: frames in, records and status out."""
 
 import logging
-from typing import Final, Protocol
+from typing import Final
 
 from cdc.delivery.deduplication import Resume
 from cdc.delivery.positions import Positions
@@ -9,10 +9,10 @@ from cdc.delivery.sequence import Sequences
 from cdc.errors import PoisonEvent, ProtocolError
 from cdc.lsn import LSN, Position
 from cdc.outbox.events import Event, Outbox
-from cdc.records.encoding import Encoding, Pending, Record, Sendable, Topics
+from cdc.records.encoding import DeadLetters, Encoding, Pending, Topics
 from cdc.records.fastpath.generated import Unrolled
 from cdc.records.fastpath.layout import Express, Make
-from cdc.records.sizes import at_most, batch_size
+from cdc.records.record import Record, Sendable, at_most, batch_size
 from cdc.replication.frames import KEEPALIVE, XLOG_DATA, XLOG_HEADER_SIZE, keepalive, status_update
 from cdc.replication.settlement import Ledger, Transaction
 from cdc.replication.transactions import Row, Transactions
@@ -25,14 +25,6 @@ _KIND: Final = slice(XLOG_HEADER_SIZE, XLOG_HEADER_SIZE + 1)  # of the message w
 PROMPT_SECONDS: Final = 0.5
 """How soon after deliveries the slot is moved. A crash repeats what was delivered in this time; each move may cost
 PostgreSQL a flush of the slot's file, so not at once."""
-
-
-class DeadLetters(Protocol):
-    """What becomes of events that cannot be published as they should."""
-
-    def record(self, row: Row, event: Event | None, poison: PoisonEvent) -> Record:
-        """The record that keeps a row for later; `event` is what could be read of it."""
-        ...
 
 
 class Session:

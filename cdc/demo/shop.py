@@ -9,16 +9,8 @@ import random
 import uuid
 from dataclasses import dataclass, field
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Final
 
-from cdc.errors import ConfigError
-
-# Built into the wheel, and in a checkout beside the package.
-_FOLDERS: Final = (
-    Path(__file__).parent / "schemas" / "shop",
-    Path(__file__).parent.parent.parent / "schemas" / "shop",
-)
 AGGREGATES: Final = ("order", "payment")
 
 _CUSTOMERS: Final = (
@@ -44,14 +36,6 @@ _REASONS: Final = {
     "OUT_OF_STOCK": "expected again in three weeks",
     "OTHER": None,
 }
-
-
-def schemas() -> Path:
-    """The folder of the shop's contracts. Raises ConfigError when this installation lacks them."""
-    for folder in _FOLDERS:
-        if folder.is_dir():
-            return folder
-    raise ConfigError(f"the demo's contracts are missing from {_FOLDERS[0]}", hint="install cdc-publisher again")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import psutil
 from confluent_kafka import KafkaException
 from rich.console import Console
 
+from cdc.avro.files import shipped
 from cdc.config import loading
 from cdc.config.settings import Settings
 from cdc.demo import shop
@@ -81,7 +82,7 @@ class Stage:
     def up(self, console: Console) -> tuple[Addresses, Settings]:
         """Start the servers and create the outbox, its publication, the slot and the topics."""
         addresses = self.stack.up(console)
-        self.config.write_text(_toml(addresses, shop.schemas()))
+        self.config.write_text(_toml(addresses, shipped("shop")))
         settings = loading.load(self.config, environ={})
         with connect(settings.postgres.dsn) as connection:
             table.execute(connection, table.missing(connection, settings))

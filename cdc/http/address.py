@@ -4,20 +4,11 @@ import errno
 import socket
 from typing import Final
 
-from cdc.config import hostport
+from cdc.config.hostport import ALL, listen_address
 from cdc.errors import ConfigError
 
-ALL: Final = ("", "*")  # hosts that stand for every address of the machine
 _NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _WAITING: Final = 64  # connections that the kernel keeps until they are accepted
-
-
-def parse(listen: str) -> tuple[str, int]:
-    """(host, port) of `host:port`, `[IPv6 address]:port` or `:port`. Raises ConfigError."""
-    try:
-        return hostport.parse(listen)
-    except ValueError as error:
-        raise ConfigError(f"[http] listen: {error}") from None
 
 
 def text(bound: socket.socket) -> str:
@@ -31,7 +22,7 @@ def bind(listen: str) -> list[socket.socket]:
 
     Raises ConfigError when the port is taken or not allowed, or no address is one of this machine's.
     """
-    host, port = parse(listen)
+    host, port = listen_address(listen)
     sockets: list[socket.socket] = []
     refused: OSError | None = None
     try:
@@ -83,7 +74,7 @@ def _explained(listen: str, error: OSError) -> ConfigError:
     told, hint = f"[http] listen: cannot listen on {listen}: ", ""
     if error.errno == errno.EADDRINUSE:
         told += "the port is taken"
-        hint = f"choose another port, or see who has it: ss -ltnp 'sport = :{parse(listen)[1]}'"
+        hint = f"choose another port, or see who has it: ss -ltnp 'sport = :{listen_address(listen)[1]}'"
     elif error.errno in _NOT_HERE:
         told += "this machine has no such address"
         hint = "take one of its own, or 127.0.0.1, or 0.0.0.0 for all"

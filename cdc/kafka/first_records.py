@@ -10,8 +10,8 @@ producers that were idle.
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from cdc.records.encoding import Delivered, Record
 from cdc.records.partitioner import partition
+from cdc.records.record import Delivered, Record
 
 FORGET_SECONDS: Final = 300.0  # well below any `producer.id.expiration.ms` that makes sense; the default is a day
 

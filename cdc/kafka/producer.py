@@ -21,7 +21,7 @@ from cdc.kafka import librdkafka
 from cdc.kafka.errors import kafka_error, not_created
 from cdc.kafka.first_records import Firsts
 from cdc.kafka.topics import Topics
-from cdc.records.encoding import Record, Sendable, topics_of
+from cdc.records.record import Record, Sendable, topics_of
 
 _LAST_REPORTS_SECONDS: Final = 0.5
 _LAST_DELIVERIES_SECONDS: Final = 1.0

@@ -24,7 +24,7 @@ from cdc.kafka.errors import kafka_error, not_created
 from cdc.kafka.first_records import Firsts, Place
 from cdc.kafka.producer import HASTE_SECONDS, refused
 from cdc.kafka.topics import Topics
-from cdc.records.encoding import Delivered, Record, Sendable
+from cdc.records.record import Delivered, Record, Sendable
 
 TRANSACTION_MS: Final = 20_000
 """How long a publisher that died may hold up those who read committed records only; one that lives needs far less."""

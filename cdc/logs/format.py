@@ -135,3 +135,8 @@ def _safe(value: Any) -> Any:
     except TypeError:  # cyclic, too deep, or a surrogate
         return hidden(str(value))
     return orjson.Fragment(text) if hidden(text) == text else hidden(text)
+
+
+def plain(text: str) -> str:
+    """Text of a row, harmless for a terminal and on one line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

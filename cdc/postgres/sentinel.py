@@ -13,7 +13,7 @@ from typing import Any, Final
 import psycopg
 
 from cdc.config.settings import Settings
-from cdc.delivery.observations import Defect, Observation, SlotHealth, Stopping, WalEnd
+from cdc.delivery.ports import Defect, Observation, SlotHealth, Stopping, WalEnd
 from cdc.errors import CdcError, PostgresError, SlotLost, Temporary
 from cdc.lsn import LSN
 from cdc.postgres import publication as reading

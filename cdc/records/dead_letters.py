@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, TypeVar
 from cdc.errors import PoisonEvent, ProtocolError
 from cdc.outbox.events import Event, Outbox, trace_columns
 from cdc.outbox.topic_template import is_topic_name
-from cdc.records.encoding import Headers, Record
+from cdc.records.record import Headers, Record
 from cdc.replication import values as cells
 from cdc.replication.transactions import Row
 

@@ -8,66 +8,14 @@
 | headers   | `id`, `eventType`, `cdc-position`, then those of named columns    |
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from operator import itemgetter
-from typing import Any, Final, Literal, NamedTuple, Protocol, Self
+from typing import Any, Final, Literal, Protocol
 
 from cdc.errors import CdcError, PoisonEvent, Unfit
 from cdc.outbox.events import Event, Outbox
+from cdc.records.record import Headers, Record
+from cdc.replication.transactions import Row
 
 _KNOWN: Final = 10_000  # a topic template may hold a column of many values: what is known must not grow with them
-
-Headers = list[tuple[str, str | bytes | None]]
-
-Delivered = Callable[[object, object], None]
-"""Called once for each record, with None or the error, and the client library's message."""
-
-
-class Record(NamedTuple):
-    """One Kafka record, and whom to tell how its delivery ended: the arguments of the client library's `produce`.
-
-    They are in its order, so that a record is handed over as it is, which is 0.2 us less than argument by argument.
-    <https://docs.confluent.io/platform/current/clients/confluent-kafka-python/html/index.html>
-    """
-
-    topic: str
-    value: bytes | None  # None: a tombstone
-    key: bytes | None  # None: of a dead letter whose key cannot be read
-    partition: int  # -1: by the key
-    on_delivery: Delivered
-    callback: None  # `produce` has two names for the one before
-    timestamp: int  # milliseconds since 1970
-    headers: Headers
-
-    @classmethod
-    def to(
-        cls,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        timestamp: int,
-        headers: Headers,
-        on_delivery: Delivered,
-    ) -> Self:
-        """A record that goes where its key belongs; see the fields."""
-        return cls(topic, value, key, -1, on_delivery, None, timestamp, headers)
-
-
-Sendable = tuple[str, bytes | None, bytes | None, int, Delivered, None, int, Headers]
-"""A record as a sink takes it: a Record, or its parts in a bare tuple, which is 0.3 us cheaper."""
-
-_topic: Final = itemgetter(0)
-_value: Final = itemgetter(1)
-
-
-def topics_of(records: Iterable[Sendable]) -> Iterator[str]:
-    """The topic of each record."""
-    return map(_topic, records)
-
-
-def value_bytes(records: Iterable[Sendable]) -> int:
-    """How many bytes the values of records have together."""
-    return sum(map(len, filter(None, map(_value, records))))
 
 
 class Encoder(Protocol):
@@ -248,3 +196,11 @@ def _enveloped(event: Event, payload: bytes) -> dict[str, Any]:
         "headers": dict(event.headers),
         "committed_at": event.row.transaction.timestamp,
     }
+
+
+class DeadLetters(Protocol):
+    """What becomes of events that cannot be published as they should."""
+
+    def record(self, row: Row, event: Event | None, poison: PoisonEvent) -> Record:
+        """The record that keeps a row for later; `event` is what could be read of it."""
+        ...

@@ -8,17 +8,18 @@ from typing import Final
 
 from cdc.audit.run import Auditing
 from cdc.audit.verdicts import Row
-from cdc.cli.letters import plain
 from cdc.config.settings import Settings
 from cdc.dead_letters.run import Told
 from cdc.dead_letters.sending import Replay, Sending
+from cdc.dead_letters.workbench import Workbench, now
 from cdc.errors import CdcError, PoisonEvent, Temporary
+from cdc.logs.format import plain
 from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.records.dead_letters import REPAIRED
-from cdc.records.encoding import Encoding, Record
-from cdc.recovery.records import Workbench, now
+from cdc.records.encoding import Encoding
+from cdc.records.record import Record
 from cdc.replication.messages import Relation, TupleData
 from cdc.replication.settlement import Ledger
 from cdc.replication.transactions import Row as Inserted

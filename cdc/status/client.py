@@ -8,14 +8,14 @@ import threading
 from typing import Final
 from urllib.parse import urlsplit
 
-from cdc.http import address
+from cdc.config.hostport import ALL, listen_address
 from cdc.status.document import Report, parse
 
 SECONDS: Final = 2.0
 """How long an answer may take in all."""
 
 _LARGEST: Final = 8 * 1024 * 1024
-_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", **dict.fromkeys(address.ALL, "127.0.0.1")}
+_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", **dict.fromkeys(ALL, "127.0.0.1")}
 
 
 class NoAnswer(Exception):
@@ -24,7 +24,7 @@ class NoAnswer(Exception):
 
 def url_of(listen: str) -> str:
     """Where a publisher on this machine answers that listens at `listen`. Raises NoAnswer for a port chosen later."""
-    host, port = address.parse(listen)
+    host, port = listen_address(listen)
     if port == 0:
         raise NoAnswer(f"[http] listen is {listen!r}: the system chooses the port")
     host = _LOOPBACK.get(host, host)

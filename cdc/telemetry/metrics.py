@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from cdc.errors import CdcError
 from cdc.lsn import LSN
-from cdc.records.encoding import Sendable, topics_of, value_bytes
+from cdc.records.record import Sendable, topics_of, value_bytes
 from cdc.replication.settlement import Transaction
 
 STARTING: Final = "starting"  # phases: what the service is about

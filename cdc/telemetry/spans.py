@@ -9,11 +9,11 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
-from cdc.delivery.session import DeadLetters
 from cdc.errors import PoisonEvent
 from cdc.outbox.events import TRACE_COLUMNS, Event
 from cdc.records.dead_letters import HEADER_PREFIX
-from cdc.records.encoding import Delivered, Encoder, Encoding, Headers, Record
+from cdc.records.encoding import DeadLetters, Encoder, Encoding
+from cdc.records.record import Delivered, Headers, Record
 from cdc.replication.transactions import Row
 
 TRACEPARENT, TRACESTATE = TRACE_COLUMNS

@@ -19,7 +19,8 @@ from cdc.errors import PoisonEvent
 from cdc.lsn import LSN, Position
 from cdc.outbox.events import Event
 from cdc.records.dead_letters import DeadLetter, DeadLetters
-from cdc.records.encoding import Encoder, Encoding, Headers, Record
+from cdc.records.encoding import Encoder, Encoding
+from cdc.records.record import Headers, Record
 from cdc.recovery.repair import Repairing
 from cdc.replication.transactions import Row
 from cdc.status.report import report

@@ -10,7 +10,6 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from cdc.app.connections import stream_id
 from cdc.audit import in_flight as flight
 from cdc.audit.books import Books
 from cdc.audit.range import Range
@@ -23,6 +22,7 @@ from cdc.errors import KafkaUnavailable, PostgresUnavailable
 from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres.connection import connect
+from cdc.records.headers import stream_id
 from cdc.recovery.repair import Repairing
 from tests.load import Load
 from tests.pipeline import Pipeline, eventually

@@ -17,7 +17,7 @@ from cdc.lsn import LSN
 from cdc.outbox.events import Columns, Outbox
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.records.dead_letters import DeadLetter, DeadLetters
-from cdc.records.encoding import Record
+from cdc.records.record import Record
 from cdc.replication.settlement import Ledger
 from cdc.replication.transactions import Row
 from tests.pipeline import Pipeline

@@ -26,8 +26,8 @@ from cdc.kafka.topics import Topics
 from cdc.kafka.transactional_producer import TransactionalSink
 from cdc.local.stack import Stack
 from cdc.lsn import LSN
-from cdc.records.encoding import Delivered, Record
 from cdc.records.partitioner import partition
+from cdc.records.record import Delivered, Record
 from cdc.replication.settlement import Ledger
 from tests.pipeline import eventually, make_pipeline, prepare
 from tests.reader import read_all

@@ -17,8 +17,8 @@ from cdc.config.settings import Settings
 from cdc.kafka.producer import Sink
 from cdc.kafka.topics import Topics
 from cdc.lsn import LSN
-from cdc.records.encoding import Record
 from cdc.records.partitioner import partition
+from cdc.records.record import Record
 from cdc.replication.settlement import Failure
 from tests.mock import PRODUCE, MockCluster
 from tests.pipeline import eventually

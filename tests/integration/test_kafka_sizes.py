@@ -9,8 +9,7 @@ from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from cdc.records.encoding import Headers, Record
-from cdc.records.sizes import batch_size
+from cdc.records.record import Headers, Record, batch_size
 from tests.servers import Servers
 
 pytestmark = pytest.mark.timeout(120)

@@ -16,7 +16,7 @@ from cdc.kafka.cluster import Cluster
 from cdc.kafka.topics import Topics
 from cdc.kafka.transactional_producer import TransactionalSink, hand_over
 from cdc.lsn import LSN
-from cdc.records.encoding import Record
+from cdc.records.record import Record
 from tests.pipeline import eventually
 from tests.reader import read_all
 from tests.servers import Servers

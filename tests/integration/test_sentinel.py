@@ -15,7 +15,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from cdc.config.settings import Settings
-from cdc.delivery.observations import Defect, Observation, SlotHealth, Stopping, WalEnd
+from cdc.delivery.ports import Defect, Observation, SlotHealth, Stopping, WalEnd
 from cdc.errors import PostgresError
 from cdc.local.postgres import PostgresServer
 from cdc.lsn import LSN

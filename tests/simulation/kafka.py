@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from cdc.delivery.positions import Mark, Memory, latest
 from cdc.errors import KafkaUnavailable
-from cdc.records.encoding import Record
 from cdc.records.partitioner import partition
+from cdc.records.record import Record
 from tests.simulation.oracle import DEAD_LETTERS, POSITIONS, Oracle
 from tests.simulation.world import World
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cdc.errors import PostgresRefused, PostgresUnavailable
-from cdc.records.encoding import Record
+from cdc.records.record import Record
 from tests.simulation.postgres import Slot
 from tests.simulation.sink import TOO_LARGE
 from tests.simulation.world import Violation

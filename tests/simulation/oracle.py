@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from cdc.delivery.positions import Mark
 from cdc.lsn import LSN
-from cdc.records.encoding import Record
 from cdc.records.partitioner import partition
+from cdc.records.record import Record
 from tests.simulation.rows import Row, Tx
 from tests.simulation.world import Violation, World
 

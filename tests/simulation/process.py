@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from cdc.delivery.positions import Mark
-from cdc.records.encoding import Record
+from cdc.records.record import Record
 from tests.simulation.oracle import Oracle
 from tests.simulation.rows import Row
 from tests.simulation.world import Violation, World

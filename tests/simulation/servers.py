@@ -5,8 +5,7 @@ from random import Random
 from typing import Final
 
 from cdc.config.librdkafka import Value
-from cdc.delivery.observations import Defect, Observation, Stopping, WalEnd
-from cdc.delivery.ports import Ends
+from cdc.delivery.ports import Defect, Ends, Observation, Stopping, WalEnd
 from cdc.delivery.positions import Mark
 from cdc.errors import SlotActive
 from cdc.lsn import LSN

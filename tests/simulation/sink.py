@@ -8,8 +8,8 @@ from typing import Final
 
 from cdc.config.librdkafka import Value, producer
 from cdc.errors import CdcError, KafkaError, KafkaUnavailable
-from cdc.records.encoding import Record, Sendable
 from cdc.records.partitioner import partition
+from cdc.records.record import Record, Sendable
 from cdc.replication.settlement import Failure
 from tests.simulation.kafka import Place, SimKafka
 from tests.simulation.oracle import DEAD_LETTERS, POSITIONS

@@ -8,7 +8,7 @@ from typing import Final
 from cdc.config.librdkafka import Value
 from cdc.delivery.positions import Mark
 from cdc.errors import Fenced, KafkaUnavailable
-from cdc.records.encoding import Record
+from cdc.records.record import Record
 from tests.simulation.kafka import SimKafka
 from tests.simulation.oracle import POSITIONS
 from tests.simulation.process import Process

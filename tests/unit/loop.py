@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from cdc.delivery.loop import NOT_AHEAD, Ahead, Publisher
+from cdc.delivery.loop import Publisher
+from cdc.delivery.ports import NOT_AHEAD, Ahead
 from cdc.delivery.session import Session
 from cdc.errors import CdcError, KafkaUnavailable
 from cdc.replication.settlement import Failure, Ledger

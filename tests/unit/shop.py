@@ -6,13 +6,14 @@ from typing import Any
 from cdc.delivery.deduplication import Resume
 from cdc.delivery.positions import Positions
 from cdc.delivery.sequence import Sequences
-from cdc.delivery.session import DeadLetters, Session
+from cdc.delivery.session import Session
 from cdc.lsn import LSN
 from cdc.outbox.events import Columns, Outbox
 from cdc.outbox.topic_template import TopicTemplate
-from cdc.records.encoding import Encoder, Encoding, Record
+from cdc.records.encoding import DeadLetters, Encoder, Encoding
 from cdc.records.fastpath.generated import Unrolled
 from cdc.records.fastpath.layout import Make
+from cdc.records.record import Record
 from cdc.replication.messages import Begin, Commit, Insert, Relation
 from cdc.replication.settlement import Ledger
 from cdc.replication.transactions import Row

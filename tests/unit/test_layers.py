@@ -67,16 +67,6 @@ HOMES = {
 }
 
 
-# Imports of the wrong direction, to be split next.
-TO_SPLIT = {
-    ("dead_letters.run", "cli.letters"),
-    ("dead_letters.run", "recovery.records"),
-    ("recovery.repair", "cli.letters"),
-    ("status.client", "http.address"),
-    ("telemetry.spans", "delivery.session"),
-}
-
-
 def modules() -> dict[str, ast.Module]:
     """Every module by its name below `cdc`."""
     paths = sorted(PACKAGE.rglob("*.py"))
@@ -144,7 +134,7 @@ def test_there_is_no_import_cycle() -> None:
 @pytest.mark.parametrize("name", [name for name in MODULES if not is_package(name)])
 def test_each_folder_imports_only_from_the_floors_below(name: str) -> None:
     for other in ours(name) - {"__init__"}:  # `cdc` itself holds the version
-        if folder(other) != folder(name) and (name, other) not in TO_SPLIT:
+        if folder(other) != folder(name):
             assert floor(other) < floor(name), f"cdc.{name} imports cdc.{other}"
 
 

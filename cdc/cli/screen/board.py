@@ -11,10 +11,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from cdc.cli.letters import plain
 from cdc.cli.screen import figures, panel
 from cdc.cli.screen.figures import Shown, milliseconds, rate, size
 from cdc.cli.screen.panel import DIM
+from cdc.logs.format import plain
 from cdc.status.document import Report
 
 _WIDE: Final = 76  # two charts side by side

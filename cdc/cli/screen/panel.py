@@ -12,9 +12,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from cdc.cli.letters import plain
 from cdc.cli.screen import figures
 from cdc.cli.screen.figures import EIGHTHS, milliseconds, plural, rate, size, span
+from cdc.logs.format import plain
 from cdc.status.document import Report
 from cdc.telemetry.health import WORDS, State
 

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from cdc.cli.letters import plain
 from cdc.cli.screen import figures
 from cdc.cli.screen.board import board
 from cdc.cli.screen.figures import milliseconds, rate, size, span
+from cdc.logs.format import plain
 from cdc.status.document import Report
 from cdc.status.lookout import Lookout
 from cdc.telemetry.health import WORDS

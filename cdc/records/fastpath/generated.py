@@ -9,8 +9,8 @@ import struct
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
 
-from cdc.records.encoding import Delivered, Sendable
 from cdc.records.fastpath.layout import Layout, Route
+from cdc.records.record import Delivered, Sendable
 from cdc.replication import values as cells
 
 _HEAD_AT: Final = 25  # of the pgoutput message in its frame: kind, relation, `N`, number of columns

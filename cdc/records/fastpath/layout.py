@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from cdc.outbox.events import Event, Outbox, trace_columns
-from cdc.records.encoding import Delivered, Encoding, Sendable, Topics
+from cdc.records.encoding import Encoding, Topics
+from cdc.records.record import Delivered, Sendable
 from cdc.replication import values as cells
 from cdc.replication.messages import Relation
 from cdc.replication.settlement import Transaction

@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.cli import letters
+from cdc.cli.params import Moment
 from cdc.dead_letters.replays import Replays, marker
 from cdc.dead_letters.topic import Entry
 from cdc.errors import PoisonEvent
 from cdc.outbox.events import Outbox
 from cdc.records.dead_letters import DeadLetter, DeadLetters, Marker, Wanted, read
-from cdc.records.encoding import Encoding, Pending, Record
+from cdc.records.encoding import Encoding, Pending
+from cdc.records.record import Record
 from cdc.replication.messages import Column, Relation, TupleData
 from cdc.replication.transactions import Row
 from tests.unit import frames, shop
@@ -337,8 +339,8 @@ def test_what_is_in_a_row_moves_no_cursor() -> None:
 
 
 def test_ages_and_times_are_read_as_utc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cdc.cli.letters.time.time", lambda: 1_000_000.0)
-    read_time = letters.Moment().convert
+    monkeypatch.setattr("cdc.cli.params.time.time", lambda: 1_000_000.0)
+    read_time = Moment().convert
     assert read_time("90m", None, None) == 1_000_000_000 - 90 * 60_000
     assert read_time("1970-01-01T00:00:01", None, None) == 1000
     assert read_time("1970-01-01T01:00:01+01:00", None, None) == 1000

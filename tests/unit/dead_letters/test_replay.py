@@ -10,7 +10,7 @@ from cdc.config.settings import Settings
 from cdc.dead_letters import sending as replay
 from cdc.dead_letters.sending import Destinations, Replay, Sending
 from cdc.errors import KafkaUnavailable
-from cdc.records.encoding import Record
+from cdc.records.record import Record
 
 
 class Client:

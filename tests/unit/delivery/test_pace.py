@@ -1,6 +1,6 @@
 """How fast frames come, and how the publisher waits for the next ones."""
 
-from cdc.delivery.pace import BRISK_FRAMES, WINDOW_SECONDS, Pace
+from cdc.delivery.loop import BRISK_FRAMES, WINDOW_SECONDS, Pace
 from tests.unit.loop import Loop
 from tests.unit.shop import event, transaction
 

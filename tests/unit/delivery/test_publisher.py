@@ -2,7 +2,7 @@
 
 import pytest
 
-from cdc.delivery.loop import Ahead
+from cdc.delivery.ports import Ahead
 from cdc.errors import KafkaUnavailable
 from tests.unit import frames
 from tests.unit.loop import Loop

@@ -9,8 +9,8 @@ from cdc.delivery.positions import Batch, Mark, Positions
 from cdc.delivery.sequence import Sequences
 from cdc.lsn import LSN, Position
 from cdc.records.dead_letters import DeadLetters
-from cdc.records.encoding import Record
 from cdc.records.partitioner import partition
+from cdc.records.record import Record
 from cdc.replication.messages import Insert
 from cdc.replication.settlement import Ledger
 from tests.memory import MemoryTail, MemoryTails

@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 
 from cdc.config.settings import Settings
-from cdc.delivery.observations import Defect, Observation, SlotHealth, Stopping, WalEnd
-from cdc.delivery.ports import Ends
+from cdc.delivery.ports import Defect, Ends, Observation, SlotHealth, Stopping, WalEnd
 from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Mark, Memory
 from cdc.delivery.service import Service
 from cdc.errors import (

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from cdc.delivery.session import PROMPT_SECONDS
 from cdc.errors import PoisonEvent, PostgresError, ProtocolError
 from cdc.lsn import LSN
-from cdc.records.encoding import Record
+from cdc.records.record import Record
 from cdc.replication.messages import Delete, Insert, LogicalMessage, Origin, Truncate, Update
 from cdc.replication.settlement import Ledger
 from tests.examples import examples

@@ -4,8 +4,7 @@ from unittest.mock import ANY
 
 from cdc.errors import PoisonEvent
 from cdc.outbox.events import Event
-from cdc.records.encoding import Record
-from cdc.records.sizes import batch_size
+from cdc.records.record import Record, batch_size
 from cdc.replication.settlement import Ledger
 from cdc.replication.transactions import Row
 from tests.unit.shop import EVENT_ID, Topics, event, session, transaction

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from cdc.config.hostport import listen_address
 from cdc.errors import ConfigError
 from cdc.http import address
 
@@ -34,18 +35,18 @@ def bound(listen: str) -> Iterator[list[str]]:
     ],
 )
 def test_host_and_port_are_told_apart(listen: str, expected: tuple[str, int]) -> None:
-    assert address.parse(listen) == expected
+    assert listen_address(listen) == expected
 
 
 @pytest.mark.parametrize("listen", ["", "8080", "localhost", "localhost:", "h:http", "h:-1", "h:65536", "h:1e3", "h:٣"])
 def test_what_is_not_host_and_port_is_refused_with_an_example(listen: str) -> None:
     with pytest.raises(ConfigError, match=r"is not host:port, such as 127\.0\.0\.1:8080"):
-        address.parse(listen)
+        listen_address(listen)
 
 
 def test_an_ipv6_address_without_brackets_is_refused() -> None:
     with pytest.raises(ConfigError, match="written in brackets"):
-        address.parse("::1:8080")
+        listen_address("::1:8080")
 
 
 def test_port_0_is_a_free_one() -> None:

@@ -3,7 +3,8 @@
 import pytest
 
 from cdc.errors import PoisonEvent
-from cdc.records.encoding import Encoding, Record
+from cdc.records.encoding import Encoding
+from cdc.records.record import Record
 from tests.unit import frames, shop
 from tests.unit.shop import BYTEA, COLUMNS, COMMIT_TIME_MS, EVENT_ID, TEXT, Encoders, Framing, outbox
 

@@ -7,9 +7,9 @@ import pytest
 from cdc.delivery.deduplication import Resume
 from cdc.errors import ProtocolError
 from cdc.lsn import LSN
-from cdc.records.encoding import Delivered, Record, Sendable
 from cdc.records.fastpath.generated import Unrolled, source
 from cdc.records.fastpath.layout import Layout, Route, Runs, layout
+from cdc.records.record import Delivered, Record, Sendable
 from cdc.replication.messages import Column, Insert, Relation
 from tests.memory import MemoryTail, MemoryTails
 from tests.unit import frames, shop

@@ -3,8 +3,8 @@
 import pytest
 
 from cdc.kafka.first_records import FORGET_SECONDS, Firsts
-from cdc.records.encoding import Delivered, Record
 from cdc.records.partitioner import murmur2, partition
+from cdc.records.record import Delivered, Record
 
 
 @pytest.mark.parametrize(

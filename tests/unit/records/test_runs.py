@@ -14,10 +14,10 @@ from cdc.avro.contracts import Contract
 from cdc.avro.mapping.rules import STRICT
 from cdc.lsn import LSN
 from cdc.outbox.events import Event, Outbox
-from cdc.records.encoding import Encoder, Encoding, Record
+from cdc.records.encoding import Encoder, Encoding
 from cdc.records.fastpath.generated import Unrolled
 from cdc.records.fastpath.layout import Layout, Make, Route, layout
-from cdc.records.sizes import batch_size
+from cdc.records.record import Record, batch_size
 from cdc.replication.frames import XLOG_HEADER_SIZE
 from cdc.replication.messages import Insert, Relation, TupleData
 from cdc.replication.pgoutput import decode

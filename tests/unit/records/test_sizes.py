@@ -3,8 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc.records.encoding import Record
-from cdc.records.sizes import at_most, batch_size
+from cdc.records.record import Record, at_most, batch_size
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 records = st.builds(

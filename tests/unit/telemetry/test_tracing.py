@@ -15,7 +15,8 @@ from cdc.config.masking import MASK, scrubber
 from cdc.delivery.session import Session
 from cdc.logs import format as lines
 from cdc.records.dead_letters import DeadLetters
-from cdc.records.encoding import Encoding, Record
+from cdc.records.encoding import Encoding
+from cdc.records.record import Record
 from cdc.replication.messages import Insert
 from cdc.replication.settlement import Ledger
 from cdc.telemetry import spans

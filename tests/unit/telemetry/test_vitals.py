@@ -14,7 +14,7 @@ from cdc.errors import (
     SlotLost,
 )
 from cdc.lsn import LSN
-from cdc.records.encoding import Record
+from cdc.records.record import Record
 from cdc.replication.settlement import Ledger
 from cdc.status.report import Identity, report
 from cdc.telemetry.health import NOT_READY, State, alive, judge

@@ -10,8 +10,8 @@ from cdc.config.settings import Settings
 from cdc.dead_letters.sending import Destinations
 from cdc.errors import CdcError, Temporary
 from cdc.outbox.events import Outbox
-from cdc.records.encoding import Encoding, Pending, Record
-from cdc.records.sizes import batch_size
+from cdc.records.encoding import Encoding, Pending
+from cdc.records.record import Record, batch_size
 
 _LOOK_SECONDS: Final = 0.05
 _GRACE_SECONDS: Final = 5.0
