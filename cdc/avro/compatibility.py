@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import fastavro
-
-Schema = Any  # as fastavro.parse_schema returns it: str, list (union) or dict
+from fastavro.types import DictSchema, Schema
 
 MODES: Final = ("BACKWARD", "FORWARD", "FULL", "BACKWARD_TRANSITIVE", "FORWARD_TRANSITIVE", "FULL_TRANSITIVE")
 
@@ -83,14 +82,14 @@ class _Resolution:
         else:
             yield from self._within(reader, writer, path)
 
-    def _within(self, reader: Schema, writer: Schema, path: str) -> Iterator[str]:
+    def _within(self, reader: Any, writer: Any, path: str) -> Iterator[str]:
         kind = _kind(writer)
         if kind in _NAMED:
             pair = reader["name"], writer["name"]
             if pair in self._compared:
                 return
             self._compared.add(pair)
-        parts: dict[str, Callable[[Schema, Schema, str], Iterator[str]]] = {
+        parts: dict[str, Callable[[DictSchema, DictSchema, str], Iterator[str]]] = {
             "record": self._fields,
             "error": self._fields,
             "enum": _symbols,
@@ -102,7 +101,7 @@ class _Resolution:
         elif kind == "map":
             yield from self._resolve(reader["values"], writer["values"], f"{path}{{}}")
 
-    def _fields(self, reader: Schema, writer: Schema, path: str) -> Iterator[str]:
+    def _fields(self, reader: DictSchema, writer: DictSchema, path: str) -> Iterator[str]:
         written = {field["name"]: field for field in writer["fields"]}
         names = [{field["name"], *field.get("aliases", ())} & written.keys() for field in reader["fields"]]
         claims = Counter(source for sources in names for source in sources)
@@ -131,7 +130,7 @@ class _Resolution:
         return self._writers.get(schema, schema) if isinstance(schema, str) else schema
 
 
-def _mismatch(reader: Schema, writer: Schema) -> str:
+def _mismatch(reader: Any, writer: Any) -> str:
     """Why two schemas, neither of them a union, do not fit whatever is within them; empty when they do."""
     ours, theirs = _kind(reader), _kind(writer)
     if ours != theirs:
@@ -145,19 +144,19 @@ def _mismatch(reader: Schema, writer: Schema) -> str:
     return _other_meaning(_logical(reader), _logical(writer))
 
 
-def _same_name(reader: Schema, writer: Schema) -> bool:
+def _same_name(reader: DictSchema, writer: DictSchema) -> bool:
     theirs, space = writer["name"], reader["name"].rpartition(".")[0]
     aliases = [alias if "." in alias or not space else f"{space}.{alias}" for alias in reader.get("aliases", ())]
     return _short(reader["name"]) == _short(theirs) or theirs in aliases
 
 
-def _symbols(reader: Schema, writer: Schema, path: str) -> Iterator[str]:
+def _symbols(reader: DictSchema, writer: DictSchema, path: str) -> Iterator[str]:
     unknown = [symbol for symbol in writer["symbols"] if symbol not in reader["symbols"]]
     if unknown and "default" not in reader:
         yield f"{path}: {_shown(reader)} has no default and lacks {', '.join(unknown)}"
 
 
-def _other_meaning(reader: Schema, writer: Schema) -> str:
+def _other_meaning(reader: DictSchema | None, writer: DictSchema | None) -> str:
     """Logical types that would read a value as another one."""
     if reader is None or writer is None:
         return ""
@@ -170,7 +169,7 @@ def _other_meaning(reader: Schema, writer: Schema) -> str:
     return ""
 
 
-def _decimal(schema: Schema) -> tuple[int, int]:
+def _decimal(schema: DictSchema) -> tuple[int, int]:
     return schema.get("precision", 0), schema.get("scale", 0)
 
 
@@ -178,7 +177,7 @@ def _time(logical_type: str) -> str:
     return logical_type.removesuffix("-millis").removesuffix("-micros").removesuffix("-nanos")
 
 
-def _logical(schema: Schema) -> Schema | None:
+def _logical(schema: Schema) -> DictSchema | None:
     return schema if isinstance(schema, dict) and "logicalType" in schema else None
 
 
@@ -196,14 +195,14 @@ def _short(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def named(schema: Schema) -> Iterator[tuple[str, Schema]]:
+def named(schema: Schema) -> Iterator[tuple[str, DictSchema]]:
     """The named types that a parsed schema defines, or was parsed after."""
     if isinstance(schema, dict):
         yield from schema.get("__named_schemas", {}).items()
     yield from _within(schema)
 
 
-def _within(schema: Schema) -> Iterator[tuple[str, Schema]]:
+def _within(schema: Schema | None) -> Iterator[tuple[str, DictSchema]]:
     if isinstance(schema, list):
         for branch in schema:
             yield from _within(branch)

@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import orjson
+from fastavro.types import DictSchema
 
 from cdc.avro import files, framing
 from cdc.avro.compiled import compiler
@@ -28,7 +29,7 @@ class Contract:
     def __init__(
         self, schema: Any, source: str, text: str = "", references: tuple[str, ...] = (), rules: Rules = STRICT
     ) -> None:
-        self.schema = schema
+        self.schema: DictSchema = schema
         self.source = source
         self.text = text
         self.references = references
@@ -134,7 +135,7 @@ def load(folder: Path, types: Mapping[str, str] | None = None, rules: Rules = ST
     return Contracts(contracts, types or {}, str(folder), definitions)
 
 
-def _from_text(parse: Callable[[bytes], Any], encode: compiler.Encode, own: bytes) -> compiler.TextEncode:
+def _from_text(parse: Callable[[bytes], object], encode: compiler.Encode, own: bytes) -> compiler.TextEncode:
     def from_text(payload: bytes, header: bytes = own) -> bytes:
         try:
             return encode(parse(payload), header)
@@ -148,13 +149,13 @@ def _from_text(parse: Callable[[bytes], Any], encode: compiler.Encode, own: byte
     return from_text
 
 
-def _refuse_constant(name: str) -> Any:
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
 # Numbers bound for a decimal must not pass through a float: 0.1 has no exact binary form.
-_exact: Callable[[str], Any] = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse_constant).decode
+_exact: Callable[[str], object] = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse_constant).decode
 
 
-def _parse_exactly(payload: bytes) -> Any:
+def _parse_exactly(payload: bytes) -> object:
     return _exact(payload.decode())

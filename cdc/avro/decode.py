@@ -12,15 +12,14 @@ from typing import Any
 
 import fastavro
 from fastavro.read import LOGICAL_READERS
+from fastavro.types import DictSchema, NamedSchemas, Schema
 
 from cdc.avro import compatibility, files
-
-Schema = Any
 
 
 def parsed(schema: Schema, named: Sequence[Schema] = ()) -> Schema:
     """A schema that is JSON, after those it refers to. Raises ValueError when it is none."""
-    names: dict[str, Any] = {}
+    names: NamedSchemas = {}
     try:
         for other in named:
             fastavro.parse_schema(other, named_schemas=names)
@@ -32,7 +31,7 @@ def parsed(schema: Schema, named: Sequence[Schema] = ()) -> Schema:
 class Reading:
     """Reads what `writer` wrote. Raises ValueError with every reason when `reader` cannot read all of it."""
 
-    def __init__(self, writer: Schema, reader: Schema = None) -> None:
+    def __init__(self, writer: Schema, reader: Schema | None = None) -> None:
         self.name = str(writer["name"]) if isinstance(writer, dict) and "name" in writer else str(writer)
         self._writer = writer
         self._reader = None
@@ -59,7 +58,7 @@ class Reading:
         return copy.deepcopy(value) if self._shared else value
 
 
-def _defaults(schema: Schema, named: dict[str, Schema]) -> Iterator[tuple[dict[str, Any], Any]]:
+def _defaults(schema: Schema, named: dict[str, DictSchema]) -> Iterator[tuple[DictSchema, object]]:
     """Each field that has a default, with its value."""
     for record in {id(each): each for _, each in compatibility.named(schema)}.values():
         for field in record.get("fields", ()):
@@ -67,7 +66,7 @@ def _defaults(schema: Schema, named: dict[str, Schema]) -> Iterator[tuple[dict[s
                 yield field, _value(field["type"], field["default"], named)
 
 
-def _value(schema: Schema, default: Any, named: dict[str, Schema]) -> Any:
+def _value(schema: Any, default: Any, named: dict[str, DictSchema]) -> Any:
     schema = named.get(schema, schema) if isinstance(schema, str) else schema
     if isinstance(schema, list):
         return _value(next(branch for branch in schema if _takes(branch, default, named)), default, named)
@@ -89,7 +88,7 @@ def _value(schema: Schema, default: Any, named: dict[str, Schema]) -> Any:
     return logical(default, schema, None) if logical else default
 
 
-def _takes(branch: Schema, default: Any, named: dict[str, Schema]) -> bool:
+def _takes(branch: Any, default: Any, named: dict[str, DictSchema]) -> bool:
     """Whether a default of a union belongs to this branch."""
     branch = named.get(branch, branch) if isinstance(branch, str) else branch
     kind = branch["type"] if isinstance(branch, dict) else branch

@@ -16,12 +16,12 @@ from typing import Any, Final
 import fastavro
 import orjson
 from fastavro.schema import SchemaParseException
+from fastavro.types import DictSchema, Schema
 
 from cdc.avro import soundness
 from cdc.avro.mapping.mismatch import Mismatch
 from cdc.errors import ConfigError
 
-Schema = Any
 NAMED: Final = frozenset({"record", "error", "enum", "fixed"})
 PRIMITIVES: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "string", "bytes"})
 NO_SCHEMA: Final = (SchemaParseException, ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError)
@@ -52,7 +52,7 @@ class Definition:
     path: Path
     text: str
     references: tuple[str, ...]
-    schema: Schema
+    schema: DictSchema
 
     @property
     def is_contract(self) -> bool:
@@ -70,7 +70,7 @@ class Definition:
 class _File:
     path: Path
     text: str
-    written: dict[str, Any]
+    written: DictSchema
     name: str
     references: dict[str, None] = field(default_factory=dict)
 
@@ -165,7 +165,7 @@ def _definitions(files: list[_File], problems: list[str], find: _Find) -> list[D
     for file in files:
         try:
             whole = _Inlining(find, file).whole()
-            schema = fastavro.parse_schema(whole, named_schemas={})
+            schema: Any = fastavro.parse_schema(whole, named_schemas={})
             soundness.check(whole, schema)
         except NO_SCHEMA as error:
             problems.append(f"contract {file.path}: {reason(error)}")
@@ -185,7 +185,7 @@ class _Inlining:
         self._homes: dict[str, Path] = {}  # of the types that are defined so far
         self._own = set(_defined(file.written, ""))
 
-    def whole(self) -> Schema:
+    def whole(self) -> DictSchema:
         return self._dict(self._files[0].written, "")
 
     def _schema(self, schema: Schema, namespace: str) -> Schema:
@@ -195,7 +195,7 @@ class _Inlining:
             return self._dict(schema, namespace)
         return schema if not isinstance(schema, str) or schema in PRIMITIVES else self._use(_full(schema, namespace))
 
-    def _dict(self, schema: dict[str, Any], namespace: str) -> dict[str, Any]:
+    def _dict(self, schema: DictSchema, namespace: str) -> DictSchema:
         kind = schema["type"]
         if isinstance(kind, str) and kind in NAMED:
             name = _full_name(schema, namespace)
@@ -243,14 +243,14 @@ def _full(name: str, namespace: str) -> str:
     return name if "." in name or not namespace else f"{namespace}.{name}"
 
 
-def _full_name(schema: dict[str, Any], namespace: str) -> str:
+def _full_name(schema: DictSchema, namespace: str) -> str:
     name, within = schema["name"], schema.get("namespace", namespace)
     if not isinstance(name, str) or not isinstance(within, str):
         raise ValueError(f"not an Avro schema: {name!r} is not a name")
     return _full(name, within)
 
 
-def _defined(schema: Schema, namespace: str) -> Iterator[str]:
+def _defined(schema: Schema | None, namespace: str) -> Iterator[str]:
     """The full names of all types that are defined within a schema; its own is the first."""
     if isinstance(schema, list):
         for branch in schema:

@@ -4,15 +4,16 @@
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from fastavro.schema import fingerprint, to_parsing_canonical_form
+from fastavro.types import Schema
 
 MARKER: Final = b"\xc3\x01"
 HEADER_SIZE: Final = 10
 
 
-def header(schema: Any) -> bytes:
+def header(schema: Schema) -> bytes:
     """The ten bytes before each body of `schema`."""
     # fastavro prints this fingerprint in the order of the wire, unlike the number in the specification.
     return MARKER + bytes.fromhex(fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))

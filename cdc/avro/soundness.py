@@ -6,9 +6,9 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
-Schema = Any
+from fastavro.types import DictSchema, Schema
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -20,7 +20,7 @@ def check(written: Schema, parsed: Schema) -> None:
         _check(record)
 
 
-def _records(schema: Schema) -> Iterator[dict[str, Any]]:
+def _records(schema: Schema | None) -> Iterator[DictSchema]:
     """Every record that is defined within a schema."""
     if isinstance(schema, list):
         for branch in schema:
@@ -34,7 +34,7 @@ def _records(schema: Schema) -> Iterator[dict[str, Any]]:
             yield from _records(part["type"])
 
 
-def _check(record: dict[str, Any]) -> None:
+def _check(record: DictSchema) -> None:
     name, fields = record["name"], record["fields"]
     if not all(_NAME.fullmatch(part) for part in name.split(".")):
         raise ValueError(f"not an Avro schema: {name!r} is not a name")

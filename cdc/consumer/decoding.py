@@ -138,7 +138,7 @@ def _by_header(folder: Path) -> dict[bytes, Any]:
     return {framing.header(each.schema): each.schema for each in contracts}
 
 
-def _schema(schema: object) -> Any:
+def _schema(schema: Any) -> Any:
     if isinstance(schema, tuple):
         text, named = schema
         return parsed(orjson.loads(text), [orjson.loads(other) for other in named])

@@ -9,12 +9,14 @@ import math
 import struct
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
+
+from fastavro.types import DictSchema
 
 from cdc.avro.mapping import logical
 from cdc.avro.mapping.primitives import base64_bytes
 
-Json = Any
+Json = object
 
 
 class Misfit(ValueError):
@@ -93,7 +95,7 @@ def _number(value: Json) -> float:
     return number
 
 
-def logical_bytes(schema: dict[str, Any]) -> Callable[[Json], bytes] | None:
+def logical_bytes(schema: DictSchema) -> Callable[[Json], bytes] | None:
     """The bytes of a value of a logical type, without their length; None when there is no logical type that applies."""
     convert = logical.mapper(schema)
     if convert is None:
@@ -107,7 +109,7 @@ def logical_bytes(schema: dict[str, Any]) -> Callable[[Json], bytes] | None:
     return lambda value: long(convert(value))  # an int has the bytes of the long
 
 
-def _decimal(schema: dict[str, Any]) -> Callable[[Json], bytes]:
+def _decimal(schema: DictSchema) -> Callable[[Json], bytes]:
     whole, width = logical.unscaled(schema), schema.get("size")
 
     def decimal(value: Json) -> bytes:
@@ -118,7 +120,7 @@ def _decimal(schema: dict[str, Any]) -> Callable[[Json], bytes]:
     return decimal
 
 
-NAMES: Final[dict[str, Any]] = {
+NAMES: Final[dict[str, object]] = {
     "Misfit": Misfit, "misfit": misfit, "SMALL": SMALL, "LOW": LOW, "HIGH": _ENDS, "size": size,
     "integer": integer, "long": long,
     "double": double, "single": single, "pack_double": _pack_double, "pack_float": _pack_float,

@@ -14,14 +14,14 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import fastavro
+from fastavro.types import Schema
 
 from cdc.avro.compiled import structs
 from cdc.avro.compiled.emitter import Emitter
 from cdc.avro.mapping import convert as mapping
 from cdc.avro.mapping.rules import STRICT, Rules
 
-Json = Any
-Schema = Any  # what fastavro.parse_schema returns
+Json = object
 Encode = Callable[[Json, bytes], bytes]
 
 
@@ -54,7 +54,7 @@ def compile_text_encoder(schema: Schema, rules: Rules, general: TextEncode, head
     return encode
 
 
-def _executed(text: str, names: dict[str, Any]) -> Any:
+def _executed(text: str, names: dict[str, object]) -> Any:
     exec(compile(text, "<compiled encoder>", "exec"), names)
     return names["encode"]
 
@@ -90,7 +90,7 @@ def encode(payload, header=HEADER):
 """
 
 
-def _compiled(schema: Schema, rules: Rules, *, typed: bool = False) -> tuple[str, dict[str, Any]]:
+def _compiled(schema: Schema, rules: Rules, *, typed: bool = False) -> tuple[str, dict[str, object]]:
     schemas = schema.get("__named_schemas", {}) if isinstance(schema, dict) else {}
     reference = _reference(schema, rules)  # first: it refuses what is no schema
 

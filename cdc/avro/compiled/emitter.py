@@ -12,16 +12,18 @@ Of a value that is `typed`, parsed by `cdc.avro.compiled.structs`, all is known 
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
+
+from fastavro.types import DictSchema, Schema
 
 from cdc.avro.compiled import binary, structs
 from cdc.avro.compiled import source as lines
 from cdc.avro.mapping import logical
 from cdc.avro.mapping.branches import plain_integers, taking
-from cdc.avro.mapping.convert import Schema, aliases, renamed, resolved, type_name
+from cdc.avro.mapping.convert import aliases, renamed, resolved, type_name
 from cdc.avro.mapping.rules import Rules
 
-Reference = Callable[[Schema], Callable[[Any], bytes]]  # for a schema: the mapping and fastavro's writer
+Reference = Callable[[Schema], Callable[[object], bytes]]  # for a schema: the mapping and fastavro's writer
 
 _ABSENT: Final = object()
 _DEEPEST: Final = 5  # records that stand within each other: Python takes 20 blocks, and 100 levels of indentation
@@ -32,15 +34,17 @@ _WITHIN: Final = {"int": "-0x80000000 <= {0} <= 0x7FFFFFFF", "long": "-1 << 63 <
 class Emitter:
     """Writes the functions of one schema; a record that is met for the first time is queued."""
 
-    def __init__(self, schemas: dict[str, Schema], rules: Rules, reference: Reference, *, typed: bool = False) -> None:
+    def __init__(
+        self, schemas: dict[str, DictSchema], rules: Rules, reference: Reference, *, typed: bool = False
+    ) -> None:
         absent = structs.ABSENT if typed else _ABSENT
-        self.names: dict[str, Any] = {**binary.NAMES, "ABSENT": absent, "renamed": renamed}
+        self.names: dict[str, object] = {**binary.NAMES, "ABSENT": absent, "renamed": renamed}
         self._typed = typed
         self._schemas = schemas
         self._rules = rules
         self._reference = reference
         self._functions: dict[str, str] = {}
-        self._waiting: list[Schema] = []
+        self._waiting: list[DictSchema] = []
         self._uses: Counter[str] = Counter()
         self._depth = 0
 
@@ -55,7 +59,7 @@ class Emitter:
             functions += lines.indented(self._record(record, "v"))
         return statements, "\n".join([*functions, ""])
 
-    def _record(self, record: Schema, value: str) -> Iterator[str]:
+    def _record(self, record: DictSchema, value: str) -> Iterator[str]:
         fields, by_alias = record["fields"], {} if self._typed else aliases(record)
         counted = self._rules.unknown_fields == "reject" and not self._typed
         optional = any("default" in field for field in fields)
@@ -83,14 +87,14 @@ class Emitter:
         if counted:
             yield f"if len({value}){f' + absent_{value}' if optional else ''} != {len(fields)}: raise Misfit"
 
-    def _part(self, value: str, number: int, field: Schema) -> str:
+    def _part(self, value: str, number: int, field: DictSchema) -> str:
         """The expression of a field's value."""
         if self._typed:
             return f"{value}.{structs.attribute(number)}"
         name = repr(field["name"])
         return f"{value}.get({name}, ABSENT)" if "default" in field else f"{value}[{name}]"
 
-    def _field(self, number: int, field: Schema, value: str, counted: bool) -> Iterator[str]:
+    def _field(self, number: int, field: DictSchema, value: str, counted: bool) -> Iterator[str]:
         """A field that has a default, or is no straight line."""
         variable = lines.variable(value, field)
         yield f"{variable} = {self._part(value, number, field)}  # {self._kind(field['type'])}"
@@ -128,7 +132,7 @@ class Emitter:
         else:
             yield from self._collection(definition, variable, before)
 
-    def _collection(self, schema: Schema, variable: str, before: list[str]) -> Iterator[str]:
+    def _collection(self, schema: DictSchema, variable: str, before: list[str]) -> Iterator[str]:
         array = schema["type"] == "array"
         item, key = f"{variable}_item", f"{variable}_key"
         if not self._typed:
@@ -221,7 +225,7 @@ class Emitter:
         wrong = f"if len({variable}) != {definition['size']}: raise Misfit"
         return lines.Line([f"{variable} = {data}", wrong], [variable])
 
-    def _enum(self, schema: Schema, variable: str) -> lines.Line:
+    def _enum(self, schema: DictSchema, variable: str) -> lines.Line:
         symbols = {symbol: binary.size(index) for index, symbol in enumerate(schema["symbols"])}
         table = self._name(lines.word(schema["name"]), symbols)
         if schema.get("default") is None:
@@ -229,7 +233,7 @@ class Emitter:
         default = symbols[schema["default"]]
         return lines.Line([], [f"{table}.get({variable}, {default!r}) if type({variable}) is str else misfit()"])
 
-    def _function(self, record: Schema) -> str:
+    def _function(self, record: DictSchema) -> str:
         """The name of the function of a record; a new one waits to be written."""
         name: str = record["name"]
         if name not in self._functions:
@@ -237,7 +241,7 @@ class Emitter:
             self._waiting.append(record)
         return self._functions[name]
 
-    def _name(self, name: str, value: Any) -> str:
+    def _name(self, name: str, value: object) -> str:
         """A global of the source that stands for a value."""
         name = self._free(f"{name}_{len(self.names)}")
         self.names[name] = value

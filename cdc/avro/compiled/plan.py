@@ -11,10 +11,12 @@ import json
 from decimal import Decimal
 from typing import Any, Final
 
+from fastavro.types import DictSchema, Schema
+
 from cdc.avro.compiled import compiler
 from cdc.avro.mapping import logical
 from cdc.avro.mapping.branches import plain_integers, taking
-from cdc.avro.mapping.convert import Schema, aliases, resolved
+from cdc.avro.mapping.convert import aliases, resolved
 from cdc.avro.mapping.rules import Rules
 
 Node = dict[str, Any]
@@ -54,7 +56,7 @@ def has_decimal(schema: Schema) -> bool:
 class _Planner:
     """Gathers the nodes of one schema; each record has one."""
 
-    def __init__(self, schemas: dict[str, Schema], rules: Rules, exact: bool) -> None:
+    def __init__(self, schemas: dict[str, DictSchema], rules: Rules, exact: bool) -> None:
         self.nodes: list[Node] = []
         self._schemas = schemas
         self._rules = rules
@@ -74,7 +76,7 @@ class _Planner:
         self.nodes[number] = self._node(definition)
         return number
 
-    def _node(self, definition: Schema) -> Node:
+    def _node(self, definition: list[Schema] | DictSchema) -> Node:
         if isinstance(definition, list):
             return self._union(definition)
         kind = definition["type"]
@@ -88,7 +90,7 @@ class _Planner:
             return {"kind": kind, "values": self.node(definition["values"])}
         return self._single(kind, definition)
 
-    def _single(self, kind: str, definition: Schema) -> Node:
+    def _single(self, kind: str, definition: DictSchema) -> Node:
         if kind in _SAME:
             return {"kind": kind}
         if kind == "enum":
@@ -100,13 +102,13 @@ class _Planner:
             return {"kind": kind, "form": self._rules.bytes_as, "size": definition["size"]}
         return _DECLINED
 
-    def _decimal(self, definition: Schema) -> Node:
+    def _decimal(self, definition: DictSchema) -> Node:
         precision, scale, size = definition["precision"], definition.get("scale", 0), definition.get("size")
         if not 0 <= scale <= precision <= _PRECISION or not 1 <= (1 if size is None else size) <= _WIDEST:
             return _DECLINED
         return {"kind": "decimal", "precision": precision, "scale": scale, "size": size, "fractions": self._exact}
 
-    def _record(self, record: Schema) -> Node:
+    def _record(self, record: DictSchema) -> Node:
         return {
             "kind": "record",
             "fields": [
@@ -117,7 +119,7 @@ class _Planner:
             "aliases": sorted(aliases(record)),
         }
 
-    def _default(self, field: Schema) -> str | None:
+    def _default(self, field: DictSchema) -> str | None:
         """The bytes of a field that is absent, in base64, as `Contract.encode` writes them."""
         if "default" not in field:
             return None
@@ -146,7 +148,7 @@ class _Planner:
         return {"index": index, "node": self.node(branches[index])}
 
 
-def _logical(definition: Schema) -> Node:
+def _logical(definition: DictSchema) -> Node:
     kind, logical_type = definition["type"], definition["logicalType"]
     if logical_type == "uuid":
         return {"kind": "uuid", "fixed": kind == "fixed"}

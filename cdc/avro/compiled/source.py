@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from fastavro.types import DictSchema, Schema
+
 from cdc.avro.compiled import binary
-from cdc.avro.mapping.convert import Schema
 
 
 class Line(NamedTuple):
@@ -38,7 +39,7 @@ def uses(schema: Schema) -> Counter[str]:
     return sum(map(uses, parts), Counter())
 
 
-def variable(whole: str, field: Schema) -> str:
+def variable(whole: str, field: DictSchema) -> str:
     """A local variable for a field; Avro's names are identifiers, and what is none gets its numbers."""
     name = f"{whole}_{field['name']}"
     if name.isascii() and name.isidentifier():

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Any, Final, Union
 
 import msgspec
+from fastavro.types import DictSchema, Schema
 
 from cdc.avro.compiled import source as lines
 from cdc.avro.mapping import branches
-from cdc.avro.mapping.convert import Schema, resolved, type_name
+from cdc.avro.mapping.convert import resolved, type_name
 from cdc.avro.mapping.rules import Rules
 
 ABSENT: Final = msgspec.UNSET
@@ -51,7 +52,7 @@ def parser(schema: Schema, rules: Rules) -> Callable[[bytes], Any] | None:
 class _Types:
     """The types of one schema; each record has one struct."""
 
-    def __init__(self, schemas: dict[str, Schema]) -> None:
+    def __init__(self, schemas: dict[str, DictSchema]) -> None:
         self._schemas = schemas
         self._structs: dict[str, Any] = {}
 
@@ -80,7 +81,7 @@ class _Types:
             raise Untyped  # which branch it is, is not for a parser to say
         return self.of(others[0]) if len(schema) == 1 else self.of(others[0]) | None
 
-    def _record(self, schema: Schema) -> Any:
+    def _record(self, schema: DictSchema) -> Any:
         name = schema["name"]
         if name not in self._structs:
             self._structs[name] = None  # until it is made: a record within itself is Untyped
@@ -93,7 +94,7 @@ class _Types:
             raise Untyped
         return self._structs[name]
 
-    def _field(self, number: int, field: Schema) -> tuple[str, Any, Any]:
+    def _field(self, number: int, field: DictSchema) -> tuple[str, Any, Any]:
         name, kind = field["name"], self.of(field["type"])
         if "default" in field:
             kind = Union[kind, msgspec.UnsetType]  # noqa: UP007 - `|` is not of all types that are made

@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
+from fastavro.types import DictSchema, Schema
+
 from cdc.avro.mapping import logical, unions
 from cdc.avro.mapping.mismatch import Mismatch, shown
 from cdc.avro.mapping.primitives import PRIMITIVES, avro_json_bytes, base64_bytes, symbol, text
 from cdc.avro.mapping.rules import STRICT, Rules
 
-Json = Any  # None, bool, int, float or Decimal, str, list or dict, as a JSON parser makes them
-Schema = Any  # what fastavro.parse_schema returns: str, list (union) or dict
+Json = object  # None, bool, int, float or Decimal, str, list or dict, as a JSON parser makes them
 Mapper = Callable[[Json], Any]
 
 NAMED: Final = frozenset({"record", "enum", "fixed", "error"})
@@ -44,7 +45,7 @@ def type_name(schema: Schema) -> str:
     return "union" if isinstance(schema, list) else str(schema)
 
 
-def resolved(schema: Schema, schemas: dict[str, Schema]) -> Schema:
+def resolved(schema: Schema, schemas: dict[str, DictSchema]) -> Any:
     """The definition behind a reference or a type within a type; a primitive becomes `{"type": name}`."""
     while True:
         if isinstance(schema, str):
@@ -57,7 +58,7 @@ def resolved(schema: Schema, schemas: dict[str, Schema]) -> Schema:
             schema = schema["type"]
 
 
-def aliases(record: Schema) -> dict[str, str]:
+def aliases(record: DictSchema) -> dict[str, str]:
     """The field that each alias stands for; an alias that is another field's name or alias stands for none."""
     names = {field["name"] for field in record["fields"]}
     times = Counter(alias for field in record["fields"] for alias in set(field.get("aliases", ())))
@@ -83,7 +84,7 @@ def renamed(value: dict[str, Json], by_alias: dict[str, str]) -> dict[str, Json]
 class _Builder:
     """Builds mappers, each named type once and references when they are first met, so that recursion ends."""
 
-    def __init__(self, schemas: dict[str, Schema], rules: Rules, *, logical_types: bool = True) -> None:
+    def __init__(self, schemas: dict[str, DictSchema], rules: Rules, *, logical_types: bool = True) -> None:
         self._schemas = schemas
         self._rules = rules
         self._bytes = avro_json_bytes if rules.bytes_as == "avro-json" else base64_bytes
@@ -115,20 +116,20 @@ class _Builder:
         return underlying
 
     def _reference(self, name: str) -> Mapper:
-        def reference(value: Json) -> Any:
+        def reference(value: Json) -> object:
             if name not in self._named:
                 self.build(self._schemas[name])
             return self._named[name](value)
 
         return reference
 
-    def _record(self, schema: Schema) -> Mapper:
-        fields: list[tuple[str, Mapper, Any]] = []
+    def _record(self, schema: DictSchema) -> Mapper:
+        fields: list[tuple[str, Mapper, object]] = []
         names = {field["name"] for field in schema["fields"]}
         by_alias = aliases(schema)
         strict = self._rules.unknown_fields == "reject"
 
-        def record(value: Json) -> dict[str, Any]:
+        def record(value: Json) -> dict[str, object]:
             if not isinstance(value, dict):
                 raise Mismatch(f"{shown(value)} is not an object ({schema['name']})")
             if by_alias and not by_alias.keys().isdisjoint(value):
@@ -161,7 +162,7 @@ class _Builder:
             fields[number] = (*fields[number][:2], self._default(field))
         return record
 
-    def _enum(self, schema: Schema) -> Mapper:
+    def _enum(self, schema: DictSchema) -> Mapper:
         default = schema.get("default")
         strict = symbol(schema)
         if default is not None:
@@ -174,7 +175,7 @@ class _Builder:
         self._named[schema["name"]] = strict if default is None else enum
         return self._named[schema["name"]]
 
-    def _fixed(self, schema: Schema) -> Mapper:
+    def _fixed(self, schema: DictSchema) -> Mapper:
         def fixed(value: Json) -> bytes:
             data = self._bytes(value)
             if len(data) != schema["size"]:
@@ -184,13 +185,13 @@ class _Builder:
         self._named[schema["name"]] = logical.mapper(schema) or fixed if self._logical_types else fixed
         return fixed
 
-    def _array(self, schema: Schema) -> Mapper:
+    def _array(self, schema: DictSchema) -> Mapper:
         convert = self.build(schema["items"])
 
-        def array(value: Json) -> list[Any]:
+        def array(value: Json) -> list[object]:
             if not isinstance(value, list):
                 raise Mismatch(f"{shown(value)} is not an array")
-            items: list[Any] = []
+            items: list[object] = []
             try:
                 items.extend(map(convert, value))
             except Mismatch as mismatch:
@@ -199,10 +200,10 @@ class _Builder:
 
         return array
 
-    def _map(self, schema: Schema) -> Mapper:
+    def _map(self, schema: DictSchema) -> Mapper:
         convert = self.build(schema["values"])
 
-        def mapping(value: Json) -> dict[str, Any]:
+        def mapping(value: Json) -> dict[str, object]:
             if not isinstance(value, dict):
                 raise Mismatch(f"{shown(value)} is not an object")
             datum = {}
@@ -215,7 +216,7 @@ class _Builder:
 
         return mapping
 
-    def _union(self, schema: Schema) -> Mapper:
+    def _union(self, schema: list[Schema]) -> Mapper:
         for name, times in Counter(map(type_name, schema)).items():
             if times > 1 or name == "union":
                 what = f"has {times} branches of {name}" if times > 1 else "has a union as a branch"
@@ -236,7 +237,7 @@ class _Builder:
         applies = self._logical_types and logical.mapper(definition) is not None
         return unions.Branch(name, kind, definition["logicalType"] if applies else None, convert)
 
-    def _default(self, field: Schema) -> Any:
+    def _default(self, field: DictSchema) -> object:
         """A field's default as a datum: Avro's own JSON encoding, so without the mapping of logical types."""
         if "default" not in field:
             return _ABSENT

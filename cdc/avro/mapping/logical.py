@@ -11,9 +11,11 @@ from collections.abc import Callable
 from decimal import Context, Decimal, InvalidOperation
 from typing import Any, Final
 
+from fastavro.types import DictSchema
+
 from cdc.avro.mapping.mismatch import Mismatch, shown
 
-Mapper = Callable[[Any], Any]
+Mapper = Callable[[object], Any]
 
 _DATE = r"(\d{4})-(\d\d)-(\d\d)"
 _TIME = r"(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?"
@@ -39,7 +41,7 @@ _EPOCH_DAY: Final = datetime.date(1970, 1, 1).toordinal()
 DIGITS: Final = {"millis": 3, "micros": 6, "nanos": 9}  # decimal places of a second
 
 
-def mapper(schema: dict[str, Any]) -> Mapper | None:
+def mapper(schema: DictSchema) -> Mapper | None:
     """The mapping for a schema's logical type; None when it has none that applies, as the specification asks."""
     kind, logical_type = schema["type"], schema.get("logicalType")
     if logical_type == "decimal" and kind in {"bytes", "fixed"}:
@@ -55,20 +57,20 @@ def mapper(schema: dict[str, Any]) -> Mapper | None:
     return _TIMES.get((kind, logical_type)) if isinstance(logical_type, str) else None
 
 
-def _decimal(schema: dict[str, Any]) -> Mapper:
+def _decimal(schema: DictSchema) -> Mapper:
     whole, scale = unscaled(schema), schema.get("scale", 0)
     wide = Context(prec=schema["precision"])
     return lambda value: Decimal(whole(value)).scaleb(-scale, context=wide)
 
 
-def unscaled(schema: dict[str, Any]) -> Callable[[Any], int]:
+def unscaled(schema: DictSchema) -> Callable[[object], int]:
     """The mapping to the whole number that Avro stores for a decimal: its value times 10**scale."""
     precision, scale = schema["precision"], schema.get("scale", 0)
     size = schema.get("size")
     unit, limit = Decimal((0, (1,), -scale)), Decimal((0, (1,), precision - scale))
     context = Context(prec=precision)
 
-    def whole(value: Any) -> int:
+    def whole(value: object) -> int:
         if (
             (isinstance(value, str) and _decimal_text.fullmatch(value))
             or type(value) is int
@@ -95,13 +97,13 @@ def unscaled(schema: dict[str, Any]) -> Callable[[Any], int]:
     return whole
 
 
-def _uuid(value: Any) -> str:
+def _uuid(value: object) -> str:
     if not isinstance(value, str) or not _uuid_text.fullmatch(value):
         raise Mismatch(f"{shown(value)} is not a uuid")
     return value
 
 
-def _duration(value: Any) -> bytes:
+def _duration(value: object) -> bytes:
     """Months, days and milliseconds, each an unsigned 32-bit number, little-endian."""
     if not isinstance(value, dict) or value.keys() != {"months", "days", "millis"}:
         raise Mismatch(f"{shown(value)} is not a duration: an object of months, days and millis")
@@ -125,7 +127,7 @@ def _ticks(digits: int, hour: str, minute: str, second: str | None, fraction: st
     return int(seconds * 10**digits) + int(fraction.ljust(digits, "0"))
 
 
-def _number(value: Any, bits: int) -> int | None:
+def _number(value: object, bits: int) -> int | None:
     """Numbers are taken as what Avro stores: days, or units since midnight or the epoch."""
     if type(value) is not int:
         return None
@@ -134,14 +136,14 @@ def _number(value: Any, bits: int) -> int | None:
     return value
 
 
-def _parsed(text: re.Pattern[str], value: Any, what: str) -> re.Match[str]:
+def _parsed(text: re.Pattern[str], value: object, what: str) -> re.Match[str]:
     match = text.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise Mismatch(f"{shown(value)} is not {what}")
     return match
 
 
-def _date(value: Any) -> int:
+def _date(value: object) -> int:
     number = _number(value, 32)
     if number is not None:
         return number
@@ -155,7 +157,7 @@ def _date(value: Any) -> int:
 def _time(digits: int, bits: int) -> Mapper:
     day = 86_400 * 10**digits
 
-    def time(value: Any) -> int:
+    def time(value: object) -> int:
         number = _number(value, bits)
         if number is None:
             match = _parsed(_time_text, value, "a time such as 17:45:00.5")
@@ -180,7 +182,7 @@ def _timestamp(digits: int, *, local: bool) -> Mapper:
     epoch = _LOCAL_EPOCH if local else _EPOCH
     unit = 10 ** (6 - digits) if digits <= 6 else 0
 
-    def timestamp(value: Any) -> int:
+    def timestamp(value: object) -> int:
         if unit and type(value) is str and (found := quick(value)) and (found[1] is None) == local:
             try:
                 since = datetime.datetime.fromisoformat(value) - epoch
@@ -189,7 +191,7 @@ def _timestamp(digits: int, *, local: bool) -> Mapper:
             return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) // unit
         return by_parts(value)
 
-    def by_parts(value: Any) -> int:
+    def by_parts(value: object) -> int:
         number = _number(value, 64)
         if number is not None:
             return number

@@ -1,7 +1,7 @@
 """Why a JSON value does not fit a schema, and where in the document it stands."""
 
 from decimal import Decimal
-from typing import Any, Self
+from typing import Self
 
 _SHOWN = 60  # characters of an offending value: payloads may be large, and may hold what should not be logged
 
@@ -23,7 +23,7 @@ class Mismatch(ValueError):
         return f"${self.path}: {self.reason}"
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value as JSON has it, cut short."""
     if isinstance(value, dict):
         return "an object"

@@ -7,14 +7,15 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
+from fastavro.types import DictSchema
+
 from cdc.avro.mapping.mismatch import Mismatch, shown
 
-Json = Any
-Schema = Any
+Json = object
 Mapper = Callable[[Json], Any]
 
 
-def symbol(schema: Schema) -> Mapper:
+def symbol(schema: DictSchema) -> Mapper:
     """An enum without its default."""
     symbols = frozenset(schema["symbols"])
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from cdc.avro.mapping.mismatch import Mismatch, shown
 
-Json = Any
+Json = object
 Mapper = Callable[[Json], Any]
 
 _NUMBERS: Final = frozenset({int, float, Decimal})
@@ -60,7 +60,7 @@ class Branch:
     def takes(self) -> frozenset[type]:
         return takes(self.kind, self.logical_type)
 
-    def read(self, value: Json) -> Any:
+    def read(self, value: Json) -> object:
         """The value as this branch. Raises Mismatch."""
         if self.names and isinstance(value, dict) and value and self.names.isdisjoint(value):
             raise Mismatch(f"none of its fields is a field of {self.name}")
@@ -73,7 +73,7 @@ def mapper(branches: list[Branch], *, nullable: bool) -> Mapper:
     others = [branch for branch in branches if branch not in records]
     ranked = sorted((branch for branch in others if branch.kind in _RANK), key=lambda branch: _RANK[branch.kind])
 
-    def union(value: Json) -> tuple[str, Any] | None:
+    def union(value: Json) -> tuple[str, object] | None:
         if value is None and nullable:
             return None
         ambiguous: list[str] = []
@@ -106,7 +106,7 @@ def mapper(branches: list[Branch], *, nullable: bool) -> Mapper:
     return union
 
 
-def _readings(branch: Branch, value: Json) -> list[Any]:
+def _readings(branch: Branch, value: Json) -> list[object]:
     """The datum, if the branch takes the value."""
     try:
         return [branch.read(value)]
@@ -114,7 +114,7 @@ def _readings(branch: Branch, value: Json) -> list[Any]:
         return []
 
 
-def _most_used(found: list[tuple[Branch, Any]], value: dict[str, Json]) -> list[tuple[Branch, Any]]:
+def _most_used(found: list[tuple[Branch, object]], value: dict[str, Json]) -> list[tuple[Branch, object]]:
     """Those of the records that use the most of the given fields."""
     used = [len(branch.names & value.keys()) for branch, _ in found]
     return [one for one, count in zip(found, used, strict=True) if count == max(used)]
@@ -126,7 +126,7 @@ def _by_number(ranked: list[Branch], value: Json) -> list[Branch]:
     return [branch for branch in ranked if branch not in inexact] + inexact[::-1]
 
 
-def _holds(branch: Branch, value: Json) -> bool:
+def _holds(branch: Branch, value: Any) -> bool:
     try:
         number = float(value)
         return bool((struct.unpack("<f", struct.pack("<f", number))[0] if branch.kind == "float" else number) == value)
@@ -134,7 +134,7 @@ def _holds(branch: Branch, value: Json) -> bool:
         return False
 
 
-def _tagged(branch: Branch, value: Json) -> Any:
+def _tagged(branch: Branch, value: Json) -> object:
     try:
         return branch.convert(value)
     except Mismatch as mismatch:
