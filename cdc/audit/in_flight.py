@@ -7,9 +7,10 @@ is in Kafka; one that it has not is in the copy.
 import secrets
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from psycopg import Connection, pq
+from psycopg.rows import TupleRow
 
 from cdc.config.settings import Settings
 from cdc.errors import PoisonEvent, PostgresError, PostgresUnavailable
@@ -31,7 +32,7 @@ _LOOK_SECONDS: Final = 0.1
 _PAGE: Final = 8192
 _PAGE_HEADERS: Final = (24, 40)
 
-Conn = Connection[tuple[Any, ...]]
+Conn = Connection[TupleRow]
 
 
 class Copy:

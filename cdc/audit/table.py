@@ -2,10 +2,11 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 from psycopg import Connection, sql
+from psycopg.rows import TupleRow
 
 from cdc.audit.in_flight import trimmed
 from cdc.audit.range import Range
@@ -25,7 +26,7 @@ AGE: Final = "created_at"  # the column that `outbox init` makes
 _INTEGERS: Final = (cells.INT2, cells.INT4, cells.INT8)
 _TIMES: Final = ("timestamp without time zone", "timestamp with time zone", "date")
 
-Conn = Connection[tuple[Any, ...]]
+Conn = Connection[TupleRow]
 
 
 class Table:
@@ -87,7 +88,7 @@ class Table:
             table=self._name,
             where=self._where(wanted),
         )
-        known: dict[tuple[Any, ...], str] = {}
+        known: dict[tuple[str | None, ...], str] = {}
         with self._told(), self._connection.cursor("cdc_audit") as cursor:
             cursor.itersize = PORTION
             for row_id, key, age, committed, xmin, ctid, *values in cursor.execute(statement):

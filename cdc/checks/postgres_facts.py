@@ -1,14 +1,15 @@
 """What `check` reads of a server: facts, each by one query that any role may run, and nothing is changed."""
 
 import shlex
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import TupleRow
 
 from cdc.postgres.connection import query
 
-Conn = Connection[tuple[Any, ...]]
+Conn = Connection[TupleRow]
 
 STATS_ROLE: Final = "pg_read_all_stats"
 

@@ -1,9 +1,10 @@
 """What `check` needs to know of the rows that are in the outbox now, in a time that does not grow with the table."""
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import psycopg
 from psycopg import Connection, sql
+from psycopg.rows import TupleRow
 
 from cdc.config.settings import Settings
 from cdc.errors import PostgresUnavailable
@@ -11,7 +12,7 @@ from cdc.postgres import rows
 from cdc.postgres.connection import described, query
 from cdc.postgres.rows import OutboxRow
 
-Conn = Connection[tuple[Any, ...]]
+Conn = Connection[TupleRow]
 
 ROWS: Final = 2000
 _PAGES: Final = 400  # of the table's end, where new rows mostly are

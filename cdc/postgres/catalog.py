@@ -2,9 +2,10 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from psycopg import Connection
+from psycopg.rows import TupleRow
 
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError, SlotLost
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 PLUGIN: Final = "pgoutput"
 
-Conn = Connection[tuple[Any, ...]]
+Conn = Connection[TupleRow]
 
 
 @dataclass(frozen=True, slots=True)

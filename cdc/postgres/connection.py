@@ -3,17 +3,19 @@
 SQLSTATEs: <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 """
 
-from typing import Any, Final, LiteralString
+from typing import Final, LiteralString
 
 import psycopg
 from psycopg import conninfo, pq
+from psycopg.abc import ConnDict, ConnParam
+from psycopg.rows import TupleRow
 
 from cdc.config.masking import mask_dsn
 from cdc.errors import CdcError, ConfigError, PostgresError, PostgresRefused, PostgresUnavailable, SlotActive, SlotLost
 
 CONNECT_SECONDS: Final = 10
 
-_DEFAULTS: Final = {
+_DEFAULTS: Final[ConnDict] = {
     "application_name": "cdc-publisher",
     "client_encoding": "UTF8",
     "connect_timeout": CONNECT_SECONDS,
@@ -99,7 +101,7 @@ _HINTS: Final = (
 _SLOT_LOST: Final = (INVALIDATED, NEW_SLOT)
 
 
-def connect(dsn: str, **parameters: Any) -> "psycopg.Connection[tuple[Any, ...]]":
+def connect(dsn: str, **parameters: ConnParam) -> "psycopg.Connection[TupleRow]":
     """Open a connection in autocommit mode. Raises ConfigError, PostgresError or PostgresUnavailable."""
     try:
         given = conninfo.conninfo_to_dict(dsn)
@@ -115,7 +117,7 @@ def connect(dsn: str, **parameters: Any) -> "psycopg.Connection[tuple[Any, ...]]
         raise _not_connected(error, given) from None
 
 
-def _parameters(given: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
+def _parameters(given: ConnDict, parameters: ConnDict) -> ConnDict:
     found = {**_DEFAULTS, **given, **parameters}
     if _has_several_hosts(given):
         # Only the primary has the whole truth. Of one host alone it is better told that it is a standby.
@@ -123,11 +125,11 @@ def _parameters(given: dict[str, Any], parameters: dict[str, Any]) -> dict[str, 
     return found
 
 
-def _has_several_hosts(given: dict[str, Any]) -> bool:
+def _has_several_hosts(given: ConnDict) -> bool:
     return any("," in str(given.get(name, "")) for name in ("host", "hostaddr"))
 
 
-def _not_connected(error: psycopg.Error, given: dict[str, Any]) -> CdcError:
+def _not_connected(error: psycopg.Error, given: ConnDict) -> CdcError:
     text = str(error)
     for secret in filter(None, (given.get("password"), given.get("sslpassword"))):
         text = text.replace(str(secret), "********")
@@ -195,8 +197,8 @@ def result_error(result: pq.abc.PGresult, doing: str) -> CdcError:
 
 
 def query(
-    connection: "psycopg.Connection[tuple[Any, ...]]", doing: str, sql: LiteralString, *values: Any
-) -> list[tuple[Any, ...]]:
+    connection: "psycopg.Connection[TupleRow]", doing: str, sql: LiteralString, *values: object
+) -> list[TupleRow]:
     """All rows of a query. Raises the error that PostgreSQL's means for us, saying what was being done."""
     try:
         return connection.execute(sql, values).fetchall()

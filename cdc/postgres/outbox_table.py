@@ -1,9 +1,8 @@
 """The outbox table and its publication: the SQL that makes them, and what is there already."""
 
-from typing import Any
-
 import psycopg
 from psycopg import Connection, sql
+from psycopg.rows import TupleRow
 
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError
@@ -11,7 +10,7 @@ from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres.catalog import differences, publication_defect, table_columns
 from cdc.postgres.connection import described, query
 
-Conn = Connection[tuple[Any, ...]]
+Conn = Connection[TupleRow]
 
 
 def create_table(settings: Settings) -> str:

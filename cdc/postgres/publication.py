@@ -1,8 +1,9 @@
 """The definition of what the stream depends on, read from the catalogs, which every role may read."""
 
-from typing import Any, Final
+from typing import Final
 
 from psycopg import Connection
+from psycopg.rows import TupleRow
 
 from cdc.postgres.connection import query
 from cdc.replication import publication as definition
@@ -36,7 +37,7 @@ _SINCE_15: Final = f"""
 _OLDER: Final = ", null, null, null"
 
 
-def read(connection: "Connection[tuple[Any, ...]]", publication: str, table: tuple[str, str]) -> dict[str, str]:
+def read(connection: "Connection[TupleRow]", publication: str, table: tuple[str, str]) -> dict[str, str]:
     """The definition as it is now, in one query, so that its parts belong together."""
     since_15 = connection.info.server_version >= _ROW_FILTERS
     statement = f"select {_ALWAYS} {_SINCE_15 if since_15 else _OLDER} {_FROM}"
@@ -58,7 +59,7 @@ def read(connection: "Connection[tuple[Any, ...]]", publication: str, table: tup
 
 
 def unpublished(
-    connection: "Connection[tuple[Any, ...]]", publication: str, table: tuple[str, str], needed: list[str]
+    connection: "Connection[TupleRow]", publication: str, table: tuple[str, str], needed: list[str]
 ) -> list[str]:
     """The needed columns that do not reach the stream: a column list leaves them out, or they are generated."""
     found = query(

@@ -4,10 +4,11 @@ A cursor on the server hands them out in portions, so that memory stays flat wha
 """
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import psycopg
 from psycopg import Connection, sql
+from psycopg.rows import TupleRow
 
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError
@@ -19,7 +20,7 @@ from cdc.replication import values as cells
 
 PORTION: Final = 1000
 
-Conn = Connection[tuple[Any, ...]]
+Conn = Connection[TupleRow]
 
 
 class OutboxRow(NamedTuple):
@@ -58,7 +59,7 @@ def selection(connection: Conn, settings: Settings) -> tuple[sql.Composed, bool]
     return query, is_avro
 
 
-def row(values: tuple[Any, ...], is_avro: bool) -> OutboxRow:
+def row(values: TupleRow, is_avro: bool) -> OutboxRow:
     """One result of the query."""
     payload, row_id, event_type, *parts = values
     value = payload.encode() if isinstance(payload, str) else payload

@@ -8,9 +8,10 @@ import logging
 import queue
 import threading
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import psycopg
+from psycopg.rows import TupleRow
 
 from cdc.config.settings import Settings
 from cdc.delivery.ports import Defect, Observation, SlotHealth, Stopping, WalEnd
@@ -80,7 +81,7 @@ class Sentinel:
         else:
             log.error("publication, table and slot are not watched now: %s", failure, exc_info=error)
 
-    def _watch(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
+    def _watch(self, connection: "psycopg.Connection[TupleRow]") -> None:
         while not self._stopped.is_set():
             # Asked before the rest: what is found to be well was so when the WAL ended here.
             row = connection.execute("select pg_current_wal_flush_lsn()::text").fetchone()
@@ -95,14 +96,14 @@ class Sentinel:
             self._good, self._failure = end, ""
             self._stopped.wait(LOOK_SECONDS)
 
-    def _definition(self, connection: "psycopg.Connection[tuple[Any, ...]]", end: LSN) -> PostgresError | None:
+    def _definition(self, connection: "psycopg.Connection[TupleRow]", end: LSN) -> PostgresError | None:
         found = reading.read(connection, self._publication, self._table)
         changes = definition.differences(found, self._expected)
         if not changes:
             return None
         return PostgresError(f"{'; '.join(changes)}: {definition.suspect(self._good, end)}", hint=definition.PUT_RIGHT)
 
-    def _health(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> PostgresError | None:
+    def _health(self, connection: "psycopg.Connection[TupleRow]") -> PostgresError | None:
         found = health.read(connection, self._slot)
         if found is None:
             return SlotLost(

@@ -6,9 +6,10 @@ nobody read for long (`idle_replication_slot_timeout`). What it held is gone the
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from psycopg import Connection
+from psycopg.rows import TupleRow
 
 from cdc.lsn import LSN
 from cdc.postgres.connection import INVALIDATED, NEW_SLOT, query
@@ -32,7 +33,7 @@ class Health:
     failover: bool
 
 
-def read(connection: "Connection[tuple[Any, ...]]", name: str) -> Health | None:
+def read(connection: "Connection[TupleRow]", name: str) -> Health | None:
     """The slot as it is now; None when there is none of this name. Not for standbys."""
     found = query(
         connection,

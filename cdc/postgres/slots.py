@@ -5,6 +5,7 @@ from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg import Connection
+from psycopg.rows import TupleRow
 
 from cdc.errors import PostgresError
 from cdc.lsn import LSN
@@ -13,7 +14,7 @@ from cdc.postgres.connection import described, query
 
 _FAILOVER_VERSION: Final = 170000
 
-Conn = Connection[tuple[Any, ...]]
+Conn = Connection[TupleRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ def wal_end(connection: Conn) -> LSN:
     return LSN.parse(lsn)
 
 
-def _change(connection: Conn, name: str, doing: str, statement: Any, *values: Any) -> Any:
+def _change(connection: Conn, name: str, doing: str, statement: LiteralString, *values: object) -> Any:
     inactive(connection, name)
     try:
         ((result,),) = connection.execute(statement, values).fetchall()

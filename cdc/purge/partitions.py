@@ -7,15 +7,16 @@ whole outbox is waited for so shortly that writers do not notice; where it is no
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 from psycopg import Connection, sql
+from psycopg.rows import TupleRow
 
 from cdc.postgres.connection import query
 from cdc.purge.rows import Due, Table, told
 
-Conn = Connection[tuple[Any, ...]]
+Conn = Connection[TupleRow]
 
 _TREE: Final = """
 with given as (select %s::int8::oid as root, %s::text as age, %s::timestamptz as cutoff),

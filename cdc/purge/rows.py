@@ -5,17 +5,18 @@ The heap is walked block by block. No index is needed, and what was deleted befo
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import psycopg
 from psycopg import Connection, sql
+from psycopg.rows import TupleRow
 
 from cdc.errors import CdcError, PostgresError, PostgresUnavailable
 from cdc.lsn import LSN
 from cdc.postgres.connection import connect, described, query
 from cdc.purge.horizon import BELOW, Age, Clock, Horizon, window
 
-Conn = Connection[tuple[Any, ...]]
+Conn = Connection[TupleRow]
 
 DOING: Final = "purging the outbox"
 _FIRST_WINDOW: Final = 64
@@ -95,7 +96,7 @@ class Due:
         return below + old
 
     @property
-    def values(self) -> Mapping[str, Any]:
+    def values(self) -> Mapping[str, object]:
         """The parameters of the condition."""
         return {"horizon": self.horizon.xid, "cutoff": self.cutoff}
 

@@ -3,9 +3,8 @@
 <https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-REPLICATION-VIEW>
 """
 
-from typing import Any
-
 from psycopg import Connection
+from psycopg.rows import TupleRow
 
 from cdc.config.settings import Settings
 from cdc.lsn import LSN
@@ -14,7 +13,7 @@ from cdc.postgres import slot_health as health
 from cdc.postgres.connection import query
 from cdc.status.from_slot import Reader, Seen
 
-Conn = Connection[tuple[Any, ...]]
+Conn = Connection[TupleRow]
 
 
 def look(connection: Conn, settings: Settings) -> Seen:
