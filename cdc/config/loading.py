@@ -7,9 +7,10 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from cdc.config import files
 from cdc.config.librdkafka import refused
@@ -39,7 +40,7 @@ class _Given:
         self.origins: dict[Path_, str] = {}
         self.problems: list[str] = []
 
-    def put(self, path: Path_, value: Any, origin: str) -> None:
+    def put(self, path: Path_, value: object, origin: str) -> None:
         table = self.values
         for name in path[:-1]:
             table = table.setdefault(name, {})
@@ -99,7 +100,7 @@ def _from_file(given: _Given, file: Path) -> None:
             given.put((section, name), value, str(file))
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _flat(table: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
     """librdkafka's names hold dots, which TOML reads as tables unless they are quoted: both are meant alike."""
     for name, value in table.items():
         if isinstance(value, dict):
@@ -167,7 +168,7 @@ def _from_options(given: _Given, options: Iterable[str]) -> None:
         given.put(path, _structured(path, text), f"--set {name}")
 
 
-def _structured(path: Path_, text: str) -> Any:
+def _structured(path: Path_, text: str) -> object:
     """Text of a list or a table as JSON; a list may also be separated by commas. Other text as it is."""
     annotation = _field(path) or str
     kind = getattr(annotation, "__origin__", annotation)
@@ -179,20 +180,20 @@ def _structured(path: Path_, text: str) -> Any:
     return text
 
 
-def _field(path: Path_) -> Any:
+def _field(path: Path_) -> object:
     """The type of a setting; None when there is no such setting."""
-    annotation: Any = Settings
+    annotation: object = Settings
     for name in path:
         fields = annotation.model_fields if _is_section(annotation) else {}
         annotation = fields[name].annotation if name in fields else None
     return annotation
 
 
-def _is_section(annotation: Any) -> bool:
+def _is_section(annotation: object) -> TypeGuard[type[BaseModel]]:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _described(given: _Given, problem: Any) -> str:
+def _described(given: _Given, problem: ErrorDetails) -> str:
     path = tuple(str(part) for part in problem["loc"])
     origin = given.origin(path)
     where = f"{origin}: " if origin else ""
@@ -205,7 +206,7 @@ def _described(given: _Given, problem: Any) -> str:
 
 
 def _nearest(path: Path_) -> str:
-    section: Any = Settings
+    section: type[BaseModel] = Settings
     for name in path[:-1]:
         field = section.model_fields.get(name)
         if field is None or not _is_section(field.annotation):

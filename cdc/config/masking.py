@@ -91,7 +91,7 @@ def _shown(name: str, value: str) -> str:
     return MASK if _SECRET.search(name) else value
 
 
-def secrets(sections: Mapping[str, Mapping[str, Any]]) -> set[str]:
+def secrets(sections: Mapping[str, Mapping[str, object]]) -> set[str]:
     """Every secret of the settings' tables, as it is and as it is written there."""
     return {secret for table in sections.values() for secret in _of_table(table)}
 

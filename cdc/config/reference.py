@@ -3,7 +3,7 @@
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Literal, Union, get_args, get_origin
+from typing import Final, Literal, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -66,7 +66,7 @@ def names() -> list[str]:
     return [*ours, "kafka.bootstrap.servers", *(f"kafka.{name}" for name in OURS)]
 
 
-def _fields(table: Any, above: str = "") -> Iterator[tuple[str, FieldInfo]]:
+def _fields(table: type[BaseModel], above: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Each setting of a table, and of the tables in it, by its name from there."""
     for name, field in table.model_fields.items():
         if _is_table(field.annotation):
@@ -92,13 +92,13 @@ def _sections() -> Iterator[list[str]]:
 _ROW: Final = ("setting", "environment", "value", "default", "meaning")
 
 
-def _rows(section: str, table: Any) -> Iterator[tuple[str, ...]]:
+def _rows(section: str, table: type[BaseModel]) -> Iterator[tuple[str, ...]]:
     for name, field in _fields(table):
         variable = f"CDC_{section}__{name.replace('.', '__')}".upper()
         yield (f"`{name}`", f"`{variable}`", _kind(field), _default(field), field.description or "")
 
 
-def _described(table: Any) -> list[str]:
+def _described(table: type[BaseModel]) -> list[str]:
     return [*(table.__doc__ or "").splitlines(), ""]
 
 
@@ -118,7 +118,7 @@ def _kind(field: FieldInfo) -> str:
 _BOUNDS: Final = (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than"))
 
 
-def _word(annotation: Any) -> str:
+def _word(annotation: object) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return ", ".join(f"`{choice}`" for choice in arguments)
@@ -138,7 +138,7 @@ def _default(field: FieldInfo) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
-def _is_table(annotation: Any) -> bool:
+def _is_table(annotation: object) -> TypeGuard[type[BaseModel]]:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
