@@ -245,15 +245,15 @@ class Books:
     def _records(self, query: str) -> Iterator[Record]:
         return map(Record._make, self._rows(query))
 
-    def _rows(self, query: str, *values: Any) -> Iterator[Any]:
+    def _rows(self, query: str, *values: object) -> Iterator[Any]:
         with told(_NOTES):
             yield from self._database.execute(query, values)
 
-    def _run(self, statement: str, *values: Any) -> None:
+    def _run(self, statement: str, *values: object) -> None:
         with told(_NOTES):
             self._database.execute(statement, values)
 
-    def _many(self, statement: str, values: Iterable[Any]) -> None:
+    def _many(self, statement: str, values: Iterable[tuple[object, ...]]) -> None:
         with told(_NOTES):
             self._database.executemany(statement, values)
 

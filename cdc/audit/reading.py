@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from cdc.audit.range import Range
 from cdc.audit.verdicts import PUBLISHED, REPAIRED, REPLAYED, Record
@@ -32,7 +32,7 @@ class Reading:
         headers: Sequence[tuple[str, bytes | None]],
     ) -> Record | None:
         """A record of ours, or None. `place` is topic, partition and offset."""
-        found: Mapping[str, Any] = dict(reversed(headers))
+        found: Mapping[str, bytes | None] = dict(reversed(headers))
         event_id = (found.get("id") or b"").decode(errors="replace")
         position = (found.get("cdc-position") or b"").decode(errors="replace")
         match = _POSITION.fullmatch(position)
