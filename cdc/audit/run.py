@@ -9,7 +9,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from cdc.audit import in_flight as flight
 from cdc.audit import topics as audited
@@ -23,14 +23,17 @@ from cdc.audit.topics import Topics
 from cdc.audit.verdicts import FINDINGS, Record
 from cdc.config.settings import Settings
 from cdc.errors import CdcError
+from cdc.kafka.client import headers_of
 from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import catalog, slots
 from cdc.postgres.connection import connect
 from cdc.records import dead_letters
-from cdc.records.dead_letters import DeadLetter
+from cdc.records.dead_letters import DeadLetter, Marker
 from cdc.records.headers import stream_id
+
+T = TypeVar("T")
 
 CONFIRM_SECONDS: Final = 30.0
 """How long to wait for the slot where it cannot be copied."""
@@ -177,7 +180,7 @@ class Auditing:
         for messages in self.topics.read():
             records = []
             for message in messages:
-                headers: Any = message.headers() or []
+                headers = headers_of(message)
                 key, topic = message.key(), message.topic() or ""
                 key = key.encode() if isinstance(key, str) else key
                 timestamp = message.timestamp()[1]
@@ -192,7 +195,7 @@ class Auditing:
             done += len(messages)
             yield done, records
 
-    def _letter(self, letter: Any, timestamp: int) -> None:
+    def _letter(self, letter: DeadLetter | Marker | None, timestamp: int) -> None:
         position = self._reading.number(letter.position) if letter is not None else None
         if position is None:
             return
@@ -245,6 +248,6 @@ _TRUST: Final = {
 }
 
 
-def _portions(items: Iterator[Any]) -> Iterator[list[Any]]:
+def _portions(items: Iterator[T]) -> Iterator[list[T]]:
     while portion := list(islice(items, _STEP)):
         yield portion

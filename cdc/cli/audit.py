@@ -8,8 +8,9 @@ from typing import Any, Final
 import click
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
+from cdc.audit.books import Finding
 from cdc.audit.range import Range
 from cdc.audit.run import Asked, Auditing
 from cdc.audit.verdicts import FINDINGS
@@ -103,11 +104,11 @@ def _run(auditing: Auditing) -> None:
             bar.update(task, description=step.name, total=step.total, completed=step.done)
 
 
-def _progress(*columns: Any) -> Progress:
+def _progress(*columns: ProgressColumn) -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
-def _print(auditing: Auditing, shown: list[Any], total: int) -> None:
+def _print(auditing: Auditing, shown: list[Finding], total: int) -> None:
     for line in findings.counts(auditing.counts):
         click.echo(line)
     if shown:
@@ -121,8 +122,8 @@ def _print(auditing: Auditing, shown: list[Any], total: int) -> None:
 
 
 def _facts(
-    auditing: Auditing, wanted: Range, topics: tuple[str, ...], shown: list[Any], repaired: dict[str, int] | None
-) -> dict[str, Any]:
+    auditing: Auditing, wanted: Range, topics: tuple[str, ...], shown: list[Finding], repaired: dict[str, int] | None
+) -> dict[str, object]:
     asked = {name: getattr(wanted, name) for name in ("since", "until", "from_id", "to_id")}
     asked |= {name: _text(getattr(wanted, name)) for name in ("from_lsn", "to_lsn")}
     return {

@@ -5,7 +5,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 import click
 from rich.console import Console
@@ -95,7 +95,7 @@ def _as_called(one: Finding, program: str) -> Finding:
     return Finding(one.name, one.side, one.status, hidden(one.found), tuple(map(hidden, fix)), hidden(one.hint))
 
 
-def _facts(found: list[Finding]) -> dict[str, Any]:
+def _facts(found: list[Finding]) -> dict[str, object]:
     counts = _counts(found)
     checks = [{**one._asdict(), "fix": list(one.fix), "hint": one.hint or None} for one in found]
     return {"ok": not counts[FAIL], "counts": counts, "checks": checks}

@@ -1,7 +1,6 @@
 """`config`: the effective settings, secrets masked."""
 
 import json
-from typing import Any
 
 import click
 
@@ -32,14 +31,14 @@ def show(invocation: Invocation, as_json: bool) -> None:
         click.echo("\n\n".join(_toml(section, table) for section, table in values.items()))
 
 
-def _masked(settings: Settings) -> dict[str, dict[str, Any]]:
+def _masked(settings: Settings) -> dict[str, dict[str, object]]:
     sections = settings.model_dump(mode="json")
     return {
         section: {name: masked(name, value) for name, value in table.items()} for section, table in sections.items()
     }
 
 
-def _toml(section: str, table: dict[str, Any]) -> str:
+def _toml(section: str, table: dict[str, object]) -> str:
     lines = [f"[{section}]"]
     for name, value in table.items():
         key = json.dumps(name) if "." in name else name
@@ -48,7 +47,7 @@ def _toml(section: str, table: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if isinstance(value, dict):
         pairs = ", ".join(f"{json.dumps(name)} = {_value(item)}" for name, item in value.items())
         return f"{{ {pairs} }}" if pairs else "{}"

@@ -3,7 +3,7 @@
 import base64
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from rich import box
 from rich.console import Console
@@ -64,7 +64,7 @@ def notes(found: Iterable[Note]) -> Iterator[str]:
         yield f"not judged: {number} {what}: {plain(why)}" if number else f"note: {plain(why)}"
 
 
-def facts(one: Finding) -> dict[str, Any]:
+def facts(one: Finding) -> dict[str, object]:
     """A finding for machines."""
     return {
         "finding": one.kind,

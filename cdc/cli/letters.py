@@ -18,7 +18,7 @@ from cdc.records.dead_letters import DeadLetter, Wanted
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
 _LEAST_REASON: Final = 40
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 
 
 def filters(command: F) -> F:
@@ -51,7 +51,7 @@ def moment(milliseconds: int) -> str:
     return text.replace("+00:00", "Z")
 
 
-def facts(letter: Entry | DeadLetter) -> dict[str, Any]:
+def facts(letter: Entry | DeadLetter) -> dict[str, object]:
     """What machines get of a letter, without its payload."""
     return {
         "id": letter.id,
@@ -65,9 +65,9 @@ def facts(letter: Entry | DeadLetter) -> dict[str, Any]:
     }
 
 
-def all_facts(entry: Entry, letter: DeadLetter) -> dict[str, Any]:
+def all_facts(entry: Entry, letter: DeadLetter) -> dict[str, object]:
     """Everything; a payload that is JSON stands there as it is, bytes as base64, and other text as a string."""
-    more: dict[str, Any] = {
+    more: dict[str, object] = {
         "replayed": entry.replayed,
         "partition": entry.partition,
         "offset": entry.offset,
@@ -81,7 +81,7 @@ def all_facts(entry: Entry, letter: DeadLetter) -> dict[str, Any]:
     return facts(letter) | more | {"payload": orjson.Fragment(text) if _is_json(text) else text}
 
 
-def line(value: dict[str, Any]) -> str:
+def line(value: dict[str, object]) -> str:
     """One line of JSON."""
     return orjson.dumps(value).decode()
 

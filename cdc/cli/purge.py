@@ -127,7 +127,7 @@ def _log(outcome: Outcome, seconds: float, told: set[str]) -> None:
     log.info("purged", extra={**_facts(outcome), "seconds": round(seconds, 2)})
 
 
-def _facts(outcome: Outcome) -> dict[str, Any]:
+def _facts(outcome: Outcome) -> dict[str, object]:
     due = outcome.due
     return {
         "deleted": outcome.deleted,
