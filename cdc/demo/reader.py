@@ -162,9 +162,9 @@ def _is_end(message: Message) -> bool:
     return error is not None and error.code() == KafkaError._PARTITION_EOF
 
 
-def _bytes(value: Any) -> bytes:
+def _bytes(value: str | bytes | None) -> bytes:
     return value.encode() if isinstance(value, str) else bytes(value or b"")
 
 
-def _text(value: Any) -> str:
+def _text(value: str | bytes | None) -> str:
     return _bytes(value).decode()

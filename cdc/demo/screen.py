@@ -5,7 +5,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol, Self
+from typing import Final, Protocol, Self
 
 from rich import box
 from rich.console import Console, Group
@@ -141,11 +141,11 @@ def compact(arrival: Arrival) -> str:
     return _fields(dict(sorted(fields, key=lambda field: isinstance(field[1], uuid.UUID))))
 
 
-def _fields(record: Mapping[str, Any]) -> str:
+def _fields(record: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {_value(value)}" for name, value in record.items() if value is not None)
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if isinstance(value, Mapping):
         return f"{{{_fields(value)}}}"
     if isinstance(value, list):

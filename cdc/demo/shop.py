@@ -7,9 +7,10 @@ import datetime
 import json
 import random
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 AGGREGATES: Final = ("order", "payment")
 
@@ -74,7 +75,7 @@ class Till:
         basket = {sku: pick.randint(1, 4) for sku in pick.sample(sorted(_GOODS), pick.randint(1, 3))}
         total = sum((Decimal(_GOODS[sku]) * quantity for sku, quantity in basket.items()), Decimal(0))
         order = Order(self._uuid(), name, total, pick.choice(_CURRENCIES), parts or pick.randint(1, 3))
-        customer: dict[str, Any] = {"id": 1000 + _CUSTOMERS.index(name), "name": name}
+        customer: dict[str, object] = {"id": 1000 + _CUSTOMERS.index(name), "name": name}
         if pick.random() < 0.6:
             customer["email"] = f"customer{customer['id']}@shop.example"
         payload = {
@@ -110,7 +111,7 @@ class Till:
         payload = {"order_id": order.id, "reason": reason, "comment": _REASONS[reason], "cancelled_at": _now()}
         return self._event("order", order, "OrderCancelled", payload)
 
-    def _event(self, aggregate: str, order: Order, event_type: str, payload: dict[str, Any]) -> Event:
+    def _event(self, aggregate: str, order: Order, event_type: str, payload: Mapping[str, object]) -> Event:
         return Event(self._uuid(), aggregate, order.id, event_type, json.dumps(payload, ensure_ascii=False))
 
     def _uuid(self) -> str:

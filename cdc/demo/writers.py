@@ -8,9 +8,10 @@ import contextlib
 import queue
 import threading
 import time
-from typing import Any, Final
+from typing import Final
 
 import psycopg
+from psycopg.rows import TupleRow
 
 from cdc.demo.shop import Event, Order, Till
 from cdc.demo.tally import Tally
@@ -33,7 +34,7 @@ TABLE: Final = """
     )
 """
 
-Conn = psycopg.Connection[tuple[Any, ...]]
+Conn = psycopg.Connection[TupleRow]
 
 
 class Writers:

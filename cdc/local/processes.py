@@ -28,7 +28,7 @@ KILL: tuple[Step, ...] = ((signal.SIGKILL, 10.0),)
 class _Detached(subprocess.Popen[bytes]):
     """A process that is meant to outlive us: no ResourceWarning when its handle is dropped."""
 
-    def __del__(self, *_: Any) -> None:
+    def __del__(self, *_: object) -> None:
         pass
 
 
