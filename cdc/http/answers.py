@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -33,7 +33,7 @@ class Answer(NamedTuple):
         return list({**dict(HEADERS), **own, **self.headers}.items())
 
 
-def json(told: Any, status: HTTPStatus = HTTPStatus.OK) -> Answer:
+def json(told: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
     """For machines; indented, because people look at it too."""
     body = orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     return Answer(status, "application/json", body)

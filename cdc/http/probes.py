@@ -22,7 +22,7 @@ def ready(report: dict[str, Any], accept: str) -> Answer:
     return _told(report["ready"], told, report["summary"], accept)
 
 
-def _told(good: bool, told: dict[str, Any], words: str, accept: str) -> Answer:
+def _told(good: bool, told: dict[str, object], words: str, accept: str) -> Answer:
     status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
     return text(words, status) if prefers_text(accept) else json(told, status)
 

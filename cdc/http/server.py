@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
@@ -40,7 +40,7 @@ class Server:
         self._listen = listen
         self._application = Application(vitals, identity)
         self._stopped = threading.Event()
-        self._map: dict[int, Any] = {}  # descriptors, as the library's loop has them
+        self._map: dict[int, object] = {}  # descriptors, as the library's loop has them
         self.addresses: list[str] = []
         """Where it listens, as host:port."""
 
