@@ -9,7 +9,7 @@ import re
 import textwrap
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -96,7 +96,7 @@ class Json(logging.Formatter):
         self._context = dict(context or {})
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        line: dict[str, object] = {
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -109,7 +109,7 @@ class Json(logging.Formatter):
         return _UNSAFE_IN_JSON.sub(_escape, orjson.dumps(line).decode())
 
 
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
+def _fields(record: logging.LogRecord) -> dict[str, object]:
     return {name: value for name, value in vars(record).items() if name not in _STANDARD}
 
 
@@ -117,13 +117,13 @@ def _time(record: logging.LogRecord) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     text = "-" if value is None else hidden(str(value))
     # Quoted as JSON where it would not read as one word: a line stays a line.
     return _UNSAFE_IN_JSON.sub(_escape, orjson.dumps(text).decode()) if _QUOTED.search(text) else text
 
 
-def _safe(value: Any) -> Any:
+def _safe(value: object) -> object:
     if isinstance(value, str):
         return hidden(value)
     if value is None or isinstance(value, float):

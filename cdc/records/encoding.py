@@ -8,7 +8,7 @@
 | headers   | `id`, `eventType`, `cdc-position`, then those of named columns    |
 """
 
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from cdc.errors import CdcError, PoisonEvent, Unfit
 from cdc.outbox.events import Event, Outbox
@@ -32,7 +32,7 @@ class Encoder(Protocol):
         """JSON text to `header` and Avro body. Raises ValueError when it does not fit."""
         ...
 
-    def encode_value(self, value: Any, header: bytes) -> bytes:
+    def encode_value(self, value: object, header: bytes) -> bytes:
         """The same for a JSON value that is parsed already."""
         ...
 
@@ -185,7 +185,7 @@ class Encoding:
         return known
 
 
-def _enveloped(event: Event, payload: bytes) -> dict[str, Any]:
+def _enveloped(event: Event, payload: bytes) -> dict[str, object]:
     """The event as `schemas/cdc/Envelope.avsc` describes it."""
     return {
         "id": event.id,

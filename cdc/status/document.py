@@ -3,7 +3,7 @@
 What comes from an endpoint is checked here: whoever listens there may be a stranger.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -195,12 +195,12 @@ class Report(Part):
 def parse(body: bytes, url: str) -> Report:
     """What an endpoint has answered. Raises ValueError, in a phrase, when no publisher speaks like that."""
     try:
-        read: Any = orjson.loads(body)
+        read: object = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise ValueError("the answer is not JSON") from None
     if not isinstance(read, dict):
         raise ValueError("the answer is not a publisher's status")
-    ours: dict[str, Any] = {"source": "endpoint", "url": url, "notes": [], "hint": None, "refused": False}
+    ours: dict[str, object] = {"source": "endpoint", "url": url, "notes": [], "hint": None, "refused": False}
     try:
         report = Report.model_validate(read | ours)
     except ValidationError as error:

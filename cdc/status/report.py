@@ -76,7 +76,7 @@ def lag_events(vitals: Vitals) -> int | None:
     return vitals.in_flight + round(unread * vitals.read / passed)
 
 
-def _publisher(vitals: Vitals, identity: Identity, unix_time: float) -> dict[str, Any]:
+def _publisher(vitals: Vitals, identity: Identity, unix_time: float) -> dict[str, object]:
     return {
         "pid": identity.pid,
         "started": moment(vitals.started),
@@ -88,7 +88,7 @@ def _publisher(vitals: Vitals, identity: Identity, unix_time: float) -> dict[str
     }
 
 
-def _slot(vitals: Vitals, identity: Identity, unix_time: float) -> dict[str, Any]:
+def _slot(vitals: Vitals, identity: Identity, unix_time: float) -> dict[str, object]:
     return {
         "name": identity.slot,
         "publication": identity.publication,
@@ -169,7 +169,7 @@ def _trouble(trouble: Trouble | None) -> dict[str, str] | None:
     return {"time": moment(trouble.unix_time), "kind": trouble.kind, "message": trouble.message}
 
 
-def _history(history: list[Sample]) -> dict[str, Any]:
+def _history(history: list[Sample]) -> dict[str, object]:
     pairs = list(pairwise(history))
     return {
         "interval_seconds": 1,

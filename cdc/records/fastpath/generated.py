@@ -41,7 +41,7 @@ class Unrolled:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._routes: dict[tuple[bytes, ...], tuple[Any, ...]] = {}
+        self._routes: dict[tuple[bytes, ...], tuple[object, ...]] = {}
         splitting = _Splitting(layout)
         names = {**_NAMES, "routes": self._routes, "start": splitting.start}
         exec(compile(_source(layout, splitting), "<unrolled>", "exec"), names)
@@ -210,7 +210,7 @@ def _head(layout: Layout) -> bytes:
     return struct.pack(">cIcH", b"I", layout.relation, b"N", len(layout.cells))
 
 
-def _reader(type_oid: int, *, binary: bool = True) -> Any:
+def _reader(type_oid: int, *, binary: bool = True) -> Callable[[bytes], object] | None:
     return cells.to_text(type_oid, binary)
 
 
