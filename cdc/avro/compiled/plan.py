@@ -9,7 +9,7 @@ mapping does, nor write other bytes.
 import base64
 import json
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from fastavro.types import DictSchema, Schema
 
@@ -19,7 +19,7 @@ from cdc.avro.mapping.branches import plain_integers, taking
 from cdc.avro.mapping.convert import aliases, resolved
 from cdc.avro.mapping.rules import Rules
 
-Node = dict[str, Any]
+Node = dict[str, object]
 
 _SAME: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "string"})
 _DECLINED: Final[Node] = {"kind": "decline"}

@@ -35,7 +35,7 @@ def attribute(number: int) -> str:
     return f"f{number}"
 
 
-def parser(schema: Schema, rules: Rules) -> Callable[[bytes], Any] | None:
+def parser(schema: Schema, rules: Rules) -> Callable[[bytes], object] | None:
     """A function from JSON text to structs; it raises Unparsed and ValueError. None where there is no such type.
 
     A schema must not have decimals: their numbers would pass through floats.

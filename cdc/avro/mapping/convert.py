@@ -21,7 +21,7 @@ from cdc.avro.mapping.primitives import PRIMITIVES, avro_json_bytes, base64_byte
 from cdc.avro.mapping.rules import STRICT, Rules
 
 Json = object  # None, bool, int, float or Decimal, str, list or dict, as a JSON parser makes them
-Mapper = Callable[[Json], Any]
+Mapper = Callable[[Json], object]
 
 NAMED: Final = frozenset({"record", "enum", "fixed", "error"})
 _DEFINED: Final = NAMED | {"array", "map"} | PRIMITIVES.keys()

@@ -5,14 +5,14 @@ import math
 import struct
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from fastavro.types import DictSchema
 
 from cdc.avro.mapping.mismatch import Mismatch, shown
 
 Json = object
-Mapper = Callable[[Json], Any]
+Mapper = Callable[[Json], object]
 
 
 def symbol(schema: DictSchema) -> Mapper:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from cdc.avro.mapping.mismatch import Mismatch, shown
 
 Json = object
-Mapper = Callable[[Json], Any]
+Mapper = Callable[[Json], object]
 
 _NUMBERS: Final = frozenset({int, float, Decimal})
 _RANK: Final = {"int": 0, "long": 1, "bytes": 2, "fixed": 2, "float": 3, "double": 4}
