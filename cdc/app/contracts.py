@@ -6,18 +6,15 @@ when the first event of an unknown type comes.
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 from cdc.avro import contracts, files
 from cdc.avro.contracts import Contract, Contracts
 from cdc.avro.framing import SingleObject
 from cdc.avro.mapping.rules import Rules
 from cdc.config.settings import Settings
-from cdc.errors import CdcError, ConfigError
+from cdc.errors import CdcError
 from cdc.records.encoding import Encoder, Framing
-
-if TYPE_CHECKING:
-    from cdc.registry.client import Registry
+from cdc.registry.opening import opened
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +30,8 @@ class Schemas:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._rules = Rules(settings.avro.unknown_fields, settings.avro.bytes)
-        self._registry = _registry(settings)
+        registry = settings.schema_registry
+        self._registry = opened(registry) if registry.url else None
         self._contracts: Contracts = Contracts([], {}, "nowhere")
         self._framing: Framing = SingleObject({})
         self.envelope: Contract | None = None
@@ -109,16 +107,3 @@ class Schemas:
             self._framing = Confluent(self._registry, self._settings, definitions)
         else:
             self._framing = SingleObject({name: contract.header for name, contract in known.items()})
-
-
-def _registry(settings: Settings) -> "Registry | None":
-    if not settings.schema_registry.url:
-        return None
-    try:
-        # Only here: its client takes 0.3 s to import, and is an extra.
-        from cdc.registry.client import Registry
-    except ImportError as error:
-        raise ConfigError(
-            f"[schema_registry] needs the extra packages: {error}", hint="run: pip install 'cdc-publisher[registry]'"
-        ) from None
-    return Registry(settings.schema_registry)

@@ -1,7 +1,8 @@
 """What the `schema` commands work with: the contracts, and whom to ask about them."""
 
+import functools
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cdc.avro import contracts
 from cdc.avro.contracts import Contract, Contracts
@@ -13,8 +14,10 @@ from cdc.errors import ConfigError
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import rows
 from cdc.postgres.connection import connect
-from cdc.registry.client import Registered, Registry
-from cdc.registry.references import references
+from cdc.registry.opening import opened
+
+if TYPE_CHECKING:
+    from cdc.registry.client import Reference, Registered, Registry
 
 SHOWN: Final = 100  # misfits that are told one by one; the others are counted
 
@@ -28,9 +31,13 @@ class Desk:
         self._loaded = contracts.load(avro.schemas, avro.types, Rules(avro.unknown_fields, avro.bytes))
         self.definitions = self._loaded.definitions
         self.contracts = _chosen(self._loaded, types)
-        self.registry = Registry(settings.schema_registry) if settings.schema_registry.url else None
         self._given = topics
         self._in_table: list[tuple[str, str]] | None = None
+
+    @functools.cached_property
+    def registry(self) -> "Registry | None":
+        """The registry of the settings, if any. Raises ConfigError when it cannot be used."""
+        return opened(self._settings.schema_registry) if self._settings.schema_registry.url else None
 
     def subjects(self, contract: Contract) -> list[str]:
         """The subjects of a contract; none when its topics are not known."""
@@ -54,18 +61,24 @@ class Desk:
         with connect(self._settings.postgres.dsn) as connection:
             return rows.topics(connection, self._settings)
 
-    def lookup(self, contract: Contract, name: str) -> Registered | None:
+    def lookup(self, contract: Contract, name: str) -> "Registered | None":
         """What the registry has; None without a registry too."""
         if self.registry is None:
             return None
-        needed = references(self.registry, self.definitions, contract.name)
+        needed = self._references(contract)
         return None if needed is None else self.registry.lookup(name, contract.text, needed)
 
-    def register(self, contract: Contract, name: str) -> Registered:
+    def register(self, contract: Contract, name: str) -> "Registered":
         """Register a contract, after what it refers to."""
         assert self.registry
-        needed = references(self.registry, self.definitions, contract.name, register=True)
+        needed = self._references(contract, register=True)
         return self.registry.register(name, contract.text, needed or ())
+
+    def _references(self, contract: Contract, *, register: bool = False) -> "list[Reference] | None":
+        from cdc.registry.references import references  # only with a registry: it needs the extra
+
+        assert self.registry
+        return references(self.registry, self.definitions, contract.name, register=register)
 
     def registry_problems(self, checked: dict[str, int]) -> Iterator[dict[str, Any]]:
         """What the registry would refuse."""

@@ -156,9 +156,9 @@ def _readers(reader: object) -> dict[str, Any]:
 
 def _registry(url: str) -> "Registry":
     from cdc.config.settings import SchemaRegistry
-    from cdc.registry.client import Registry
+    from cdc.registry.opening import opened
 
-    return Registry(SchemaRegistry(url=url))
+    return opened(SchemaRegistry(url=url))
 
 
 def _from_registry(registry: "Registry") -> Schemas:

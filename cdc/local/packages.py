@@ -25,8 +25,11 @@ COORDINATES = (
 
 
 def cache() -> Path:
-    """The folder for what this package downloads and keeps."""
-    return platformdirs.user_cache_path("cdc-publisher")
+    """The folder for what this package downloads and keeps. Raises LocalStackError where the user has no home."""
+    try:
+        return platformdirs.user_cache_path("cdc-publisher")
+    except RuntimeError as error:
+        raise LocalStackError(f"there is no cache folder: {error}", "set HOME or XDG_CACHE_HOME") from None
 
 
 def _package(name: str) -> Path:
