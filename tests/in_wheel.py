@@ -71,8 +71,8 @@ def called(calls: dict[str, Any]) -> dict[str, Any]:
 
 def found() -> dict[str, Any]:
     """Return what the program finds of what was packed with it."""
+    from cdc.avro.files import shipped
     from cdc.consumer import Decoder
-    from cdc.demo import shop
     from cdc.errors import ConfigError
     from cdc.http.page import Page
 
@@ -83,7 +83,7 @@ def found() -> dict[str, Any]:
         refusal = str(error)
     return {
         "page": Page().answer.body.decode(),
-        "contracts": sorted(path.name for path in shop.schemas().glob("*.avsc")),
+        "contracts": sorted(path.name for path in shipped("shop").glob("*.avsc")),
         "decoder": refusal,
     }
 

@@ -38,24 +38,25 @@ from cdc.cli import purge as purge_command
 from cdc.cli import slot as slot_command
 from cdc.cli.findings import _MEANINGS as COUNTS
 from cdc.cli.main import cli, run
-from cdc.condition import State
+from cdc.config.librdkafka import OURS, PROMISES
 from cdc.config.settings import Settings
 from cdc.consumer.inbox import Inbox
+from cdc.dead_letters import sending as replay
+from cdc.dead_letters.topic import Entry
 from cdc.errors import CdcError
 from cdc.http.application import METHODS, Application
-from cdc.kafka import replay, transactions
+from cdc.kafka import transactional_producer as transactions
 from cdc.kafka.cluster import DEAD_LETTERS_CONFIG, POSITIONS_CONFIG
-from cdc.kafka.dead_letters import Entry
-from cdc.kafka.properties import OURS, PROMISES
-from cdc.lines import Json
+from cdc.logs.format import Json
 from cdc.lsn import LSN
 from cdc.postgres import rows, slots
+from cdc.postgres.outbox_table import create_publication, create_table
 from cdc.postgres.slots import Slot
-from cdc.postgres.table import create_publication, create_table
-from cdc.report import report
-from cdc.servers import stream_id
-from cdc.standing import Memory, Table, parse, unknown
-from cdc.vitals import Vitals
+from cdc.records.headers import stream_id
+from cdc.status.document import Memory, Table, parse, unknown
+from cdc.status.report import report
+from cdc.telemetry.health import State
+from cdc.telemetry.metrics import Vitals
 from tests import golden, specimen
 from tests.logged import lines
 from tests.registry import Double

@@ -11,9 +11,8 @@ from typing import Any, Final
 import pytest
 
 import cdc
-from tests import in_wheel, surface
+from tests import ROOT, in_wheel, surface
 
-ROOT: Final = Path(__file__).parents[2]
 PACKAGE: Final = Path(cdc.__file__).parent
 UV: Final = Path(sys.executable).with_name("uv")
 COMMANDS: Final = [
