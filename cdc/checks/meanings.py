@@ -1,4 +1,4 @@
-"""Every line that `check` can print, and what it is about: docs/check.md has them from here."""
+"""The meaning of every line that `check` can print; docs/check.md contains these tables."""
 
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -7,7 +7,7 @@ from cdc.checks.finding import Side
 
 
 class Meaning(NamedTuple):
-    """What passes, and why a line warns or fails; an empty text means that it never does."""
+    """The condition for a pass, a warning and a failure; empty if the line never warns or fails."""
 
     side: Side
     passes: str
@@ -17,31 +17,43 @@ class Meaning(NamedTuple):
 
 _POSTGRES: Final = {
     "postgres_reachable": (
-        "the server of `[postgres] dsn` takes the connection",
+        "the server of `[postgres] dsn` accepts the connection",
         "",
         "it cannot be reached, or refuses: password, `pg_hba.conf`, certificate, a role that may not log in",
     ),
     "postgres_tls": (
-        "TLS with a certificate that is verified, or a server on this machine",
-        "others may listen, or may answer in the server's place: `sslmode=verify-full`",
+        "TLS with a verified certificate, or a server on this machine",
+        "others may eavesdrop, or impersonate the server: use `sslmode=verify-full`",
         "",
     ),
-    "postgres_version": ("14 or newer", "", "older"),
-    "postgres_primary": ("a primary", "", "a standby: the slot and its reader belong to the primary"),
-    "wal_level": ("`logical`", "", "anything else; the change needs a restart"),
-    "replication_slots": (
-        "there is ours, or room for it, in `max_replication_slots`",
+    "postgres_version": (
+        "14 or newer",
         "",
-        "all are taken, and ours is not there",
+        "older",
+    ),
+    "postgres_primary": (
+        "a primary",
+        "",
+        "a standby: the slot and its reader belong to the primary",
+    ),
+    "wal_level": (
+        "`logical`",
+        "",
+        "anything else; changing it requires a restart",
+    ),
+    "replication_slots": (
+        "the publisher's slot exists, or `max_replication_slots` has room for it",
+        "",
+        "all slots are taken, and the publisher's does not exist",
     ),
     "wal_senders": (
-        "ours streams, or there is room for it, in `max_wal_senders`",
+        "the publisher is streaming, or `max_wal_senders` has room for it",
         "",
         "all are taken: the publisher could not connect",
     ),
     "wal_sender_timeout": (
-        "the server notices when a publisher's machine vanishes",
-        "it is 0: nobody takes over from a publisher that vanished",
+        "the server detects when a publisher's machine disappears",
+        "it is 0: a standby cannot take over from a publisher that disappeared",
         "",
     ),
     "replication_role": (
@@ -51,82 +63,92 @@ _POSTGRES: Final = {
     ),
     "direct_connection": (
         "a replication connection can be opened, and PostgreSQL itself answers",
-        "a pooler stands between, which lets replication through for now",
-        "a pooler that does not, a missing right, or no walsender left",
+        "a pooler is in between, which allows replication for now",
+        "a pooler that does not allow it, a missing privilege, or no free walsender",
     ),
     "outbox_table": (
-        "a table with the columns that the settings name, of types that can be published",
+        "a table with the configured columns, of types that can be published",
         "",
-        "it is missing, a view, unlogged, or of another shape",
+        "it is missing, a view, unlogged, or lacks such columns",
     ),
     "table_rights": (
         "the role may read the table: `audit`, `outbox purge`, `schema check --table` and parts of this check need it",
-        "it may not; the publisher itself reads the WAL alone",
+        "it may not; the publisher itself reads only the WAL",
         "",
     ),
     "session_rights": (
-        "the role sees what other sessions do",
-        "it does not: `long_transactions` may miss some",
+        "the role can see the activity of other sessions",
+        "it cannot: `long_transactions` may miss some",
         "",
     ),
     "publication": (
-        "it holds the table, with every column that is needed, and publishes inserts",
+        "it contains the table, with every column that is needed, and publishes inserts",
         "",
         "it is missing, or does not; a partitioned table needs `publish_via_partition_root`",
     ),
     "publication_rows": (
         "all rows are published",
-        "a row filter leaves some out: what it leaves out is never seen",
+        "a row filter excludes some rows: the publisher never sees them",
         "",
     ),
-    "publication_columns": ("all columns that are needed are published", "", ""),
+    "publication_columns": (
+        "all columns that are needed are published",
+        "",
+        "",
+    ),
     "publication_scope": (
-        "nothing but inserts into the outbox",
-        "other tables or changes are sent and thrown away: it costs, and breaks nothing",
+        "only inserts into the outbox are published",
+        "other tables or changes are sent and discarded: harmless, but costs resources",
         "",
     ),
     "replication_slot": (
-        "ours is there and can be read; who reads it now",
-        "somebody else reads it",
-        "it is missing, lost, of another plugin or database. A new slot does not have what was committed before it:"
-        " `audit --repair` publishes that",
+        "it exists and can be read; reports its current reader",
+        "another client reads it",
+        "it is missing, lost, of another plugin or database. A new slot does not contain earlier commits: `audit"
+        " --repair` publishes those",
     ),
     "slot_identity": (
-        "slot, publication, table and settings are as the publisher left them in `[topics] positions`",
-        "Kafka cannot tell now",
-        "somebody moved or replaced one of them: rows in between were not published",
+        "slot, publication, table and settings match the publisher's record in `[topics] positions`",
+        "the record cannot be read from Kafka now",
+        "one of them was moved or replaced: rows in between were not published",
     ),
     "retained_wal": (
-        "the slot holds no more WAL than usual",
-        "it holds more than `max_wal_size`, or is near `max_slot_wal_keep_size`: find out why events are not delivered",
+        "the slot retains no more WAL than usual",
+        "it retains more than `max_wal_size`, or is near `max_slot_wal_keep_size`: find out why events are not"
+        " delivered",
         "",
     ),
     "slot_wal_limit": (
-        "`max_slot_wal_keep_size` guards the disk",
-        "it is -1: a publisher that does not run fills the disk in the end, and that stops the database",
+        "`max_slot_wal_keep_size` protects the disk",
+        "it is -1: a stopped publisher eventually fills the disk, which stops the database",
         "",
     ),
     "idle_slot_timeout": (
-        "no slot is taken away because nobody reads it",
-        "`idle_replication_slot_timeout` (PostgreSQL 18) takes it, and its events, when the publisher is away for long",
+        "slots are not invalidated for being inactive",
+        "`idle_replication_slot_timeout` (PostgreSQL 18) invalidates the slot, and loses its events, after a long"
+        " outage of the publisher",
         "",
     ),
     "failover_slot": (
-        "there is no standby, or the slot is a failover slot that waits for it (PostgreSQL 17)",
-        "there is a standby that has no copy of the slot, or may be behind Kafka when it is promoted",
+        "there is no standby, or the slot is a failover slot synchronized to it (PostgreSQL 17)",
+        "a standby has no copy of the slot, or may be behind Kafka when it is promoted",
         "",
     ),
     "other_slots": (
-        "no slot of others is abandoned",
-        "one that nobody reads holds the disk, or is lost and takes a place",
+        "no other slot is abandoned",
+        "an inactive slot retains WAL, or is lost and occupies a place",
         "",
     ),
     "long_transactions": (
         "no transaction that has written is open for longer than `--long-transaction`",
-        "WAL is kept since it began, and `slot create` waits for its end",
+        "WAL is retained since it began, and `slot create` waits for its end",
         "",
     ),
-    "prepared_transactions": ("likewise, of prepared transactions", "likewise; nobody may remember them", ""),
+    "prepared_transactions": (
+        "no prepared transaction is open for longer than that",
+        "the same; prepared transactions are easily forgotten",
+        "",
+    ),
 }
 _KAFKA: Final = {
     "kafka_reachable": (
@@ -135,96 +157,116 @@ _KAFKA: Final = {
         "none does, or it refuses: password, certificate, protocol",
     ),
     "kafka_brokers": (
-        "each broker answers where the cluster says that it is",
+        "each broker answers at the address that the cluster advertises",
         "",
-        "one does not: `advertised.listeners`, names or firewalls",
+        "one does not: check `advertised.listeners`, names or firewalls",
     ),
-    "kafka_tls": ("TLS, or brokers on this machine", "others may listen", ""),
-    "kafka_idempotence": ("the principal may use an idempotent producer", "", "it may not"),
+    "kafka_tls": (
+        "TLS, or brokers on this machine",
+        "others may eavesdrop",
+        "",
+    ),
+    "kafka_idempotence": (
+        "the principal may use an idempotent producer",
+        "",
+        "it may not",
+    ),
     "transactions": (
-        "with exactly-once: the brokers can keep transactions",
+        "with exactly-once: the brokers support transactions",
         "their settings may not be read",
         "there are fewer brokers than `transaction.state.log.replication.factor`, or partitions have no leader",
     ),
     "transaction_timeout": (
         "with exactly-once: `transaction.timeout.ms` is allowed",
         "",
-        "it is more than the brokers' `transaction.max.timeout.ms`",
+        "it exceeds the brokers' `transaction.max.timeout.ms`",
     ),
     "transactional_id": (
         "with exactly-once: the principal may use the slot's transactional id",
-        "ACLs may not be seen, so that it is known only when it is used",
+        "ACLs are not visible, so this can only be determined at its first use",
         "it may not",
     ),
     "event_topics": (
-        "the topics that rows of the outbox go to are there, or `[topics] create` makes them",
-        "which they are is not known: the outbox is empty; `--topic` names them",
+        "the topics of the rows in the outbox exist, or `[topics] create` creates them",
+        "the topics are unknown: the outbox is empty; name them with `--topic`",
         "some are missing: events would wait for them",
     ),
     "positions_topic": (
-        "`[topics] positions` is there and compacted",
-        "it is missing (`start` makes it), or not compacted: then the publisher forgets where it was",
+        "`[topics] positions` exists and is compacted",
+        "it is missing (`start` creates it), or not compacted: then the publisher loses its record of the slot",
         "",
     ),
     "dead_letter_topic": (
-        'with `on_poison = "dead-letter"`: the topic is there and keeps everything',
-        "it is missing (`start` makes it), or its retention deletes dead letters",
+        'with `on_poison = "dead-letter"`: the topic exists and retains everything',
+        "it is missing (`start` creates it), or its retention deletes dead letters",
         "",
     ),
     "topic_rights": (
         "the principal may describe, read and write the topics",
-        "READ or DESCRIBE_CONFIGS is missing: events may be sent twice, or be too large",
+        "READ or DESCRIBE_CONFIGS is missing: events may be sent twice, or exceed the size limit unnoticed",
         "WRITE or DESCRIBE is missing, or READ on `[topics] positions`, or READ with `[delivery] sequence`",
     ),
     "topic_leaders": (
         "each partition has a leader, and each replica is in sync",
-        "replicas are missing: one more broker, and writing stops or records are lost",
+        "replicas are missing: if one more broker fails, writing stops or records are lost",
         "a partition has no leader: its events wait",
     ),
     "topic_replication": (
         '3 replicas or more, or `[topics] replication = "any"`',
-        "fewer: the loss of a broker can be the loss of confirmed events",
-        'likewise, with `[topics] replication = "refuse"`',
+        "fewer: losing a broker can lose acknowledged events",
+        'the same, with `[topics] replication = "refuse"`',
     ),
     "topic_in_sync": (
         "`min.insync.replicas` is 2 or more, or there is one replica",
-        "it is 1: `acks=all` is the word of one broker",
-        'it is more than there are replicas: nothing can be written; or it is 1 with `replication = "refuse"`',
+        "it is 1: `acks=all` can mean one broker",
+        'it exceeds the number of replicas: nothing can be written; or it is 1 with `replication = "refuse"`',
     ),
     "topic_unclean_election": (
-        "only replicas that have everything become leaders",
-        "`unclean.leader.election.enable` is true: confirmed events may vanish",
+        "only in-sync replicas can become leaders",
+        "`unclean.leader.election.enable` is true: acknowledged events may be lost",
         "",
     ),
     "topic_retention": (
-        "how long events are kept, for you to judge",
-        "`cleanup.policy` has `compact`: of each key only the last event stays",
+        "reports how long events are retained, for you to judge",
+        "`cleanup.policy` includes `compact`: only the last event of each key is retained",
         "",
     ),
     "topic_message_size": (
         "the largest value of each topic, as Avro, fits into `max.message.bytes` and into the producer's limits",
-        "it does not, but may when it is compressed",
+        "it does not, but may fit when compressed",
         "it does not: it would be poison",
     ),
 }
 _CONTRACTS: Final = {
-    "accelerator": ("what makes records of rows", "", "`[delivery] accelerator` names one that cannot be used"),
-    "contracts": ("they can be read and compiled", "there are none", "some cannot"),
-    "registry_reachable": ("the registry answers, and takes the credentials", "", "it does not"),
-    "registry_subjects": (
-        "contracts of the outbox's events are registered, or `auto_register` will do that",
+    "accelerator": (
+        "reports which encoder is used",
         "",
-        "some are not, or the registry would refuse them",
+        "`[delivery] accelerator` names one that cannot be used",
+    ),
+    "contracts": (
+        "all contracts can be read and compiled",
+        "there are none",
+        "some cannot",
+    ),
+    "registry_reachable": (
+        "the registry answers, and accepts the credentials",
+        "",
+        "it does not",
+    ),
+    "registry_subjects": (
+        "contracts of the outbox's events are registered, or `auto_register` will register them",
+        "",
+        "some are not, or the registry would reject them",
     ),
     "event_types": (
-        "each event type in the outbox has a contract, or goes in an envelope",
+        "each event type in the outbox has a contract, or is sent in an envelope",
         "some have none, and become dead letters",
         "some have none, and the publisher would stop there",
     ),
     "outbox_rows": (
-        "the latest 2,000 rows fit their contracts",
+        "the latest 2,000 rows match their contracts",
         "some become dead letters; or the rows cannot be read",
-        "some do not: the publisher would stop there",
+        "some do not match: the publisher would stop there",
     ),
 }
 _SIDES: Final[dict[Side, dict[str, tuple[str, str, str]]]] = {
