@@ -33,7 +33,7 @@ WORKDIR /src
 COPY docker/requirements.txt docker/
 RUN pip --python /opt/cdc/bin/python install --no-cache-dir --only-binary :all: --require-hashes \
     --requirement docker/requirements.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY schemas schemas
 COPY cdc cdc
 RUN --mount=from=accelerator,source=/wheels,target=/wheels \

@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 NATIVE := $(VENV)/.native
 
 .DEFAULT_GOAL := help
-.PHONY: help docs screenshots native demo bench torture simulate mutants test nightly unit lint rust types format lock vulnerabilities up down clean
+.PHONY: help docs screenshots native demo bench torture simulate mutants test nightly unit lint rust types spelling format coverage site lock vulnerabilities up down clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -70,6 +70,12 @@ nightly: $(NATIVE) ## tests with ten times the examples on every PostgreSQL foun
 unit: $(NATIVE) ## the tests that need no server
 	$(BIN)/pytest tests/unit
 
+coverage: $(NATIVE) ## the lines and branches of cdc/ that the unit tests run, subprocesses included; WHAT= for other tests
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(or $(WHAT),tests/unit)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
 lint: $(STAMP) ## style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -77,6 +83,9 @@ lint: $(STAMP) ## style and format
 rust: $(STAMP) ## style, lints and tests of the native accelerator itself
 	@if $(RUST); then cd native && export PYO3_PYTHON=$(CURDIR)/$(BIN)/python && cargo fmt --check && \
 	  cargo clippy --quiet --all-features --all-targets -- -D warnings && cargo test --quiet; else $(NO_RUST); fi
+
+spelling: $(STAMP) ## common misspellings
+	$(BIN)/codespell
 
 types: $(STAMP) ## mypy, strict
 	$(BIN)/mypy
@@ -87,6 +96,10 @@ format: $(STAMP) ## rewrite the code in the house format
 
 docs: $(STAMP) ## write again what is made of definitions: references of settings and commands, the manual page
 	$(BIN)/python -m cdc.cli.manual
+
+site: $(STAMP) ## the documentation as a site, in site/; a broken link is an error
+	@$(BIN)/python -c 'import material, mkdocstrings' 2>/dev/null || $(BIN)/pip install --quiet --editable '.[docs]'
+	$(BIN)/mkdocs build
 
 screenshots: $(NATIVE) ## the pictures of docs/images, by headless Chromium, 3 minutes; WHAT="demo status-watch"
 	$(BIN)/python -m tests.screenshots $(WHAT)
@@ -106,4 +119,4 @@ vulnerabilities: $(STAMP) ## whether any is known of what the image holds
 	$(BIN)/python -m tests.vulnerabilities docker/requirements.txt
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis site
