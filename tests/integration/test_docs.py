@@ -49,7 +49,12 @@ psql -qc "insert into outbox (id, aggregatetype, aggregateid, type, payload) val
 settled
 """
 # Of pages that make slot and publisher themselves; all others begin with BEGINNING.
-OWN_BEGINNING = {"README.md": "", "docs/debezium.md": DEBEZIUM, "docs/dead-letters.md": DEAD_LETTERS}
+OWN_BEGINNING = {
+    "README.md": "",
+    "docs/debezium.md": DEBEZIUM,
+    "docs/dead-letters.md": DEAD_LETTERS,
+    "docs/tutorial.md": "",
+}
 LANGUAGES = ("sh", "sql", "console")
 RUN = [page for page in PAGES if any(b.language in LANGUAGES and b.is_run for b in documents.blocks(page))]
 TOPICS = re.compile(r"outbox\.event\..*|cdc\.positions|cdc\.dead-letter")
@@ -199,9 +204,10 @@ def run(script: str, folder: Path, shop: str, servers: Servers) -> "subprocess.C
         **{f"PG{name.upper()}": str(given[name]) for name in ("host", "port", "user", "password") if name in given},
         "PGDATABASE": DATABASE,
     }
+    text = f"{PRELUDE}\n{script}\n{ENDING}".replace("127.0.0.1:8080", f"127.0.0.1:{_free_port()}")
     try:
         return subprocess.run(
-            ["bash", "-c", f"{PRELUDE}\n{script}\n{ENDING}".replace("127.0.0.1:8080", f"127.0.0.1:{_free_port()}")],
+            ["bash", "-c", text.replace("127.0.0.1:9092", servers.kafka)],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
