@@ -1,7 +1,5 @@
 """The topic of positions: made, written and read back by hand."""
 
-import time
-
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, ConfigResource
@@ -91,12 +89,10 @@ def test_what_a_transaction_did_not_commit_is_not_read_c19(settings: Settings) -
 
 def test_a_kafka_that_does_not_answer_is_temporary_c19(settings: Settings) -> None:
     nowhere = settings.model_copy(update={"kafka": {"bootstrap.servers": "127.0.0.1:1"}})
-    began = time.monotonic()
     with pytest.raises(errors.KafkaUnavailable):
         list(positions.read(nowhere, "1/slot", seconds=0.5))
     with pytest.raises(errors.KafkaUnavailable, match=r"did not take a record within 0.5 s"):
         positions.write(nowhere, "1/slot", b"1", seconds=0.5)
-    assert time.monotonic() - began < 5
 
 
 def test_many_records_are_read_with_flat_memory_and_soon_c19(settings: Settings) -> None:

@@ -66,10 +66,9 @@ def test_asking_returns_while_the_request_hangs(double: Double, resolve: Callabl
     assert resolver.ask("t", "shop.A") is None
     while not double.requests:
         time.sleep(0.005)
-    before = time.monotonic()
     for _ in range(1000):
         assert resolver.ask("t", "shop.A") is None
-    assert time.monotonic() - before < 0.25  # of the half second that the request hangs
+    assert len(double.requests) < 100  # were each of them waited for, there would be one for each
     double.fault = None
     assert until_known(resolver, "t") == b"\x00\x00\x00\x00\x01"
 
@@ -95,15 +94,13 @@ def test_a_schema_that_nobody_registered_is_not_registered_by_start(
 
 
 def test_stopping_does_not_wait_for_a_request_that_hangs(double: Double, caplog: pytest.LogCaptureFixture) -> None:
-    registry = Registry(SchemaRegistry(url=double.url, timeout_seconds=30))
+    registry = Registry(SchemaRegistry(url=double.url, timeout_seconds=3600))  # longer than this test may take
     resolver = Resolver(registry, "topic-record-name", False, lambda _: (A, ()))
     double.fault = "hang"
     resolver.ask("t", "shop.A")
     while not double.requests:
         time.sleep(0.005)
-    before = time.monotonic()
     resolver.close()
     registry.close()
-    assert time.monotonic() - before < 3
     double.fault = None
     assert not caplog.records

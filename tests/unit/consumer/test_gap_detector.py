@@ -360,4 +360,6 @@ def test_no_header_whatever_makes_it_raise(found: Any, offset: int) -> None:
     detector = GapDetector(memory=1)
     detector.observe("t", 0, offset, found)
     detector.observe("t", 0, 0, found)
-    detector.restore(json.loads(json.dumps(detector.state())))
+    state = json.loads(json.dumps(detector.state()))
+    detector.restore(state)
+    assert json.loads(json.dumps(detector.state())) == state

@@ -84,9 +84,7 @@ def test_asking_does_not_wait_and_asks_the_registry_once(twin: Twin, make: Make)
     twin.known["t-shop.A"] = 7
     twin.may_answer.clear()
     asked = make()
-    before = time.monotonic()
     assert [asked.ask("t", "shop.A") for _ in range(100)] == [None] * 100
-    assert time.monotonic() - before < 1
     twin.may_answer.set()
     until_known(asked)
     for _ in range(10):
@@ -183,16 +181,15 @@ def test_auto_register_registers_what_is_missing_only(twin: Twin, make: Make) ->
 def test_close_ends_the_thread_also_while_it_waits_to_try_again(
     twin: Twin, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cdc.backoff.FIRST_SECONDS", 60)
-    monkeypatch.setattr("cdc.backoff.LONGEST_SECONDS", 60)
+    monkeypatch.setattr("cdc.backoff.FIRST_SECONDS", 3600)  # longer than this test may take
+    monkeypatch.setattr("cdc.backoff.LONGEST_SECONDS", 3600)
     twin.failing["t-shop.A"] = RegistryUnavailable("down")
     asked = make()
     asked.ask("t", "shop.A")
     while not twin.asked:
         time.sleep(0.001)
-    before = time.monotonic()
     asked.close()
-    assert time.monotonic() - before < 0.9
+    assert not [thread for thread in threading.enumerate() if thread.name == "cdc-registry"]
 
 
 def test_close_without_a_question_starts_nothing(make: Make) -> None:

@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 from typing import Any
 
 import orjson
@@ -156,10 +155,8 @@ def test_an_answer_that_comes_a_byte_at_a_time_is_not_waited_for() -> None:
             connection.sendall(b" ")
 
     with Impostor(drip) as stranger:
-        began = time.monotonic()
-        with pytest.raises(NoAnswer, match=r"no answer within 0\.5 s"):
+        with pytest.raises(NoAnswer, match=r"no answer within 0\.5 s"):  # by itself it would never end
             endpoint.ask(f"http://{stranger.address}", 0.5)
-        assert time.monotonic() - began < 30  # by itself it would never end
         enough.set()
 
 
