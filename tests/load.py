@@ -9,6 +9,8 @@ from typing import Self
 
 import psycopg
 
+from tests.pipeline import eventually
+
 
 class Load:
     """A few writers with keys of their own; a context manager that joins them.
@@ -23,6 +25,7 @@ class Load:
         self._pause = pause
         self._aggregates = aggregates
         self._stop = threading.Event()
+        self._committed = 0
         self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(writers)]
 
     def __enter__(self) -> Self:
@@ -34,6 +37,11 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+
+    def goes_on(self, rows: int = 300) -> None:
+        """Wait until so many more rows are committed, give or take a few."""
+        wanted = self._committed + rows
+        eventually(lambda: self._committed >= wanted, f"{rows} more rows are committed")
 
     def _write(self, number: int) -> None:
         chance = random.Random(number)
@@ -59,4 +67,5 @@ class Load:
             cursor.executemany(
                 "insert into outbox (aggregatetype, aggregateid, type, payload) values (%s, %s, 'Noted', %s)", rows
             )
+        self._committed += len(rows)
         return seq + len(rows)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,11 +168,15 @@ class Pipeline:
         self._running.append(running)
         return running
 
-    def create_topic(self, topic: str, partitions: int = 3, replication: int = -1) -> None:
+    def create_topic(self, topic: str, partitions: int = 3, leaders: Sequence[int] = ()) -> None:
+        """Create a topic: so many partitions, or one without a copy on each of these brokers."""
         admin = AdminClient({"bootstrap.servers": self.kafka})
         # Many tests send records with commit times of long ago: the broker would delete them when it next looks.
         kept = {"retention.ms": "-1"}
-        new = NewTopic(topic, num_partitions=partitions, replication_factor=replication, config=kept)
+        if leaders:
+            new = NewTopic(topic, len(leaders), replica_assignment=[[leader] for leader in leaders], config=kept)
+        else:
+            new = NewTopic(topic, partitions, config=kept)
         admin.create_topics([new])[topic].result()
 
     def connect(self) -> "psycopg.Connection[tuple[Any, ...]]":
@@ -242,9 +246,10 @@ class Pipeline:
         for key, first in by_key.items():
             assert [r.value["seq"] for r in first] == sorted(r.value["seq"] for r in first), f"order of key {key}"
             # Positions are ordered within the stream that issued them; a failover begins another.
-            streams = list(dict.fromkeys(r.position.split("-")[0] for r in first))
-            in_order = sorted(first, key=lambda r: (streams.index(r.position.split("-")[0]), r.position))
-            assert [r.position for r in first] == [r.position for r in in_order], f"positions of key {key}"
+            positions = [r.position for r in first]
+            streams = list(dict.fromkeys(position.split("-")[0] for position in positions))
+            in_order = sorted(positions, key=lambda position: (streams.index(position.split("-")[0]), position))
+            assert positions == in_order, f"positions of key {key}"
             assert len({r.partition for r in first}) == 1
         return records
 

@@ -89,3 +89,13 @@ def _received(message: Any, decode: Callable[[bytes], Any]) -> Received:
         message.timestamp(),
         [(name, (header or b"").decode()) for name, header in message.headers() or []],
     )
+
+
+def end_offset(bootstrap: str, topic: str) -> int:
+    """How many offsets the partitions of a topic have."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused"})
+    try:
+        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        return sum(consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=30)[1] for p in partitions)
+    finally:
+        consumer.close()

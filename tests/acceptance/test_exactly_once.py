@@ -64,14 +64,14 @@ def test_an_instance_that_was_frozen_while_another_took_over_adds_no_record_b16_
     _, pipeline = torment(wal_sender_timeout="1s")
     configure(pipeline, "exactly-once")
     first = pipeline.start().streams()
-    with Load(pipeline.dsn):
-        time.sleep(0.5)
+    with Load(pipeline.dsn) as load:
+        load.goes_on()
         first.signal(signal.SIGSTOP)
         second = pipeline.start().streams()
-        time.sleep(0.5)
+        load.goes_on()
         first.signal(signal.SIGCONT)
         first.logs("standby")
-        time.sleep(0.5)
+        load.goes_on()
         second.kill()
         first.logs("streaming", times=2)
     end = pipeline.wal_end()
@@ -102,10 +102,10 @@ def test_a_huge_transaction_spans_kafka_transactions_and_is_gone_on_with_in_the_
 
 
 def test_the_guarantee_may_be_changed_in_both_directions_also_after_a_kill(pipeline: Pipeline) -> None:
-    with Load(pipeline.dsn):
+    with Load(pipeline.dsn) as load:
         for guarantee in ("at-least-once", "exactly-once", "at-least-once", "exactly-once", "exactly-once"):
             running = configure(pipeline, guarantee).start().streams()
-            time.sleep(0.4)
+            load.goes_on()
             running.kill()
         running = pipeline.start().streams()
         assert running.stop() == 0

@@ -168,13 +168,13 @@ def test_c13_a_topic_created_again_behind_our_back_ends_the_program_within_secon
 
 def test_c13_partitions_added_under_load_lose_nothing_and_are_told(pipeline: Pipeline) -> None:
     running = pipeline.start().streams()
-    with Load(pipeline.dsn):
-        time.sleep(0.5)
+    with Load(pipeline.dsn) as load:
+        load.goes_on()
         client = admin(pipeline)
         client.create_partitions([NewPartitions(pipeline.topic, 6)])[pipeline.topic].result()
         running.logs("partitions were added")
         running.logs("streaming", times=2)
-        time.sleep(0.5)
+        load.goes_on()
     pipeline.settles()
     assert running.count("has 6 partitions instead of 3: a new session begins") == 1
     assert running.stop() == 0

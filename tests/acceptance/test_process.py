@@ -191,9 +191,9 @@ def settled(pipeline: Pipeline) -> None:
 def test_two_and_three_publishers_on_one_slot_take_turns_b15(pipeline: Pipeline) -> None:
     active = pipeline.start().streams()
     waiting = [pipeline.start().logs("standby") for _ in range(2)]
-    with Load(pipeline.dsn):
+    with Load(pipeline.dsn) as load:
         for _ in range(2):
-            time.sleep(0.5)
+            load.goes_on()
             assert sum(one.count("streaming") for one in waiting) == 0
             assert active.stop() == 0
             eventually(lambda: any(one.count("streaming") for one in waiting), "one of them takes over")

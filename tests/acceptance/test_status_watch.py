@@ -56,9 +56,9 @@ def test_the_screen_moves_is_resized_and_outlives_the_publisher(pipeline: Pipeli
     running = pipeline.start().streams()
     with watching(pipeline) as terminal:
         with Load(pipeline.dsn, writers=1, pause=0.05):
-            first = terminal.until(lambda shown: delivered(shown) > 0, "events")
+            source = f"from http://{address}, every 0.2 s"
+            first = terminal.until(lambda shown: delivered(shown) > 0 and source in shown.splitlines()[-1], "events")
             assert "● " in first
-            assert f"from http://{address}, every 0.2 s" in first.splitlines()[-1]
             assert terminal.until(lambda shown: delivered(shown) > delivered(first), "more events")
             terminal.shows("events/s", "p95", pipeline.topic, "up to")
 

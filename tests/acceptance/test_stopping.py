@@ -7,16 +7,17 @@ import time
 import pytest
 
 from tests.load import Load
-from tests.pipeline import Pipeline
+from tests.pipeline import Pipeline, eventually
+from tests.reader import end_offset
 
 pytestmark = pytest.mark.timeout(240)
 
 
 def test_a16_sigterm_under_load_drains_and_repeats_nothing_after_the_restart(pipeline: Pipeline) -> None:
-    with Load(pipeline.dsn):
-        for pause in (0.3, 0.7, 1.1):
+    with Load(pipeline.dsn) as load:
+        for rows in (50, 200, 500):
             running = pipeline.start().streams()
-            time.sleep(pause)
+            load.goes_on(rows)
             assert running.stop() == 0
             assert running.count("stopped") == 1
     running = pipeline.start().streams()
@@ -32,7 +33,7 @@ def test_a16_sigint_inside_a_large_transaction_finishes_it_first(pipeline: Pipel
     )
     pipeline.insert(60001)
     running = pipeline.start().streams()
-    time.sleep(0.2)
+    eventually(lambda: end_offset(pipeline.kafka, pipeline.topic) > 0, "a part of it is delivered")
     running.signal(signal.SIGINT)
     assert running.wait() == 0
     assert len(pipeline.records()) >= 60_000
@@ -80,12 +81,12 @@ def test_a1_a6_c11_kill_9_at_twenty_random_moments_loses_nothing(pipeline: Pipel
 def test_b15_a_second_publisher_waits_as_standby_and_takes_over(pipeline: Pipeline) -> None:
     first = pipeline.start().streams()
     second = pipeline.start().logs("standby")
-    with Load(pipeline.dsn):
-        time.sleep(1)
+    with Load(pipeline.dsn) as load:
+        load.goes_on()
         assert second.count("streaming") == 0
         assert first.stop() == 0
         second.logs("streaming")
-        time.sleep(0.5)
+        load.goes_on()
     pipeline.settles()
     assert second.stop() == 0
     pipeline.judge(duplicates=False)

@@ -107,14 +107,14 @@ def test_replicas_are_added_and_brokers_that_are_missing_told(private_stack: Pri
     pipeline.settings["topics"]["positions"] = f"{pipeline.prefix}positions"
     pipeline.insert(1)
     alone = f"{pipeline.prefix}alone"
-    pipeline.create_topic(alone, partitions=3, replication=1)
+    pipeline.create_topic(alone, leaders=(1, 2, 3))
     named = ("--topic", alone)
     mended(pipeline, "topic_replication", "warn", f"{alone} (1)", options=named)
     configured(pipeline, alone, min_insync_replicas="1")
     mended(pipeline, "topic_in_sync", "warn", "one broker alone confirms", options=named)
     assert not_passed(check(pipeline, *named)) == {"slot_wal_limit": "warn"}
 
-    pipeline.create_topic(f"{pipeline.prefix}lonely", partitions=3, replication=1)
+    pipeline.create_topic(f"{pipeline.prefix}lonely", leaders=(1, 2, 3))
     stack.brokers[2].kill()
 
     def seen(*options: str) -> str:
