@@ -68,7 +68,7 @@ nightly: $(NATIVE) ## tests with ten times the examples on every PostgreSQL foun
 	$(if $(wildcard /usr/lib/postgresql/15/bin/postgres),$(MAKE) torture POSTGRES=15)
 
 unit: $(NATIVE) ## the tests that need no server
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest -n 2 --dist loadfile tests/unit
 
 coverage: $(NATIVE) ## the lines and branches of cdc/ that the unit tests run, subprocesses included; WHAT= for other tests
 	$(BIN)/coverage erase
