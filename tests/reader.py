@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
@@ -9,7 +10,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartiti
 INTERNAL = ("positions", "dead")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: it keeps what was looked up
 class Received:
     """One record as a consumer sees it."""
 
@@ -26,11 +27,11 @@ class Received:
         (value,) = [value for header, value in self.headers if header == name]
         return value
 
-    @property
+    @cached_property
     def id(self) -> str:
         return self.header("id")
 
-    @property
+    @cached_property
     def position(self) -> str:
         return self.header("cdc-position")
 
