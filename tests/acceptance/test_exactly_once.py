@@ -94,7 +94,7 @@ def test_a_huge_transaction_spans_kafka_transactions_and_is_gone_on_with_in_the_
     part = len(pipeline.records())
     assert 2000 < part < 60_000
     running = pipeline.start()
-    pipeline.settles()
+    pipeline.settles(120)
     assert running.peak_memory() < 150_000_000
     assert running.stop() == 0
     assert len(counted(pipeline.judge())) == 60_000
