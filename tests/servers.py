@@ -1,8 +1,8 @@
 """Real servers for tests.
 
-Shared ones come from, in this order: CDC_TEST_POSTGRES_DSN and CDC_TEST_KAFKA (either alone is possible),
-Docker through testcontainers where an engine answers, else the local stack. Workers of pytest-xdist share one
-local stack, whose home their controller reserves and removes. Tests that torment a server take a private one.
+Shared ones come from, in this order: CDC_TEST_POSTGRES_DSN and CDC_TEST_KAFKA (either alone is possible), for workers
+of pytest-xdist one local stack, whose home their controller reserves and removes, Docker through testcontainers where an
+engine answers, else the local stack. Tests that torment a server take a private one.
 """
 
 import contextlib
@@ -73,12 +73,12 @@ def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
     dsn, kafka = os.environ.get("CDC_TEST_POSTGRES_DSN"), os.environ.get("CDC_TEST_KAFKA")
     if dsn and kafka:
         yield Servers(dsn, kafka)
-    elif _docker_answers():
-        with contextlib.ExitStack() as containers:
-            yield Servers(dsn or _docker_postgres(containers), kafka or _docker_kafka(containers))
     elif shared := getattr(request.config, "workerinput", {}).get("home"):
         addresses = Stack(Path(shared)).up()  # which waits for another worker's
         yield Servers(dsn or addresses.postgres, kafka or addresses.kafka)
+    elif _docker_answers():
+        with contextlib.ExitStack() as containers:
+            yield Servers(dsn or _docker_postgres(containers), kafka or _docker_kafka(containers))
     else:
         with _home() as home:
             stack = Stack(home)
