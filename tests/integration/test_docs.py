@@ -87,6 +87,7 @@ cdc-publisher() {
   case " $* " in
     *" start "*)
       publisher_stop
+      : > publisher.log  # the background process truncates it only later: grep would find an earlier run's line
       command cdc-publisher "$@" > publisher.log 2>&1 & echo $! > publisher.pid
       for _ in $(seq 300); do
         grep -q streaming publisher.log && return 0
