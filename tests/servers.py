@@ -1,8 +1,8 @@
 """Real servers for tests.
 
 Shared ones come from, in this order: CDC_TEST_POSTGRES_DSN and CDC_TEST_KAFKA (either alone is possible), for workers
-of pytest-xdist one local stack, whose home their controller reserves and removes, Docker through testcontainers where an
-engine answers, else the local stack. Tests that torment a server take a private one.
+of pytest-xdist one local stack, whose home their controller reserves and removes, Docker through testcontainers where
+an engine answers, else the local stack. Tests that torment a server take a private one.
 """
 
 import contextlib
