@@ -22,6 +22,7 @@ from cdc.local.kafka import Node, properties
 from cdc.local.ports import Ports, is_free
 from cdc.local.postgres import PostgresServer
 from cdc.local.stack import Stack
+from tests.pipeline import eventually
 from tests.servers import PrivatePostgres, PrivateStack
 
 COMMAND = [sys.executable, "-m", "cdc", "local"]
@@ -133,9 +134,10 @@ def test_up_completes_what_a_killed_up_began(home: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", [0.6, 1.5])
+@pytest.mark.parametrize("moment", [0.1, 1.0])  # seconds after it began to work: in initdb, while Kafka starts
 def test_ctrl_c_during_up_leaves_no_process(home: Path, number: signal.Signals, moment: float) -> None:
     with subprocess.Popen([*COMMAND, "up", "--home", str(home)], stderr=subprocess.PIPE, text=True) as up:
+        eventually((home / "stack.json").exists, "it takes the home")
         time.sleep(moment)
         up.send_signal(number)
         _, complaint = up.communicate(timeout=60)
