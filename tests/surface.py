@@ -44,6 +44,7 @@ from cdc.consumer.inbox import Inbox
 from cdc.dead_letters import sending as replay
 from cdc.dead_letters.topic import Entry
 from cdc.errors import CdcError
+from cdc.http.answers import Answer
 from cdc.http.application import METHODS, Application
 from cdc.kafka import transactional_producer as transactions
 from cdc.kafka.cluster import DEAD_LETTERS_CONFIG, POSITIONS_CONFIG
@@ -202,7 +203,7 @@ def _subclasses(error: type[CdcError]) -> Iterator[type[CdcError]]:
 
 
 def _metrics() -> Entries:
-    body = _answers()["/metrics"][2]
+    body = _answers()["/metrics"].body
     for family in text_string_to_metric_families(body.decode()):
         if family.name.startswith("cdc_"):
             for sample in family.samples:
@@ -215,24 +216,22 @@ _CLOSED: Final = ("le", "state")  # labels whose values are promised
 
 def _http() -> Entries:
     values: dict[str, set[str]] = {}
-    for request, (status, headers, _) in _answers().items():
-        yield f"GET {request}", f"{status}, {dict(headers)['Content-Type']}"
-        for name, value in headers:
+    for request, answer in _answers().items():
+        yield f"GET {request}", f"{answer.status.value} {answer.status.phrase}, {answer.content_type}"
+        for name, value in answer.headers.items():
             values.setdefault(name, set()).add(value)
     own = ("Content-Type", "Content-Length", "Content-Security-Policy")  # these differ from answer to answer
     yield from ((f"header {name}", " or ".join(sorted(found))) for name, found in values.items() if name not in own)
     yield "methods", ", ".join(METHODS)
 
 
-def _answers() -> dict[str, tuple[str, list[tuple[str, str]], bytes]]:
+def _answers() -> dict[str, Answer]:
     application = Application(specimen.vitals(), specimen.IDENTITY)
-    found = {}
-    for path in ("/", "/livez", "/readyz", "/status", "/metrics", "/nothing"):
-        for accept in ("", "text/plain", "application/openmetrics-text"):
-            start = MagicMock()
-            body = b"".join(application({"REQUEST_METHOD": "GET", "PATH_INFO": path, "HTTP_ACCEPT": accept}, start))
-            found[f"{path} {accept}".strip()] = (*start.call_args.args, body)
-    return found
+    return {
+        f"{path} {accept}".strip(): application.answer("GET", path, accept)
+        for path in ("/", "/livez", "/readyz", "/status", "/metrics", "/nothing")
+        for accept in ("", "text/plain", "application/openmetrics-text")
+    }
 
 
 def _status() -> Entries:
@@ -251,7 +250,7 @@ def _reports() -> list[dict[str, Any]]:
 
 
 def _probe(path: str) -> Entries:
-    return _keys([orjson.loads(_answers()[path][2])])
+    return _keys([orjson.loads(_answers()[path].body)])
 
 
 def _keys(documents: Iterable[Any], data: Set[str] = frozenset()) -> Entries:

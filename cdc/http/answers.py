@@ -19,18 +19,18 @@ HEADERS: Final = (
 
 
 class Answer(NamedTuple):
-    """`headers` take the place of those of HEADERS that have the same names."""
+    """One answer; `own_headers` replace those of HEADERS with the same names."""
 
     status: HTTPStatus
     content_type: str
     body: bytes
-    headers: Mapping[str, str] = {}
+    own_headers: Mapping[str, str] = {}
 
     @property
-    def all_headers(self) -> list[tuple[str, str]]:
-        """As WSGI wants them."""
-        own = {"Content-Type": self.content_type, "Content-Length": str(len(self.body))}
-        return list({**dict(HEADERS), **own, **self.headers}.items())
+    def headers(self) -> dict[str, str]:
+        """All headers, except those that concern the connection."""
+        about = {"Content-Type": self.content_type, "Content-Length": str(len(self.body))}
+        return {**dict(HEADERS), **about, **self.own_headers}
 
 
 def json(told: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:

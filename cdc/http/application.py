@@ -1,8 +1,8 @@
-"""The WSGI application: which path is answered by what."""
+"""Answers each path of the HTTP endpoint."""
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -17,7 +17,6 @@ from cdc.telemetry.metrics import Vitals
 log = logging.getLogger(__name__)
 
 METHODS: Final = ("GET", "HEAD")
-Start = Callable[[str, list[tuple[str, str]]], object]
 
 
 class Application:
@@ -37,14 +36,8 @@ class Application:
             "/metrics": self._metrics.answer,
         }
 
-    def __call__(self, environ: Mapping[str, Any], start_response: Start) -> Iterable[bytes]:
-        """As WSGI wants it."""
-        method = environ["REQUEST_METHOD"]
-        answer = self._answer(method, environ["PATH_INFO"], environ.get("HTTP_ACCEPT", ""))
-        start_response(f"{answer.status.value} {answer.status.phrase}", answer.all_headers)
-        return [] if method == "HEAD" else [answer.body]
-
-    def _answer(self, method: str, path: str, accept: str) -> Answer:
+    def answer(self, method: str, path: str, accept: str) -> Answer:
+        """The answer to a request; `accept` is its header Accept."""
         route = self._routes.get(path)
         if route is None:
             told = f"There is nothing here. There is: {', '.join(self._routes)}"

@@ -1,33 +1,84 @@
-"""The HTTP server: a few threads that answer from what the publisher's loop has written down.
+"""The HTTP server: `http.server` with limits, so that a probe is answered whatever other clients do.
 
-The rule: it reads, and waits for nobody. No lock is shared with the loop, and no request leads to another server.
+It reads what the publisher's loop has recorded and waits for nothing: no lock is shared with the loop, and no request
+leads to another server.
 """
 
 import contextlib
 import logging
+import socket
+import sys
 import threading
 import time
+from http.server import ThreadingHTTPServer
 from types import TracebackType
-from typing import Final, Self
-
-from waitress import wasyncore
-from waitress.adjustments import Adjustments
-from waitress.task import ThreadedTaskDispatcher
+from typing import Any, Final, Self
 
 from cdc.http import address
-from cdc.http.answers import HEADERS
 from cdc.http.application import Application
-from cdc.http.channels import CONNECTIONS, Listener, quieten
+from cdc.http.request import Handler
 from cdc.status.report import Identity
 from cdc.telemetry.metrics import Vitals
 
 log = logging.getLogger(__name__)
 
-THREADS: Final = 2
-HEADER_BYTES: Final = 16_384  # browsers send the cookies of everything else on localhost
-BODY_BYTES: Final = 1_024  # no request here has one
-_TURN_SECONDS: Final = 1.0
+CONNECTIONS: Final = 64
+"""Connections at the same time, and threads, for each address. One more, and the oldest is closed."""
+CONNECTION_SECONDS: Final = 10.0
+"""From the first byte to the last: a probe has a timeout of a second."""
+_TURN_SECONDS: Final = 0.5
 _STOP_SECONDS: Final = 2.0
+
+
+class Listener(ThreadingHTTPServer):
+    """One address; a thread for each connection."""
+
+    def __init__(self, bound: socket.socket, application: Application) -> None:
+        super().__init__(bound.getsockname()[:2], Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = bound
+        self.application = application
+        self.connections: dict[socket.socket, float] = {}
+        """The open ones, the oldest first, with the monotonic time at which each began."""
+        # A connection that is closed while it is shut down may have passed its file descriptor on to another.
+        self._changed = threading.Condition()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread; when there are too many, close the oldest connection first."""
+        with self._changed:
+            if len(self.connections) >= CONNECTIONS:
+                _hang_up(next(iter(self.connections)))
+            self._changed.wait_for(lambda: len(self.connections) < CONNECTIONS)
+            self.connections[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        with self._changed:
+            self.connections.pop(request, None)
+            self._changed.notify()
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Called by `serve_forever` at least every `poll_interval`."""
+        self.tidy(time.monotonic() - CONNECTION_SECONDS)
+
+    def tidy(self, before: float) -> None:
+        """End the connections that began before a monotonic time: it wakes the threads that read or write them."""
+        with self._changed:
+            for connection, began in self.connections.items():
+                if began < before:
+                    _hang_up(connection)
+
+    def handle_error(self, *_: object) -> None:
+        """Log errors, except those of clients who leave: anyone could fill the log."""
+        if not isinstance(sys.exception(), OSError):
+            log.exception("answering a request failed")
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class Server:
@@ -40,62 +91,37 @@ class Server:
         self._listen = listen
         self._application = Application(vitals, identity)
         self._stopped = threading.Event()
-        self._map: dict[int, object] = {}  # descriptors, as the library's loop has them
         self.addresses: list[str] = []
         """Where it listens, as host:port."""
 
     def __enter__(self) -> Self:
-        quieten()
-        sockets = address.bind(self._listen)
-        self.addresses = [address.text(bound) for bound in sockets]
-        self._dispatcher = ThreadedTaskDispatcher()
-        self._dispatcher.set_thread_count(THREADS)
-        self._listeners = [
-            Listener(
-                self._application,
-                map=self._map,
-                _sock=bound,
-                dispatcher=self._dispatcher,
-                adj=_adjustments(),
-                sockinfo=(bound.family, bound.type, bound.proto, bound.getsockname()),
-                bind_socket=False,
-            )
-            for bound in sockets
+        self.listeners = [Listener(bound, self._application) for bound in address.bind(self._listen)]
+        self.addresses = [address.text(listener.socket) for listener in self.listeners]
+        self._threads = [
+            threading.Thread(target=self._run, args=(listener,), name="http", daemon=True)
+            for listener in self.listeners
         ]
-        for listener in self._listeners:
-            listener.headers = HEADERS
-        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         log.info("listening", extra={"http": ", ".join(f"http://{where}/" for where in self.addresses)})
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._stopped.set()
-        self._listeners[0].pull_trigger()
-        self._thread.join(_STOP_SECONDS)
-        self._dispatcher.shutdown(timeout=_STOP_SECONDS)
-        with contextlib.suppress(OSError):
-            wasyncore.close_all(self._map)
+        for listener in self.listeners:
+            _hang_up(listener.socket)  # it wakes the thread, which would otherwise look only now and then
+            listener.shutdown()
+            listener.server_close()
+            listener.tidy(float("inf"))
+        for thread in self._threads:
+            thread.join(_STOP_SECONDS)
 
-    def _run(self) -> None:
-        while not self._stopped.is_set():
+    def _run(self, listener: Listener) -> None:
+        while True:
             try:
-                for listener in self._listeners:
-                    listener.tidy(time.time())
-                wasyncore.loop(timeout=_TURN_SECONDS, use_poll=True, map=self._map, count=1)
+                listener.serve_forever(_TURN_SECONDS)
+                return
             except Exception:  # of any kind: when this thread dies, every probe fails
                 log.exception("the HTTP server goes on after an error")
-                self._stopped.wait(_TURN_SECONDS)
-
-
-def _adjustments() -> Adjustments:
-    return Adjustments(
-        threads=THREADS,
-        ident="",  # the name of the library is of no use but to who looks for its weaknesses
-        max_request_header_size=HEADER_BYTES,
-        max_request_body_size=BODY_BYTES,
-        connection_limit=1_000_000,  # Listener makes room instead
-        log_socket_errors=False,  # a client that hangs up is no news
-        asyncore_use_poll=True,
-        backlog=CONNECTIONS,
-    )
+            if self._stopped.wait(_TURN_SECONDS):
+                return

@@ -12,9 +12,9 @@ from typing import Literal
 import pytest
 
 from cdc.errors import ConfigError
-from cdc.http import channels
-from cdc.http.channels import CONNECTIONS, Channel
-from cdc.http.server import THREADS, Server
+from cdc.http import server as server_module
+from cdc.http.request import Handler
+from cdc.http.server import CONNECTIONS, Listener, Server
 from tests import specimen
 from tests.endpoint import LOOPBACK, ask, connected, parts, raw, read_all
 from tests.pipeline import eventually
@@ -25,11 +25,10 @@ PHASES: tuple[Literal["setup", "call", "teardown"], ...] = ("setup", "call", "te
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Server]:
-    """A server of which nothing is left in memory but the last connection that each thread served."""
+    """A server of which no connection is left in memory."""
     with Server(LOOPBACK, specimen.vitals(), specimen.IDENTITY) as listening:
         yield listening
-        gc.collect()
-        assert sum(isinstance(each, Channel) for each in gc.get_objects()) <= THREADS
+        eventually(lambda: not any(isinstance(each, Handler) for each in gc.get_objects()), "no connection is left")
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def answers(server: Server) -> None:
 
 
 def open_connections(server: Server) -> int:
-    return sum(len(listener.active_channels) for listener in server._listeners)
+    return sum(len(listener.connections) for listener in server.listeners)
 
 
 def status(answer: bytes) -> int | None:
@@ -109,7 +108,7 @@ REFUSED = {
     "two lengths": (b"GET / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 400),
     "negative length": (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
     "length with a sign": (b"POST / HTTP/1.1\r\nContent-Length: +5\r\n\r\nhello", 400),
-    "length of 5000 digits": (b"GET / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", None),
+    "length of 5000 digits": (b"GET / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", 413),
     "body of a gigabyte": (b"POST / HTTP/1.1\r\nContent-Length: 1073741824\r\n\r\n" + b"x" * 1_000_000, 413),
     "body of two kilobytes": (b"POST / HTTP/1.1\r\nContent-Length: 2000\r\n\r\n" + b"x" * 2000, 413),
     "chunks of two kilobytes": (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNK * 8, 413),
@@ -119,7 +118,12 @@ REFUSED = {
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNK * 500,
         413,
     ),
-    "address that is none": (b"GET http://[ HTTP/1.1\r\n\r\n", None),
+    "address that is none": (b"GET http://[ HTTP/1.1\r\n\r\n", 400),
+    "chunk that is longer than it says": (
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxyz\r\n0\r\n\r\n",
+        400,
+    ),
+    "version of the future": (b"GET /livez HTTP/3.0\r\n\r\n", 505),
     "greeting of TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) * 2 + b"\r\n\r\n", 400),
     "nothing but zeros": (b"\x00" * 100_000, 431),
     "half a request": (b"GET /livez HTT", None),
@@ -167,6 +171,15 @@ def test_what_is_odd_gets_one_answer_and_the_connection_ends(server: Server, kin
     answers(server)
 
 
+@pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/status", "/metrics", "/nothing"])
+def test_head_is_answered_with_the_headers_of_get_and_no_body(address: str, path: str) -> None:
+    got, head = (ask(address, path, method=method) for method in ("GET", "HEAD"))
+    assert (head.status, head.body) == (got.status, b"")
+    assert head.headers.keys() == got.headers.keys()
+    assert int(got.headers["Content-Length"]) == len(got.body) > 0
+    assert got.headers["Connection"] == "close"
+
+
 def test_a_refusal_has_the_headers_of_every_other_answer(address: str) -> None:
     refused = raw(address, b"nonsense\r\n\r\n").decode()
     assert refused.startswith("HTTP/1.0 400 Bad Request\r\n")
@@ -180,14 +193,14 @@ def test_a_probe_is_answered_while_hundreds_of_connections_say_nothing(server: S
             client = idle.enter_context(connected(server.addresses[0]))
             client.sendall(b"GET /livez HTTP/1.1\r\nX: y" if number % 2 else b"")
         answers(server)
-        assert open_connections(server) <= CONNECTIONS + 1
+        assert open_connections(server) <= CONNECTIONS
 
 
 @pytest.fixture
 def hurried(server: Server) -> Iterator[Server]:
     """The server, with less patience for a connection."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(channels, "CONNECTION_SECONDS", 0.5)
+        monkeypatch.setattr(server_module, "CONNECTION_SECONDS", 0.5)
         yield server
 
 
@@ -255,14 +268,14 @@ def test_many_at_once_are_all_answered(server: Server) -> None:
 
 def test_the_server_goes_on_after_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     with Server(LOOPBACK, specimen.vitals(), specimen.IDENTITY) as server:
-        real, failed = channels.Listener.tidy, threading.Event()
+        real, failed = Listener.tidy, threading.Event()
 
-        def fail_once(self: channels.Listener, now: float) -> None:
+        def fail_once(self: Listener, before: float) -> None:
             if not failed.is_set():
                 failed.set()
                 raise RuntimeError("a mistake")
-            real(self, now)
+            real(self, before)
 
-        monkeypatch.setattr(channels.Listener, "tidy", fail_once)
+        monkeypatch.setattr(Listener, "tidy", fail_once)
         assert failed.wait(10)
         answers(server)

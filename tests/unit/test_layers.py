@@ -62,7 +62,6 @@ HOMES = {
     "psutil": ["local", "demo"],
     "opentelemetry": ["telemetry.opentelemetry"],
     "select": ["postgres.source"],
-    "waitress": ["http.server", "http.channels"],
     "prometheus_client": ["http.prometheus"],
 }
 
