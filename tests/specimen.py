@@ -4,7 +4,7 @@ import time
 from typing import Final
 
 from cdc.lsn import LSN
-from cdc.status.report import Identity
+from cdc.status.from_metrics import Identity
 from cdc.telemetry.metrics import STREAMING, Sample, Trouble, Vitals
 
 IDENTITY: Final = Identity("0.1.0", 7, "cdc_publisher", "outbox", "at-least-once", "python")

@@ -55,7 +55,7 @@ from cdc.postgres.outbox_table import create_publication, create_table
 from cdc.postgres.slots import Slot
 from cdc.records.headers import stream_id
 from cdc.status.document import Memory, Table, parse, unknown
-from cdc.status.report import report
+from cdc.status.from_metrics import describe
 from cdc.telemetry.health import State
 from cdc.telemetry.metrics import Vitals
 from tests import golden, specimen
@@ -246,7 +246,7 @@ def _reports() -> list[dict[str, Any]]:
     """Return the documents of a publisher at work and of one that has just begun."""
     at_work, begun = specimen.vitals(golden.NOON), Vitals(golden.NOON)
     at_work.oldest = golden.NOON - 1
-    return [report(vitals, specimen.IDENTITY, golden.NOON) for vitals in (at_work, begun)]
+    return [describe(vitals, specimen.IDENTITY, golden.NOON).served() for vitals in (at_work, begun)]
 
 
 def _probe(path: str) -> Entries:

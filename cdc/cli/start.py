@@ -24,7 +24,7 @@ from cdc.kafka import producer
 from cdc.logs import format as lines
 from cdc.logs import setup as logs
 from cdc.records.fastpath import select as accelerator
-from cdc.status.report import Identity
+from cdc.status.from_metrics import Identity
 from cdc.telemetry import setup as tracing
 from cdc.telemetry.metrics import FAILED, Vitals
 

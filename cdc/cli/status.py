@@ -50,10 +50,10 @@ def status(invocation: Invocation, watching: bool, interval: float, url: str | N
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     if watching:
         return watch(Lookout(settings, url), interval, as_json=as_json)
-    report = looked(settings, url)
+    document = looked(settings, url)
     if as_json:
-        click.echo(report.json_line())
+        click.echo(document.json_line())
     else:
         console = Console(width=None if sys.stdout.isatty() else panel.PIPE_WIDTH, highlight=False)
-        console.print(panel.show(report, console))
-    return report.exit_code
+        console.print(panel.show(document, console))
+    return document.exit_code

@@ -4,13 +4,14 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from cdc.http import answers, probes
 from cdc.http.answers import Answer
 from cdc.http.page import Page
 from cdc.http.prometheus import Metrics
-from cdc.status.report import Identity, report
+from cdc.status.document import StatusDocument
+from cdc.status.from_metrics import Identity, describe
 from cdc.telemetry.health import ALIVE_SECONDS, alive
 from cdc.telemetry.metrics import Vitals
 
@@ -26,13 +27,13 @@ class Application:
         self._vitals = vitals
         self._identity = identity
         self._born = time.monotonic()
-        self._metrics = Metrics(vitals, self._report)
+        self._metrics = Metrics(vitals, self._document)
         self._page = Page()
         self._routes: Mapping[str, Callable[[str], Answer]] = {
             "/": lambda _: self._page.answer,
             "/livez": lambda accept: probes.live(self._alive(), accept),
-            "/readyz": lambda accept: probes.ready(self._report(), accept),
-            "/status": lambda _: answers.json(self._report()),
+            "/readyz": lambda accept: probes.ready(self._document(), accept),
+            "/status": lambda _: answers.json(self._document().served()),
             "/metrics": self._metrics.answer,
         }
 
@@ -50,8 +51,8 @@ class Application:
             log.exception("no answer could be made for %s", path)
             return answers.text("no answer could be made; the log says why", HTTPStatus.INTERNAL_SERVER_ERROR)
 
-    def _report(self) -> dict[str, Any]:
-        return report(self._vitals, self._identity, time.time())
+    def _document(self) -> StatusDocument:
+        return describe(self._vitals, self._identity, time.time())
 
     def _alive(self) -> bool:
         now = time.monotonic()

@@ -1,30 +1,30 @@
-"""`/livez` and `/readyz`: does the loop turn, and does the publisher do what it is for?
+"""`/livez` and `/readyz`.
 
-The rule: red means that a restart or a person must act. A publisher that waits for Kafka is as it must be.
+A probe fails only when a restart or a person must act: a publisher that waits for Kafka is ready.
 """
 
 from http import HTTPStatus
-from typing import Any
 
 from cdc.http.answers import Answer, json, text
+from cdc.status.document import StatusDocument
 from cdc.telemetry.health import ALIVE_SECONDS
 
 
 def live(alive: bool, accept: str) -> Answer:
     """Whether the loop turns."""
-    words = "alive" if alive else f"not alive: the loop has stood still for more than {ALIVE_SECONDS:.0f} s"
-    return _told(alive, {"alive": alive, "summary": words}, words, accept)
+    summary = "alive" if alive else f"not alive: the loop has stood still for more than {ALIVE_SECONDS:.0f} s"
+    return _answer(alive, {"alive": alive, "summary": summary}, summary, accept)
 
 
-def ready(report: dict[str, Any], accept: str) -> Answer:
-    """State and readiness of a report."""
-    told = {name: report[name] for name in ("state", "ready", "summary", "since")}
-    return _told(report["ready"], told, report["summary"], accept)
+def ready(document: StatusDocument, accept: str) -> Answer:
+    """Whether the publisher works, or waits for something that passes by itself."""
+    fields = document.model_dump(include={"state", "ready", "summary", "since"})
+    return _answer(document.ready is True, fields, document.summary, accept)
 
 
-def _told(good: bool, told: dict[str, object], words: str, accept: str) -> Answer:
+def _answer(good: bool, fields: dict[str, object], summary: str, accept: str) -> Answer:
     status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
-    return text(words, status) if prefers_text(accept) else json(told, status)
+    return text(summary, status) if prefers_text(accept) else json(fields, status)
 
 
 def prefers_text(accept: str) -> bool:

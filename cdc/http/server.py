@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 from cdc.http import address
 from cdc.http.application import Application
 from cdc.http.request import Handler
-from cdc.status.report import Identity
+from cdc.status.from_metrics import Identity
 from cdc.telemetry.metrics import Vitals
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from cdc.config.hostport import ALL, listen_address
-from cdc.status.document import Report, parse
+from cdc.status.document import StatusDocument, parse
 
 SECONDS: Final = 2.0
 """How long an answer may take in all."""
@@ -45,8 +45,8 @@ def checked(url: str) -> str:
     return url.rstrip("/").removesuffix("/status")
 
 
-def ask(url: str, seconds: float = SECONDS) -> Report:
-    """What the publisher at `url` tells of itself. Raises NoAnswer within about `seconds`."""
+def ask(url: str, seconds: float = SECONDS) -> StatusDocument:
+    """Return the status document of the publisher at `url`. Raises NoAnswer within about `seconds`."""
     late = threading.Event()
     try:
         return parse(_answer(url, seconds, late), url)

@@ -1,9 +1,10 @@
-"""Where a publisher stands: what its endpoint tells of it, or what was found out without it, in one shape.
+"""The status document: built from a publisher's metrics or from its slot, served at `/status`, printed by `status`.
 
-What comes from an endpoint is checked here: whoever listens there may be a stranger.
+Sizes are bytes, times ISO 8601 in UTC, LSNs as PostgreSQL prints them; null means unknown. A publisher builds its own
+document with `model_construct`, unchecked; `parse` checks one received over HTTP, as any program may listen there.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -16,7 +17,7 @@ NEEDS_A_PERSON: Final = frozenset({State.STALLED, State.SLOT_LOST, State.FAILED,
 _LONGEST: Final = 600  # points of a history
 _TOPICS: Final = 10_000
 
-# Of somebody else: neither a terminal nor a person is to be flooded.
+# Limits for a document received over HTTP: it must not flood a terminal.
 Word = Annotated[str, StringConstraints(max_length=300)]
 Sentence = Annotated[str, StringConstraints(max_length=10_000)]
 Count = Annotated[int, Field(ge=0)]
@@ -24,13 +25,13 @@ Amount = Annotated[float, Field(ge=0)]
 
 
 class Part(BaseModel):
-    """A part of the JSON. What is not known is None, and what a later version adds is passed on."""
+    """An object of the JSON. Fields that a later version adds are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
 
 class Publisher(Part):
-    """The process; it is None when none has answered."""
+    """The publisher's process."""
 
     pid: int | None = None
     started: Word | None = None
@@ -42,7 +43,7 @@ class Publisher(Part):
 
 
 class Slot(Part):
-    """The replication slot; `active_pid` is the process of PostgreSQL that serves its reader, where that is known."""
+    """The replication slot; `active_pid` is that of the walsender that serves its reader."""
 
     name: Word
     publication: Word | None = None
@@ -58,7 +59,7 @@ class Slot(Part):
 
 
 class Lag(Part):
-    """How far the publisher is behind."""
+    """Distance between commits and their confirmation; `seconds` is the age of the oldest unconfirmed commit."""
 
     bytes: Count | None = None
     seconds: Amount | None = None
@@ -66,7 +67,7 @@ class Lag(Part):
 
 
 class Rate(Part):
-    """Of the last seconds."""
+    """Means over the last ten seconds."""
 
     events_per_second: Amount | None = None
     bytes_per_second: Amount | None = None
@@ -74,7 +75,7 @@ class Rate(Part):
 
 
 class Totals(Part):
-    """Since the process began."""
+    """Counters since the process started."""
 
     events: Count | None = None
     bytes: Count | None = None
@@ -87,7 +88,7 @@ class Totals(Part):
 
 
 class InFlight(Part):
-    """Read, and not confirmed by Kafka."""
+    """Events and transactions that were read and that Kafka has not confirmed."""
 
     events: Count | None = None
     transactions: Count | None = None
@@ -95,7 +96,7 @@ class InFlight(Part):
 
 
 class Topic(Part):
-    """What went to one topic."""
+    """Records sent to one topic."""
 
     events: Count | None = None
     bytes: Count | None = None
@@ -103,7 +104,7 @@ class Topic(Part):
 
 
 class Latency(Part):
-    """From commit to Kafka's confirmation."""
+    """Percentiles of the last transactions, from commit to Kafka's confirmation."""
 
     count: Count | None = None
     p50_ms: Amount | None = None
@@ -113,7 +114,7 @@ class Latency(Part):
 
 
 class Encode(Part):
-    """How long it takes to make a record of a row."""
+    """Time to encode a row as a record."""
 
     mean_us: Amount | None = None
 
@@ -127,31 +128,31 @@ class LastError(Part):
 
 
 class History(Part):
-    """The last minutes, the newest last."""
+    """Samples of the last five minutes, the newest last."""
 
-    interval_seconds: Amount = 1.0
+    interval_seconds: Count = 1
     times: list[float] = Field(default=[], max_length=_LONGEST)
     events_per_second: list[float | None] = Field(default=[], max_length=_LONGEST)
-    lag_bytes: list[float | None] = Field(default=[], max_length=_LONGEST)
+    lag_bytes: list[int | None] = Field(default=[], max_length=_LONGEST)
     latency_ms: list[float | None] = Field(default=[], max_length=_LONGEST)
 
 
 class Memory(Part):
-    """What Kafka remembers of the slot: the last record about it in the topic of positions."""
+    """The last record about the slot in the positions topic."""
 
     confirmed: Word | None = None
     age_seconds: Amount | None = None
 
 
 class Table(Part):
-    """The outbox; `rows` is PostgreSQL's estimate."""
+    """The outbox table; `rows` is PostgreSQL's estimate."""
 
     name: Word
     rows: Count | None = None
 
 
-class Report(Part):
-    """All of it. `state` is None when nobody has answered."""
+class StatusDocument(Part):
+    """Status of one publisher. `state` is None when neither the publisher nor PostgreSQL answers."""
 
     version: Word
     time: Word
@@ -171,29 +172,36 @@ class Report(Part):
     encode: Encode = Encode()
     last_error: LastError | None = None
     history: History = History()
-    # What `status` adds.
+    # Fields that the command `status` adds.
     source: Literal["endpoint", "database"] | None = None
-    url: Word | None = None  # that was asked
+    url: Word | None = None  # of the endpoint that was asked
     notes: list[Sentence] = Field(default=[], max_length=100)
     hint: Sentence | None = None  # what to do next
     memory: Memory | None = None
     table: Table | None = None
-    refused: bool = Field(default=False, exclude=True)  # PostgreSQL refuses us, and waiting will not change that
+    refused: bool = Field(default=False, exclude=True)  # by PostgreSQL, which no waiting will change
 
     @property
     def exit_code(self) -> int:
-        """What a probe is to think of it: 0 all is well, 1 a person is needed, 75 ask again."""
+        """Exit code of `status`: 0 working or waiting, 1 needs a person, 75 not ready or no answer."""
         if self.state in NEEDS_A_PERSON or self.refused:
             return 1
         return 75 if self.state is None or self.ready is False else 0
 
+    def served(self) -> dict[str, Any]:
+        """The JSON object of `/status`, in the order of the fields."""
+        return self.model_dump(mode="json", exclude={**dict.fromkeys(_ADDED, True), "slot": {"active_pid"}})
+
     def json_line(self) -> bytes:
-        """One line, in the order of the fields."""
+        """The JSON of `status --json`, in one line."""
         return orjson.dumps(self.model_dump())
 
 
-def parse(body: bytes, url: str) -> Report:
-    """What an endpoint has answered. Raises ValueError, in a phrase, when no publisher speaks like that."""
+_ADDED: Final = ("source", "url", "notes", "hint", "memory", "table")
+
+
+def parse(body: bytes, url: str) -> StatusDocument:
+    """Check a body received from `url`. Raises ValueError, with a phrase, when it is not a running publisher's."""
     try:
         read: object = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -202,19 +210,21 @@ def parse(body: bytes, url: str) -> Report:
         raise ValueError("the answer is not a publisher's status")
     ours: dict[str, object] = {"source": "endpoint", "url": url, "notes": [], "hint": None, "refused": False}
     try:
-        report = Report.model_validate(read | ours)
+        document = StatusDocument.model_validate(read | ours)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in problem["loc"][:2])[:60]
         raise ValueError(f"the answer is not a publisher's status ({where}: {problem['msg']})") from None
-    if report.state is None or not report.running:
+    if document.state is None or not document.running:
         raise ValueError("the answer is not that of a running publisher")
-    return report
+    return document
 
 
-def unknown(slot: str, publication: str, time: str, summary: str, hint: str, *, refused: bool = False) -> Report:
-    """When neither side answers."""
-    return Report(
+def unknown(
+    slot: str, publication: str, time: str, summary: str, hint: str, *, refused: bool = False
+) -> StatusDocument:
+    """Build the document for a publisher when neither it nor PostgreSQL answers."""
+    return StatusDocument(
         version=__version__,
         time=time,
         running=None,

@@ -1,12 +1,11 @@
-"""What can be said of a publisher that was not asked itself: from its slot, and from what Kafka remembers of it."""
+"""Builds the status document of a publisher that does not answer, from its slot and its last position in Kafka."""
 
 from dataclasses import dataclass, field
 from typing import Final
 
 from cdc import __version__
 from cdc.lsn import LSN
-from cdc.status import document as standing
-from cdc.status.document import Report
+from cdc.status.document import Lag, Memory, Slot, StatusDocument, Table
 from cdc.telemetry.health import State
 
 STREAM: Final = "cdc-publisher stream"
@@ -84,11 +83,11 @@ class _Verdict:
     notes: list[str] = field(default_factory=list)
 
 
-def report(seen: Seen, remembered: Remembered) -> Report:
-    """The same shape as the endpoint's; what only the process itself knows is None."""
+def describe(seen: Seen, remembered: Remembered) -> StatusDocument:
+    """Build the document; fields that only the process knows are None."""
     lag = None if seen.confirmed is None else max(0, seen.wal_end - seen.confirmed)
     verdict = _judge(seen, remembered, lag)
-    return Report(
+    return StatusDocument(
         version=__version__,
         time=seen.time,
         running=seen.reader is not None,
@@ -97,12 +96,12 @@ def report(seen: Seen, remembered: Remembered) -> Report:
         summary=verdict.summary,
         since=verdict.since,
         slot=_slot(seen),
-        lag=standing.Lag(bytes=lag),
+        lag=Lag(bytes=lag),
         source="database",
         notes=verdict.notes + _memory_notes(seen, remembered),
         hint=verdict.hint,
         memory=_memory(remembered),
-        table=standing.Table(name=seen.table, rows=seen.rows) if seen.table else None,
+        table=Table(name=seen.table, rows=seen.rows) if seen.table else None,
     )
 
 
@@ -144,8 +143,8 @@ def _missing(seen: Seen, remembered: Remembered) -> _Verdict:
     return _Verdict(State.SLOT_LOST, missing, seen.problem[1] if seen.problem else _CREATE)
 
 
-def _slot(seen: Seen) -> standing.Slot:
-    return standing.Slot(
+def _slot(seen: Seen) -> Slot:
+    return Slot(
         name=seen.slot,
         publication=seen.publication,
         confirmed=None if seen.confirmed is None else str(seen.confirmed),
@@ -158,10 +157,10 @@ def _slot(seen: Seen) -> standing.Slot:
     )
 
 
-def _memory(remembered: Remembered) -> standing.Memory | None:
+def _memory(remembered: Remembered) -> Memory | None:
     if remembered.confirmed is None:
         return None
-    return standing.Memory(confirmed=str(remembered.confirmed), age_seconds=remembered.age_seconds)
+    return Memory(confirmed=str(remembered.confirmed), age_seconds=remembered.age_seconds)
 
 
 def _memory_notes(seen: Seen, remembered: Remembered) -> list[str]:

@@ -15,14 +15,11 @@ from cdc.kafka import positions
 from cdc.lsn import LSN
 from cdc.postgres import slots
 from cdc.postgres.connection import connect
-from cdc.status import client as endpoint
-from cdc.status import database
-from cdc.status import document as standing
-from cdc.status import from_slot as bystander
+from cdc.status import client, database, from_slot
 from cdc.status.client import NoAnswer
-from cdc.status.document import History, Report
+from cdc.status.document import History, StatusDocument, unknown
+from cdc.status.from_metrics import moment
 from cdc.status.from_slot import Remembered, Seen
-from cdc.status.report import moment
 
 CONNECT_SECONDS: Final = 3
 KAFKA_SECONDS: Final = 3.0
@@ -58,45 +55,45 @@ class Lookout:
             self._connection.close()
             self._connection = None
 
-    def look(self) -> Report:
+    def look(self) -> StatusDocument:
         """Look once. Raises ConfigError, and nothing else."""
         url = None
         try:
             url = self._url()
-            report = self._asked(url)
+            document = self._asked(url)
         except NoAnswer as silence:
             why = self._scrub(str(silence))
             if not self._settings.postgres.dsn:
                 return self._unreachable(url, why)
             return self._from_database(url, why)
         self.close()  # of no use while the publisher answers
-        return report
+        return document
 
     def _url(self) -> str:
         if self._given:
             return self._given
         if self._settings.http.listen is None:
             raise NoAnswer(NO_LISTEN)
-        return endpoint.url_of(self._settings.http.listen)
+        return client.url_of(self._settings.http.listen)
 
-    def _asked(self, url: str) -> Report:
+    def _asked(self, url: str) -> StatusDocument:
         try:
-            report = endpoint.ask(url)
+            document = client.ask(url)
         except NoAnswer as silence:
             raise NoAnswer(f"the publisher does not answer at {url} ({silence})") from None
         slot = self._settings.postgres.slot
-        if not self._given and report.slot.name != slot:
-            raise NoAnswer(f"at {url} answers the publisher of another slot, {report.slot.name!r:.80}")
-        return report
+        if not self._given and document.slot.name != slot:
+            raise NoAnswer(f"at {url} answers the publisher of another slot, {document.slot.name!r:.80}")
+        return document
 
-    def _unreachable(self, url: str | None, why: str) -> Report:
+    def _unreachable(self, url: str | None, why: str) -> StatusDocument:
         """Without a database to look at."""
         if url is None:
             require(self._settings, kafka=False)  # to say what is missing
         note = f"{why}, and [postgres] dsn is not set"
         return self._unknown(url, note, "nothing is known", "check the address, and that the publisher runs")
 
-    def _from_database(self, url: str | None, why: str) -> Report:
+    def _from_database(self, url: str | None, why: str) -> StatusDocument:
         note = f"{why}: from the database alone"
         try:
             seen = self._seen()
@@ -108,14 +105,14 @@ class Lookout:
             return self._unknown(
                 url, f"{why}, and the database does not tell either", error.message, error.hint, refused
             )
-        report = bystander.report(seen, self._memory(seen))
-        notes = [note, *map(self._scrub, report.notes)]
-        return report.model_copy(update={"url": url, "notes": notes, "history": self._history(report)})
+        document = from_slot.describe(seen, self._memory(seen))
+        notes = [note, *map(self._scrub, document.notes)]
+        return document.model_copy(update={"url": url, "notes": notes, "history": self._history(document)})
 
-    def _unknown(self, url: str | None, note: str, summary: str, hint: str, refused: bool = False) -> Report:
+    def _unknown(self, url: str | None, note: str, summary: str, hint: str, refused: bool = False) -> StatusDocument:
         postgres, now, told = self._settings.postgres, moment(time.time()), self._scrub(summary)
-        report = standing.unknown(postgres.slot, postgres.publication, now, told, hint, refused=refused)
-        return report.model_copy(update={"url": url, "notes": [note]})
+        document = unknown(postgres.slot, postgres.publication, now, told, hint, refused=refused)
+        return document.model_copy(update={"url": url, "notes": [note]})
 
     def _seen(self) -> Seen:
         if self._connection is None or self._connection.closed:
@@ -132,14 +129,14 @@ class Lookout:
         if not self._settings.kafka or self._key is None:
             return Remembered(asked=False)
         due = time.monotonic() >= self._remembered_at + _KAFKA_EVERY_SECONDS
-        if due or (self._doubted != seen.confirmed and bystander.doubtful(seen, self._remembered)):
+        if due or (self._doubted != seen.confirmed and from_slot.doubtful(seen, self._remembered)):
             self._remembered = _remembered(self._settings, self._key)
             self._remembered_at, self._doubted = time.monotonic(), seen.confirmed
         return self._remembered
 
-    def _history(self, report: Report) -> History:
+    def _history(self, document: StatusDocument) -> History:
         """The lag as it was seen from here."""
-        self._lags.append((time.time(), report.lag.bytes))
+        self._lags.append((time.time(), document.lag.bytes))
         return History(times=[at for at, _ in self._lags], lag_bytes=[lag for _, lag in self._lags])
 
 
@@ -157,7 +154,7 @@ def _remembered(settings: Settings, key: str) -> Remembered:
     return Remembered(mark.confirmed, mark.timeline, age)
 
 
-def looked(settings: Settings, url: str | None) -> Report:
+def looked(settings: Settings, url: str | None) -> StatusDocument:
     """One look."""
     with contextlib.closing(Lookout(settings, url)) as lookout:
         return lookout.look()

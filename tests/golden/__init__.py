@@ -23,7 +23,7 @@ from cdc.records.encoding import Encoder, Encoding
 from cdc.records.record import Headers, Record
 from cdc.recovery.repair import Repairing
 from cdc.replication.transactions import Row
-from cdc.status.report import report
+from cdc.status.from_metrics import describe
 from tests import ROOT, specimen
 from tests.unit import frames, shop
 
@@ -288,5 +288,5 @@ def status() -> dict[str, Any]:
     found = specimen.vitals(NOON)
     for _ in range(len(found.history) - 3):
         found.history.popleft()
-    document: dict[str, Any] = json.loads(json.dumps(report(found, specimen.IDENTITY, NOON)))
+    document: dict[str, Any] = json.loads(json.dumps(describe(found, specimen.IDENTITY, NOON).served()))
     return document

@@ -38,7 +38,7 @@ config.settings config.reference config.masking config.passwords config.environm
 config.librdkafka
 telemetry.metrics telemetry.health telemetry.spans
 delivery
-status.document status.report status.from_slot
+status.document status.from_metrics status.from_slot
 kafka.readback.chunks
 audit.range audit.verdicts audit.reading audit.books audit.judging
 purge.horizon dead_letters.replays

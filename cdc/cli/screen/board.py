@@ -15,7 +15,7 @@ from cdc.cli.screen import figures, panel
 from cdc.cli.screen.figures import Shown, milliseconds, rate, size
 from cdc.cli.screen.panel import DIM
 from cdc.logs.format import plain
-from cdc.status.document import Report
+from cdc.status.document import StatusDocument
 
 _WIDE: Final = 76  # two charts side by side
 _WIDER: Final = 132  # three, and the numbers in two columns
@@ -38,17 +38,17 @@ class _Series(NamedTuple):
     shown: Shown
 
 
-def board(report: Report, console: Console, interval: float) -> RenderableType:
+def board(document: StatusDocument, console: Console, interval: float) -> RenderableType:
     """One picture of the terminal's size."""
     width, marks = console.width, panel.glyphs(console)
-    top: list[RenderableType] = [_title(report, width), *panel.notes(report), panel.headline(report)]
-    if report.hint:
-        top.append(Text(plain(report.hint), style="bold"))
-    middle, end = _numbers(report, width, marks), _foot(report, interval, width)
+    top: list[RenderableType] = [_title(document, width), *panel.notes(document), panel.headline(document)]
+    if document.hint:
+        top.append(Text(plain(document.hint), style="bold"))
+    middle, end = _numbers(document, width, marks), _foot(document, interval, width)
     left = console.height - _lines(console, *top, *middle, end)
-    charts = _charts(_series(report), _chart_lines(report, width, left), width, marks)
+    charts = _charts(_series(document), _chart_lines(document, width, left), width, marks)
     left -= _lines(console, *charts)
-    topics = _topics(report, width, left)
+    topics = _topics(document, width, left)
     left -= _lines(console, *topics)
     return Group(*top, *charts, *middle, *topics, *([Text("\n" * (left - 1))] if left > 0 else []), end)
 
@@ -57,16 +57,18 @@ def _lines(console: Console, *parts: RenderableType) -> int:
     return sum(len(console.render_lines(part, pad=False)) for part in parts)
 
 
-def _title(report: Report, width: int) -> Text:
+def _title(document: StatusDocument, width: int) -> Text:
     """The name at the left, the time at the right."""
-    name, slot, clock = "cdc-publisher", f"  slot {plain(report.slot.name)}", f"{plain(report.time)[11:19]} UTC"
+    name, slot, clock = "cdc-publisher", f"  slot {plain(document.slot.name)}", f"{plain(document.time)[11:19]} UTC"
     gap = " " * max(1, width - len(name) - len(slot) - len(clock))
     return Text.assemble((name, "bold"), (slot, DIM), gap, (clock, DIM), no_wrap=True, overflow="crop")
 
 
-def _foot(report: Report, interval: float, width: int) -> Text:
+def _foot(document: StatusDocument, interval: float, width: int) -> Text:
     """Where the numbers come from, and how to leave."""
-    source = {"endpoint": f"from {plain(report.url or '')}", "database": "from the database"}.get(report.source or "")
+    source = {"endpoint": f"from {plain(document.url or '')}", "database": "from the database"}.get(
+        document.source or ""
+    )
     told, leave = f"{source or 'no answer'}, every {interval:g} s", "Ctrl-C leaves"
     gap = " " * max(2, width - len(told) - len(leave))
     return Text(f"{told}{gap}{leave}", style=DIM, no_wrap=True, overflow="crop")
@@ -76,11 +78,11 @@ def _framed(content: RenderableType, title: Text | None = None, width: int | Non
     return Panel(content, title=title, title_align="left", box=box.ROUNDED, border_style=DIM, width=width)
 
 
-def _numbers(report: Report, width: int, marks: str) -> list[RenderableType]:
+def _numbers(document: StatusDocument, width: int, marks: str) -> list[RenderableType]:
     """All facts; the charts say what sparklines would."""
     inner = (width // 2 if width >= _WIDER else width) - _BORDER
-    rows = list(panel.facts(report, inner, marks, sparks=False))
-    if width < _WIDER or report.publisher is None:
+    rows = list(panel.facts(document, inner, marks, sparks=False))
+    if width < _WIDER or document.publisher is None:
         return [_framed(panel.grid(rows))]
     halves = Table.grid(expand=True, padding=(0, 2))
     for at_left in (True, False):
@@ -93,12 +95,15 @@ def _abreast(panels: Iterable[Panel], width: int) -> Columns:
     return Columns(list(panels), padding=0, width=width)
 
 
-def _series(report: Report) -> list[_Series]:
+def _series(document: StatusDocument) -> list[_Series]:
     """Those of which anything is known."""
-    history, newest = report.history, list(takewhile(lambda value: value is not None, report.history.latency_ms[-1:]))
+    history, newest = (
+        document.history,
+        list(takewhile(lambda value: value is not None, document.history.latency_ms[-1:])),
+    )
     all_of_them = (
-        _Series("events/s", "green", history.events_per_second, report.rate.events_per_second, rate),
-        _Series("lag", "cyan", history.lag_bytes, report.lag.bytes, size),
+        _Series("events/s", "green", history.events_per_second, document.rate.events_per_second, rate),
+        _Series("lag", "cyan", history.lag_bytes, document.lag.bytes, size),
         _Series("latency", "magenta", history.latency_ms, newest[0] if newest else None, milliseconds),
     )
     return [one for one in all_of_them if any(value is not None for value in one.values)]
@@ -108,11 +113,11 @@ def _columns(width: int) -> int:
     return 3 if width >= _WIDER else 2 if width >= _WIDE else 1
 
 
-def _chart_lines(report: Report, width: int, left: int) -> int:
+def _chart_lines(document: StatusDocument, width: int, left: int) -> int:
     """How high charts may be so that the busiest topics have room too; below 1 there is none for charts."""
     rows = 1 if width >= _WIDE else 2
     for topics, enough in ((_MANY_TOPICS, 4), (_FEW_TOPICS, 1), (0, 1)):
-        room = _FRAME + _TOPIC_HEAD + min(topics, len(report.topics)) if report.topics and topics else 0
+        room = _FRAME + _TOPIC_HEAD + min(topics, len(document.topics)) if document.topics and topics else 0
         lines = (left - room) // rows - _FRAME
         if lines >= enough:
             return min(lines, _HIGHEST)
@@ -142,10 +147,10 @@ def _chart(one: _Series, width: int, lines: int, marks: str) -> Panel:
     return _framed(Text("\n".join(rows), style=one.colour, no_wrap=True), title, width)
 
 
-def _topics(report: Report, width: int, left: int) -> list[RenderableType]:
+def _topics(document: StatusDocument, width: int, left: int) -> list[RenderableType]:
     room = left - _FRAME - _TOPIC_HEAD
-    if not report.topics or room < 1:
+    if not document.topics or room < 1:
         return []
-    table = panel.topics(report, room, width - _BORDER)
+    table = panel.topics(document, room, width - _BORDER)
     table.expand = True
     return [_framed(table)]

@@ -3,7 +3,7 @@
 Texts are data of others: none is taken for markup, and none moves the cursor.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from rich import box
@@ -15,7 +15,7 @@ from rich.text import Text
 from cdc.cli.screen import figures
 from cdc.cli.screen.figures import EIGHTHS, milliseconds, plural, rate, size, span
 from cdc.logs.format import plain
-from cdc.status.document import Report
+from cdc.status.document import StatusDocument
 from cdc.telemetry.health import WORDS, State
 
 COLOURS: Final = {
@@ -46,37 +46,37 @@ def glyphs(console: Console) -> str:
     return figures.ASCII if console.options.ascii_only else EIGHTHS
 
 
-def show(report: Report, console: Console) -> RenderableType:
+def show(document: StatusDocument, console: Console) -> RenderableType:
     """All of it, for once."""
     width, marks = console.width, glyphs(console)
-    parts: list[RenderableType] = [*notes(report), headline(report), Text()]
-    parts.append(Padding(grid(facts(report, width, marks)), _INDENT, expand=False))
-    if report.topics:
-        parts += [Text(), Padding(topics(report, _TOPICS, width), _INDENT, expand=False)]
-    if report.hint:
-        parts += [Text(), Text(plain(report.hint), style="bold")]
+    parts: list[RenderableType] = [*notes(document), headline(document), Text()]
+    parts.append(Padding(grid(facts(document, width, marks)), _INDENT, expand=False))
+    if document.topics:
+        parts += [Text(), Padding(topics(document, _TOPICS, width), _INDENT, expand=False)]
+    if document.hint:
+        parts += [Text(), Text(plain(document.hint), style="bold")]
     return Group(*parts)
 
 
-def notes(report: Report) -> list[Text]:
+def notes(document: StatusDocument) -> list[Text]:
     """What is to be known before the numbers."""
-    return [Text(plain(note), style="yellow") for note in report.notes]
+    return [Text(plain(note), style="yellow") for note in document.notes]
 
 
-def colour(report: Report) -> str:
+def colour(document: StatusDocument) -> str:
     """Of the state."""
-    return "red" if report.state is None else COLOURS.get(report.state, "red")
+    return "red" if document.state is None else COLOURS.get(document.state, "red")
 
 
-def headline(report: Report) -> Text:
+def headline(document: StatusDocument) -> Text:
     """The state and its sentence."""
-    state = "unknown" if report.state is None else WORDS[report.state]
-    told = plain(report.summary).removeprefix(state).removeprefix(":").strip()
-    if not told and report.rate.events_per_second is not None:
-        told = f"{rate(report.rate.events_per_second)} events/s, {span(report.lag.seconds)} behind"
-    passed = figures.age(report.since, report.time)
+    state = "unknown" if document.state is None else WORDS[document.state]
+    told = plain(document.summary).removeprefix(state).removeprefix(":").strip()
+    if not told and document.rate.events_per_second is not None:
+        told = f"{rate(document.rate.events_per_second)} events/s, {span(document.lag.seconds)} behind"
+    passed = figures.age(document.since, document.time)
     return Text.assemble(
-        (f"● {state}", f"bold {colour(report)}"),
+        (f"● {state}", f"bold {colour(document)}"),
         f"  {told}" if told else "",
         (f"  for {span(passed)}" if passed is not None else "", DIM),
     )
@@ -92,33 +92,35 @@ def grid(rows: Iterable[tuple[str, Text]]) -> Table:
     return table
 
 
-def facts(report: Report, width: int, marks: str, *, sparks: bool = True) -> Iterator[tuple[str, Text]]:
+def facts(document: StatusDocument, width: int, marks: str, *, sparks: bool = True) -> Iterator[tuple[str, Text]]:
     """Everything but the topics; what nobody knows is left out."""
-    if report.lag.bytes is not None:
-        yield "lag", lag(report)
+    if document.lag.bytes is not None:
+        yield "lag", lag(document)
     if sparks:
-        yield from _sparks(report, max(10, min(60, width - 40)), marks)
-    if report.slot.retained_bytes is not None:
-        yield "retained", retained(report, max(8, min(30, width - 50)), marks)
-    if report.rate.events_per_second is not None:
-        yield "rate", rates(report)
-        yield "in flight", in_flight(report)
-    if report.latency.count:
-        yield "latency", latency(report)
-    yield "slot", slot(report)
-    if report.memory:
-        yield "Kafka", memory(report)
-    if report.table:
-        rows = "unknown number of rows" if report.table.rows is None else f"about {plural(report.table.rows, 'row')}"
-        yield "table", Text(f"{plain(report.table.name)}{_DOT}{rows}")
-    if report.publisher:
-        yield "publisher", publisher(report)
-        yield "totals", totals(report)
-        yield "last error", last_error(report)
+        yield from _sparks(document, max(10, min(60, width - 40)), marks)
+    if document.slot.retained_bytes is not None:
+        yield "retained", retained(document, max(8, min(30, width - 50)), marks)
+    if document.rate.events_per_second is not None:
+        yield "rate", rates(document)
+        yield "in flight", in_flight(document)
+    if document.latency.count:
+        yield "latency", latency(document)
+    yield "slot", slot(document)
+    if document.memory:
+        yield "Kafka", memory(document)
+    if document.table:
+        rows = (
+            "unknown number of rows" if document.table.rows is None else f"about {plural(document.table.rows, 'row')}"
+        )
+        yield "table", Text(f"{plain(document.table.name)}{_DOT}{rows}")
+    if document.publisher:
+        yield "publisher", publisher(document)
+        yield "totals", totals(document)
+        yield "last error", last_error(document)
 
 
-def _sparks(report: Report, width: int, marks: str) -> Iterator[tuple[str, Text]]:
-    history = report.history
+def _sparks(document: StatusDocument, width: int, marks: str) -> Iterator[tuple[str, Text]]:
+    history = document.history
     if history.events_per_second:
         (line,) = figures.chart(history.events_per_second, min(width, len(history.events_per_second)), 1, glyphs=marks)
         yield "events/s", Text.assemble((line, "green"), (f"  {_peak(history.events_per_second, rate)}", DIM))
@@ -127,14 +129,14 @@ def _sparks(report: Report, width: int, marks: str) -> Iterator[tuple[str, Text]
         yield "lag, bytes", Text.assemble((line, "cyan"), (f"  {_peak(history.lag_bytes, size)}", DIM))
 
 
-def _peak(values: list[float | None], shown: figures.Shown) -> str:
+def _peak(values: Sequence[float | None], shown: figures.Shown) -> str:
     top = max((value for value in values if value is not None), default=None)
     return f"up to {shown(top)}"
 
 
-def lag(report: Report) -> Text:
+def lag(document: StatusDocument) -> Text:
     """How far behind, in bytes, seconds and events, as far as they are known."""
-    of, parts = report.lag, [size(report.lag.bytes)]
+    of, parts = document.lag, [size(document.lag.bytes)]
     if of.seconds is not None:
         parts.append(span(of.seconds))
     if of.events is not None:
@@ -142,9 +144,9 @@ def lag(report: Report) -> Text:
     return Text(_DOT.join(parts), style="bold")
 
 
-def retained(report: Report, width: int, marks: str) -> Text:
+def retained(document: StatusDocument, width: int, marks: str) -> Text:
     """The WAL that PostgreSQL keeps for the slot, against its limit."""
-    kept, limit, safe = report.slot.retained_bytes or 0, report.slot.limit_bytes, report.slot.safe_bytes
+    kept, limit, safe = document.slot.retained_bytes or 0, document.slot.limit_bytes, document.slot.safe_bytes
     if limit is None:
         return Text.assemble(size(kept), (f"{_DOT}no limit (max_slot_wal_keep_size)", DIM))
     left = "" if safe is None else f"{_DOT}{size(safe)} left"
@@ -153,9 +155,9 @@ def retained(report: Report, width: int, marks: str) -> Text:
     )
 
 
-def rates(report: Report) -> Text:
+def rates(document: StatusDocument) -> Text:
     """Of the last seconds."""
-    of = report.rate
+    of = document.rate
     parts = [f"{rate(of.events_per_second)} events/s"]
     if of.bytes_per_second is not None:
         parts.append(f"{size(of.bytes_per_second)}/s")
@@ -164,18 +166,18 @@ def rates(report: Report) -> Text:
     return Text(_DOT.join(parts))
 
 
-def in_flight(report: Report) -> Text:
+def in_flight(document: StatusDocument) -> Text:
     """Read, and not confirmed by Kafka."""
-    of = report.in_flight
+    of = document.in_flight
     text = Text(f"{plural(of.events, 'event')} in {plural(of.transactions, 'transaction')}")
     if of.oldest_seconds is not None:
         text.append(f", the oldest {span(of.oldest_seconds)} old", style="yellow" if of.oldest_seconds > 5 else DIM)
     return text
 
 
-def latency(report: Report) -> Text:
+def latency(document: StatusDocument) -> Text:
     """Percentiles from commit to Kafka's confirmation."""
-    of = report.latency
+    of = document.latency
     shown = (("p50", of.p50_ms), ("p95", of.p95_ms), ("p99", of.p99_ms), ("max", of.max_ms))
     text = Text()
     for name, value in shown:
@@ -183,9 +185,9 @@ def latency(report: Report) -> Text:
     return text
 
 
-def slot(report: Report) -> Text:
+def slot(document: StatusDocument) -> Text:
     """Name, place and health of the slot."""
-    of = report.slot
+    of = document.slot
     text = Text(plain(of.name))
     if of.confirmed:
         text.append(f" at {plain(of.confirmed)}")
@@ -196,49 +198,49 @@ def slot(report: Report) -> Text:
     return text
 
 
-def memory(report: Report) -> Text:
+def memory(document: StatusDocument) -> Text:
     """What Kafka remembers of the slot."""
-    assert report.memory
-    when = "" if report.memory.age_seconds is None else f", told {span(report.memory.age_seconds)} ago"
-    return Text.assemble(f"remembers {plain(report.memory.confirmed or '')}", (when, DIM))
+    assert document.memory
+    when = "" if document.memory.age_seconds is None else f", told {span(document.memory.age_seconds)} ago"
+    return Text.assemble(f"remembers {plain(document.memory.confirmed or '')}", (when, DIM))
 
 
-def publisher(report: Report) -> Text:
+def publisher(document: StatusDocument) -> Text:
     """The process."""
-    of = report.publisher
+    of = document.publisher
     assert of
     parts = [f"pid {of.pid}", f"up {span(of.uptime_seconds)}", plain(of.guarantee or "")]
     native = (of.accelerator or "").startswith("native")
     parts.append("native accelerator" if native else "plain Python" if of.accelerator else "")
     if of.reconnects:
         parts.append(plural(of.reconnects, "reconnect"))
-    return Text(_DOT.join([*filter(None, parts), f"version {plain(report.version)}"]))
+    return Text(_DOT.join([*filter(None, parts), f"version {plain(document.version)}"]))
 
 
-def totals(report: Report) -> Text:
+def totals(document: StatusDocument) -> Text:
     """Since the process began."""
-    of = report.totals
+    of = document.totals
     parts = [f"{figures.count(of.delivered)} delivered", size(of.bytes), plural(of.transactions, "transaction")]
     rare = [f"{figures.count(n)} {name.replace('_', ' ')}" for name in _RARE if (n := getattr(of, name))]
     return Text.assemble(_DOT.join(parts), ("".join(_DOT + each for each in rare), "yellow"))
 
 
-def last_error(report: Report) -> Text:
+def last_error(document: StatusDocument) -> Text:
     """The last error, and how long ago it was."""
-    if report.last_error is None:
+    if document.last_error is None:
         return Text("none", style=DIM)
-    ago = figures.age(report.last_error.time, report.time)
-    text = f"{span(ago)} ago: {plain(report.last_error.kind or '')}: {plain(report.last_error.message)}"
+    ago = figures.age(document.last_error.time, document.time)
+    text = f"{span(ago)} ago: {plain(document.last_error.kind or '')}: {plain(document.last_error.message)}"
     return Text(text, style="red" if ago is None or ago < 60 else "yellow")
 
 
-def topics(report: Report, most: int, width: int) -> Table:
+def topics(document: StatusDocument, most: int, width: int) -> Table:
     """The busiest topics, in at most so many rows, and how many are left out."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style=DIM, border_style=DIM)
     table.add_column("topic", overflow="ellipsis", no_wrap=True, ratio=1)
     for name in ("events/s", "events", "size")[: 3 if width >= _WIDE else 2]:
         table.add_column(name, justify="right", no_wrap=True, min_width=9)
-    busiest = sorted(report.topics.items(), key=lambda item: (-(item[1].events_per_second or 0), item[0]))
+    busiest = sorted(document.topics.items(), key=lambda item: (-(item[1].events_per_second or 0), item[0]))
     shown = most if len(busiest) <= most else max(0, most - 1)
     for name, of in busiest[:shown]:
         cells = (rate(of.events_per_second), figures.count(of.events), size(of.bytes))

@@ -20,7 +20,7 @@ from cdc.cli.screen import figures
 from cdc.cli.screen.board import board
 from cdc.cli.screen.figures import milliseconds, rate, size, span
 from cdc.logs.format import plain
-from cdc.status.document import Report
+from cdc.status.document import StatusDocument
 from cdc.status.lookout import Lookout
 from cdc.telemetry.health import WORDS
 
@@ -39,7 +39,7 @@ class Resized:
     """The terminal has another size."""
 
 
-News = Report | Exception | Resized | Stop
+News = StatusDocument | Exception | Resized | Stop
 
 
 class Looking:
@@ -100,17 +100,17 @@ def _signals(news: "queue.SimpleQueue[News]") -> Iterator[None]:
 
 def _screen(news: "queue.SimpleQueue[News]", interval: float) -> None:
     console = Console()
-    report: Report | None = None
+    document: StatusDocument | None = None
     heard = time.monotonic()
     with Live(console=console, screen=True, auto_refresh=False, transient=True) as live:
         live.update(Text("looking …", style="bright_black"), refresh=True)
         while not isinstance(word := _next(news, max(interval, _TICK_SECONDS)), Stop):
             if isinstance(word, Exception):
                 raise word
-            if isinstance(word, Report):
-                report, heard = word, time.monotonic()
-            if report is not None:
-                shown = aged(report, time.monotonic() - heard, interval)
+            if isinstance(word, StatusDocument):
+                document, heard = word, time.monotonic()
+            if document is not None:
+                shown = aged(document, time.monotonic() - heard, interval)
                 live.update(board(shown, console, interval), refresh=True)
 
 
@@ -121,19 +121,19 @@ def _next(news: "queue.SimpleQueue[News]", seconds: float) -> News | None:
     return None
 
 
-def aged(report: Report, seconds: float, interval: float) -> Report:
-    """The report as it is after so many seconds without another: with a note, once that is more than usual."""
+def aged(document: StatusDocument, seconds: float, interval: float) -> StatusDocument:
+    """The document as it is after so many seconds without another: with a note, once that is more than usual."""
     if seconds < interval + _PATIENCE_SECONDS:
-        return report
+        return document
     note = f"no answer for {span(seconds)}: this is how it was then"
-    return report.model_copy(update={"notes": [note, *report.notes]})
+    return document.model_copy(update={"notes": [note, *document.notes]})
 
 
 def _lines(news: "queue.SimpleQueue[News]", *, as_json: bool) -> None:
     while not isinstance(word := news.get(), Stop):
         if isinstance(word, Exception):
             raise word
-        if isinstance(word, Report):
+        if isinstance(word, StatusDocument):
             try:
                 click.echo(word.json_line() if as_json else line(word))
             except BrokenPipeError:  # the reader of our lines went away, and so do we
@@ -141,20 +141,20 @@ def _lines(news: "queue.SimpleQueue[News]", *, as_json: bool) -> None:
                 return
 
 
-def line(report: Report) -> str:
-    """The report in one line, as far as it is known."""
-    lag, parts = report.lag, [plain(report.time), "unknown" if report.state is None else WORDS[report.state]]
-    if report.rate.events_per_second is not None:
-        parts.append(f"{rate(report.rate.events_per_second)} events/s")
+def line(document: StatusDocument) -> str:
+    """The document in one line, as far as it is known."""
+    lag, parts = document.lag, [plain(document.time), "unknown" if document.state is None else WORDS[document.state]]
+    if document.rate.events_per_second is not None:
+        parts.append(f"{rate(document.rate.events_per_second)} events/s")
     behind = [size(lag.bytes), *([span(lag.seconds)] if lag.seconds is not None else [])]
     behind += [figures.plural(lag.events, "event")] if lag.events is not None else []
     parts.append(f"lag {', '.join(behind)}")
-    if report.slot.retained_bytes is not None:
-        limit = "" if report.slot.limit_bytes is None else f" of {size(report.slot.limit_bytes)}"
-        parts.append(f"retained {size(report.slot.retained_bytes)}{limit}")
-    if report.in_flight.events is not None:
-        parts.append(f"in flight {figures.count(report.in_flight.events)}")
-    if report.latency.count:
-        parts.append(f"p95 {milliseconds(report.latency.p95_ms)}")
-    told = report.notes[0] if report.source != "endpoint" and report.notes else ""
+    if document.slot.retained_bytes is not None:
+        limit = "" if document.slot.limit_bytes is None else f" of {size(document.slot.limit_bytes)}"
+        parts.append(f"retained {size(document.slot.retained_bytes)}{limit}")
+    if document.in_flight.events is not None:
+        parts.append(f"in flight {figures.count(document.in_flight.events)}")
+    if document.latency.count:
+        parts.append(f"p95 {milliseconds(document.latency.p95_ms)}")
+    told = document.notes[0] if document.source != "endpoint" and document.notes else ""
     return "  ".join([*parts, *([f"({plain(told)})"] if told else [])])

@@ -111,7 +111,7 @@ def test_status_is_the_report_as_json(application: Application) -> None:
 def test_an_answer_that_cannot_be_made_is_told_without_a_reason(
     application: Application, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("cdc.http.application.report", lambda *_: 1 / 0)
+    monkeypatch.setattr("cdc.http.application.describe", lambda *_: 1 / 0)
     reply = ask(application, "/status")
     assert (reply.status, reply.text) == (500, "no answer could be made; the log says why\n")
     assert "ZeroDivisionError" in caplog.text

@@ -9,27 +9,26 @@ from rich.console import Console
 
 from cdc.cli.screen import panel, watching
 from cdc.cli.screen.board import board
-from cdc.status import document as standing
-from cdc.status import from_slot as bystander
-from cdc.status.document import Report
-from cdc.status.report import report
+from cdc.status import document, from_slot
+from cdc.status.document import StatusDocument
+from cdc.status.from_metrics import describe
 from cdc.telemetry.health import State
 from tests import specimen
-from tests.unit.status.test_status_bystander import MEMORY, READ, SEEN
+from tests.unit.status.test_status_from_slot import MEMORY, READ, SEEN
 
 NOW = 1_790_000_000.0
 URL = "http://127.0.0.1:8080"
 
 
-def at_work(**changes: Any) -> Report:
+def at_work(**changes: Any) -> StatusDocument:
     """A publisher that streams."""
     figures = {
         "lag": {"bytes": 2000, "seconds": 0.02, "events": 10},
         "rate": {"events_per_second": 100.0, "bytes_per_second": 100.0, "transactions_per_second": 30.0},
         "in_flight": {"events": 10, "transactions": 4, "oldest_seconds": 0.02},
     }
-    document = report(specimen.vitals(NOW), specimen.IDENTITY, NOW) | figures | changes
-    return standing.parse(orjson.dumps(document), URL)
+    served = describe(specimen.vitals(NOW), specimen.IDENTITY, NOW).served() | figures | changes
+    return document.parse(orjson.dumps(served), URL)
 
 
 STANDINGS = {
@@ -40,9 +39,9 @@ STANDINGS = {
     "many topics": at_work(topics={f"outbox.event.topic-{n}": {"events": n, "bytes": n} for n in range(3000)}),
     "long topics": at_work(topics={"t" * 249: {"events": 2**53, "bytes": 2**53, "events_per_second": 1e9}}),
     "an error": at_work(state="failed", ready=False, summary="failed: " + "poison event " * 40),
-    "stopped": bystander.report(SEEN, MEMORY),
-    "read": bystander.report(READ, MEMORY),
-    "unknown": standing.unknown("slot", "pub", "2026-01-31T10:00:00Z", "PostgreSQL cannot be reached", "check it"),
+    "stopped": from_slot.describe(SEEN, MEMORY),
+    "read": from_slot.describe(READ, MEMORY),
+    "unknown": document.unknown("slot", "pub", "2026-01-31T10:00:00Z", "PostgreSQL cannot be reached", "check it"),
 }
 
 
@@ -56,19 +55,19 @@ def printed(to: Console, what: Any) -> str:
     return to.file.getvalue()
 
 
-def panel_of(found: Report, width: int = 100, **options: Any) -> str:
+def panel_of(found: StatusDocument, width: int = 100, **options: Any) -> str:
     to = console(width, **options)
     return printed(to, panel.show(found, to))
 
 
-def board_of(found: Report, width: int = 100, height: int = 40, **options: Any) -> str:
+def board_of(found: StatusDocument, width: int = 100, height: int = 40, **options: Any) -> str:
     to = console(width, height, **options)
     return printed(to, board(found, to, 1.0))
 
 
 @pytest.mark.parametrize("found", STANDINGS.values(), ids=STANDINGS)
 @pytest.mark.parametrize("width", [40, 60, 80, 133, 250])
-def test_no_line_is_wider_than_the_terminal(found: Report, width: int) -> None:
+def test_no_line_is_wider_than_the_terminal(found: StatusDocument, width: int) -> None:
     assert max(map(len, panel_of(found, width).split("\n"))) <= width
     for height in (10, 24, 60):
         assert max(map(len, board_of(found, width, height).split("\n"))) <= width
@@ -76,7 +75,7 @@ def test_no_line_is_wider_than_the_terminal(found: Report, width: int) -> None:
 
 @pytest.mark.parametrize("found", STANDINGS.values(), ids=STANDINGS)
 @pytest.mark.parametrize("size", [(80, 24), (100, 34), (140, 40), (60, 40), (250, 80)])
-def test_the_board_fills_the_screen_and_ends_with_how_to_leave(found: Report, size: tuple[int, int]) -> None:
+def test_the_board_fills_the_screen_and_ends_with_how_to_leave(found: StatusDocument, size: tuple[int, int]) -> None:
     lines = board_of(found, *size).removesuffix("\n").split("\n")
     assert len(lines) == size[1]
     assert lines[-1].rstrip().endswith("Ctrl-C leaves")
@@ -109,7 +108,7 @@ def test_the_panel_tells_everything_of_a_publisher_at_work() -> None:
 
 
 def test_the_panel_without_a_publisher_says_first_where_it_has_it_from() -> None:
-    found = bystander.report(SEEN, MEMORY).model_copy(update={"notes": ["nobody answers: from the database alone"]})
+    found = from_slot.describe(SEEN, MEMORY).model_copy(update={"notes": ["nobody answers: from the database alone"]})
     lines = panel_of(found).split("\n")
     assert lines[0].rstrip() == "nobody answers: from the database alone"
     assert lines[1].rstrip() == "● stopped  nobody reads the slot; 12.3 MB behind  for 1 h"
@@ -145,7 +144,7 @@ def test_the_state_has_its_colour_on_a_terminal(state: str, colour: str) -> None
 
 
 def test_every_state_has_a_colour_or_is_red_on_purpose() -> None:
-    assert set(State) - panel.COLOURS.keys() == standing.NEEDS_A_PERSON
+    assert set(State) - panel.COLOURS.keys() == document.NEEDS_A_PERSON
 
 
 def test_colour_goes_where_it_is_not_wanted_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +204,7 @@ def test_a_line_tells_the_most_important() -> None:
         "2026-09-21T14:13:20.000Z  streaming  100 events/s  lag 2.0 kB, 0.0 s, 10 events"
         "  retained 2.1 MB of 10.5 MB  in flight 10  p95 20.0 ms"
     )
-    stopped = bystander.report(SEEN, MEMORY).model_copy(update={"notes": ["from the database alone"]})
+    stopped = from_slot.describe(SEEN, MEMORY).model_copy(update={"notes": ["from the database alone"]})
     assert watching.line(stopped) == (
         "2026-01-31T10:00:00.000Z  stopped  lag 12.3 MB  retained 12.4 MB of 100.0 MB  (from the database alone)"
     )

@@ -16,7 +16,7 @@ from cdc.errors import (
 from cdc.lsn import LSN
 from cdc.records.record import Record
 from cdc.replication.settlement import Ledger
-from cdc.status.report import Identity, report
+from cdc.status.from_metrics import Identity, describe
 from cdc.telemetry.health import NOT_READY, State, alive, judge
 from cdc.telemetry.metrics import (
     FAILED,
@@ -41,6 +41,11 @@ PAYLOAD = b"twelve bytes"
 
 def record(topic: str, value: bytes | None = PAYLOAD) -> Record:
     return Record.to(topic, b"key", value, 0, [], lambda *_: None)
+
+
+def served(vitals: Vitals) -> dict[str, Any]:
+    """The JSON object of `/status`."""
+    return describe(vitals, IDENTITY, NOON).served()
 
 
 def streaming(**changes: Any) -> Vitals:
@@ -181,7 +186,7 @@ def test_the_report_gives_rates_over_the_last_seconds_and_percentiles_of_the_las
     vitals.events.update({"orders": 400})
     vitals.bytes.update({"orders": 20_000})
     vitals.topics_before.append((NOON - 4, {"orders": 0}))
-    told = report(vitals, IDENTITY, NOON)
+    told = served(vitals)
     assert told["rate"] == {"events_per_second": 100.0, "bytes_per_second": 5000.0, "transactions_per_second": 20.0}
     assert told["latency"] == {"count": 100, "p50_ms": 51.0, "p95_ms": 95.0, "p99_ms": 99.0, "max_ms": 100.0}
     assert told["topics"] == {"orders": {"events": 400, "bytes": 20_000, "events_per_second": 100.0}}
@@ -192,7 +197,7 @@ def test_the_report_gives_rates_over_the_last_seconds_and_percentiles_of_the_las
 
 
 def test_what_is_not_known_yet_is_null_in_the_report() -> None:
-    told = report(Vitals(NOON), IDENTITY, NOON)
+    told = served(Vitals(NOON))
     assert (told["state"], told["ready"]) == ("starting", False)
     assert told["lag"] == {"bytes": None, "seconds": 0.0, "events": 0}
     assert (
@@ -202,13 +207,13 @@ def test_what_is_not_known_yet_is_null_in_the_report() -> None:
 
 def test_events_that_are_not_read_yet_are_estimated_by_the_wal_that_others_took() -> None:
     changes = {"began": LSN(10_000), "received": LSN(30_000), "wal_end": LSN(40_000), "read": 200, "in_flight": 7}
-    assert report(streaming(**changes), IDENTITY, NOON)["lag"]["events"] == 107
+    assert served(streaming(**changes))["lag"]["events"] == 107
 
 
 def test_no_secret_of_an_error_is_kept() -> None:
     vitals = Vitals(scrub=lambda text: text.replace("hunter2", "***"))
     vitals.meet(PostgresUnavailable("no connection with hunter2"), WAITING, NOON)
-    assert "hunter2" not in str(report(vitals, IDENTITY, NOON))
+    assert "hunter2" not in str(served(vitals))
 
 
 def test_the_loop_meters_what_it_sends_and_what_is_settled() -> None:
@@ -223,3 +228,11 @@ def test_the_loop_meters_what_it_sends_and_what_is_settled() -> None:
     loop.sink.settle()
     loop.steps(2)
     assert vitals.delivered == 2
+
+
+def test_the_document_of_the_own_process_is_made_whatever_the_clock_and_the_errors_are() -> None:
+    vitals = streaming(started=NOON + 60, confirmed_since=NOON + 60, safe=-1)
+    vitals.meet(KafkaUnavailable("x" * 20_000), WAITING, NOON)
+    document = served(vitals)
+    assert document["publisher"]["uptime_seconds"] == -60.0
+    assert len(document["last_error"]["message"]) == 20_000

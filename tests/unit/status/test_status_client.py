@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
-from cdc.status import client as endpoint
+from cdc.status import client
 from cdc.status.client import NoAnswer
-from cdc.status.report import report
+from cdc.status.from_metrics import describe
 from tests import specimen
 from tests.impostor import Impostor, answering
 
@@ -18,7 +18,7 @@ NOW = 1_790_000_000.0
 
 def told(**changes: Any) -> bytes:
     """What `/status` of a publisher at work holds, but for `changes`."""
-    return orjson.dumps(report(specimen.vitals(NOW), specimen.IDENTITY, NOW) | changes)
+    return orjson.dumps(describe(specimen.vitals(NOW), specimen.IDENTITY, NOW).served() | changes)
 
 
 @pytest.mark.parametrize(
@@ -34,12 +34,12 @@ def told(**changes: Any) -> bytes:
     ],
 )
 def test_the_endpoint_of_this_machine_is_asked_at_an_address_that_answers(listen: str, url: str) -> None:
-    assert endpoint.url_of(listen) == url
+    assert client.url_of(listen) == url
 
 
 def test_a_port_that_the_system_chooses_cannot_be_asked() -> None:
     with pytest.raises(NoAnswer, match="the system chooses the port"):
-        endpoint.url_of("127.0.0.1:0")
+        client.url_of("127.0.0.1:0")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_port_that_the_system_chooses_cannot_be_asked() -> None:
     ],
 )
 def test_an_address_may_be_given_with_or_without_the_path(given: str, url: str) -> None:
-    assert endpoint.checked(given) == url
+    assert client.checked(given) == url
 
 
 @pytest.mark.parametrize(
@@ -60,12 +60,12 @@ def test_an_address_may_be_given_with_or_without_the_path(given: str, url: str) 
 )
 def test_what_is_no_address_is_refused(given: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        endpoint.checked(given)
+        client.checked(given)
 
 
 def test_a_publisher_is_read_in_full() -> None:
     with Impostor(answering(told())) as publisher:
-        found = endpoint.ask(f"http://{publisher.address}")
+        found = client.ask(f"http://{publisher.address}")
     assert publisher.requests[0].startswith(b"GET /status HTTP/1.1\r\n")
     assert (found.state, found.ready, found.source) == ("streaming", True, "endpoint")
     assert found.slot.name == "cdc_publisher"
@@ -78,7 +78,7 @@ def test_a_publisher_is_read_in_full() -> None:
 def test_what_is_passed_on_as_json_is_what_the_publisher_said_and_where_it_said_it() -> None:
     body = orjson.loads(told(news_of_a_later_version=[1]))
     with Impostor(answering(orjson.dumps(body))) as publisher:
-        line = orjson.loads(endpoint.ask(f"http://{publisher.address}").json_line())
+        line = orjson.loads(client.ask(f"http://{publisher.address}").json_line())
     assert line["slot"].pop("active_pid") is None
     assert {name: line[name] for name in body} == body
     assert {name: line[name] for name in line.keys() - body.keys()} == {
@@ -114,7 +114,7 @@ def test_what_is_passed_on_as_json_is_what_the_publisher_said_and_where_it_said_
 )
 def test_a_stranger_is_not_believed(body: bytes, reason: str) -> None:
     with Impostor(answering(body)) as stranger, pytest.raises(NoAnswer) as refused:
-        endpoint.ask(f"http://{stranger.address}", 20)
+        client.ask(f"http://{stranger.address}", 20)
     assert reason in str(refused.value)
 
 
@@ -128,14 +128,14 @@ def test_a_stranger_is_not_believed(body: bytes, reason: str) -> None:
 )
 def test_another_status_is_no_answer_and_no_redirect_is_followed(status: str, headers: str, reason: str) -> None:
     with Impostor(answering(told(), status, headers)) as stranger, pytest.raises(NoAnswer, match=reason):
-        endpoint.ask(f"http://{stranger.address}")
+        client.ask(f"http://{stranger.address}")
     assert len(stranger.requests) == 1
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}"])
 def test_what_is_no_http_is_no_answer(answer: bytes) -> None:
     with Impostor(lambda connection: connection.sendall(answer)) as stranger, pytest.raises(NoAnswer, match="not HTTP"):
-        endpoint.ask(f"http://{stranger.address}")
+        client.ask(f"http://{stranger.address}")
 
 
 def test_header_lines_without_end_are_no_answer() -> None:
@@ -143,7 +143,7 @@ def test_header_lines_without_end_are_no_answer() -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200_000)
 
     with Impostor(chatter) as stranger, pytest.raises(NoAnswer, match="not HTTP"):
-        endpoint.ask(f"http://{stranger.address}")
+        client.ask(f"http://{stranger.address}")
 
 
 def test_an_answer_that_comes_a_byte_at_a_time_is_not_waited_for() -> None:
@@ -156,7 +156,7 @@ def test_an_answer_that_comes_a_byte_at_a_time_is_not_waited_for() -> None:
 
     with Impostor(drip) as stranger:
         with pytest.raises(NoAnswer, match=r"no answer within 0\.5 s"):  # by itself it would never end
-            endpoint.ask(f"http://{stranger.address}", 0.5)
+            client.ask(f"http://{stranger.address}", 0.5)
         enough.set()
 
 
@@ -170,7 +170,7 @@ def test_headers_that_come_a_byte_at_a_time_are_not_waited_for() -> None:
 
     with Impostor(drip) as stranger:
         with pytest.raises(NoAnswer, match=r"no answer within 0\.5 s"):
-            endpoint.ask(f"http://{stranger.address}", 0.5)
+            client.ask(f"http://{stranger.address}", 0.5)
         enough.set()
 
 
@@ -182,14 +182,14 @@ def test_somebody_who_says_nothing_is_not_waited_for() -> None:
 
     with Impostor(wait) as stranger:
         with pytest.raises(NoAnswer, match=r"no answer within 0\.3 s"):
-            endpoint.ask(f"http://{stranger.address}", 0.3)
+            client.ask(f"http://{stranger.address}", 0.3)
         enough.set()
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://nowhere.invalid:80", "https://127.0.0.1:1"])
 def test_nobody_there_is_said_in_a_phrase(url: str) -> None:
     with pytest.raises(NoAnswer) as silence:
-        endpoint.ask(url)
+        client.ask(url)
     assert str(silence.value)
     assert "\n" not in str(silence.value)
 
@@ -197,4 +197,4 @@ def test_nobody_there_is_said_in_a_phrase(url: str) -> None:
 def test_the_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with Impostor(answering(told())) as publisher:
-        assert endpoint.ask(f"http://{publisher.address}").state == "streaming"
+        assert client.ask(f"http://{publisher.address}").state == "streaming"

@@ -6,10 +6,10 @@ import orjson
 import pytest
 
 from cdc.lsn import LSN
-from cdc.status import from_slot as bystander
-from cdc.status.document import Report
+from cdc.status import from_slot
+from cdc.status.document import StatusDocument
+from cdc.status.from_metrics import describe
 from cdc.status.from_slot import Reader, Remembered, Seen
-from cdc.status.report import report
 from tests import specimen
 
 SEEN = Seen(
@@ -30,13 +30,13 @@ SEEN = Seen(
 )
 NEVER = ("replication slot 'cdc_publisher' does not exist", "if it was never made, run: cdc-publisher slot create")
 GONE = replace(SEEN, exists=False, confirmed=None, problem=NEVER)
-READER = Reader(4711, bystander.STREAM, "10.0.0.7", "2026-01-31T08:00:00.000Z", "streaming", 0.2)
+READER = Reader(4711, from_slot.STREAM, "10.0.0.7", "2026-01-31T08:00:00.000Z", "streaming", 0.2)
 READ = replace(SEEN, reader=READER, unread_since=None)
 MEMORY = Remembered(LSN(1_000_000), 1, 12.0)
 
 
-def told(seen: Seen, remembered: Remembered = MEMORY) -> Report:
-    return bystander.report(seen, remembered)
+def told(seen: Seen, remembered: Remembered = MEMORY) -> StatusDocument:
+    return from_slot.describe(seen, remembered)
 
 
 def test_a_slot_that_nobody_reads_says_how_far_behind_it_is_and_how_to_go_on() -> None:
@@ -134,7 +134,7 @@ def test_it_is_said_when_kafka_did_not_answer() -> None:
 def test_the_json_has_the_shape_of_the_publishers_own() -> None:
     """Every name that `/status` has is there, with null for what only the process knows."""
     ours = orjson.loads(told(SEEN).json_line())
-    theirs = report(specimen.vitals(1_790_000_000.0), specimen.IDENTITY, 1_790_000_000.0)
+    theirs = describe(specimen.vitals(1_790_000_000.0), specimen.IDENTITY, 1_790_000_000.0).served()
     assert theirs.keys() <= ours.keys()
     for part in ("slot", "lag", "rate", "totals", "in_flight", "latency", "encode", "history"):
         assert theirs[part].keys() <= ours[part].keys(), part
