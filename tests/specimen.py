@@ -1,20 +1,20 @@
-"""Vitals as a publisher at work has them, without one."""
+"""Metrics as a publisher at work has them, without one."""
 
 import time
 from typing import Final
 
 from cdc.lsn import LSN
 from cdc.status.from_metrics import Identity
-from cdc.telemetry.metrics import STREAMING, Sample, Trouble, Vitals
+from cdc.telemetry.metrics import STREAMING, Metrics, Sample, Trouble
 
 IDENTITY: Final = Identity("0.1.0", 7, "cdc_publisher", "outbox", "at-least-once", "python")
 HOSTILE: Final = "<img src=x onerror=document.title='taken'>"
 
 
-def vitals(now: float | None = None) -> Vitals:
+def metrics(now: float | None = None) -> Metrics:
     """Of a publisher that has streamed for five minutes, 100 events a second."""
     now = now or time.time()
-    told = Vitals()
+    told = Metrics()
     told.started, told.sessions, told.stream = now - 310, 1, "0badcafe"
     told.enter(STREAMING, now - 300)
     told.turned_monotonic = time.monotonic()

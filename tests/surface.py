@@ -57,7 +57,7 @@ from cdc.records.headers import stream_id
 from cdc.status.document import Memory, Table, parse, unknown
 from cdc.status.from_metrics import describe
 from cdc.telemetry.health import State
-from cdc.telemetry.metrics import Vitals
+from cdc.telemetry.metrics import Metrics
 from tests import golden, specimen
 from tests.logged import lines
 from tests.registry import Double
@@ -226,7 +226,7 @@ def _http() -> Entries:
 
 
 def _answers() -> dict[str, Answer]:
-    application = Application(specimen.vitals(), specimen.IDENTITY)
+    application = Application(specimen.metrics(), specimen.IDENTITY)
     return {
         f"{path} {accept}".strip(): application.answer("GET", path, accept)
         for path in ("/", "/livez", "/readyz", "/status", "/metrics", "/nothing")
@@ -244,9 +244,9 @@ _TOPICS: Final = frozenset({"topics."})
 
 def _reports() -> list[dict[str, Any]]:
     """Return the documents of a publisher at work and of one that has just begun."""
-    at_work, begun = specimen.vitals(golden.NOON), Vitals(golden.NOON)
+    at_work, begun = specimen.metrics(golden.NOON), Metrics(golden.NOON)
     at_work.oldest = golden.NOON - 1
-    return [describe(vitals, specimen.IDENTITY, golden.NOON).served() for vitals in (at_work, begun)]
+    return [describe(metrics, specimen.IDENTITY, golden.NOON).served() for metrics in (at_work, begun)]
 
 
 def _probe(path: str) -> Entries:

@@ -26,7 +26,7 @@ from cdc.logs import setup as logs
 from cdc.records.fastpath import select as accelerator
 from cdc.status.from_metrics import Identity
 from cdc.telemetry import setup as tracing
-from cdc.telemetry.metrics import FAILED, Vitals
+from cdc.telemetry.metrics import FAILED, Metrics
 
 log = logging.getLogger("cdc.start")
 
@@ -55,8 +55,8 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
     stop, reload = threading.Event(), threading.Event()
     stop_on_signals(stop, log)
     signal.signal(signal.SIGHUP, lambda *_: reload.set())
-    vitals = Vitals(time.time(), lines.hidden)
-    with _endpoint(settings, vitals, runs.name), contextlib.closing(Schemas(settings)) as schemas:
+    metrics = Metrics(time.time(), lines.hidden, settings.topics.positions)
+    with _endpoint(settings, metrics, runs.name), contextlib.closing(Schemas(settings)) as schemas:
         schemas.read()
         producer.validate(settings)
         tune()
@@ -74,25 +74,25 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
                 Clock(),
                 random.random,
                 accept_changes=accept_changes,
-                alive=functools.partial(_alive, watchdog, vitals),
+                alive=functools.partial(_alive, watchdog, metrics),
                 make=runs.make,
-                vitals=vitals,
+                metrics=metrics,
                 metered=settings.http.listen is not None,
                 tracer=tracer,
             )
             try:
                 return 0 if service.run() else 75
             except CdcError as error:
-                _tell(error, vitals, settings, stop)
+                _tell(error, metrics, settings, stop)
                 raise
 
 
-def _alive(watchdog: Watchdog, vitals: Vitals) -> None:
+def _alive(watchdog: Watchdog, metrics: Metrics) -> None:
     watchdog.turned()
-    vitals.turned_monotonic = time.monotonic()
+    metrics.turned_monotonic = time.monotonic()
 
 
-def _endpoint(settings: Settings, vitals: Vitals, runs: str) -> contextlib.AbstractContextManager[object]:
+def _endpoint(settings: Settings, metrics: Metrics, runs: str) -> contextlib.AbstractContextManager[object]:
     """The HTTP endpoint, if one is wanted. Entering it raises ConfigError when it cannot listen."""
     if settings.http.listen is None:
         return contextlib.nullcontext()
@@ -101,12 +101,12 @@ def _endpoint(settings: Settings, vitals: Vitals, runs: str) -> contextlib.Abstr
     postgres = settings.postgres
     guarantee = settings.delivery.guarantee
     identity = Identity(__version__, os.getpid(), postgres.slot, postgres.publication, guarantee, runs)
-    return Server(settings.http.listen, vitals, identity)
+    return Server(settings.http.listen, metrics, identity)
 
 
-def _tell(error: CdcError, vitals: Vitals, settings: Settings, stop: threading.Event) -> None:
+def _tell(error: CdcError, metrics: Metrics, settings: Settings, stop: threading.Event) -> None:
     """Let those who ask over HTTP know of what ends the process, for a moment; a signal ends that."""
-    vitals.meet(error, FAILED, time.time())
+    metrics.meet(error, FAILED, time.time())
     if settings.http.listen is not None and not isinstance(error, Temporary):
         log.error("%s", error, extra={"exits_in_seconds": settings.http.linger_seconds})
         stop.wait(settings.http.linger_seconds)

@@ -13,7 +13,7 @@ from cdc.delivery.session import Session
 from cdc.errors import CdcError
 from cdc.records.record import Sendable, value_bytes
 from cdc.replication.settlement import Failure
-from cdc.telemetry.metrics import Meter
+from cdc.telemetry.metrics import Metrics
 
 BLOCKED_SECONDS: Final = 0.05  # how long to wait for delivery reports while Kafka takes nothing more
 _IDLE_SECONDS: Final = 0.25  # how soon a signal is noticed while nothing happens
@@ -53,7 +53,7 @@ class Publisher:
     """Moves records from `source` to `sink` and the slot behind them.
 
     `failed` makes an error of ours out of a failed delivery; `alive` is called each time around; `ahead` is how much
-    may wait for a sink that takes nothing for a moment before reading stops; `meter` counts what passes.
+    may wait for a sink that takes nothing for a moment before reading stops; `metrics` counts what passes.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Publisher:
         clock: Clock,
         alive: Callable[[], None] = lambda: None,
         ahead: Ahead = NOT_AHEAD,
-        meter: Meter | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._source = source
         self._sink = sink
@@ -74,7 +74,7 @@ class Publisher:
         self._clock = clock
         self._alive = alive
         self._ahead = ahead
-        self._meter = meter
+        self._metrics = metrics
         self._liveness = Liveness(session.status_seconds, clock.monotonic())
         self._backlog: list[Sendable] = []
         self._waiting = 0  # bytes of values that came since the backlog was last empty
@@ -112,11 +112,11 @@ class Publisher:
         return self._liveness.silence
 
     def _receive(self, frames: list[bytes]) -> None:
-        meter = self._meter
-        began = self._clock.monotonic() if meter else 0.0
+        metrics = self._metrics
+        began = self._clock.monotonic() if metrics else 0.0
         records = self._session.receive(frames)
-        if meter:
-            meter.encoded(len(records), self._clock.monotonic() - began)
+        if metrics:
+            metrics.encoded(len(records), self._clock.monotonic() - began)
         self._queue(records)
 
     def _serve(self, seconds: float) -> None:
@@ -127,8 +127,8 @@ class Publisher:
         if session.ledger.failure:
             raise self._failed(session.ledger.failure)
         now, unix_time = self._clock.monotonic(), self._clock.unix()
-        if self._meter:
-            self._meter.now = unix_time
+        if self._metrics:
+            self._metrics.now = unix_time
         told = session.tell(now, unix_time)
         if told:
             self._backlog.append(told)
@@ -147,8 +147,8 @@ class Publisher:
     def _send(self) -> None:
         sent = self._sink.send(self._backlog)
         if sent:
-            if self._meter:
-                self._meter.sent(self._backlog[:sent])
+            if self._metrics:
+                self._metrics.sent(self._backlog[:sent])
             del self._backlog[:sent]
             self._hastened = False
         if not self._backlog:

@@ -13,7 +13,7 @@ from typing import Final
 from cdc.backoff import Backoff
 from cdc.config.settings import Settings
 from cdc.delivery.loop import Publisher
-from cdc.delivery.monitor import Gauges, Watch
+from cdc.delivery.monitor import Monitor
 from cdc.delivery.ports import NOT_AHEAD, Ahead, Clock, Contracts, Ends, Flag, Servers, Source
 from cdc.delivery.positions import Positions
 from cdc.delivery.sequence import Sequences
@@ -32,7 +32,7 @@ from cdc.records.fastpath.generated import Unrolled
 from cdc.records.fastpath.layout import Make
 from cdc.replication.publication import table_oid
 from cdc.replication.settlement import Ledger
-from cdc.telemetry.metrics import HELD, STANDBY, STOPPING, STREAMING, WAITING, Meter, Vitals
+from cdc.telemetry.metrics import HELD, STANDBY, STOPPING, STREAMING, WAITING, Metrics
 from cdc.telemetry.spans import Tracer, encoding, refusals
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Service:
     """Publishes until `stop` is set; when `reload` is set, goes on with contracts that are read again.
 
     `alive` is called while it works: at least every few seconds, whatever happens. `make` says what takes runs of
-    plain rows. What it does is written into `vitals`; with `metered`, also what is counted for each record. `tracer`
+    plain rows. It keeps `metrics` up to date; with `metered`, also those that are counted for each record. `tracer`
     makes spans of events.
     """
 
@@ -69,7 +69,7 @@ class Service:
         accept_changes: bool = False,
         alive: Callable[[], None] = lambda: None,
         make: Make = Unrolled,
-        vitals: Vitals | None = None,
+        metrics: Metrics | None = None,
         metered: bool = False,
         tracer: Tracer | None = None,
     ) -> None:
@@ -88,8 +88,8 @@ class Service:
         self._reached = False  # PostgreSQL and Kafka, at least once
         self._refusals = 0
         self._fenced: deque[float] = deque(maxlen=FENCES_TOLERATED)
-        self._vitals = vitals or Vitals()
-        self._meter = Meter(self._vitals, settings.topics.positions) if metered else None
+        self._metrics = metrics or Metrics()
+        self._metered = self._metrics if metered else None
 
     def run(self) -> bool:
         """Publish until told to stop; True when everything that was read is delivered and confirmed.
@@ -136,15 +136,15 @@ class Service:
 
     def _stand_by(self, active: SlotActive) -> None:
         phase = HELD if active.held else STANDBY
-        if phase != self._vitals.phase:  # once, not each second
+        if phase != self._metrics.phase:  # once, not each second
             if active.held:
                 log.warning("%s", active.held, extra={"reason": active.message})
             else:
                 log.info("standby: another publisher reads the slot", extra={"reason": active.message})
-        self._vitals.enter(phase, self._clock.unix(), active.held)
+        self._metrics.enter(phase, self._clock.unix(), active.held)
 
     def _pause(self, error: CdcError) -> None:
-        self._vitals.meet(error, WAITING, self._clock.unix())
+        self._metrics.meet(error, WAITING, self._clock.unix())
         pause = self._backoff.pause()
         log.warning("%s", error, extra={"retry_in_seconds": round(pause, 2)})
         self._stop.wait(pause)
@@ -165,7 +165,7 @@ class Service:
             self._reached, self._refusals = True, 0
             resume, mark = self._recognition.resume(ends, known)
             batch = self._recognition.batch
-            settled = self._meter.settled if self._meter else None
+            settled = self._metered.settled if self._metered else None
             ledger = Ledger(ends.mark.confirmed, settled)
             session = Session(
                 settings.outbox.qualified_name,
@@ -200,31 +200,28 @@ class Service:
             )
             ahead = AHEAD if batch else NOT_AHEAD
             publisher = Publisher(
-                ends.source, ends.sink, session, ends.failed, self._clock, self._alive, ahead, self._meter
+                ends.source, ends.sink, session, ends.failed, self._clock, self._alive, ahead, self._metered
             )
-            # They cost a millisecond now and then: only when somebody may look at them.
-            gauges = Gauges(self._vitals, session, publisher, ends.outbox.stream) if self._meter else None
+            monitor = Monitor(session, publisher, ends.sentinel, self._clock, self._metrics, ends.outbox.stream)
             try:
-                return self._publish(publisher, ends, session, gauges)
+                return self._publish(publisher, ends, session, monitor)
             finally:
                 assert session.positions
                 self._recognition.keep(session.positions.mark)
-                if gauges:
-                    gauges.read(self._clock.unix())
+                monitor.sample()
 
-    def _publish(self, publisher: Publisher, ends: Ends, session: Session, gauges: Gauges | None) -> bool:
-        vitals = self._vitals
-        vitals.enter(STREAMING, self._clock.unix())
-        vitals.reconnects += vitals.sessions > 0
-        vitals.sessions += 1
-        watch = Watch(session, ends.sentinel, self._clock, gauges)
+    def _publish(self, publisher: Publisher, ends: Ends, session: Session, monitor: Monitor) -> bool:
+        metrics = self._metrics
+        metrics.enter(STREAMING, self._clock.unix())
+        metrics.reconnects += metrics.sessions > 0
+        metrics.sessions += 1
         confirmed = session.ledger.confirmed
         while not (self._stop.is_set() or self._reload.is_set() or session.poison):
             publisher.step()
-            watch.look()
+            monitor.look()
             if session.ledger.confirmed > confirmed:
                 self._backoff.reset()
-        vitals.enter(STOPPING, self._clock.unix())
+        metrics.enter(STOPPING, self._clock.unix())
         return self._finish(publisher, ends.source, session)
 
     def _finish(self, publisher: Publisher, source: Source, session: Session) -> bool:

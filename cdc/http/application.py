@@ -9,11 +9,11 @@ from typing import Final
 from cdc.http import answers, probes
 from cdc.http.answers import Answer
 from cdc.http.page import Page
-from cdc.http.prometheus import Metrics
+from cdc.http.prometheus import Exposition
 from cdc.status.document import StatusDocument
 from cdc.status.from_metrics import Identity, describe
 from cdc.telemetry.health import ALIVE_SECONDS, alive
-from cdc.telemetry.metrics import Vitals
+from cdc.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -23,18 +23,18 @@ METHODS: Final = ("GET", "HEAD")
 class Application:
     """Answers requests from any thread."""
 
-    def __init__(self, vitals: Vitals, identity: Identity) -> None:
-        self._vitals = vitals
+    def __init__(self, metrics: Metrics, identity: Identity) -> None:
+        self._metrics = metrics
         self._identity = identity
         self._born = time.monotonic()
-        self._metrics = Metrics(vitals, self._document)
+        self._exposition = Exposition(metrics, self._document)
         self._page = Page()
         self._routes: Mapping[str, Callable[[str], Answer]] = {
             "/": lambda _: self._page.answer,
             "/livez": lambda accept: probes.live(self._alive(), accept),
             "/readyz": lambda accept: probes.ready(self._document(), accept),
             "/status": lambda _: answers.json(self._document().served()),
-            "/metrics": self._metrics.answer,
+            "/metrics": self._exposition.answer,
         }
 
     def answer(self, method: str, path: str, accept: str) -> Answer:
@@ -52,9 +52,9 @@ class Application:
             return answers.text("no answer could be made; the log says why", HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _document(self) -> StatusDocument:
-        return describe(self._vitals, self._identity, time.time())
+        return describe(self._metrics, self._identity, time.time())
 
     def _alive(self) -> bool:
         now = time.monotonic()
         # Before its first turn there is the time that the program takes to begin.
-        return alive(self._vitals, now) or now - self._born < ALIVE_SECONDS
+        return alive(self._metrics, now) or now - self._born < ALIVE_SECONDS

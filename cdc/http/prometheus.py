@@ -1,4 +1,4 @@
-"""`/metrics`: the vitals under the names, units and types that Prometheus expects.
+"""`/metrics`: the metrics under the names, units and types that Prometheus expects.
 
 The names are a promise: dashboards and alert rules of others depend on them.
 """
@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from cdc.http.answers import Answer
 from cdc.status.document import StatusDocument, Totals
 from cdc.telemetry.health import State
-from cdc.telemetry.metrics import Histogram, Vitals
+from cdc.telemetry.metrics import Histogram, Metrics
 
 NAMES: Final = frozenset(
     [
@@ -60,12 +60,12 @@ NAMES: Final = frozenset(
 """Names of all series, apart from those of the process and of Python."""
 
 
-class Metrics:
+class Exposition:
     """The endpoint `/metrics`, with a registry of its own: nothing here is global."""
 
-    def __init__(self, vitals: Vitals, document: Callable[[], StatusDocument]) -> None:
+    def __init__(self, metrics: Metrics, document: Callable[[], StatusDocument]) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Publisher(vitals, document))
+        self._registry.register(_Publisher(metrics, document))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -82,8 +82,8 @@ class Metrics:
 
 
 class _Publisher(Collector):
-    def __init__(self, vitals: Vitals, document: Callable[[], StatusDocument]) -> None:
-        self._vitals = vitals
+    def __init__(self, metrics: Metrics, document: Callable[[], StatusDocument]) -> None:
+        self._metrics = metrics
         self._document = document
 
     def describe(self) -> list[Metric]:
@@ -95,16 +95,16 @@ class _Publisher(Collector):
         yield from _topics(document)
         yield from _totals(document.totals)
         yield from _gauges(document)
-        yield from _histograms(self._vitals)
+        yield from _histograms(self._metrics)
         yield from _state(document)
         yield from self._raw()
         yield _build(document)
 
     def _raw(self) -> Iterator[Metric]:
         """Metrics of which the document has a text, or no number at all."""
-        vitals = self._vitals
-        confirmed, trouble = vitals.confirmed, vitals.trouble
-        yield _counter("cdc_reconnects_total", "Sessions begun anew after an error.", vitals.reconnects)
+        metrics = self._metrics
+        confirmed, trouble = metrics.confirmed, metrics.trouble
+        yield _counter("cdc_reconnects_total", "Sessions begun anew after an error.", metrics.reconnects)
         yield _gauge("cdc_confirmed_lsn", "", "The confirmed LSN, as a number of bytes.", confirmed)
         yield _gauge(
             "cdc_last_error_timestamp_seconds",
@@ -112,7 +112,7 @@ class _Publisher(Collector):
             "When the last error happened; absent when there was none.",
             trouble.unix_time if trouble else None,
         )
-        yield _gauge("cdc_start_time_seconds", "seconds", "When the publisher began.", vitals.started)
+        yield _gauge("cdc_start_time_seconds", "seconds", "When the publisher began.", metrics.started)
 
 
 def _gauge(name: str, unit: str, text: str, value: float | None) -> Metric:
@@ -189,17 +189,17 @@ def _gauges(document: StatusDocument) -> Iterator[Metric]:
     )
 
 
-def _histograms(vitals: Vitals) -> Iterator[Metric]:
+def _histograms(metrics: Metrics) -> Iterator[Metric]:
     for name, text, histogram in (
         (
             "cdc_delivery_seconds",
             "From commit in PostgreSQL to confirmation by Kafka, of each transaction.",
-            vitals.delivery,
+            metrics.delivery,
         ),
         (
             "cdc_encode_seconds",
             "Time to make a record of a row: the mean of a burst, counted once for each of its rows.",
-            vitals.encode,
+            metrics.encode,
         ),
     ):
         yield HistogramMetricFamily(name, text, _buckets(histogram), histogram.sum, unit="seconds")

@@ -18,7 +18,7 @@ from cdc.http import address
 from cdc.http.application import Application
 from cdc.http.request import Handler
 from cdc.status.from_metrics import Identity
-from cdc.telemetry.metrics import Vitals
+from cdc.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Listener(ThreadingHTTPServer):
     def handle_error(self, *_: object) -> None:
         """Log errors, except those of clients who leave: anyone could fill the log."""
         if not isinstance(sys.exception(), OSError):
-            log.exception("answering a request failed")
+            log.exception("the HTTP server goes on after an error")
 
 
 def _hang_up(connection: socket.socket) -> None:
@@ -87,9 +87,9 @@ class Server:
     Enter raises ConfigError when it cannot.
     """
 
-    def __init__(self, listen: str, vitals: Vitals, identity: Identity) -> None:
+    def __init__(self, listen: str, metrics: Metrics, identity: Identity) -> None:
         self._listen = listen
-        self._application = Application(vitals, identity)
+        self._application = Application(metrics, identity)
         self._stopped = threading.Event()
         self.addresses: list[str] = []
         """Where it listens, as host:port."""

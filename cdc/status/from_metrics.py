@@ -18,11 +18,10 @@ from cdc.status.document import (
     Topic,
     Totals,
 )
-from cdc.telemetry.health import judge, lag_seconds
-from cdc.telemetry.metrics import STREAMING, Sample, Trouble, Vitals
+from cdc.telemetry.health import judge
+from cdc.telemetry.metrics import STREAMING, Metrics, Sample, Trouble
 
 RATE_SECONDS: Final = 10.0
-_ENOUGH_EVENTS: Final = 100  # to know how much WAL an event takes
 
 
 class Identity(NamedTuple):
@@ -36,10 +35,10 @@ class Identity(NamedTuple):
     accelerator: str  # native or python
 
 
-def describe(vitals: Vitals, identity: Identity, unix_time: float) -> StatusDocument:
+def describe(metrics: Metrics, identity: Identity, unix_time: float) -> StatusDocument:
     """Build the document as of `unix_time`. It is not validated: an odd value must not fail a probe."""
-    condition = judge(vitals, unix_time)
-    history = list(vitals.history.copy())
+    condition = judge(metrics, unix_time)
+    history = list(metrics.history.copy())
     recent = [sample for sample in history if unix_time - sample.unix_time <= RATE_SECONDS + 1]
     return StatusDocument.model_construct(
         version=identity.version,
@@ -48,25 +47,25 @@ def describe(vitals: Vitals, identity: Identity, unix_time: float) -> StatusDocu
         state=condition.state,
         ready=condition.ready,
         summary=condition.summary,
-        since=moment(max(vitals.phase_since, vitals.state_since if vitals.phase == STREAMING else 0.0)),
-        publisher=_publisher(vitals, identity, unix_time),
-        slot=_slot(vitals, identity, unix_time),
+        since=moment(max(metrics.phase_since, metrics.state_since if metrics.phase == STREAMING else 0.0)),
+        publisher=_publisher(metrics, identity, unix_time),
+        slot=_slot(metrics, identity, unix_time),
         lag=Lag.model_construct(
-            bytes=vitals.lag_bytes,
-            seconds=round(lag_seconds(vitals, unix_time), 3),
-            events=lag_events(vitals),
+            bytes=metrics.lag_bytes,
+            seconds=round(metrics.lag_seconds(unix_time), 3),
+            events=metrics.lag_events,
         ),
         rate=_rate(recent),
-        totals=_totals(vitals),
+        totals=_totals(metrics),
         in_flight=InFlight.model_construct(
-            events=vitals.in_flight,
-            transactions=vitals.in_flight_transactions,
-            oldest_seconds=None if vitals.oldest is None else round(max(0.0, unix_time - vitals.oldest), 3),
+            events=metrics.in_flight,
+            transactions=metrics.in_flight_transactions,
+            oldest_seconds=None if metrics.oldest is None else round(max(0.0, unix_time - metrics.oldest), 3),
         ),
-        topics=_topics(vitals, unix_time),
-        latency=_latency(vitals),
-        encode=Encode.model_construct(mean_us=_mean_us(vitals)),
-        last_error=_last_error(vitals.trouble),
+        topics=_topics(metrics, unix_time),
+        latency=_latency(metrics),
+        encode=Encode.model_construct(mean_us=_mean_us(metrics)),
+        last_error=_last_error(metrics.trouble),
         history=_history(history),
     )
 
@@ -76,41 +75,30 @@ def moment(unix_time: float) -> str:
     return datetime.fromtimestamp(unix_time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def lag_events(vitals: Vitals) -> int | None:
-    """Count the events in flight, and estimate the unread ones from the mean WAL that an event has taken so far."""
-    if vitals.received is None or vitals.wal_end is None:
-        return vitals.in_flight
-    unread = max(0, vitals.wal_end - vitals.received)
-    passed = vitals.received - (vitals.began or vitals.received)
-    if vitals.read < _ENOUGH_EVENTS or passed <= 0:
-        return vitals.in_flight
-    return vitals.in_flight + round(unread * vitals.read / passed)
-
-
-def _publisher(vitals: Vitals, identity: Identity, unix_time: float) -> Publisher:
+def _publisher(metrics: Metrics, identity: Identity, unix_time: float) -> Publisher:
     return Publisher.model_construct(
         pid=identity.pid,
-        started=moment(vitals.started),
-        uptime_seconds=round(unix_time - vitals.started, 3),
+        started=moment(metrics.started),
+        uptime_seconds=round(unix_time - metrics.started, 3),
         guarantee=identity.guarantee,
         accelerator=identity.accelerator,
-        sessions=vitals.sessions,
-        reconnects=vitals.reconnects,
+        sessions=metrics.sessions,
+        reconnects=metrics.reconnects,
     )
 
 
-def _slot(vitals: Vitals, identity: Identity, unix_time: float) -> Slot:
+def _slot(metrics: Metrics, identity: Identity, unix_time: float) -> Slot:
     return Slot.model_construct(
         name=identity.slot,
         publication=identity.publication,
-        stream=vitals.stream or None,
-        confirmed=_text(vitals.confirmed),
-        confirmed_age_seconds=None if vitals.confirmed is None else round(unix_time - vitals.confirmed_since, 3),
-        wal_end=_text(vitals.wal_end),
-        retained_bytes=vitals.retained,
-        limit_bytes=vitals.limit,
-        safe_bytes=vitals.safe,
-        wal_status=vitals.wal_status,
+        stream=metrics.stream or None,
+        confirmed=_text(metrics.confirmed),
+        confirmed_age_seconds=None if metrics.confirmed is None else round(unix_time - metrics.confirmed_since, 3),
+        wal_end=_text(metrics.wal_end),
+        retained_bytes=metrics.retained,
+        limit_bytes=metrics.limit,
+        safe_bytes=metrics.safe,
+        wal_status=metrics.wal_status,
     )
 
 
@@ -118,16 +106,16 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _totals(vitals: Vitals) -> Totals:
+def _totals(metrics: Metrics) -> Totals:
     return Totals.model_construct(
-        events=sum(vitals.events.values()),
-        bytes=sum(vitals.bytes.values()),
-        delivered=vitals.delivered,
-        transactions=vitals.transactions,
-        poison=vitals.poison,
-        dead_letters=vitals.dead_letters,
-        skipped_replays=vitals.skipped_replays,
-        sent_again=vitals.sent_again,
+        events=sum(metrics.events.values()),
+        bytes=sum(metrics.bytes.values()),
+        delivered=metrics.delivered,
+        transactions=metrics.transactions,
+        poison=metrics.poison,
+        dead_letters=metrics.dead_letters,
+        skipped_replays=metrics.skipped_replays,
+        sent_again=metrics.sent_again,
     )
 
 
@@ -143,8 +131,8 @@ def _rate(recent: list[Sample]) -> Rate:
     )
 
 
-def _topics(vitals: Vitals, unix_time: float) -> dict[str, Topic]:
-    events, sizes, before = dict(vitals.events), dict(vitals.bytes), vitals.topics_before.copy()
+def _topics(metrics: Metrics, unix_time: float) -> dict[str, Topic]:
+    events, sizes, before = dict(metrics.events), dict(metrics.bytes), metrics.topics_before.copy()
     then, counts = next((each for each in before if unix_time - each[0] <= RATE_SECONDS + 1), (unix_time, events))
     seconds = max(unix_time - then, 1.0)
     return {
@@ -157,8 +145,8 @@ def _topics(vitals: Vitals, unix_time: float) -> dict[str, Topic]:
     }
 
 
-def _latency(vitals: Vitals) -> Latency:
-    latencies = sorted(vitals.latencies.copy())
+def _latency(metrics: Metrics) -> Latency:
+    latencies = sorted(metrics.latencies.copy())
     if not latencies:
         return Latency.model_construct(count=0)
     p50, p95, p99, slowest = (
@@ -167,9 +155,9 @@ def _latency(vitals: Vitals) -> Latency:
     return Latency.model_construct(count=len(latencies), p50_ms=p50, p95_ms=p95, p99_ms=p99, max_ms=slowest)
 
 
-def _mean_us(vitals: Vitals) -> float | None:
-    count = sum(vitals.encode.counts)
-    return round(vitals.encode.sum / count * 1e6, 3) if count else None
+def _mean_us(metrics: Metrics) -> float | None:
+    count = sum(metrics.encode.counts)
+    return round(metrics.encode.sum / count * 1e6, 3) if count else None
 
 
 def _last_error(trouble: Trouble | None) -> LastError | None:

@@ -1,7 +1,7 @@
-"""What the running publisher counts and measures: written by its one loop, read by anybody, without a lock.
+"""Counters and measurements of the running publisher: written by its one loop, read from any thread, without a lock.
 
-A reader may see a value that is a moment newer than another; none is ever torn. What costs time for each event is
-only done by a `Meter`, which is there when somebody listens.
+A reader may see one value that is a moment newer than another. `sent`, `encoded` and `settled` take time for each
+record, burst and transaction: the loop calls them only when the HTTP endpoint is on.
 """
 
 from bisect import bisect_left
@@ -27,6 +27,7 @@ HISTORY: Final = 300
 """Samples that are kept, one a second: five minutes, as wide as a screen shows."""
 TOPICS: Final = 11
 LATENCIES: Final = 2_000
+_ENOUGH_EVENTS: Final = 100  # to know how much WAL an event takes
 
 DELIVERY_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 ENCODE_SECONDS: Final = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 1e-2)
@@ -65,13 +66,15 @@ class Histogram:
         self.sum += value * weight
 
 
-class Vitals:
-    """Of one process. Times are unix seconds, `monotonic` ones are named so; sizes are bytes.
+class Metrics:
+    """Metrics of one process. Times are Unix seconds, except those named `monotonic`; sizes are bytes.
 
-    `scrub` takes the secrets out of texts.
+    `scrub` removes secrets from texts. Records of the topic `positions` are the publisher's own, and no events.
     """
 
-    def __init__(self, started: float = 0.0, scrub: Callable[[str], str] = str) -> None:
+    def __init__(self, started: float = 0.0, scrub: Callable[[str], str] = str, positions: str = "") -> None:
+        self._positions = positions
+        self.now = 0.0  # as of the last turn of the loop
         self._scrub = scrub
         self.started = started
         self.phase = STARTING
@@ -96,7 +99,7 @@ class Vitals:
         self.delivery = Histogram(DELIVERY_SECONDS)
         self.encode = Histogram(ENCODE_SECONDS)
 
-        # Of the session, as last looked at; four times a second.
+        # Of the session, as of the last sample; four times a second.
         self.stream = ""
         self.confirmed: LSN | None = None
         self.confirmed_since = 0.0  # when it last moved
@@ -121,62 +124,67 @@ class Vitals:
         self.topics_before: deque[tuple[float, dict[str, int]]] = deque(maxlen=TOPICS)  # `events`, once a second
         self.latencies: deque[float] = deque(maxlen=LATENCIES)  # of the last transactions, seconds
 
+    def sent(self, records: Sequence[Sendable]) -> None:
+        """Count records that the producer has accepted."""
+        topics = Counter(topics_of(records))
+        if len(topics) == 1:
+            (topic,) = topics
+            self.bytes[topic] += value_bytes(records)
+        else:
+            for topic, value, *_ in records:
+                self.bytes[topic] += len(value or b"")
+        self.events.update(topics)
+        self.events.pop(self._positions, None)
+        self.bytes.pop(self._positions, None)
+
+    def encoded(self, rows: int, seconds: float) -> None:
+        """Count rows that were encoded as records in `seconds`."""
+        if rows:
+            self.encode.observe(seconds / rows, rows)
+
+    def settled(self, transaction: Transaction) -> None:
+        """Count a transaction of which Kafka has confirmed all events, and all those before it."""
+        if not transaction.events:
+            return
+        seconds = max(0.0, self.now - transaction.timestamp / 1000)
+        self.delivered += transaction.events
+        self.transactions += 1
+        self.delivery.observe(seconds)
+        self.latencies.append(seconds)
+
     def enter(self, phase: str, now: float, reason: str = "") -> None:
-        """The service is about something else now."""
+        """Change the phase; `reason` is a sentence."""
         reason = self._scrub(reason)
         if (phase, reason) != (self.phase, self.reason):
             self.phase, self.reason, self.phase_since = phase, reason, now
 
     def meet(self, error: CdcError, phase: str, now: float) -> None:
-        """An error has put the service into this phase."""
+        """Change the phase because of an error."""
         self.trouble = Trouble(type(error).__name__, self._scrub(str(error)), now)
         self.enter(phase, now, error.message)
 
     @property
     def lag_bytes(self) -> int | None:
-        """WAL between what is confirmed and the end of the server's; None while that is not known."""
+        """WAL between the confirmed LSN and the server's end; None while either is unknown."""
         if self.wal_end is None or self.confirmed is None:
             return None
         return max(0, self.wal_end - self.confirmed)
 
+    @property
+    def lag_events(self) -> int:
+        """Events in flight, and an estimate of the unread ones, by the mean WAL that an event has taken so far."""
+        if self.received is None or self.wal_end is None:
+            return self.in_flight
+        unread = max(0, self.wal_end - self.received)
+        passed = self.received - (self.began or self.received)
+        if self.read < _ENOUGH_EVENTS or passed <= 0:
+            return self.in_flight
+        return self.in_flight + round(unread * self.read / passed)
 
-class Meter:
-    """What is counted for each record, burst and transaction, when somebody wants to know.
+    def lag_seconds(self, now: float) -> float:
+        """Age of the oldest transaction that was read and is not settled; 0 when there is none."""
+        return 0.0 if self.oldest is None else max(0.0, now - self.oldest)
 
-    Records of the topic `positions` are our own, and no events.
-    """
-
-    def __init__(self, vitals: Vitals, positions: str) -> None:
-        self._vitals = vitals
-        self._positions = positions
-        self.now = 0.0  # unix seconds, as of the last turn of the loop
-
-    def sent(self, records: Sequence[Sendable]) -> None:
-        """The producer has taken these."""
-        vitals = self._vitals
-        topics = Counter(topics_of(records))
-        if len(topics) == 1:
-            (topic,) = topics
-            vitals.bytes[topic] += value_bytes(records)
-        else:
-            for topic, value, *_ in records:
-                vitals.bytes[topic] += len(value or b"")
-        vitals.events.update(topics)
-        vitals.events.pop(self._positions, None)
-        vitals.bytes.pop(self._positions, None)
-
-    def encoded(self, rows: int, seconds: float) -> None:
-        """So many rows became records in this time."""
-        if rows:
-            self._vitals.encode.observe(seconds / rows, rows)
-
-    def settled(self, transaction: Transaction) -> None:
-        """Kafka has confirmed all events of a transaction, and of those before it."""
-        if not transaction.events:
-            return
-        vitals = self._vitals
-        seconds = max(0.0, self.now - transaction.timestamp / 1000)
-        vitals.delivered += transaction.events
-        vitals.transactions += 1
-        vitals.delivery.observe(seconds)
-        vitals.latencies.append(seconds)
+    def waiting_seconds(self, now: float) -> float:
+        """How long nothing has been delivered although something waits; 0 when something was, or nothing waits."""
+        return 0.0 if self.waiting_since is None else max(0.0, now - self.waiting_since)

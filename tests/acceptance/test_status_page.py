@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from cdc.http.server import Server
-from cdc.telemetry.metrics import STREAMING, WAITING, Trouble, Vitals
+from cdc.telemetry.metrics import STREAMING, WAITING, Metrics, Trouble
 from tests import specimen
 from tests.browser import Browser
 from tests.browser import browser as browser
@@ -49,13 +49,13 @@ return found;
 
 
 @pytest.fixture
-def vitals() -> Vitals:
-    return specimen.vitals()
+def metrics() -> Metrics:
+    return specimen.metrics()
 
 
 @pytest.fixture
-def server(vitals: Vitals) -> Iterator[Server]:
-    with Server(LOOPBACK, vitals, specimen.IDENTITY) as server:
+def server(metrics: Metrics) -> Iterator[Server]:
+    with Server(LOOPBACK, metrics, specimen.IDENTITY) as server:
         yield server
 
 
@@ -91,11 +91,13 @@ def test_the_numbers_of_a_real_publisher_move(browser: Browser, pipeline: Pipeli
     eventually(lambda: browser.shown("banner"), "the page notices the end")
 
 
-def test_texts_of_others_are_shown_as_they_are_and_do_nothing(browser: Browser, server: Server, vitals: Vitals) -> None:
-    now = vitals.phase_since + 299
-    vitals.trouble = Trouble(specimen.HOSTILE, f"</p><script>document.title='taken'</script>{specimen.HOSTILE}", now)
-    vitals.enter(WAITING, now, specimen.HOSTILE)
-    vitals.stream = vitals.wal_status = specimen.HOSTILE
+def test_texts_of_others_are_shown_as_they_are_and_do_nothing(
+    browser: Browser, server: Server, metrics: Metrics
+) -> None:
+    now = metrics.phase_since + 299
+    metrics.trouble = Trouble(specimen.HOSTILE, f"</p><script>document.title='taken'</script>{specimen.HOSTILE}", now)
+    metrics.enter(WAITING, now, specimen.HOSTILE)
+    metrics.stream = metrics.wal_status = specimen.HOSTILE
     browser.open(url(server))
     filled(browser)
     for name in ("topics", "error-kind", "error-message", "summary", "about-slot"):
@@ -123,9 +125,9 @@ def test_the_policy_lets_no_script_in_and_the_page_loads_nothing_from_elsewhere(
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_every_text_can_be_read_in_light_and_dark_whatever_the_state(
-    browser: Browser, server: Server, vitals: Vitals, dark: bool
+    browser: Browser, server: Server, metrics: Metrics, dark: bool
 ) -> None:
-    vitals.safe = None
+    metrics.safe = None
     browser.open(url(server), dark=dark, still=True)
     filled(browser)
     browser.run("document.getElementById('banner').hidden = false; put('banner', 'The publisher does not answer.')")
@@ -139,18 +141,18 @@ def test_every_text_can_be_read_in_light_and_dark_whatever_the_state(
 
 
 @pytest.mark.parametrize("width", [320, 390, 760, 1920])
-def test_no_window_is_too_narrow(browser: Browser, server: Server, vitals: Vitals, width: int) -> None:
-    vitals.events[LONG] += 123_456_789
-    vitals.bytes[LONG] += 123_456_789_000
-    vitals.trouble = Trouble("KafkaUnavailable", LONG * 2, vitals.phase_since)
+def test_no_window_is_too_narrow(browser: Browser, server: Server, metrics: Metrics, width: int) -> None:
+    metrics.events[LONG] += 123_456_789
+    metrics.bytes[LONG] += 123_456_789_000
+    metrics.trouble = Trouble("KafkaUnavailable", LONG * 2, metrics.phase_since)
     browser.open(url(server), width=width, height=900)
     filled(browser)
     assert LONG in browser.text("topics")
     assert browser.run("return document.documentElement.scrollWidth") <= width
 
 
-def test_a_publisher_that_does_not_answer_is_told_and_so_is_its_return(browser: Browser, vitals: Vitals) -> None:
-    with Server(LOOPBACK, vitals, specimen.IDENTITY) as server:
+def test_a_publisher_that_does_not_answer_is_told_and_so_is_its_return(browser: Browser, metrics: Metrics) -> None:
+    with Server(LOOPBACK, metrics, specimen.IDENTITY) as server:
         browser.open(url(server))
         filled(browser)
         assert not browser.shown("banner")
@@ -159,13 +161,13 @@ def test_a_publisher_that_does_not_answer_is_told_and_so_is_its_return(browser: 
     assert browser.title() == "no answer · cdc-publisher"
     assert browser.run("return document.getElementById('main').className") == "stale"
     assert browser.text("delivered") == "30,000", "the last numbers stay"
-    with Server(server.addresses[0], vitals, specimen.IDENTITY):
+    with Server(server.addresses[0], metrics, specimen.IDENTITY):
         eventually(lambda: not browser.shown("banner"), "the page notices the return")
     assert "streaming" in browser.title()
 
 
 def test_who_listens_instead_of_looking_hears_of_a_change_once(
-    browser: Browser, server: Server, vitals: Vitals
+    browser: Browser, server: Server, metrics: Metrics
 ) -> None:
     browser.open(url(server))
     filled(browser)
@@ -174,10 +176,10 @@ def test_who_listens_instead_of_looking_hears_of_a_change_once(
         ".observe(document.getElementById('said'), {childList: true, subtree: true})"
     )
     assert browser.text("said") == "The publisher is streaming."
-    vitals.trouble = Trouble("KafkaUnavailable", "no broker answers", vitals.phase_since)
-    vitals.enter(WAITING, vitals.phase_since + 290, "no broker answers")
+    metrics.trouble = Trouble("KafkaUnavailable", "no broker answers", metrics.phase_since)
+    metrics.enter(WAITING, metrics.phase_since + 290, "no broker answers")
     eventually(lambda: browser.text("state") == "Blocked by Kafka", "another state")
-    vitals.enter(STREAMING, vitals.phase_since + 300)
+    metrics.enter(STREAMING, metrics.phase_since + 300)
     eventually(lambda: browser.text("state") != "Blocked by Kafka", "back")
     asked = browser.run("return performance.getEntriesByType('resource').length")
     eventually(

@@ -285,7 +285,7 @@ def _buried() -> Golden:
 
 def status() -> dict[str, Any]:
     """Make the document of /status for a publisher whose time stands still."""
-    found = specimen.vitals(NOON)
+    found = specimen.metrics(NOON)
     for _ in range(len(found.history) - 3):
         found.history.popleft()
     document: dict[str, Any] = json.loads(json.dumps(describe(found, specimen.IDENTITY, NOON).served()))

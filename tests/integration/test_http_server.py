@@ -26,7 +26,7 @@ PHASES: tuple[Literal["setup", "call", "teardown"], ...] = ("setup", "call", "te
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Server]:
     """A server of which no connection is left in memory."""
-    with Server(LOOPBACK, specimen.vitals(), specimen.IDENTITY) as listening:
+    with Server(LOOPBACK, specimen.metrics(), specimen.IDENTITY) as listening:
         yield listening
         eventually(lambda: not any(isinstance(each, Handler) for each in gc.get_objects()), "no connection is left")
 
@@ -65,7 +65,7 @@ def status(answer: bytes) -> int | None:
 def test_it_listens_says_so_and_gives_everything_back(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     before = threading.active_count()
-    with Server("localhost:0", specimen.vitals(), specimen.IDENTITY) as server:
+    with Server("localhost:0", specimen.metrics(), specimen.IDENTITY) as server:
         for address in server.addresses:
             assert ask(address, "/livez").status == 200
         assert f"http://{server.addresses[0]}/" in caplog.records[0].__dict__["http"]
@@ -78,7 +78,7 @@ def test_a_port_that_is_taken_leaves_nothing_behind(server: Server) -> None:
     before = threading.active_count()
     with (
         pytest.raises(ConfigError, match="the port is taken"),
-        Server(server.addresses[0], specimen.vitals(), specimen.IDENTITY),
+        Server(server.addresses[0], specimen.metrics(), specimen.IDENTITY),
     ):
         pytest.fail("it listens")
     assert threading.active_count() == before
@@ -267,7 +267,7 @@ def test_many_at_once_are_all_answered(server: Server) -> None:
 
 
 def test_the_server_goes_on_after_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Server(LOOPBACK, specimen.vitals(), specimen.IDENTITY) as server:
+    with Server(LOOPBACK, specimen.metrics(), specimen.IDENTITY) as server:
         real, failed = Listener.tidy, threading.Event()
 
         def fail_once(self: Listener, before: float) -> None:

@@ -7,7 +7,7 @@ from cdc.delivery.ports import NOT_AHEAD, Ahead
 from cdc.delivery.session import Session
 from cdc.errors import CdcError, KafkaUnavailable
 from cdc.replication.settlement import Failure, Ledger
-from cdc.telemetry.metrics import Meter
+from cdc.telemetry.metrics import Metrics
 from tests.memory import FOR_EVER, Clock, MemorySink, MemorySource
 from tests.unit.shop import session
 
@@ -21,13 +21,15 @@ class Loop:
         room: int = FOR_EVER,
         tick: float = 0.0,
         ahead: Ahead = NOT_AHEAD,
-        meter: Meter | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.clock = Clock(tick=tick)
         self.source = MemorySource(self.clock, bursts)
         self.sink = MemorySink(self.clock, room)
-        self.session: Session = session(Ledger(100, meter.settled if meter else None))
-        self.publisher = Publisher(self.source, self.sink, self.session, failed, self.clock, ahead=ahead, meter=meter)
+        self.session: Session = session(Ledger(100, metrics.settled if metrics else None))
+        self.publisher = Publisher(
+            self.source, self.sink, self.session, failed, self.clock, ahead=ahead, metrics=metrics
+        )
 
     def steps(self, count: int) -> None:
         for _ in range(count):

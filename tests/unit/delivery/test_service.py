@@ -22,7 +22,7 @@ from cdc.errors import (
 )
 from cdc.lsn import LSN, Position
 from cdc.records.encoding import Encoder
-from cdc.telemetry.metrics import HELD, STANDBY, STOPPING, STREAMING, WAITING, Vitals
+from cdc.telemetry.metrics import HELD, STANDBY, STOPPING, STREAMING, WAITING, Metrics
 from tests.memory import Clock, MemorySink, MemorySource, MemoryTail, MemoryTails
 from tests.unit import shop
 from tests.unit.loop import failed
@@ -137,7 +137,7 @@ class World:
         *,
         accept_changes: bool = False,
         guarantee: str = AT_LEAST_ONCE,
-        vitals: Vitals | None = None,
+        metrics: Metrics | None = None,
     ) -> Service:
         settings = Settings.model_validate(
             {"postgres": {"dsn": "postgresql://nowhere"}, "delivery": {"guarantee": guarantee}}
@@ -152,7 +152,7 @@ class World:
             self.clock,
             lambda: 0.5,
             accept_changes=accept_changes,
-            vitals=vitals,
+            metrics=metrics,
             metered=True,
         )
 
@@ -325,8 +325,8 @@ def test_a_publisher_that_is_fenced_again_and_again_ends_and_one_that_is_fenced_
     assert rarely.service(stop_at=9000.0, guarantee=EXACTLY_ONCE).run() is True
 
 
-class Diary(Vitals):
-    """Vitals that keep every phase."""
+class Diary(Metrics):
+    """Metrics that keep every phase."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -343,7 +343,7 @@ def test_each_phase_of_the_service_is_written_down_with_what_it_counted() -> Non
     health = SlotHealth(5, 100, 95, "reserved")
     world = World(PostgresUnavailable("starting up"), *waits, Eyes(WalEnd(LSN(300)), health), Eyes())
     diary = Diary()
-    assert world.service(vitals=diary).run() is True
+    assert world.service(metrics=diary).run() is True
     assert diary.phases == [WAITING, STANDBY, HELD, STREAMING, STOPPING]
     assert diary.trouble is not None
     assert (diary.trouble.kind, diary.trouble.message) == ("PostgresUnavailable", "starting up")
@@ -354,7 +354,7 @@ def test_each_phase_of_the_service_is_written_down_with_what_it_counted() -> Non
 def test_counters_go_on_from_session_to_session() -> None:
     world = World(Eyes(Stopping("fast shutdown")), Eyes())
     diary = Diary()
-    assert world.service(vitals=diary).run() is True
+    assert world.service(metrics=diary).run() is True
     assert (diary.sessions, diary.reconnects, diary.read, diary.delivered) == (2, 1, 2, 2)
 
 

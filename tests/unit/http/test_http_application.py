@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from cdc.http.application import Application
-from cdc.telemetry.metrics import FAILED, STARTING, WAITING, Trouble, Vitals
+from cdc.telemetry.metrics import FAILED, STARTING, WAITING, Metrics, Trouble
 from tests import specimen
 from tests.endpoint import Reply
 
@@ -18,13 +18,13 @@ PATHS = ("/", "/livez", "/readyz", "/status", "/metrics")
 
 
 @pytest.fixture
-def vitals() -> Vitals:
-    return specimen.vitals()
+def metrics() -> Metrics:
+    return specimen.metrics()
 
 
 @pytest.fixture
-def application(vitals: Vitals) -> Application:
-    return Application(vitals, specimen.IDENTITY)
+def application(metrics: Metrics) -> Application:
+    return Application(metrics, specimen.IDENTITY)
 
 
 def ask(application: Application, path: str, method: str = "GET", accept: str = "*/*") -> Reply:
@@ -68,23 +68,23 @@ def test_ready_is_told_as_json_or_as_one_line(application: Application) -> None:
 
 
 def test_ready_is_green_while_kafka_is_away_and_red_when_the_slot_is_lost(
-    application: Application, vitals: Vitals
+    application: Application, metrics: Metrics
 ) -> None:
-    vitals.trouble = Trouble("KafkaUnavailable", "no broker answers", time.time())
-    vitals.enter(WAITING, time.time(), "no broker answers")
+    metrics.trouble = Trouble("KafkaUnavailable", "no broker answers", time.time())
+    metrics.enter(WAITING, time.time(), "no broker answers")
     reply = ask(application, "/readyz")
     assert (reply.status, reply.json["state"], reply.json["ready"]) == (200, "blocked_by_kafka", True)
-    vitals.trouble = Trouble("SlotLost", "the slot is gone", time.time())
-    vitals.enter(FAILED, time.time(), "the slot is gone")
+    metrics.trouble = Trouble("SlotLost", "the slot is gone", time.time())
+    metrics.enter(FAILED, time.time(), "the slot is gone")
     reply = ask(application, "/readyz")
     assert (reply.status, reply.json["state"], reply.json["ready"]) == (503, "slot_lost", False)
     assert reply.json["summary"] == "slot lost: the slot is gone"
     assert ask(application, "/livez").status == 200
 
 
-def test_live_is_red_when_the_loop_stands_still(application: Application, vitals: Vitals) -> None:
+def test_live_is_red_when_the_loop_stands_still(application: Application, metrics: Metrics) -> None:
     assert ask(application, "/livez").json == {"alive": True, "summary": "alive"}
-    vitals.turned_monotonic = time.monotonic() - 61
+    metrics.turned_monotonic = time.monotonic() - 61
     assert ask(application, "/livez").status == 200, "the program has only just begun"
     application._born -= 61
     reply = ask(application, "/livez", accept="text/plain")
@@ -92,7 +92,7 @@ def test_live_is_red_when_the_loop_stands_still(application: Application, vitals
 
 
 def test_what_has_not_begun_is_alive_and_not_ready() -> None:
-    application = Application(Vitals(), specimen.IDENTITY)
+    application = Application(Metrics(), specimen.IDENTITY)
     assert ask(application, "/livez").status == 200
     reply = ask(application, "/readyz")
     assert (reply.status, reply.json["state"]) == (503, STARTING)

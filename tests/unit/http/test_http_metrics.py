@@ -12,16 +12,16 @@ from prometheus_client.parser import text_string_to_metric_families as prometheu
 from cdc.http.application import Application
 from cdc.http.prometheus import NAMES
 from cdc.telemetry.health import State
-from cdc.telemetry.metrics import Vitals
+from cdc.telemetry.metrics import Metrics
 from tests import ROOT, specimen
 from tests.unit.http.test_http_application import ask
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
 
 
-def families(vitals: Vitals, accept: str = "*/*") -> dict[str, Metric]:
+def families(metrics: Metrics, accept: str = "*/*") -> dict[str, Metric]:
     """What is exposed, by its name."""
-    reply = ask(Application(vitals, specimen.IDENTITY), "/metrics", accept=accept)
+    reply = ask(Application(metrics, specimen.IDENTITY), "/metrics", accept=accept)
     assert reply.status == 200
     parse = openmetrics if reply.headers["Content-Type"].startswith("application/openmetrics-text") else prometheus
     return {family.name: family for family in parse(reply.text)}
@@ -41,7 +41,7 @@ def value(found: dict[str, Metric], family: str, sample: str | None = None, **la
 
 @pytest.mark.parametrize("accept", ["*/*", OPENMETRICS])
 def test_all_names_and_no_others_are_exposed_in_both_formats(accept: str) -> None:
-    found = families(specimen.vitals(), accept)
+    found = families(specimen.metrics(), accept)
     ours = {name for name in series(found.values()) if name.startswith("cdc_")}
     assert ours == NAMES
     others = {name.partition("_")[0] for name in series(found.values()) if not name.startswith("cdc_")}
@@ -49,7 +49,7 @@ def test_all_names_and_no_others_are_exposed_in_both_formats(accept: str) -> Non
 
 
 def test_prometheus_gets_openmetrics_and_everyone_else_plain_text() -> None:
-    application = Application(specimen.vitals(), specimen.IDENTITY)
+    application = Application(specimen.metrics(), specimen.IDENTITY)
     kinds = [ask(application, "/metrics", accept=accept).headers["Content-Type"] for accept in (OPENMETRICS, "", "*/*")]
     assert kinds[0].startswith("application/openmetrics-text; version=1.0.0")
     assert kinds[1] == kinds[2]
@@ -68,15 +68,15 @@ def test_prometheus_gets_openmetrics_and_everyone_else_plain_text() -> None:
     ],
 )
 def test_an_odd_accept_header_is_answered_with_metrics(accept: str, caplog: pytest.LogCaptureFixture) -> None:
-    reply = ask(Application(specimen.vitals(), specimen.IDENTITY), "/metrics", accept=accept)
+    reply = ask(Application(specimen.metrics(), specimen.IDENTITY), "/metrics", accept=accept)
     assert reply.status == 200
     assert "cdc_delivered_events_total 30000.0" in reply.text
     assert caplog.records == []
 
 
 @pytest.mark.parametrize("accept", ["*/*", OPENMETRICS])
-def test_values_are_those_of_the_vitals(accept: str) -> None:
-    found = families(specimen.vitals(), accept)
+def test_values_are_those_of_the_publishers_metrics(accept: str) -> None:
+    found = families(specimen.metrics(), accept)
     assert value(found, "cdc_events", "cdc_events_total", topic="outbox.event.order") == 30_000
     assert value(found, "cdc_bytes", "cdc_bytes_total", topic=specimen.HOSTILE) == 1_000
     assert value(found, "cdc_delivered_events", "cdc_delivered_events_total") == 30_000
@@ -92,12 +92,12 @@ def test_values_are_those_of_the_vitals(accept: str) -> None:
 
 
 def test_exactly_one_state_is_1_and_every_state_is_there() -> None:
-    states = {sample.labels["state"]: sample.value for sample in families(specimen.vitals())["cdc_state"].samples}
+    states = {sample.labels["state"]: sample.value for sample in families(specimen.metrics())["cdc_state"].samples}
     assert states == {state.value: float(state == State.STREAMING) for state in State}
 
 
 def test_buckets_are_cumulative_and_end_with_the_count() -> None:
-    found = families(specimen.vitals(), OPENMETRICS)["cdc_delivery_seconds"]
+    found = families(specimen.metrics(), OPENMETRICS)["cdc_delivery_seconds"]
     buckets = {s.labels["le"]: s.value for s in found.samples if s.name == "cdc_delivery_seconds_bucket"}
     assert (buckets["0.001"], buckets["0.0025"], buckets["0.005"], buckets["0.025"]) == (0, 1, 2, 3)
     assert buckets["+Inf"] == value({"x": found}, "x", "cdc_delivery_seconds_count") == 3
@@ -105,7 +105,7 @@ def test_buckets_are_cumulative_and_end_with_the_count() -> None:
 
 
 def test_what_is_not_known_is_absent_and_not_zero() -> None:
-    found = series(families(Vitals()).values())
+    found = series(families(Metrics()).values())
     unknown = {"lag_bytes", "retained_wal_bytes", "retained_wal_limit_bytes", "safe_wal_bytes", "confirmed_lsn"}
     unknown |= {"confirmed_lsn_age_seconds", "last_error_timestamp_seconds"}
     labelled = {"events_total", "bytes_total"}  # there is no topic yet
@@ -113,7 +113,7 @@ def test_what_is_not_known_is_absent_and_not_zero() -> None:
 
 
 def test_every_name_has_a_help_text_and_its_unit_at_the_end() -> None:
-    for name, family in families(specimen.vitals(), OPENMETRICS).items():
+    for name, family in families(specimen.metrics(), OPENMETRICS).items():
         if name.startswith("cdc_"):
             assert family.documentation.endswith("."), name
             unit = next((u for u in ("bytes", "seconds") if name.endswith(f"_{u}")), "")
@@ -121,17 +121,17 @@ def test_every_name_has_a_help_text_and_its_unit_at_the_end() -> None:
 
 
 def test_metrics_are_read_while_the_loop_finds_new_topics() -> None:
-    vitals = specimen.vitals()
-    application = Application(vitals, specimen.IDENTITY)
+    metrics = specimen.metrics()
+    application = Application(metrics, specimen.IDENTITY)
     done = threading.Event()
 
     def write() -> None:
         number = 0
         while not done.is_set():
             number += 1
-            vitals.events[f"topic-{number % 3000}"] += 1
-            vitals.events.pop(f"topic-{(number + 1500) % 3000}", None)
-            vitals.history.append(vitals.history[-1])
+            metrics.events[f"topic-{number % 3000}"] += 1
+            metrics.events.pop(f"topic-{(number + 1500) % 3000}", None)
+            metrics.history.append(metrics.history[-1])
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -145,7 +145,7 @@ def test_metrics_are_read_while_the_loop_finds_new_topics() -> None:
 def rows() -> list[str]:
     """The table of docs/http.md: each metric with its labels, type and help text."""
     found = []
-    for family in families(specimen.vitals(), OPENMETRICS).values():
+    for family in families(specimen.metrics(), OPENMETRICS).values():
         if family.name.startswith("cdc_"):
             suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
             labels = ", ".join(sorted({label for sample in family.samples for label in sample.labels} - {"le"}))

@@ -18,7 +18,7 @@ NOW = 1_790_000_000.0
 
 def told(**changes: Any) -> bytes:
     """What `/status` of a publisher at work holds, but for `changes`."""
-    return orjson.dumps(describe(specimen.vitals(NOW), specimen.IDENTITY, NOW).served() | changes)
+    return orjson.dumps(describe(specimen.metrics(NOW), specimen.IDENTITY, NOW).served() | changes)
 
 
 @pytest.mark.parametrize(

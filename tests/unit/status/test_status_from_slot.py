@@ -134,7 +134,7 @@ def test_it_is_said_when_kafka_did_not_answer() -> None:
 def test_the_json_has_the_shape_of_the_publishers_own() -> None:
     """Every name that `/status` has is there, with null for what only the process knows."""
     ours = orjson.loads(told(SEEN).json_line())
-    theirs = describe(specimen.vitals(1_790_000_000.0), specimen.IDENTITY, 1_790_000_000.0).served()
+    theirs = describe(specimen.metrics(1_790_000_000.0), specimen.IDENTITY, 1_790_000_000.0).served()
     assert theirs.keys() <= ours.keys()
     for part in ("slot", "lag", "rate", "totals", "in_flight", "latency", "encode", "history"):
         assert theirs[part].keys() <= ours[part].keys(), part

@@ -27,7 +27,7 @@ def at_work(**changes: Any) -> StatusDocument:
         "rate": {"events_per_second": 100.0, "bytes_per_second": 100.0, "transactions_per_second": 30.0},
         "in_flight": {"events": 10, "transactions": 4, "oldest_seconds": 0.02},
     }
-    served = describe(specimen.vitals(NOW), specimen.IDENTITY, NOW).served() | figures | changes
+    served = describe(specimen.metrics(NOW), specimen.IDENTITY, NOW).served() | figures | changes
     return document.parse(orjson.dumps(served), URL)
 
 

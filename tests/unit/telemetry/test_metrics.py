@@ -27,9 +27,8 @@ from cdc.telemetry.metrics import (
     STREAMING,
     WAITING,
     Histogram,
-    Meter,
+    Metrics,
     Sample,
-    Vitals,
 )
 from tests.memory import NOON
 from tests.unit.loop import Loop
@@ -43,20 +42,20 @@ def record(topic: str, value: bytes | None = PAYLOAD) -> Record:
     return Record.to(topic, b"key", value, 0, [], lambda *_: None)
 
 
-def served(vitals: Vitals) -> dict[str, Any]:
+def served(metrics: Metrics) -> dict[str, Any]:
     """The JSON object of `/status`."""
-    return describe(vitals, IDENTITY, NOON).served()
+    return describe(metrics, IDENTITY, NOON).served()
 
 
-def streaming(**changes: Any) -> Vitals:
+def streaming(**changes: Any) -> Metrics:
     """Of a publisher that streams well, but for the changes."""
-    vitals = Vitals(NOON - 100)
-    vitals.enter(STREAMING, NOON - 90)
-    vitals.sessions = 1
-    vitals.confirmed = vitals.received = vitals.wal_end = LSN(1000)
+    metrics = Metrics(NOON - 100)
+    metrics.enter(STREAMING, NOON - 90)
+    metrics.sessions = 1
+    metrics.confirmed = metrics.received = metrics.wal_end = LSN(1000)
     for name, value in changes.items():
-        setattr(vitals, name, value)
-    return vitals
+        setattr(metrics, name, value)
+    return metrics
 
 
 @pytest.mark.parametrize(
@@ -94,70 +93,68 @@ def test_a_stream_is_told_by_what_moves_and_what_waits(changes: dict[str, Any], 
     ],
 )
 def test_an_error_decides_the_state_and_its_message_is_the_reason(error: Any, phase: str, state: State) -> None:
-    vitals = streaming()
-    vitals.meet(error, phase, NOON)
-    condition = judge(vitals, NOON)
+    metrics = streaming()
+    metrics.meet(error, phase, NOON)
+    condition = judge(metrics, NOON)
     assert condition.state == state
     assert error.message in condition.summary
     assert condition.ready is (phase == WAITING)
 
 
 def test_what_has_never_worked_is_not_ready_whoever_is_to_blame() -> None:
-    vitals = Vitals()
-    vitals.meet(KafkaUnavailable("no broker answers"), WAITING, NOON)
-    assert judge(vitals, NOON) == (State.BLOCKED_BY_KAFKA, False, "blocked by Kafka: no broker answers")
+    metrics = Metrics()
+    metrics.meet(KafkaUnavailable("no broker answers"), WAITING, NOON)
+    assert judge(metrics, NOON) == (State.BLOCKED_BY_KAFKA, False, "blocked by Kafka: no broker answers")
 
 
 def test_a_standby_is_ready_although_it_has_never_streamed() -> None:
-    vitals = Vitals()
-    vitals.enter(STANDBY, NOON)
-    assert judge(vitals, NOON)[:2] == (State.STANDBY, True)
+    metrics = Metrics()
+    metrics.enter(STANDBY, NOON)
+    assert judge(metrics, NOON)[:2] == (State.STANDBY, True)
 
 
 def test_a_slot_that_is_held_by_nobody_at_work_is_a_stall_after_a_moment() -> None:
-    vitals = Vitals()
-    vitals.enter(HELD, NOON, "process 7 holds the slot")
-    assert judge(vitals, NOON + 1).state == State.STANDBY
-    assert judge(vitals, NOON + 6) == (State.STALLED, False, "stalled: process 7 holds the slot")
+    metrics = Metrics()
+    metrics.enter(HELD, NOON, "process 7 holds the slot")
+    assert judge(metrics, NOON + 1).state == State.STANDBY
+    assert judge(metrics, NOON + 6) == (State.STALLED, False, "stalled: process 7 holds the slot")
 
 
 @pytest.mark.parametrize("phase", [STOPPING, STOPPED])
 def test_one_that_ends_is_not_ready(phase: str) -> None:
-    vitals = streaming()
-    vitals.enter(phase, NOON)
-    assert judge(vitals, NOON)[:2] == (State(phase), False)
+    metrics = streaming()
+    metrics.enter(phase, NOON)
+    assert judge(metrics, NOON)[:2] == (State(phase), False)
     assert State(phase) in NOT_READY
 
 
 def test_a_loop_that_has_not_turned_for_a_minute_is_not_alive_and_one_that_tells_why_it_ends_is() -> None:
-    vitals = streaming(turned_monotonic=500.0)
-    assert alive(vitals, 559.0)
-    assert not alive(vitals, 561.0)
-    vitals.enter(FAILED, NOON)
-    assert alive(vitals, 561.0)
+    metrics = streaming(turned_monotonic=500.0)
+    assert alive(metrics, 559.0)
+    assert not alive(metrics, 561.0)
+    metrics.enter(FAILED, NOON)
+    assert alive(metrics, 561.0)
 
 
 def test_a_large_transaction_of_which_events_are_delivered_is_no_blockade() -> None:
     # Its age grows, but something is confirmed at each look: `waiting_since` stays None.
-    vitals = streaming(in_flight=900_000, oldest=NOON - 60, waiting_since=None)
-    assert judge(vitals, NOON).state == State.CATCHING_UP
+    metrics = streaming(in_flight=900_000, oldest=NOON - 60, waiting_since=None)
+    assert judge(metrics, NOON).state == State.CATCHING_UP
 
 
-def test_the_meter_counts_events_and_bytes_by_topic_but_not_our_own_records() -> None:
-    vitals = Vitals()
-    meter = Meter(vitals, "cdc.positions")
-    meter.sent([record("a"), record("b"), record("a", None), record("cdc.positions")])
-    meter.sent([record("a")])
-    meter.sent([record("cdc.positions")])
-    assert vitals.events == {"a": 3, "b": 1}
-    assert vitals.bytes == {"a": 24, "b": 12}
+def test_events_and_bytes_are_counted_by_topic_without_the_publishers_own_records() -> None:
+    metrics = Metrics(positions="cdc.positions")
+    metrics.sent([record("a"), record("b"), record("a", None), record("cdc.positions")])
+    metrics.sent([record("a")])
+    metrics.sent([record("cdc.positions")])
+    assert metrics.events == {"a": 3, "b": 1}
+    assert metrics.bytes == {"a": 24, "b": 12}
 
 
 def test_a_transaction_without_events_is_not_counted_as_delivered() -> None:
-    vitals = Vitals()
-    meter = Meter(vitals, "cdc.positions")
-    meter.now = NOON
-    ledger = Ledger(0, meter.settled)
+    metrics = Metrics(positions="cdc.positions")
+    metrics.now = NOON
+    ledger = Ledger(0, metrics.settled)
     for commit_lsn, events in ((100, 2), (200, 0)):
         opened = ledger.begin(LSN(commit_lsn), int((NOON - 0.25) * 1000))
         for _ in range(events):
@@ -166,7 +163,7 @@ def test_a_transaction_without_events_is_not_counted_as_delivered() -> None:
         for _ in range(events):
             opened.report(None, None)
     ledger.settle()
-    assert (vitals.delivered, vitals.transactions, list(vitals.latencies)) == (2, 1, [0.25])
+    assert (metrics.delivered, metrics.transactions, list(metrics.latencies)) == (2, 1, [0.25])
 
 
 def test_a_value_on_the_bound_of_a_bucket_is_in_it() -> None:
@@ -179,14 +176,14 @@ def test_a_value_on_the_bound_of_a_bucket_is_in_it() -> None:
 
 
 def test_the_report_gives_rates_over_the_last_seconds_and_percentiles_of_the_last_transactions() -> None:
-    vitals = streaming(in_flight=1, oldest=NOON - 0.5, delivered=400)
+    metrics = streaming(in_flight=1, oldest=NOON - 0.5, delivered=400)
     for second in range(5):
-        vitals.history.append(Sample(NOON - 4 + second, second * 100, second * 5000, second * 20, 8 * second, 0.001))
-    vitals.latencies.extend(n / 1000 for n in range(1, 101))
-    vitals.events.update({"orders": 400})
-    vitals.bytes.update({"orders": 20_000})
-    vitals.topics_before.append((NOON - 4, {"orders": 0}))
-    told = served(vitals)
+        metrics.history.append(Sample(NOON - 4 + second, second * 100, second * 5000, second * 20, 8 * second, 0.001))
+    metrics.latencies.extend(n / 1000 for n in range(1, 101))
+    metrics.events.update({"orders": 400})
+    metrics.bytes.update({"orders": 20_000})
+    metrics.topics_before.append((NOON - 4, {"orders": 0}))
+    told = served(metrics)
     assert told["rate"] == {"events_per_second": 100.0, "bytes_per_second": 5000.0, "transactions_per_second": 20.0}
     assert told["latency"] == {"count": 100, "p50_ms": 51.0, "p95_ms": 95.0, "p99_ms": 99.0, "max_ms": 100.0}
     assert told["topics"] == {"orders": {"events": 400, "bytes": 20_000, "events_per_second": 100.0}}
@@ -197,12 +194,26 @@ def test_the_report_gives_rates_over_the_last_seconds_and_percentiles_of_the_las
 
 
 def test_what_is_not_known_yet_is_null_in_the_report() -> None:
-    told = served(Vitals(NOON))
+    told = served(Metrics(NOON))
     assert (told["state"], told["ready"]) == ("starting", False)
     assert told["lag"] == {"bytes": None, "seconds": 0.0, "events": 0}
     assert (
         told["slot"]["confirmed"] is told["slot"]["wal_end"] is told["latency"]["p50_ms"] is told["last_error"] is None
     )
+
+
+def test_nothing_is_behind_right_after_the_only_event_was_delivered_e5() -> None:
+    metrics = streaming(delivered=1, transactions=1, read=1)
+    metrics.latencies.append(1.2)
+    metrics.history.append(Sample(NOON - 0.5, 0, 0, 0, 0, None))
+    document = served(metrics)
+    assert document["lag"] == {"bytes": 0, "seconds": 0.0, "events": 0}
+    assert document["state"] == "streaming"
+
+
+def test_lag_is_the_age_of_the_oldest_unsettled_transaction() -> None:
+    assert served(streaming(in_flight=3, oldest=NOON - 1.5))["lag"]["seconds"] == 1.5
+    assert served(streaming(in_flight=3, oldest=NOON + 60))["lag"]["seconds"] == 0.0  # PostgreSQL's clock is ahead
 
 
 def test_events_that_are_not_read_yet_are_estimated_by_the_wal_that_others_took() -> None:
@@ -211,28 +222,27 @@ def test_events_that_are_not_read_yet_are_estimated_by_the_wal_that_others_took(
 
 
 def test_no_secret_of_an_error_is_kept() -> None:
-    vitals = Vitals(scrub=lambda text: text.replace("hunter2", "***"))
-    vitals.meet(PostgresUnavailable("no connection with hunter2"), WAITING, NOON)
-    assert "hunter2" not in str(served(vitals))
+    metrics = Metrics(scrub=lambda text: text.replace("hunter2", "***"))
+    metrics.meet(PostgresUnavailable("no connection with hunter2"), WAITING, NOON)
+    assert "hunter2" not in str(served(metrics))
 
 
-def test_the_loop_meters_what_it_sends_and_what_is_settled() -> None:
-    vitals = Vitals()
-    meter = Meter(vitals, "cdc.positions")
-    loop = Loop(transaction(200, event(), event()), meter=meter)
+def test_the_loop_counts_sent_records_and_settled_transactions() -> None:
+    metrics = Metrics(positions="cdc.positions")
+    loop = Loop(transaction(200, event(), event()), metrics=metrics)
     loop.steps(2)
-    assert vitals.events == {"outbox.event.order": 2}
-    assert sum(vitals.encode.counts) == 2
-    assert vitals.delivered == 0
+    assert metrics.events == {"outbox.event.order": 2}
+    assert sum(metrics.encode.counts) == 2
+    assert metrics.delivered == 0
     loop.sink.settle()
     loop.sink.settle()
     loop.steps(2)
-    assert vitals.delivered == 2
+    assert metrics.delivered == 2
 
 
 def test_the_document_of_the_own_process_is_made_whatever_the_clock_and_the_errors_are() -> None:
-    vitals = streaming(started=NOON + 60, confirmed_since=NOON + 60, safe=-1)
-    vitals.meet(KafkaUnavailable("x" * 20_000), WAITING, NOON)
-    document = served(vitals)
+    metrics = streaming(started=NOON + 60, confirmed_since=NOON + 60, safe=-1)
+    metrics.meet(KafkaUnavailable("x" * 20_000), WAITING, NOON)
+    document = served(metrics)
     assert document["publisher"]["uptime_seconds"] == -60.0
     assert len(document["last_error"]["message"]) == 20_000
