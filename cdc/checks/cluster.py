@@ -9,6 +9,7 @@ from cdc.checks.kafka_facts import Clusters, Topic
 from cdc.checks.tools import Tools
 from cdc.config.settings import Settings
 from cdc.kafka.transactional_producer import TRANSACTION_MS
+from cdc.quantities import plural
 
 EVERYTHING: Final = "CLUSTER_ACTION"  # on the cluster: whoever may do that is an administrator, or there are no ACLs
 LOG: Final = "__transaction_state"
@@ -19,7 +20,7 @@ _LONGEST: Final = "transaction.max.timeout.ms"
 def reached(notes: Notes, settings: Settings, found: Clusters) -> None:
     """Whether each broker answers where clients are told to find it, and who may listen."""
     count = len(found.brokers)
-    notes.passes("kafka_reachable", f"cluster {found.name} of {count} broker{'s' if count > 1 else ''}")
+    notes.passes("kafka_reachable", f"cluster {found.name} of {plural(count, 'broker')}")
     lost = [f"broker {one.number} at {one.host}:{one.port}: {one.failure}" for one in found.brokers if one.failure]
     if lost:
         hint = "set advertised.listeners of the broker to an address that leads to it from here, and restart it"

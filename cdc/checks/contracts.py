@@ -11,6 +11,7 @@ from cdc.checks.finding import Notes
 from cdc.config.settings import Settings
 from cdc.errors import CdcError, ConfigError
 from cdc.postgres.rows import OutboxRow
+from cdc.quantities import plural
 from cdc.records.fastpath import select as accelerator
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def check(notes: Notes, settings: Settings) -> Seen:
     number = len({contract.name for contract in loaded.values()})
     if number:
         where = f"registry {registry.url}" if settings.avro.source == "registry" and registry else settings.avro.schemas
-        notes.passes("contracts", f"{number} contract{'' if number == 1 else 's'} in {where}")
+        notes.passes("contracts", f"{plural(number, 'contract')} in {where}")
     else:
         told = f"no contracts in {settings.avro.schemas}: no event can leave, but bytea payloads that are Avro already"
         notes.warns("contracts", told, hint="one .avsc file for each event type, or another folder in [avro] schemas")

@@ -12,6 +12,7 @@ from cdc.postgres.catalog import PLUGIN
 from cdc.postgres.connection import INVALIDATED, NEW_SLOT
 from cdc.postgres.defects import RELOAD
 from cdc.postgres.slot_health import Health
+from cdc.quantities import size
 from cdc.replication.publication import GO_ON
 
 CREATE: Final = "cdc-publisher slot create"
@@ -78,7 +79,7 @@ def retained(notes: Notes, name: str, found: Health, server: Server) -> None:
     elif state:
         notes.warns("retained_wal", sentence, *fix)
     else:
-        notes.passes("retained_wal", f"{size(found.retained_bytes)} of WAL are kept for the slot{allowed}")
+        notes.passes("retained_wal", f"{size(found.retained_bytes or 0)} of WAL are kept for the slot{allowed}")
     if limit is None:
         told = "max_slot_wal_keep_size is -1: while the publisher does not run, WAL is kept until the disk is full"
         hint = "a slot that passes the limit is lost with its events: as much as the disk has room for"
@@ -121,7 +122,7 @@ def others(notes: Notes, found: list[OtherSlot]) -> None:
         notes.passes("other_slots", f"{len(found)} other slots, none abandoned")
         return
     told = ", ".join(
-        f"{one.name} (lost)" if one.wal_status == "lost" else f"{one.name} (holds {size(one.retained_bytes)})"
+        f"{one.name} (lost)" if one.wal_status == "lost" else f"{one.name} (holds {size(one.retained_bytes or 0)})"
         for one in held
     )
     drops = [f"SELECT pg_drop_replication_slot({defects.text(one.name)});" for one in held]
@@ -154,8 +155,3 @@ def prepared(notes: Notes, found: list[Prepared], limit: float, database: str) -
     ]
     hint = "or COMMIT PREPARED: whoever prepared it knows"
     notes.warns("prepared_transactions", f"prepared, and so WAL is kept: {told}", *ends, hint=hint)
-
-
-def size(count: int | None) -> str:
-    """Bytes for people."""
-    return f"{max(count or 0, 0) / 1_000_000:,.1f} MB"

@@ -8,6 +8,7 @@ from cdc.checks.kafka_facts import Clusters, Topic
 from cdc.checks.tools import Tools
 from cdc.config import librdkafka as properties
 from cdc.config.settings import Settings
+from cdc.quantities import plural
 
 INIT: Final = "cdc-publisher outbox init"
 SAFE_REPLICAS: Final = 3
@@ -40,7 +41,7 @@ class Judge:
             hint = "or let start make them: [topics] create = true"
             notes.fails("event_topics", told, *commands, hint=_joined(hint, self._tools.hint))
         else:
-            told = ", ".join(f"{topic.name} ({_counted(len(topic.replicas), 'partition')})" for topic in events)
+            told = ", ".join(f"{topic.name} ({plural(len(topic.replicas), 'partition')})" for topic in events)
             notes.passes("event_topics", told)
 
     def _safe(self) -> tuple[int, Mapping[str, object]]:
@@ -107,7 +108,7 @@ class Judge:
         numbers = [broker.number for broker in self._cluster.brokers]
         enough = count >= SAFE_REPLICAS
         commands = [self._tools.replicate(one.name, one.replicas, numbers, SAFE_REPLICAS) for one in weak if enough]
-        hint = self._tools.hint if enough else f"the cluster has {_counted(count, 'broker')}: {SAFE_REPLICAS} are safe"
+        hint = self._tools.hint if enough else f"the cluster has {plural(count, 'broker')}: {SAFE_REPLICAS} are safe"
         accept = 'or accept it: [topics] replication = "any"'
         note = self._notes.fails if wanted == "refuse" else self._notes.warns
         note("topic_replication", told, *commands, hint=_joined(hint, accept))
@@ -206,10 +207,6 @@ class Judge:
 
 def _joined(*hints: str) -> str:
     return "; ".join(filter(None, hints))
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _numbers(partitions: tuple[int, ...]) -> str:

@@ -22,6 +22,7 @@ from cdc.config.settings import Settings, require
 from cdc.kafka.cluster import Cluster
 from cdc.lsn import LSN
 from cdc.postgres.connection import connect
+from cdc.quantities import plural
 
 _REACH_SECONDS: Final = 10.0
 
@@ -118,7 +119,7 @@ def _print(auditing: Auditing, shown: list[Finding], total: int) -> None:
         click.echo(f"{more} more; --limit shows more of them")
     for line in findings.notes(auditing.notes):
         click.echo(line)
-    click.echo(f"{total} finding{'' if total == 1 else 's'}" if total else "nothing is wrong")
+    click.echo(plural(total, "finding") if total else "nothing is wrong")
 
 
 def _facts(
@@ -151,7 +152,9 @@ def _repair(settings: Settings, auditing: Auditing, *, dry: bool, yes: bool, tol
             click.echo("nothing to repair")
         return done
     if sys.stdin.isatty() and not (yes or dry):  # a script that asked for it meant it
-        click.confirm(f"Send {_events(missing)} again, behind the later events of the same keys?", abort=True, err=True)
+        click.confirm(
+            f"Send {plural(missing, 'event')} again, behind the later events of the same keys?", abort=True, err=True
+        )
     from cdc.recovery.repair import Repairing  # contracts and their compiler are for this only
 
     with contextlib.closing(Repairing(settings, auditing, dry=dry)) as repairing:
@@ -170,12 +173,8 @@ def _repair(settings: Settings, auditing: Auditing, *, dry: bool, yes: bool, tol
 
 
 def _summary(done: dict[str, int], *, dry: bool) -> Iterator[str]:
-    yield f"{'would repair' if dry else 'repaired'} {_events(done['repaired'])}"
+    yield f"{'would repair' if dry else 'repaired'} {plural(done['repaired'], 'event')}"
     if done["found_meanwhile"]:
         yield f"; {done['found_meanwhile']} came meanwhile"
     if done["stays"]:
         yield f"; {done['stays']} stay{'s' if done['stays'] == 1 else ''}"
-
-
-def _events(count: int) -> str:
-    return f"{count} event{'' if count == 1 else 's'}"

@@ -18,6 +18,7 @@ from cdc.dead_letters.topic import Index, Topic
 from cdc.errors import CdcError, KafkaError
 from cdc.kafka.cluster import Cluster
 from cdc.logs.format import plain
+from cdc.quantities import plural
 from cdc.records.dead_letters import Wanted
 
 _REACH_SECONDS: Final = 10.0
@@ -134,7 +135,9 @@ def replay(
             click.echo(f"nothing to replay in {topic.name}")
             return 0
         if sys.stdin.isatty() and not (yes or dry_run):  # a script that asked for it meant it
-            question = f"Send {_counted(count)} to where {'it belongs' if count == 1 else 'they belong'}, behind"
+            question = (
+                f"Send {plural(count, 'dead letter')} to where {'it belongs' if count == 1 else 'they belong'}, behind"
+            )
             click.confirm(f"{question} the later events of {'its key' if count == 1 else 'their keys'}?", abort=True)
         with contextlib.closing(Replaying(settings, topic, dry=dry_run)) as replaying:
             if not dry_run:
@@ -170,12 +173,8 @@ def _unknown(topic: Topic, identity: str) -> CdcError:
     )
 
 
-def _counted(count: int) -> str:
-    return f"{count} dead letter{'' if count == 1 else 's'}"
-
-
 def _summary(sent: int, stays: int, *, dry_run: bool) -> str:
-    told = f"{'would replay' if dry_run else 'replayed'} {_counted(sent)}"
+    told = f"{'would replay' if dry_run else 'replayed'} {plural(sent, 'dead letter')}"
     if sent:
         told += f", {'' if sent == 1 else 'each '}behind the later events of its key"
     return told + (f"; {stays} stay{'s' if stays == 1 else ''}" if stays else "")

@@ -23,6 +23,7 @@ from cdc.errors import Temporary
 from cdc.logs import setup as logs
 from cdc.purge.horizon import Clock
 from cdc.purge.run import NotConfirmed, Options, Outcome, Purging
+from cdc.quantities import plural
 
 log = logging.getLogger("cdc.purge.horizon")
 
@@ -140,17 +141,13 @@ def _facts(outcome: Outcome) -> dict[str, object]:
 
 def _summary(table: str, options: Options, outcome: Outcome) -> str:
     would = "would " if options.dry_run else ""
-    told = [f"{would}delete{'' if would else 'd'} {_rows(outcome.deleted)} of {table}"]
+    told = [f"{would}delete{'' if would else 'd'} {plural(outcome.deleted, 'row')} of {table}"]
     if outcome.dropped:
-        names = ", ".join(f"{name} ({_rows(rows)})" for name, rows in outcome.dropped.items())
+        names = ", ".join(f"{name} ({plural(rows, 'row')})" for name, rows in outcome.dropped.items())
         told.append(f"{would}drop{'' if would else 'ped'} {names}")
     if outcome.busy:
         told.append(f"{', '.join(outcome.busy)} in use: run it again")
     return "; ".join(told)
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row{'' if count == 1 else 's'}"
 
 
 def _bar() -> Progress:

@@ -18,6 +18,7 @@ from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.config.settings import Settings
 from cdc.errors import ConfigError
+from cdc.quantities import plural
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _topics = click.option(
@@ -223,7 +224,7 @@ def _line(problem: dict[str, Any]) -> str:
 
 
 def _verdict(problems: int) -> str:
-    return f"{problems} problem{'s' if problems > 1 else ''}" if problems else "all is well"
+    return plural(problems, "problem") if problems else "all is well"
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

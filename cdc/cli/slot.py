@@ -7,7 +7,6 @@ from dataclasses import asdict
 import click
 from rich import box
 from rich.console import Console
-from rich.filesize import decimal
 from rich.table import Table
 
 from cdc.cli.examples import examples
@@ -20,6 +19,7 @@ from cdc.kafka import positions
 from cdc.lsn import LSN
 from cdc.postgres import catalog, slots
 from cdc.postgres.connection import connect
+from cdc.quantities import size
 
 _KAFKA_SECONDS = 10.0
 
@@ -112,17 +112,13 @@ def list_(invocation: Invocation, as_json: bool) -> None:
             s.database,
             f"pid {s.active_pid}" if s.active_pid else "nobody",
             str(s.confirmed or "-"),
-            _size(s.lag_bytes),
-            _size(s.retained_bytes),
+            size(s.lag_bytes),
+            size(s.retained_bytes),
             s.wal_status or "-",
             "a copy" if s.synced else "yes" if s.failover else "-",
         )
     # Into a pipe or a file there is no width to keep to.
     Console(width=None if sys.stdout.isatty() else 200).print(table)
-
-
-def _size(size: int | None) -> str:
-    return "-" if size is None else decimal(max(size, 0))
 
 
 @slot.command(epilog=examples("cdc-publisher slot drop", "cdc-publisher slot drop orders --yes"))
@@ -135,7 +131,7 @@ def drop(invocation: Invocation, name: str | None, yes: bool) -> None:
     name = name or settings.postgres.slot
     with connect(settings.postgres.dsn) as connection:
         found = slots.inactive(connection, name)
-        _ask(yes, f"Drop slot {name}, {_size(found.lag_bytes)} of WAL behind? What it has not confirmed is lost to it.")
+        _ask(yes, f"Drop slot {name}, {size(found.lag_bytes)} of WAL behind? What it has not confirmed is lost to it.")
         key = f"{slots.system_identifier(connection)}/{name}"
         slots.drop(connection, name)
     click.echo(f"dropped slot {name}")
@@ -154,7 +150,7 @@ def advance(invocation: Invocation, name: str | None, target: LSN | None, yes: b
     with connect(settings.postgres.dsn) as connection:
         found = slots.inactive(connection, name)
         to = target if target is not None else slots.wal_end(connection)
-        skipped = _size(to - (found.confirmed or to))
+        skipped = size(to - (found.confirmed or to))
         _ask(yes, f"Advance slot {name} from {found.confirmed} to {to}? Events in these {skipped} of WAL are skipped.")
         key = f"{slots.system_identifier(connection)}/{name}"
         end = slots.advance(connection, name, to)

@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow
 
 from cdc.lsn import LSN
 from cdc.postgres.connection import INVALIDATED, NEW_SLOT, query
+from cdc.quantities import size
 
 _NEAR: Final = 5  # a warning is due when less than this part of what PostgreSQL keeps at the most is left
 
@@ -71,18 +72,14 @@ def problem(name: str, health: Health | None) -> tuple[str, str] | None:
 def warning(name: str, health: Health) -> tuple[str, str] | None:
     """A state that is worth telling once, in a word, and the sentence; None when all is well."""
     left, limit = health.safe_bytes, health.limit_bytes
-    kept = f"PostgreSQL keeps {_size(health.retained_bytes)} of WAL for replication slot {name!r}"
-    allowed = "" if limit is None else f" of {_size(limit)} at the most (max_slot_wal_keep_size)"
+    kept = f"PostgreSQL keeps {size(health.retained_bytes or 0)} of WAL for replication slot {name!r}"
+    allowed = "" if limit is None else f" of {size(limit)} at the most (max_slot_wal_keep_size)"
     advice = "find out why events are not delivered, or raise max_slot_wal_keep_size while there is room on the disk"
     if health.wal_status == "unreserved":
         return "unreserved", f"{kept}{allowed}, and takes it away at the next checkpoint: {advice}"
     if limit is not None and left is not None and left * _NEAR < limit:
-        return "near", f"{kept}{allowed}; after {_size(left)} more it takes the slot away: {advice}"
+        return "near", f"{kept}{allowed}; after {size(left)} more it takes the slot away: {advice}"
     if health.wal_status == "extended":
         danger = "" if limit is not None else ", without a limit: the disk may fill up"
         return "extended", f"{kept}{allowed}, more than max_wal_size{danger}: {advice}"
     return None
-
-
-def _size(size: int | None) -> str:
-    return f"{max(size or 0, 0) / 1_000_000:,.1f} MB"

@@ -5,6 +5,7 @@ from typing import Final
 
 from cdc import __version__
 from cdc.lsn import LSN
+from cdc.quantities import size
 from cdc.status.document import Lag, Memory, Slot, StatusDocument, Table
 from cdc.telemetry.health import State
 
@@ -117,7 +118,7 @@ def _judge(seen: Seen, remembered: Remembered, lag: int | None) -> _Verdict:
             "check [postgres] dsn",
         )
     notes = [seen.warning] if seen.warning else []
-    behind = f"; {_sized(lag)} behind" if lag else ""
+    behind = f"; {size(lag)} behind" if lag else ""
     if seen.reader is None:
         return _Verdict(State.STOPPED, f"nobody reads the slot{behind}", _START, seen.unread_since, False, notes)
     return _read(seen.reader, behind, notes)
@@ -182,7 +183,3 @@ def doubtful(seen: Seen, remembered: Remembered) -> bool:
     if seen.reader or remembered.timeline != seen.timeline or remembered.confirmed is None:
         return False
     return seen.confirmed is not None and seen.confirmed > remembered.confirmed
-
-
-def _sized(size: int) -> str:
-    return f"{size / 1_000_000:,.1f} MB" if size >= 1_000_000 else f"{size / 1000:,.1f} kB"

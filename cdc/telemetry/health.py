@@ -7,6 +7,7 @@ orchestrator that restarts a publisher because Kafka is down only adds to the tr
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from cdc.quantities import size
 from cdc.telemetry.metrics import FAILED, HELD, STANDBY, STARTING, STOPPED, STOPPING, WAITING, Metrics
 
 ALIVE_SECONDS: Final = 60.0
@@ -102,7 +103,7 @@ def _streaming(metrics: Metrics, now: float) -> tuple[State, str]:
     recent = metrics.in_flight > 0 or delivered_lately(metrics, now)
     behind = metrics.lag_seconds(now)
     if unread > BEHIND_BYTES or (recent and behind > BEHIND_SECONDS):
-        return State.CATCHING_UP, f"{behind:,.0f} s and {max(unread, 0) / 1e6:,.1f} MB of WAL behind"
+        return State.CATCHING_UP, f"{behind:,.0f} s and {size(unread)} of WAL behind"
     if recent:
         return State.STREAMING, ""
     return State.IDLE, "all that was committed is delivered"

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "cdc"
 # From the ground up. A folder may import from the lines above its own, and from itself; modules of the root are folders
 # here too.
 FLOORS = """
-errors lsn backoff
+errors lsn backoff quantities
 scratch logs
 avro replication
 outbox
@@ -32,7 +32,7 @@ __init__ __main__
 
 # Folders and modules that decide: no socket, clock, thread, environment or client library.
 PURE_PARTS = """
-errors lsn backoff scratch logs.rate_limit
+errors lsn backoff quantities scratch logs.rate_limit
 avro replication outbox records
 config.settings config.reference config.masking config.passwords config.environment config.kinds config.hostport
 config.librdkafka

@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from cdc.cli.screen import figures, panel
-from cdc.cli.screen.figures import Shown, milliseconds, rate, size
+from cdc.cli.screen.figures import Shown
 from cdc.cli.screen.panel import DIM
 from cdc.logs.format import plain
+from cdc.quantities import milliseconds, rate, size, span
 from cdc.status.document import StatusDocument
 
 _WIDE: Final = 76  # two charts side by side
@@ -137,11 +138,11 @@ def _charts(series: list[_Series], lines: int, width: int, marks: str) -> list[R
 def _chart(one: _Series, width: int, lines: int, marks: str) -> Panel:
     inner = width - _BORDER
     seen = [value for value in one.values[-inner:] if value is not None]
-    span = figures.span(min(len(one.values), inner))
+    shown = span(min(len(one.values), inner))
     title = Text.assemble(
         (one.name, "bold"),
         f" {one.shown(one.newest)}" if one.newest is not None else "",
-        (f" · up to {one.shown(max(seen, default=None))} in {span}", DIM),
+        (f" · up to {one.shown(max(seen, default=None))} in {shown}", DIM),
     )
     rows = figures.chart(one.values, inner, lines, glyphs=marks)
     return _framed(Text("\n".join(rows), style=one.colour, no_wrap=True), title, width)

@@ -1,14 +1,12 @@
-"""Numbers as people read them, bars and charts made of characters."""
+"""Bars and charts drawn with characters."""
 
 import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
-from rich.filesize import decimal
 from rich.text import Text
 
-UNKNOWN: Final = "-"
 EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
 ASCII: Final = " .:-=+*%#"
 """In place of EIGHTHS where the terminal has no such characters."""
@@ -16,49 +14,6 @@ ASCII: Final = " .:-=+*%#"
 Shown = Callable[[float | None], str]
 
 _STEPS: Final = 8
-_SPANS: Final = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
-
-
-def size(value: float | None) -> str:
-    """Bytes in powers of ten."""
-    return UNKNOWN if value is None else decimal(max(int(value), 0)).replace(" bytes", " B").replace(" byte", " B")
-
-
-def count(value: float | None) -> str:
-    """A whole number."""
-    return UNKNOWN if value is None else f"{value:,.0f}"
-
-
-def plural(value: int | None, noun: str) -> str:
-    """A whole number with what it counts."""
-    return f"{count(value)} {noun}{'' if value == 1 else 's'}"
-
-
-def rate(value: float | None) -> str:
-    """How many a second."""
-    if value is None:
-        return UNKNOWN
-    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.1f}"
-
-
-def span(seconds: float | None) -> str:
-    """A time that passed, in its two largest units."""
-    if seconds is None:
-        return UNKNOWN
-    for unit, name, smaller, small_name in _SPANS:
-        if seconds >= unit:
-            rest = int(seconds % unit // smaller)
-            return f"{int(seconds // unit)} {name}" + (f" {rest} {small_name}" if rest else "")
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-
-
-def milliseconds(value: float | None) -> str:
-    """A latency."""
-    if value is None:
-        return UNKNOWN
-    if value >= 10_000:
-        return span(value / 1000)
-    return f"{value:,.0f} ms" if value >= 100 else f"{value:.1f} ms"
 
 
 def age(moment: str | None, now: str) -> float | None:

@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cdc.cli.screen import figures
-from cdc.cli.screen.figures import EIGHTHS, milliseconds, plural, rate, size, span
+from cdc.cli.screen.figures import EIGHTHS
 from cdc.logs.format import plain
+from cdc.quantities import count, milliseconds, plural, rate, size, span
 from cdc.status.document import StatusDocument
 from cdc.telemetry.health import WORDS, State
 
@@ -220,8 +221,8 @@ def publisher(document: StatusDocument) -> Text:
 def totals(document: StatusDocument) -> Text:
     """Since the process began."""
     of = document.totals
-    parts = [f"{figures.count(of.delivered)} delivered", size(of.bytes), plural(of.transactions, "transaction")]
-    rare = [f"{figures.count(n)} {name.replace('_', ' ')}" for name in _RARE if (n := getattr(of, name))]
+    parts = [f"{count(of.delivered)} delivered", size(of.bytes), plural(of.transactions, "transaction")]
+    rare = [f"{count(n)} {name.replace('_', ' ')}" for name in _RARE if (n := getattr(of, name))]
     return Text.assemble(_DOT.join(parts), ("".join(_DOT + each for each in rare), "yellow"))
 
 
@@ -243,7 +244,7 @@ def topics(document: StatusDocument, most: int, width: int) -> Table:
     busiest = sorted(document.topics.items(), key=lambda item: (-(item[1].events_per_second or 0), item[0]))
     shown = most if len(busiest) <= most else max(0, most - 1)
     for name, of in busiest[:shown]:
-        cells = (rate(of.events_per_second), figures.count(of.events), size(of.bytes))
+        cells = (rate(of.events_per_second), count(of.events), size(of.bytes))
         table.add_row(Text(plain(name)), *cells[: len(table.columns) - 1])
     if len(busiest) > shown:
         table.add_row(Text(f"and {len(busiest) - shown:,} more", style=DIM))

@@ -16,10 +16,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from cdc.cli.screen import figures
 from cdc.cli.screen.board import board
-from cdc.cli.screen.figures import milliseconds, rate, size, span
 from cdc.logs.format import plain
+from cdc.quantities import count, milliseconds, plural, rate, size, span
 from cdc.status.document import StatusDocument
 from cdc.status.lookout import Lookout
 from cdc.telemetry.health import WORDS
@@ -147,13 +146,13 @@ def line(document: StatusDocument) -> str:
     if document.rate.events_per_second is not None:
         parts.append(f"{rate(document.rate.events_per_second)} events/s")
     behind = [size(lag.bytes), *([span(lag.seconds)] if lag.seconds is not None else [])]
-    behind += [figures.plural(lag.events, "event")] if lag.events is not None else []
+    behind += [plural(lag.events, "event")] if lag.events is not None else []
     parts.append(f"lag {', '.join(behind)}")
     if document.slot.retained_bytes is not None:
         limit = "" if document.slot.limit_bytes is None else f" of {size(document.slot.limit_bytes)}"
         parts.append(f"retained {size(document.slot.retained_bytes)}{limit}")
     if document.in_flight.events is not None:
-        parts.append(f"in flight {figures.count(document.in_flight.events)}")
+        parts.append(f"in flight {count(document.in_flight.events)}")
     if document.latency.count:
         parts.append(f"p95 {milliseconds(document.latency.p95_ms)}")
     told = document.notes[0] if document.source != "endpoint" and document.notes else ""

@@ -52,7 +52,7 @@ def test_a_slot_that_nobody_reads_says_how_far_behind_it_is_and_how_to_go_on() -
 
 def test_nothing_to_catch_up_with_is_not_called_behind() -> None:
     assert told(replace(SEEN, confirmed=SEEN.wal_end)).summary == "nobody reads the slot"
-    assert told(replace(SEEN, confirmed=LSN(SEEN.wal_end - 700))).summary == "nobody reads the slot; 0.7 kB behind"
+    assert told(replace(SEEN, confirmed=LSN(SEEN.wal_end - 700))).summary == "nobody reads the slot; 700 B behind"
 
 
 @pytest.mark.parametrize(("walsender", "state"), [("streaming", "streaming"), ("catchup", "catching_up")])
