@@ -104,15 +104,15 @@ class _Publisher(Collector):
         """Metrics of which the document has a text, or no number at all."""
         metrics = self._metrics
         confirmed, trouble = metrics.confirmed, metrics.trouble
-        yield _counter("cdc_reconnects_total", "Sessions begun anew after an error.", metrics.reconnects)
-        yield _gauge("cdc_confirmed_lsn", "", "The confirmed LSN, as a number of bytes.", confirmed)
+        yield _counter("cdc_reconnects_total", "Sessions started again after an error.", metrics.reconnects)
+        yield _gauge("cdc_confirmed_lsn", "", "Confirmed LSN, as a number of bytes.", confirmed)
         yield _gauge(
             "cdc_last_error_timestamp_seconds",
             "seconds",
-            "When the last error happened; absent when there was none.",
+            "Time of the last error; absent if there was none.",
             trouble.unix_time if trouble else None,
         )
-        yield _gauge("cdc_start_time_seconds", "seconds", "When the publisher began.", metrics.started)
+        yield _gauge("cdc_start_time_seconds", "seconds", "Time at which the publisher started.", metrics.started)
 
 
 def _gauge(name: str, unit: str, text: str, value: float | None) -> Metric:
@@ -142,34 +142,36 @@ def _totals(totals: Totals) -> Iterator[Metric]:
     yield _counter("cdc_delivered_events_total", "Events that Kafka has confirmed.", totals.delivered)
     yield _counter(
         "cdc_transactions_total",
-        "Transactions of PostgreSQL of which Kafka has confirmed every event.",
+        "PostgreSQL transactions of which Kafka has confirmed every event.",
         totals.transactions,
     )
-    yield _counter("cdc_poison_events_total", "Events that could not become records.", totals.poison)
+    yield _counter("cdc_poison_events_total", "Events that could not be encoded as records.", totals.poison)
+    yield _counter("cdc_dead_letters_total", "Events sent to the dead-letter topic.", totals.dead_letters)
     yield _counter(
-        "cdc_dead_letters_total", "Events that were sent to the dead-letter topic instead.", totals.dead_letters
+        "cdc_skipped_replays_total",
+        "Redelivered events that were skipped because their topic already had them.",
+        totals.skipped_replays,
     )
     yield _counter(
-        "cdc_skipped_replays_total", "Events that came again and were in their topic already.", totals.skipped_replays
-    )
-    yield _counter(
-        "cdc_sent_again_total", "Events from before a session began that were not in their topic.", totals.sent_again
+        "cdc_sent_again_total",
+        "Redelivered events that were sent because their topic did not have them.",
+        totals.sent_again,
     )
 
 
 def _gauges(document: StatusDocument) -> Iterator[Metric]:
     lag, slot, in_flight = document.lag, document.slot, document.in_flight
-    yield _gauge("cdc_lag_bytes", "bytes", "WAL between the confirmed LSN and the end of the server's.", lag.bytes)
-    yield _gauge("cdc_lag_seconds", "seconds", "Age of the oldest commit that is not confirmed; 0: none.", lag.seconds)
-    yield _gauge("cdc_lag_events", "", "Events not confirmed; estimated for what is not read yet.", lag.events)
-    yield _gauge("cdc_retained_wal_bytes", "bytes", "WAL that PostgreSQL keeps for the slot.", slot.retained_bytes)
+    yield _gauge("cdc_lag_bytes", "bytes", "WAL between the confirmed LSN and the end of the server's WAL.", lag.bytes)
+    yield _gauge("cdc_lag_seconds", "seconds", "Age of the oldest unconfirmed commit; 0 if there is none.", lag.seconds)
+    yield _gauge("cdc_lag_events", "", "Unconfirmed events; those not yet read are estimated.", lag.events)
+    yield _gauge("cdc_retained_wal_bytes", "bytes", "WAL that PostgreSQL retains for the slot.", slot.retained_bytes)
     yield _gauge(
-        "cdc_retained_wal_limit_bytes", "bytes", "max_slot_wal_keep_size; absent when unlimited.", slot.limit_bytes
+        "cdc_retained_wal_limit_bytes", "bytes", "max_slot_wal_keep_size; absent without a limit.", slot.limit_bytes
     )
     yield _gauge(
         "cdc_safe_wal_bytes",
         "bytes",
-        "WAL that may be written before the slot is in danger; absent when unlimited.",
+        "WAL that can be written before the slot may be lost; absent without a limit.",
         slot.safe_bytes,
     )
     yield _gauge(
@@ -178,7 +180,7 @@ def _gauges(document: StatusDocument) -> Iterator[Metric]:
     yield _gauge(
         "cdc_in_flight_transactions",
         "",
-        "Transactions of PostgreSQL that are read and not confirmed.",
+        "PostgreSQL transactions that were read and are not confirmed.",
         in_flight.transactions,
     )
     yield _gauge(
@@ -193,12 +195,12 @@ def _histograms(metrics: Metrics) -> Iterator[Metric]:
     for name, text, histogram in (
         (
             "cdc_delivery_seconds",
-            "From commit in PostgreSQL to confirmation by Kafka, of each transaction.",
+            "Time from a transaction's commit in PostgreSQL to its confirmation by Kafka.",
             metrics.delivery,
         ),
         (
             "cdc_encode_seconds",
-            "Time to make a record of a row: the mean of a burst, counted once for each of its rows.",
+            "Time to encode a row as a record: the mean of a burst, observed once per row.",
             metrics.encode,
         ),
     ):
@@ -216,11 +218,15 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
 
 
 def _state(document: StatusDocument) -> Iterator[Metric]:
-    family = GaugeMetricFamily("cdc_state", "1 for the state that the publisher is in.", labels=("state",))
+    family = GaugeMetricFamily(
+        "cdc_state", "1 for the current state of the publisher, 0 for all others.", labels=("state",)
+    )
     for state in State:
         family.add_metric((state.value,), state == document.state)
     yield family
-    yield _gauge("cdc_ready", "", "1: nobody needs to do anything; 0: a restart or a person must act.", document.ready)
+    yield _gauge(
+        "cdc_ready", "", "1 if the publisher is ready; 0 if it needs a restart or an operator.", document.ready
+    )
 
 
 def _build(document: StatusDocument) -> Metric:
@@ -232,4 +238,4 @@ def _build(document: StatusDocument) -> Metric:
         "guarantee": publisher.guarantee or "",
         "slot": document.slot.name,
     }
-    return InfoMetricFamily("cdc_build", "What runs here.", value=value)
+    return InfoMetricFamily("cdc_build", "Version and settings of the running publisher.", value=value)
