@@ -1,4 +1,4 @@
-"""Formats quantities for people: sizes, counts, rates, times. None, an unknown value, is a dash."""
+"""Formats quantities for operators: sizes, counts, rates, times. None, an unknown value, is a dash."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""`status`: where the publisher stands."""
+"""The command `status`."""
 
 import sys
 
@@ -13,30 +13,32 @@ from cdc.status.lookout import Lookout, looked
 
 
 @click.command()
-@click.option("--watch", "watching", is_flag=True, help="A live screen, until Ctrl-C; without a terminal, lines.")
+@click.option(
+    "--watch", "watching", is_flag=True, help="Show a live screen until Ctrl-C; without a terminal, print lines."
+)
 @click.option(
     "--interval",
     type=click.FloatRange(0.1, 3600),
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="How often --watch looks.",
+    help="Refresh --watch at this interval.",
 )
-@click.option("--url", type=Url(), help="Ask the endpoint here.  [default: where [http] listen says]")
+@click.option("--url", type=Url(), help="Ask the publisher at this URL.  [default: the address in [http] listen]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one object a line.")
 @click.pass_obj
 def status(invocation: Invocation, watching: bool, interval: float, url: str | None, as_json: bool) -> int:
-    """Tell where the publisher stands: state, lag, retained WAL, throughput, latency, last error.
+    """Show the status of the publisher: state, lag, retained WAL, throughput, latency, last error.
 
-    Asks the running publisher at [http] listen. Where it does not answer, what the database knows of its slot, and
-    Kafka of its position, is shown instead, and that it is so is said first.
+    Asks the running publisher at [http] listen. If it does not answer, the first line says so, and the output shows the
+    state of its slot in PostgreSQL and its last position in Kafka.
 
     \b
-    Exit codes of one look (--watch always ends with 0):
-      0   it works, or waits for what passes by itself: Kafka, the registry, PostgreSQL, another instance
-      1   a person is needed: nobody reads the slot, it is lost or stalled, or the publisher has failed
-      75  not yet or not any more ready, or nothing answers: ask again
-      78  configuration
+    Exit codes (--watch always exits with 0):
+      0   working, or waiting for Kafka, the registry, PostgreSQL or another instance
+      1   needs an operator: no process reads the slot, the slot is lost or stalled, or the publisher has failed
+      75  not ready, or no answer: try again
+      78  invalid configuration
 
     \b
     Examples:

@@ -1,1 +1,1 @@
-"""Health, metrics and status over HTTP, for whoever watches over the publisher."""
+"""Serves health, metrics and status over HTTP."""

@@ -1,4 +1,4 @@
-"""`[http] listen`: from text to sockets that listen."""
+"""Opens the listening sockets of `[http] listen`."""
 
 import errno
 import socket
@@ -12,13 +12,13 @@ _WAITING: Final = 64  # connections that the kernel keeps until they are accepte
 
 
 def text(bound: socket.socket) -> str:
-    """host:port where a socket listens."""
+    """Format the address of a listening socket as host:port."""
     host, port = bound.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def bind(listen: str) -> list[socket.socket]:
-    """Sockets that listen at every address of the host; with port 0 at the same free one.
+    """Open sockets that listen at every address of the host; with port 0, at the same free port.
 
     Raises ConfigError when the port is taken or not allowed, or no address is one of this machine's.
     """
@@ -30,7 +30,7 @@ def bind(listen: str) -> list[socket.socket]:
             try:
                 sockets.append(_bound(family, (address, port)))
             except OSError as error:
-                # localhost and "all" have an IPv6 address also where the machine has none.
+                # localhost and "all" resolve to an IPv6 address even on a machine without IPv6.
                 if error.errno not in _NOT_HERE:
                     raise
                 refused = error
@@ -59,7 +59,7 @@ def _addresses(listen: str, host: str, port: int) -> list[tuple[socket.AddressFa
 def _bound(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what closed connections left is in nobody's way
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT do not block a restart
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # each family has a socket of its own
         bound.bind(address)

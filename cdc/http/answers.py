@@ -1,4 +1,4 @@
-"""What an answer is made of, and the headers that every one of them has."""
+"""HTTP answers, and the headers that all of them have."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import orjson
 
 CLOSED: Final = "default-src 'none'; frame-ancestors 'none'"
-"""Content-Security-Policy of what is no page."""
+"""Content-Security-Policy of answers other than the page."""
 HEADERS: Final = (
     ("Cache-Control", "no-store"),
     ("Content-Security-Policy", CLOSED),
@@ -33,13 +33,13 @@ class Answer(NamedTuple):
         return {**dict(HEADERS), **about, **self.own_headers}
 
 
-def json(told: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
-    """For machines; indented, because people look at it too."""
-    body = orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+def json(value: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
+    """Make a JSON answer, indented for readability."""
+    body = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     return Answer(status, "application/json", body)
 
 
-def text(told: str, status: HTTPStatus = HTTPStatus.OK, **headers: str) -> Answer:
-    """A line or more for people."""
-    body = f"{told}\n".encode(errors="backslashreplace")
+def text(lines: str, status: HTTPStatus = HTTPStatus.OK, **headers: str) -> Answer:
+    """Make a plain text answer."""
+    body = f"{lines}\n".encode(errors="backslashreplace")
     return Answer(status, "text/plain; charset=utf-8", body, headers)

@@ -38,23 +38,25 @@ class Application:
         }
 
     def answer(self, method: str, path: str, accept: str) -> Answer:
-        """The answer to a request; `accept` is its header Accept."""
+        """Answer a request; `accept` is the value of its Accept header."""
         route = self._routes.get(path)
         if route is None:
-            told = f"There is nothing here. There is: {', '.join(self._routes)}"
-            return answers.text(told, HTTPStatus.NOT_FOUND)
+            message = f"Not found. The paths are: {', '.join(self._routes)}"
+            return answers.text(message, HTTPStatus.NOT_FOUND)
         if method not in METHODS:
-            return answers.text("Only GET and HEAD.", HTTPStatus.METHOD_NOT_ALLOWED, Allow=", ".join(METHODS))
+            return answers.text(
+                "Only GET and HEAD are allowed.", HTTPStatus.METHOD_NOT_ALLOWED, Allow=", ".join(METHODS)
+            )
         try:
             return route(accept)
         except Exception:
             log.exception("no answer could be made for %s", path)
-            return answers.text("no answer could be made; the log says why", HTTPStatus.INTERNAL_SERVER_ERROR)
+            return answers.text("an internal error; see the log", HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _document(self) -> StatusDocument:
         return describe(self._metrics, self._identity, time.time())
 
     def _alive(self) -> bool:
         now = time.monotonic()
-        # Before its first turn there is the time that the program takes to begin.
+        # Starting the program takes a while before the first turn.
         return alive(self._metrics, now) or now - self._born < ALIVE_SECONDS

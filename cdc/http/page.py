@@ -1,4 +1,4 @@
-"""The status page: one self-contained document, whose policy names by their hashes the only style and script it has."""
+"""The status page: one self-contained document, whose policy allows its own style and script by their hashes."""
 
 import base64
 import hashlib
@@ -15,12 +15,12 @@ _POLICY: Final = (
     "base-uri 'none'",
     "form-action 'none'",
     "frame-ancestors 'none'",
-    "require-trusted-types-for 'script'",  # what would make markup of a text throws
+    "require-trusted-types-for 'script'",  # assigning text as markup throws
 )
 
 
 class Page:
-    """The document, put together once."""
+    """The page, assembled once."""
 
     def __init__(self) -> None:
         style, script = _asset("page.css"), _asset("page.js")

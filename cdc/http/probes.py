@@ -1,6 +1,6 @@
 """`/livez` and `/readyz`.
 
-A probe fails only when a restart or a person must act: a publisher that waits for Kafka is ready.
+A probe fails only when a restart or an operator must act: a publisher that waits for Kafka is ready.
 """
 
 from http import HTTPStatus
@@ -12,7 +12,7 @@ from cdc.telemetry.health import ALIVE_SECONDS
 
 def live(alive: bool, accept: str) -> Answer:
     """Whether the loop turns."""
-    summary = "alive" if alive else f"not alive: the loop has stood still for more than {ALIVE_SECONDS:.0f} s"
+    summary = "alive" if alive else f"not alive: the main loop has been blocked for more than {ALIVE_SECONDS:.0f} s"
     return _answer(alive, {"alive": alive, "summary": summary}, summary, accept)
 
 

@@ -1,4 +1,4 @@
-"""The HTTP server: `http.server` with limits, so that a probe is answered whatever other clients do.
+"""The HTTP server: `http.server` with limits, so that a probe is answered regardless of other clients.
 
 It reads what the publisher's loop has recorded and waits for nothing: no lock is shared with the loop, and no request
 leads to another server.

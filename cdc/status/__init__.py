@@ -1,1 +1,1 @@
-"""Where a publisher stands: asked at its endpoint, or seen from its slot."""
+"""The status document of a publisher: from its endpoint, or from its slot."""

@@ -1,4 +1,4 @@
-"""Asking a running publisher over HTTP. Whoever listens there may be slow, a stranger, or hostile: all is bounded."""
+"""Requests the status of a running publisher over HTTP, with limits: any program may listen at its address."""
 
 import contextlib
 import http.client
@@ -12,18 +12,18 @@ from cdc.config.hostport import ALL, listen_address
 from cdc.status.document import StatusDocument, parse
 
 SECONDS: Final = 2.0
-"""How long an answer may take in all."""
+"""Longest time of an answer, from connecting to its last byte."""
 
 _LARGEST: Final = 8 * 1024 * 1024
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", **dict.fromkeys(ALL, "127.0.0.1")}
 
 
 class NoAnswer(Exception):
-    """Nobody answered in time, or not as a publisher does; the text is a phrase for people."""
+    """No publisher answered in time; the text is a phrase for operators."""
 
 
 def url_of(listen: str) -> str:
-    """Where a publisher on this machine answers that listens at `listen`. Raises NoAnswer for a port chosen later."""
+    """Return the URL of a publisher on this machine that listens at `listen`. Raises NoAnswer for port 0."""
     host, port = listen_address(listen)
     if port == 0:
         raise NoAnswer(f"[http] listen is {listen!r}: the system chooses the port")
@@ -32,7 +32,7 @@ def url_of(listen: str) -> str:
 
 
 def checked(url: str) -> str:
-    """The URL as it is asked. Raises ValueError when it is none, in a phrase."""
+    """Return the base URL of an endpoint. Raises ValueError, with a phrase, when it is not valid."""
     parts = urlsplit(url)  # raises ValueError by itself for a bad host
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url!r} is not http://host:port or https://host:port")
@@ -67,12 +67,12 @@ def _phrase(error: Exception, seconds: float) -> str:
 
 
 def _answer(url: str, seconds: float, late: threading.Event) -> bytes:
-    """The body of a good answer. Redirects are not followed: they would lead away from the publisher."""
+    """Return the body of a successful answer. Redirects are not followed: they would lead to another program."""
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     with contextlib.closing(kind(parts.hostname or "", parts.port, timeout=seconds)) as connection:
         connection.connect()
-        # A socket's own timeout begins anew with each byte.
+        # A socket's own timeout starts again with each byte.
         timer = threading.Timer(seconds, _hang_up, (connection.sock, late))
         timer.start()
         try:
@@ -94,4 +94,4 @@ def _answer(url: str, seconds: float, late: threading.Event) -> bytes:
 def _hang_up(connection: socket.socket, late: threading.Event) -> None:
     late.set()
     with contextlib.suppress(OSError):
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # also beneath TLS, which would be no use to anybody
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # also beneath TLS, whose own shutdown would wait

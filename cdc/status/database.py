@@ -1,4 +1,4 @@
-"""What PostgreSQL shows of the publisher from outside: its slot, who reads it, and how much waits.
+"""Reads the publisher's slot in PostgreSQL: its state, its reader, and the WAL that it retains.
 
 <https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-REPLICATION-VIEW>
 """
@@ -8,8 +8,7 @@ from psycopg.rows import TupleRow
 
 from cdc.config.settings import Settings
 from cdc.lsn import LSN
-from cdc.postgres import catalog, slots
-from cdc.postgres import slot_health as health
+from cdc.postgres import catalog, slot_health, slots
 from cdc.postgres.connection import query
 from cdc.status.from_slot import Reader, Seen
 
@@ -17,7 +16,7 @@ Conn = Connection[TupleRow]
 
 
 def look(connection: Conn, settings: Settings) -> Seen:
-    """Look once. Raises PostgresError for a server that nothing can be published from, and PostgresUnavailable."""
+    """Read the slot once. Raises PostgresUnavailable, and PostgresError for a server that is not supported."""
     catalog.server(connection)
     name, table = settings.postgres.slot, settings.outbox.qualified_name
     ((time, end),) = query(
@@ -25,9 +24,9 @@ def look(connection: Conn, settings: Settings) -> Seen:
         "reading the WAL's end",
         f"select {_iso('clock_timestamp()')}, pg_current_wal_lsn()::text",
     )
-    found = health.read(connection, name)
+    found = slot_health.read(connection, name)
     reader, unread_since = _reader(connection, name)
-    warning = health.warning(name, found) if found else None
+    warning = slot_health.warning(name, found) if found else None
     return Seen(
         slot=name,
         publication=settings.postgres.publication,
@@ -41,7 +40,7 @@ def look(connection: Conn, settings: Settings) -> Seen:
         limit_bytes=found.limit_bytes if found else None,
         safe_bytes=found.safe_bytes if found else None,
         wal_status=found.wal_status if found else None,
-        problem=health.problem(name, found),
+        problem=slot_health.problem(name, found),
         warning=warning[1] if warning else None,
         reader=reader,
         unread_since=unread_since,
@@ -51,10 +50,10 @@ def look(connection: Conn, settings: Settings) -> Seen:
 
 
 def _reader(connection: Conn, slot: str) -> tuple[Reader | None, str | None]:
-    """Who reads the slot, or since when nobody does, where the server knows that."""
+    """Return the slot's reader, or since when it has had none, if the server knows."""
     found = query(
         connection,
-        "reading who reads the slot",
+        "reading the reader of the slot",
         f"""
         select s.active_pid, coalesce(r.application_name, a.application_name),
                host(coalesce(r.client_addr, a.client_addr)),
@@ -76,7 +75,7 @@ def _reader(connection: Conn, slot: str) -> tuple[Reader | None, str | None]:
 
 
 def _rows(connection: Conn, table: tuple[str, str]) -> int | None:
-    """How many rows the outbox has, by the last vacuum or analyze; None where none has been there yet."""
+    """Estimate the number of outbox rows from the last vacuum or analyze; None before the first."""
     found = query(
         connection,
         "estimating the outbox table",
@@ -96,5 +95,5 @@ def _rows(connection: Conn, table: tuple[str, str]) -> int | None:
 
 
 def _iso(time: str) -> str:
-    """SQL for a time as the endpoint writes it."""
+    """Return SQL that formats a time as in the status document."""
     return f"to_char({time} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"

@@ -183,7 +183,7 @@ class StatusDocument(Part):
 
     @property
     def exit_code(self) -> int:
-        """Exit code of `status`: 0 working or waiting, 1 needs a person, 75 not ready or no answer."""
+        """Exit code of `status`: 0 working or waiting, 1 needs an operator, 75 not ready or no answer."""
         if self.state in NEEDS_A_PERSON or self.refused:
             return 1
         return 75 if self.state is None or self.ready is False else 0

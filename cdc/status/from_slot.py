@@ -16,14 +16,13 @@ _SILENT_SECONDS: Final = 30.0  # a publisher reports every ten at the latest
 _START: Final = "start it with: cdc-publisher start"
 _CREATE: Final = "run: cdc-publisher slot create"
 _AGAIN: Final = (
-    f"{_CREATE}; then compare the table with the topics, and publish again what is missing:"
-    " cdc-publisher audit --repair"
+    f"{_CREATE}; then compare the table with the topics and publish missing events again: cdc-publisher audit --repair"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Who reads the slot, as `pg_stat_replication` and `pg_stat_activity` tell; None is what we may not see."""
+    """Reader of the slot in `pg_stat_replication` and `pg_stat_activity`; fields that the role may not see are None."""
 
     pid: int  # of the walsender
     application: str | None
@@ -34,14 +33,14 @@ class Reader:
 
     @property
     def named(self) -> str:
-        """In a phrase."""
+        """The reader in a phrase."""
         client = f" at {self.address}" if self.address else ""
         return f"pid {self.pid}{f' ({self.application}{client})' if self.application else ''}"
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What PostgreSQL shows of the slot. `problem` and `warning` are a sentence and what to do."""
+    """State of the slot in PostgreSQL. `problem` is a sentence and a hint, `warning` a sentence."""
 
     slot: str
     publication: str
@@ -49,7 +48,7 @@ class Seen:
     wal_end: LSN
     timeline: int
     exists: bool = False
-    database: str | None = None  # the slot's, when it is not ours
+    database: str | None = None  # of the slot, if it is another one
     confirmed: LSN | None = None
     retained_bytes: int | None = None
     limit_bytes: int | None = None
@@ -65,7 +64,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """Kafka's memory of the slot; `problem` says why it is not known."""
+    """Last position of the slot in Kafka; `problem` says why it is unknown."""
 
     confirmed: LSN | None = None
     timeline: int | None = None
@@ -120,13 +119,13 @@ def _judge(seen: Seen, remembered: Remembered, lag: int | None) -> _Verdict:
     notes = [seen.warning] if seen.warning else []
     behind = f"; {size(lag)} behind" if lag else ""
     if seen.reader is None:
-        return _Verdict(State.STOPPED, f"nobody reads the slot{behind}", _START, seen.unread_since, False, notes)
+        return _Verdict(State.STOPPED, f"no process reads the slot{behind}", _START, seen.unread_since, False, notes)
     return _read(seen.reader, behind, notes)
 
 
 def _read(reader: Reader, behind: str, notes: list[str]) -> _Verdict:
     if reader.application not in (None, "", STREAM):
-        notes.append(f"the reader calls itself {reader.application!r}: it is no cdc-publisher")
+        notes.append(f"the reader calls itself {reader.application!r}: it is not cdc-publisher")
     if reader.silent_seconds is not None and reader.silent_seconds >= _SILENT_SECONDS:
         notes.append(f"the reader has not reported for {reader.silent_seconds:.0f} s: it may be stuck")
     state = State.CATCHING_UP if reader.state == "catchup" else State.STREAMING
@@ -134,13 +133,13 @@ def _read(reader: Reader, behind: str, notes: list[str]) -> _Verdict:
 
 
 def _missing(seen: Seen, remembered: Remembered) -> _Verdict:
-    """It was never made, or it is gone: only Kafka knows."""
+    """Judge a slot that does not exist: a position in Kafka shows that it did."""
     missing = f"replication slot {seen.slot!r} does not exist"
     if remembered.confirmed is not None:
-        was = f"{missing} any more: Kafka remembers it at {remembered.confirmed}"
+        was = f"{missing} any more: its last position in Kafka is {remembered.confirmed}"
         return _Verdict(State.SLOT_LOST, was, _AGAIN)
     if remembered.asked and not remembered.problem:
-        return _Verdict(State.STOPPED, f"{missing}: nothing has begun", _CREATE)
+        return _Verdict(State.STOPPED, f"{missing}: it has not been created yet", _CREATE)
     return _Verdict(State.SLOT_LOST, missing, seen.problem[1] if seen.problem else _CREATE)
 
 
@@ -166,19 +165,19 @@ def _memory(remembered: Remembered) -> Memory | None:
 
 def _memory_notes(seen: Seen, remembered: Remembered) -> list[str]:
     if remembered.problem:
-        return [f"what Kafka remembers of the slot is not known: {remembered.problem}"]
+        return [f"the slot's last position in Kafka is unknown: {remembered.problem}"]
     if not doubtful(seen, remembered):
         return []
     return [
-        f"the slot stands further than the publisher moved it, by what Kafka remembers ({remembered.confirmed}): it was"
+        f"the slot is ahead of the publisher's last position in Kafka ({remembered.confirmed}): it was"
         " advanced, or dropped and created again; start will refuse it"
     ]
 
 
 def doubtful(seen: Seen, remembered: Remembered) -> bool:
-    """Whether the slot stands further than the publisher had moved it, when it was last heard to.
+    """Whether the slot is ahead of the publisher's last position in Kafka.
 
-    Not asked while somebody reads the slot: it moves between two looks.
+    False while the slot has a reader, as it moves between the two readings.
     """
     if seen.reader or remembered.timeline != seen.timeline or remembered.confirmed is None:
         return False

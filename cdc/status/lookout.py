@@ -1,4 +1,4 @@
-"""Where the publisher stands: asked at its endpoint, else seen from the database, and what Kafka remembers."""
+"""Finds the status of a publisher: from its endpoint, otherwise from the database and its last position in Kafka."""
 
 import contextlib
 import os
@@ -30,10 +30,9 @@ NO_LISTEN: Final = "[http] listen is not set"
 
 
 class Lookout:
-    """Looks as often as it is told to; keeps its connection, and what Kafka said, for a while.
+    """Looks once per call; keeps its database connection, and for 30 s the position in Kafka.
 
-    `url` is that of an endpoint given by hand, which may be any publisher's; by itself it only believes the one that
-    reads the slot of the settings.
+    `url` is an endpoint of any publisher; without it, only a publisher of the slot in the settings is accepted.
     """
 
     def __init__(self, settings: Settings, url: str | None = None) -> None:
@@ -46,11 +45,11 @@ class Lookout:
         self._key: str | None = None
         self._remembered = Remembered(asked=False)
         self._remembered_at = float("-inf")
-        self._doubted: LSN | None = None  # where the slot stood when Kafka was last asked
+        self._doubted: LSN | None = None  # position of the slot when Kafka was last read for it
         self._lags: deque[tuple[float, int | None]] = deque(maxlen=_HISTORY)
 
     def close(self) -> None:
-        """Leave the database."""
+        """Close the connection to the database."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -66,7 +65,7 @@ class Lookout:
             if not self._settings.postgres.dsn:
                 return self._unreachable(url, why)
             return self._from_database(url, why)
-        self.close()  # of no use while the publisher answers
+        self.close()  # not needed while the publisher answers
         return document
 
     def _url(self) -> str:
@@ -83,13 +82,13 @@ class Lookout:
             raise NoAnswer(f"the publisher does not answer at {url} ({silence})") from None
         slot = self._settings.postgres.slot
         if not self._given and document.slot.name != slot:
-            raise NoAnswer(f"at {url} answers the publisher of another slot, {document.slot.name!r:.80}")
+            raise NoAnswer(f"at {url} the publisher of another slot answers, {document.slot.name!r:.80}")
         return document
 
     def _unreachable(self, url: str | None, why: str) -> StatusDocument:
-        """Without a database to look at."""
+        """Return the document for a publisher that does not answer, without a database to read."""
         if url is None:
-            require(self._settings, kafka=False)  # to say what is missing
+            require(self._settings, kafka=False)  # raises ConfigError for missing settings
         note = f"{why}, and [postgres] dsn is not set"
         return self._unknown(url, note, "nothing is known", "check the address, and that the publisher runs")
 
@@ -102,9 +101,7 @@ class Lookout:
         except CdcError as error:
             self.close()
             refused = isinstance(error, PostgresError)
-            return self._unknown(
-                url, f"{why}, and the database does not tell either", error.message, error.hint, refused
-            )
+            return self._unknown(url, f"{why}, and the database cannot be read", error.message, error.hint, refused)
         document = from_slot.describe(seen, self._memory(seen))
         notes = [note, *map(self._scrub, document.notes)]
         return document.model_copy(update={"url": url, "notes": notes, "history": self._history(document)})
@@ -125,7 +122,7 @@ class Lookout:
         return database.look(self._connection, self._settings)
 
     def _memory(self, seen: Seen) -> Remembered:
-        """What Kafka remembers of the slot: asked now and then, and when what it said last would be a reproach."""
+        """Return the slot's last position in Kafka, read again when it is old or the slot is ahead of it."""
         if not self._settings.kafka or self._key is None:
             return Remembered(asked=False)
         due = time.monotonic() >= self._remembered_at + _KAFKA_EVERY_SECONDS
@@ -135,7 +132,7 @@ class Lookout:
         return self._remembered
 
     def _history(self, document: StatusDocument) -> History:
-        """The lag as it was seen from here."""
+        """Return the lag of each look so far."""
         self._lags.append((time.time(), document.lag.bytes))
         return History(times=[at for at, _ in self._lags], lag_bytes=[lag for _, lag in self._lags])
 
@@ -155,6 +152,6 @@ def _remembered(settings: Settings, key: str) -> Remembered:
 
 
 def looked(settings: Settings, url: str | None) -> StatusDocument:
-    """One look."""
+    """Return the status document of one look."""
     with contextlib.closing(Lookout(settings, url)) as lookout:
         return lookout.look()

@@ -1,7 +1,7 @@
-"""What the publisher's metrics mean: one state, whether it is ready, and a sentence for people.
+"""Judges the publisher's metrics: one state, whether it is ready, and a sentence for operators.
 
-Ready is everything that passes by itself or works as it should. It is not when a restart or a person is needed: an
-orchestrator that restarts a publisher because Kafka is down only adds to the trouble.
+A publisher is ready when it works or waits for a condition that ends by itself, and not ready when it needs a restart
+or an operator: restarting a publisher because Kafka is down makes an outage worse.
 """
 
 from enum import StrEnum
@@ -11,7 +11,7 @@ from cdc.quantities import size
 from cdc.telemetry.metrics import FAILED, HELD, STANDBY, STARTING, STOPPED, STOPPING, WAITING, Metrics
 
 ALIVE_SECONDS: Final = 60.0
-"""A loop that has not come around for so long stands still; each of its waits is shorter."""
+"""A loop whose last turn is longer ago is blocked; each of its waits is shorter."""
 BLOCKED_SECONDS: Final = 5.0
 SILENT_SECONDS: Final = 2.0  # beyond the time within which PostgreSQL should have answered
 HELD_SECONDS: Final = 5.0  # PostgreSQL may take a moment to notice that a connection has ended
@@ -21,7 +21,7 @@ RECENT_SECONDS: Final = 10.0
 
 
 class State(StrEnum):
-    """The states, in the words of machines."""
+    """States of a publisher."""
 
     STARTING = "starting"
     IDLE = "idle"
@@ -56,7 +56,7 @@ _BLOCKED_BY: Final = {
 
 
 class Condition(NamedTuple):
-    """What the publisher is in; `summary` begins with the state in words."""
+    """State of a publisher; `summary` begins with the state in words."""
 
     state: State
     ready: bool
@@ -64,15 +64,15 @@ class Condition(NamedTuple):
 
 
 def judge(metrics: Metrics, unix_time: float) -> Condition:
-    """The condition at `unix_time`."""
+    """Judge the condition at `unix_time`."""
     state, why = _judge(metrics, unix_time)
-    # What has never worked is not ready, whoever is to blame: a rollout must not go on over it.
+    # A publisher that has never streamed is not ready, regardless of the cause: a rollout must not continue.
     ready = state not in NOT_READY and (metrics.sessions > 0 or state == State.STANDBY)
     return Condition(state, ready, f"{WORDS[state]}: {why}" if why else WORDS[state])
 
 
 def alive(metrics: Metrics, monotonic: float) -> bool:
-    """Whether the loop turns; one that has ended for good, and only tells why, counts as alive."""
+    """Whether the loop turns; one that has ended and only reports its error counts as alive."""
     return metrics.phase in (FAILED, STOPPED) or monotonic - metrics.turned_monotonic < ALIVE_SECONDS
 
 
@@ -95,7 +95,7 @@ def _judge(metrics: Metrics, now: float) -> tuple[State, str]:
 def _streaming(metrics: Metrics, now: float) -> tuple[State, str]:
     silent = metrics.silent_seconds
     if silent > metrics.status_seconds + SILENT_SECONDS:
-        return State.STALLED, f"PostgreSQL has said nothing for {silent:.0f} s, although asked to"
+        return State.STALLED, f"PostgreSQL has sent nothing for {silent:.0f} s, although a reply was requested"
     waiting = metrics.waiting_seconds(now)
     if waiting > BLOCKED_SECONDS:
         return _blocked(metrics, waiting)
@@ -106,19 +106,22 @@ def _streaming(metrics: Metrics, now: float) -> tuple[State, str]:
         return State.CATCHING_UP, f"{behind:,.0f} s and {size(unread)} of WAL behind"
     if recent:
         return State.STREAMING, ""
-    return State.IDLE, "all that was committed is delivered"
+    return State.IDLE, "every committed event is delivered"
 
 
 def _blocked(metrics: Metrics, seconds: float) -> tuple[State, str]:
     if metrics.waits_for == "registry":
-        return State.BLOCKED_BY_REGISTRY, f"a schema's id has been missing for {seconds:.0f} s"
+        return State.BLOCKED_BY_REGISTRY, f"an event has waited {seconds:.0f} s for a schema id"
     if metrics.waits_for:
-        return State.BLOCKED_BY_KAFKA, f"an event has waited {seconds:.0f} s for its topic to be known"
-    return State.BLOCKED_BY_KAFKA, f"it has confirmed nothing for {seconds:.0f} s; {metrics.in_flight:,} events wait"
+        return State.BLOCKED_BY_KAFKA, f"an event has waited {seconds:.0f} s for the metadata of its topic"
+    return (
+        State.BLOCKED_BY_KAFKA,
+        f"no event has been confirmed for {seconds:.0f} s; {metrics.in_flight:,} events are in flight",
+    )
 
 
 def delivered_lately(metrics: Metrics, now: float) -> bool:
-    """Whether Kafka has confirmed something within the last seconds."""
+    """Whether Kafka has confirmed an event within the last ten seconds."""
     for sample in reversed(metrics.history.copy()):
         if now - sample.unix_time > RECENT_SECONDS:
             return sample.delivered != metrics.delivered

@@ -14,17 +14,17 @@ from cdc.lsn import LSN
 from cdc.records.record import Sendable, topics_of, value_bytes
 from cdc.replication.settlement import Transaction
 
-STARTING: Final = "starting"  # phases: what the service is about
+STARTING: Final = "starting"  # phases of the service
 STREAMING: Final = "streaming"
 STANDBY: Final = "standby"
-HELD: Final = "held"  # the slot is held by a reader that does nothing with it
-WAITING: Final = "waiting"  # after an error that passes by itself
+HELD: Final = "held"  # the slot is held by a reader that does not use it
+WAITING: Final = "waiting"  # after a temporary error
 STOPPING: Final = "stopping"
 STOPPED: Final = "stopped"
-FAILED: Final = "failed"  # by an error that needs a person
+FAILED: Final = "failed"  # by an error that needs an operator
 
 HISTORY: Final = 300
-"""Samples that are kept, one a second: five minutes, as wide as a screen shows."""
+"""Number of samples, one per second: five minutes, the width of a wide screen."""
 TOPICS: Final = 11
 LATENCIES: Final = 2_000
 _ENOUGH_EVENTS: Final = 100  # to know how much WAL an event takes
@@ -42,7 +42,7 @@ class Trouble(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What is kept of each second for charts; `delivery_seconds` is the last transaction's, None before the first."""
+    """Sample of one second, for charts; `delivery_seconds` is that of the last transaction, None before the first."""
 
     unix_time: float
     delivered: int
@@ -53,7 +53,7 @@ class Sample(NamedTuple):
 
 
 class Histogram:
-    """Counts in buckets with the upper bounds `bounds`, the last of which is infinity."""
+    """Counts by bucket; `bounds` are the upper bounds, and the last bucket has none."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
@@ -61,7 +61,7 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, value: float, weight: int = 1) -> None:
-        """Count a value so many times."""
+        """Count a value `weight` times."""
         self.counts[bisect_left(self.bounds, value)] += weight
         self.sum += value * weight
 
@@ -81,15 +81,15 @@ class Metrics:
         self.reason = ""  # why the service is in this phase, in a sentence
         self.phase_since = started
         self.trouble: Trouble | None = None
-        self.turned_monotonic = 0.0  # when the loop last came around
-        self.state = ""  # what a session is in, as the loop last found
+        self.turned_monotonic = 0.0  # last turn of the loop
+        self.state = ""  # as of the last sample
         self.state_since = started
 
         self.sessions = 0
         self.reconnects = 0
         self.read = 0  # events, handed on to the producer or waiting for it
         self.delivered = 0
-        self.transactions = 0  # settled ones that had events
+        self.transactions = 0  # settled, with events
         self.poison = 0
         self.dead_letters = 0
         self.skipped_replays = 0
@@ -109,15 +109,15 @@ class Metrics:
         self.in_flight = 0  # events
         self.in_flight_transactions = 0
         self.oldest: float | None = None  # commit time of the oldest transaction in flight
-        self.waiting_since: float | None = None  # since when the oldest transaction in flight is the same
-        self.waits_for = ""  # of a row that cannot go on: `topic` or `registry`
-        self.silent_seconds = 0.0  # the walsender has said nothing for so long, although asked
-        self.status_seconds = 10.0  # how often it is asked at the least
+        self.waiting_since: float | None = None  # when the last event was delivered, if others wait since
+        self.waits_for = ""  # what the next row waits for: `topic` or `registry`
+        self.silent_seconds = 0.0  # how long the walsender has sent nothing although a reply was requested
+        self.status_seconds = 10.0  # longest interval between such requests
 
-        # Of the slot, as the sentinel sees it.
+        # Of the slot, as the sentinel last observed it.
         self.retained: int | None = None
         self.limit: int | None = None  # max_slot_wal_keep_size
-        self.safe: int | None = None  # WAL that may still be written before the slot is in danger
+        self.safe: int | None = None  # WAL that can be written before the slot may be lost
         self.wal_status: str | None = None
 
         self.history: deque[Sample] = deque(maxlen=HISTORY)

@@ -85,7 +85,7 @@ def ends_with_1(endpoint: Endpoint) -> str:
 def test_idle_and_streaming_are_green_and_the_end_is_red(pipeline: Pipeline) -> None:
     endpoint = listening(pipeline)
     idle = endpoint.reaches("idle", 200)
-    assert idle["summary"] == "idle: all that was committed is delivered"
+    assert idle["summary"] == "idle: every committed event is delivered"
     with Load(pipeline.dsn, writers=1):
         endpoint.reaches("streaming", 200)
     status = endpoint.ask("/status").json
@@ -108,7 +108,7 @@ def test_kafka_that_is_frozen_is_no_reason_to_be_restarted_and_the_backlog_is_ca
     blocked = endpoint.reaches("blocked_by_kafka", 200)
     assert blocked["ready"] is True
     assert blocked["since"] > begun
-    assert "blocked by Kafka: it has confirmed nothing for " in blocked["summary"]
+    assert "blocked by Kafka: no event has been confirmed for " in blocked["summary"]
     assert endpoint.ask("/livez").status == 200
     stack.brokers[0].thaw()
     assert "of WAL behind" in endpoint.reaches("catching_up", 200)["summary"]

@@ -75,7 +75,7 @@ def test_the_numbers_of_a_real_publisher_move(browser: Browser, pipeline: Pipeli
     browser.open(f"http://{endpoint.address}/")
     eventually(lambda: browser.text("state") == "Idle", "idle")
     assert browser.text("delivered") == "0"
-    assert browser.text("topics-more") == "No event has been sent yet."
+    assert browser.text("topics-more") == "No events have been sent yet."
     with Load(pipeline.dsn, writers=1, pause=0.01):
         eventually(lambda: browser.text("state") == "Streaming", "streaming")
         eventually(lambda: float(browser.text("rate").replace(",", "")) > 0, "a rate")
@@ -157,7 +157,7 @@ def test_a_publisher_that_does_not_answer_is_told_and_so_is_its_return(browser: 
         filled(browser)
         assert not browser.shown("banner")
     eventually(lambda: browser.shown("banner"), "the page notices")
-    assert browser.text("banner").startswith("The publisher does not answer. What is shown is from ")
+    assert browser.text("banner").startswith("The publisher does not answer. The data shown is from ")
     assert browser.title() == "no answer · cdc-publisher"
     assert browser.run("return document.getElementById('main').className") == "stale"
     assert browser.text("delivered") == "30,000", "the last numbers stay"

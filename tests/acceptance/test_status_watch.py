@@ -69,7 +69,7 @@ def test_the_screen_moves_is_resized_and_outlives_the_publisher(pipeline: Pipeli
                 assert rows[0].startswith("cdc-publisher")
                 assert rows[-1].startswith("from http")
         running.kill()
-        terminal.shows(f"the publisher does not answer at http://{address}", "● stopped", "nobody reads the slot")
+        terminal.shows(f"the publisher does not answer at http://{address}", "● stopped", "no process reads the slot")
         terminal.shows("from the database", "start it with: cdc-publisher start")
         again = pipeline.start().streams()
         terminal.until(lambda shown: "does not answer" not in shown and "pid " in shown, "the publisher again")
@@ -86,7 +86,7 @@ def test_with_nobody_there_it_says_so_and_waits_without_colour_where_that_is_not
     listen(bare_pipeline)
     bare_pipeline.settings["postgres"]["dsn"] = "postgresql://postgres@127.0.0.1:1/db"
     with watching(bare_pipeline, 80, 24, NO_COLOR="1") as terminal:
-        terminal.shows("● unknown", "PostgreSQL cannot be reached", "the database does not tell either")
+        terminal.shows("● unknown", "PostgreSQL cannot be reached", "the database cannot be read")
         terminal.shows("no answer, every 0.2 s")
         assert terminal.signal(signal.SIGTERM) == 0
         assert left_cleanly(terminal)

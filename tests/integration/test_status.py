@@ -40,7 +40,7 @@ def test_the_life_of_a_slot_is_told_from_the_database_alone(bare_pipeline: Pipel
     code, found = status(pipeline)
     assert (code, found["state"], found["running"], found["source"]) == (1, "stopped", False, "database")
     assert found["notes"] == [NOT_SET]
-    assert found["summary"] == f"replication slot '{pipeline.slot}' does not exist: nothing has begun"
+    assert found["summary"] == f"replication slot '{pipeline.slot}' does not exist: it has not been created yet"
     assert found["hint"] == "run: cdc-publisher slot create"
 
     assert pipeline.run("slot", "create").returncode == 0
@@ -49,7 +49,7 @@ def test_the_life_of_a_slot_is_told_from_the_database_alone(bare_pipeline: Pipel
     pipeline.sql("analyze outbox")
     code, found = status(pipeline)
     assert (code, found["state"], found["running"]) == (1, "stopped", False)
-    assert found["summary"].startswith("nobody reads the slot; ")
+    assert found["summary"].startswith("no process reads the slot; ")
     assert found["hint"] == "start it with: cdc-publisher start"
     assert found["lag"]["bytes"] > 0
     assert found["slot"]["retained_bytes"] >= found["lag"]["bytes"]
@@ -72,14 +72,17 @@ def test_the_life_of_a_slot_is_told_from_the_database_alone(bare_pipeline: Pipel
     assert json.loads(done.stdout)["state"] == "stopped"
 
     pipeline.run("slot", "drop", "--yes")  # takes it back from Kafka too
-    assert status(pipeline)[1]["summary"].endswith("does not exist: nothing has begun")
+    assert status(pipeline)[1]["summary"].endswith("does not exist: it has not been created yet")
 
 
 def test_a_slot_that_was_dropped_behind_kafkas_back_is_lost(pipeline: Pipeline) -> None:
     pipeline.sql("select pg_drop_replication_slot(%s)", pipeline.slot)
     code, found = status(pipeline)
     assert (code, found["state"]) == (1, "slot_lost")
-    assert f"replication slot '{pipeline.slot}' does not exist any more: Kafka remembers it at " in found["summary"]
+    assert (
+        f"replication slot '{pipeline.slot}' does not exist any more: its last position in Kafka is "
+        in found["summary"]
+    )
     assert "cdc-publisher audit --repair" in found["hint"]
 
 
@@ -99,7 +102,7 @@ def test_a_stranger_who_reads_the_slot_is_told_by_name(pipeline: Pipeline) -> No
         stranger.pgconn.exec_(f"START_REPLICATION SLOT {pipeline.slot} LOGICAL 0/0 {options}".encode())
         _, found = status(pipeline)
         assert "(somebody else" in found["summary"]
-        assert found["notes"][1] == "the reader calls itself 'somebody else': it is no cdc-publisher"
+        assert found["notes"][1] == "the reader calls itself 'somebody else': it is not cdc-publisher"
         stranger.pgconn.finish()
 
 
@@ -138,7 +141,7 @@ def test_a_database_that_does_not_answer_is_told_too(
     exit_code, found = status(bare_pipeline)
     assert (exit_code, found["state"], found["running"], found["source"]) == (code, None, None, None)
     assert found["summary"].startswith(summary)
-    assert found["notes"] == ["[http] listen is not set, and the database does not tell either"]
+    assert found["notes"] == ["[http] listen is not set, and the database cannot be read"]
     shown = bare_pipeline.run("status")
     assert shown.returncode == code
     assert f"● unknown  {summary}" in shown.stdout
@@ -150,7 +153,7 @@ def test_kafka_out_of_reach_is_noted_and_not_waited_for(pipeline: Pipeline) -> N
     pipeline.settings["kafka"]["bootstrap.servers"] = "127.0.0.1:1"
     code, found = status(pipeline)
     assert (code, found["state"], found["memory"]) == (1, "stopped", None)
-    assert found["notes"][1].startswith("what Kafka remembers of the slot is not known: ")
+    assert found["notes"][1].startswith("the slot's last position in Kafka is unknown: ")
     pipeline.settings.pop("kafka")
     assert status(pipeline)[1]["notes"] == [NOT_SET]
 
@@ -196,7 +199,7 @@ def test_the_publisher_of_these_settings_is_asked_where_it_listens(pipeline: Pip
     pipeline.settings["postgres"]["slot"] = "another"
     _, found = status(pipeline)
     assert found["source"] == "database"
-    answers = f"at http://127.0.0.1:{port} answers the publisher of another slot, 'slot_"
+    answers = f"at http://127.0.0.1:{port} the publisher of another slot answers, 'slot_"
     assert found["notes"][0].startswith(answers)
     assert running.stop() == 0
 

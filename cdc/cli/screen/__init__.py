@@ -1,1 +1,1 @@
-"""The live screen of `status --watch`, and the figures it is made of."""
+"""Renders the status document for terminals, once or as a live screen."""

@@ -1,4 +1,4 @@
-"""The live screen: as much of it as the terminal has room for, the most important first."""
+"""Renders the live screen: as much as the terminal has room for, the most important first."""
 
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
@@ -30,7 +30,7 @@ _LEFT: Final = frozenset({"lag", "retained", "rate", "in flight", "latency"})
 
 
 class _Series(NamedTuple):
-    """What one chart shows; `newest` is the number of now."""
+    """Data of one chart; `newest` is the current value."""
 
     name: str
     colour: str
@@ -40,7 +40,7 @@ class _Series(NamedTuple):
 
 
 def board(document: StatusDocument, console: Console, interval: float) -> RenderableType:
-    """One picture of the terminal's size."""
+    """Render a screen of the terminal's size."""
     width, marks = console.width, panel.glyphs(console)
     top: list[RenderableType] = [_title(document, width), *panel.notes(document), panel.headline(document)]
     if document.hint:
@@ -59,14 +59,14 @@ def _lines(console: Console, *parts: RenderableType) -> int:
 
 
 def _title(document: StatusDocument, width: int) -> Text:
-    """The name at the left, the time at the right."""
+    """Render the name at the left and the time at the right."""
     name, slot, clock = "cdc-publisher", f"  slot {plain(document.slot.name)}", f"{plain(document.time)[11:19]} UTC"
     gap = " " * max(1, width - len(name) - len(slot) - len(clock))
     return Text.assemble((name, "bold"), (slot, DIM), gap, (clock, DIM), no_wrap=True, overflow="crop")
 
 
 def _foot(document: StatusDocument, interval: float, width: int) -> Text:
-    """Where the numbers come from, and how to leave."""
+    """Render the source of the numbers, and the key that ends the screen."""
     source = {"endpoint": f"from {plain(document.url or '')}", "database": "from the database"}.get(
         document.source or ""
     )
@@ -80,7 +80,7 @@ def _framed(content: RenderableType, title: Text | None = None, width: int | Non
 
 
 def _numbers(document: StatusDocument, width: int, marks: str) -> list[RenderableType]:
-    """All facts; the charts say what sparklines would."""
+    """Render all facts, without sparklines, as there are charts."""
     inner = (width // 2 if width >= _WIDER else width) - _BORDER
     rows = list(panel.facts(document, inner, marks, sparks=False))
     if width < _WIDER or document.publisher is None:
@@ -97,7 +97,7 @@ def _abreast(panels: Iterable[Panel], width: int) -> Columns:
 
 
 def _series(document: StatusDocument) -> list[_Series]:
-    """Those of which anything is known."""
+    """Return the series with known values."""
     history, newest = (
         document.history,
         list(takewhile(lambda value: value is not None, document.history.latency_ms[-1:])),
@@ -115,7 +115,7 @@ def _columns(width: int) -> int:
 
 
 def _chart_lines(document: StatusDocument, width: int, left: int) -> int:
-    """How high charts may be so that the busiest topics have room too; below 1 there is none for charts."""
+    """Return the height of charts that leaves room for the busiest topics; 0 is no room for charts."""
     rows = 1 if width >= _WIDE else 2
     for topics, enough in ((_MANY_TOPICS, 4), (_FEW_TOPICS, 1), (0, 1)):
         room = _FRAME + _TOPIC_HEAD + min(topics, len(document.topics)) if document.topics and topics else 0
@@ -126,7 +126,7 @@ def _chart_lines(document: StatusDocument, width: int, left: int) -> int:
 
 
 def _charts(series: list[_Series], lines: int, width: int, marks: str) -> list[RenderableType]:
-    """The first ones, side by side or below each other."""
+    """Render the first series, side by side or below each other."""
     series = series[: max(2, _columns(width))]
     if lines < 1 or not series:
         return []

@@ -17,7 +17,7 @@ _STEPS: Final = 8
 
 
 def age(moment: str | None, now: str) -> float | None:
-    """Seconds between two times of a report; None when one of them is not a time."""
+    """Return the seconds between two times of a document; None when one of them is not a time."""
     try:
         return max(0.0, (datetime.fromisoformat(now) - datetime.fromisoformat(moment or "")).total_seconds())
     except (TypeError, ValueError):
@@ -25,7 +25,7 @@ def age(moment: str | None, now: str) -> float | None:
 
 
 def bar(part: int, whole: int, width: int, *, glyphs: str = EIGHTHS) -> Text:
-    """How much of something is used, the fuller the redder."""
+    """Draw the share of `whole` that is used, in a colour that turns red."""
     share = min(1.0, max(0.0, part / whole)) if whole > 0 else 1.0
     filled = min(width, math.ceil(share * width))
     colour = "green" if share < 0.5 else "yellow" if share < 0.8 else "red"
@@ -34,7 +34,7 @@ def bar(part: int, whole: int, width: int, *, glyphs: str = EIGHTHS) -> Text:
 
 
 def chart(values: Sequence[float | None], width: int, height: int, *, glyphs: str = EIGHTHS) -> list[str]:
-    """The newest values as columns, from the top line to the bottom line; each line is `width` characters.
+    """Draw the newest values as columns, from the top line to the bottom line; each line is `width` characters.
 
     The highest value fills the height; nothing is drawn for None, and at least a trace for anything above zero.
     """
@@ -49,9 +49,9 @@ def chart(values: Sequence[float | None], width: int, height: int, *, glyphs: st
 
 
 def _level(value: float | None, top: float, height: int) -> int:
-    """How many eighths of a line a column is high."""
+    """Return the height of a column in eighths of a line."""
     if value is None:
         return 0
     if top <= 0 or value <= 0:
-        return 1  # the ground line: it was looked at, and there was nothing
+        return 1  # the ground line: the value is known, and zero
     return max(1, round(value / top * height * _STEPS))

@@ -1,6 +1,6 @@
-"""Where the publisher stands, as lines and tables for people.
+"""Renders the status document as lines and tables.
 
-Texts are data of others: none is taken for markup, and none moves the cursor.
+Its texts are not trusted: they are not interpreted as markup, and control characters are escaped.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,10 +30,10 @@ COLOURS: Final = {
     State.BLOCKED_BY_REGISTRY: "yellow",
     State.BLOCKED_BY_POSTGRES: "yellow",
 }
-"""The others need a person: they are red."""
+"""The other states need an operator: they are red."""
 DIM: Final = "bright_black"
 PIPE_WIDTH: Final = 200
-"""Into a pipe or a file there is no width to keep to."""
+"""Width for output into a pipe or a file."""
 
 _TOPICS: Final = 12
 _WIDE: Final = 70
@@ -43,12 +43,12 @@ _RARE: Final = ("poison", "dead_letters", "skipped_replays", "sent_again")
 
 
 def glyphs(console: Console) -> str:
-    """What charts are drawn with on this terminal."""
+    """Return the characters for charts on this terminal."""
     return figures.ASCII if console.options.ascii_only else EIGHTHS
 
 
 def show(document: StatusDocument, console: Console) -> RenderableType:
-    """All of it, for once."""
+    """Render the whole document."""
     width, marks = console.width, glyphs(console)
     parts: list[RenderableType] = [*notes(document), headline(document), Text()]
     parts.append(Padding(grid(facts(document, width, marks)), _INDENT, expand=False))
@@ -60,17 +60,17 @@ def show(document: StatusDocument, console: Console) -> RenderableType:
 
 
 def notes(document: StatusDocument) -> list[Text]:
-    """What is to be known before the numbers."""
+    """Render the notes, which come before the numbers."""
     return [Text(plain(note), style="yellow") for note in document.notes]
 
 
 def colour(document: StatusDocument) -> str:
-    """Of the state."""
+    """Return the colour of the state."""
     return "red" if document.state is None else COLOURS.get(document.state, "red")
 
 
 def headline(document: StatusDocument) -> Text:
-    """The state and its sentence."""
+    """Render the state, its reason and its age."""
     state = "unknown" if document.state is None else WORDS[document.state]
     told = plain(document.summary).removeprefix(state).removeprefix(":").strip()
     if not told and document.rate.events_per_second is not None:
@@ -84,7 +84,7 @@ def headline(document: StatusDocument) -> Text:
 
 
 def grid(rows: Iterable[tuple[str, Text]]) -> Table:
-    """Names and values, two columns."""
+    """Lay out names and values in two columns."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style=DIM, no_wrap=True)
     table.add_column(overflow="fold")
@@ -94,7 +94,7 @@ def grid(rows: Iterable[tuple[str, Text]]) -> Table:
 
 
 def facts(document: StatusDocument, width: int, marks: str, *, sparks: bool = True) -> Iterator[tuple[str, Text]]:
-    """Everything but the topics; what nobody knows is left out."""
+    """Render all facts but the topics, without unknown ones."""
     if document.lag.bytes is not None:
         yield "lag", lag(document)
     if sparks:
@@ -136,7 +136,7 @@ def _peak(values: Sequence[float | None], shown: figures.Shown) -> str:
 
 
 def lag(document: StatusDocument) -> Text:
-    """How far behind, in bytes, seconds and events, as far as they are known."""
+    """Render the lag in bytes, seconds and events, if known."""
     of, parts = document.lag, [size(document.lag.bytes)]
     if of.seconds is not None:
         parts.append(span(of.seconds))
@@ -146,7 +146,7 @@ def lag(document: StatusDocument) -> Text:
 
 
 def retained(document: StatusDocument, width: int, marks: str) -> Text:
-    """The WAL that PostgreSQL keeps for the slot, against its limit."""
+    """Render the WAL that PostgreSQL retains for the slot, against its limit."""
     kept, limit, safe = document.slot.retained_bytes or 0, document.slot.limit_bytes, document.slot.safe_bytes
     if limit is None:
         return Text.assemble(size(kept), (f"{_DOT}no limit (max_slot_wal_keep_size)", DIM))
@@ -157,7 +157,7 @@ def retained(document: StatusDocument, width: int, marks: str) -> Text:
 
 
 def rates(document: StatusDocument) -> Text:
-    """Of the last seconds."""
+    """Render rates of the last seconds."""
     of = document.rate
     parts = [f"{rate(of.events_per_second)} events/s"]
     if of.bytes_per_second is not None:
@@ -168,7 +168,7 @@ def rates(document: StatusDocument) -> Text:
 
 
 def in_flight(document: StatusDocument) -> Text:
-    """Read, and not confirmed by Kafka."""
+    """Render what was read and is not confirmed by Kafka."""
     of = document.in_flight
     text = Text(f"{plural(of.events, 'event')} in {plural(of.transactions, 'transaction')}")
     if of.oldest_seconds is not None:
@@ -177,7 +177,7 @@ def in_flight(document: StatusDocument) -> Text:
 
 
 def latency(document: StatusDocument) -> Text:
-    """Percentiles from commit to Kafka's confirmation."""
+    """Render percentiles of the time from commit to Kafka's confirmation."""
     of = document.latency
     shown = (("p50", of.p50_ms), ("p95", of.p95_ms), ("p99", of.p99_ms), ("max", of.max_ms))
     text = Text()
@@ -187,7 +187,7 @@ def latency(document: StatusDocument) -> Text:
 
 
 def slot(document: StatusDocument) -> Text:
-    """Name, place and health of the slot."""
+    """Render name, position and health of the slot."""
     of = document.slot
     text = Text(plain(of.name))
     if of.confirmed:
@@ -200,14 +200,14 @@ def slot(document: StatusDocument) -> Text:
 
 
 def memory(document: StatusDocument) -> Text:
-    """What Kafka remembers of the slot."""
+    """Render the slot's last position in Kafka."""
     assert document.memory
-    when = "" if document.memory.age_seconds is None else f", told {span(document.memory.age_seconds)} ago"
-    return Text.assemble(f"remembers {plain(document.memory.confirmed or '')}", (when, DIM))
+    when = "" if document.memory.age_seconds is None else f", {span(document.memory.age_seconds)} ago"
+    return Text.assemble(f"last position {plain(document.memory.confirmed or '')}", (when, DIM))
 
 
 def publisher(document: StatusDocument) -> Text:
-    """The process."""
+    """Render facts of the process."""
     of = document.publisher
     assert of
     parts = [f"pid {of.pid}", f"up {span(of.uptime_seconds)}", plain(of.guarantee or "")]
@@ -219,7 +219,7 @@ def publisher(document: StatusDocument) -> Text:
 
 
 def totals(document: StatusDocument) -> Text:
-    """Since the process began."""
+    """Render counters since the process started."""
     of = document.totals
     parts = [f"{count(of.delivered)} delivered", size(of.bytes), plural(of.transactions, "transaction")]
     rare = [f"{count(n)} {name.replace('_', ' ')}" for name in _RARE if (n := getattr(of, name))]
@@ -227,7 +227,7 @@ def totals(document: StatusDocument) -> Text:
 
 
 def last_error(document: StatusDocument) -> Text:
-    """The last error, and how long ago it was."""
+    """Render the last error and its age."""
     if document.last_error is None:
         return Text("none", style=DIM)
     ago = figures.age(document.last_error.time, document.time)
@@ -236,7 +236,7 @@ def last_error(document: StatusDocument) -> Text:
 
 
 def topics(document: StatusDocument, most: int, width: int) -> Table:
-    """The busiest topics, in at most so many rows, and how many are left out."""
+    """Render the busiest topics in at most `most` rows, and how many are left out."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style=DIM, border_style=DIM)
     table.add_column("topic", overflow="ellipsis", no_wrap=True, ratio=1)
     for name in ("events/s", "events", "size")[: 3 if width >= _WIDE else 2]:

@@ -1,4 +1,4 @@
-"""`status --watch`: one thread looks, and the main thread shows what it saw; signals only leave a word in the queue."""
+"""`status --watch`: one thread reads the status, the main thread shows it, and signals only put a word into a queue."""
 
 import contextlib
 import os
@@ -24,25 +24,25 @@ from cdc.status.lookout import Lookout
 from cdc.telemetry.health import WORDS
 
 _TICK_SECONDS: Final = 1.0
-_PATIENCE_SECONDS: Final = 10.0  # longer than all that is asked in one look takes
-_STOP_SECONDS: Final = 0.5  # how long a look that is under way is waited for
+_PATIENCE_SECONDS: Final = 10.0  # longer than one look takes
+_STOP_SECONDS: Final = 0.5  # how long a running look may take at the end
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Somebody wants to leave."""
+    """A signal to stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resized:
-    """The terminal has another size."""
+    """The terminal has a new size."""
 
 
 News = StatusDocument | Exception | Resized | Stop
 
 
 class Looking:
-    """A thread that looks every `interval` seconds, and puts what it saw into `news`. A context manager."""
+    """A thread that puts a status document into `news` every `interval` seconds. A context manager."""
 
     def __init__(self, lookout: Lookout, interval: float, news: "queue.SimpleQueue[News]") -> None:
         self._lookout = lookout
@@ -63,14 +63,14 @@ class Looking:
             while not self._left.is_set():
                 try:
                     self._news.put(self._lookout.look())
-                except Exception as error:  # mostly of the settings: no look will help
+                except Exception as error:  # mostly of the settings: looking again does not help
                     self._news.put(error)
                     return
                 self._left.wait(self._interval)
 
 
 def watch(lookout: Lookout, interval: float, *, as_json: bool) -> int:
-    """Show where the publisher stands until SIGINT or SIGTERM; returns the exit code.
+    """Show the status of the publisher until SIGINT or SIGTERM; returns the exit code.
 
     Raises CdcError when the settings are wrong.
     """
@@ -86,7 +86,7 @@ def watch(lookout: Lookout, interval: float, *, as_json: bool) -> int:
 
 @contextlib.contextmanager
 def _signals(news: "queue.SimpleQueue[News]") -> Iterator[None]:
-    """Leave on SIGINT, SIGTERM and SIGHUP, draw again on SIGWINCH; afterwards as before."""
+    """Stop on SIGINT, SIGTERM and SIGHUP, draw again on SIGWINCH; restore the handlers at the end."""
     stop, resized = Stop(), Resized()
     handlers = {signal.SIGWINCH: resized, **dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)}
     before = {number: signal.signal(number, lambda *_, word=word: news.put(word)) for number, word in handlers.items()}
@@ -114,17 +114,17 @@ def _screen(news: "queue.SimpleQueue[News]", interval: float) -> None:
 
 
 def _next(news: "queue.SimpleQueue[News]", seconds: float) -> News | None:
-    """What comes within so many seconds, if anything."""
+    """Return the next item that comes within `seconds`, or None."""
     with contextlib.suppress(queue.Empty):
         return news.get(timeout=seconds)
     return None
 
 
 def aged(document: StatusDocument, seconds: float, interval: float) -> StatusDocument:
-    """The document as it is after so many seconds without another: with a note, once that is more than usual."""
+    """Add a note to a document that is older than usual: `seconds` since it came."""
     if seconds < interval + _PATIENCE_SECONDS:
         return document
-    note = f"no answer for {span(seconds)}: this is how it was then"
+    note = f"no answer for {span(seconds)}: showing the last answer"
     return document.model_copy(update={"notes": [note, *document.notes]})
 
 
@@ -135,13 +135,13 @@ def _lines(news: "queue.SimpleQueue[News]", *, as_json: bool) -> None:
         if isinstance(word, StatusDocument):
             try:
                 click.echo(word.json_line() if as_json else line(word))
-            except BrokenPipeError:  # the reader of our lines went away, and so do we
+            except BrokenPipeError:  # the reader of the output has ended
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return
 
 
 def line(document: StatusDocument) -> str:
-    """The document in one line, as far as it is known."""
+    """Format the document in one line, without unknown values."""
     lag, parts = document.lag, [plain(document.time), "unknown" if document.state is None else WORDS[document.state]]
     if document.rate.events_per_second is not None:
         parts.append(f"{rate(document.rate.events_per_second)} events/s")

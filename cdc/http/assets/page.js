@@ -108,10 +108,10 @@ function showTiles(told) {
   put('lag', seconds(lag.seconds));
   put('lag-more', `${bytes(lag.bytes)} of WAL, ${events(lag.events)}`);
   put('p50', milliseconds(latency.p50_ms));
-  put('latency-more', latency.count ? `95 %: ${milliseconds(latency.p95_ms)}, 99 %: ${milliseconds(latency.p99_ms)}` : 'no transaction yet');
+  put('latency-more', latency.count ? `95 %: ${milliseconds(latency.p95_ms)}, 99 %: ${milliseconds(latency.p99_ms)}` : 'no transactions yet');
   put('flight', count(flight.events));
   put('flight-more', flight.transactions
-    ? `in ${count(flight.transactions)} transactions, oldest ${seconds(flight.oldest_seconds)}` : 'nothing waits for Kafka');
+    ? `in ${count(flight.transactions)} transactions, oldest ${seconds(flight.oldest_seconds)}` : 'no event waits for Kafka');
   put('delivered', count(totals.delivered));
   put('delivered-more', `events in ${count(totals.transactions)} transactions`);
   showRetained(slot);
@@ -139,7 +139,7 @@ function showTopics(topics) {
     return row;
   }));
   const more = rows.length - TOPICS;
-  put('topics-more', more > 0 ? `and ${count(more)} more, which are in status` : rows.length ? '' : 'No event has been sent yet.');
+  put('topics-more', more > 0 ? `and ${count(more)} more in status` : rows.length ? '' : 'No events have been sent yet.');
 }
 
 function showList(id, pairs) {
@@ -151,13 +151,13 @@ function showAbout(told) {
   const publisher = told.publisher || {};
   showList('about-slot', [
     ['name', slot.name], ['publication', slot.publication], ['stream', slot.stream || '–'],
-    ['confirmed', slot.confirmed || '–'], ['confirmed moved', slot.confirmed_age_seconds === null ? '–' : ago(slot.confirmed_age_seconds)],
+    ['confirmed', slot.confirmed || '–'], ['last moved', slot.confirmed_age_seconds === null ? '–' : ago(slot.confirmed_age_seconds)],
     ['end of WAL', slot.wal_end || '–'], ['WAL', slot.wal_status || '–'],
-    ['may still be written', slot.limit_bytes ? bytes(slot.safe_bytes) : 'no limit'],
+    ['left until the limit', slot.limit_bytes ? bytes(slot.safe_bytes) : 'no limit'],
   ]);
   showList('about-process', [
     ['version', told.version], ['guarantee', publisher.guarantee || '–'], ['accelerator', publisher.accelerator || '–'],
-    ['process', String(publisher.pid ?? '–')], ['runs for', seconds(publisher.uptime_seconds)],
+    ['process', String(publisher.pid ?? '–')], ['uptime', seconds(publisher.uptime_seconds)],
     ['sessions', count(publisher.sessions)], ['reconnects', count(publisher.reconnects)],
     ['encoding a row', told.encode.mean_us ? `${told.encode.mean_us.toFixed(1)} µs` : '–'],
   ]);
@@ -285,7 +285,7 @@ function showAnswers(answers) {
   element('main').classList.toggle('stale', !answers);
   element('banner').hidden = answers;
   if (answers) return;
-  const known = answered === null ? '' : ` What is shown is from ${clock(answered / 1000)}.`;
+  const known = answered === null ? '' : ` The data shown is from ${clock(answered / 1000)}.`;
   put('banner', `The publisher does not answer.${known}`);
   put('updated', answered === null ? 'no answer' : `no answer since ${clock(answered / 1000)}`);
   document.title = 'no answer · cdc-publisher';
@@ -302,12 +302,12 @@ async function ask() {
     showAnswers(true);
   } catch (error) {
     failures += 1;
-    if (failures > 1 || answered === null) showAnswers(false); // one may get lost
+    if (failures > 1 || answered === null) showAnswers(false); // one failure may be an accident
   }
   timer = document.hidden ? null : setTimeout(ask, PAUSES[Math.min(failures, PAUSES.length - 1)]);
 }
 
-// A page that nobody sees asks for nothing.
+// A hidden page sends no requests.
 document.addEventListener('visibilitychange', () => {
   if (!document.hidden && timer === null) ask();
 });

@@ -48,7 +48,7 @@ def test_nothing_is_cached_framed_guessed_or_loaded_from_elsewhere(application: 
 def test_an_unknown_path_is_told_which_there_are(application: Application, path: str) -> None:
     reply = ask(application, path)
     assert reply.status == 404
-    assert reply.text == "There is nothing here. There is: /, /livez, /readyz, /status, /metrics\n"
+    assert reply.text == "Not found. The paths are: /, /livez, /readyz, /status, /metrics\n"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW"])
@@ -88,7 +88,7 @@ def test_live_is_red_when_the_loop_stands_still(application: Application, metric
     assert ask(application, "/livez").status == 200, "the program has only just begun"
     application._born -= 61
     reply = ask(application, "/livez", accept="text/plain")
-    assert (reply.status, reply.text) == (503, "not alive: the loop has stood still for more than 60 s\n")
+    assert (reply.status, reply.text) == (503, "not alive: the main loop has been blocked for more than 60 s\n")
 
 
 def test_what_has_not_begun_is_alive_and_not_ready() -> None:
@@ -113,7 +113,7 @@ def test_an_answer_that_cannot_be_made_is_told_without_a_reason(
 ) -> None:
     monkeypatch.setattr("cdc.http.application.describe", lambda *_: 1 / 0)
     reply = ask(application, "/status")
-    assert (reply.status, reply.text) == (500, "no answer could be made; the log says why\n")
+    assert (reply.status, reply.text) == (500, "an internal error; see the log\n")
     assert "ZeroDivisionError" in caplog.text
 
 

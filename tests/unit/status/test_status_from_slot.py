@@ -42,7 +42,7 @@ def told(seen: Seen, remembered: Remembered = MEMORY) -> StatusDocument:
 def test_a_slot_that_nobody_reads_says_how_far_behind_it_is_and_how_to_go_on() -> None:
     found = told(SEEN)
     assert (found.state, found.running, found.ready, found.exit_code) == ("stopped", False, False, 1)
-    assert found.summary == "nobody reads the slot; 12.3 MB behind"
+    assert found.summary == "no process reads the slot; 12.3 MB behind"
     assert found.hint == "start it with: cdc-publisher start"
     assert found.since == "2026-01-31T09:00:00.000Z"
     assert (found.lag.bytes, found.lag.seconds, found.lag.events) == (12_300_000, None, None)
@@ -51,8 +51,8 @@ def test_a_slot_that_nobody_reads_says_how_far_behind_it_is_and_how_to_go_on() -
 
 
 def test_nothing_to_catch_up_with_is_not_called_behind() -> None:
-    assert told(replace(SEEN, confirmed=SEEN.wal_end)).summary == "nobody reads the slot"
-    assert told(replace(SEEN, confirmed=LSN(SEEN.wal_end - 700))).summary == "nobody reads the slot; 700 B behind"
+    assert told(replace(SEEN, confirmed=SEEN.wal_end)).summary == "no process reads the slot"
+    assert told(replace(SEEN, confirmed=LSN(SEEN.wal_end - 700))).summary == "no process reads the slot; 700 B behind"
 
 
 @pytest.mark.parametrize(("walsender", "state"), [("streaming", "streaming"), ("catchup", "catching_up")])
@@ -67,7 +67,7 @@ def test_a_slot_that_is_read_is_told_with_its_reader(walsender: str, state: str)
 
 def test_a_reader_of_another_program_or_without_a_word_is_noted() -> None:
     stranger = told(replace(READ, reader=replace(READER, application="Debezium Streaming")))
-    assert stranger.notes == ["the reader calls itself 'Debezium Streaming': it is no cdc-publisher"]
+    assert stranger.notes == ["the reader calls itself 'Debezium Streaming': it is not cdc-publisher"]
     silent = told(replace(READ, reader=replace(READER, silent_seconds=42.0)))
     assert silent.notes == ["the reader has not reported for 42 s: it may be stuck"]
 
@@ -81,14 +81,17 @@ def test_a_reader_whom_we_may_not_see_is_told_by_its_process_alone() -> None:
 def test_a_slot_that_kafka_never_heard_of_was_not_made_yet() -> None:
     found = told(GONE, Remembered())
     assert (found.state, found.exit_code) == ("stopped", 1)
-    assert found.summary == "replication slot 'cdc_publisher' does not exist: nothing has begun"
+    assert found.summary == "replication slot 'cdc_publisher' does not exist: it has not been created yet"
     assert found.hint == "run: cdc-publisher slot create"
 
 
 def test_a_slot_that_kafka_remembers_is_lost() -> None:
     found = told(GONE, MEMORY)
     assert (found.state, found.exit_code) == ("slot_lost", 1)
-    assert found.summary == "replication slot 'cdc_publisher' does not exist any more: Kafka remembers it at 0/F4240"
+    assert (
+        found.summary
+        == "replication slot 'cdc_publisher' does not exist any more: its last position in Kafka is 0/F4240"
+    )
     assert found.hint
     assert "audit --repair" in found.hint
 
@@ -128,7 +131,7 @@ def test_a_slot_further_than_kafka_remembers_was_moved_by_another_hand() -> None
 
 def test_it_is_said_when_kafka_did_not_answer() -> None:
     (note,) = told(SEEN, Remembered(problem="no broker answers")).notes
-    assert note == "what Kafka remembers of the slot is not known: no broker answers"
+    assert note == "the slot's last position in Kafka is unknown: no broker answers"
 
 
 def test_the_json_has_the_shape_of_the_publishers_own() -> None:

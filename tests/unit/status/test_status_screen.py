@@ -111,10 +111,10 @@ def test_the_panel_without_a_publisher_says_first_where_it_has_it_from() -> None
     found = from_slot.describe(SEEN, MEMORY).model_copy(update={"notes": ["nobody answers: from the database alone"]})
     lines = panel_of(found).split("\n")
     assert lines[0].rstrip() == "nobody answers: from the database alone"
-    assert lines[1].rstrip() == "● stopped  nobody reads the slot; 12.3 MB behind  for 1 h"
+    assert lines[1].rstrip() == "● stopped  no process reads the slot; 12.3 MB behind  for 1 h"
     assert lines[-2] == "start it with: cdc-publisher start"
     shown = "\n".join(lines)
-    assert "remembers 0/F4240, told 12 s ago" in shown
+    assert "last position 0/F4240, 12 s ago" in shown
     assert "public.outbox · about 1,200 rows" in shown
     for unknown in ("rate", "in flight", "latency", "pid", "last error", " - "):
         assert unknown not in shown
@@ -196,7 +196,7 @@ def test_a_screen_that_is_not_renewed_says_so() -> None:
     found = at_work()
     assert watching.aged(found, 5.0, 1.0) is found
     assert watching.aged(found, 61.0, 60.0) is found
-    assert watching.aged(found, 75.0, 1.0).notes == ["no answer for 1 min 15 s: this is how it was then"]
+    assert watching.aged(found, 75.0, 1.0).notes == ["no answer for 1 min 15 s: showing the last answer"]
 
 
 def test_a_line_tells_the_most_important() -> None:
