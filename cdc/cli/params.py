@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from cdc.lsn import LSN
-from cdc.status import client as endpoint
+from cdc.status import client
 
 _AGE = re.compile(r"(\d+)([smhd])")
 _DURATION = re.compile(r"(\d{1,6})([smhd])|0")
@@ -70,6 +70,6 @@ class Url(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            return endpoint.checked(str(value))
+            return client.checked(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)

@@ -1,4 +1,4 @@
-"""The tracer that OpenTelemetry makes. Where spans go, and which, is for its own environment to say (OTEL_…).
+"""The tracer with OpenTelemetry. Its own environment variables (OTEL_…) configure sampling and export.
 
 <https://opentelemetry.io/docs/specs/semconv/messaging/kafka/>
 """
@@ -34,7 +34,7 @@ _SAMPLED: Final = int(TraceFlags.SAMPLED)
 
 
 class OpenTelemetry:
-    """A tracer whose spans `processor` takes. Not for several threads at a time."""
+    """A tracer that passes spans to `processor`. Not thread-safe."""
 
     def __init__(
         self, processor: SpanProcessor, slot: str = "", unix_nanoseconds: Callable[[], int] = time.time_ns
@@ -49,7 +49,7 @@ class OpenTelemetry:
 
     @property
     def disabled(self) -> bool:
-        """By OTEL_SDK_DISABLED."""
+        """Whether OTEL_SDK_DISABLED is set."""
         return isinstance(self._tracer, NoOpTracer)
 
     def begin(self, facts: Facts, carrier: Mapping[str, str]) -> "_Span | None":
@@ -75,7 +75,7 @@ class OpenTelemetry:
         return self._propagator.extract(carrier, Context())
 
     def export(self, span: "_Span", more: Mapping[str, str | int], status: Status | None) -> None:
-        """A span has ended. What waits for that must be small: the library's span is only made now."""
+        """Export a span that has ended. The library's span is only made now, so that spans in flight are small."""
         facts = span.facts
         self._ids.next = span.trace_id, span.span_id
         began = facts.timestamp * 1_000_000
@@ -84,11 +84,11 @@ class OpenTelemetry:
         made = self._tracer.start_span(_name(facts), context, SpanKind.PRODUCER, attributes, start_time=began)
         if status:
             made.set_status(status)
-        made.end(max(began, self._now()))  # the clock of PostgreSQL may be ahead of ours
+        made.end(max(began, self._now()))  # PostgreSQL's clock may be ahead
 
     def close(self, seconds: float = FLUSH_SECONDS) -> None:
-        """Export what waits, for at most so long."""
-        # The library waits for half a minute, and for the collector at its own discretion.
+        """Export the remaining spans within `seconds`."""
+        # The library waits half a minute, and longer for some collectors.
         last = threading.Thread(target=self._provider.shutdown, name="last spans", daemon=True)
         last.start()
         last.join(seconds)
@@ -97,7 +97,7 @@ class OpenTelemetry:
 
 
 class _Span:
-    """One event's, until it ends."""
+    """Span of one event, until it ends."""
 
     __slots__ = ("_poison", "_tracer", "carrier", "facts", "follows", "span_id", "trace_id", "tracestate")
 
@@ -148,7 +148,7 @@ class _Span:
 
 
 class _Ids(RandomIdGenerator):
-    """Gives a span the ids that its record was sent with."""
+    """Generates for a span the ids that its record was sent with."""
 
     next = 0, 0  # of the trace, and of the span
 
@@ -187,13 +187,13 @@ def _resource(slot: str) -> Resource:
     ours = {"service.name": "cdc-publisher", "service.version": __version__}
     if slot:
         ours["cdc.slot"] = slot
-    return Resource.create(ours).merge(OTELResourceDetector().detect())  # the environment has the last word
+    return Resource.create(ours).merge(OTELResourceDetector().detect())  # the environment overrides
 
 
 def exporting(slot: str) -> OpenTelemetry | None:
-    """A tracer that exports by OTLP over HTTP; None when OpenTelemetry's environment says that nothing is exported.
+    """Return a tracer that exports by OTLP over HTTP; None when OpenTelemetry's environment disables exporting.
 
-    Raises ConfigError when it asks for what there is not.
+    Raises ConfigError for a setting in the environment that is not supported.
     """
     _check("OTEL_TRACES_EXPORTER", "otlp", "none")
     protocol = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
@@ -204,7 +204,7 @@ def exporting(slot: str) -> OpenTelemetry | None:
         _check_address(variable)
     try:
         tracer = OpenTelemetry(BatchSpanProcessor(OTLPSpanExporter()), slot)
-    except Exception as error:  # of whatever kind: of its parts, and of those beneath them
+    except Exception as error:  # of any class: of the library and of its dependencies
         raise ConfigError(
             f"[tracing] OpenTelemetry does not take its environment: {str(error).rstrip('.')}",
             hint="correct the variables OTEL_…, or set [tracing] enabled = false",
@@ -218,7 +218,7 @@ def exporting(slot: str) -> OpenTelemetry | None:
 def _check_address(variable: str) -> None:
     value = os.environ.get(variable)
     if value and not value.lower().startswith(("http://", "https://")):
-        # What it holds is not told: a password may be in it.
+        # Without its value, which may contain a password.
         raise ConfigError(f"[tracing] {variable} is no address of HTTP", hint="such as http://collector:4318")
 
 

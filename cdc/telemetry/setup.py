@@ -1,4 +1,4 @@
-"""Tracing, where it is wanted: the setting `[tracing] enabled`, and the extra that it needs."""
+"""Opens the tracer if `[tracing] enabled` is set, which needs the extra `otel`."""
 
 import contextlib
 import logging
@@ -17,21 +17,21 @@ _ENDPOINT = "http://localhost:4318"
 
 @contextlib.contextmanager
 def opened(settings: Settings) -> Iterator[Tracer | None]:
-    """The tracer, or None when nothing is traced; its last spans are exported at the end.
+    """Open the tracer, or None without tracing; its last spans are exported at the end.
 
-    Raises ConfigError when it is wanted and cannot be had.
+    Raises ConfigError when tracing is enabled and OpenTelemetry cannot be loaded.
     """
     if not settings.tracing.enabled:
         yield None
         return
     try:
-        from cdc.telemetry import opentelemetry as otel  # only here: an extra, and it takes 0.3 s to import
+        from cdc.telemetry import opentelemetry  # only here: an extra, and it takes 0.3 s to import
     except ImportError as error:
         raise ConfigError(
             f"[tracing] enabled: OpenTelemetry cannot be loaded: {error}",
             hint="install it with `pip install cdc-publisher[otel]`, or set enabled = false",
         ) from None
-    tracer = otel.exporting(settings.postgres.slot)
+    tracer = opentelemetry.exporting(settings.postgres.slot)
     if tracer is None:
         log.warning("tracing is enabled, but OpenTelemetry's environment says that nothing is exported")
         yield None

@@ -1,7 +1,7 @@
-"""Spans: what a tracer is told of each event, from its commit in PostgreSQL to Kafka's confirmation.
+"""Spans: one per event, from its commit in PostgreSQL to Kafka's confirmation.
 
-The road itself knows nothing of tracing: the encoding, and what becomes of poison, are exchanged for ones that tell.
-Without a tracer nothing is exchanged, and nothing costs anything. With one, every row goes the general road.
+The delivery itself does not know about tracing: the encoding and the handler of poison events are replaced by traced
+ones. Without a tracer they are not replaced and cost nothing. With one, every row takes the general path.
 <https://www.w3.org/TR/trace-context/>
 """
 
@@ -21,9 +21,9 @@ _NAMES: Final = frozenset(TRACE_COLUMNS)
 
 
 class Facts(NamedTuple):
-    """What is known of a span when it begins."""
+    """Facts of an event that are known when its span begins."""
 
-    topic: str  # empty: it cannot be told
+    topic: str  # empty: unknown
     id: str
     type: str
     position: str
@@ -32,29 +32,29 @@ class Facts(NamedTuple):
 
 
 class Span(Protocol):
-    """One event's. None of this ever fails; a span that does not end is not exported."""
+    """Span of one event. Its methods never raise; a span that does not end is not exported."""
 
     @property
     def follows(self) -> bool:
-        """Whether the carrier had a trace context; then the span is a part of that trace."""
+        """Whether the carrier had a trace context, whose trace the span is then a part of."""
         ...
 
     @property
     def traceparent(self) -> str:
-        """Itself, for what comes after it."""
+        """Context of this span, for spans that follow it."""
         ...
 
     @property
     def tracestate(self) -> str:
-        """What a trace that begins here has beside it; may be empty."""
+        """State of a trace that begins with this span; may be empty."""
         ...
 
     def end(self, error: object, message: object) -> None:
-        """As the delivery report has it."""
+        """End the span with the arguments of a delivery report."""
         ...
 
     def refuse(self, poison: PoisonEvent) -> None:
-        """It has failed whatever its end says."""
+        """Mark the span as failed, regardless of its delivery report."""
         ...
 
 
@@ -84,23 +84,23 @@ class TracedEncoding(Encoding):
             return record
         record = record._replace(on_delivery=_reporting(record.on_delivery, span))
         if TRACEPARENT in carrier and not span.follows:
-            return record  # what the row has instead of a trace context stays as it is
+            return record  # an invalid trace context of the row is kept
         return record._replace(headers=_continued(record.headers, span, carrier))
 
     def route(self, event: Event) -> tuple[Encoder | None, bytes] | None:  # noqa: ARG002 - each has its own headers
-        """None: no row takes the short way."""
+        """Return None: every row takes the general path."""
         return None
 
 
 class TracedPoison:
-    """What becomes of poison, with a span that says so. Without `dead_letters` it stays poison."""
+    """Makes dead letters of poison events, with a span marked as failed; without `dead_letters` they stay poison."""
 
     def __init__(self, tracer: Tracer, dead_letters: DeadLetters | None) -> None:
         self._tracer = tracer
         self._dead_letters = dead_letters
 
     def record(self, row: Row, event: Event | None, poison: PoisonEvent) -> Record:
-        """The dead letter, which keeps the row's own trace context. Raises the poison when there are none."""
+        """Make the dead letter, with the row's own trace context. Raises the poison event without `dead_letters`."""
         if self._dead_letters is None:
             self._refuse(row, event, poison)
             raise poison
@@ -129,17 +129,17 @@ class TracedPoison:
 
 
 def encoding(tracer: Tracer | None) -> Callable[..., Encoding]:
-    """What makes an encoding."""
+    """Return the class of the encoding, traced if there is a tracer."""
     return functools.partial(TracedEncoding, tracer) if tracer else Encoding
 
 
 def refusals(tracer: Tracer | None, dead_letters: DeadLetters | None) -> DeadLetters | None:
-    """What becomes of poison."""
+    """Return the handler of poison events, traced if there is a tracer."""
     return TracedPoison(tracer, dead_letters) if tracer else dead_letters
 
 
 def _carrier(headers: Iterable[tuple[str, object]], prefix: str = "") -> dict[str, str]:
-    """The trace context among headers."""
+    """Return the trace context among headers."""
     named = ((name.removeprefix(prefix), value) for name, value in headers if name.startswith(prefix))
     return {name: value for name, value in named if name in _NAMES and isinstance(value, str)}
 
