@@ -15,13 +15,14 @@ The letter's own timestamp is when it was sent: retention counts from there, how
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from cdc import errors
 from cdc.config import librdkafka as properties
 from cdc.consumer.events import Event
 from cdc.kafka import librdkafka
 from cdc.kafka.errors import kafka_error, not_created
+from cdc.replication.settlement import delivered
 
 _LONGEST_MESSAGE: Final = 1000
 _LOOK_SECONDS: Final = 30.0
@@ -53,8 +54,15 @@ class Burial:
         False means that there is no room now. Raises KafkaError for a letter that can never be sent.
         """
 
-        def report(problem: KafkaError | None, _: object) -> None:
-            told(kafka_error(problem, f"burying {event} in {self.topic!r}") if problem else None)
+        doing = f"burying {event} in {self.topic!r}"
+
+        def report(problem: KafkaError | None, message: Message) -> None:
+            if delivered(problem, message):
+                told(None)
+            elif problem is None:
+                told(errors.KafkaUnavailable(f"{doing}: the broker has taken a later record, and this one may be lost"))
+            else:
+                told(kafka_error(problem, doing))
 
         try:
             self._producer.produce(
@@ -63,7 +71,7 @@ class Burial:
         except BufferError:
             return False
         except KafkaException as refused:
-            raise kafka_error(refused.args[0], f"burying {event} in {self.topic!r}") from None
+            raise kafka_error(refused.args[0], doing) from None
         return True
 
     def poll(self, seconds: float = 0.0) -> None:

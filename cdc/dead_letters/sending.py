@@ -21,6 +21,7 @@ from cdc.kafka.errors import kafka_error, not_created
 from cdc.kafka.limits import Limits
 from cdc.kafka.transactional_producer import retry
 from cdc.records.record import Record
+from cdc.replication.settlement import delivered
 
 TRANSACTION_SECONDS: Final = 30
 """How long a replay that was killed may hold up consumers that read committed records only."""
@@ -168,11 +169,10 @@ class Replay:
 
         def report(place: int, error: KafkaError | None, message: Message | None = None) -> None:
             topic = batch[place].event.topic
+            if delivered(error, message):
+                return
             if error is None:
-                if (
-                    message is not None and message.offset() is None
-                ):  # which proves nothing: see `cdc.kafka.first_records`
-                    unproven.append(topic)
+                unproven.append(topic)
                 return
             failures.append(error)
             problem = kafka_error(error, f"delivering to topic {topic!r}")

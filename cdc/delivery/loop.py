@@ -75,7 +75,7 @@ class Publisher:
         self._alive = alive
         self._ahead = ahead
         self._metrics = metrics
-        self._liveness = Liveness(session.status_seconds, clock.monotonic())
+        self._liveness = Liveness(session.confirmation.status_seconds, clock.monotonic())
         self._backlog: list[Sendable] = []
         self._waiting = 0  # bytes of values that came since the backlog was last empty
         self._silent = 0
@@ -120,19 +120,19 @@ class Publisher:
         self._queue(records)
 
     def _serve(self, seconds: float) -> None:
-        """Let delivery reports in, and tell PostgreSQL where we are when that is due: also while Kafka is down."""
+        """Take delivery reports, and send PostgreSQL the status update that is due: also while Kafka is down."""
         self._alive()
         self._sink.poll(seconds)
-        session = self._session
-        if session.ledger.failure:
-            raise self._failed(session.ledger.failure)
+        confirmation, failure = self._session.confirmation, self._session.ledger.failure
+        if failure:
+            raise self._failed(failure)
         now, unix_time = self._clock.monotonic(), self._clock.unix()
         if self._metrics:
             self._metrics.now = unix_time
-        told = session.tell(now, unix_time)
-        if told:
-            self._backlog.append(told)
-        status = session.status(now, unix_time)
+        position = confirmation.position(now, unix_time)
+        if position:
+            self._backlog.append(position)
+        status = confirmation.status(now, unix_time)
         if status:
             self._source.write(status)
 
@@ -164,7 +164,7 @@ class Publisher:
         elif len(self._sink):
             self._source.wait(_REPORT_SECONDS)
         else:
-            due = self._session.next_status() - self._clock.monotonic()
+            due = self._session.confirmation.due() - self._clock.monotonic()
             self._source.wait(min(_IDLE_SECONDS, max(_REPORT_SECONDS, due)))
 
     def drain(self, deadline: float) -> bool:
@@ -182,13 +182,12 @@ class Publisher:
             self._send()
             if unfinished and not self._backlog:
                 self._finish_transaction()
-        self._source.write(session.last_status(self._clock.monotonic(), self._clock.unix()))
+        self._source.write(session.confirmation.last_status(self._clock.monotonic(), self._clock.unix()))
         return self._done()
 
     def _done(self) -> bool:
         """Whether everything read is delivered, and may be confirmed."""
-        session = self._session
-        return not self._backlog and self._settled() and session.confirmable == session.ledger.settle()
+        return not self._backlog and self._settled() and self._session.confirmation.complete
 
     def _settled(self) -> bool:
         """Whether everything that can be delivered is; of a poisoned transaction, all but the poison event."""

@@ -38,7 +38,7 @@ class Monitor:
         self._reported_events = 0
         self._leave_at: float | None = None
         metrics.stream = stream
-        metrics.status_seconds = session.status_seconds
+        metrics.status_seconds = session.confirmation.status_seconds
 
     def look(self) -> None:
         """Sample and report when it is time to.
@@ -62,7 +62,7 @@ class Monitor:
         """Read the session into the metrics. Takes a millisecond when very many transactions are in flight."""
         unix_time, metrics, ledger = self._clock.unix(), self._metrics, self._session.ledger
         self._count()
-        confirmed = self._session.confirmable
+        confirmed = self._session.confirmation.lsn
         if confirmed != metrics.confirmed:
             metrics.confirmed, metrics.confirmed_since = confirmed, unix_time
         newest, oldest = ledger.newest, ledger.oldest
@@ -126,7 +126,7 @@ class Monitor:
                 "events_per_second": round((session.events - self._reported_events) / elapsed, 1),
                 "lag_bytes": metrics.lag_bytes,
                 "lag_seconds": round(metrics.lag_seconds(unix_time), 3),
-                "confirmed": str(session.confirmable),
+                "confirmed": str(session.confirmation.lsn),
                 **{name: count for name, count in rare.items() if count},
             },
         )

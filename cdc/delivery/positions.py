@@ -26,7 +26,7 @@ import orjson
 from cdc.lsn import LSN, Position
 from cdc.records.record import Record, Sendable, value_bytes
 from cdc.replication import publication as definition
-from cdc.replication.settlement import Failure
+from cdc.replication.settlement import Failure, delivered
 
 VERSION: Final = 1
 AT_LEAST_ONCE: Final = "at-least-once"
@@ -151,7 +151,7 @@ class Batch(NamedTuple):
 
 
 class Positions:
-    """Tells Kafka how far the slot is going to be moved, and knows how far it may be by that.
+    """Reports to Kafka how far the slot is going to be moved, and knows how far Kafka has confirmed that.
 
     With `batch`, each record is the last of a Kafka transaction, and makes it end.
     """
@@ -164,8 +164,8 @@ class Positions:
         self._failed = failed
         self._seconds = seconds  # between two records at the least
         self._batch = batch
-        self._told_at = float("-inf")
-        self._telling = False
+        self._reported_at = float("-inf")
+        self._reporting = False  # a record is on its way to Kafka
         self._fresh = True
         self._position = mark.position  # of the last event that was handed on
         self._events = self._size = 0  # since the last record
@@ -178,7 +178,7 @@ class Positions:
         return self.mark.confirmed
 
     def hasten(self) -> None:
-        """From now on tell at once."""
+        """From now on report at once."""
         self._seconds = 0.0
         if self._batch:
             self._batch = self._batch._replace(seconds=0.0)
@@ -194,25 +194,37 @@ class Positions:
         """Nothing that comes from now on was ever sent before."""
         self._caught_up = self._batch is not None
 
-    def tell(self, confirmed: LSN, now: float, unix_time: float) -> Record | None:
-        """The record to send, if one is due at `now` (monotonic seconds)."""
-        if self._telling or not (self._moved(confirmed, now) or self._full(now)):
+    def report(self, confirmed: LSN, now: float, unix_time: float) -> Record | None:
+        """Make the record to send, if one is due at `now` (monotonic seconds)."""
+        if self._reporting or not (self._moved(confirmed, now) or self._full(now)):
             return None
-        self._telling, self._told_at = True, now
+        self._reporting, self._reported_at = True, now
         self._events, self._size, self._since = 0, 0, None
         mark = replace(self.mark, confirmed=confirmed, position=self._position, caught_up=self._caught_up)
 
-        def delivered(error: object, message: object) -> None:
-            self._telling = False
-            if error is None:
+        def reported(error: object, message: object) -> None:
+            self._reporting = False
+            if delivered(error, message):
                 self.mark, self._fresh = mark, False
             else:
                 self._failed(Failure(error, message, confirmed))
 
-        return Record.to(self._topic, mark.key.encode(), mark.encode(), int(unix_time * 1000), [], delivered)
+        return Record.to(self._topic, mark.key.encode(), mark.encode(), int(unix_time * 1000), [], reported)
+
+    def due(self, confirmed: LSN) -> float:
+        """Return when `report` will make a record, in monotonic seconds; infinity while nothing is to be reported."""
+        dues = [float("inf")]
+        if not self._reporting and self._unreported(confirmed):
+            dues.append(self._reported_at + self._seconds)
+        if not self._reporting and self._batch and self._since is not None:
+            dues.append(self._since + self._batch.seconds)
+        return min(dues)
+
+    def _unreported(self, confirmed: LSN) -> bool:
+        return self._fresh or confirmed > self.mark.confirmed
 
     def _moved(self, confirmed: LSN, now: float) -> bool:
-        return (self._fresh or confirmed > self.mark.confirmed) and now - self._told_at >= self._seconds
+        return self._unreported(confirmed) and now - self._reported_at >= self._seconds
 
     def _full(self, now: float) -> bool:
         """Whether the Kafka transaction has to end."""

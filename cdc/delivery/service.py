@@ -12,12 +12,13 @@ from typing import Final
 
 from cdc.backoff import Backoff
 from cdc.config.settings import Settings
+from cdc.delivery.confirmation import PROMPT_SECONDS, Confirmation
 from cdc.delivery.loop import Publisher
 from cdc.delivery.monitor import Monitor
 from cdc.delivery.ports import NOT_AHEAD, Ahead, Clock, Contracts, Ends, Flag, Servers, Source
 from cdc.delivery.positions import Positions
 from cdc.delivery.sequence import Sequences
-from cdc.delivery.session import PROMPT_SECONDS, Session
+from cdc.delivery.session import Session
 from cdc.delivery.slot_memory import Recognition
 from cdc.errors import (
     CdcError,
@@ -167,6 +168,8 @@ class Service:
             batch = self._recognition.batch
             settled = self._metered.settled if self._metered else None
             ledger = Ledger(ends.mark.confirmed, settled)
+            positions = Positions(settings.topics.positions, mark, ledger.fail, PROMPT_SECONDS, batch)
+            status_seconds = min(ends.wal_sender_timeout / 3 or LONGEST_STATUS_SECONDS, LONGEST_STATUS_SECONDS)
             session = Session(
                 settings.outbox.qualified_name,
                 ends.outbox,
@@ -178,10 +181,8 @@ class Service:
                     frame_bytea=settings.avro.bytea == "body",
                 ),
                 ends.topics,
-                ledger,
-                min(ends.wal_sender_timeout / 3 or LONGEST_STATUS_SECONDS, LONGEST_STATUS_SECONDS),
+                Confirmation(ledger, status_seconds, positions),
                 refusals(self._tracer, ends.dead_letters),
-                Positions(settings.topics.positions, mark, ledger.fail, PROMPT_SECONDS, batch),
                 table_oid(ends.mark.definition),
                 resume,
                 Sequences(ends.tails, ends.topics.partitions) if settings.delivery.sequence else None,
@@ -206,8 +207,7 @@ class Service:
             try:
                 return self._publish(publisher, ends, session, monitor)
             finally:
-                assert session.positions
-                self._recognition.keep(session.positions.mark)
+                self._recognition.keep(positions.mark)
                 monitor.sample()
 
     def _publish(self, publisher: Publisher, ends: Ends, session: Session, monitor: Monitor) -> bool:
@@ -236,7 +236,7 @@ class Service:
                 "stopped before Kafka confirmed everything; what is missing will be sent again at the next start",
                 extra={"undelivered": session.ledger.undelivered},
             )
-        log.info("stopped", extra={"events": session.events, "confirmed": str(session.confirmable)})
+        log.info("stopped", extra={"events": session.events, "confirmed": str(session.confirmation.lsn)})
         if session.poison:
             raise session.poison
         return drained

@@ -3,18 +3,18 @@
 import logging
 from typing import Final
 
+from cdc.delivery.confirmation import Confirmation
 from cdc.delivery.deduplication import Resume
-from cdc.delivery.positions import Positions
 from cdc.delivery.sequence import Sequences
 from cdc.errors import PoisonEvent, ProtocolError
-from cdc.lsn import LSN, Position
+from cdc.lsn import Position
 from cdc.outbox.events import Event, Outbox
 from cdc.records.encoding import DeadLetters, Encoding, Pending, Topics
 from cdc.records.fastpath.generated import Unrolled
 from cdc.records.fastpath.layout import Express, Make
 from cdc.records.record import Record, Sendable, at_most, batch_size
-from cdc.replication.frames import KEEPALIVE, XLOG_DATA, XLOG_HEADER_SIZE, keepalive, status_update
-from cdc.replication.settlement import Ledger, Transaction
+from cdc.replication.frames import KEEPALIVE, XLOG_DATA, XLOG_HEADER_SIZE, keepalive
+from cdc.replication.settlement import Transaction
 from cdc.replication.transactions import Row, Transactions
 
 log = logging.getLogger(__name__)
@@ -22,18 +22,12 @@ log = logging.getLogger(__name__)
 _INSERT: Final = b"I"
 _KIND: Final = slice(XLOG_HEADER_SIZE, XLOG_HEADER_SIZE + 1)  # of the message within a frame
 
-PROMPT_SECONDS: Final = 0.5
-"""How soon after deliveries the slot is moved. A crash repeats what was delivered in this time; each move may cost
-PostgreSQL a flush of the slot's file, so not at once."""
-
 
 class Session:
     """One replication session, from its first frame to the last status update.
 
-    `status_seconds` is how often PostgreSQL hears from us at the least: a third of `wal_sender_timeout`. Without
-    `dead_letters` a poison event ends the session; without `positions` the slot is moved and nobody else is told;
-    without `resume` nothing was sent before; without `sequences` records have no numbers. `make` says what takes runs
-    of plain rows.
+    Without `dead_letters` a poison event ends the session; without `resume` nothing was sent before; without
+    `sequences` records have no numbers. `make` says what takes runs of plain rows.
     """
 
     def __init__(
@@ -42,18 +36,17 @@ class Session:
         outbox: Outbox,
         encoding: Encoding,
         topics: Topics,
-        ledger: Ledger,
-        status_seconds: float,
+        confirmation: Confirmation,
         dead_letters: DeadLetters | None = None,
-        positions: Positions | None = None,
         table_oid: int | None = None,
         resume: Resume | None = None,
         sequences: Sequences | None = None,
         make: Make = Unrolled,
     ) -> None:
-        self.ledger = ledger
-        self.positions = positions
-        self.transactions = Transactions(table, ledger, table_oid)
+        self.confirmation = confirmation
+        self.ledger = confirmation.ledger
+        self._positions = confirmation.positions
+        self.transactions = Transactions(table, self.ledger, table_oid)
         self._outbox = outbox
         self._encoding = encoding
         self._topics = topics
@@ -61,11 +54,6 @@ class Session:
         self.resumed = resume or Resume()
         self._sequences = sequences
         self._express = Express(self.transactions, outbox, encoding, topics, make)
-        self.status_seconds = status_seconds
-        self._prompt_seconds = min(PROMPT_SECONDS, status_seconds)
-        self._sent_at = float("-inf")
-        self._sent = LSN(-1)
-        self._reply_requested = False
         self.events = 0
         self.dead_lettered = 0
         self.poison: PoisonEvent | None = None
@@ -76,8 +64,8 @@ class Session:
         self._last: Transaction | None = None  # of what was taken from them
         self._last_index = 0
         self._finishing = False
-        if positions and not self.resumed.until:
-            positions.caught_up()
+        if self._positions and not self.resumed.until:
+            self._positions.caught_up()
 
     def receive(self, frames: list[bytes]) -> list[Sendable]:
         """Take frames in the order of the stream; returns the records they make.
@@ -93,8 +81,8 @@ class Session:
     def finish(self) -> None:
         """Read no further than to the end of the open transaction; what comes after it will be sent again."""
         self._finishing = True
-        if self.positions:
-            self.positions.hasten()
+        if self._positions:
+            self._positions.hasten()
 
     def resume(self) -> list[Sendable]:
         """Go on where `receive` had to stop for a schema or a topic that was not known yet; see `pending`."""
@@ -115,8 +103,8 @@ class Session:
 
     def _handed_on(self, records: list[Sendable]) -> None:
         self.events += len(records)
-        if self._last and self.positions:
-            self.positions.handed_on(Position(self._last.commit_lsn, self._last_index), records)
+        if self._last and self._positions:
+            self._positions.handed_on(Position(self._last.commit_lsn, self._last_index), records)
 
     def _read(self, records: list[Sendable]) -> None:
         """Read what there is of frames. Raises Pending, PoisonEvent and ProtocolError."""
@@ -159,7 +147,8 @@ class Session:
     def _keepalive(self, frame: bytes) -> None:
         message = keepalive(frame)
         self.ledger.idle_at(message.wal_end)
-        self._reply_requested |= message.reply_requested
+        if message.reply_requested:
+            self.confirmation.reply()
         if self.resumed.until and self.ledger.open is None and message.wal_end >= self.resumed.until:
             self._caught_up()
 
@@ -195,8 +184,8 @@ class Session:
     def _caught_up(self) -> None:
         resumed = self.resumed
         resumed.over()
-        if self.positions:
-            self.positions.caught_up()
+        if self._positions:
+            self._positions.caught_up()
         if resumed.skipped or resumed.suspicious:
             log.info(
                 "went on behind what Kafka has",
@@ -239,40 +228,3 @@ class Session:
         if self._sequences:
             self._sequences.taken(record)
         return record
-
-    def tell(self, now: float, unix_time: float) -> Record | None:
-        """The record about our own position to send, if one is due: the slot moves only to where Kafka was told."""
-        return self.positions.tell(self.ledger.settle(), now, unix_time) if self.positions else None
-
-    @property
-    def confirmable(self) -> LSN:
-        """How far the slot may be moved."""
-        settled = self.ledger.settle()
-        return min(settled, self.positions.confirmed) if self.positions else settled
-
-    def status(self, now: float, unix_time: float) -> bytes | None:
-        """The status update to send, if one is due at `now` (monotonic seconds).
-
-        One is due when PostgreSQL asked, when the timer ran out, or soon after the confirmed LSN moved.
-        """
-        waited = now - self._sent_at
-        moved = self.confirmable > self._sent and waited >= self._prompt_seconds
-        if not (self._reply_requested or moved or waited >= self.status_seconds):
-            return None
-        # What only the timer sends must be answered: see `cdc.delivery.liveness`. To ask each time would make an idle
-        # server and us talk without end.
-        return self._status(now, unix_time, reply=not (self._reply_requested or moved))
-
-    def last_status(self, now: float, unix_time: float) -> bytes:
-        """A status update regardless of the timer."""
-        return self._status(now, unix_time, reply=False)
-
-    def _status(self, now: float, unix_time: float, *, reply: bool) -> bytes:
-        self._reply_requested = False
-        self._sent_at, self._sent = now, self.confirmable
-        return status_update(self._sent, unix_time, reply_requested=reply)
-
-    def next_status(self) -> float:
-        """When the next status update is due at the latest (monotonic seconds)."""
-        pending = self.ledger.settle() > self._sent
-        return self._sent_at + (self._prompt_seconds if pending else self.status_seconds)

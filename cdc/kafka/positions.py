@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from cdc import errors
 from cdc.config import librdkafka as properties
@@ -16,6 +16,7 @@ from cdc.kafka import librdkafka
 from cdc.kafka.client import reader
 from cdc.kafka.cluster import POSITIONS_CONFIG, REQUEST_SECONDS, Cluster, is_missing
 from cdc.kafka.errors import kafka_error, not_created
+from cdc.replication.settlement import delivered
 
 log = logging.getLogger(__name__)
 
@@ -111,22 +112,24 @@ def write(settings: Settings, key: str, value: bytes | None, seconds: float = SE
     Raises KafkaUnavailable when that takes longer than `seconds`: it may have been written all the same.
     """
     topic = settings.topics.positions
-    told: list[KafkaError | None] = []
+    reports: list[tuple[KafkaError | None, Message | None]] = []
     try:
         producer = Producer({**properties.producer(settings.kafka), "linger.ms": 0}, logger=librdkafka.silent)
     except KafkaException as error:
         raise not_created(error) from None
     try:
-        producer.produce(topic, value, key.encode(), on_delivery=lambda error, _: told.append(error))
+        producer.produce(topic, value, key.encode(), on_delivery=lambda *report: reports.append(report))
         producer.flush(seconds)
     except KafkaException as error:
-        told.append(error.args[0])
+        reports.append((error.args[0], None))
     finally:
         producer.purge(in_flight=False)
-    for problem in told:
+    for problem, message in reports:
         if problem is not None:
             raise kafka_error(problem, f"writing to topic {topic!r}")
-    if not told:
+        if not delivered(problem, message):
+            raise errors.KafkaUnavailable(f"topic {topic!r} took a later record, and this one may be lost")
+    if not reports:
         raise errors.KafkaUnavailable(f"topic {topic!r} did not take a record within {seconds:g} s")
 
 

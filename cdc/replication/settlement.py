@@ -12,8 +12,17 @@ from cdc.errors import ProtocolError
 from cdc.lsn import LSN
 
 
+def delivered(error: object, message: Any) -> bool:
+    """Whether a delivery report says that Kafka has the record; without a message, a committed transaction says so.
+
+    A success without an offset proves nothing: librdkafka reports a record so when the broker has taken a later one,
+    which a broker also does for a producer that it has forgotten, or did not know.
+    """
+    return error is None and (message is None or message.offset() is not None)
+
+
 class Failure(NamedTuple):
-    """The first event that Kafka refused; without an error, one of which nobody knows where Kafka has it."""
+    """The first record that Kafka refused or, without an error, reported without an offset: see `delivered`."""
 
     error: object
     message: object
@@ -46,12 +55,8 @@ class Transaction:
         self.undelivered += count
 
     def report(self, error: object, message: Any) -> None:
-        """Take the delivery report of one event; without an error and a message Kafka is known to have it.
-
-        A success without an offset proves nothing: librdkafka says so of a record when the broker has taken a later
-        one, which it also does from a producer that it has forgotten, or did not know.
-        """
-        if error is None and (message is None or message.offset() is not None):
+        """Take the delivery report of one event: see `delivered`."""
+        if delivered(error, message):
             self.undelivered -= 1
         else:
             self._ledger.fail(Failure(error, message, self.commit_lsn))

@@ -232,7 +232,7 @@ def _never(failure: object) -> None:
 
 
 def _told(positions: Positions) -> Record:
-    record = positions.tell(LSN(0x16B3748), 1.0, NOON)
+    record = positions.report(LSN(0x16B3748), 1.0, NOON)
     assert record
     return record
 

@@ -23,7 +23,9 @@ _KEEPALIVE_BEHIND: Final = """\
             last = self._transactions[-1]
             last.end_lsn = max(wal_end, last.end_lsn or wal_end)
 """
-_LAST_STATUS: Final = "        self._source.write(session.last_status(self._clock.monotonic(), self._clock.unix()))\n"
+_LAST_STATUS: Final = """\
+        self._source.write(session.confirmation.last_status(self._clock.monotonic(), self._clock.unix()))
+"""
 
 DEFECTS: Final = (
     Defect(
@@ -71,7 +73,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "failed-is-delivered", "C6", "A failed delivery counts as delivered.", "replication/settlement.py",
-        "        if error is None and (", "        if error is not None or (",
+        "    return error is None and (", "    return error is not None or (",
     ),
     Defect(
         "index-goes-on", "A5", "The index is not reset where a transaction begins.", "replication/settlement.py",
@@ -111,15 +113,16 @@ DEFECTS: Final = (
         "        if at_most(record) > largest and", "        if at_most(record) < 0 and",
     ),
     Defect(
-        "status-first", "B1", "The slot is moved before Kafka was told.", "delivery/session.py",
+        "status-first", "B1", "The slot is moved before Kafka has the position.", "delivery/confirmation.py",
         "        return min(settled, self.positions.confirmed) if self.positions else settled\n",
         "        return settled\n",
     ),
     Defect(
-        "last-status-all", "A16", "The last status update confirms everything that was read.", "delivery/session.py",
+        "last-status-all", "A16", "The last status update confirms everything that was read.",
+        "delivery/confirmation.py",
         "        return self._status(now, unix_time, reply=False)\n",
         "        read = self.ledger._transactions[-1].end_lsn if self.ledger._transactions else None\n"
-        "        return status_update(read or self.confirmable, unix_time)\n",
+        "        return status_update(read or self.lsn, unix_time)\n",
     ),
     Defect(
         "told-is-delivered", "B1", "The record of the own position counts before Kafka has it.",
@@ -175,7 +178,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "failure-ignored", "C6", "After a failed delivery the session goes on.", "delivery/loop.py",
-        "        if session.ledger.failure:\n", "        if session.ledger.failure and not session:\n",
+        "        if failure:\n", "        if failure and not failure:\n",
     ),
     Defect(
         "status-waits", "A12", "No status update is sent while Kafka takes nothing.", "delivery/loop.py",
@@ -229,12 +232,12 @@ DEFECTS: Final = (
     ),
     Defect(
         "wall-clock", "C20", "Status updates follow the clock on the wall.", "delivery/loop.py",
-        "session.status(now, unix_time)", "session.status(unix_time, unix_time)",
+        "confirmation.status(now, unix_time)", "confirmation.status(unix_time, unix_time)",
     ),
     Defect("no-last-status", "A16", "A clean stop sends no last status update.", "delivery/loop.py", _LAST_STATUS, ""),
     Defect(
         "drain-untold", "A16", "A clean stop does not wait until it may confirm what is delivered.", "delivery/loop.py",
-        " and self._settled() and session.confirmable == session.ledger.settle()", " and self._settled()",
+        " and self._settled() and self._session.confirmation.complete", " and self._settled()",
     ),
     Defect(
         "drain-undelivered", "D4", "A clean stop does not wait for Kafka.", "delivery/loop.py",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from cdc.delivery.confirmation import Confirmation
 from cdc.delivery.deduplication import Resume
 from cdc.delivery.positions import Positions
 from cdc.delivery.sequence import Sequences
@@ -132,10 +133,8 @@ def session(
         reader,
         encoding,
         topics or Topics(),
-        ledger or Ledger(),
-        status_seconds,
+        Confirmation(ledger or Ledger(), status_seconds, positions),
         dead_letters,
-        positions,
         resume=resume,
         sequences=sequences,
         make=make,

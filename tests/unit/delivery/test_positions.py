@@ -18,7 +18,7 @@ NOON = 1_785_585_600.0
 
 def told(target: Target, now: float) -> bool:
     """Whether something was to be told; Kafka has it at once."""
-    record = target.tell(now, NOON)
+    record = target.confirmation.position(now, NOON)
     if record:
         record.on_delivery(None, None)
     return record is not None
@@ -87,16 +87,16 @@ def test_the_slot_moves_only_to_where_kafka_was_told_a19() -> None:
     assert told(target, 0.0)  # the first thing: what the slot is
     (record,) = target.receive(transaction(200, event()))
     record.on_delivery(None, None)
-    assert confirmed(target.status(10.0, NOON)) == 100
-    telling = target.tell(11.0, NOON)
+    assert confirmed(target.confirmation.status(10.0, NOON)) == 100
+    telling = target.confirmation.position(11.0, NOON)
     assert telling is not None
     assert telling.topic == "cdc.positions"
     assert telling.key == b"7300/shop"
     assert Mark.decode(telling.value or b"").confirmed == 208
-    assert target.tell(12.0, NOON) is None  # one at a time
-    assert confirmed(target.status(21.0, NOON)) == 100
+    assert target.confirmation.position(12.0, NOON) is None  # one at a time
+    assert confirmed(target.confirmation.status(21.0, NOON)) == 100
     telling.on_delivery(None, None)
-    assert confirmed(target.status(21.5, NOON)) == 208
+    assert confirmed(target.confirmation.status(21.5, NOON)) == 208
 
 
 def test_it_is_told_rarely_and_only_when_there_is_something_new() -> None:
@@ -120,13 +120,13 @@ def test_when_it_ends_it_tells_at_once() -> None:
     record.on_delivery(None, None)
     target.finish()
     assert told(target, 0.1)
-    assert confirmed(target.last_status(0.1, NOON)) == 208
+    assert confirmed(target.confirmation.last_status(0.1, NOON)) == 208
 
 
 def test_a_position_that_kafka_refuses_ends_the_session() -> None:
     target = remembering()
-    telling = target.tell(0.0, NOON)
+    telling = target.confirmation.position(0.0, NOON)
     assert telling is not None
     telling.on_delivery("refused", None)
     assert target.ledger.failure is not None
-    assert target.confirmable == 100
+    assert target.confirmation.lsn == 100

@@ -68,7 +68,7 @@ def test_every_event_is_there_or_sent_and_none_is_both(there: set[int], count: i
 def test_a_transaction_that_is_there_as_a_whole_is_confirmed_without_being_sent() -> None:
     target = reading(holding(0, 1))
     assert target.receive(rows(0, 1)) == []
-    assert target.confirmable == 208
+    assert target.confirmation.lsn == 208
 
 
 def test_another_event_at_the_position_is_not_it() -> None:
@@ -139,7 +139,7 @@ def batches(seconds: float = 0.1, events: int = 10, size: int = 1000) -> tuple[T
 
 
 def told(target: Target, now: float) -> Mark | None:
-    record = target.tell(now, 0.0)
+    record = target.confirmation.position(now, 0.0)
     if record is None:
         return None
     assert record.value

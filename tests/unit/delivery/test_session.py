@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc.delivery.session import PROMPT_SECONDS
+from cdc.delivery.confirmation import PROMPT_SECONDS
 from cdc.errors import PoisonEvent, PostgresError, ProtocolError
 from cdc.lsn import LSN
 from cdc.records.record import Record
@@ -40,76 +40,76 @@ def test_a_transaction_becomes_records_in_order() -> None:
 def test_the_slot_moves_behind_deliveries_and_not_behind_reading_a1() -> None:
     target = session(Ledger(100))
     records = target.receive(transaction(200, event(), event()))
-    assert confirmed(target.last_status(0, NOON)) == 100
+    assert confirmed(target.confirmation.last_status(0, NOON)) == 100
     deliver(records[:1])
-    assert confirmed(target.last_status(0, NOON)) == 100
+    assert confirmed(target.confirmation.last_status(0, NOON)) == 100
     deliver(records[1:])
-    assert confirmed(target.last_status(0, NOON)) == 208
+    assert confirmed(target.confirmation.last_status(0, NOON)) == 208
 
 
 def test_the_first_status_is_due_at_once_and_confirms_what_the_slot_says_a11() -> None:
-    assert confirmed(session(Ledger(100)).status(5.0, NOON)) == 100
+    assert confirmed(session(Ledger(100)).confirmation.status(5.0, NOON)) == 100
 
 
 def test_a_status_is_due_when_the_timer_ran_out_a12_a13() -> None:
     target = session(status_seconds=10)
-    assert target.status(5.0, NOON)
-    assert target.status(14.9, NOON) is None
-    assert target.next_status() == 15.0
-    assert target.status(15.0, NOON)
-    assert target.next_status() == 25.0
+    assert target.confirmation.status(5.0, NOON)
+    assert target.confirmation.status(14.9, NOON) is None
+    assert target.confirmation.due() == 15.0
+    assert target.confirmation.status(15.0, NOON)
+    assert target.confirmation.due() == 25.0
 
 
 def test_a_requested_reply_is_due_at_once_and_once_a12() -> None:
     target = session(Ledger(100))
-    target.status(5.0, NOON)
+    target.confirmation.status(5.0, NOON)
     target.receive([frames.keepalive(0), frames.keepalive(0, reply=True), frames.keepalive(0)])
-    assert confirmed(target.status(5.0, NOON)) == 100
-    assert target.status(5.0, NOON) is None
+    assert confirmed(target.confirmation.status(5.0, NOON)) == 100
+    assert target.confirmation.status(5.0, NOON) is None
 
 
 def test_a_requested_reply_inside_a_transaction_confirms_nothing_of_it_a10() -> None:
     target = session(Ledger(100))
-    target.status(5.0, NOON)
+    target.confirmation.status(5.0, NOON)
     deliver(target.receive([shop.begin(200), shop.relation(), event(), frames.keepalive(999, reply=True)]))
-    assert confirmed(target.status(5.0, NOON)) == 100
+    assert confirmed(target.confirmation.status(5.0, NOON)) == 100
 
 
 def test_deliveries_are_confirmed_soon_and_not_one_by_one() -> None:
     target = session(Ledger(100))
-    target.status(5.0, NOON)
+    target.confirmation.status(5.0, NOON)
     deliver(target.receive(transaction(200, event())))
-    assert target.status(5.0 + PROMPT_SECONDS / 2, NOON) is None
-    assert target.next_status() == 5.0 + PROMPT_SECONDS
-    assert confirmed(target.status(5.0 + PROMPT_SECONDS, NOON)) == 208
-    assert target.next_status() == 15.0 + PROMPT_SECONDS
+    assert target.confirmation.status(5.0 + PROMPT_SECONDS / 2, NOON) is None
+    assert target.confirmation.due() == 5.0 + PROMPT_SECONDS
+    assert confirmed(target.confirmation.status(5.0 + PROMPT_SECONDS, NOON)) == 208
+    assert target.confirmation.due() == 15.0 + PROMPT_SECONDS
 
 
 def test_deliveries_after_a_pause_are_confirmed_at_once() -> None:
     target = session(Ledger(100))
-    target.status(5.0, NOON)
+    target.confirmation.status(5.0, NOON)
     records = target.receive(transaction(200, event()))
-    assert target.status(9.0, NOON) is None
+    assert target.confirmation.status(9.0, NOON) is None
     deliver(records)
-    assert confirmed(target.status(9.0, NOON)) == 208
+    assert confirmed(target.confirmation.status(9.0, NOON)) == 208
 
 
 def test_a_short_timer_is_not_lengthened_by_the_prompt_one() -> None:
     target = session(status_seconds=PROMPT_SECONDS / 4)
-    target.status(5.0, NOON)
-    assert target.next_status() == 5.0 + PROMPT_SECONDS / 4
-    assert target.status(5.0 + PROMPT_SECONDS / 4, NOON)
+    target.confirmation.status(5.0, NOON)
+    assert target.confirmation.due() == 5.0 + PROMPT_SECONDS / 4
+    assert target.confirmation.status(5.0 + PROMPT_SECONDS / 4, NOON)
 
 
 def test_an_idle_slot_follows_keepalives_a8() -> None:
     target = session(Ledger(100))
-    target.status(5.0, NOON)
+    target.confirmation.status(5.0, NOON)
     target.receive([frames.keepalive(5000)])
-    assert confirmed(target.status(6.0, NOON)) == 5000
+    assert confirmed(target.confirmation.status(6.0, NOON)) == 5000
 
 
 def test_a_status_carries_the_wall_clock() -> None:
-    assert session().last_status(0, NOON)[25:33] == (838_900_800_000_000).to_bytes(8, "big")
+    assert session().confirmation.last_status(0, NOON)[25:33] == (838_900_800_000_000).to_bytes(8, "big")
 
 
 def test_poison_keeps_what_came_before_it_and_stops_reading_c8() -> None:
@@ -124,7 +124,7 @@ def test_poison_keeps_what_came_before_it_and_stops_reading_c8() -> None:
     assert target.poison.position == "0badcafe-000000000000012C-00000001"
     assert target.events == 2
     deliver(records)
-    assert confirmed(target.last_status(0, NOON)) == 208
+    assert confirmed(target.confirmation.last_status(0, NOON)) == 208
 
 
 def test_after_poison_nothing_more_is_read_c8() -> None:
@@ -181,7 +181,7 @@ OTHERS = [
 def test_frames_that_are_no_events_pass_and_settle_a23_b8_b9() -> None:
     target = session(Ledger(100))
     assert target.receive(transaction(200, *OTHERS)) == []
-    assert confirmed(target.last_status(0, NOON)) == 208
+    assert confirmed(target.confirmation.last_status(0, NOON)) == 208
     assert (target.transactions.updates, target.transactions.truncates) == (1, 1)
 
 
@@ -202,7 +202,7 @@ def streams(draw: st.DrawFn) -> list[bytes]:
 def outcome(target: Target, batches: list[list[bytes]]) -> tuple[list[tuple[object, ...]], int, bytes, int]:
     records = [record for batch in batches for record in target.receive(batch)]
     deliver(records)
-    told = target.last_status(0, NOON)
+    told = target.confirmation.last_status(0, NOON)
     return [(*record[:4], *record[5:]) for record in records], target.events, told, target.transactions.committed
 
 

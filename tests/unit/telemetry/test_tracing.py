@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from cdc.config.masking import MASK, scrubber
+from cdc.delivery.confirmation import Confirmation
 from cdc.delivery.session import Session
 from cdc.logs import format as lines
 from cdc.records.dead_letters import DeadLetters
@@ -57,8 +58,7 @@ class Road:
             outbox,
             spans.encoding(self.tracer)(outbox, Encoders(), Framing()),
             topics or Topics(),
-            self.ledger,
-            10.0,
+            Confirmation(self.ledger, 10.0),
             spans.refusals(self.tracer, DeadLetters("dead", outbox) if dead_letters else None),
         )
 
