@@ -46,7 +46,9 @@ class Transactions:
         self._table = table
         self._oid = oid
         self._ledger = ledger
-        self._outbox: dict[int, Relation] = {}
+        self.outbox: dict[int, Relation] = {}
+        """The description in force of each outbox table, by oid. A table that is described again as it was keeps its
+        object; one that was changed gets a new one, so what was derived from the old object is known to be outdated."""
         self._known: set[int] = set()
         self.committed = 0
         self.updates = 0  # an outbox is append-only: changes of rows are no events, but worth telling
@@ -101,17 +103,18 @@ class Transactions:
         elif isinstance(message, Relation):
             self._relation(message)
         elif isinstance(message, Update):
-            self.updates += message.relation_oid in self._outbox
+            self.updates += message.relation_oid in self.outbox
         elif isinstance(message, Truncate):
-            self.truncates += any(oid in self._outbox for oid in message.relation_oids)
+            self.truncates += any(oid in self.outbox for oid in message.relation_oids)
         return None
 
     def _relation(self, relation: Relation) -> None:
         self._known.add(relation.oid)
         if (relation.namespace, relation.name) == self._table or relation.oid == self._oid:
             # By its identity too: rows that came while it had another name are rows of the outbox.
-            self._outbox[relation.oid] = relation
-        elif relation.oid in self._outbox:
+            if relation != self.outbox.get(relation.oid):
+                self.outbox[relation.oid] = relation
+        elif relation.oid in self.outbox:
             # Its rows must not pass for those of another table: the slot would move past them.
             raise PostgresError(
                 f"the outbox {'.'.join(self._table)} was renamed to {relation.namespace}.{relation.name}",
@@ -122,7 +125,7 @@ class Transactions:
         transaction = self._ledger.open
         if transaction is None:
             raise ProtocolError(f"a row of relation {message.relation_oid} came outside of a transaction")
-        relation = self._outbox.get(message.relation_oid)
+        relation = self.outbox.get(message.relation_oid)
         if relation is not None:
             return Row(transaction, transaction.add_event(), relation, message.new)
         if message.relation_oid not in self._known:

@@ -76,6 +76,10 @@ DEFECTS: Final = (
         "    return error is None and (", "    return error is not None or (",
     ),
     Defect(
+        "no-offset", "C6", "A report without an offset counts as delivery.", "replication/settlement.py",
+        " and (message is None or message.offset() is not None)\n", "\n",
+    ),
+    Defect(
         "index-goes-on", "A5", "The index is not reset where a transaction begins.", "replication/settlement.py",
         "        self._transactions.append(self.open)\n",
         "        self.open.events = self._transactions[-1].events if self._transactions else 0\n"
@@ -225,6 +229,11 @@ DEFECTS: Final = (
         "run-beside", "A14", "Of the last transaction that Kafka has, what is missing counts as all.",
         "delivery/deduplication.py",
         "        return commit_lsn > self._highest\n", "        return commit_lsn >= self._highest\n",
+    ),
+    Defect(
+        "layout-kept", "B7", "Rows of a table that was changed are read as before.", "records/fastpath/layout.py",
+        "        if self._transactions.outbox.get(self._relation.oid) is not self._relation:\n",
+        "        if self._relation.oid not in self._transactions.outbox:\n",
     ),
     Defect(
         "reads-on", "I10", "Reading goes on while records wait for Kafka.", "delivery/loop.py",

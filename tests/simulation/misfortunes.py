@@ -115,6 +115,11 @@ class Misfortunes:
         self._pg.columns += 1
         self._pg.describe()
 
+    def swap_columns(self) -> None:
+        """Two columns are renamed to each other: the next rows look the same and mean something else."""
+        self._pg.swapped = not self._pg.swapped
+        self._pg.describe()
+
     def jump(self, seconds: float) -> None:
         self._world.wall_offset += seconds
 

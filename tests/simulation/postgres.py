@@ -62,6 +62,7 @@ class SimPg:
         self.table = "outbox"
         self.publication_oid = self.membership = 100
         self.columns = 5
+        self.swapped = False
         self._relation = outbox_relation(self.table, self.columns)
         self._numbers = 0
         self._transactions = 0
@@ -241,7 +242,7 @@ class SimPg:
 
     def describe(self) -> None:
         """The table's description changed: rows from now on come with another Relation."""
-        self._relation = outbox_relation(self.table, self.columns)
+        self._relation = outbox_relation(self.table, self.columns, swapped=self.swapped)
 
     def publish(self) -> None:
         """Put the publication right: what is made anew has another oid."""

@@ -90,15 +90,17 @@ class Tx:
         return frames.xlog(Commit(0, LSN(self.commit_lsn), LSN(self.end_lsn), self.time), self.commit_lsn)
 
 
-def frame(operation: Operation, columns: int) -> bytes:
-    """The frame of one change, in a table of so many columns."""
+def frame(operation: Operation) -> bytes:
+    """The frame of one change, in the table as it was then."""
     if operation.kind == "insert":
         assert operation.row
-        return insert(operation.row, columns, operation.lsn)
+        row = operation.row
+        cells = _cells(row.id, row.aggregate, row.key, row.payload, operation.relation)
+        return frames.xlog(Insert(OID, cells), operation.lsn)
     if operation.kind == "other":
         return frames.xlog(_OTHER_ROW, operation.lsn)
     if operation.kind == "update":
-        return frames.xlog(Update(OID, None, None, _cells("0", "order", "k", "{}", columns)), operation.lsn)
+        return frames.xlog(Update(OID, None, None, _cells("0", "order", "k", "{}", operation.relation)), operation.lsn)
     if operation.kind == "delete":
         return frames.xlog(Delete(OID, frames.row("0"), None), operation.lsn)
     if operation.kind == "truncate":
@@ -108,19 +110,16 @@ def frame(operation: Operation, columns: int) -> bytes:
     return frames.xlog(LogicalMessage(True, LSN(operation.lsn), "prefix", b"heartbeat"), operation.lsn)
 
 
-def insert(row: Row, columns: int, lsn: int) -> bytes:
-    """The frame of a row."""
-    return frames.xlog(Insert(OID, _cells(row.id, row.aggregate, row.key, row.payload, columns)), lsn)
+def _cells(event_id: str, aggregate: str, key: str, payload: str, relation: Relation) -> TupleData:
+    cells = {"id": event_id, "aggregatetype": aggregate, "aggregateid": key, "type": "Placed", "payload": payload}
+    return frames.row(*(cells.get(column.name, "more") for column in relation.columns))
 
 
-def _cells(event_id: str, aggregate: str, key: str, payload: str, columns: int) -> TupleData:
-    return frames.row(event_id, aggregate, key, "Placed", payload, *(["more"] * (columns - len(shop.COLUMNS))))
-
-
-def outbox_relation(name: str, columns: int) -> Relation:
-    """The table under a name, with more columns than it needs."""
+def outbox_relation(name: str, columns: int, *, swapped: bool = False) -> Relation:
+    """The table under a name, with more columns than it needs; `swapped`: id and key have each other's name."""
     more = [(f"more{number}", shop.TEXT) for number in range(columns - len(shop.COLUMNS))]
-    return frames.relation(OID, name, [*shop.COLUMNS, *more])
+    names = {"id": "aggregateid", "aggregateid": "id"} if swapped else {}
+    return frames.relation(OID, name, [*((names.get(column, column), kind) for column, kind in shop.COLUMNS), *more])
 
 
 OTHER_RELATION: Final = _OTHER

@@ -8,6 +8,7 @@ from cdc.records.partitioner import partition
 from tests.simulation.oracle import DEAD_LETTERS
 from tests.simulation.plan import SWITCH, Act, Plan, Transaction, Write
 from tests.simulation.rows import POISON
+from tests.simulation.sink import NO_OFFSET
 
 ORDER: Final = "outbox.event.order"
 
@@ -137,6 +138,7 @@ _FAULTS: Final = (
     _plan("table leaves the publication (B5)", _THREE, Act(0.03, "leave_publication", (0.0,))),
     _plan("table is renamed (B6)", _THREE, Act(0.3, "rename_table")),
     _plan("column is added (B7)", _THREE, Act(0.04, "add_column")),
+    _plan("columns are swapped (B7)", _THREE, Act(0.04, "swap_columns")),
     _plan("failover, synchronous (B12)", _THREE, Act(0.1, "sync_slot"), Act(0.3, "fail_over", (True,))),
     _plan("failover, asynchronous (B12)", _THREE, Act(0.1, "sync_slot"), Act(0.3, "fail_over", (False,))),
     _plan("frozen while another takes over (D6, B16)", _THREE, Act(0.055, "take_over", (3.0, False)), timeout=1.0),
@@ -167,6 +169,9 @@ _AT_LEAST_ONCE: Final = tuple(
         ("a record is where nobody looks for it before it counts", "crash_and_misplace"),
         ("something else is where a record was before it counts", "crash_and_pretend"),
     )
+)
+_FORGOTTEN: Final = (
+    _plan("a broker has forgotten the producer (C6)", _THREE, Act(0.03, "refuse", (ORDER, NO_OFFSET, 0.5))),
 )
 _SWITCHED: Final = tuple(
     _plan(name, _THREE, *acts, guarantee=SWITCH, sequence=True)
@@ -205,6 +210,7 @@ _EXPIRED: Final = (
 SCENARIOS: Final = (
     *_FAULTS,
     *_AT_LEAST_ONCE,
+    *_FORGOTTEN,
     *_SWITCHED,
     *_ON_ITS_WAY,
     *_EXPIRED,

@@ -143,7 +143,7 @@ class Stream:
             for operation in tx.operations:
                 if operation.published:
                     self._describe(operation)
-                    self._queue.append((frame(operation, len(operation.relation.columns)), operation.row))
+                    self._queue.append((frame(operation), operation.row))
                 else:
                     self._warned |= pg.version >= 18 and not pg.publication
             self._queue.append((tx.commit(), None))

@@ -8,12 +8,26 @@ from cdc.delivery.deduplication import Resume
 from cdc.errors import ProtocolError
 from cdc.lsn import LSN
 from cdc.records.fastpath.generated import Unrolled, source
-from cdc.records.fastpath.layout import Layout, Route, Runs, layout
+from cdc.records.fastpath.layout import Layout, Make, Route, Runs, layout
 from cdc.records.record import Delivered, Record, Sendable
-from cdc.replication.messages import Column, Insert, Relation
+from cdc.replication.messages import Column, Insert, Relation, TupleData
 from tests.memory import MemoryTail, MemoryTails
 from tests.unit import frames, shop
-from tests.unit.shop import BYTEA, EVENT_ID, INT4, OID, RELATION, TEXT, UUID, Topics, begin, commit, event, session
+from tests.unit.records.test_runs import MAKES
+from tests.unit.shop import (
+    BYTEA,
+    EVENT_ID,
+    INT4,
+    OID,
+    RELATION,
+    TEXT,
+    UUID,
+    Topics,
+    begin,
+    commit,
+    event,
+    session,
+)
 
 
 class Counted:
@@ -21,9 +35,9 @@ class Counted:
 
     made: list["Counted"]
 
-    def __init__(self, layout: Layout) -> None:
-        self._runs: Runs = Unrolled(layout)
-        self.took: list[int] = []
+    def __init__(self, layout: Layout, make: Make = Unrolled, took: list[int] | None = None) -> None:
+        self._runs: Runs = make(layout)
+        self.took: list[int] = [] if took is None else took
         self.forgotten = 0
         self.made.append(self)
 
@@ -158,7 +172,62 @@ def test_rows_after_a_change_of_the_table_are_read_by_the_new_description(counte
         [begin(200), shop.relation(), event(), event(), shop.relation(added), later, later, commit(200)]
     )
     assert [record.key for record in records] == [b"o-1", b"o-1", b"o-2", b"o-2"]
-    assert [one.took for one in counted] == [[1, 0], [1]]
+    assert [one.took for one in counted] == [[1], [1]]
+
+
+def changed(**types: int) -> list[tuple[str, int]]:
+    return [(name, types.get(name, kind)) for name, kind in shop.COLUMNS]
+
+
+BOTH_UUID = changed(aggregateid=UUID)
+SWAPPED = [BOTH_UUID[2], BOTH_UUID[1], BOTH_UUID[0], *BOTH_UUID[3:]]
+CELLS = {"id": bytes(16), "aggregatetype": b"order", "type": b"OrderPlaced", "payload": b"\x01{}"}
+BY_TYPE = {UUID: bytes(range(16)), INT4: b"\x00abc"}
+
+
+@pytest.mark.parametrize("make", sorted(MAKES))
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (changed(), changed(aggregateid=INT4)),
+        (changed(aggregateid=INT4), changed()),
+        (BOTH_UUID, SWAPPED),
+        (changed(), [*changed(), ("note", TEXT)]),
+        ([*changed(), ("note", TEXT)], changed()),
+        (changed(), [*changed()[:3], ("kind", TEXT), ("type", TEXT), *changed()[4:]]),
+    ],
+    ids=["text to integer", "integer to text", "columns swapped", "added", "dropped", "added between"],
+)
+def test_the_first_row_after_a_change_of_the_table_takes_the_general_path_b7(
+    before: list[tuple[str, int]], after: list[tuple[str, int]], make: str
+) -> None:
+    def row(columns: list[tuple[str, int]]) -> bytes:
+        cells = [CELLS.get(name, BY_TYPE.get(kind, b"\x00abc")) for name, kind in columns]
+        return frames.xlog(Insert(OID, TupleData(b"b" * len(cells), cells)), 100)
+
+    took: list[int] = []
+
+    def counting(layout: Layout) -> Runs:
+        return Counted(layout, MAKES[make], took)
+
+    def stream(columns: list[tuple[str, int]], at: int) -> list[bytes]:
+        described = shop.relation(frames.relation(OID, "outbox", columns))
+        return [begin(at), described, row(columns), row(columns), commit(at)]
+
+    target, expected = session(make=counting), session().receive(stream(after, 300))
+    target.receive(stream(before, 200))
+    took.clear()
+    records = target.receive(stream(after, 300))
+    assert [record[:3] for record in records] == [record[:3] for record in expected]
+    assert [record.headers for record in records] == [record.headers for record in expected]
+    assert sum(took) == 1, "the first shows the way, the second is taken in a run"
+
+
+def test_a_table_that_is_described_again_as_it_was_keeps_its_runs(counted: list[Counted]) -> None:
+    target = session(make=Counted)
+    records = target.receive([begin(200), shop.relation(), event(), shop.relation(), event(), commit(200)])
+    assert len(records) == 2
+    assert [one.took for one in counted] == [[1]]
 
 
 def test_rows_of_other_tables_are_no_part_of_a_run() -> None:
