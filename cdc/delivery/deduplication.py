@@ -1,26 +1,30 @@
-"""Which of the rows that come again are in Kafka already.
+"""Deduplication: which of the redelivered rows Kafka has already.
 
-PostgreSQL sends everything again from where the slot was last moved to, or further back after a crash of its own. What
+PostgreSQL redelivers everything from where the slot was last moved to, or further back after a crash of its own. What
 of it Kafka has is decided event by event: the highest position that was seen says nothing about those below it, of
 which a refused one may have left a hole. When in doubt an event is sent again.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from cdc.delivery.ports import Tails
 from cdc.lsn import LSN, Position
 from cdc.records.encoding import Pending
+from cdc.records.fastpath.path import FastPath
 from cdc.records.partitioner import partition
+from cdc.records.path import GeneralPath, Taken
+from cdc.replication.settlement import Transaction
 from cdc.replication.transactions import Row
 
 NOTHING: Final = LSN(0)
 NOWHERE: Final = Position(NOTHING, -1)
 
 
-class Resume:
-    """What of one session's stream was sent before: rows of transactions that commit before `until` may have been.
+class SentBefore:
+    """The events of one session's stream that were sent before: those of transactions that commit before `until`.
 
-    Everything up to `position` is in Kafka for sure; what else is, `tails` knows, and without them nothing else is.
+    Kafka has everything up to `position`; `tails` know what it has beyond that, and without them it has nothing more.
     Dead letters count as sent, also where the event would be none today.
     """
 
@@ -78,7 +82,46 @@ class Resume:
         return False
 
     def over(self) -> None:
-        """From now on everything is new."""
+        """Take everything from now on as new."""
         self.until = NOTHING
         if self._tails:
             self._tails.forget()
+
+
+class Deduplication:
+    """Wraps the paths of records while rows may be redelivered, and passes over those that Kafka has.
+
+    `caught_up` is called at the first row that cannot have been sent before, and ends the wrapping.
+    """
+
+    def __init__(self, sent: SentBefore, fast: FastPath, general: GeneralPath, caught_up: Callable[[], None]) -> None:
+        self._sent = sent
+        self._fast = fast
+        self._general = general
+        self._caught_up = caught_up
+
+    def take(self, frames: list[bytes], at: int, transaction: Transaction) -> Taken:
+        """See `cdc.records.path.Path`."""
+        sent = self._sent
+        if transaction.commit_lsn >= sent.until:
+            self._caught_up()
+            return self._fast.take(frames, at, transaction)
+        run = self._fast.run(frames, at, transaction) if sent.beyond(transaction.commit_lsn) else None
+        taken = run or self._take_row(frames, at)
+        sent.sent_again += len(taken.records)
+        return taken
+
+    def _take_row(self, frames: list[bytes], at: int) -> Taken:
+        row = self._general.transactions.insert(frames[at])
+        if row is None:
+            return Taken([], at + 1, None)
+        if not (self._sent.passed(row) or self._is_there(row)):
+            return self._fast.take_row(row, at)
+        row.transaction.add_event()
+        row.transaction.report(None, None)
+        self._sent.skipped += 1
+        return Taken([], at + 1, row.transaction)
+
+    def _is_there(self, row: Row) -> bool:
+        """Raises Pending while that is not known."""
+        return self._sent.searches and self._sent.holds(row, *self._general.destination(row))

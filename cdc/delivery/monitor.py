@@ -81,13 +81,13 @@ class Monitor:
         metrics.read = read + session.events
         metrics.dead_letters = dead_letters + session.dead_lettered
         metrics.poison = poison + session.dead_lettered + (session.poison is not None)
-        metrics.skipped_replays = skipped + session.resumed.skipped
-        metrics.sent_again = sent_again + session.resumed.sent_again
+        metrics.skipped_replays = skipped + session.sent_before.skipped
+        metrics.sent_again = sent_again + session.sent_before.sent_again
 
     def _note_waiting(self, unix_time: float) -> None:
         """Note since when nothing was delivered although something waits, and which server a waiting row waits for."""
         metrics, session = self._metrics, self._session
-        waits_for = session.waits_for if session.pending else ""
+        waits_for = session.waits_for
         delivered = session.events - metrics.in_flight
         if waits_for != metrics.waits_for or delivered != self._delivered or not (metrics.in_flight or waits_for):
             metrics.waiting_since = None

@@ -1,7 +1,7 @@
-"""The header `cdc-sequence`: numbers from 1 in each partition, without a gap, so that a consumer sees a loss at once.
+"""The header `cdc-sequence`: numbers from 1 in each partition, without a gap, by which a consumer notices a loss.
 
 A number belongs to a place in the partition, so the partition is chosen here and not by the client library, in the
-same way. Each session goes on behind what the partition holds.
+same way. Each session continues behind the last number that the partition holds.
 """
 
 from collections.abc import Callable
@@ -10,13 +10,17 @@ from typing import Final
 from cdc.delivery.ports import Tails
 from cdc.records.encoding import Pending
 from cdc.records.partitioner import partition
-from cdc.records.record import Record
+from cdc.records.path import Path, Taken
+from cdc.records.record import Record, Sendable
+from cdc.replication.settlement import Transaction
 
 SEQUENCE: Final = "cdc-sequence"
+HEADER_BYTES: Final = 35
+"""What the header adds to a record at the most: its name, 19 digits, their lengths, and longer lengths around them."""
 
 
 class Sequences:
-    """The numbers of one session. `partitions` says how many a topic has, None while that is not known."""
+    """The last numbers of one session. `partitions` returns how many a topic has, None while that is not known."""
 
     def __init__(self, tails: Tails, partitions: Callable[[str], int | None]) -> None:
         self._tails = tails
@@ -24,9 +28,9 @@ class Sequences:
         self._last: dict[tuple[str, int], int] = {}
 
     def numbered(self, record: Record) -> Record:
-        """The record with its number and its partition; it has to be `taken` before the next one is numbered.
+        """Give a record the next number of its partition. Raises Pending while that is not known, and Kafka's errors.
 
-        Raises Pending while the last number is not known, and Kafka's errors.
+        Each record that is numbered must be sent.
         """
         partitions = self._partitions(record.topic)
         if not partitions:
@@ -37,9 +41,25 @@ class Sequences:
             tail = self._tails.ask(record.topic, record.timestamp)
             if tail is None:
                 raise Pending
-            last = self._last[record.topic, place] = tail.sequence(place)
+            last = tail.sequence(place)
+        self._last[record.topic, place] = last + 1
         return record._replace(headers=[*record.headers, (SEQUENCE, str(last + 1))], partition=place)
 
-    def taken(self, record: Record) -> None:
-        """A numbered record will be sent."""
-        self._last[record.topic, record.partition] += 1
+
+class Numbering:
+    """Wraps a path and numbers its records. Those that wait for their number are kept until `take` is repeated."""
+
+    def __init__(self, path: Path, sequences: Sequences) -> None:
+        self.path = path
+        self._sequences = sequences
+        self._waiting: Taken | None = None
+        self._numbered: list[Sendable] = []
+
+    def take(self, frames: list[bytes], at: int, transaction: Transaction) -> Taken:
+        """See `cdc.records.path.Path`."""
+        taken = self._waiting or self.path.take(frames, at, transaction)
+        self._waiting = taken
+        for record in taken.records[len(self._numbered) :]:
+            self._numbered.append(self._sequences.numbered(Record(*record)))
+        numbered, self._waiting, self._numbered = self._numbered, None, []
+        return taken._replace(records=numbered)

@@ -164,7 +164,7 @@ class Service:
             ends = self._servers.open(stack)
             known = self._recognition.recognise(ends)
             self._reached, self._refusals = True, 0
-            resume, mark = self._recognition.resume(ends, known)
+            sent_before, mark = self._recognition.sent_before(ends, known)
             batch = self._recognition.batch
             settled = self._metered.settled if self._metered else None
             ledger = Ledger(ends.mark.confirmed, settled)
@@ -184,7 +184,7 @@ class Service:
                 Confirmation(ledger, status_seconds, positions),
                 refusals(self._tracer, ends.dead_letters),
                 table_oid(ends.mark.definition),
-                resume,
+                sent_before,
                 Sequences(ends.tails, ends.topics.partitions) if settings.delivery.sequence else None,
                 self._make,
             )

@@ -1,21 +1,23 @@
-"""All that can be decided between PostgreSQL and Kafka without touching either: frames in, records and status out."""
+"""One replication session without I/O: frames in, records out. `confirmation` decides how far the slot may move."""
 
 import logging
 from typing import Final
 
 from cdc.delivery.confirmation import Confirmation
-from cdc.delivery.deduplication import Resume
-from cdc.delivery.sequence import Sequences
+from cdc.delivery.deduplication import Deduplication, SentBefore
+from cdc.delivery.sequence import HEADER_BYTES, Numbering, Sequences
 from cdc.errors import PoisonEvent, ProtocolError
 from cdc.lsn import Position
-from cdc.outbox.events import Event, Outbox
+from cdc.outbox.events import Outbox
 from cdc.records.encoding import DeadLetters, Encoding, Pending, Topics
 from cdc.records.fastpath.generated import Unrolled
-from cdc.records.fastpath.layout import Express, Make
-from cdc.records.record import Record, Sendable, at_most, batch_size
+from cdc.records.fastpath.layout import Make
+from cdc.records.fastpath.path import FastPath
+from cdc.records.path import GeneralPath, Path
+from cdc.records.record import Sendable
 from cdc.replication.frames import KEEPALIVE, XLOG_DATA, XLOG_HEADER_SIZE, keepalive
 from cdc.replication.settlement import Transaction
-from cdc.replication.transactions import Row, Transactions
+from cdc.replication.transactions import Transactions
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +26,10 @@ _KIND: Final = slice(XLOG_HEADER_SIZE, XLOG_HEADER_SIZE + 1)  # of the message w
 
 
 class Session:
-    """One replication session, from its first frame to the last status update.
+    """One replication session, from its first frame to its end.
 
-    Without `dead_letters` a poison event ends the session; without `resume` nothing was sent before; without
-    `sequences` records have no numbers. `make` says what takes runs of plain rows.
+    Without `dead_letters` a poison event ends the session; without `sent_before` nothing was sent before; without
+    `sequences` records have no numbers. `make` creates what takes runs of plain rows.
     """
 
     def __init__(
@@ -39,192 +41,128 @@ class Session:
         confirmation: Confirmation,
         dead_letters: DeadLetters | None = None,
         table_oid: int | None = None,
-        resume: Resume | None = None,
+        sent_before: SentBefore | None = None,
         sequences: Sequences | None = None,
         make: Make = Unrolled,
     ) -> None:
         self.confirmation = confirmation
         self.ledger = confirmation.ledger
-        self._positions = confirmation.positions
         self.transactions = Transactions(table, self.ledger, table_oid)
-        self._outbox = outbox
-        self._encoding = encoding
-        self._topics = topics
-        self._dead_letters = dead_letters
-        self.resumed = resume or Resume()
-        self._sequences = sequences
-        self._express = Express(self.transactions, outbox, encoding, topics, make)
+        self.sent_before = sent_before or SentBefore()
         self.events = 0
-        self.dead_lettered = 0
         self.poison: PoisonEvent | None = None
-        self.pending: Row | None = None  # waits for its schema, or for its topic
-        self.waits_for = ""  # who has to answer for that: `kafka` or `registry`
+        self.waits_for = ""  # `kafka` or `registry`, while an event waits for its topic or its schema
+        reserve = HEADER_BYTES if sequences else 0
+        self._general = GeneralPath(self.transactions, outbox, encoding, topics, dead_letters, reserve)
+        self._fast = FastPath(self._general, make)
+        self._path: Path = self._fast
+        if self.sent_before.until:
+            self._path = Deduplication(self.sent_before, self._fast, self._general, self._caught_up)
+            self._fast.crosses = False
+        elif confirmation.positions:
+            confirmation.positions.caught_up()
+        self._numbering = Numbering(self._path, sequences) if sequences else None
+        self._path = self._numbering or self._path
         self._frames: list[bytes] = []
         self._at = 0  # the first of them that is not read
-        self._last: Transaction | None = None  # of what was taken from them
+        self._last: Transaction | None = None  # of the events that were taken from them
         self._last_index = 0
         self._finishing = False
-        if self._positions and not self.resumed.until:
-            self._positions.caught_up()
+
+    @property
+    def pending(self) -> bool:
+        """Whether an event waits for its topic or its schema."""
+        return bool(self.waits_for)
+
+    @property
+    def dead_lettered(self) -> int:
+        """How many events became dead letters."""
+        return self._general.dead_lettered
 
     def receive(self, frames: list[bytes]) -> list[Sendable]:
-        """Take frames in the order of the stream; returns the records they make.
+        """Take frames in the order of the stream; return the records that they make.
 
-        A poison event ends the session: it is kept in `poison`, and nothing after it is read. Raises
-        ProtocolError for bytes that are not what PostgreSQL documents. While an event is `pending`, only `resume`
-        may be called: what is still unread would be lost.
+        A poison event ends the session: it is kept in `poison`, and nothing after it is read. Raises ProtocolError
+        for bytes that PostgreSQL does not document. While an event is `pending`, only `resume` may be called: the
+        unread frames would be lost.
         """
-        assert self.pending is None
+        assert not self.pending
         self._frames, self._at = frames, 0
         return self.resume()
 
     def finish(self) -> None:
-        """Read no further than to the end of the open transaction; what comes after it will be sent again."""
+        """Read no further than to the end of the open transaction: later ones are redelivered to the next session."""
         self._finishing = True
-        if self._positions:
-            self._positions.hasten()
+        self._fast.crosses = False
+        if self.confirmation.positions:
+            self.confirmation.positions.hasten()
 
     def resume(self) -> list[Sendable]:
-        """Go on where `receive` had to stop for a schema or a topic that was not known yet; see `pending`."""
+        """Continue where `receive` had to stop for a schema or a topic that was not known yet; see `pending`."""
         records: list[Sendable] = []
         if self.poison:
             return records
-        row, self.pending, self._last = self.pending, None, None
+        self.waits_for, self._last = "", None
         try:
-            if row is not None:
-                self._take(row, records)
             self._read(records)
         except PoisonEvent as poison:
             self.poison = poison
-        except Pending as pending:  # the row is kept
+            assert self.ledger.open
+            self.ledger.open.add_event()  # which is never delivered
+        except Pending as pending:
             self.waits_for = pending.waits_for
         self._handed_on(records)
         return records
 
     def _handed_on(self, records: list[Sendable]) -> None:
         self.events += len(records)
-        if self._last and self._positions:
-            self._positions.handed_on(Position(self._last.commit_lsn, self._last_index), records)
+        if self._last and self.confirmation.positions:
+            self.confirmation.positions.handed_on(Position(self._last.commit_lsn, self._last_index), records)
 
     def _read(self, records: list[Sendable]) -> None:
-        """Read what there is of frames. Raises Pending, PoisonEvent and ProtocolError."""
-        frames = self._frames
+        """Read the frames that are left. Raises Pending, PoisonEvent and ProtocolError."""
+        frames, ledger = self._frames, self.ledger
         while self._at < len(frames):
-            frame, transaction = frames[self._at], self.ledger.open
-            if transaction and frame[_KIND] == _INSERT and self._run(transaction, records):
+            frame = frames[self._at]
+            kind, transaction = frame[:1], ledger.open
+            if kind == XLOG_DATA and transaction is not None and frame[_KIND] == _INSERT:
+                taken = self._path.take(frames, self._at, transaction)
+                records += taken.records
+                self._at = taken.at
+                if taken.transaction is not None:
+                    self._last, self._last_index = taken.transaction, taken.transaction.events - 1
                 continue
             self._at += 1
-            kind = frame[:1]
             if kind == XLOG_DATA:
-                row = self.transactions.read(frame)
-                if row is not None:
-                    self._take(row, records)
-                elif self._finishing and self.ledger.open is None:
+                self.transactions.read(frame)
+                if self._finishing and ledger.open is None:
                     break
             elif kind == KEEPALIVE:
                 self._keepalive(frame)
             else:
                 raise ProtocolError(f"unknown replication message {kind!r}")
 
-    def _run(self, transaction: Transaction, records: list[Sendable]) -> bool:
-        """Add the records of a run of plain rows that cannot be in Kafka; False when here is none."""
-        coming_again = self.resumed.until > transaction.commit_lsn
-        if self._sequences or (coming_again and not self.resumed.beyond(transaction.commit_lsn)):
-            return False
-        across = not (self.resumed.until or self._finishing)  # else something is to be decided between transactions
-        run = self._express.take(self._frames, self._at, transaction, across=across)
-        if run is None:
-            return False
-        if coming_again:
-            self.resumed.sent_again += len(run.records)
-        elif self.resumed.until:
-            self._caught_up()
-        records += run.records
-        self._at = run.at
-        self._last, self._last_index = run.transaction, run.transaction.events - 1
-        return True
-
     def _keepalive(self, frame: bytes) -> None:
         message = keepalive(frame)
         self.ledger.idle_at(message.wal_end)
         if message.reply_requested:
             self.confirmation.reply()
-        if self.resumed.until and self.ledger.open is None and message.wal_end >= self.resumed.until:
+        if self.sent_before.until and self.ledger.open is None and message.wal_end >= self.sent_before.until:
             self._caught_up()
-
-    def _take(self, row: Row, records: list[Sendable]) -> None:
-        """Add the record of a row, unless Kafka has it already. Raises Pending when that has to wait."""
-        if self.resumed.until and row.transaction.commit_lsn >= self.resumed.until:
-            self._caught_up()
-        try:
-            if self.resumed.until and (self.resumed.passed(row) or self._is_there(row)):
-                row.transaction.report(None, None)
-                self.resumed.skipped += 1
-            else:
-                records.append(self._record(row))
-                self.resumed.sent_again += bool(self.resumed.until)
-        except Pending:
-            self.pending = row
-            raise
-        self._last, self._last_index = row.transaction, row.index
-
-    def _is_there(self, row: Row) -> bool:
-        """Raises Pending while that is not known."""
-        if not self.resumed.searches:
-            return False
-        try:
-            event = self._outbox.event(row)
-        except PoisonEvent as poison:
-            if self._dead_letters is None:
-                raise
-            record = self._dead_letters.record(row, None, poison)
-            return self.resumed.holds(row, record.topic, record.key, poison.event_id)
-        return self.resumed.holds(row, event.topic, event.key, event.id)
 
     def _caught_up(self) -> None:
-        resumed = self.resumed
-        resumed.over()
-        if self._positions:
-            self._positions.caught_up()
-        if resumed.skipped or resumed.suspicious:
+        """End deduplication: nothing that comes from now on was sent before."""
+        sent = self.sent_before
+        sent.over()
+        self._fast.crosses = not self._finishing
+        if self._numbering:
+            self._numbering.path = self._fast
+        else:
+            self._path = self._fast
+        if self.confirmation.positions:
+            self.confirmation.positions.caught_up()
+        if sent.skipped or sent.suspicious:
             log.info(
-                "went on behind what Kafka has",
-                extra={
-                    "skipped": resumed.skipped,
-                    "sent_again": resumed.sent_again,
-                    "suspicious": resumed.suspicious,
-                },
+                "resumed after the last event found in Kafka",
+                extra={"skipped": sent.skipped, "sent_again": sent.sent_again, "suspicious": sent.suspicious},
             )
-
-    def _record(self, row: Row) -> Record:
-        event = None
-        try:
-            event = self._outbox.event(row)
-            record = self._sendable(self._encoding.record(event), row, event)
-            self._express.learn(row, event)
-            return record
-        except PoisonEvent as poison:
-            if self._dead_letters is None:
-                raise
-            record = self._sendable(self._dead_letters.record(row, event, poison), row, event)
-            self.dead_lettered += 1
-            return record
-
-    def _sendable(self, record: Record, row: Row, event: Event | None) -> Record:
-        """The same record. Raises Pending while its topic is not known, PoisonEvent when it is too large for it."""
-        largest = self._topics.largest(record.topic)
-        if largest is None:
-            raise Pending
-        if self._sequences:
-            record = self._sequences.numbered(record)
-        if at_most(record) > largest and (size := batch_size(record)) > largest:
-            raise PoisonEvent(
-                f"a record of {size} bytes is too large for topic {record.topic!r}, which takes {largest}"
-                " (max.message.bytes of the topic; message.max.bytes or queue.buffering.max.kbytes in [kafka])",
-                position=self._outbox.position(row),
-                event_id=event.id if event else "",
-                kind="too-large",
-            )
-        if self._sequences:
-            self._sequences.taken(record)
-        return record

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from cdc.config.settings import Settings
-from cdc.delivery.deduplication import NOWHERE, Resume
+from cdc.delivery.deduplication import NOWHERE, SentBefore
 from cdc.delivery.ports import Ends
 from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Batch, Mark, differences, reached
 from cdc.errors import PostgresError
@@ -48,7 +48,7 @@ class Recognition:
             return None
         return Batch(BATCH_EVENTS, BATCH_BYTES, delivery.transaction_ms / 1000)
 
-    def resume(self, ends: Ends, known: Mark | None) -> tuple[Resume, Mark]:
+    def sent_before(self, ends: Ends, known: Mark | None) -> tuple[SentBefore, Mark]:
         """What of the stream was sent before, and the mark to begin with; `known` is what `recognise` returned."""
         position = reached(known, ends.mark.timeline, ends.timelines) if known else None
         caught_up = known is not None and known.caught_up and self.batch is not None
@@ -56,11 +56,11 @@ class Recognition:
         mark = replace(ends.mark, position=position, guarantee=guarantee, caught_up=caught_up)
         if caught_up:
             # What is beyond the position was never committed; and without one nothing was.
-            return (Resume(LSN(position.commit_lsn + 1), position) if position else Resume()), mark
+            return (SentBefore(LSN(position.commit_lsn + 1), position) if position else SentBefore()), mark
         if known and known.guarantee == EXACTLY_ONCE and not self.batch:
             ends.hand_over(mark)
         dead_letters = self._settings.topics.dead_letter if ends.dead_letters else None
-        return Resume(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), mark
+        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), mark
 
     def recognise(self, ends: Ends) -> Mark | None:
         """What is known of the slot from before.

@@ -121,13 +121,28 @@ class Transactions:
                 hint="set [outbox] table to the new name, or rename it back; the slot has not moved past the change",
             )
 
+    def insert(self, frame: bytes) -> Row | None:
+        """Read an Insert of the open transaction without counting its event; None for a row of another table.
+
+        Raises ProtocolError as `read` does.
+        """
+        message = decode(frame, XLOG_HEADER_SIZE)
+        assert isinstance(message, Insert)
+        return self._row(message)
+
     def _insert(self, message: Insert) -> Row | None:
+        row = self._row(message)
+        if row is not None:
+            row.transaction.add_event()
+        return row
+
+    def _row(self, message: Insert) -> Row | None:
         transaction = self._ledger.open
         if transaction is None:
             raise ProtocolError(f"a row of relation {message.relation_oid} came outside of a transaction")
         relation = self.outbox.get(message.relation_oid)
         if relation is not None:
-            return Row(transaction, transaction.add_event(), relation, message.new)
+            return Row(transaction, transaction.events, relation, message.new)
         if message.relation_oid not in self._known:
             raise ProtocolError(f"a row came for relation {message.relation_oid}, which was never described")
         return None

@@ -87,33 +87,38 @@ DEFECTS: Final = (
     ),
     Defect(
         "row-lsn", "A5", "Rows whose own LSN is below the confirmed one are taken for old.", "delivery/session.py",
-        "                if row is not None:\n                    self._take",
-        "                if row is not None and int.from_bytes(frame[1:9], 'big') < self.ledger.confirmed:\n"
-        "                    row.transaction.undelivered -= 1\n"
-        "                elif row is not None:\n                    self._take",
+        "                taken = self._path",
+        "                if int.from_bytes(frame[1:9], 'big') < self.ledger.confirmed:\n"
+        "                    transaction.events += 1\n"
+        "                    self._at += 1\n"
+        "                    continue\n"
+        "                taken = self._path",
     ),
     Defect(
         "pending-dropped", "D1", "An event that had to wait for its schema is forgotten.", "delivery/session.py",
-        "                self._take(row, records)\n            self._read",
-        "                row.transaction.undelivered -= 1\n            self._read",
+        "            self.waits_for = pending.waits_for\n",
+        "            self.waits_for = pending.waits_for\n"
+        "            self.ledger.open.events += 1\n            self._at += 1\n",
     ),
     Defect(
         "unread-dropped", "D1", "What was read behind an event that has to wait is forgotten.", "delivery/session.py",
-        "            self.pending = row\n", "            self.pending = row\n            self._frames = []\n",
+        "            self.waits_for = pending.waits_for\n",
+        "            self.waits_for = pending.waits_for\n            self._frames = self._frames[: self._at + 1]\n",
     ),
     Defect(
         "poison-skipped", "C8", "A poison event is passed over.", "delivery/session.py",
         "            self.poison = poison\n",
-        "            self.ledger.open.undelivered -= 1\n            return records + self.resume()\n",
+        "            self.ledger.open.events += 1\n            self._at += 1\n            self.events += len(records)\n"
+        "            return records + self.resume()\n",
     ),
     Defect(
-        "dead-letter-early", "C8", "A dead letter counts before Kafka has it.", "delivery/session.py",
+        "dead-letter-early", "C8", "A dead letter counts before Kafka has it.", "records/path.py",
         "            self.dead_lettered += 1\n",
         "            self.dead_lettered += 1\n            row.transaction.undelivered -= 1\n"
         "            record = record._replace(on_delivery=lambda error, message: None)\n",
     ),
     Defect(
-        "oversized", "C7", "The size of a record is not checked before it is sent.", "delivery/session.py",
+        "oversized", "C7", "The size of a record is not checked before it is sent.", "records/path.py",
         "        if at_most(record) > largest and", "        if at_most(record) < 0 and",
     ),
     Defect(
@@ -200,20 +205,20 @@ DEFECTS: Final = (
         "        self._backlog.reverse()\n        sent = self._sink.send(self._backlog)\n",
     ),
     Defect(
-        "run-uncounted", "A1", "The events of a run are not waited for.", "records/fastpath/layout.py",
+        "run-uncounted", "A1", "The events of a run are not waited for.", "records/fastpath/path.py",
         "            transaction.add_events(len(run))\n", "            transaction.events += len(run)\n",
     ),
     Defect(
-        "run-index", "A5", "Each run counts from 0.", "records/fastpath/layout.py",
+        "run-index", "A5", "Each run counts from 0.", "records/fastpath/path.py",
         "            prefix, index = self._prefix % following.commit_lsn, following.events\n",
         "            prefix, index = self._prefix % following.commit_lsn, 0\n",
     ),
     Defect(
-        "run-swallows", "D1", "The row at which a run ends is passed over.", "records/fastpath/layout.py",
+        "run-swallows", "D1", "The row at which a run ends is passed over.", "records/fastpath/path.py",
         "            at += len(run)\n", "            at += len(run) + 1\n",
     ),
     Defect(
-        "run-again", "A14", "The last row of a run is sent twice.", "records/fastpath/layout.py",
+        "run-again", "A14", "The last row of a run is sent twice.", "records/fastpath/path.py",
         "            at += len(run)\n", "            at += len(run) - (len(run) > 1)\n",
     ),
     Defect(
@@ -222,8 +227,8 @@ DEFECTS: Final = (
         "        self._commit(commit_lsn, end_lsn)\n        return", "        self._ledger.open = None\n        return",
     ),
     Defect(
-        "run-unasked", "A14", "Rows that come again are sent again in runs.", "delivery/session.py",
-        " or (coming_again and not self.resumed.beyond(transaction.commit_lsn)):\n", ":\n",
+        "run-unasked", "A14", "Redelivered rows are sent again in runs.", "delivery/deduplication.py",
+        " if sent.beyond(transaction.commit_lsn) else None\n", "\n",
     ),
     Defect(
         "run-beside", "A14", "Of the last transaction that Kafka has, what is missing counts as all.",
@@ -231,7 +236,7 @@ DEFECTS: Final = (
         "        return commit_lsn > self._highest\n", "        return commit_lsn >= self._highest\n",
     ),
     Defect(
-        "layout-kept", "B7", "Rows of a table that was changed are read as before.", "records/fastpath/layout.py",
+        "layout-kept", "B7", "Rows of a table that was changed are read as before.", "records/fastpath/path.py",
         "        if self._transactions.outbox.get(self._relation.oid) is not self._relation:\n",
         "        if self._relation.oid not in self._transactions.outbox:\n",
     ),
@@ -284,14 +289,15 @@ DEFECTS: Final = (
     ),
     Defect(
         "not-read-back", "D5", "What Kafka has is sent again.", "delivery/slot_memory.py",
-        "        return Resume(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), mark\n",
-        "        return Resume(), mark\n",
+        "        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), mark\n",
+        "        return SentBefore(), mark\n",
     ),
     Defect(
         "read-back-too-short", "D5", "Only the first of the transactions that come again are looked for.",
         "delivery/slot_memory.py",
-        "        return Resume(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), mark\n",
-        "        return Resume(LSN(ends.mark.confirmed + 1), position or NOWHERE, ends.tails, dead_letters), mark\n",
+        "        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), mark\n",
+        "        end = LSN(ends.mark.confirmed + 1)\n"
+        "        return SentBefore(end, position or NOWHERE, ends.tails, dead_letters), mark\n",
     ),
     Defect(
         "dead-letters-forgotten", "C8", "Dead letters are not looked for.", "delivery/deduplication.py",
@@ -299,8 +305,8 @@ DEFECTS: Final = (
         "        topics = [topic]\n",
     ),
     Defect(
-        "skipped-undelivered", "A6", "What is skipped is never settled.", "delivery/session.py",
-        "            row.transaction.report(None, None)\n", "            pass\n",
+        "skipped-undelivered", "A6", "What is skipped is never settled.", "delivery/deduplication.py",
+        "        row.transaction.report(None, None)\n", "",
     ),
     Defect(
         "position-too-far", "C18", "The position of a Kafka transaction is one event too far.", "delivery/positions.py",
@@ -347,8 +353,10 @@ DEFECTS: Final = (
     ),
     Defect(
         "numbers-by-topic", "I4", "Numbers are counted over all partitions of a topic.", "delivery/sequence.py",
-        "        self._last[record.topic, record.partition] += 1\n",
-        "        for place in self._last:\n            self._last[place] += place[0] == record.topic\n",
+        "        self._last[record.topic, place] = last + 1\n",
+        "        self._last[record.topic, place] = last + 1\n"
+        "        for other in self._last:\n"
+        "            self._last[other] += other[0] == record.topic and other[1] != place\n",
     ),
     Defect(
         "timeout", "C5", "The producer gives up on records after two seconds.", "config/librdkafka.py",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cdc.delivery.confirmation import Confirmation
-from cdc.delivery.deduplication import Resume
+from cdc.delivery.deduplication import SentBefore
 from cdc.delivery.positions import Positions
 from cdc.delivery.sequence import Sequences
 from cdc.delivery.session import Session
@@ -122,7 +122,7 @@ def session(
     topics: Topics | None = None,
     dead_letters: DeadLetters | None = None,
     positions: Positions | None = None,
-    resume: Resume | None = None,
+    sent_before: SentBefore | None = None,
     sequences: Sequences | None = None,
     make: Make = Unrolled,
 ) -> Target:
@@ -135,7 +135,7 @@ def session(
         topics or Topics(),
         Confirmation(ledger or Ledger(), status_seconds, positions),
         dead_letters,
-        resume=resume,
+        sent_before=sent_before,
         sequences=sequences,
         make=make,
     )

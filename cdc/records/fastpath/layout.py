@@ -10,16 +10,10 @@ general road. So two things can be exchanged without anybody noticing but by the
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
-from cdc.outbox.events import Event, Outbox, trace_columns
-from cdc.records.encoding import Encoding, Topics
+from cdc.outbox.events import Outbox, trace_columns
 from cdc.records.record import Delivered, Sendable
 from cdc.replication import values as cells
 from cdc.replication.messages import Relation
-from cdc.replication.settlement import Transaction
-from cdc.replication.transactions import Row, Transactions
-
-_KNOWN: Final = 10_000  # routes: a topic template may hold a column of many values
-_BINARY: Final = b"b"
 
 _BINARY_CELLS: Final = {
     cells.BOOL: "bool",
@@ -88,99 +82,6 @@ class Runs(Protocol):
 
 
 Make = Callable[[Layout], Runs]
-
-
-class Taken(NamedTuple):
-    """What was made of plain rows."""
-
-    records: list[Sendable]
-    at: int  # the first frame that was not read
-    transaction: Transaction  # of the last of them
-
-
-class Express:
-    """The runs of one session, on the routes that its rows have taken before."""
-
-    def __init__(
-        self, transactions: Transactions, outbox: Outbox, encoding: Encoding, topics: Topics, make: Make
-    ) -> None:
-        self._transactions = transactions
-        self._outbox = outbox
-        self._encoding = encoding
-        self._topics = topics
-        self._make = make
-        self._relation: Relation | None = None
-        self._binary = False
-        self._layout: Layout | None = None
-        self._runs: Runs | None = None
-        self._known: set[tuple[bytes, tuple[bytes, ...]]] = set()
-        self._changes = topics.changes
-        self._prefix = f"{outbox.stream}-%016X-"  # of positions
-
-    def take(self, frames: list[bytes], at: int, transaction: Transaction, *, across: bool) -> Taken | None:
-        """The records of plain rows from `frames[at]` on, which belong to the open `transaction`; None: of no row.
-
-        With `across` it goes on with the rows of the next transaction, where one follows at once: that is 0.7 us less
-        for each, and 1.3 less in plain Python. The transactions have counted their rows.
-        """
-        if self._runs is None or self._relation is None:
-            return None
-        if self._transactions.outbox.get(self._relation.oid) is not self._relation:
-            return None  # the table was changed: its frames look the same and mean something else
-        if self._topics.changes != self._changes:
-            self._forget(self._runs)
-            return None
-        take, turn, records = self._runs.take, self._transactions.turn, list[Sendable]()
-        following: Transaction | None = transaction
-        while following is not None:
-            prefix, index = self._prefix % following.commit_lsn, following.events
-            run = take(frames, at, prefix, index, following.timestamp, following.report)
-            if not run:
-                break
-            transaction = following
-            transaction.add_events(len(run))
-            records += run
-            at += len(run)
-            following = turn(frames, at) if across else None
-            if following is not None:
-                at += 2
-        return Taken(records, at, transaction) if records else None
-
-    def learn(self, row: Row, event: Event) -> None:
-        """A row has become the record of its event: others like it may take the same route."""
-        formats, values = row.data
-        if row.relation is not self._relation or (_BINARY in formats) != self._binary:
-            self._survey(row.relation, binary=_BINARY in formats)
-        if self._layout is None or self._runs is None or event.payload is None:
-            return
-        known = values[self._layout.type], tuple([values[place] for place in self._layout.topic])
-        route = None if known in self._known else self._route(event)
-        if route:
-            if len(self._known) >= _KNOWN:
-                self._forget(self._runs)
-            self._known.add(known)
-            self._runs.learn(*known, route)
-
-    def _route(self, event: Event) -> Route | None:
-        largest = self._topics.largest(event.topic)
-        found = self._encoding.route(event)
-        if largest is None or found is None:
-            return None
-        encoder, header = found
-        if encoder is None:
-            return Route(event.topic, event.type, header, None, None, largest)
-        return Route(event.topic, event.type, header, encoder.encode, encoder.plan, largest)
-
-    def _survey(self, relation: Relation, *, binary: bool) -> None:
-        self._relation, self._binary = relation, binary
-        self._known.clear()
-        self._layout = layout(relation, self._outbox, binary=binary)
-        self._runs = self._make(self._layout) if self._layout else None
-
-    def _forget(self, runs: Runs) -> None:
-        runs.forget()
-        self._known.clear()
-        self._changes = self._topics.changes
 
 
 def layout(relation: Relation, outbox: Outbox, *, binary: bool) -> Layout | None:

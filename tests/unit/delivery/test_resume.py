@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc.delivery.deduplication import Resume
+from cdc.delivery.deduplication import SentBefore
 from cdc.delivery.positions import Batch, Mark, Positions
 from cdc.delivery.sequence import Sequences
 from cdc.lsn import LSN, Position
@@ -35,7 +35,7 @@ def holding(*numbers: int, at: int = 200, partitions: int = 1) -> MemoryTail:
 
 
 def resumed(target: Target) -> tuple[int, int, int]:
-    return target.resumed.skipped, target.resumed.sent_again, target.resumed.suspicious
+    return target.sent_before.skipped, target.sent_before.sent_again, target.sent_before.suspicious
 
 
 def ids(records: list[Record]) -> list[str]:
@@ -44,7 +44,7 @@ def ids(records: list[Record]) -> list[str]:
 
 def reading(tail: MemoryTail | None, until: int = 1000, dead: MemoryTail | None = None) -> Target:
     tails = MemoryTails(**{TOPIC: tail, DEAD: dead or MemoryTail()})
-    return session(Ledger(100), resume=Resume(LSN(until), tails=tails, dead_letters=DEAD))
+    return session(Ledger(100), sent_before=SentBefore(LSN(until), tails=tails, dead_letters=DEAD))
 
 
 def rows(*numbers: int, at: int = 200) -> list[bytes]:
@@ -90,8 +90,8 @@ def test_an_event_in_a_partition_that_is_not_the_key_s_is_sent_again_c13() -> No
 def test_a_topic_that_is_being_read_is_waited_for() -> None:
     target = reading(None)
     assert target.receive(rows(0, 1)) == []
-    assert target.pending is not None
-    tails = target.resumed._tails
+    assert target.pending
+    tails = target.sent_before._tails
     assert isinstance(tails, MemoryTails)
     assert tails.asked == [(TOPIC, shop.COMMIT_TIME_MS)]
     tails.tails[TOPIC] = holding(0)
@@ -107,23 +107,23 @@ def test_rows_of_transactions_that_nobody_can_have_sent_are_not_looked_for() -> 
     target = reading(holding(0), until=200)
     assert ids(target.receive(rows(0))) == ["id-0"]
     assert resumed(target) == (0, 0, 0)
-    assert target.resumed.until == 0
+    assert target.sent_before.until == 0
 
 
 def test_a_keepalive_from_beyond_the_end_ends_the_search_and_one_within_a_transaction_does_not() -> None:
     target = reading(holding(0), until=150)
     target.receive([*rows(0, at=140)[:1], frames.keepalive(500)])
-    assert target.resumed.until == 150
+    assert target.sent_before.until == 150
     target = reading(holding(0), until=150)
     target.receive([frames.keepalive(150)])
-    assert target.resumed.until == 0
-    tails = target.resumed._tails
+    assert target.sent_before.until == 0
+    tails = target.sent_before._tails
     assert isinstance(tails, MemoryTails)
     assert tails.forgotten
 
 
 def test_up_to_the_position_everything_is_skipped_and_nothing_beyond_it_c18() -> None:
-    target = session(Ledger(100), resume=Resume(LSN(301), Position(LSN(300), 1)))
+    target = session(Ledger(100), sent_before=SentBefore(LSN(301), Position(LSN(300), 1)))
     records = target.receive(rows(0, 1) + rows(0, 1, 2, at=300) + rows(0, at=400))
     assert [str(dict(record.headers)["cdc-position"])[9:] for record in records] == [
         str(Position(LSN(300), 2)),
@@ -186,7 +186,7 @@ def test_a_huge_transaction_ends_in_another_kafka_transaction_than_it_began_in_a
 def test_the_position_tells_all_only_when_what_was_sent_before_has_come_again() -> None:
     ledger = Ledger(100)
     positions = Positions("cdc.positions", MARK, ledger.fail, 0.0, Batch(10, 1000, 0.1))
-    target = session(ledger, positions=positions, resume=Resume(LSN(500), tails=MemoryTails()))
+    target = session(ledger, positions=positions, sent_before=SentBefore(LSN(500), tails=MemoryTails()))
     first = told(target, 0.0)
     assert first
     assert not first.caught_up
@@ -240,7 +240,9 @@ def test_a_replayed_event_that_is_skipped_takes_no_number() -> None:
     tail = holding(0, 1)
     tail.numbers = {0: 2}
     known = MemoryTails(**{TOPIC: tail})
-    target = session(resume=Resume(LSN(1000), tails=known), sequences=Sequences(known, shop.Topics().partitions))
+    target = session(
+        sent_before=SentBefore(LSN(1000), tails=known), sequences=Sequences(known, shop.Topics().partitions)
+    )
     assert numbers(target.receive(rows(0, 1, 2))) == [(0, "3")]
 
 

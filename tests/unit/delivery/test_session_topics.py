@@ -29,7 +29,7 @@ def test_an_event_waits_for_its_topic_and_goes_first_when_it_is_there_c12() -> N
     records = target.resume()
     assert [record.value for record in records] == [b'{"N":1}', b'{"N":2}']
     assert [str(dict(record.headers)["cdc-position"])[-1] for record in records] == ["0", "1"]
-    assert target.pending is None
+    assert not target.pending
     for record in records:
         record.on_delivery(None, None)
     assert ledger.settle() == 208
@@ -89,4 +89,4 @@ def test_a_poison_event_that_has_to_wait_is_poison_when_its_topic_is_known() -> 
     topics.known[TOPIC] = 1_000_000
     assert len(target.resume()) == 1
     assert target.poison is not None
-    assert target.pending is None
+    assert not target.pending

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from cdc.delivery.deduplication import Resume
+from cdc.delivery.deduplication import SentBefore
 from cdc.errors import ProtocolError
 from cdc.lsn import LSN
 from cdc.records.fastpath.generated import Unrolled, source
@@ -150,7 +150,7 @@ def test_a_topic_that_is_gone_makes_its_events_wait(counted: list[Counted]) -> N
     topics.known["outbox.event.order"] = None
     topics.changes += 1
     assert target.receive([event(), event(), commit(200)]) == []
-    assert target.pending is not None
+    assert target.pending
     assert counted[0].forgotten == 1
     topics.known.clear()
     assert positions(target.resume()) == ["00000002", "00000003"]
@@ -248,7 +248,7 @@ def again(*transactions: int) -> tuple[list[int], list[int]]:
     tail = MemoryTail()
     tail.ids = {(0, commit_lsn, 0): EVENT_ID for commit_lsn in transactions}
     tails = MemoryTails(**{"outbox.event.order": tail})
-    target = session(resume=Resume(LSN(1000), tails=tails), make=Counted)
+    target = session(sent_before=SentBefore(LSN(1000), tails=tails), make=Counted)
     sent, runs = [], []
     for commit_lsn in range(200, 700, 100):
         before = sum(sum(one.took) for one in Counted.made)

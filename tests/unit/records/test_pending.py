@@ -37,7 +37,7 @@ def test_a_pending_schema_stops_reading_at_its_event_and_goes_on_with_it_d1() ->
     batch = [xlog(RELATION, 1), begin(100), event('{"n": 1}'), event('{"n": 2}'), commit(100)]
     assert running.receive(batch) == []
     waiting = running.pending
-    assert waiting is not None
+    assert waiting
     assert running.resume() == []
     assert ledger.settle() == 0
 
@@ -45,7 +45,7 @@ def test_a_pending_schema_stops_reading_at_its_event_and_goes_on_with_it_d1() ->
     records = running.resume()
     assert [record.value for record in records] == [b'\x00id{"N": 1}', b'\x00id{"N": 2}']
     assert [str(dict(record.headers)["cdc-position"])[-8:] for record in records] == ["00000000", "00000001"]
-    assert running.pending is None
+    assert not running.pending
     for record in records:
         record.on_delivery(None, None)
     assert ledger.settle() == 108
