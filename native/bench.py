@@ -36,7 +36,7 @@ OID = 16449
 TYPES = {"id": 2950, "aggregatetype": 25, "aggregateid": 25, "type": 25, "payload": 3802}
 PREFIX = "0badcafe-000000000172CEC8-"
 LAYOUT = Layout(
-    OID, True, ("uuid", "text", "text", "text", "jsonb"), 0, 2, 3, 4, (1,), (), avro=False, tombstones=False
+    OID, True, ("uuid", "text", "text", "text", "jsonb"), 0, 2, 3, 4, (1,), (), form="avro", tombstones=False
 )
 
 

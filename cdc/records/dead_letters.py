@@ -22,7 +22,7 @@ from cdc.errors import PoisonEvent, ProtocolError
 from cdc.outbox.events import Event, Outbox, trace_columns
 from cdc.outbox.topic_template import is_topic_name
 from cdc.records.record import Headers, Record
-from cdc.replication import values as cells
+from cdc.replication import values
 from cdc.replication.transactions import Row
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class _Read(NamedTuple):
             row_cells.text(columns.type) or "",
             topic if is_topic_name(topic) else "",
             row_cells.text(columns.aggregate) or "",
-            row_cells.read(columns.key, cells.to_utf8),
+            row_cells.read(columns.key, values.to_utf8),
             payload,
             payload_is_avro,
             [(name, row_cells.text(name)) for name in [*names, *trace_columns(present, names)] if row_cells.has(name)],
@@ -124,10 +124,10 @@ class _Cells:
     """The cells of a row by the names of their columns, read without ever failing."""
 
     def __init__(self, row: Row) -> None:
-        formats, values = row.data
+        formats, cells = row.data
         self.found = {
             column.name: (column.type_oid, kind, cell)
-            for column, kind, cell in zip(row.relation.columns, formats, values, strict=False)
+            for column, kind, cell in zip(row.relation.columns, formats, cells, strict=False)
         }
 
     def has(self, name: str) -> bool:
@@ -136,7 +136,7 @@ class _Cells:
 
     def text(self, name: str) -> str | None:
         """A cell as text; None when there is none, or none that can be read."""
-        return self.read(name, cells.to_text)
+        return self.read(name, values.to_text)
 
     def read(self, name: str, decoder: Callable[[int, bool], Callable[[bytes], T] | None]) -> T | None:
         """A cell by its decoder, or None likewise."""
@@ -154,8 +154,8 @@ class _Cells:
         if not self.has(name):
             return None, False
         type_oid, _, cell = self.found[name]
-        read = self.read(name, cells.to_payload)
-        return (cell if read is None else read), type_oid == cells.BYTEA
+        read = self.read(name, values.to_payload)
+        return (cell if read is None else read), type_oid == values.BYTEA
 
 
 def _shortened(message: str) -> str:

@@ -1,6 +1,6 @@
 //! What is read of a row, and how: one table's columns in one format.
 
-use crate::cells::Read;
+use crate::values::Read;
 
 /// One column.
 #[derive(Clone, Copy, Debug)]
@@ -9,6 +9,27 @@ pub struct Column {
     pub read: Option<Read>,
     /// Whether a null cell declines the row.
     pub required: bool,
+}
+
+/// What becomes of payloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// JSON text is encoded by contract.
+    Avro,
+    /// Bytes are the record's value already.
+    Bytea,
+}
+
+impl Form {
+    /// By its name in a layout; `None` when it is not known here.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "avro" => Some(Self::Avro),
+            "bytea" => Some(Self::Bytea),
+            _ => None,
+        }
+    }
 }
 
 /// The parts of an event by their places, and how every column is read.
@@ -32,8 +53,8 @@ pub struct Layout {
     pub topic: Vec<usize>,
     /// Further headers.
     pub headers: Vec<usize>,
-    /// Whether the payload is Avro already.
-    pub avro: bool,
+    /// What becomes of the payload.
+    pub form: Form,
     /// Whether an empty payload is special.
     pub tombstones: bool,
     /// Columns that must be readable although nothing is made of their text here.
@@ -65,9 +86,10 @@ impl Layout {
         binary: bool,
         cells: &[String],
         places: Places,
-        avro: bool,
+        form: &str,
         tombstones: bool,
     ) -> Option<Self> {
+        let form = Form::named(form)?;
         let Places { id, key, event_type, payload, topic, headers } = places;
         let mut columns = Vec::with_capacity(cells.len());
         for name in cells {
@@ -85,18 +107,20 @@ impl Layout {
             .filter(|place| columns.get(*place).is_some_and(|column| column.required) && !is_read(place));
         let checked = checked.collect();
         let layout =
-            Self { relation, binary, columns, id, key, event_type, payload, topic, headers, avro, tombstones, checked };
+            Self { relation, binary, columns, id, key, event_type, payload, topic, headers, form, tombstones, checked };
         layout.is_plain(&roles).then_some(layout)
     }
 
     fn is_plain(&self, roles: &[usize]) -> bool {
         let read = |place: usize| self.columns.get(place).and_then(|column| column.read);
         let payload = read(self.payload);
-        let fitting =
-            if self.avro { payload == Some(Read::Bytea) } else { matches!(payload, Some(Read::Text | Read::Jsonb)) };
+        let fitting = match self.form {
+            Form::Avro => matches!(payload, Some(Read::Text | Read::Jsonb)),
+            Form::Bytea => payload == Some(Read::Bytea),
+        };
         let mut places = roles.iter().chain(&self.headers).filter(|place| **place != self.payload);
         let readable = places.all(|place| read(*place).is_some_and(|read| read != Read::Bytea));
-        let twice = self.avro && [self.id, self.key, self.event_type].contains(&self.payload);
+        let twice = self.form == Form::Bytea && [self.id, self.key, self.event_type].contains(&self.payload);
         fitting && readable && !twice
     }
 }

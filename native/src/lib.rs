@@ -3,7 +3,6 @@
 //! One rule: what is not plain is *declined*, and left to the Python road, which alone judges. So every function here
 //! that reads foreign bytes returns an `Option`, and `None` never means that something is wrong.
 
-pub mod cells;
 pub mod decimals;
 pub mod encode;
 pub mod frames;
@@ -16,4 +15,5 @@ pub mod plan;
 mod python;
 pub mod scalars;
 pub mod strings;
+pub mod values;
 pub mod varint;

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from cdc.records.fastpath.layout import Layout, Route
 from cdc.records.record import Delivered, Sendable
-from cdc.replication import values as cells
+from cdc.replication import values
 
 _HEAD_AT: Final = 25  # of the pgoutput message in its frame: kind, relation, `N`, number of columns
 _XLOG_DATA: Final = ord("w")
@@ -150,7 +150,7 @@ class _Splitting:
             yield f"{kind}, {size} = cell(frame, o); o += 5"
         yield f"if {kind} != {self._kind}: break"
         if place == self._layout.payload and self.bare and self._layout.cells[place] == "jsonb":
-            yield f"if frame[o] != {cells.JSONB_VERSION}: break"
+            yield f"if frame[o] != {values.JSONB_VERSION}: break"
             yield f"{cell} = frame[o + 1 : o + {size}]; o += {size}"
         elif place == self._layout.payload or place in self._optional or not self._is_required(place + 1):
             yield f"{cell} = frame[o : o + {size}]; o += {size}"
@@ -180,11 +180,11 @@ def _record(layout: Layout, splitting: _Splitting) -> Iterator[str]:
     yield "topic, event_type, header, encode, spare = route"
     payload = f"c{layout.payload}"
     if layout.cells[layout.payload] == "jsonb" and not splitting.bare:
-        yield f"if {payload}[0] != {cells.JSONB_VERSION}: break"
+        yield f"if {payload}[0] != {values.JSONB_VERSION}: break"
         payload += "[1:]"
     if layout.tombstones:
         yield f"if not {payload} or {payload}.isspace(): break"
-    yield f"value = header + {payload}" if layout.avro else f"value = encode({payload}, header)"
+    yield f"value = header + {payload}" if layout.form == "bytea" else f"value = encode({payload}, header)"
     yield "if len(value) + 4 * o > spare: break"
     if layout.cells[layout.id] == "uuid":
         if not splitting.parts:
@@ -211,7 +211,7 @@ def _head(layout: Layout) -> bytes:
 
 
 def _reader(type_oid: int, *, binary: bool = True) -> Callable[[bytes], object] | None:
-    return cells.to_text(type_oid, binary)
+    return values.to_text(type_oid, binary)
 
 
 _NAMES: Final[dict[str, Any]] = {
@@ -220,9 +220,9 @@ _NAMES: Final[dict[str, Any]] = {
     "parts": struct.Struct("4s6s6s").unpack,
     "size": struct.Struct(">I").unpack_from,
     "INDEXES": _INDEXES,
-    "uuid": _reader(cells.UUID),
-    "integer": _reader(cells.INT8),
-    "boolean": _reader(cells.BOOL),
-    "boolean_text": _reader(cells.BOOL, binary=False),
-    "jsonb": _reader(cells.JSONB),
+    "uuid": _reader(values.UUID),
+    "integer": _reader(values.INT8),
+    "boolean": _reader(values.BOOL),
+    "boolean_text": _reader(values.BOOL, binary=False),
+    "jsonb": _reader(values.JSONB),
 }

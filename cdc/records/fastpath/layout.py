@@ -8,23 +8,28 @@ general road. So two things can be exchanged without anybody noticing but by the
 """
 
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from cdc.outbox.events import Outbox, trace_columns
 from cdc.records.record import Delivered, Sendable
-from cdc.replication import values as cells
+from cdc.replication import values
 from cdc.replication.messages import Relation
 
 _BINARY_CELLS: Final = {
-    cells.BOOL: "bool",
-    cells.INT2: "integer",
-    cells.INT4: "integer",
-    cells.INT8: "integer",
-    cells.UUID: "uuid",
-    cells.JSONB: "jsonb",
-    cells.BYTEA: "bytea",
-    **dict.fromkeys(cells.SAME_AS_TEXT, "text"),
+    values.BOOL: "bool",
+    values.INT2: "integer",
+    values.INT4: "integer",
+    values.INT8: "integer",
+    values.UUID: "uuid",
+    values.JSONB: "jsonb",
+    values.BYTEA: "bytea",
+    **dict.fromkeys(values.SAME_AS_TEXT, "text"),
 }
+
+
+Form = Literal["avro", "bytea"]
+"""What becomes of payloads: JSON text is encoded by contract, bytea is the record's value already. An accelerator takes
+nothing of a layout whose form it does not know."""
 
 
 class Layout(NamedTuple):
@@ -40,7 +45,7 @@ class Layout(NamedTuple):
     payload: int
     topic: tuple[int, ...]  # the cells that decide about the topic
     headers: tuple[tuple[str, int], ...]  # name and place; a null is left out
-    avro: bool  # the payload is Avro already
+    form: Form
     tombstones: bool  # an empty payload means something
 
 
@@ -102,7 +107,7 @@ def layout(relation: Relation, outbox: Outbox, *, binary: bool) -> Layout | None
     key, payload = places[columns.key], places[columns.payload]
     if read[payload] not in ("text", "jsonb", "bytea"):
         return None
-    if not binary and relation.columns[key].type_oid not in cells.SAME_AS_TEXT:
+    if not binary and relation.columns[key].type_oid not in values.SAME_AS_TEXT:
         return None
     # The aggregate is asked for in each row, whether the topic depends on it or not.
     topic = dict.fromkeys([columns.aggregate, *(columns.resolve(name, present) for name in outbox.template.columns)])
@@ -117,7 +122,7 @@ def layout(relation: Relation, outbox: Outbox, *, binary: bool) -> Layout | None
         payload,
         tuple([places[name] for name in topic]),
         tuple([(name, places[name]) for name in headers]),
-        read[payload] == "bytea",
+        "bytea" if read[payload] == "bytea" else "avro",
         outbox.tombstones,
     )
 
@@ -125,6 +130,6 @@ def layout(relation: Relation, outbox: Outbox, *, binary: bool) -> Layout | None
 def _how(type_oid: int, *, binary: bool) -> str | None:
     if binary:
         return _BINARY_CELLS.get(type_oid)
-    if type_oid == cells.BYTEA:
+    if type_oid == values.BYTEA:
         return None
-    return "bool-text" if type_oid == cells.BOOL else "text"
+    return "bool-text" if type_oid == values.BOOL else "text"

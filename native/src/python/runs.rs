@@ -6,12 +6,12 @@ use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use super::records::{Parts, Records, Shared};
 use super::routes::{Route, Routes, write_cell};
-use crate::cells::{self, Read};
 use crate::encode::Encoder;
 use crate::frames::{self, Span, cell};
-use crate::layout::{Layout, Places};
+use crate::layout::{Form, Layout, Places};
+use crate::values::{self, Read};
 
-type Given = (u32, bool, Vec<String>, usize, usize, usize, usize, Vec<usize>, Vec<(String, usize)>, bool, bool);
+type Given = (u32, bool, Vec<String>, usize, usize, usize, usize, Vec<usize>, Vec<(String, usize)>, String, bool);
 
 const SLACK: usize = 512; // what a batch and the three headers add at the most, beyond four bytes for each of the frame
 
@@ -40,13 +40,13 @@ impl Runs {
     #[new]
     #[pyo3(signature = (layout, /))]
     fn new(layout: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let (relation, binary, columns, id, key, event_type, payload, topic, headers, avro, tombstones): Given =
+        let (relation, binary, columns, id, key, event_type, payload, topic, headers, form, tombstones): Given =
             layout.extract()?;
         let (names, headers): (Vec<String>, Vec<usize>) = headers.into_iter().unzip();
         let length: usize = names.iter().map(String::len).sum();
         let places = Places { id, key, event_type, payload, topic, headers };
         Ok(Self {
-            layout: Layout::new(relation, binary, &columns, places, avro, tombstones),
+            layout: Layout::new(relation, binary, &columns, places, &form, tombstones),
             slack: SLACK.saturating_add(length.saturating_add(names.len()).saturating_mul(8)),
             records: Records::new(layout.py(), &names)?,
             routes: Routes::default(),
@@ -147,7 +147,7 @@ impl Runs {
         };
         buffers.position.clear();
         buffers.position.push_str(prefix);
-        cells::write_index(&mut buffers.position, index);
+        values::write_index(&mut buffers.position, index);
         let position = PyString::new(py, &buffers.position);
         self.records.make(py, route, &Parts { id, key, value, position }, &more, shared).map(Some)
     }
@@ -207,7 +207,7 @@ fn value<'py>(
     if layout.tombstones && payload.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0x0B) {
         return Ok(None);
     }
-    if layout.avro {
+    if layout.form == Form::Bytea {
         let value = [&route.header_bytes, payload].concat();
         return Ok((value.len() <= limit).then(|| PyBytes::new(py, &value)));
     }
@@ -223,10 +223,10 @@ fn payload<'a>(layout: &Layout, frame: &'a [u8], cells: &[Span], scratch: &'a mu
     let payload = cell(frame, cells, layout.payload)?;
     match layout.columns.get(layout.payload)?.read? {
         Read::Text => Some(payload),
-        Read::Jsonb => cells::jsonb(payload),
+        Read::Jsonb => values::jsonb(payload),
         Read::Bytea if layout.binary => Some(payload),
         Read::Bytea => {
-            cells::bytea_from_text(payload, scratch)?;
+            values::bytea_from_text(payload, scratch)?;
             Some(scratch)
         }
         _ => None,

@@ -179,7 +179,9 @@ def test_what_the_encoder_returns_must_be_bytes() -> None:
 
 @NATIVE_ONLY
 @pytest.mark.parametrize(
-    "change", [{"cells": ("later",) * 5}, {"cells": ()}, {"id": 9}, {"topic": (9,)}, {"headers": (("x", 9),)}], ids=str
+    "change",
+    [{"form": "later"}, {"cells": ("later",) * 5}, {"cells": ()}, {"id": 9}, {"topic": (9,)}, {"headers": (("x", 9),)}],
+    ids=str,
 )
 def test_a_layout_that_is_not_understood_takes_nothing(change: dict[str, Any]) -> None:
     assert taken(taught(echo, **change)) == []
