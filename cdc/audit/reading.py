@@ -1,15 +1,14 @@
 """What a record says of itself: whose it is, which event it is, how it came."""
 
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from cdc.audit.range import Range
 from cdc.audit.verdicts import PUBLISHED, REPAIRED, REPLAYED, Record
-from cdc.records import dead_letters
+from cdc.records import headers as names
+from cdc.records.headers import ID, POSITION, SEQUENCE, Position, sequence
 
-_POSITION: Final = re.compile(r"([0-9a-f]{8})-([0-9A-F]{16})-([0-9A-F]{8,15})")
 _LARGEST: Final = (1 << 63) - 1
 _STREAMS: Final = 1000  # of others, that are told apart
 
@@ -32,46 +31,44 @@ class Reading:
         headers: Sequence[tuple[str, bytes | None]],
     ) -> Record | None:
         """A record of ours, or None. `place` is topic, partition and offset."""
-        found: Mapping[str, bytes | None] = dict(reversed(headers))
-        event_id = (found.get("id") or b"").decode(errors="replace")
-        position = (found.get("cdc-position") or b"").decode(errors="replace")
-        match = _POSITION.fullmatch(position)
-        if match is None:
-            if dead_letters.REPAIRED not in found or not event_id:
+        found = {name: (value or b"").decode(errors="replace") for name, value in reversed(headers)}
+        event_id, text = found.get(ID, ""), found.get(POSITION, "")
+        position = Position.parse(text)
+        if position is None:
+            if names.REPAIRED not in found or not event_id:
                 self._other("")
                 return None
             judged = not self._range.by_lsn and self._range.holds(event_id, 0, timestamp)
             return Record(number, event_id, 0, 0, 0, *place, key, timestamp, None, REPAIRED, judged)
-        stream = self._streams.get(match[1])
+        stream = self._streams.get(position.stream)
         if stream is None:
-            self._other(match[1])
+            self._other(position.stream)
             return None
-        lsn, index = min(int(match[2], 16), _LARGEST), int(match[3], 16)
-        sequence = (found.get("cdc-sequence") or b"").decode(errors="replace")
+        lsn = min(position.commit_lsn, _LARGEST)
         return Record(
             number,
-            event_id or position,
+            event_id or text,
             stream,
             lsn,
-            index,
+            position.index,
             *place,
             key,
             timestamp,
-            int(sequence) if sequence.isascii() and sequence.isdigit() and len(sequence) < 19 else None,
-            REPLAYED if dead_letters.REPLAYED in found else PUBLISHED,
+            sequence(found.get(SEQUENCE, "")),
+            REPLAYED if names.REPLAYED in found else PUBLISHED,
             self._range.holds(event_id, lsn, timestamp),
         )
 
     def number(self, position: str) -> tuple[int, int, int] | None:
         """Stream, LSN and index of a position of ours, or None."""
-        match = _POSITION.fullmatch(position)
-        if match is None or match[1] not in self._streams:
+        found = Position.parse(position)
+        if found is None or found.stream not in self._streams:
             return None
-        return self._streams[match[1]], min(int(match[2], 16), _LARGEST), int(match[3], 16)
+        return self._streams[found.stream], min(found.commit_lsn, _LARGEST), found.index
 
     def position(self, stream: int, lsn: int, index: int) -> str | None:
         """A position as its header has it; None of a record that has none."""
-        return f"{self._names[stream - 1]}-{lsn:016X}-{index:08X}" if stream else None
+        return str(Position(self._names[stream - 1], lsn, index)) if stream else None
 
     def _other(self, stream: str) -> None:
         if stream in self.others or len(self.others) < _STREAMS:

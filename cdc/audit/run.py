@@ -23,7 +23,6 @@ from cdc.audit.topics import Topics
 from cdc.audit.verdicts import FINDINGS, Record
 from cdc.config.settings import Settings
 from cdc.errors import CdcError
-from cdc.kafka.client import headers_of
 from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
@@ -31,6 +30,7 @@ from cdc.postgres import catalog, slots
 from cdc.postgres.connection import connect
 from cdc.records import dead_letters
 from cdc.records.dead_letters import DeadLetter, Marker
+from cdc.records.headers import read as read_headers
 from cdc.records.headers import stream_id
 
 T = TypeVar("T")
@@ -180,7 +180,7 @@ class Auditing:
         for messages in self.topics.read():
             records = []
             for message in messages:
-                headers = headers_of(message)
+                headers = read_headers(message)
                 key, topic = message.key(), message.topic() or ""
                 key = key.encode() if isinstance(key, str) else key
                 timestamp = message.timestamp()[1]

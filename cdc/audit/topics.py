@@ -2,7 +2,6 @@
 
 import re
 import string
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, TypeVar
 
@@ -11,18 +10,17 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from cdc import errors
 from cdc.audit.verdicts import Kept
 from cdc.config.settings import Settings
-from cdc.kafka.client import burst, reader
+from cdc.kafka.client import reader
 from cdc.kafka.cluster import Cluster
 from cdc.kafka.errors import kafka_error
+from cdc.kafka.reading import Place, read
 
 SECONDS: Final = 60.0
 """How long a transaction that somebody has open may hold up the audit, and how long silence may last."""
 
 _REQUEST_SECONDS: Final = 30.0
-_POLL_SECONDS: Final = 0.5
 
 T = TypeVar("T")
-Place = tuple[str, int]  # topic and partition
 
 
 def pattern(template: str) -> "re.Pattern[str] | None":
@@ -96,50 +94,10 @@ class Topics:
         return int(found.offset) if found.offset >= 0 else end  # negative: nothing is as new
 
     def read(self) -> Iterator[list[Message]]:
-        """All records up to the ends that were found, each partition in its order."""
-        unread = {place for place, end in self._ends.items() if self._reached[place] < end}
-        self._consumer.assign([TopicPartition(*place, self._reached[place]) for place in sorted(unread)])
-        deadline = time.monotonic() + self._seconds
-        while unread:
-            messages = self._asked(lambda: burst(self._consumer, _POLL_SECONDS), "reading the topics")
-            records = [message for message in messages if self._takes(message, unread)]
-            if records:
-                deadline = time.monotonic() + self._seconds
-                yield records
-            elif time.monotonic() >= deadline:
-                raise self._stuck(unread)
-        self._consumer.unassign()
-
-    def _takes(self, message: Message, unread: set[Place]) -> bool:
-        """Whether this is a record that is wanted."""
-        place, offset, error = (message.topic() or "", message.partition() or 0), message.offset() or 0, message.error()
-        end = self._ends.get(place, 0)
-        if error is not None:
-            if error.code() == KafkaError._PARTITION_EOF:
-                # Behind the last record there may be marks of transactions; before an open one it ends too early.
-                self._reach(place, offset, unread)
-            elif not error.retriable() and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
-                raise _failed(error, f"reading topic {place[0]!r}")
-            return False
-        if place not in unread or offset >= end:
-            self._reach(place, offset, unread)
-            return False
-        self._reach(place, offset + 1, unread)
-        return True
-
-    def _reach(self, place: Place, offset: int, unread: set[Place]) -> None:
-        end = self._ends.get(place, 0)
-        self._reached[place] = max(self._reached.get(place, 0), min(offset, end))
-        if offset >= end:
-            unread.discard(place)
-
-    def _stuck(self, unread: set[Place]) -> errors.CdcError:
-        topic, number = min(unread)
-        return errors.KafkaUnavailable(
-            f"topic {topic!r}, partition {number} could not be read further than offset {self._reached[topic, number]}"
-            f" of {self._ends[topic, number]} within {self._seconds:g} s",
-            hint="a transaction that somebody has open holds it up, or a broker is away: run the audit again",
-        )
+        """Yield all records up to the ends that were found, each partition in its order."""
+        portions = read(self._consumer, self._reached, self._ends, self._seconds)
+        while portion := self._asked(lambda: next(portions, None), "reading the topics"):
+            yield portion
 
     def kept(self, name: str, now: int) -> Kept:
         """What a topic has lost by itself; `now` is in milliseconds since 1970. To be asked after reading."""

@@ -13,7 +13,6 @@ from confluent_kafka.admin import (
     AclBindingFilter,
     AclOperation,
     AclPermissionType,
-    AdminClient,
     ConfigEntry,
     ConfigResource,
     DescribeClusterResult,
@@ -23,9 +22,9 @@ from confluent_kafka.admin import (
 )
 
 from cdc.config import librdkafka as properties
-from cdc.kafka import librdkafka
+from cdc.kafka.client import admin_client
 from cdc.kafka.cluster import Cluster
-from cdc.kafka.errors import kafka_error, not_created
+from cdc.kafka.errors import kafka_error
 
 SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 3.0
@@ -71,10 +70,7 @@ class Inspector:
 
     def __init__(self, given: Mapping[str, properties.Value]) -> None:
         self._given = given
-        try:
-            self._admin = AdminClient(properties.connection(given), logger=librdkafka.silent)
-        except KafkaException as error:
-            raise not_created(error) from None
+        self._admin = admin_client(properties.connection(given))
 
     def cluster(self, seconds: float = SECONDS) -> Clusters:
         """The cluster and its brokers, each of which is called on. Raises KafkaUnavailable, KafkaError."""

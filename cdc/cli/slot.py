@@ -77,7 +77,7 @@ def _remember(settings: Settings, mark: Mark) -> None:
         return
     try:
         positions.ensure(settings)
-        known = latest(positions.read(settings, mark.key, _KAFKA_SECONDS))
+        known = latest(positions.values(settings, mark.key, _KAFKA_SECONDS))
         if known is None:
             positions.write(settings, mark.key, mark.encode(), _KAFKA_SECONDS)
         elif differences(mark, known):

@@ -3,7 +3,7 @@
 from cdc.consumer.consumer import Consumer
 from cdc.consumer.decoding import Decoder, Undecodable, decode
 from cdc.consumer.errors import HandlerFailed, InboxError, MissingId, Rejected
-from cdc.consumer.events import Event, Position
+from cdc.consumer.events import Event
 from cdc.consumer.gaps import GapDetector
 from cdc.consumer.inbox import AsyncInbox, Inbox
 from cdc.consumer.retries import Retry
@@ -20,6 +20,7 @@ from cdc.consumer.verdicts import (
     Started,
     Verdict,
 )
+from cdc.records.headers import Position
 
 __all__ = [
     "AsyncInbox",

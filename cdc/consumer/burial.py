@@ -15,13 +15,13 @@ The letter's own timestamp is when it was sent: retention counts from there, how
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from cdc import errors
-from cdc.config import librdkafka as properties
+from cdc.config import librdkafka
 from cdc.consumer.events import Event
-from cdc.kafka import librdkafka
-from cdc.kafka.errors import kafka_error, not_created
+from cdc.kafka import client
+from cdc.kafka.errors import kafka_error
 from cdc.replication.settlement import delivered
 
 _LONGEST_MESSAGE: Final = 1000
@@ -31,18 +31,15 @@ _LOOK_SECONDS: Final = 30.0
 class Burial:
     """A producer for one topic. Raises KafkaError when the topic is missing, KafkaUnavailable, ConfigError."""
 
-    def __init__(self, kafka: Mapping[str, properties.Value], topic: str) -> None:
+    def __init__(self, kafka: Mapping[str, librdkafka.Value], topic: str) -> None:
         self.topic = topic
         self._group = str(kafka["group.id"])
+        made = librdkafka.producer(librdkafka.connection(kafka)) | librdkafka.ONE_BY_ONE
+        self._producer = client.producer(made)
         try:
-            made = properties.producer(properties.connection(kafka)) | properties.ONE_BY_ONE
-            self._producer = Producer(made, logger=librdkafka.log)
             found = self._producer.list_topics(topic, timeout=_LOOK_SECONDS).topics[topic]
         except KafkaException as error:
-            reason = error.args[0]
-            if "_INVALID_ARG" in reason.name():
-                raise not_created(error) from None
-            raise kafka_error(reason, f"looking up the dead-letter topic {topic!r}") from None
+            raise kafka_error(error.args[0], f"looking up the dead-letter topic {topic!r}") from None
         if found.error is not None or not found.partitions:
             raise errors.KafkaError(
                 f"the dead-letter topic {topic!r} does not exist", hint="create it, then start again"

@@ -16,6 +16,7 @@ import orjson
 
 from cdc.avro import files, framing
 from cdc.avro.decode import Reading, parsed
+from cdc.records.headers import ID, POSITION, TYPE
 
 if TYPE_CHECKING:
     from cdc.registry.client import Registry
@@ -193,6 +194,6 @@ def _named(schema: object, registry: "Registry") -> Iterable[str]:
 
 def _event(headers: Headers) -> str:
     known = dict(headers.items() if isinstance(headers, Mapping) else headers or ())
-    parts = [(name, known.get(name)) for name in ("eventType", "id", "cdc-position")]
+    parts = [(name, known.get(name)) for name in (TYPE, ID, POSITION)]
     told = " ".join(part.decode(errors="replace") if isinstance(part, bytes) else part for _, part in parts if part)
     return f"{told}: " if told else ""

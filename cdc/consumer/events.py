@@ -1,49 +1,17 @@
 """Records as a consumer sees them: headers to values, and the event that a handler is given."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-ID, TYPE, POSITION, SEQUENCE = "id", "eventType", "cdc-position", "cdc-sequence"
-REPLAYED, REPAIRED = "cdc-replayed", "cdc-repaired"
+from cdc.records.headers import ID, POSITION, SEQUENCE, TYPE, Pairs, Position, read, sequence
 
 HeaderValue = str | bytes | None
 Headers = Iterable[tuple[str, HeaderValue]] | Mapping[str, HeaderValue] | None
-Pairs = tuple[tuple[str, bytes | None], ...]
 Decode = Callable[[bytes | None, Pairs], Any]
 """From value and headers to what the handler wants; `cdc.consumer.Decoder` is one."""
 
-_POSITION = re.compile(r"([0-9a-f]{8})-([0-9A-F]{16})-([0-9A-F]{8,16})")
-_SEQUENCE = re.compile(r"[1-9][0-9]{0,18}")
 _UNREAD: Final = object()
-
-
-Order = tuple[int, int]
-"""What orders the positions of one stream: commit LSN and index."""
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Identity and order of an event within the stream that issued it."""
-
-    stream: str
-    commit_lsn: int
-    index: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Position | None":
-        """The header's text as a position; None when it is none."""
-        found = _POSITION.fullmatch(text)
-        return cls(found[1], int(found[2], 16), int(found[3], 16)) if found else None
-
-    @property
-    def order(self) -> Order:
-        """By which it is compared with others of its stream."""
-        return self.commit_lsn, self.index
-
-    def __str__(self) -> str:
-        return f"{self.stream}-{self.commit_lsn:016X}-{self.index:08X}"
 
 
 class Marks(NamedTuple):
@@ -62,12 +30,11 @@ class Marks(NamedTuple):
         first: dict[str, HeaderValue] = {}
         for name, value in pairs:
             first.setdefault(name, value)
-        position, sequence = _text(first.get(POSITION)), _text(first.get(SEQUENCE))
         return cls(
             _text(first.get(ID)) or None,
             _text(first.get(TYPE)) or None,
-            Position.parse(position) if position else None,
-            int(sequence) if sequence and _SEQUENCE.fullmatch(sequence) else None,
+            Position.parse(_text(first.get(POSITION)) or ""),
+            sequence(_text(first.get(SEQUENCE)) or ""),
             frozenset(first),
         )
 
@@ -118,7 +85,7 @@ class Event:
     @classmethod
     def of(cls, message: Message, decoder: Decode | None = None) -> "Event":
         """A message of confluent-kafka as an event, for loops of your own. Never raises for what is in it."""
-        headers = tuple(message.headers() or ())
+        headers = read(message)
         marks = Marks.of(headers)
         return cls(
             topic=message.topic() or "",

@@ -16,9 +16,10 @@ Pure: no clock, no thread, no client library.
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from cdc.consumer.events import REPAIRED, REPLAYED, Headers, Marks
+from cdc.consumer.events import Headers, Marks
 from cdc.consumer.streams import Stream
 from cdc.consumer.verdicts import Foreign, Repaired, Replayed, Reread, Started, Verdict
+from cdc.records.headers import REPAIRED, REPLAYED
 
 MEMORY: Final = 1000
 STREAMS: Final = 64

@@ -3,9 +3,9 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from cdc import errors
 from cdc.config.librdkafka import Value
@@ -13,7 +13,7 @@ from cdc.consumer.assignment import Place
 from cdc.consumer.events import Decode, Event
 from cdc.consumer.properties import consumer
 from cdc.consumer.storm import Storm
-from cdc.kafka import librdkafka
+from cdc.kafka import client
 from cdc.kafka.errors import kafka_error, not_created
 
 log = logging.getLogger(__name__)
@@ -55,9 +55,9 @@ class Group:
         self._committed = committed
         self._reminded: dict[str, float] = {}
         self._fatal: KafkaError | None = None
-        made: dict[str, Any] = {**consumer(kafka), "on_commit": self._on_commit, "error_cb": self._on_error}
+        callbacks = {"on_commit": self._on_commit, "error_cb": self._on_error}
+        self._consumer = client.consumer({**consumer(kafka), **callbacks})
         try:
-            self._consumer = Consumer(made, logger=librdkafka.log)
             self._consumer.subscribe(
                 list(topics),
                 on_assign=lambda _, found: assigned(_places(found)),

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cdc.consumer.events import Order, Position
 from cdc.consumer.verdicts import Duplicate, Gap, InOrder, Place, Recounted, Reordered, Verdict
+from cdc.records.headers import Order, Position
 
 HOLES: Final = 100
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cdc.consumer.events import Position
+from cdc.records.headers import Position
 
 Place = tuple[str, int, int, str | None, Position | None, int | None]
 """The fields that every verdict begins with."""

@@ -7,8 +7,9 @@ from cdc.errors import PoisonEvent
 from cdc.lsn import LSN
 from cdc.outbox.events import Columns, Event, Outbox
 from cdc.outbox.topic_template import TopicTemplate
-from cdc.records.dead_letters import REPLAYED, DeadLetter
+from cdc.records.dead_letters import DeadLetter
 from cdc.records.encoding import Encoding
+from cdc.records.headers import ID, POSITION, REPLAYED, TYPE, Position
 from cdc.records.record import Headers, Record
 from cdc.replication.messages import Relation, TupleData
 from cdc.replication.settlement import Ledger, Transaction
@@ -32,12 +33,13 @@ class Replays:
 
         Raises PoisonEvent when it does not fit still, Pending when the schema's id is not known yet.
         """
-        stream, commit_lsn, index = letter.position.split("-")
-        transaction = Transaction(Ledger(), LSN(int(commit_lsn, 16)), letter.timestamp)
-        event = self._event(letter, Row(transaction, int(index, 16), _NO_TABLE, _NO_CELLS))
-        if stream not in self._encodings:
-            self._encodings[stream] = self._make(Outbox(stream, Columns(), TopicTemplate("any")))
-        record = self._encodings[stream].record(event)
+        position = Position.parse(letter.position)
+        assert position, "only records with a position are read as dead letters"
+        transaction = Transaction(Ledger(), LSN(position.commit_lsn), letter.timestamp)
+        event = self._event(letter, Row(transaction, position.index, _NO_TABLE, _NO_CELLS))
+        if position.stream not in self._encodings:
+            self._encodings[position.stream] = self._make(Outbox(position.stream, Columns(), TopicTemplate("any")))
+        record = self._encodings[position.stream].record(event)
         return record._replace(headers=[*record.headers, (REPLAYED, at)])
 
     def _event(self, letter: DeadLetter, row: Row) -> Event:
@@ -85,9 +87,9 @@ class Known(Protocol):
 def marker(topic: str, letter: Known, at: str, timestamp: int) -> Record:
     """What says in the dead-letter topic that the letter was replayed."""
     headers: Headers = [
-        ("id", letter.id),
-        ("eventType", letter.type),
-        ("cdc-position", letter.position),
+        (ID, letter.id),
+        (TYPE, letter.type),
+        (POSITION, letter.position),
         (REPLAYED, at),
     ]
     return Record.to(topic, letter.key, None, timestamp, headers, _unheard)

@@ -13,11 +13,11 @@ from typing import Final, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from cdc import errors
-from cdc.config import librdkafka as properties
+from cdc.config import librdkafka
 from cdc.config.settings import Settings
-from cdc.kafka import librdkafka
+from cdc.kafka import client
 from cdc.kafka.cluster import Cluster, already_exists, is_missing
-from cdc.kafka.errors import kafka_error, not_created
+from cdc.kafka.errors import kafka_error
 from cdc.kafka.limits import Limits
 from cdc.kafka.transactional_producer import retry
 from cdc.records.record import Record
@@ -123,7 +123,7 @@ class Replay:
         """End every other replay of this topic; what it had not committed is taken back. Raises our Kafka errors."""
         self._batch_bytes = self._destinations.batch_bytes
         made = {
-            **properties.producer(self._settings.kafka),
+            **librdkafka.producer(self._settings.kafka),
             "transactional.id": f"cdc-publisher-{self._name}",
             "transaction.timeout.ms": TRANSACTION_SECONDS * 1000,
             "message.timeout.ms": TRANSACTION_SECONDS * 1000,
@@ -131,10 +131,7 @@ class Replay:
             "enable.gapless.guarantee": False,
             "batch.size": self._batch_bytes,
         }
-        try:
-            self._producer = Producer(made, logger=librdkafka.silent)
-        except KafkaException as error:
-            raise not_created(error) from None
+        self._producer = client.producer(made, silent=True)
         self._call(self._producer.init_transactions, _REQUEST_SECONDS)
 
     def send(self, batch: Sequence[Sending]) -> dict[int, errors.CdcError]:

@@ -7,7 +7,6 @@ memory stays flat however many there are.
 """
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, TypeVar
 
@@ -15,15 +14,15 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from cdc import errors
 from cdc.config.settings import Settings
-from cdc.kafka.client import burst, headers_of, reader
+from cdc.kafka.client import reader
 from cdc.kafka.cluster import is_missing
 from cdc.kafka.errors import kafka_error
+from cdc.kafka.reading import read as read_range
+from cdc.records import headers
 from cdc.records.dead_letters import DeadLetter, Marker, Wanted, read
 from cdc.scratch import told
 
 SECONDS: Final = 30.0  # of silence until it counts as one
-_POLL_SECONDS: Final = 0.5
-_BURST: Final = 500
 _GAP: Final = 5000  # records that are quicker read than jumped over
 
 T = TypeVar("T")
@@ -113,28 +112,11 @@ class Topic:
         }
 
     def _run(self, starts: Mapping[int, int], ends: Mapping[int, int]) -> Iterator[Message]:
-        """The records from `starts` until before `ends`, by partition."""
-        unread = {number for number, end in ends.items() if starts[number] < end}
-        self._consumer.assign([TopicPartition(self.name, number, starts[number]) for number in sorted(unread)])
-        deadline = time.monotonic() + SECONDS
-        while unread:
-            messages = self._asked(lambda: burst(self._consumer, _POLL_SECONDS, _BURST))
-            if messages:
-                deadline = time.monotonic() + SECONDS
-            elif time.monotonic() >= deadline:
-                raise errors.KafkaUnavailable(f"topic {self.name!r} could not be read: no answer in {SECONDS:g} s")
-            for message in messages:
-                number, offset, error = message.partition() or 0, message.offset() or 0, message.error()
-                if error is not None:
-                    if error.code() == KafkaError._PARTITION_EOF:
-                        unread.discard(number)  # behind the last record there may be marks of transactions
-                    elif not error.retriable():
-                        raise self._failed(error)
-                elif number in unread:
-                    if offset < ends[number]:
-                        yield message
-                    if offset + 1 >= ends[number]:
-                        unread.discard(number)
+        """Yield the records from `starts` to before `ends`, by partition."""
+        reached = {(self.name, number): starts[number] for number in ends}
+        portions = read_range(self._consumer, reached, {place: ends[place[1]] for place in reached}, SECONDS)
+        while portion := self._asked(lambda: next(portions, None)):
+            yield from portion
 
     def _asked(self, ask: Callable[[], T]) -> T:
         try:
@@ -152,7 +134,7 @@ class Topic:
 
 
 def _letter(message: Message) -> DeadLetter | Marker | None:
-    return read(_bytes(message.key()), _bytes(message.value()), message.timestamp()[1], headers_of(message))
+    return read(_bytes(message.key()), _bytes(message.value()), message.timestamp()[1], headers.read(message))
 
 
 def _bytes(value: str | bytes | None) -> bytes | None:

@@ -9,12 +9,12 @@ from typing import Final
 
 from cdc.delivery.ports import Tails
 from cdc.records.encoding import Pending
+from cdc.records.headers import SEQUENCE
 from cdc.records.partitioner import partition
 from cdc.records.path import Path, Taken
 from cdc.records.record import Record, Sendable
 from cdc.replication.settlement import Transaction
 
-SEQUENCE: Final = "cdc-sequence"
 HEADER_BYTES: Final = 35
 """What the header adds to a record at the most: its name, 19 digits, their lengths, and longer lengths around them."""
 

@@ -7,20 +7,22 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, Message, TopicPartition
 
 from cdc.consumer import Decoder
 from cdc.errors import KafkaUnavailable
-from cdc.kafka import librdkafka
+from cdc.kafka.client import reader
 from cdc.kafka.errors import kafka_error
+from cdc.kafka.reading import read, receive
+from cdc.records.headers import ID, POSITION, TYPE
+from cdc.records.headers import read as read_headers
 
 REQUEST_SECONDS: Final = 10.0
-_BATCH: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +44,8 @@ class Reader:
 
     def __init__(self, bootstrap_servers: str, topics: Sequence[str], schemas: Path) -> None:
         self._decode = Decoder(folder=schemas)
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap_servers,
-                "group.id": "demo",  # required, but partitions are assigned by hand and nothing is committed
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-            },
-            logger=librdkafka.silent,
-        )
+        self._consumer = reader({"bootstrap.servers": bootstrap_servers}, "demo")
+        self._topics = frozenset(topics)
         self._partitions = [part for topic in topics for part in self._partitions_of(topic)]
         self._consumer.assign(self._partitions)
 
@@ -60,28 +55,25 @@ class Reader:
         while ends < len(self._partitions):
             if time.monotonic() > deadline:
                 raise KafkaUnavailable("the topics cannot be read")
-            ends += len(self._consumer.consume(1, 0.1))
+            ends += sum(message.error() is not None for message in receive(self._consumer, 0.1, self._topics))
 
     def read(self, seconds: float) -> list[Arrival]:
         """What arrives within `seconds`; returns as soon as something does."""
-        messages = self._consumer.consume(1, seconds)
-        messages += self._consumer.consume(_BATCH, 0) if messages else []
-        now_ms = time.time_ns() // 1_000_000
-        return [self._arrival(message, now_ms) for message in messages if not _is_end(message)]
+        messages = receive(self._consumer, seconds, self._topics)
+        return self._arrivals(message for message in messages if message.error() is None)
 
     def read_all(self, seconds: float) -> Iterator[Arrival]:
-        """Everything up to the ends that the partitions have now. Raises KafkaUnavailable after `seconds`."""
-        deadline = time.monotonic() + seconds
-        left = 0
+        """Yield everything up to the ends that the partitions have now; `read` goes on from there.
+
+        Raises KafkaUnavailable when nothing arrives for `seconds`.
+        """
+        starts, ends = {}, {}
         for part in self._partitions:
-            low, high = self._consumer.get_watermark_offsets(part, timeout=REQUEST_SECONDS)
-            left += high - low
-        while left > 0:
-            if time.monotonic() > deadline:
-                raise KafkaUnavailable(f"{left} records could not be read back within {seconds:.0f} seconds")
-            arrivals = self.read(0.5)
-            left -= len(arrivals)
-            yield from arrivals
+            place = part.topic, part.partition
+            starts[place], ends[place] = self._consumer.get_watermark_offsets(part, timeout=REQUEST_SECONDS)
+        for messages in read(self._consumer, starts, ends, seconds):
+            yield from self._arrivals(messages)
+        self._consumer.assign([TopicPartition(*place, offset) for place, offset in ends.items()])
 
     def close(self) -> None:
         """Leave."""
@@ -99,18 +91,19 @@ class Reader:
             time.sleep(0.05)  # just created: the broker hears of it a moment later
         raise KafkaUnavailable(f"topic {topic!r} does not appear")
 
+    def _arrivals(self, messages: Iterable[Message]) -> list[Arrival]:
+        now_ms = time.time_ns() // 1_000_000
+        return [self._arrival(message, now_ms) for message in messages]
+
     def _arrival(self, message: Message, now_ms: int) -> Arrival:
-        error = message.error()
-        if error is not None:
-            raise kafka_error(error, "reading the topics back")
-        headers = dict(message.headers() or [])
+        headers = dict(read_headers(message))
         return Arrival(
             topic=message.topic() or "",
             partition=message.partition() or 0,
             key=_text(message.key()),
-            type=_text(headers["eventType"]),
-            event_id=_text(headers["id"]),
-            position=_text(headers["cdc-position"]),
+            type=_text(headers[TYPE]),
+            event_id=_text(headers[ID]),
+            position=_text(headers[POSITION]),
             record=self._decode(_bytes(message.value())),
             delay_ms=max(now_ms - message.timestamp()[1], 0),
         )
@@ -155,11 +148,6 @@ class Listener:
                     self._arrived.put(arrivals)
         except Exception as error:  # for the thread that takes
             self._error = error
-
-
-def _is_end(message: Message) -> bool:
-    error = message.error()
-    return error is not None and error.code() == KafkaError._PARTITION_EOF
 
 
 def _bytes(value: str | bytes | None) -> bytes:

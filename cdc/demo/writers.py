@@ -16,6 +16,7 @@ from psycopg.rows import TupleRow
 from cdc.demo.shop import Event, Order, Till
 from cdc.demo.tally import Tally
 from cdc.errors import CdcError
+from cdc.postgres.connection import connect
 
 WRITERS: Final = 4
 SECONDS: Final = 8.0
@@ -73,7 +74,7 @@ class Writers:
 
     def _guarded(self, number: int | None) -> None:
         try:
-            with contextlib.closing(psycopg.connect(self._dsn, autocommit=True)) as connection:
+            with contextlib.closing(connect(self._dsn)) as connection:
                 if number is None:
                     self._marketplace(connection)
                 else:

@@ -1,48 +1,73 @@
-"""Consumers that belong to no group: they read what is committed, from where they are told to, and commit nothing."""
+"""Clients of confluent-kafka: only this module creates a Producer, a Consumer or an AdminClient."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaException, Message
+from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
 
-from cdc.config import librdkafka as properties
-from cdc.kafka import librdkafka
+from cdc.config.librdkafka import Value, connection
 from cdc.kafka.errors import not_created
 
-Headers = Sequence[tuple[str, bytes | None]]
+log: Final = logging.getLogger("cdc.kafka.librdkafka")
+"""The lines of librdkafka itself; the name is documented."""
 
 
-def reader(given: Mapping[str, properties.Value], name: str, **more: int) -> Consumer:
-    """A reader of the cluster that `given` names; `more` are librdkafka's properties, with _ for each dot.
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return whether a line reports a problem.
 
-    Raises ConfigError when the properties are not librdkafka's.
+    CONFWARN is about properties that are set on purpose. GETPID is repeated while a transaction of the predecessor
+    ends, which takes a moment.
     """
-    made = {
-        **properties.connection(given),
-        # Required, but there is no group: nothing joins, nothing is committed, and no right to it is needed.
-        "group.id": name,
-        "enable.auto.commit": False,
-        "enable.partition.eof": True,
-        "auto.offset.reset": "earliest",  # the oldest may be deleted while the others are read
-        "isolation.level": "read_committed",
-        "fetch.queue.backoff.ms": 5,  # it would rest for a second whenever its queue is full
-        **{name.replace("_", "."): value for name, value in more.items()},
-    }
+    message = record.getMessage()
+    return not (message.startswith("CONFWARN") or (message.startswith("GETPID") and message.endswith("retrying")))
+
+
+log.addFilter(_is_news)
+
+_silent: Final = logging.Logger("silent")  # not in the hierarchy of loggers
+_silent.addHandler(logging.NullHandler())
+
+
+def producer(properties: Mapping[str, Value], *, silent: bool = False) -> Producer:
+    """Create a producer; `silent` drops the log lines of librdkafka. Raises ConfigError and KafkaUnavailable."""
     try:
-        return Consumer(made, logger=librdkafka.silent)
+        return Producer(dict(properties), logger=_silent if silent else log)
     except KafkaException as error:
         raise not_created(error) from None
 
 
-def burst(consumer: Consumer, seconds: float, most: int = 2000) -> list[Message]:
-    """What is there; the first is waited for, at most for so long. Raises KafkaException."""
-    # Asked for many, it would wait for all of them.
-    messages = consumer.consume(1, seconds)
-    return messages + consumer.consume(most, 0) if messages else []
+def consumer(properties: Mapping[str, Any], *, silent: bool = False) -> Consumer:
+    """Create a consumer of a group, whose properties may hold callbacks. Raises what `producer` does."""
+    try:
+        return Consumer(dict(properties), logger=_silent if silent else log)
+    except KafkaException as error:
+        raise not_created(error) from None
 
 
-def headers_of(message: Message) -> Headers:
-    """The headers of a consumed record: in their order, with values of bytes, unlike those of a record to send."""
-    found: Any = message.headers() or ()
-    read: Headers = found
-    return read
+def admin_client(properties: Mapping[str, Any]) -> AdminClient:
+    """Create an admin client without log lines; `properties` may hold callbacks. Raises what `producer` does."""
+    try:
+        return AdminClient(dict(properties), logger=_silent)
+    except KafkaException as error:
+        raise not_created(error) from None
+
+
+def reader(given: Mapping[str, Value], name: str, **more: int) -> Consumer:
+    """Create a consumer of committed records that joins no group and commits no offsets.
+
+    `given` are the properties of [kafka], `more` further properties of librdkafka with _ for each dot. Raises what
+    `producer` does.
+    """
+    properties: dict[str, Value] = {
+        **connection(given),
+        "group.id": name,  # required, but no right to it is needed as long as nothing joins and nothing is committed
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "earliest",  # the oldest records may be deleted while others are read
+        "isolation.level": "read_committed",
+        "fetch.queue.backoff.ms": 5,  # by default it would rest for a second whenever its queue is full
+        **{name.replace("_", "."): value for name, value in more.items()},
+    }
+    return consumer(properties, silent=True)

@@ -3,11 +3,10 @@
 import contextlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (
-    AdminClient,
     ConfigEntry,
     ConfigResource,
     ListOffsetsResultInfo,
@@ -18,10 +17,10 @@ from confluent_kafka.admin import (
 from confluent_kafka.cimpl import NewTopic
 
 from cdc import errors
-from cdc.config import librdkafka as properties
+from cdc.config import librdkafka
 from cdc.config.settings import Topics
-from cdc.kafka import librdkafka
-from cdc.kafka.errors import kafka_error, not_created
+from cdc.kafka.client import admin_client
+from cdc.kafka.errors import kafka_error
 from cdc.kafka.refusals import Complaints
 
 REQUEST_SECONDS: Final = 10.0
@@ -29,10 +28,10 @@ _SOON_SECONDS: Final = 1.0
 
 
 # Positions are one record per slot: one partition keeps them in order, and small segments keep them quick to read.
-DEAD_LETTERS_CONFIG: Final[dict[str, properties.Value]] = {
+DEAD_LETTERS_CONFIG: Final[dict[str, librdkafka.Value]] = {
     "retention.ms": -1
 }  # counted from the commit: old ones would be gone at once
-POSITIONS_CONFIG: Final[dict[str, properties.Value]] = {
+POSITIONS_CONFIG: Final[dict[str, librdkafka.Value]] = {
     "cleanup.policy": "compact",
     "segment.bytes": 16_777_216,
     "segment.ms": 3_600_000,
@@ -97,15 +96,10 @@ def identity(answer: Future[TopicDescription]) -> Identity:
 class Cluster:
     """A Kafka cluster. Raises ConfigError when the properties are not librdkafka's."""
 
-    def __init__(self, given: Mapping[str, properties.Value]) -> None:
+    def __init__(self, given: Mapping[str, librdkafka.Value]) -> None:
         self._bootstrap = str(given.get("bootstrap.servers", given.get("metadata.broker.list", "")))
         self._complaints = Complaints(given)
-        # Any: the library declares values that are no functions, but takes them.
-        made: dict[str, Any] = {**properties.connection(given), "error_cb": self._complaints}
-        try:
-            self._admin = AdminClient(made, logger=librdkafka.silent)
-        except KafkaException as error:
-            raise not_created(error) from None
+        self._admin = admin_client({**librdkafka.connection(given), "error_cb": self._complaints})
 
     def reach(self, seconds: float) -> int:
         """The number of brokers. Raises KafkaUnavailable when none answers in time, KafkaRefused when none will.
@@ -157,7 +151,7 @@ class Cluster:
         config = self._admin.describe_configs([resource], request_timeout=REQUEST_SECONDS)[resource]
         return Description(self.identities([topic])[topic], config)
 
-    def create(self, topic: str, topics: Topics, config: Mapping[str, properties.Value]) -> Future[None]:
+    def create(self, topic: str, topics: Topics, config: Mapping[str, librdkafka.Value]) -> Future[None]:
         """Ask for a topic of the settings' partitions and replication factor."""
         new = NewTopic(
             topic,
@@ -176,7 +170,7 @@ class Cluster:
             topics.dead_letter: self.ensure_topic(topics, topics.dead_letter, DEAD_LETTERS_CONFIG),
         }
 
-    def ensure_topic(self, topics: Topics, topic: str, config: Mapping[str, properties.Value]) -> bool:
+    def ensure_topic(self, topics: Topics, topic: str, config: Mapping[str, librdkafka.Value]) -> bool:
         """Create one of our topics when it is missing; returns whether it was created. Raises our errors."""
         try:
             identity(self.identities([topic])[topic])

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from cdc import errors
-from cdc.config import librdkafka as properties
+from cdc.config import librdkafka
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +20,8 @@ _BYTES_PER_KBYTE: Final = 1024
 class Limits:
     """What is known of topics' limits. `batch_bytes` is for the next producer, all others for this session."""
 
-    def __init__(self, given: Mapping[str, properties.Value]) -> None:
-        made = properties.producer(given)
+    def __init__(self, given: Mapping[str, librdkafka.Value]) -> None:
+        made = librdkafka.producer(given)
         self.batch_bytes = int(made["batch.size"])
         # A record that is larger than the whole queue would wait for room for ever.
         queue = int(made["queue.buffering.max.kbytes"]) * _BYTES_PER_KBYTE

@@ -2,26 +2,24 @@
 
 import contextlib
 import logging
-import time
 from collections.abc import Iterator
 from typing import Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from cdc import errors
-from cdc.config import librdkafka as properties
+from cdc.config import librdkafka
 from cdc.config.settings import Settings
 from cdc.delivery.positions import Memory, latest
-from cdc.kafka import librdkafka
-from cdc.kafka.client import reader
+from cdc.kafka import client
 from cdc.kafka.cluster import POSITIONS_CONFIG, REQUEST_SECONDS, Cluster, is_missing
-from cdc.kafka.errors import kafka_error, not_created
+from cdc.kafka.errors import kafka_error
+from cdc.kafka.reading import Place, read
 from cdc.replication.settlement import delivered
 
 log = logging.getLogger(__name__)
 
 SECONDS: Final = 30.0
-_POLL_SECONDS: Final = 0.5
 
 
 def ensure(settings: Settings) -> bool:
@@ -44,7 +42,7 @@ def ensure(settings: Settings) -> bool:
     return False
 
 
-def read(settings: Settings, key: str, seconds: float = SECONDS) -> Iterator[bytes | None]:
+def values(settings: Settings, key: str, seconds: float = SECONDS) -> Iterator[bytes | None]:
     """The values of a key, from the oldest that is still there to what is there now; none when the topic is missing.
 
     Raises what `dated` does.
@@ -56,42 +54,26 @@ def dated(settings: Settings, key: str, seconds: float = SECONDS) -> Iterator[tu
     """The same with the time of each record, in unix milliseconds.
 
     Only what is committed; an open transaction of another slot holds back what was committed behind it, so it is
-    waited for. Raises KafkaUnavailable when that takes longer than `seconds`, KafkaError when it is not allowed.
+    waited for. Raises KafkaUnavailable when no record comes for `seconds`, KafkaError when reading is not allowed.
     """
-    topic, wanted, deadline = settings.topics.positions, key.encode(), time.monotonic() + seconds
-    consumer = reader(settings.kafka, topic, fetch_wait_max_ms=50)  # at the end nothing more is to come
+    topic, wanted = settings.topics.positions, key.encode()
+    consumer = client.reader(settings.kafka, topic, fetch_wait_max_ms=50)  # at the end nothing more is to come
     with contextlib.closing(consumer):
         try:
-            ends = _assign(consumer, topic, Cluster(settings.kafka), min(seconds, REQUEST_SECONDS))
-            while ends:
-                if time.monotonic() >= deadline:
-                    raise errors.KafkaUnavailable(
-                        f"topic {topic!r} could not be read to its end within {seconds:g} s",
-                        hint="an open transaction of another publisher may hold it back, until it is committed or"
-                        " times out",
-                    )
-                message = consumer.poll(_POLL_SECONDS)
-                if message is None:  # not `not message`: its length is that of its value, which may be empty
-                    continue
-                problem = message.error()
-                if problem is None:
-                    if message.key() == wanted:
-                        yield message.value(), message.timestamp()[1]
-                elif problem.code() == KafkaError._PARTITION_EOF:
-                    if (message.offset() or 0) >= ends[message.partition() or 0]:
-                        del ends[message.partition() or 0]
-                elif not problem.retriable() and problem.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
-                    raise kafka_error(problem, f"reading topic {topic!r}")
+            # All partitions from their beginning, since keys have moved where partitions were added.
+            ends = _ends(consumer, topic, Cluster(settings.kafka), min(seconds, REQUEST_SECONDS))
+            for records in read(consumer, dict.fromkeys(ends, 0), ends, seconds):
+                yield from ((one.value(), one.timestamp()[1]) for one in records if one.key() == wanted)
         except KafkaException as error:
             raise kafka_error(error.args[0], f"reading topic {topic!r}") from None
 
 
 def remembered(settings: Settings, key: str, seconds: float = SECONDS) -> Memory:
-    """What the topic holds of a slot. Raises what `read` does, and KafkaError for a record of something else."""
+    """What the topic holds of a slot. Raises what `dated` does, and KafkaError for a record of something else."""
     topic = settings.topics.positions
     try:
-        values = list(read(settings, key, seconds))
-        return Memory(latest(values), forgotten=bool(values))
+        found = list(values(settings, key, seconds))
+        return Memory(latest(found), forgotten=bool(found))
     except ValueError as error:
         raise errors.KafkaError(
             f"topic {topic!r} holds something else about slot {key!r}: {error}",
@@ -102,7 +84,7 @@ def remembered(settings: Settings, key: str, seconds: float = SECONDS) -> Memory
 def forget(settings: Settings, key: str, seconds: float = 10.0) -> None:
     """Forget a key, if Kafka holds anything of it. Raises our errors."""
     Cluster(settings.kafka).reach(seconds)  # which says why, where it cannot be reached
-    if list(read(settings, key, seconds))[-1:] not in ([], [None]):
+    if list(values(settings, key, seconds))[-1:] not in ([], [None]):
         write(settings, key, None, seconds)
 
 
@@ -113,10 +95,7 @@ def write(settings: Settings, key: str, value: bytes | None, seconds: float = SE
     """
     topic = settings.topics.positions
     reports: list[tuple[KafkaError | None, Message | None]] = []
-    try:
-        producer = Producer({**properties.producer(settings.kafka), "linger.ms": 0}, logger=librdkafka.silent)
-    except KafkaException as error:
-        raise not_created(error) from None
+    producer = client.producer({**librdkafka.producer(settings.kafka), "linger.ms": 0}, silent=True)
     try:
         producer.produce(topic, value, key.encode(), on_delivery=lambda *report: reports.append(report))
         producer.flush(seconds)
@@ -133,10 +112,8 @@ def write(settings: Settings, key: str, value: bytes | None, seconds: float = SE
         raise errors.KafkaUnavailable(f"topic {topic!r} did not take a record within {seconds:g} s")
 
 
-def _assign(consumer: Consumer, topic: str, cluster: Cluster, seconds: float) -> dict[int, int]:
-    """Begin at the beginning of all partitions, since keys have moved where partitions were added; returns their ends.
-
-    Raises KafkaException."""
+def _ends(consumer: Consumer, topic: str, cluster: Cluster, seconds: float) -> dict[Place, int]:
+    """Return the end of each partition; none when the topic is missing. Raises KafkaException."""
     try:
         ends = cluster.ends(topic, seconds)
     except KafkaException as error:
@@ -144,5 +121,4 @@ def _assign(consumer: Consumer, topic: str, cluster: Cluster, seconds: float) ->
             return {}
         raise
     consumer.list_topics(topic, timeout=seconds)  # or it would ask for the leaders a second later
-    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in ends])
-    return ends
+    return {(topic, number): end for number, end in ends.items()}

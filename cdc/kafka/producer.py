@@ -12,15 +12,16 @@ from itertools import starmap
 from operator import length_hint
 from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 
 from cdc import errors
-from cdc.config import librdkafka as properties
+from cdc.config import librdkafka
 from cdc.config.settings import Settings
-from cdc.kafka import librdkafka
-from cdc.kafka.errors import kafka_error, not_created
+from cdc.kafka import client
+from cdc.kafka.errors import kafka_error
 from cdc.kafka.first_records import Firsts
 from cdc.kafka.topics import Topics
+from cdc.records.headers import ID, POSITION
 from cdc.records.record import Record, Sendable, topics_of
 
 _LAST_REPORTS_SECONDS: Final = 0.5
@@ -42,13 +43,10 @@ class Sink:
         self._monotonic = monotonic
         self._polled_at = time.monotonic()
         self._failure: errors.KafkaUnavailable | None = None
-        made = properties.producer(settings.kafka)
+        made = librdkafka.producer(settings.kafka)
         made["batch.size"] = topics.batch_bytes
         self._firsts = Firsts(topics.partitions, monotonic(), made["partitioner"])
-        try:
-            self._producer = Producer(made, logger=librdkafka.log)
-        except KafkaException as error:
-            raise not_created(error) from None
+        self._producer = client.producer(made)
         self._produce = self._producer.produce
 
     def send(self, records: Sequence[Sendable]) -> int:
@@ -160,13 +158,10 @@ def _no_room(*_: object, **__: object) -> None:
 def refused(error: KafkaError, record: Record) -> errors.CdcError:
     """What librdkafka's refusal to take a record means."""
     told: dict[str, object] = dict(record.headers)
-    event = f"event {told['id']} at position {told['cdc-position']}" if "cdc-position" in told else "a record"
+    event = f"event {told[ID]} at position {told[POSITION]}" if POSITION in told else "a record"
     return kafka_error(error, f"sending {event} ({len(record.value or b'')} bytes) to topic {record.topic!r}")
 
 
 def validate(settings: Settings) -> None:
     """Raises ConfigError when librdkafka does not take the properties. Waits for no server."""
-    try:
-        Producer(properties.producer(settings.kafka), logger=librdkafka.silent).purge()
-    except KafkaException as error:
-        raise not_created(error) from None
+    client.producer(librdkafka.producer(settings.kafka), silent=True).purge()

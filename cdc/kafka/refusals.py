@@ -10,7 +10,7 @@ from typing import Final
 
 from confluent_kafka import KafkaError
 
-from cdc.config import librdkafka as properties
+from cdc.config import librdkafka
 from cdc.errors import KafkaRefused
 from cdc.kafka import certificates
 
@@ -41,7 +41,7 @@ _TOLD: Final = re.compile(r"(?:\w+://)?(?P<address>[^/\s]+:\d+)/\w+: (?P<reason>
 class Complaints:
     """What was told last; an instance is an `error_cb`. The properties are the user's."""
 
-    def __init__(self, given: Mapping[str, properties.Value]) -> None:
+    def __init__(self, given: Mapping[str, librdkafka.Value]) -> None:
         self._given = given
         self._permanent = self._passing = ""
 

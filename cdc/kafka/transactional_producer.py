@@ -16,11 +16,11 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from cdc.config import librdkafka as properties
+from cdc.config import librdkafka
 from cdc.config.settings import Settings
 from cdc.delivery.positions import Mark
-from cdc.kafka import librdkafka
-from cdc.kafka.errors import kafka_error, not_created
+from cdc.kafka import client
+from cdc.kafka.errors import kafka_error
 from cdc.kafka.first_records import Firsts, Place
 from cdc.kafka.producer import HASTE_SECONDS, refused
 from cdc.kafka.topics import Topics
@@ -48,7 +48,7 @@ class TransactionalSink:
     def __init__(self, settings: Settings, topics: Topics, key: str) -> None:
         self._topics = topics
         self._positions = settings.topics.positions
-        self._firsts = Firsts(topics.partitions, time.monotonic(), properties.producer(settings.kafka)["partitioner"])
+        self._firsts = Firsts(topics.partitions, time.monotonic(), librdkafka.producer(settings.kafka)["partitioner"])
         self._producer = producer(settings, key, topics.batch_bytes)
         self._reports: list[Delivered] = []  # of this transaction's records
         self._open = False
@@ -201,7 +201,7 @@ def producer(settings: Settings, key: str, batch_bytes: int | None = None) -> Pr
     """A producer of the slot's transactional id, which ends what others of the same id had begun. Raises our errors."""
     made = {
         "transaction.timeout.ms": TRANSACTION_MS,
-        **properties.producer(settings.kafka),
+        **librdkafka.producer(settings.kafka),
         "transactional.id": f"cdc-publisher-{key}",
         # Of a transaction all is there or nothing: no gap to guard against.
         "enable.gapless.guarantee": False,
@@ -210,10 +210,7 @@ def producer(settings: Settings, key: str, batch_bytes: int | None = None) -> Pr
     }
     if batch_bytes is not None:
         made["batch.size"] = batch_bytes
-    try:
-        found = Producer(made, logger=librdkafka.log)
-    except KafkaException as error:
-        raise not_created(error) from None
+    found = client.producer(made)
     retry(lambda: found.init_transactions(INIT_SECONDS), f"preparing transactions of {made['transactional.id']!r}")
     return found
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 from cdc.errors import LocalStackError
+from cdc.kafka.client import admin_client
 from cdc.local import packages, processes
 from cdc.local.ports import Ports
 
@@ -191,7 +191,7 @@ class KafkaBroker:
         yield from self._answering(process, begin)
 
     def _answering(self, process: psutil.Process, begin: int) -> Iterator[None]:
-        client = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+        client = admin_client({"bootstrap.servers": self.address})
 
         def answers() -> bool:
             if not processes.is_running(process):

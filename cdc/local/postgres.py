@@ -13,9 +13,10 @@ from typing import Literal
 import psutil
 import psycopg
 
-from cdc.errors import LocalStackError
+from cdc.errors import CdcError, LocalStackError
 from cdc.local import accounts, packages, processes
 from cdc.local.ports import Ports, is_free
+from cdc.postgres.connection import connect
 
 START_SECONDS = 90  # crash recovery included
 SETTINGS = {
@@ -69,8 +70,8 @@ class PostgresServer:
 
     @property
     def version(self) -> str:
-        """The version of the running server, such as 18.6. Raises psycopg.OperationalError."""
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
+        """The version of the running server, such as 18.6. Raises PostgresUnavailable."""
+        with connect(self.dsn) as connection:
             number = connection.info.server_version
         return f"{number // 10000}.{number % 10000}"
 
@@ -153,9 +154,9 @@ class PostgresServer:
                 why = processes.reason(self.log, begin)
                 raise LocalStackError(f"PostgreSQL died while starting: {why}", f"see {self.log}")
             try:
-                with psycopg.connect(self.dsn, autocommit=True, connect_timeout=2) as connection:
+                with connect(self.dsn, connect_timeout=2) as connection:
                     row = connection.execute("show data_directory").fetchone()
-            except psycopg.OperationalError:
+            except (CdcError, psycopg.OperationalError):
                 return False
             return row is not None and os.path.realpath(row[0]) == str(self.data)
 

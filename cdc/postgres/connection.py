@@ -17,13 +17,25 @@ CONNECT_SECONDS: Final = 10
 
 _DEFAULTS: Final[ConnDict] = {
     "application_name": "cdc-publisher",
-    "client_encoding": "UTF8",
     "connect_timeout": CONNECT_SECONDS,
     # A server that vanished without a word is noticed by the kernel rather than never.
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
 }
+
+# Settings that the text of values depends on. A role, a database, PGOPTIONS or the DSN may set others; set_config comes
+# after all of them, and works on replication connections too.
+_SESSION: Final = {
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "row_security": "off",  # a row that a policy hides is an error, and is not overlooked
+}
+_PIN: Final = "select " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SESSION.items())
 
 _CREDENTIALS: Final = "check the user and the password in [postgres] dsn, or [postgres] password"
 _REPLICATION: Final = "run: ALTER ROLE <user> REPLICATION"
@@ -90,6 +102,7 @@ _HINTS: Final = (
     ("42704", "replication slot", NEW_SLOT),
     # Created again it helps nothing: to the slot, it is missing in the WAL that was written before.
     ("42704", "publication", "run: cdc-publisher outbox init; then " + INVALIDATED),
+    ("42501", "row-level security", "run: ALTER ROLE <user> BYPASSRLS; or use another role"),
     ("42501", "", "grant the role of [postgres] dsn what it needs, REPLICATION among it"),
     ("25006", "", "point [postgres] dsn to the primary"),
     ("28", "", _CREDENTIALS),
@@ -102,7 +115,10 @@ _SLOT_LOST: Final = (INVALIDATED, NEW_SLOT)
 
 
 def connect(dsn: str, **parameters: ConnParam) -> "psycopg.Connection[TupleRow]":
-    """Open a connection in autocommit mode. Raises ConfigError, PostgresError or PostgresUnavailable."""
+    """Open a connection in autocommit mode, whose text does not depend on the server's settings.
+
+    Raises ConfigError, PostgresError or PostgresUnavailable.
+    """
     try:
         given = conninfo.conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:
@@ -112,9 +128,19 @@ def connect(dsn: str, **parameters: ConnParam) -> "psycopg.Connection[TupleRow]"
             hint="write postgresql://user:password@host:5432/database, with special characters percent-encoded",
         ) from None
     try:
-        return psycopg.connect(conninfo.make_conninfo("", **_parameters(given, parameters)), autocommit=True)
+        connection = psycopg.connect(conninfo.make_conninfo("", **_parameters(given, parameters)), autocommit=True)
     except psycopg.Error as error:
         raise _not_connected(error, given) from None
+    try:
+        # A replication connection takes simple queries only, of one statement each.
+        result = connection.pgconn.exec_(_PIN.encode())
+    except psycopg.Error as error:
+        connection.close()
+        raise described(error, "preparing the session") from None
+    if result.status != pq.ExecStatus.TUPLES_OK:
+        connection.close()
+        raise result_error(result, "preparing the session")
+    return connection
 
 
 def _parameters(given: ConnDict, parameters: ConnDict) -> ConnDict:

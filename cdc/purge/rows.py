@@ -22,11 +22,9 @@ DOING: Final = "purging the outbox"
 _FIRST_WINDOW: Final = 64
 _SESSION: Final = """
     set default_transaction_isolation = 'read committed'; -- each statement sees what was committed before it
-    set row_security = off; -- a row that a policy hides is an error, and not overlooked
     set synchronous_commit = off; -- rows that come back after a crash are deleted again
     set statement_timeout = 0;
     set lock_timeout = '1s';
-    set datestyle = 'ISO';
 """
 
 

@@ -13,7 +13,6 @@ and no value is a marker: the event was sent to its topic after all.
 """
 
 import logging
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
@@ -21,6 +20,7 @@ from typing import Final, NamedTuple, TypeVar
 from cdc.errors import PoisonEvent, ProtocolError
 from cdc.outbox.events import Event, Outbox, trace_columns
 from cdc.outbox.topic_template import is_topic_name
+from cdc.records.headers import ID, POSITION, REPLAYED, TYPE, Position
 from cdc.records.record import Headers, Record
 from cdc.replication import values
 from cdc.replication.transactions import Row
@@ -28,13 +28,11 @@ from cdc.replication.transactions import Row
 log = logging.getLogger(__name__)
 
 TOPIC, AGGREGATE, PAYLOAD = "cdc-topic", "cdc-aggregate", "cdc-payload"
-ERROR_CLASS, ERROR_MESSAGE, REPLAYED = "cdc-error-class", "cdc-error-message", "cdc-replayed"
-REPAIRED: Final = "cdc-repaired"  # of what `audit --repair` sent
+ERROR_CLASS, ERROR_MESSAGE = "cdc-error-class", "cdc-error-message"
 HEADER_PREFIX: Final = "cdc-header-"
 JSON, AVRO, NULL = "json", "avro", "null"
 
 _LONGEST_MESSAGE: Final = 1000
-_POSITION = re.compile(r"[0-9a-f]{8}-[0-9A-F]{16}-[0-9A-F]{8,}")
 
 T = TypeVar("T")
 
@@ -59,9 +57,9 @@ class DeadLetters:
                 extra={"id": read.id, "type": read.type, "position": position, "error": poison.kind},
             )
         headers: Headers = [
-            ("id", read.id),
-            ("eventType", read.type),
-            ("cdc-position", position),
+            (ID, read.id),
+            (TYPE, read.type),
+            (POSITION, position),
             (TOPIC, read.topic),
             (AGGREGATE, read.aggregate),
             (PAYLOAD, NULL if read.payload is None else AVRO if read.payload_is_avro else JSON),
@@ -194,8 +192,8 @@ def read(
     """A record of the topic, or None for one that is not of ours."""
     given = list(headers)
     by_name = {name: (text or b"").decode(errors="replace") for name, text in reversed(given)}
-    position = by_name.get("cdc-position", "")
-    if not _POSITION.fullmatch(position):
+    position = by_name.get(POSITION, "")
+    if Position.parse(position) is None:
         return None
     if REPLAYED in by_name:
         return Marker(position, by_name[REPLAYED])
@@ -203,8 +201,8 @@ def read(
         return None
     return DeadLetter(
         position=position,
-        id=by_name.get("id", ""),
-        type=by_name.get("eventType", ""),
+        id=by_name.get(ID, ""),
+        type=by_name.get(TYPE, ""),
         topic=by_name.get(TOPIC, ""),
         aggregate=by_name.get(AGGREGATE, ""),
         key=key,

@@ -12,6 +12,7 @@ from typing import Final, Literal, Protocol
 
 from cdc.errors import CdcError, PoisonEvent, Unfit
 from cdc.outbox.events import Event, Outbox
+from cdc.records.headers import ID, POSITION, TYPE
 from cdc.records.record import Headers, Record
 from cdc.replication.transactions import Row
 
@@ -131,7 +132,7 @@ class Encoding:
         except ValueError as error:
             kind = error.kind if isinstance(error, Unfit) else "payload-mismatch"
             raise PoisonEvent(str(error), position=position, event_id=event.id, kind=kind) from None
-        headers: Headers = [("id", event.id), ("eventType", event.type), ("cdc-position", position), *event.headers]
+        headers: Headers = [(ID, event.id), (TYPE, event.type), (POSITION, position), *event.headers]
         transaction = event.row.transaction
         return Record.to(event.topic, event.key, value, transaction.timestamp, headers, transaction.report)
 

@@ -17,8 +17,8 @@ from cdc.logs.format import plain
 from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
-from cdc.records.dead_letters import REPAIRED
 from cdc.records.encoding import Encoding
+from cdc.records.headers import POSITION, REPAIRED
 from cdc.records.record import Record
 from cdc.replication.messages import Relation, TupleData
 from cdc.replication.settlement import Ledger
@@ -121,5 +121,5 @@ class Repairing:
         event = self._outbox.event(inserted)
         record = self._workbench.made(event.type, partial(self._encoding.record, event))
         # Where in the stream it was is not known any more.
-        headers = [header for header in record.headers if header[0] != "cdc-position"]
+        headers = [header for header in record.headers if header[0] != POSITION]
         return record._replace(headers=[*headers, (REPAIRED, at)])

@@ -47,9 +47,9 @@ def test_a_topic_that_would_forget_positions_is_told_c19(settings: Settings, cap
 
 
 def test_a_missing_or_empty_topic_holds_nothing_c19(settings: Settings) -> None:
-    assert list(positions.read(settings, "1/slot")) == []
+    assert list(positions.values(settings, "1/slot")) == []
     positions.ensure(settings)
-    assert list(positions.read(settings, "1/slot")) == []
+    assert list(positions.values(settings, "1/slot")) == []
 
 
 def test_the_values_of_one_key_are_read_in_their_order_c19(settings: Settings) -> None:
@@ -57,7 +57,7 @@ def test_the_values_of_one_key_are_read_in_their_order_c19(settings: Settings) -
     for value in (b"1", b"2", None, b"3"):
         positions.write(settings, "1/slot", value)
         positions.write(settings, "1/other", b"x")
-    assert list(positions.read(settings, "1/slot")) == [b"1", b"2", None, b"3"]
+    assert list(positions.values(settings, "1/slot")) == [b"1", b"2", None, b"3"]
 
 
 def test_partitions_that_were_added_hide_no_position_c19(settings: Settings) -> None:
@@ -71,7 +71,7 @@ def test_partitions_that_were_added_hide_no_position_c19(settings: Settings) -> 
     for key in keys:
         positions.write(settings, key, b"new")
     for key in keys:
-        assert sorted(value or b"" for value in positions.read(settings, key)) == [b"new", b"old"]
+        assert sorted(value or b"" for value in positions.values(settings, key)) == [b"new", b"old"]
 
 
 def test_what_a_transaction_did_not_commit_is_not_read_c19(settings: Settings) -> None:
@@ -84,13 +84,13 @@ def test_what_a_transaction_did_not_commit_is_not_read_c19(settings: Settings) -
         producer.produce(settings.topics.positions, end.__name__.encode(), b"1/slot")
         producer.flush(30)
         end(30)
-    assert list(positions.read(settings, "1/slot")) == [b"1", b"commit_transaction"]
+    assert list(positions.values(settings, "1/slot")) == [b"1", b"commit_transaction"]
 
 
 def test_a_kafka_that_does_not_answer_is_temporary_c19(settings: Settings) -> None:
     nowhere = settings.model_copy(update={"kafka": {"bootstrap.servers": "127.0.0.1:1"}})
     with pytest.raises(errors.KafkaUnavailable):
-        list(positions.read(nowhere, "1/slot", seconds=0.5))
+        list(positions.values(nowhere, "1/slot", seconds=0.5))
     with pytest.raises(errors.KafkaUnavailable, match=r"did not take a record within 0.5 s"):
         positions.write(nowhere, "1/slot", b"1", seconds=0.5)
 
@@ -103,7 +103,7 @@ def test_many_records_are_read_with_flat_memory_and_soon_c19(settings: Settings)
         producer.poll(0)
     producer.flush(30)
     seen = last = 0
-    for value in positions.read(settings, "1/slot"):
+    for value in positions.values(settings, "1/slot"):
         assert value
         seen, last = seen + 1, int(value)
     assert last == 49_999

@@ -50,8 +50,6 @@ IMPURE = {"socket", "select", "selectors", "ssl", "time", "threading", "queue", 
 
 # The only places of each library: folders or modules.
 HOMES = {
-    "psycopg": ["postgres", "local", "demo", "consumer", "audit", "checks", "purge", "status"],
-    "confluent_kafka": ["kafka", "registry", "local", "demo", "consumer", "audit", "checks", "dead_letters"],
     "fastavro": ["avro"],
     "msgspec": ["avro.compiled.structs"],
     "pydantic": ["config", "status.document"],
@@ -63,6 +61,12 @@ HOMES = {
     "opentelemetry": ["telemetry.opentelemetry"],
     "select": ["postgres.source"],
     "prometheus_client": ["http.prometheus"],
+}
+
+# The only module that opens connections of each kind. Other modules may import the types of the drivers.
+OPENERS = {
+    "postgres.connection": {"psycopg.connect", "Connection.connect", "AsyncConnection.connect"},
+    "kafka.client": {"Producer", "Consumer", "AdminClient"},
 }
 
 
@@ -158,6 +162,20 @@ def test_the_pure_core_reaches_no_socket_clock_thread_environment_or_client_libr
 def test_each_library_is_used_in_its_own_place_only(library: str) -> None:
     users = [name for name in MODULES if any(full.partition(".")[0] == library for full in imported(name))]
     assert [name for name in users if not within(name, HOMES[library])] == []
+
+
+def called(name: str) -> Iterator[str]:
+    """The callee of each call in a module: its last name, and its last two when it has a dot."""
+    for node in ast.walk(MODULES[name]):
+        if isinstance(node, ast.Call):
+            parts = ast.unparse(node.func).split(".")
+            yield parts[-1]
+            yield ".".join(parts[-2:])
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+def test_each_kind_of_connection_is_opened_in_one_module_only(opener: str) -> None:
+    assert [name for name in MODULES if OPENERS[opener] & set(called(name))] == [opener]
 
 
 def test_packages_are_empty_but_for_their_docstrings() -> None:

@@ -7,7 +7,6 @@ last number in `cdc-sequence` goes on until it is found.
 
 import contextlib
 import logging
-import re
 import threading
 import time
 from collections.abc import Generator, Iterable, Mapping
@@ -20,13 +19,14 @@ from confluent_kafka.admin import ListOffsetsResultInfo, OffsetSpec, TopicDescri
 
 from cdc import errors
 from cdc.config.settings import Settings
-from cdc.delivery.sequence import SEQUENCE
-from cdc.kafka.client import Headers, burst, headers_of, reader
+from cdc.kafka.client import reader
 from cdc.kafka.cluster import Cluster, identity, is_missing
 from cdc.kafka.readback.chunks import Chunks
 from cdc.kafka.readback.seen import Row
+from cdc.kafka.reading import receive
 from cdc.lsn import LSN
-from cdc.records.dead_letters import REPAIRED, REPLAYED
+from cdc.records import headers as header
+from cdc.records.headers import ID, POSITION, REPAIRED, REPLAYED, SEQUENCE, Pairs
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,6 @@ UNNUMBERED: Final = 10_000  # so many of our records without a number: there is 
 FARTHEST: Final = 1_000_000  # offsets that are searched for a number
 _TELL_SECONDS: Final = 3.0
 _LOOK_SECONDS: Final = 0.2  # whether to end
-_POSITION: Final = "cdc-position"
 _NOT_YET: Final = (  # of partitions that were just made, or are about to have another leader
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -84,8 +83,7 @@ class Backwards:
         self._closed = closed
         self._patience = PATIENCE_SECONDS
         self._heard = 0.0
-        # Not above 63 bits, which no WAL comes to: what is kept has signed numbers.
-        self._match = re.compile(rb"%s-[0-7][0-9A-F]{15}-[0-9A-F]{8}" % re.escape(stream.encode())).fullmatch
+        self._match = header.positions_of(stream)
         self._consumer = reader(
             settings.kafka,
             "cdc-publisher-tails",
@@ -175,7 +173,7 @@ class Backwards:
         self._heard = last = time.monotonic()
         waited = 0.0
         while unread := [part for part in parts.values() if not part.over]:
-            messages = burst(self._consumer, _LOOK_SECONDS)
+            messages = receive(self._consumer, _LOOK_SECONDS, (topic,))
             self._look()
             if messages:
                 yield self._ours(topic, tag, parts, messages)
@@ -209,20 +207,22 @@ class Backwards:
         confirmed, match, heard = self._confirmed, self._match, False
         for message in messages:
             number, offset = message.partition() or 0, message.offset() or 0
-            name_of_topic = message.topic()
-            part = parts.get(number) if name_of_topic == topic else None  # not: of one that was read before
-            error = message.error()
-            if error is not None:
-                heard |= _ended(error, part, offset, ours=name_of_topic in (topic, None))
+            part = parts.get(number) if message.topic() == topic else None  # not: of one that was read before
+            if part is None or part.over:
                 continue
-            if part is None or not part.take(offset):
+            if message.error() is not None:
+                part.ended(offset)
+                heard = True
+                continue
+            if not part.take(offset):
                 continue
             heard = True
-            headers = headers_of(message)
-            position = headers[2][1] if len(headers) > 2 and headers[2][0] == _POSITION else _first(headers, _POSITION)
-            if position is None or match(position) is None:
+            headers = header.read(message)
+            third = headers[2][1] if len(headers) > 2 and headers[2][0] == POSITION else _first(headers, POSITION)
+            position = match(third or b"")
+            if position is None:
                 continue
-            commit_lsn = int(position[9:25], 16)
+            commit_lsn = int(position[1], 16)
             name, text = headers[-1]
             if name not in _BY_HAND:
                 if part.oldest is None:
@@ -232,24 +232,12 @@ class Backwards:
                 elif text and len(text) < 19 and text.isdigit():
                     part.sequence = max(part.sequence, int(text))
             if commit_lsn >= confirmed:
-                event_id = headers[0][1] if headers[0][0] == "id" else _first(headers, "id")
-                found.append((tag, commit_lsn, int(position[26:], 16), number, event_id or b""))
+                event_id = headers[0][1] if headers[0][0] == ID else _first(headers, ID)
+                found.append((tag, commit_lsn, int(position[2], 16), number, event_id or b""))
         if heard:
             self._heard = time.monotonic()
         return found
 
 
-def _ended(error: KafkaError, part: Partition | None, offset: int, *, ours: bool) -> bool:
-    """Whether an error is the end of a partition of which more was wanted. Raises KafkaException for others."""
-    if error.code() == KafkaError._PARTITION_EOF:
-        if part is None or part.over:
-            return False
-        part.ended(offset)
-        return True
-    if ours and not error.retriable() and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
-        raise KafkaException(error)
-    return False
-
-
-def _first(headers: Headers, wanted: str) -> bytes | None:
+def _first(headers: Pairs, wanted: str) -> bytes | None:
     return next((value for name, value in headers if name == wanted), None)

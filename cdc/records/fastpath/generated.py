@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
 
 from cdc.records.fastpath.layout import Layout, Route
+from cdc.records.headers import ID, POSITION, TYPE
 from cdc.records.record import Delivered, Sendable
 from cdc.replication import values
 
@@ -51,7 +52,7 @@ class Unrolled:
         """From now on rows with these cells take this route."""
         self._routes[event_type, *topic_cells] = (
             route.topic,
-            ("eventType", route.type),
+            (TYPE, route.type),
             route.header,
             route.encode,
             route.spare(self._layout),
@@ -193,7 +194,7 @@ def _record(layout: Layout, splitting: _Splitting) -> Iterator[str]:
     else:
         event_id = _text(layout, layout.id)
     position = f"prefix + INDEXES[index] if index < {len(_INDEXES)} else f'{{prefix}}{{index:08X}}'"
-    yield f"headers = [('id', {event_id}), event_type, ('cdc-position', {position})]"
+    yield f"headers = [({ID!r}, {event_id}), event_type, ({POSITION!r}, {position})]"
     for name, place in layout.headers:
         yield f"if c{place} is not None: headers.append(({name!r}, {_text(layout, place)}))"
     plain = layout.cells[layout.key] == "text"

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from cdc.config.settings import Settings
-from cdc.dead_letters import sending as replay
 from cdc.dead_letters.sending import Destinations, Replay, Sending
 from cdc.errors import KafkaUnavailable
 from cdc.records.record import Record
@@ -49,7 +48,7 @@ class Client:
 
 
 def sent(client: Client, monkeypatch: pytest.MonkeyPatch) -> Replay:
-    monkeypatch.setattr(replay, "Producer", lambda *_, **__: client)
+    monkeypatch.setattr("cdc.kafka.client.producer", lambda *_, **__: client)
     settings = Settings.model_validate({"kafka": {"bootstrap.servers": "127.0.0.1:1"}, "topics": {"dead_letter": "d"}})
     made = Replay(settings, Destinations(settings, dry=True))
     made.begin()
