@@ -41,11 +41,12 @@ from cdc.cli.main import cli, run
 from cdc.config.librdkafka import OURS, PROMISES
 from cdc.config.settings import Settings
 from cdc.consumer.inbox import Inbox
-from cdc.dead_letters import sending as replay
+from cdc.dead_letters.producer import ResendProducer
 from cdc.dead_letters.topic import Entry
 from cdc.errors import CdcError
 from cdc.http.answers import Answer
 from cdc.http.application import METHODS, Application
+from cdc.kafka import client
 from cdc.kafka import transactional_producer as transactions
 from cdc.kafka.cluster import DEAD_LETTERS_CONFIG, POSITIONS_CONFIG
 from cdc.logs.format import Json
@@ -470,12 +471,12 @@ def _headers() -> Entries:
 def _names() -> Entries:
     settings = Settings(kafka={"bootstrap.servers": "nowhere:9092"})
     yield "stream of cluster 7300, timeline 1, slot shop", stream_id("7300", 1, "shop")
-    with patch.object(transactions, "Producer") as producer:
+    with patch.object(client, "Producer") as producer:
         transactions.producer(settings, "7300/shop")
         yield "transactional id of slot 7300/shop", producer.call_args.args[0]["transactional.id"]
-    with patch.object(replay, "Producer") as producer:
+    with patch.object(client, "Producer") as producer:
         destinations: Any = SimpleNamespace(batch_bytes=1)
-        replay.Replay(settings, destinations).begin()
+        ResendProducer(settings, destinations).begin()
         yield "transactional id of a replay", producer.call_args.args[0]["transactional.id"]
     for name, config in (("positions", POSITIONS_CONFIG), ("dead_letter", DEAD_LETTERS_CONFIG)):
         yield from ((f"topic {name}: {key}", str(value)) for key, value in config.items())

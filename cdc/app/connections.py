@@ -14,7 +14,7 @@ from cdc.kafka import positions
 from cdc.kafka.cluster import DEAD_LETTERS_CONFIG, Cluster
 from cdc.kafka.producer import Sink
 from cdc.kafka.readback.tails import Tails
-from cdc.kafka.topics import Topics
+from cdc.kafka.topics import KnownTopics
 from cdc.kafka.transactional_producer import TransactionalSink, hand_over
 from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
@@ -56,7 +56,7 @@ class Servers:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._template = TopicTemplate(settings.topics.name)
-        self._topics = Topics(settings)
+        self._topics = KnownTopics(settings)
         self._remembers = False  # the topic of positions is there, as far as is known
         self._pids: deque[int] = deque(maxlen=_PIDS)  # of the server's processes that were at our other end
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from cdc.audit.verdicts import Group, Place, Record, Row
+from cdc.audit.verdicts import Group, Place, TableRow, TopicRecord
 from cdc.scratch import told
 
 DUPLICATE_MARK, UNMATCHED_MARK, PHANTOM_MARK = 1, 2, 3
@@ -65,14 +65,14 @@ class Books:
         """Forget all."""
         self._database.close()
 
-    def add_rows(self, rows: Iterable[Row]) -> None:
+    def add_rows(self, rows: Iterable[TableRow]) -> None:
         """Take rows of the table."""
         self._many(
             "insert into rows values (?, ?, ?, ?, ?, ?, ?)",
             ((row.id, self._topic(row.topic), *row[2:]) for row in rows),
         )
 
-    def add_records(self, records: Iterable[Record]) -> None:
+    def add_records(self, records: Iterable[TopicRecord]) -> None:
         """Take records of ours."""
         self._many(
             "insert into records values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -108,9 +108,9 @@ class Books:
             group = Group(event_id, [], [])
             others = [0, 0, 0]  # letters out of the range, letters, in flight
             for _, one in found:
-                if isinstance(one, Row):
+                if isinstance(one, TableRow):
                     group.rows.append(one)
-                elif isinstance(one, Record):
+                elif isinstance(one, TopicRecord):
                     group.records.append(one)
                 else:
                     others[one] += 1
@@ -121,22 +121,22 @@ class Books:
         """Say of records, by number, what they are."""
         self._many("insert or replace into marks values (?, ?)", marks)
 
-    def unmatched(self) -> Iterator[Record]:
+    def unmatched(self) -> Iterator[TopicRecord]:
         """Records without a row, by position."""
         return self._records(f"select {_RECORD} where mark = {UNMATCHED_MARK} order by stream, lsn, idx")
 
-    def record(self, number: int) -> Iterator[Record]:
+    def record(self, number: int) -> Iterator[TopicRecord]:
         """The record of a number."""
         return self._records(f"select {_RECORD} where r.number = {number}")
 
-    def by_key(self) -> Iterator[Record]:
+    def by_key(self) -> Iterator[TopicRecord]:
         """Records whose order counts, each event once."""
         return self._records(
             f"select {_RECORD} where kind = 0 and judged and coalesce(mark, 0) in (0, {UNMATCHED_MARK})"
             " order by t.name, partition, key, stream, offset"
         )
 
-    def by_sequence(self) -> Iterator[Record]:
+    def by_sequence(self) -> Iterator[TopicRecord]:
         """Records with a sequence number."""
         return self._records(
             f"select {_RECORD} where sequence is not null and kind = 0 and coalesce(mark, 0) <> {PHANTOM_MARK}"
@@ -163,7 +163,7 @@ class Books:
         )
         return {(topic, partition, stream): lsn for topic, partition, stream, lsn, _ in rows}
 
-    def add_missing(self, rows: Iterable[Row]) -> None:
+    def add_missing(self, rows: Iterable[TableRow]) -> None:
         """Keep what is missing."""
         self._many(
             "insert or ignore into missing values (?, ?, ?, ?, ?, ?)",
@@ -174,13 +174,13 @@ class Books:
         """Take back that these are missing."""
         self._many("delete from missing where id = ?", ((event_id,) for event_id in ids))
 
-    def missing(self) -> Iterator[Row]:
+    def missing(self) -> Iterator[TableRow]:
         """What is missing, in the order in which it was committed as far as that is known."""
         for values in self._rows(
             "select r.id, t.name, key, null, committed, xid, place from missing r join topics t on t.number = r.topic"
             " order by committed, xid, place"
         ):
-            yield Row(*values)
+            yield TableRow(*values)
 
     def missing_count(self) -> int:
         """How much is missing."""
@@ -242,8 +242,8 @@ class Books:
             self._run("insert into topics values (?, ?)", number, name)
         return number
 
-    def _records(self, query: str) -> Iterator[Record]:
-        return map(Record._make, self._rows(query))
+    def _records(self, query: str) -> Iterator[TopicRecord]:
+        return map(TopicRecord._make, self._rows(query))
 
     def _rows(self, query: str, *values: object) -> Iterator[Any]:
         with told(_NOTES):
@@ -258,9 +258,9 @@ class Books:
             self._database.executemany(statement, values)
 
 
-def _row(values: Any) -> tuple[str, Row]:
-    return values[0], Row(*values)
+def _row(values: Any) -> tuple[str, TableRow]:
+    return values[0], TableRow(*values)
 
 
-def _record(values: Any) -> tuple[str, Record]:
-    return values[1], Record._make(values)
+def _record(values: Any) -> tuple[str, TopicRecord]:
+    return values[1], TopicRecord._make(values)

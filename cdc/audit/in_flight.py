@@ -16,8 +16,7 @@ from cdc.config.settings import Settings
 from cdc.errors import PoisonEvent, PostgresError, PostgresUnavailable
 from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
-from cdc.postgres import slot_health as health
-from cdc.postgres import slots
+from cdc.postgres import slot_health, slots
 from cdc.postgres.connection import query
 from cdc.postgres.source import Source
 from cdc.replication.frames import KEEPALIVE, XLOG_DATA, XLOG_HEADER_SIZE, keepalive, status_update
@@ -130,12 +129,12 @@ class _Source(Source):
 
 def lost(connection: Conn, slot: str) -> str:
     """Why nothing will ever come from the slot; empty when something may. Raises PostgresError for another's slot."""
-    found = health.read(connection, slot)
+    found = slot_health.read(connection, slot)
     if found is not None and not found.here:
         raise PostgresError(
             f"replication slot {slot!r} belongs to database {found.database!r}", hint="check [postgres] dsn and slot"
         )
-    return (health.problem(slot, found) or ("", ""))[0]
+    return (slot_health.problem(slot, found) or ("", ""))[0]
 
 
 def passes(connection: Conn, slot: str, end: LSN, seconds: float) -> LSN | None:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeVar
 from cdc.audit import verdicts
 from cdc.audit.books import DUPLICATE_MARK, PHANTOM_MARK, UNMATCHED_MARK, Books, Finding
 from cdc.audit.range import Range
-from cdc.audit.verdicts import REPAIRED, Kept, Place, Record, Row
+from cdc.audit.verdicts import REPAIRED, Kept, Place, TableRow, TopicRecord
 from cdc.lsn import LSN
 
 _PORTION: Final = 5000
@@ -78,7 +78,7 @@ class Judgement:
         for groups in _portions(books.groups()):
             marks: list[tuple[int, int]] = []
             findings: list[Finding] = []
-            missing: list[Row] = []
+            missing: list[TableRow] = []
             firsts: list[tuple[str, int]] = []
             for group in groups:
                 verdict = verdicts.judge(group)
@@ -111,7 +111,7 @@ class Judgement:
             why = "it is not known which rows the slot has still to confirm: they may be in flight, or missing"
             self._note("rows", "in_flight", why)
 
-    def _is_missing(self, row: Row) -> bool:
+    def _is_missing(self, row: TableRow) -> bool:
         kept = self._facts.kept.get(row.topic)
         if not self._facts.settled:
             self.counts["in_flight"] += 1
@@ -141,10 +141,10 @@ class Judgement:
         leave what is locked. So as soon as any row is known to be gone, or may be, any other may be gone as well.
         """
         facts = self._facts
-        beyond: list[Record] = []
+        beyond: list[TopicRecord] = []
         deleted = facts.sparse or bool(facts.trimmed) or self._oldest is None
         for records in _portions(self._books.unmatched()):
-            absent: list[Record] = []
+            absent: list[TopicRecord] = []
             for record in records:
                 of_today = record.stream == facts.stream
                 if of_today and record.lsn >= facts.wal_end:
@@ -165,11 +165,11 @@ class Judgement:
         why = "their rows are not in the table any more: judged by their positions alone"
         self._note("records", "purged", why)
 
-    def _precedes(self, record: Record) -> bool:
+    def _precedes(self, record: TopicRecord) -> bool:
         """Whether it shows that rows are deleted: it is older than all that are there, or was sent from one."""
         return record.kind == REPAIRED or (self._oldest is not None and record.position < self._oldest)
 
-    def _phantoms(self, records: Iterable[Record]) -> None:
+    def _phantoms(self, records: Iterable[TopicRecord]) -> None:
         for phantoms in _portions(iter(records)):
             self._books.mark((record.number, PHANTOM_MARK) for record in phantoms)
             self._books.find(self._phantom(record) for record in phantoms if record.judged)
@@ -223,17 +223,17 @@ class Judgement:
         if self.counts[count]:
             self.notes.append(Note(what, self.counts[count], why))
 
-    def _about(self, kind: str, record: Record, meaning: str, events: int = 1) -> Finding:
+    def _about(self, kind: str, record: TopicRecord, meaning: str, events: int = 1) -> Finding:
         place = record.key, record.topic, record.partition, record.offset
         return Finding(kind, record.id, *place, self._facts.position(*record.position), meaning, events)
 
-    def _missing(self, row: Row) -> Finding:
+    def _missing(self, row: TableRow) -> Finding:
         meaning = "committed, and passed by the slot, but in no topic"
         if not row.topic:
             meaning += "; its columns make no topic's name"
         return Finding(verdicts.MISSING, row.id, row.key, row.topic or None, None, None, None, meaning)
 
-    def _misplaced(self, record: Record, row: Row) -> Finding:
+    def _misplaced(self, record: TopicRecord, row: TableRow) -> Finding:
         wrong = []
         if record.topic != row.topic:
             wrong.append(f"topic {row.topic!r}" if row.topic else "no topic")
@@ -241,18 +241,18 @@ class Judgement:
             wrong.append("a null key" if row.key is None else f"key {row.key.decode(errors='replace')!r}")
         return self._about(verdicts.MISPLACED, record, f"the row is of {' and '.join(wrong)}")
 
-    def _duplicate(self, record: Record, first: Record) -> Finding:
+    def _duplicate(self, record: TopicRecord, first: TopicRecord) -> Finding:
         where = f"{first.topic}, partition {first.partition}, offset {first.offset}"
         return self._about(verdicts.DUPLICATE, record, f"the same event as in {where}")
 
-    def _same_position(self, record: Record, first: Place) -> Finding:
+    def _same_position(self, record: TopicRecord, first: Place) -> Finding:
         return self._about(verdicts.DUPLICATE, record, f"the same position as of event {first.id}")
 
-    def _out_of_order(self, record: Record, highest: Record) -> Finding:
+    def _out_of_order(self, record: TopicRecord, highest: TopicRecord) -> Finding:
         meaning = f"behind {self._facts.position(*highest.position)} of the same key, at offset {highest.offset}"
         return self._about(verdicts.OUT_OF_ORDER, record, meaning)
 
-    def _phantom(self, record: Record) -> Finding:
+    def _phantom(self, record: TopicRecord) -> Finding:
         meaning = "no row of this id was committed"
         if record.stream != self._facts.stream:
             meaning += ", or a failover lost it: the record is of an earlier timeline"

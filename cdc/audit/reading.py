@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from cdc.audit.range import Range
-from cdc.audit.verdicts import PUBLISHED, REPAIRED, REPLAYED, Record
+from cdc.audit.verdicts import PUBLISHED, REPAIRED, REPLAYED, TopicRecord
 from cdc.records import headers as names
 from cdc.records.headers import ID, POSITION, SEQUENCE, Position, sequence
 
@@ -13,7 +13,7 @@ _LARGEST: Final = (1 << 63) - 1
 _STREAMS: Final = 1000  # of others, that are told apart
 
 
-class Reading:
+class RecordReader:
     """Reads records of `streams`, of which the first is the oldest; `others` counts those of strangers by stream."""
 
     def __init__(self, streams: Sequence[str], wanted: Range) -> None:
@@ -29,7 +29,7 @@ class Reading:
         key: bytes | None,
         timestamp: int,
         headers: Sequence[tuple[str, bytes | None]],
-    ) -> Record | None:
+    ) -> TopicRecord | None:
         """A record of ours, or None. `place` is topic, partition and offset."""
         found = {name: (value or b"").decode(errors="replace") for name, value in reversed(headers)}
         event_id, text = found.get(ID, ""), found.get(POSITION, "")
@@ -39,13 +39,13 @@ class Reading:
                 self._other("")
                 return None
             judged = not self._range.by_lsn and self._range.holds(event_id, 0, timestamp)
-            return Record(number, event_id, 0, 0, 0, *place, key, timestamp, None, REPAIRED, judged)
+            return TopicRecord(number, event_id, 0, 0, 0, *place, key, timestamp, None, REPAIRED, judged)
         stream = self._streams.get(position.stream)
         if stream is None:
             self._other(position.stream)
             return None
         lsn = min(position.commit_lsn, _LARGEST)
-        return Record(
+        return TopicRecord(
             number,
             event_id or text,
             stream,

@@ -11,16 +11,15 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, TypeVar
 
-from cdc.audit import in_flight as flight
-from cdc.audit import topics as audited
+from cdc.audit import in_flight
 from cdc.audit.books import Books
 from cdc.audit.in_flight import Conn, Copy
 from cdc.audit.judging import Facts, Judgement, Note
 from cdc.audit.range import Range
-from cdc.audit.reading import Reading
-from cdc.audit.table import Table
-from cdc.audit.topics import Topics
-from cdc.audit.verdicts import FINDINGS, Record
+from cdc.audit.reading import RecordReader
+from cdc.audit.table import OutboxTable
+from cdc.audit.topics import TopicReader, choose, pattern
+from cdc.audit.verdicts import FINDINGS, TopicRecord
 from cdc.config.settings import Settings
 from cdc.errors import CdcError
 from cdc.lsn import LSN
@@ -69,8 +68,8 @@ class Auditing:
         catalog.server(connection)
         self.notes: list[Note] = []
         self.counts: dict[str, int] = {}
-        self.table = Table(connection, settings, asked.age)
-        self.topics = Topics(settings)
+        self.table = OutboxTable(connection, settings, asked.age)
+        self.topics = TopicReader(settings)
         self.books = Books()
         self.names: list[str] = []  # of the topics that were read
         self.destinations: list[str] = []  # of all topics, also of those that do not exist
@@ -79,7 +78,7 @@ class Auditing:
         self._asked = asked
         self._connection = connection
         self._wanted = replace(asked.wanted, numeric=self.table.numeric)
-        self._reading = Reading((), self._wanted)
+        self._reading = RecordReader((), self._wanted)
         self._template_tells = True
         self._read = 0
 
@@ -122,7 +121,7 @@ class Auditing:
         system_identifier, timeline = slots.system_identifier(self._connection), slots.timeline(self._connection)
         confirmed: LSN | None = None
         settled = True
-        if lost := flight.lost(self._connection, slot):
+        if lost := in_flight.lost(self._connection, slot):
             self.notes.append(Note("rows", 0, f"{lost}: nothing that is not in Kafka now will come from it"))
         else:
             try:
@@ -137,7 +136,7 @@ class Auditing:
             except CdcError as error:
                 self.books.forget_in_flight()  # what was read so far may be confirmed meanwhile
                 with connect(self._settings.postgres.dsn) as connection:
-                    confirmed = flight.passes(connection, slot, horizon, CONFIRM_SECONDS)
+                    confirmed = in_flight.passes(connection, slot, horizon, CONFIRM_SECONDS)
                 settled = confirmed is not None and confirmed >= horizon
                 self.notes.append(
                     Note("rows", 0, f"slot {slot!r} could not be copied ({error.message}); {_TRUST[settled]}")
@@ -146,16 +145,16 @@ class Auditing:
         self.stream = streams[-1]
         # Those that somebody calls ours are older than all.
         others = [stream for stream in self._asked.streams if stream not in streams]
-        self._reading = Reading([*others, *streams], self._wanted)
+        self._reading = RecordReader([*others, *streams], self._wanted)
         return settled, confirmed, len(others) + timeline
 
     def _choose(self) -> Mapping[str, bool]:
         settings = self._settings.topics
-        self._template_tells = audited.pattern(settings.name) is not None
+        self._template_tells = pattern(settings.name) is not None
         if not self._template_tells and not self._asked.topics:
             why = "[topics] name has no text beside its columns, so that topics without a row are not looked for"
             self.notes.append(Note("topics", 0, why))
-        return audited.choose(
+        return choose(
             self.topics.existing(),
             self.books.topics(),
             settings.name,
@@ -174,7 +173,7 @@ class Auditing:
             self.books.add_records(records)
             yield Step("records", total, done)
 
-    def read(self) -> Iterator[tuple[int, list[Record]]]:
+    def read(self) -> Iterator[tuple[int, list[TopicRecord]]]:
         """Read what the topics have, up to where they were found to end; dead letters go into the books."""
         done, dead_letter = 0, self._settings.topics.dead_letter
         for messages in self.topics.read():
@@ -214,13 +213,13 @@ class Auditing:
         for name in looked_at:
             for number, low in self.topics.lows(name).items():
                 (trimmed if low else begins).add((name, number))
-        unseen = flight.waits_for_standbys(self._connection)
+        unseen = in_flight.waits_for_standbys(self._connection)
         if unseen:
             self.notes.append(Note("records", 0, "transactions wait for a standby: their rows cannot be seen yet"))
         return Facts(
             stream=timeline,
             horizon=horizon,
-            wal_end=flight.wal_end(self._connection),
+            wal_end=in_flight.wal_end(self._connection),
             confirmed=confirmed,
             wanted=self._wanted,
             position=self._reading.position,

@@ -10,7 +10,7 @@ from psycopg.rows import TupleRow
 
 from cdc.audit.in_flight import trimmed
 from cdc.audit.range import Range
-from cdc.audit.verdicts import Row
+from cdc.audit.verdicts import TableRow
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError
 from cdc.lsn import LSN
@@ -29,7 +29,7 @@ _TIMES: Final = ("timestamp without time zone", "timestamp with time zone", "dat
 Conn = Connection[TupleRow]
 
 
-class Table:
+class OutboxTable:
     """The outbox table. Raises PostgresError when it is not one, or has no such column of age."""
 
     def __init__(self, connection: Conn, settings: Settings, age: str | None) -> None:
@@ -67,7 +67,7 @@ class Table:
             ((lsn,),) = query(self._connection, "reading the WAL's end", "select pg_current_wal_insert_lsn()::text")
             yield trimmed(LSN.parse(lsn))
 
-    def rows(self, wanted: Range, topics: frozenset[str]) -> Iterator[Row]:
+    def rows(self, wanted: Range, topics: frozenset[str]) -> Iterator[TableRow]:
         """Its rows within the range (but for LSNs, which they do not know) and topics; empty means all topics."""
         ((following,),) = query(
             self._connection, "reading transaction ids", "select pg_snapshot_xmax(pg_current_snapshot())::text::int8"
@@ -102,7 +102,7 @@ class Table:
                 xid = following - (following - xmin) % (1 << 32)
                 block, _, item = ctid[1:-1].partition(",")
                 place = int(block) << 16 | int(item)
-                yield Row(row_id, topic, None if key is None else key.encode(), age, committed or 0, xid, place)
+                yield TableRow(row_id, topic, None if key is None else key.encode(), age, committed or 0, xid, place)
 
     def _topic(self, values: Sequence[str | None]) -> str:
         if None in values:

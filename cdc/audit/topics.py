@@ -31,7 +31,7 @@ def pattern(template: str) -> "re.Pattern[str] | None":
     return re.compile("".join(re.escape(literal) + ("" if field is None else ".+") for literal, field, *_ in parts))
 
 
-class Topics:
+class TopicReader:
     """Topics that exist, read from their beginning (or a time) to where they end when that is asked for.
 
     Raises KafkaUnavailable, KafkaError and ConfigError.

@@ -18,7 +18,7 @@ PUBLISHED, REPLAYED, REPAIRED = range(3)
 """How a record came: from the stream, by `dlq replay`, or by `audit --repair`, without a position."""
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """One row of the table. `committed` (microseconds, 0 when it is not known), `xid` and `place` order its commits."""
 
     id: str
@@ -30,7 +30,7 @@ class Row(NamedTuple):
     place: int
 
 
-class Record(NamedTuple):
+class TopicRecord(NamedTuple):
     """One record of ours. `stream` counts the timelines from 1; a repaired record has 0, and no position."""
 
     number: int  # in which order it was read
@@ -57,8 +57,8 @@ class Group(NamedTuple):
     """All that has one id. `letters` are dead letters that were not replayed."""
 
     id: str
-    rows: list[Row]
-    records: list[Record]
+    rows: list[TableRow]
+    records: list[TopicRecord]
     letters: int = 0
     in_flight: int = 0
 
@@ -66,10 +66,10 @@ class Group(NamedTuple):
 class Verdict(NamedTuple):
     """What became of the events of one id."""
 
-    matched: list[tuple[Row | None, Record]]  # None: committed, but after the table was read
-    unmatched: list[Record]  # no row is there, or not any more
-    duplicates: list[tuple[Record, Record]]  # with the first
-    missing: list[Row]
+    matched: list[tuple[TableRow | None, TopicRecord]]  # None: committed, but after the table was read
+    unmatched: list[TopicRecord]  # no row is there, or not any more
+    duplicates: list[tuple[TopicRecord, TopicRecord]]  # with the first
+    missing: list[TableRow]
     dead: int
     in_flight: int
 
@@ -85,7 +85,7 @@ def judge(group: Group) -> Verdict:
     duplicates = [(record, firsts[0]) for record in others]
     if not rows and not in_flight:
         return Verdict([], firsts, duplicates, [], min(letters, 0 if firsts else letters), 0)
-    matched: list[tuple[Row | None, Record]] = []
+    matched: list[tuple[TableRow | None, TopicRecord]] = []
     for record in firsts:
         row = next((row for row in rows if fits(record, row)), rows[0] if rows else None)
         if row is not None:
@@ -96,20 +96,20 @@ def judge(group: Group) -> Verdict:
     return Verdict(matched, [], duplicates, rows[dead + waiting :], dead, waiting)
 
 
-def fits(record: Record, row: Row) -> bool:
+def fits(record: TopicRecord, row: TableRow) -> bool:
     """Whether a record stands where its row belongs."""
     return record.topic == row.topic and record.key == row.key
 
 
-def _fits_any(record: Record, rows: list[Row]) -> bool:
+def _fits_any(record: TopicRecord, rows: list[TableRow]) -> bool:
     return any(fits(record, row) for row in rows)
 
 
-def _age(record: Record) -> tuple[int, int, str, int, int]:
+def _age(record: TopicRecord) -> tuple[int, int, str, int, int]:
     return record.kind, record.stream, record.topic, record.partition, record.offset
 
 
-def disorder(records: Iterable[Record]) -> Iterator[tuple[Record, Record]]:
+def disorder(records: Iterable[TopicRecord]) -> Iterator[tuple[TopicRecord, TopicRecord]]:
     """Records behind a higher position of their key, with the highest.
 
     They come by topic, partition, key, stream and offset, each event once.
@@ -174,10 +174,10 @@ class Gap(NamedTuple):
 
     first: int
     last: int
-    behind: Record
+    behind: TopicRecord
 
 
-def gaps(records: Iterable[Record], begins: set[tuple[str, int]]) -> Iterator[Gap]:
+def gaps(records: Iterable[TopicRecord], begins: set[tuple[str, int]]) -> Iterator[Gap]:
     """They come by topic, partition, stream and sequence number; `begins` are partitions that are whole."""
     place, last, judged = None, 0, False
     for record in records:

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -155,18 +156,22 @@ def _repair(settings: Settings, auditing: Auditing, *, dry: bool, yes: bool, tol
         click.confirm(
             f"Send {plural(missing, 'event')} again, behind the later events of the same keys?", abort=True, err=True
         )
-    from cdc.recovery.repair import Repairing  # contracts and their compiler are for this only
+    # Contracts and their compiler are for this only.
+    from cdc.dead_letters.resend import Resend
+    from cdc.recovery.repair import MissingEvents, look_again
 
-    with contextlib.closing(Repairing(settings, auditing, dry=dry)) as repairing:
+    source, name = partial(MissingEvents, settings, auditing), f"repair-{settings.postgres.slot}"
+    with contextlib.closing(Resend(settings, source, dry_run=dry, name=name)) as resend:
         if not dry:
-            done["found_meanwhile"] = missing - repairing.begin()
+            resend.begin()
+            done["found_meanwhile"] = missing - look_again(auditing, settings.topics.dead_letter)
         with _progress(TextColumn("repairing"), BarColumn(), MofNCompleteColumn()) as bar:
             task = bar.add_task("", total=missing)
-            for one in repairing.dry_run() if dry else repairing.run():
+            for one in resend.run():
                 if one.line and (told or one.stays):
                     click.echo(one.line, err=one.stays)
                 bar.advance(task)
-        done |= {"repaired": repairing.sent, "stays": repairing.stays}
+        done |= {"repaired": resend.sent, "stays": resend.stays}
     if told:
         click.echo("".join(_summary(done, dry=dry)))
     return done

@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -14,7 +15,7 @@ from cdc.cli import letters
 from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.config.settings import Settings, require
-from cdc.dead_letters.topic import Index, Topic
+from cdc.dead_letters.topic import DeadLetterTopic, LetterIndex
 from cdc.errors import CdcError, KafkaError
 from cdc.kafka.cluster import Cluster
 from cdc.logs.format import plain
@@ -36,10 +37,10 @@ def dlq() -> None:
 
 
 @contextlib.contextmanager
-def _found(settings: Settings, wanted: Wanted) -> Iterator[tuple[Topic, Index]]:
+def _found(settings: Settings, wanted: Wanted) -> Iterator[tuple[DeadLetterTopic, LetterIndex]]:
     """The topic, and what is wanted of all that is in it now."""
     Cluster(require(settings, postgres=False).kafka).reach(_REACH_SECONDS)
-    with contextlib.closing(Topic(settings)) as topic, contextlib.closing(Index(wanted)) as index:
+    with contextlib.closing(DeadLetterTopic(settings)) as topic, contextlib.closing(LetterIndex(wanted)) as index:
         index.take(topic.read(wanted.since))
         yield topic, index
 
@@ -125,7 +126,9 @@ def replay(
     chosen = any(value is not None for value in given.values())
     if everything == bool(ids or chosen):
         raise click.UsageError("name dead letters by ID, choose them by options, or take --all")
-    from cdc.dead_letters.run import Replaying  # contracts and their compiler are for this command only
+    # Contracts and their compiler are for this command only.
+    from cdc.dead_letters.letters import Letters
+    from cdc.dead_letters.resend import Resend
 
     settings = invocation.settings()
     with _found(settings, letters.wanted(ids, **given)) as (topic, index):
@@ -139,22 +142,24 @@ def replay(
                 f"Send {plural(count, 'dead letter')} to where {'it belongs' if count == 1 else 'they belong'}, behind"
             )
             click.confirm(f"{question} the later events of {'its key' if count == 1 else 'their keys'}?", abort=True)
-        with contextlib.closing(Replaying(settings, topic, dry=dry_run)) as replaying:
+        entries = partial(index.entries, replayed=False, limit=limit)
+        with contextlib.closing(
+            Resend(settings, partial(Letters, settings, topic, entries), dry_run=dry_run)
+        ) as resend:
             if not dry_run:
-                replaying.begin()
-                # Now nobody else replays, and what somebody did in the meantime is known.
+                resend.begin()
+                # No other replay runs now; the markers of earlier ones are in the topic.
                 index.take(topic.read(), markers_only=True)
-            entries = index.entries(replayed=False, limit=limit)
             with _progress(count, shown=not dry_run) as bar:
-                for told in replaying.dry_run(entries) if dry_run else replaying.run(entries):
-                    if told.line:
-                        click.echo(told.line, err=told.stays)
+                for outcome in resend.run():
+                    if outcome.line:
+                        click.echo(outcome.line, err=outcome.stays)
                     bar.advance(bar.task_ids[0])
-            click.echo(_summary(replaying.sent, replaying.stays, dry_run=dry_run))
-            return 1 if replaying.stays else 0
+            click.echo(_summary(resend.sent, resend.stays, dry_run=dry_run))
+            return 1 if resend.stays else 0
 
 
-def _check(topic: Topic, index: Index, ids: tuple[str, ...]) -> None:
+def _check(topic: DeadLetterTopic, index: LetterIndex, ids: tuple[str, ...]) -> None:
     """Raises KafkaError when there is no such letter; tells which were replayed already."""
     known: set[str] = set()
     for entry in index.entries(replayed=True) if ids else ():
@@ -166,7 +171,7 @@ def _check(topic: Topic, index: Index, ids: tuple[str, ...]) -> None:
             raise _unknown(topic, identity)
 
 
-def _unknown(topic: Topic, identity: str) -> CdcError:
+def _unknown(topic: DeadLetterTopic, identity: str) -> CdcError:
     return KafkaError(
         f"topic {topic.name!r} has no dead letter of id or position {identity!r}",
         hint="see: cdc-publisher dlq list --all",

@@ -71,7 +71,7 @@ class Replays:
         )
 
 
-class Known(Protocol):
+class Marked(Protocol):
     """What a marker tells of a dead letter."""
 
     @property
@@ -84,7 +84,7 @@ class Known(Protocol):
     def key(self) -> bytes | None: ...
 
 
-def marker(topic: str, letter: Known, at: str, timestamp: int) -> Record:
+def marker(topic: str, letter: Marked, at: str, timestamp: int) -> Record:
     """What says in the dead-letter topic that the letter was replayed."""
     headers: Headers = [
         (ID, letter.id),

@@ -45,7 +45,7 @@ class Entry(NamedTuple):
     replayed: str | None  # when
 
 
-class Topic:
+class DeadLetterTopic:
     """The records of the dead-letter topic. Raises KafkaError when it is missing, KafkaUnavailable, ConfigError."""
 
     def __init__(self, settings: Settings) -> None:
@@ -163,7 +163,7 @@ _NOTES: Final = "the list of dead letters"
 _SELECT: Final = "from letters left join markers using (position) where (? or at is null)"
 
 
-class Index:
+class LetterIndex:
     """The letters that are wanted, without payloads, each once, and which of them were replayed.
 
     Kept in a file without a name, which only grows beyond memory when there are many; it goes with this object.

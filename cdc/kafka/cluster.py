@@ -46,7 +46,7 @@ class Identity(NamedTuple):
     replicas: int  # of the partition with the fewest
 
 
-class Topic(NamedTuple):
+class TopicState(NamedTuple):
     """A topic that exists. Settings that the cluster does not have are not in `config`."""
 
     identity: Identity
@@ -65,7 +65,7 @@ class Description:
         """Whether the answers are there; never waits."""
         return self._identity.done() and self._config.done()
 
-    def result(self) -> Topic:
+    def result(self) -> TopicState:
         """The topic; waits. Raises KafkaException: see `is_missing`."""
         found = identity(self._identity)
         try:
@@ -73,8 +73,8 @@ class Description:
         except KafkaException as error:
             if error.args[0].code() in _ASK_AGAIN:
                 raise
-            return Topic(found, {}, hidden=error.args[0].str())
-        return Topic(found, {name: entry.value for name, entry in entries.items() if entry.value is not None})
+            return TopicState(found, {}, hidden=error.args[0].str())
+        return TopicState(found, {name: entry.value for name, entry in entries.items() if entry.value is not None})
 
 
 _ASK_AGAIN: Final = (

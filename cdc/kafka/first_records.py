@@ -16,7 +16,7 @@ from cdc.records.record import Delivered, Record
 FORGET_SECONDS: Final = 300.0  # well below any `producer.id.expiration.ms` that makes sense; the default is a day
 
 
-class Place(NamedTuple):
+class Target(NamedTuple):
     """Where a record goes: the partition's number, whether it is the first there, and what to tell the client."""
 
     number: int
@@ -41,7 +41,7 @@ class Firsts:
         self._delivered: dict[str, dict[int, bool]] = {}  # for each partition that was sent to
         self._forget_at = now + FORGET_SECONDS
 
-    def place(self, record: Record) -> Place | None:
+    def place(self, record: Record) -> Target | None:
         """Where a record goes; None while it must wait."""
         partitions = self._partitions(record.topic) or 1
         delivered = self._delivered.setdefault(record.topic, {})
@@ -53,7 +53,7 @@ class Firsts:
         elif number < 0:
             number = partition(record.key or b"", partitions)
         done = delivered.get(number)
-        return None if done is False else Place(number, done is None, told)
+        return None if done is False else Target(number, done is None, told)
 
     def sent(self, topic: str, number: int) -> None:
         """The first record of a partition is on its way."""

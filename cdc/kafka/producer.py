@@ -20,7 +20,7 @@ from cdc.config.settings import Settings
 from cdc.kafka import client
 from cdc.kafka.errors import kafka_error
 from cdc.kafka.first_records import Firsts
-from cdc.kafka.topics import Topics
+from cdc.kafka.topics import KnownTopics
 from cdc.records.headers import ID, POSITION
 from cdc.records.record import Record, Sendable, topics_of
 
@@ -38,7 +38,9 @@ class Sink:
     The records must be of topics that exist and small enough for them: `topics` knows.
     """
 
-    def __init__(self, settings: Settings, topics: Topics, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, settings: Settings, topics: KnownTopics, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._topics = topics
         self._monotonic = monotonic
         self._polled_at = time.monotonic()

@@ -15,7 +15,7 @@ from confluent_kafka.admin import TopicDescription
 
 from cdc import errors
 from cdc.config.settings import Settings
-from cdc.kafka.cluster import Cluster, Description, Identity, Topic, already_exists, identity, is_missing
+from cdc.kafka.cluster import Cluster, Description, Identity, TopicState, already_exists, identity, is_missing
 from cdc.kafka.errors import kafka_error
 from cdc.kafka.limits import Limits
 from cdc.replication.settlement import Failure
@@ -30,7 +30,7 @@ _SAFE_REPLICAS: Final = 3
 _SAFE_IN_SYNC: Final = 2
 
 
-class Topics:
+class KnownTopics:
     """Looks topics up when they are first used in a session, and at all of them every few seconds.
 
     `leaving` is set when this session must end as soon as nothing is in flight; `changes` counts how often a topic
@@ -131,7 +131,7 @@ class Topics:
             if not already_exists(error):
                 self._failed(topic, error)
             return None
-        return self._learn(topic, answer) if isinstance(answer, Topic) else None  # None: it was created just now
+        return self._learn(topic, answer) if isinstance(answer, TopicState) else None  # None: it was created just now
 
     def _failed(self, topic: str, error: KafkaException) -> None:
         self._ask_at = self._monotonic() + _ASK_AGAIN_SECONDS
@@ -153,7 +153,7 @@ class Topics:
         else:
             self._remind(f"topic {topic!r} does not exist: create it, or set [topics] create = true; waiting for it")
 
-    def _learn(self, topic: str, found: Topic) -> int:
+    def _learn(self, topic: str, found: TopicState) -> int:
         self._same(topic, found.identity)
         self._check_replication(topic, found)
         if found.hidden and not self._told_hidden:
@@ -200,7 +200,7 @@ class Topics:
         )
         return True
 
-    def _check_replication(self, topic: str, found: Topic) -> None:
+    def _check_replication(self, topic: str, found: TopicState) -> None:
         wanted = self._settings.replication
         in_sync = found.config.get("min.insync.replicas")
         weak = [f"replication factor {found.identity.replicas}"] if found.identity.replicas < _SAFE_REPLICAS else []

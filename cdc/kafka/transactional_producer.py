@@ -21,9 +21,9 @@ from cdc.config.settings import Settings
 from cdc.delivery.positions import Mark
 from cdc.kafka import client
 from cdc.kafka.errors import kafka_error
-from cdc.kafka.first_records import Firsts, Place
+from cdc.kafka.first_records import Firsts, Target
 from cdc.kafka.producer import HASTE_SECONDS, refused
-from cdc.kafka.topics import Topics
+from cdc.kafka.topics import KnownTopics
 from cdc.records.record import Delivered, Record, Sendable
 
 TRANSACTION_MS: Final = 20_000
@@ -33,7 +33,7 @@ INIT_SECONDS: Final = 10.0
 
 _COMMIT_SECONDS: Final = 1.0  # of one try
 _LOOK_SECONDS: Final = 1.0
-_ANYWHERE: Final = Place(-1, first=False, partition=-1)
+_ANYWHERE: Final = Target(-1, first=False, partition=-1)
 _ABORT_SECONDS: Final = 3.0
 
 
@@ -45,7 +45,7 @@ class TransactionalSink:
     and small enough for them: `topics` knows. A record of the topic of positions ends the transaction.
     """
 
-    def __init__(self, settings: Settings, topics: Topics, key: str) -> None:
+    def __init__(self, settings: Settings, topics: KnownTopics, key: str) -> None:
         self._topics = topics
         self._positions = settings.topics.positions
         self._firsts = Firsts(topics.partitions, time.monotonic(), librdkafka.producer(settings.kafka)["partitioner"])
@@ -95,11 +95,11 @@ class TransactionalSink:
             self._broken = True  # which error it was is for `poll` to say
         return sent
 
-    def _place(self, record: Record) -> Place | None:
+    def _place(self, record: Record) -> Target | None:
         """See `Firsts.place`. A record of our position is alone in its transaction, and its topic is never proven."""
         return _ANYWHERE if record.topic == self._positions else self._firsts.place(record)
 
-    def _sent(self, topic: str, place: Place) -> bool:
+    def _sent(self, topic: str, place: Target) -> bool:
         """Take note of a record of a topic that is not proven; returns whether it ends the transaction."""
         if place.first:
             self._firsts.sent(topic, place.number)

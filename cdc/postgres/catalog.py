@@ -12,9 +12,7 @@ from cdc.errors import PostgresError, SlotLost
 from cdc.lsn import LSN
 from cdc.outbox.events import Columns
 from cdc.outbox.topic_template import TopicTemplate
-from cdc.postgres import defects
-from cdc.postgres import publication as definition
-from cdc.postgres import slot_health as health
+from cdc.postgres import defects, publication, slot_health
 from cdc.postgres.connection import query
 from cdc.postgres.defects import Defect
 from cdc.postgres.slot_health import Health
@@ -47,7 +45,7 @@ def inspect(connection: Conn, settings: Settings, columns: Columns, template: To
         raise defect.error()
     # Before the rest: a change that comes after it is one that the sentinel sees.
     ((end,),) = query(connection, "reading the WAL's end", "select pg_current_wal_flush_lsn()::text")
-    found = definition.read(connection, settings.postgres.publication, settings.outbox.qualified_name)
+    found = publication.read(connection, settings.postgres.publication, settings.outbox.qualified_name)
     needed, binary = _table(connection, settings, columns, template)
     _publication(connection, settings, needed)
     ours = slot(connection, settings)
@@ -175,10 +173,10 @@ def _publication(connection: Conn, settings: Settings, needed: list[str]) -> Non
 
 def columns_defect(connection: Conn, name: str, table: tuple[str, str], needed: list[str]) -> Defect | None:
     """Which needed columns the publication does not publish."""
-    found = definition.unpublished(connection, name, table, needed)
+    found = publication.unpublished(connection, name, table, needed)
     if not found:
         return None
-    has_list = definition.read(connection, name, table)[COLUMN_LIST] != NONE
+    has_list = publication.read(connection, name, table)[COLUMN_LIST] != NONE
     fix = [defects.whole_table(name, table)] if has_list else []
     return defects.left_out(name, table, found, fix)
 
@@ -213,7 +211,7 @@ def publication_defect(connection: Conn, name: str, table: tuple[str, str]) -> D
 def slot(connection: Conn, settings: Settings) -> Health:
     """Our slot. Raises PostgresError when it is not one that the publisher can read."""
     name = settings.postgres.slot
-    found = health.read(connection, name)
+    found = slot_health.read(connection, name)
     if found is not None:
         if found.plugin != PLUGIN:
             kind = f"uses the plugin {found.plugin}" if found.plugin else "is a physical slot"
@@ -222,7 +220,7 @@ def slot(connection: Conn, settings: Settings) -> Health:
             raise PostgresError(
                 f"replication slot {name!r} belongs to database {found.database!r}", hint="check [postgres] dsn"
             )
-    if problem := health.problem(name, found):
+    if problem := slot_health.problem(name, found):
         raise SlotLost(*problem)
     assert found is not None
     return found

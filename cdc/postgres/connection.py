@@ -46,6 +46,7 @@ _AUTHORITY: Final = (
 )
 _OURS: Final = "name a certificate that the server trusts, and its key, in [postgres] dsn: sslcert and sslkey"
 _DSN: Final = "check [postgres] dsn"
+_PRIMARY: Final = "point [postgres] dsn to the primary"
 
 # A failed connection has a text and no SQLSTATE. These texts will not change by waiting.
 _PERMANENT_TEXTS: Final = {
@@ -91,27 +92,30 @@ _TEMPORARY: Final = frozenset({"55P03", "25P03", "25P04"})
 _CORRUPTED: Final = frozenset({"XX001", "XX002"})
 _TOO_LARGE: Final = "invalid memory alloc request size"
 
-# Hints by SQLSTATE and a part of the text; 14, 15 to 17 and 18 have different words for an invalidated slot.
-_HINTS: Final = (
-    ("55000", "cannot read from logical replication slot", INVALIDATED),
-    ("55000", "can no longer access replication slot", INVALIDATED),
-    ("55000", "can no longer get changes from replication slot", INVALIDATED),
-    ("55000", "was not created in this database", _DSN),
-    ("55000", "wal_level", "run: ALTER SYSTEM SET wal_level = 'logical'; then restart PostgreSQL"),
-    ("55000", "recovery is in progress", "point [postgres] dsn to the primary"),
-    ("42704", "replication slot", NEW_SLOT),
-    # Created again it helps nothing: to the slot, it is missing in the WAL that was written before.
-    ("42704", "publication", "run: cdc-publisher outbox init; then " + INVALIDATED),
-    ("42501", "row-level security", "run: ALTER ROLE <user> BYPASSRLS; or use another role"),
-    ("42501", "", "grant the role of [postgres] dsn what it needs, REPLICATION among it"),
-    ("25006", "", "point [postgres] dsn to the primary"),
-    ("28", "", _CREDENTIALS),
-    ("3D", "", _DSN),
-    ("XX000", _TOO_LARGE, "a row is too large for PostgreSQL to decode, and the slot cannot pass it: " + INVALIDATED),
+# Errors and hints by SQLSTATE and a part of the text; 14, 15 to 17 and 18 word the error of an invalidated slot
+# differently.
+_KNOWN: Final = (
+    ("55000", "cannot read from logical replication slot", SlotLost, INVALIDATED),
+    ("55000", "can no longer access replication slot", SlotLost, INVALIDATED),
+    ("55000", "can no longer get changes from replication slot", SlotLost, INVALIDATED),
+    ("55000", "was not created in this database", PostgresError, _DSN),
+    ("55000", "wal_level", PostgresError, "run: ALTER SYSTEM SET wal_level = 'logical'; then restart PostgreSQL"),
+    ("55000", "recovery is in progress", PostgresError, _PRIMARY),
+    ("42704", "replication slot", SlotLost, NEW_SLOT),
+    # A re-created publication does not help: to the slot, it is missing in the WAL that was written before.
+    ("42704", "publication", PostgresError, "run: cdc-publisher outbox init; then " + INVALIDATED),
+    ("42501", "row-level security", PostgresError, "run: ALTER ROLE <user> BYPASSRLS; or use another role"),
+    ("42501", "", PostgresError, "grant the role of [postgres] dsn the missing privilege, REPLICATION among them"),
+    ("25006", "", PostgresError, _PRIMARY),
+    ("28", "", PostgresRefused, _CREDENTIALS),
+    ("3D", "", PostgresError, _DSN),
+    (
+        "XX000",
+        _TOO_LARGE,
+        PostgresError,
+        "a row is too large for PostgreSQL to decode, and the slot cannot pass it: " + INVALIDATED,
+    ),
 )
-
-
-_SLOT_LOST: Final = (INVALIDATED, NEW_SLOT)
 
 
 def connect(dsn: str, **parameters: ConnParam) -> "psycopg.Connection[TupleRow]":
@@ -207,12 +211,13 @@ def classified(sqlstate: str | None, text: str, doing: str) -> CdcError:
         return PostgresUnavailable(message)
     if sqlstate == "55006":
         return SlotActive(message)
-    hint = next((hint for state, part, hint in _HINTS if sqlstate.startswith(state) and part in text), "")
     hopeless = sqlstate in _CORRUPTED or (sqlstate == "XX000" and _TOO_LARGE in text)
     if (sqlstate[:2] in _TEMPORARY_CLASSES or sqlstate in _TEMPORARY) and not hopeless:
         return PostgresUnavailable(message)
-    kind = PostgresRefused if sqlstate.startswith("28") else SlotLost if hint in _SLOT_LOST else PostgresError
-    return kind(f"{message} (SQLSTATE {sqlstate})", hint=hint)
+    for state, part, kind, hint in _KNOWN:
+        if sqlstate.startswith(state) and part in text:
+            return kind(f"{message} (SQLSTATE {sqlstate})", hint=hint)
+    return PostgresError(f"{message} (SQLSTATE {sqlstate})")
 
 
 def result_error(result: pq.abc.PGresult, doing: str) -> CdcError:

@@ -6,7 +6,18 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from cdc.postgres.connection import query
-from cdc.replication import publication as definition
+from cdc.replication.publication import (
+    COLUMN_LIST,
+    INSERTS,
+    NONE,
+    PARTITION_ROOT,
+    PUBLICATION,
+    PUBLICATION_OID,
+    PUBLISHED_BY,
+    ROW_FILTER,
+    TABLE,
+    TABLE_OID,
+)
 
 _ROW_FILTERS: Final = 150000  # 15: the first with row filters, column lists and schemas in publications
 
@@ -45,16 +56,16 @@ def read(connection: "Connection[TupleRow]", publication: str, table: tuple[str,
         connection, "reading the definition", statement, *table, publication
     )
     return {
-        definition.TABLE: ".".join(table),
-        definition.TABLE_OID: table_oid or definition.NONE,
-        definition.PUBLICATION: publication,
-        definition.PUBLICATION_OID: publication_oid or definition.NONE,
+        TABLE: ".".join(table),
+        TABLE_OID: table_oid or NONE,
+        PUBLICATION: publication,
+        PUBLICATION_OID: publication_oid or NONE,
         # An unlogged table is published by nothing, although `all tables` says otherwise.
-        definition.PUBLISHED_BY: (permanent and ", ".join(filter(None, published_by))) or definition.NONE,
-        definition.INSERTS: "yes" if inserts else "no",
-        definition.ROW_FILTER: row_filter or definition.NONE,
-        definition.COLUMN_LIST: columns or definition.NONE,
-        definition.PARTITION_ROOT: "yes" if via_root else "no",
+        PUBLISHED_BY: (permanent and ", ".join(filter(None, published_by))) or NONE,
+        INSERTS: "yes" if inserts else "no",
+        ROW_FILTER: row_filter or NONE,
+        COLUMN_LIST: columns or NONE,
+        PARTITION_ROOT: "yes" if via_root else "no",
     }
 
 

@@ -17,10 +17,9 @@ from cdc.config.settings import Settings
 from cdc.delivery.ports import Defect, Observation, SlotHealth, Stopping, WalEnd
 from cdc.errors import CdcError, PostgresError, SlotLost, Temporary
 from cdc.lsn import LSN
-from cdc.postgres import publication as reading
-from cdc.postgres import slot_health as health
+from cdc.postgres import publication, slot_health
 from cdc.postgres.connection import INVALIDATED, SHUTTING_DOWN, connect
-from cdc.replication import publication as definition
+from cdc.replication.publication import PUT_RIGHT, differences, suspect
 
 log = logging.getLogger(__name__)
 
@@ -97,25 +96,25 @@ class Sentinel:
             self._stopped.wait(LOOK_SECONDS)
 
     def _definition(self, connection: "psycopg.Connection[TupleRow]", end: LSN) -> PostgresError | None:
-        found = reading.read(connection, self._publication, self._table)
-        changes = definition.differences(found, self._expected)
+        found = publication.read(connection, self._publication, self._table)
+        changes = differences(found, self._expected)
         if not changes:
             return None
-        return PostgresError(f"{'; '.join(changes)}: {definition.suspect(self._good, end)}", hint=definition.PUT_RIGHT)
+        return PostgresError(f"{'; '.join(changes)}: {suspect(self._good, end)}", hint=PUT_RIGHT)
 
     def _health(self, connection: "psycopg.Connection[TupleRow]") -> PostgresError | None:
-        found = health.read(connection, self._slot)
+        found = slot_health.read(connection, self._slot)
         if found is None:
             return SlotLost(
                 f"replication slot {self._slot!r} was dropped while it was in use: what it had not confirmed is not in"
                 " the stream any more",
                 hint=INVALIDATED,
             )
-        if problem := health.problem(self._slot, found):
+        if problem := slot_health.problem(self._slot, found):
             return SlotLost(*problem)
         seen = SlotHealth(found.retained_bytes, found.limit_bytes, found.safe_bytes, found.wal_status)
         self._observations.put(seen)
-        state, sentence = health.warning(self._slot, found) or (None, "")
+        state, sentence = slot_health.warning(self._slot, found) or (None, "")
         if state is None and self._warned:
             log.info("replication slot %r is out of danger", self._slot)
             self._warned.clear()

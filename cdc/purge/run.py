@@ -10,10 +10,8 @@ from cdc.delivery.positions import Mark, differences
 from cdc.errors import KafkaError, PostgresError, Temporary
 from cdc.kafka import positions
 from cdc.lsn import LSN
-from cdc.postgres import catalog, defects, slots
-from cdc.postgres import publication as definition
-from cdc.purge import partitions
-from cdc.purge import rows as purge
+from cdc.postgres import catalog, defects, publication, slots
+from cdc.purge import partitions, rows
 from cdc.purge.horizon import Age, Clock, Horizon, Horizons, age
 from cdc.purge.partitions import Fate, Partition, Tree
 from cdc.purge.rows import Due, Table
@@ -79,7 +77,7 @@ class Purging:
         self._options = options
         self._stop = stop
         self._horizons = Horizons()
-        self._connection = purge.session(settings.postgres.dsn)
+        self._connection = rows.session(settings.postgres.dsn)
 
     @property
     def alive(self) -> bool:
@@ -101,21 +99,21 @@ class Purging:
         found = self._definition()
         by = self._age()
         # Taken first: what is asked afterwards can only be newer.
-        self._horizons.add(purge.horizon(connection, time.monotonic()))
+        self._horizons.add(rows.horizon(connection, time.monotonic()))
         horizon = self._reached(options.grace if by.clock is Clock.HORIZON else 0)
         if horizon is None:
             return
-        cutoff = purge.ago(connection, options.grace)
+        cutoff = rows.ago(connection, options.grace)
         outcome.due = Due(horizon, by, cutoff)
         tree = partitions.tree(connection, table_oid(found) or 0, by.column, cutoff)
         outcome.notes += _notes(tree)
-        purge.check_rights(connection, tree.leaves)
+        rows.check_rights(connection, tree.leaves)
         yield from self._purge(tree, outcome.due, outcome)
 
     def _definition(self) -> Definition:
         """Raises PostgresError when the table is not published as it must be."""
         name, table = self._settings.postgres.publication, self._settings.outbox.qualified_name
-        found = definition.read(self._connection, name, table)
+        found = publication.read(self._connection, name, table)
         if table_oid(found) is None:
             raise PostgresError(f"table {'.'.join(table)} does not exist", hint="check [outbox] table")
         if defect := catalog.publication_defect(self._connection, name, table):
@@ -130,7 +128,7 @@ class Purging:
             self._options.grace,
             self._options.age_column,
             columns,
-            commits=purge.keeps_commit_timestamps(self._connection),
+            commits=rows.keeps_commit_timestamps(self._connection),
             watch=self._options.watch,
         )
 
@@ -192,7 +190,7 @@ class Purging:
         for partition in tree.old:
             fate = Fate.STAYS if self._options.keep_partitions else self._drop(partition, due, outcome)
             if fate is Fate.STAYS:
-                purge.check_rights(self._connection, list(partition.leaves))
+                rows.check_rights(self._connection, list(partition.leaves))
                 tables += partition.leaves
             else:
                 done += sum(leaf.blocks for leaf in partition.leaves)
@@ -209,22 +207,22 @@ class Purging:
     def _drop(self, partition: Partition, due: Due, outcome: Outcome) -> Fate:
         name = str(partition.table)
         for _ in range(_TRIES):
-            fate, rows = partitions.drop(self._connection, partition, due, dry_run=self._options.dry_run)
+            fate, count = partitions.drop(self._connection, partition, due, dry_run=self._options.dry_run)
             if fate is not Fate.BUSY or self._stop.wait(_PAUSE_SECONDS):
                 break
         if fate is Fate.DROPPED:
-            outcome.dropped[name] = rows
+            outcome.dropped[name] = count
         elif fate is Fate.BUSY:
             outcome.busy.append(name)
         return fate
 
     def _rows(self, table: Table, due: Due, outcome: Outcome) -> Iterator[int]:
         if self._options.dry_run:
-            outcome.deleted += purge.count(self._connection, table, due)
+            outcome.deleted += rows.count(self._connection, table, due)
             yield table.blocks
             return
         began = time.monotonic()
-        for blocks, deleted in purge.delete(self._connection, table, due, self._options.batch):
+        for blocks, deleted in rows.delete(self._connection, table, due, self._options.batch):
             took = time.monotonic() - began
             outcome.deleted += deleted
             yield blocks

@@ -21,7 +21,7 @@ from cdc.outbox.events import Event
 from cdc.records.dead_letters import DeadLetter, DeadLetters
 from cdc.records.encoding import Encoder, Encoding
 from cdc.records.record import Headers, Record
-from cdc.recovery.repair import Repairing
+from cdc.recovery.repair import MissingEvents
 from cdc.replication.transactions import Row
 from cdc.status.from_metrics import describe
 from tests import ROOT, specimen
@@ -265,13 +265,13 @@ def _replays() -> Replays:
 
 def _repaired() -> Record:
     """Make the record of a missing event without the servers that a repair needs."""
-    repairing: Any = Repairing.__new__(Repairing)
-    repairing._outbox = shop.outbox(headers=["tenant"])
-    repairing._encoding = _encoding()
-    repairing._workbench = SimpleNamespace(made=lambda _, make: make())
+    source: Any = MissingEvents.__new__(MissingEvents)
+    source._outbox = shop.outbox(headers=["tenant"])
+    source._encoding = _encoding()
+    source._maker = SimpleNamespace(make=lambda _, encode: encode())
     missing: Any = SimpleNamespace(id=shop.EVENT_ID, committed=shop.COMMIT_TIME_MS * 1000)
     row = _row(json.dumps(PAYLOAD))
-    record: Record = repairing._record(missing, row.relation, row.data, None, AT)
+    record: Record = source._record(missing, row.relation, row.data, None, AT)
     return record
 
 

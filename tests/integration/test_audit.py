@@ -4,26 +4,28 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from cdc.audit import in_flight as flight
 from cdc.audit.books import Books
+from cdc.audit.in_flight import Copy
 from cdc.audit.range import Range
 from cdc.audit.run import Asked, Auditing
-from cdc.audit.table import Table
-from cdc.audit.topics import Topics
+from cdc.audit.table import OutboxTable
+from cdc.audit.topics import TopicReader
 from cdc.audit.verdicts import FINDINGS
 from cdc.config.loading import load
+from cdc.dead_letters.resend import Resend
 from cdc.errors import KafkaUnavailable, PostgresUnavailable
 from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres.connection import connect
 from cdc.records.headers import stream_id
-from cdc.recovery.repair import Repairing
+from cdc.recovery.repair import MissingEvents, look_again
 from tests.load import Load
 from tests.pipeline import Pipeline, eventually
 from tests.producing import in_order
@@ -243,9 +245,10 @@ def test_a_repair_looks_again_before_it_sends(auditor: Auditor) -> None:
         list(first.run())
         assert first.counts["missing"] == 3
         assert auditor.run("--repair", "--yes").stdout.endswith("repaired 3 events\n")
-        with closing(Repairing(settings, first, dry=False)) as repairing:
-            assert repairing.begin() == 0
-            assert list(repairing.run()) == []
+        with closing(Resend(settings, partial(MissingEvents, settings, first), dry_run=False, name="repair")) as resend:
+            resend.begin()
+            assert look_again(first, settings.topics.dead_letter) == 0
+            assert list(resend.run()) == []
     assert [record.value["seq"] for record in pipeline.records()] == [1, 2, 3]  # as they were committed
     auditor.finds()
 
@@ -262,7 +265,7 @@ def test_only_committed_records_count_and_an_open_transaction_is_waited_for(audi
     auditor.append(record, producer)
     producer.flush(30)
     settings = load(pipeline.configure(), ())
-    with closing(Topics(settings, seconds=1)) as topics:
+    with closing(TopicReader(settings, seconds=1)) as topics:
         assert topics.look([pipeline.topic]) == 3
         with pytest.raises(KafkaUnavailable, match="could not be read beyond offset 2 of 3: no records for 1 s"):
             list(topics.read())
@@ -311,12 +314,12 @@ def test_events_whose_rows_are_gone_are_judged_by_their_positions(auditor: Audit
 def test_a_slot_that_cannot_be_copied_is_waited_for_and_what_stays_unknown_is_said(
     auditor: Auditor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(copy: flight.Copy, outbox: Outbox) -> Iterator[str]:
+    def refuse(copy: Copy, outbox: Outbox) -> Iterator[str]:
         yield from complete(copy, outbox)
         raise PostgresUnavailable("the connection ended")
 
-    complete = flight.Copy.ids
-    monkeypatch.setattr(flight.Copy, "ids", refuse)
+    complete = Copy.ids
+    monkeypatch.setattr(Copy, "ids", refuse)
     pipeline = auditor.pipeline
     running = pipeline.start().streams()
     pipeline.insert(1, 2, 3)
@@ -348,7 +351,7 @@ def test_a_copy_of_the_slot_has_all_that_is_visible_though_it_is_not_flushed(aud
                 " values ('note', 'k', 'Noted', jsonb_build_object('seq', %s::int))",
                 [seq],
             )
-            with closing(flight.Copy(settings)) as copy:
+            with closing(Copy(settings)) as copy:
                 outbox = Outbox("x", settings.outbox.parts, TopicTemplate(settings.topics.name))
                 assert len(list(copy.ids(outbox))) == seq + 1
     ((left,),) = pipeline.sql("select count(*) from pg_replication_slots where slot_name like 'cdc_audit%'")
@@ -391,7 +394,7 @@ def test_after_a_failover_records_of_the_earlier_timeline_are_still_ours(
     pipeline.insert(1, 2, 3)
     pipeline.settles()
     ((system_identifier,),) = pipeline.sql("select system_identifier::text from pg_control_system()")
-    monkeypatch.setattr(flight.Copy, "identify", lambda _: (system_identifier, 2))
+    monkeypatch.setattr(Copy, "identify", lambda _: (system_identifier, 2))
     assert auditor.finds()["counts"]["delivered"] == 3
     first, *_ = pipeline.records()
     auditor.append(first, cdc_position=f"{stream_id(system_identifier, 2, pipeline.slot)}{first.position[8:]}")
@@ -421,7 +424,7 @@ def test_rows_are_in_the_order_of_commits_where_the_server_remembers_their_times
             with first.transaction():
                 first.execute(insert, [13])  # in a subtransaction
         second.execute(insert, [1])
-        table = Table(second, load(bare_pipeline.configure(), ()), None)
+        table = OutboxTable(second, load(bare_pipeline.configure(), ()), None)
         assert table.knows_commit_times
         with table.snapshot(), closing(Books()) as books:
             books.add_missing(table.rows(Range(), frozenset()))

@@ -10,8 +10,8 @@ import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from cdc.config.settings import Settings
+from cdc.dead_letters.producer import Destinations, Outgoing, ResendProducer
 from cdc.dead_letters.replays import marker
-from cdc.dead_letters.sending import Destinations, Replay, Sending
 from cdc.errors import KafkaError, PoisonEvent
 from cdc.lsn import LSN
 from cdc.outbox.events import Columns, Outbox
@@ -276,7 +276,7 @@ def test_a_replay_frames_as_the_registry_says_and_waits_for_one_that_is_down_onl
         yard.bury(yard.letter(2))
     down = yard.run("replay", "--all", "--yes")
     assert down.returncode == 75
-    assert "the schema's id of Noted is not known: the registry gives none" in down.stderr
+    assert "the registry has not returned the schema id of Noted" in down.stderr
     assert yard.listed() == [2]
 
 
@@ -345,13 +345,13 @@ def test_a_second_replay_ends_the_first_and_nothing_is_sent_twice(yard: Yard, se
     settings = Settings.model_validate(
         {"kafka": {"bootstrap.servers": servers.kafka}, "topics": {"dead_letter": yard.topic}}
     )
-    first = Replay(settings, Destinations(settings, dry=False))
+    first = ResendProducer(settings, Destinations(settings, dry_run=False))
     first.begin()
     assert yard.run("replay", "1", "--yes").returncode == 0
     known = DeadLetter(position(1), "1", "Noted", "", "", b"k", 0, "", "", None, False, [])
     event = letter._replace(topic=yard.pipeline.topic)
     with pytest.raises(KafkaError, match="another replay of this topic has begun"):
-        first.send([Sending(event, marker(yard.topic, known, "now", 0), 0)])
+        first.send([Outgoing(event, marker(yard.topic, known, "now", 0), 0)])
     first.close()
     assert len(yard.notes()) == 1
 
@@ -366,13 +366,13 @@ def test_what_kafka_itself_refuses_stays_and_the_rest_of_its_transaction_is_sent
     settings = Settings.model_validate(
         {"kafka": {"bootstrap.servers": servers.kafka}, "topics": {"dead_letter": yard.topic}}
     )
-    replay = Replay(settings, Destinations(settings, dry=False))
+    replay = ResendProducer(settings, Destinations(settings, dry_run=False))
     replay.begin()
     batch = []
     for number, topic in ((1, small), (2, yard.pipeline.topic)):
         letter = yard.letter(number)._replace(topic=topic, value=b"x" * 5000)
         known = DeadLetter(position(number), str(number), "Noted", "", "", b"k", 0, "", "", None, False, [])
-        batch.append(Sending(letter, marker(yard.topic, known, "now", 0), 0))
+        batch.append(Outgoing(letter, marker(yard.topic, known, "now", 0), 0))
     refused = replay.send(batch)
     replay.close()
     assert [(place, "MSG_SIZE_TOO_LARGE" in str(error)) for place, error in refused.items()] == [(0, True)]

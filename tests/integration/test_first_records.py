@@ -20,9 +20,9 @@ from cdc import errors
 from cdc.config.settings import Settings
 from cdc.delivery.positions import Mark
 from cdc.kafka import positions
-from cdc.kafka.first_records import Firsts, Place
+from cdc.kafka.first_records import Firsts, Target
 from cdc.kafka.producer import Sink
-from cdc.kafka.topics import Topics
+from cdc.kafka.topics import KnownTopics
 from cdc.kafka.transactional_producer import TransactionalSink
 from cdc.local.stack import Stack
 from cdc.lsn import LSN
@@ -83,7 +83,7 @@ class Broker:
                 },
             }
         )
-        self.topics = Topics(self.settings)
+        self.topics = KnownTopics(self.settings)
         self.topics.renew()
 
     def values(self) -> list[bytes]:
@@ -205,7 +205,7 @@ def test_the_same_in_a_kafka_transaction_c6(broker: Broker, keys: list[bytes | N
 @pytest.fixture
 def careless(monkeypatch: pytest.MonkeyPatch) -> None:
     """First records do not go alone."""
-    monkeypatch.setattr(Firsts, "place", lambda *_: Place(0, first=False, partition=0))
+    monkeypatch.setattr(Firsts, "place", lambda *_: Target(0, first=False, partition=0))
 
 
 @pytest.mark.usefixtures("careless")

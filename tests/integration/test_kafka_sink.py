@@ -15,7 +15,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from cdc import errors
 from cdc.config.settings import Settings
 from cdc.kafka.producer import Sink
-from cdc.kafka.topics import Topics
+from cdc.kafka.topics import KnownTopics
 from cdc.lsn import LSN
 from cdc.records.partitioner import partition
 from cdc.records.record import Record
@@ -31,9 +31,9 @@ pytestmark = pytest.mark.timeout(120)
 class Session:
     """A sink as a session has it: what was reported, and the topics that know its limits."""
 
-    def __init__(self, settings: Settings, topics: Topics | None = None) -> None:
+    def __init__(self, settings: Settings, topics: KnownTopics | None = None) -> None:
         self.now = 0.0
-        self.topics = topics or Topics(settings)
+        self.topics = topics or KnownTopics(settings)
         self.topics.renew()
         self.sink = Sink(settings, self.topics, lambda: self.now)
         self.reports: list[Any] = []
@@ -80,7 +80,7 @@ Open = Callable[..., Session]
 def sessions() -> Iterator[Open]:
     made: list[Session] = []
 
-    def open_session(kafka: str, topics: Topics | None = None, **properties: Any) -> Session:
+    def open_session(kafka: str, topics: KnownTopics | None = None, **properties: Any) -> Session:
         settings = Settings.model_validate({"kafka": {"bootstrap.servers": kafka, **properties}})
         made.append(Session(settings, topics))
         return made[-1]

@@ -15,7 +15,7 @@ from cdc.config.settings import Settings
 from cdc.delivery.positions import Mark, latest
 from cdc.kafka import positions
 from cdc.kafka.cluster import Cluster
-from cdc.kafka.topics import Topics
+from cdc.kafka.topics import KnownTopics
 from cdc.kafka.transactional_producer import TransactionalSink, hand_over
 from cdc.lsn import LSN
 from cdc.records.record import Record
@@ -33,7 +33,7 @@ class Sending:
     """A sink as a publisher uses it, and what was reported."""
 
     def __init__(self, settings: Settings) -> None:
-        topics = Topics(settings)
+        topics = KnownTopics(settings)
         topics.renew()
         self.positions = settings.topics.positions
         self.sink = TransactionalSink(settings, topics, KEY)

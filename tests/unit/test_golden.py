@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cdc.audit.range import Range
-from cdc.audit.reading import Reading
+from cdc.audit.reading import RecordReader
 from cdc.audit.verdicts import PUBLISHED, REPAIRED, REPLAYED
 from cdc.consumer import Decoder, Event, Position
 from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Mark, latest
@@ -40,7 +40,9 @@ def consumed(name: str, schemas: Path = golden.SCHEMAS / "shop") -> Event:
 
 def audited(name: str) -> Any:
     found = load(name)
-    return Reading([shop.STREAM], Range()).record(1, (found.topic, 0, 0), found.key, found.timestamp, found.headers)
+    return RecordReader([shop.STREAM], Range()).record(
+        1, (found.topic, 0, 0), found.key, found.timestamp, found.headers
+    )
 
 
 def test_every_kind_of_record_has_a_golden_file(written: dict[str, Golden]) -> None:

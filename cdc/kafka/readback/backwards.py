@@ -22,7 +22,7 @@ from cdc.config.settings import Settings
 from cdc.kafka.client import reader
 from cdc.kafka.cluster import Cluster, identity, is_missing
 from cdc.kafka.readback.chunks import Chunks
-from cdc.kafka.readback.seen import Row
+from cdc.kafka.readback.seen import Sighting
 from cdc.kafka.reading import receive
 from cdc.lsn import LSN
 from cdc.records import headers as header
@@ -135,7 +135,7 @@ class Backwards:
                 part.numbers = max(part.low, part.high - FARTHEST)
         return parts
 
-    def read(self, topic: str, tag: int, parts: Mapping[int, Partition]) -> Generator[list[Row]]:
+    def read(self, topic: str, tag: int, parts: Mapping[int, Partition]) -> Generator[list[Sighting]]:
         """What is there at or beyond the confirmed LSN, as of topic `tag`; the last numbers are in `parts` then."""
         with contextlib.suppress(KafkaException):
             # The consumer alone would ask once in a second for what it does not know of topics that are new to it.
@@ -167,7 +167,7 @@ class Backwards:
         if self._closed.is_set():
             raise Closed
 
-    def _chunk(self, topic: str, tag: int, parts: Mapping[int, Partition]) -> Generator[list[Row]]:
+    def _chunk(self, topic: str, tag: int, parts: Mapping[int, Partition]) -> Generator[list[Sighting]]:
         """What is found until the chunk is over in all partitions."""
         self._consumer.assign([TopicPartition(topic, number, part.start) for number, part in parts.items()])
         self._heard = last = time.monotonic()
@@ -201,9 +201,11 @@ class Backwards:
                 *(topic, self._patience),
             )
 
-    def _ours(self, topic: str, tag: int, parts: Mapping[int, Partition], messages: Iterable[Message]) -> list[Row]:
-        """Of what came, that which may come again."""
-        found: list[Row] = []
+    def _ours(
+        self, topic: str, tag: int, parts: Mapping[int, Partition], messages: Iterable[Message]
+    ) -> list[Sighting]:
+        """Return the records of the stream whose events may be redelivered."""
+        found: list[Sighting] = []
         confirmed, match, heard = self._confirmed, self._match, False
         for message in messages:
             number, offset = message.partition() or 0, message.offset() or 0

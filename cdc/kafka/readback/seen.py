@@ -11,7 +11,7 @@ from typing import Any, Final
 from cdc.errors import CdcError
 from cdc.scratch import cannot_be_kept
 
-Row = tuple[int, int, int, int, bytes]
+Sighting = tuple[int, int, int, int, bytes]
 """Number of the topic, commit LSN, index, partition, id."""
 
 _TABLES: Final = """
@@ -44,7 +44,7 @@ class Seen:
         with self._lock:
             self._close()
 
-    def add(self, rows: Sequence[Row]) -> None:
+    def add(self, rows: Sequence[Sighting]) -> None:
         """Take what was seen."""
         with self._lock:
             if self._database and rows:

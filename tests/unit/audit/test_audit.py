@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cdc.audit.books import Books, Finding
 from cdc.audit.judging import Facts, Judgement
 from cdc.audit.range import Range
-from cdc.audit.reading import Reading
+from cdc.audit.reading import RecordReader
 from cdc.audit.topics import choose, pattern
 from cdc.audit.verdicts import (
     DUPLICATE,
@@ -29,8 +29,8 @@ from cdc.audit.verdicts import (
     REPAIRED,
     REPLAYED,
     Kept,
-    Record,
-    Row,
+    TableRow,
+    TopicRecord,
     within,
 )
 from cdc.lsn import LSN
@@ -49,8 +49,8 @@ def lsn(number: int) -> int:
 class History:
     """Transactions as a publisher that makes no mistake puts them into topics. Time is a second a transaction."""
 
-    rows: list[Row] = field(default_factory=list)
-    log: list[Record] = field(default_factory=list)
+    rows: list[TableRow] = field(default_factory=list)
+    log: list[TopicRecord] = field(default_factory=list)
     letters: list[tuple[str, tuple[int, int, int]]] = field(default_factory=list)
     in_flight: list[str] = field(default_factory=list)
     transactions: int = 0
@@ -69,10 +69,10 @@ class History:
         number = self.transactions
         event_id, topic = f"e{len(self.rows):04}", f"t{int(key[1:]) % 2}"
         partition = int(key[1:]) % PARTITIONS
-        self.rows.append(Row(event_id, topic, key.encode(), number * 1000, 0, number, nth))
+        self.rows.append(TableRow(event_id, topic, key.encode(), number * 1000, 0, number, nth))
         sequence = 1 + sum((r.topic, r.partition) == (topic, partition) for r in self.log)
         self.append(
-            Record(
+            TopicRecord(
                 0,
                 event_id,
                 1,
@@ -89,7 +89,7 @@ class History:
             )
         )
 
-    def append(self, record: Record) -> Record:
+    def append(self, record: TopicRecord) -> TopicRecord:
         """At the end of its partition."""
         place = record.topic, record.partition
         self.appended += 1
@@ -105,7 +105,7 @@ class History:
             for event_id, position in self.letters:
                 books.add_letter(event_id, position, judged=True)
             books.add_in_flight(self.in_flight)
-            reading = Reading(STREAMS, wanted)
+            reading = RecordReader(STREAMS, wanted)
             known = {
                 "stream": 1,
                 "horizon": LSN(lsn(self.transactions)),
@@ -124,7 +124,7 @@ class History:
         return {row.id for row in self.rows} & set(ids)
 
 
-def _row_within(row: Row, wanted: Range) -> bool:
+def _row_within(row: TableRow, wanted: Range) -> bool:
     since, until = wanted.since or 0, NOW if wanted.until is None else wanted.until
     return since <= (row.age or 0) <= until and wanted.holds_id(row.id)
 
@@ -134,7 +134,7 @@ class Audited:
     found: list[Finding]
     counts: Counter[str]
     notes: list[str]
-    missing: list[Row]
+    missing: list[TableRow]
 
     def ids(self, kind: str) -> list[str | None]:
         return sorted(one.id for one in self.found if one.kind == kind)  # type: ignore[type-var]
@@ -250,7 +250,7 @@ def test_purged_rows_are_no_phantoms_and_their_holes_are_found(history: History,
     )
 
 
-def _has_later(record: Record, log: list[Record]) -> bool:
+def _has_later(record: TopicRecord, log: list[TopicRecord]) -> bool:
     return any(other.lsn == record.lsn and other.nth > record.nth for other in log)
 
 
@@ -387,13 +387,13 @@ def test_records_of_an_earlier_timeline_that_no_row_has_tell_of_a_failover() -> 
     history.rows = history.rows[:-1]
     history.log = [replace_stream(record, 1 if record.lsn < lsn(4) else 2) for record in history.log]
     lost = history.append(history.log[0]._replace(id="lost", lsn=lsn(4), nth=0, stream=1, sequence=None))
-    history.rows.append(Row("e0011", "t1", b"k1", 5000, 0, 5, 1))
+    history.rows.append(TableRow("e0011", "t1", b"k1", 5000, 0, 5, 1))
     (found,) = history.audit(stream=2).found
     assert (found.kind, found.id, found.position) == (PHANTOM, lost.id, f"aaaaaaaa-{lsn(4):016X}-00000000")
     assert "earlier timeline" in found.meaning
 
 
-def replace_stream(record: Record, stream: int) -> Record:
+def replace_stream(record: TopicRecord, stream: int) -> TopicRecord:
     return record._replace(stream=stream, sequence=None)
 
 
@@ -415,15 +415,15 @@ def test_an_id_that_two_rows_share_may_come_twice_and_once_is_missing() -> None:
 
 
 def test_a_reading_tells_ours_from_strangers() -> None:
-    reading = Reading(STREAMS, Range(from_id="5", numeric=True))
+    reading = RecordReader(STREAMS, Range(from_id="5", numeric=True))
     place = ("t", 0, 7)
 
-    def read(*headers: tuple[str, bytes | None]) -> Record | None:
+    def read(*headers: tuple[str, bytes | None]) -> TopicRecord | None:
         return reading.record(1, place, b"k", 5, headers)
 
     position = ("cdc-position", b"bbbbbbbb-00000000000000FF-00000001")
     ours = read(("id", b"10"), position, ("id", b"a column"), ("cdc-sequence", b"3"))
-    assert ours == Record(1, "10", 2, 255, 1, "t", 0, 7, b"k", 5, 3, 0, True)
+    assert ours == TopicRecord(1, "10", 2, 255, 1, "t", 0, 7, b"k", 5, 3, 0, True)
     assert reading.position(2, 255, 1) == "bbbbbbbb-00000000000000FF-00000001"
     repaired = read(("id", b"4"), ("cdc-repaired", b"2026-01-01T00:00:00.000Z"))
     assert repaired is not None

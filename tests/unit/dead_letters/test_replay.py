@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cdc.config.settings import Settings
-from cdc.dead_letters.sending import Destinations, Replay, Sending
+from cdc.dead_letters.producer import Destinations, Outgoing, ResendProducer
 from cdc.errors import KafkaUnavailable
 from cdc.records.record import Record
 
@@ -47,13 +47,13 @@ class Client:
         self.ended.append("aborted")
 
 
-def sent(client: Client, monkeypatch: pytest.MonkeyPatch) -> Replay:
+def sent(client: Client, monkeypatch: pytest.MonkeyPatch) -> ResendProducer:
     monkeypatch.setattr("cdc.kafka.client.producer", lambda *_, **__: client)
     settings = Settings.model_validate({"kafka": {"bootstrap.servers": "127.0.0.1:1"}, "topics": {"dead_letter": "d"}})
-    made = Replay(settings, Destinations(settings, dry=True))
+    made = ResendProducer(settings, Destinations(settings, dry_run=True))
     made.begin()
     record = Record.to("orders", b"k", b"v", 0, [], lambda *_: None)
-    assert made.send([Sending(record, record, 0)]) == {}
+    assert made.send([Outgoing(record, record, 0)]) == {}
     return made
 
 

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException
 from cdc import errors
 from cdc.config.settings import Settings
 from cdc.kafka.cluster import Description
-from cdc.kafka.topics import Topics
+from cdc.kafka.topics import KnownTopics
 from cdc.lsn import LSN
 from cdc.replication.settlement import Failure
 from tests.memory import Clock
@@ -109,20 +109,20 @@ def clock() -> Clock:
     return Clock()
 
 
-def make(cluster: MemoryCluster, clock: Clock, **topics: Any) -> Topics:
+def make(cluster: MemoryCluster, clock: Clock, **topics: Any) -> KnownTopics:
     settings = Settings.model_validate({"topics": topics})
-    made = Topics(settings, lambda: cluster, lambda: clock.now)  # type: ignore[arg-type,return-value]
+    made = KnownTopics(settings, lambda: cluster, lambda: clock.now)  # type: ignore[arg-type,return-value]
     made.renew()
     return made
 
 
-def asked(topics: Topics, topic: str, times: int = 3) -> int | None:
+def asked(topics: KnownTopics, topic: str, times: int = 3) -> int | None:
     """Ask as often as it takes to ask and to look at the answer."""
     answers = [topics.largest(topic) for _ in range(times)]
     return answers[-1]
 
 
-def looks(topics: Topics, clock: Clock) -> None:
+def looks(topics: KnownTopics, clock: Clock) -> None:
     clock.advance(6)
     topics.look(clock.now)
     topics.look(clock.now)

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.errors import CdcError
-from cdc.kafka.readback.seen import Row, Seen
+from cdc.kafka.readback.seen import Seen, Sighting
 
 SMALL = st.integers(0, 3)
 
 
 @given(st.lists(st.lists(st.tuples(SMALL, SMALL, SMALL, SMALL, st.sampled_from([b"a", b"b"])))))
-def test_it_answers_like_a_dictionary_in_which_the_first_stays(batches: list[list[Row]]) -> None:
+def test_it_answers_like_a_dictionary_in_which_the_first_stays(batches: list[list[Sighting]]) -> None:
     seen, first, ids = Seen(), dict[tuple[int, ...], str](), dict[tuple[int, ...], set[bytes]]()
     for batch in batches:
         seen.add(batch)

@@ -1,6 +1,6 @@
-"""Sending dead letters to their topics after all: each together with the marker that says so, or neither.
+"""A transactional producer for events that are sent again: each together with its marker, or neither.
 
-A fixed transactional id for each dead-letter topic lets one replay be under way: a second one ends the first.
+A fixed transactional id lets one resend of a name run at a time: a second one ends the first.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ from cdc.records.record import Record
 from cdc.replication.settlement import delivered
 
 TRANSACTION_SECONDS: Final = 30
-"""How long a replay that was killed may hold up consumers that read committed records only."""
+"""How long a resend that was killed may hold up consumers that read committed records only."""
 
 _REQUEST_SECONDS: Final = 30.0
 _TOPIC_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.05
 
 
-class Sending(NamedTuple):
+class Outgoing(NamedTuple):
     """An event, and the marker that goes to the partition of its dead letter, if it was one."""
 
     event: Record
@@ -40,18 +40,21 @@ class Sending(NamedTuple):
 
 
 class Destinations:
-    """Topics that events go back to, created like the publisher does; not when `dry`. Waits, unlike the publisher."""
+    """The limits of topics that events go to, which are created as the publisher does, except in a dry run.
 
-    def __init__(self, settings: Settings, *, dry: bool) -> None:
+    Waits, unlike the publisher.
+    """
+
+    def __init__(self, settings: Settings, *, dry_run: bool) -> None:
         self._settings = settings.topics
-        self._dry = dry
+        self._dry_run = dry_run
         self._cluster = Cluster(settings.kafka)
         self._limits = Limits(settings.kafka)
-        self._known: dict[str, int | errors.CdcError] = {}
+        self._largest: dict[str, int | errors.CdcError] = {}
 
     @property
     def batch_bytes(self) -> int:
-        """How large the producer's batches may be, for all topics that were asked about."""
+        """How many bytes the producer's batches may have, for all topics that were asked about."""
         return self._limits.batch_bytes
 
     def largest(self, topic: str) -> int:
@@ -59,15 +62,15 @@ class Destinations:
 
         Raises KafkaError when the topic cannot be used, KafkaUnavailable when that cannot be known.
         """
-        if topic not in self._known:
+        if topic not in self._largest:
             try:
-                self._known[topic] = self._ask(topic)
+                self._largest[topic] = self._ask(topic)
             except errors.KafkaError as error:
-                self._known[topic] = error
-        known = self._known[topic]
-        if isinstance(known, errors.CdcError):
-            raise known
-        return known
+                self._largest[topic] = error
+        found = self._largest[topic]
+        if isinstance(found, errors.CdcError):
+            raise found
+        return found
 
     def _ask(self, topic: str) -> int:
         deadline, created = time.monotonic() + _TOPIC_SECONDS, False
@@ -82,14 +85,14 @@ class Destinations:
                 raise errors.KafkaError(
                     f"topic {topic!r} does not exist", hint="create it, or set [topics] create = true"
                 )
-            if self._dry:
+            if self._dry_run:
                 return sys.maxsize
             if time.monotonic() >= deadline:
                 raise errors.KafkaUnavailable(f"topic {topic!r} does not appear")
             if not created:
                 self._create(topic)
             created = True
-            time.sleep(_LOOK_SECONDS)  # the brokers hear of it a moment later
+            time.sleep(_LOOK_SECONDS)  # the brokers learn of it a moment later
 
     def _learn(self, topic: str, limit: int | None) -> int:
         try:
@@ -105,10 +108,10 @@ class Destinations:
                 raise kafka_error(error.args[0], f"creating topic {topic!r}") from None
 
 
-class Replay:
+class ResendProducer:
     """A transactional producer. Raises ConfigError when librdkafka does not take the properties.
 
-    One of each `name`, which a repair has, is under way; without one it is a replay of the dead-letter topic.
+    One producer of each `name`, which a repair has, works at a time; without one it is for the dead-letter topic.
     """
 
     def __init__(self, settings: Settings, destinations: Destinations, name: str = "") -> None:
@@ -120,24 +123,24 @@ class Replay:
         self._batch_bytes = 0
 
     def begin(self) -> None:
-        """End every other replay of this topic; what it had not committed is taken back. Raises our Kafka errors."""
+        """End every other producer of this name; what it had not committed is rolled back. Raises Kafka errors."""
         self._batch_bytes = self._destinations.batch_bytes
         made = {
             **librdkafka.producer(self._settings.kafka),
             "transactional.id": f"cdc-publisher-{self._name}",
             "transaction.timeout.ms": TRANSACTION_SECONDS * 1000,
             "message.timeout.ms": TRANSACTION_SECONDS * 1000,
-            # Of a transaction all is there or nothing: no gap to guard against.
+            # A transaction is atomic: there is no gap to guard against.
             "enable.gapless.guarantee": False,
             "batch.size": self._batch_bytes,
         }
         self._producer = client.producer(made, silent=True)
         self._call(self._producer.init_transactions, _REQUEST_SECONDS)
 
-    def send(self, batch: Sequence[Sending]) -> dict[int, errors.CdcError]:
-        """Send a batch as one transaction; returns by place in it those that Kafka refused: all others are sent.
+    def send(self, batch: Sequence[Outgoing]) -> dict[int, errors.CdcError]:
+        """Send a batch as one transaction; return by place in it those that Kafka refused: all others are sent.
 
-        Raises KafkaUnavailable, and KafkaError when another replay has begun. Then nothing of the batch is sent.
+        Raises KafkaUnavailable, and KafkaError when another producer of this name began: then nothing is sent.
         """
         if self._batch_bytes != self._destinations.batch_bytes:
             self.begin()
@@ -150,14 +153,14 @@ class Replay:
         return refused
 
     def close(self) -> None:
-        """Leave; what is not committed is taken back."""
+        """Abort the open transaction."""
         if self._producer is None:
             return
         self._abort(5.0)
         self._producer.purge()
         self._producer = None
 
-    def _transaction(self, batch: dict[int, Sending]) -> dict[int, errors.CdcError]:
+    def _transaction(self, batch: dict[int, Outgoing]) -> dict[int, errors.CdcError]:
         """Commit, or abort and return what was refused for good."""
         assert self._producer
         refused: dict[int, errors.CdcError] = {}
