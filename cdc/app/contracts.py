@@ -5,12 +5,12 @@ when the first event of an unknown type comes.
 """
 
 import logging
-from concurrent.futures import Future, ThreadPoolExecutor
 
 from cdc.avro import contracts, files
 from cdc.avro.contracts import Contract, Contracts
 from cdc.avro.framing import SingleObject
 from cdc.avro.mapping.rules import Rules
+from cdc.background import Background
 from cdc.config.settings import Settings
 from cdc.errors import CdcError
 from cdc.records.encoding import Encoder, Framing
@@ -35,14 +35,13 @@ class Schemas:
         self._contracts: Contracts = Contracts([], {}, "nowhere")
         self._framing: Framing = SingleObject({})
         self.envelope: Contract | None = None
-        self._worker = ThreadPoolExecutor(1, "contracts")
-        self._reading: Future[Contracts] | None = None
-        self._asked: set[str] = set()
+        self._background: Background[str, Contracts] = Background("contracts")
+        self._looked_for: set[str] = set()  # unknown types
 
     def read(self) -> None:
         """Read the contracts, also again. Raises ConfigError, RegistryError or RegistryUnavailable."""
         self._use(self._read())
-        self._asked.clear()
+        self._looked_for.clear()
 
     def get(self, event_type: str, /) -> Encoder | None:
         """The encoder of an event type, or None."""
@@ -57,19 +56,18 @@ class Schemas:
         return self._contracts.missing(event_type)
 
     def asks_again(self, event_type: str) -> bool:
-        """Whether an unknown type is still being looked for; never waits, and asks once for each type."""
-        if self._settings.avro.source != "registry":
+        """Return whether an unknown type is still being looked for; never waits, and asks once for each type."""
+        if self._settings.avro.source != "registry" or event_type in self._looked_for:
             return False
-        if self._reading is None and event_type not in self._asked:
-            self._asked.add(event_type)
-            self._reading = self._worker.submit(self._read)
-        if self._reading is None or not self._reading.done():
-            return self._reading is not None
-        reading, self._reading = self._reading, None
         try:
-            self._use(reading.result())
+            found = self._background.ask(event_type, self._read)
+            if found is None:
+                return True
+            self._background.forget(event_type)
+            self._use(found)
         except CdcError as error:
             log.warning("the contracts cannot be read again: %s", error)
+        self._looked_for.add(event_type)
         return event_type in self._contracts
 
     @property
@@ -79,10 +77,10 @@ class Schemas:
 
     def close(self) -> None:
         """Hang up."""
-        self._worker.shutdown(wait=False, cancel_futures=True)
         self._framing.close()
         if self._registry:
             self._registry.close()
+        self._background.close()
 
     def _read(self) -> Contracts:
         avro = self._settings.avro

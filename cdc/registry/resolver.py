@@ -5,14 +5,13 @@ the publisher with it, while it goes on serving PostgreSQL.
 """
 
 import logging
-import queue
 import random
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from cdc.avro.subjects import Strategy, subject
+from cdc.background import Background, TryAgain
 from cdc.backoff import Backoff
 from cdc.registry.client import Reference, Registered
 from cdc.registry.errors import RegistryError, RegistryUnavailable
@@ -20,7 +19,6 @@ from cdc.registry.errors import RegistryError, RegistryUnavailable
 log = logging.getLogger(__name__)
 
 WARNING_SECONDS: Final = 30.0
-_CLOSE_SECONDS: Final = 1.0
 
 Contract = Callable[[str], tuple[str, Sequence[Reference]]]
 """From a contract's name to its schema's text and what that refers to."""
@@ -43,62 +41,31 @@ class Resolver:
         self._strategy = strategy
         self._auto_register = auto_register
         self._contract = contract
-        # Each is written by one thread only: the first three by the worker, the last by the publisher's.
-        self._headers: dict[tuple[str, str], bytes] = {}
-        self._failures: dict[tuple[str, str], Exception] = {}
-        self._by_subject: dict[tuple[str, str], bytes] = {}
-        self._asked: set[tuple[str, str]] = set()
-        self._jobs: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
-        self._closed = threading.Event()
-        self._worker: threading.Thread | None = None
+        self._by_subject: dict[tuple[str, str], bytes] = {}  # belongs to the thread
+        self._backoff = Backoff(random.random)
+        self._background: Background[tuple[str, str], bytes] = Background("cdc-registry")
         self._warn_at = 0.0
 
     def ask(self, topic: str, contract_name: str) -> bytes | None:
-        """What stands before a value in confluent framing, or None as long as that is not known: ask again later.
+        """Return what precedes a value in Confluent framing; None until that is known.
 
-        Never waits. Raises RegistryError when waiting does not help; to ask after that is to try anew.
+        Never waits. Raises RegistryError when waiting does not help; to ask after that is to try again.
         """
-        key = (topic, contract_name)
-        header = self._headers.get(key)
-        if header is not None:
-            return header
-        if key not in self._asked:
-            self._asked.add(key)
-            self._jobs.put(key)
-            self._start()
-        elif key in self._failures:
-            self._asked.discard(key)
-            raise self._failures.pop(key)
-        return None
+        return self._background.ask((topic, contract_name), self._header, topic, contract_name)
 
     def close(self) -> None:
-        """Stop looking; a request that hangs is left to its own timeout."""
-        self._closed.set()
-        self._jobs.put(None)
-        if self._worker:
-            self._worker.join(_CLOSE_SECONDS)
+        """Stop asking; a request that hangs is left to its own timeout."""
+        self._background.close()
 
-    def _start(self) -> None:
-        if self._worker is None:
-            # A pool of concurrent.futures is no daemon: a registry that hangs would hold up the end of the process.
-            self._worker = threading.Thread(target=self._work, name="cdc-registry", daemon=True)
-            self._worker.start()
-
-    def _work(self) -> None:
-        backoff = Backoff(random.random)
-        while (key := self._jobs.get()) is not None and not self._closed.is_set():
-            try:
-                self._headers[key] = self._resolve(*key)
-                backoff.reset()
-            except RegistryUnavailable as error:
-                if self._closed.is_set():
-                    return  # most likely because of that
-                self._warn(error, key)
-                self._jobs.put(key)  # behind the others: the trouble may be this subject's alone
-                if self._closed.wait(backoff.pause()):
-                    return
-            except Exception as error:  # whatever it is belongs to who asked
-                self._failures[key] = error
+    def _header(self, topic: str, contract_name: str) -> bytes:
+        try:
+            header = self._resolve(topic, contract_name)
+        except RegistryUnavailable as error:
+            if not self._background.closed.is_set():  # otherwise that is why
+                self._warn(error, topic, contract_name)
+            raise TryAgain(self._backoff.pause()) from None  # behind the others: only this subject may be affected
+        self._backoff.reset()
+        return header
 
     def _resolve(self, topic: str, contract_name: str) -> bytes:
         name = subject(self._strategy, topic, contract_name)
@@ -119,8 +86,8 @@ class Resolver:
         self._by_subject[name, contract_name] = header
         return header
 
-    def _warn(self, error: RegistryUnavailable, key: tuple[str, str]) -> None:
+    def _warn(self, error: RegistryUnavailable, topic: str, contract_name: str) -> None:
         now = time.monotonic()
         if now >= self._warn_at:
             self._warn_at = now + WARNING_SECONDS
-            log.warning("%s", error, extra={"topic": key[0], "contract": key[1]})
+            log.warning("%s", error, extra={"topic": topic, "contract": contract_name})

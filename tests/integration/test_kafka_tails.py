@@ -465,8 +465,7 @@ def test_it_ends_soon_while_kafka_does_not_answer_or_a_transaction_is_open(yard:
     waiting = yard.open()
     for tails in (nowhere, waiting):
         assert tails.ask(topic, SECOND) is None
-    worker = waiting._worker
-    assert worker
+    worker = waiting._background._thread
     for tails in (nowhere, waiting, yard.open()):
         tails.close()  # while neither Kafka nor the end of the transaction comes
         assert tails.ask(topic, SECOND) is None

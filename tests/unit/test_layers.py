@@ -14,7 +14,7 @@ PACKAGE = ROOT / "cdc"
 # From the ground up. A folder may import from the lines above its own, and from itself; modules of the root are folders
 # here too.
 FLOORS = """
-errors lsn backoff quantities
+errors lsn backoff quantities background
 scratch logs
 avro replication
 outbox

@@ -8,22 +8,19 @@ records that a `read_committed` consumer gets are ever taken for sent.
 import contextlib
 import itertools
 import logging
-import queue
 import threading
-from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 
 from cdc import errors
+from cdc.background import Background
 from cdc.config.settings import Settings
 from cdc.kafka.errors import kafka_error
-from cdc.kafka.readback.backwards import Backwards, Closed
+from cdc.kafka.readback.backwards import Backwards
 from cdc.kafka.readback.seen import Seen
 from cdc.lsn import LSN
 
 log = logging.getLogger(__name__)
-
-_CLOSE_SECONDS: Final = 1.0
 
 
 class Tail:
@@ -58,70 +55,30 @@ class Tails:
         self._confirmed = confirmed
         self._sequences = sequences
         self._seen = Seen()
-        # Written by the worker only, but that failures are taken out when they are raised.
-        self._tails: dict[str, Tail] = {}
-        self._failures: dict[str, Exception] = {}
-        self._asked: set[str] = set()
-        self._jobs: queue.SimpleQueue[tuple[str, int] | None] = queue.SimpleQueue()  # None: look what has changed
         self._forgotten = threading.Event()
-        self._closed = threading.Event()
-        self._worker: threading.Thread | None = None
-        self._backwards: Backwards | None = None  # the worker's
+        self._backwards: Backwards | None = None  # belongs to the thread
         self._numbers = itertools.count()
+        self._background: Background[str, Tail] = Background("tails", self._leave)
         self._told = False
 
     def ask(self, topic: str, since: int) -> Tail | None:
-        """What a topic holds; None while it is being read: never waits.
+        """Return what a topic holds; None while it is being read. Never waits.
 
-        `since` is the commit time of its first event that comes again, in milliseconds. Raises KafkaUnavailable for
-        what a new session may mend, KafkaError and CdcError for what it does not; to ask after that is to try anew.
+        `since` is the commit time of its first event that is redelivered, in milliseconds. Raises KafkaUnavailable for
+        what a new session may fix, KafkaError and CdcError for what it does not; to ask after that is to try again.
         """
-        tail = self._tails.get(topic)
-        if tail is None:
-            if topic not in self._asked:
-                self._asked.add(topic)
-                self._jobs.put((topic, since))
-                self._start()
-            elif topic in self._failures:
-                self._asked.discard(topic)
-                raise self._failures.pop(topic)
-        return tail
+        return self._background.ask(topic, self._read, topic, since)
 
     def forget(self) -> None:
-        """No position will be asked for any more, but numbers may be."""
+        """Drop the positions, which are not needed any more; numbers may be."""
         self._forgotten.set()
         self._seen.forget()
-        self._jobs.put(None)
+        self._background.run(self._leave)  # the connection is used rarely from now on
 
     def close(self) -> None:
         """Stop reading."""
-        self._closed.set()
-        self._jobs.put(None)
-        if self._worker:
-            self._worker.join(_CLOSE_SECONDS)
+        self._background.close()
         self._seen.forget()
-
-    def _start(self) -> None:
-        if self._worker is None:
-            # A pool of concurrent.futures is no daemon: a Kafka that hangs would hold up the end of the process.
-            self._worker = threading.Thread(target=self._work, name="tails", daemon=True)
-            self._worker.start()
-
-    def _work(self) -> None:
-        while not self._closed.is_set():
-            job = self._jobs.get()
-            if job is None:
-                self._leave()  # it is used rarely from now on
-                continue
-            topic, since = job
-            try:
-                self._tails[topic] = self._read(topic, since)
-            except Closed:
-                break
-            except Exception as error:  # whatever it is belongs to who asked
-                self._failures[topic] = error
-                self._leave()
-        self._leave()
 
     def _leave(self) -> None:
         if self._backwards:
@@ -130,10 +87,18 @@ class Tails:
             self._backwards = None
 
     def _read(self, topic: str, since: int) -> Tail:
+        try:
+            return self._tail(topic, since)
+        except BaseException:
+            self._leave()
+            raise
+
+    def _tail(self, topic: str, since: int) -> Tail:
         tail = Tail(self._seen, next(self._numbers))
         try:
             if self._backwards is None:
-                self._backwards = Backwards(self._settings, self._stream, self._confirmed, self._closed)
+                closed = self._background.closed
+                self._backwards = Backwards(self._settings, self._stream, self._confirmed, closed)
             tail.partitions = self._backwards.partitions(topic)
             again = None if self._forgotten.is_set() else since
             if tail.partitions and (again is not None or self._sequences):
