@@ -19,7 +19,7 @@ T = TypeVar("T")
 Position = Callable[[int, int, int], str | None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """What is known of the servers when all is read."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from cdc.lsn import LSN
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
     """Ends belong to it; None means no end. Times are milliseconds since 1970."""
 

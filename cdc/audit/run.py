@@ -50,7 +50,7 @@ class Step:
     done: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Asked:
     """What is to be audited."""
 

@@ -80,7 +80,7 @@ def audit(
     wanted = Range(ids=frozenset(ids), **given)
     settings = require(invocation.settings())
     Cluster(settings.kafka).reach(_REACH_SECONDS)
-    asked = Asked(wanted, frozenset(topics), streams, age, sparse)
+    asked = Asked(wanted=wanted, topics=frozenset(topics), streams=streams, age=age, sparse=sparse)
     with (
         connect(settings.postgres.dsn, application_name="cdc-publisher audit") as connection,
         contextlib.closing(Auditing(settings, asked, connection)) as auditing,

@@ -26,7 +26,7 @@ PLUGIN: Final = "pgoutput"
 Conn = Connection[TupleRow]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
     """What was found, as far as a session depends on it."""
 
@@ -51,7 +51,14 @@ def inspect(connection: Conn, settings: Settings, columns: Columns, template: To
     ours = slot(connection, settings)
     assert ours.confirmed is not None
     _warn(connection, ours)
-    return Catalog(ours.confirmed, binary, timeout, found, LSN.parse(end), _used(connection, settings.postgres.slot))
+    return Catalog(
+        confirmed=ours.confirmed,
+        binary=binary,
+        wal_sender_timeout=timeout,
+        definition=found,
+        wal_end=LSN.parse(end),
+        used=_used(connection, settings.postgres.slot),
+    )
 
 
 def server(connection: Conn) -> float:

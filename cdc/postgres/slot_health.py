@@ -18,7 +18,7 @@ from cdc.quantities import size
 _NEAR: Final = 5  # a warning is due when less than this part of what PostgreSQL keeps at the most is left
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     """One slot of `pg_replication_slots`; what a version does not know is None."""
 
@@ -50,8 +50,19 @@ def read(connection: "Connection[TupleRow]", name: str) -> Health | None:
         """,
         name,
     )
-    for plugin, database, here, confirmed, *rest in found:
-        return Health(plugin, database, here, LSN.parse(confirmed) if confirmed else None, *rest)
+    for plugin, database, here, confirmed, wal_status, safe, retained, limit, invalidation, failover in found:
+        return Health(
+            plugin=plugin,
+            database=database,
+            here=here,
+            confirmed=LSN.parse(confirmed) if confirmed else None,
+            wal_status=wal_status,
+            safe_bytes=safe,
+            retained_bytes=retained,
+            limit_bytes=limit,
+            invalidation=invalidation,
+            failover=failover,
+        )
     return None
 
 

@@ -17,7 +17,7 @@ _FAILOVER_VERSION: Final = 170000
 Conn = Connection[TupleRow]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
     """One logical slot as `pg_replication_slots` shows it."""
 
@@ -49,8 +49,19 @@ def find(connection: Conn) -> list[Slot]:
         """,
     )
     return [
-        Slot(name, plugin, database, pid, None if confirmed is None else LSN.parse(confirmed), *sizes)
-        for name, plugin, database, pid, confirmed, *sizes in rows
+        Slot(
+            name=name,
+            plugin=plugin,
+            database=database,
+            active_pid=pid,
+            confirmed=None if confirmed is None else LSN.parse(confirmed),
+            lag_bytes=lag,
+            retained_bytes=retained,
+            wal_status=wal_status,
+            failover=failover,
+            synced=synced,
+        )
+        for name, plugin, database, pid, confirmed, lag, retained, wal_status, failover, synced in rows
     ]
 
 

@@ -73,7 +73,7 @@ class Fate(Enum):
     STAYS = "stays"  # with rows that may not go, or too many to look through in time
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Node:
     table: Table
     parent: int | None
@@ -92,7 +92,15 @@ def tree(connection: Conn, root: int, column: str | None, cutoff: str) -> Tree:
     ):
         table = Table(schema, name, blocks or 0)
         strange = not (logged and (divided or blocks is not None))
-        nodes[oid] = _Node(table, parent, divided, strange, over, bool(owned), watched)
+        nodes[oid] = _Node(
+            table=table,
+            parent=parent,
+            divided=divided,
+            strange=strange,
+            over=over,
+            owned=bool(owned),
+            watched=watched,
+        )
     found = Tree([], [], [], [])
     _sort(nodes, root, found)
     return found

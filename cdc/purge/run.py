@@ -31,7 +31,7 @@ class Stop(Protocol):
     def wait(self, timeout: float, /) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What was asked for; times in seconds."""
 
@@ -45,7 +45,7 @@ class Options:
     watch: bool
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Outcome:
     """What went in a round, or would go."""
 

@@ -99,7 +99,7 @@ class Auditor:
         settings = load(self.pipeline.configure(), ())
         with (
             connect(settings.postgres.dsn) as connection,
-            closing(Auditing(settings, Asked(Range()), connection)) as auditing,
+            closing(Auditing(settings, Asked(wanted=Range()), connection)) as auditing,
         ):
             yield auditing
 

@@ -103,7 +103,18 @@ def test_what_lets_a_role_in_is_read_from_what_the_server_says(message: str, fix
 
 def test_a_limit_is_proposed_that_is_well_above_what_is_held() -> None:
     notes = Notes("postgres")
-    held = Health("pgoutput", "shop", True, None, "extended", None, 8 * 1024**3, None, None, failover=False)
+    held = Health(
+        plugin="pgoutput",
+        database="shop",
+        here=True,
+        confirmed=None,
+        wal_status="extended",
+        safe_bytes=None,
+        retained_bytes=8 * 1024**3,
+        limit_bytes=None,
+        invalidation=None,
+        failover=False,
+    )
     slot.retained(notes, "cdc", held, SERVER)
     retained, limit = notes.findings
     assert (retained.status, retained.fix) == (WARN, ("cdc-publisher start",))

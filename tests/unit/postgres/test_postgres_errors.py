@@ -141,7 +141,18 @@ def _health(
     limit: int | None = None,
     invalidation: str | None = None,
 ) -> Health:
-    return Health("pgoutput", "shop", True, LSN.parse("0/10"), wal_status, safe, 70 * MB, limit, invalidation, False)
+    return Health(
+        plugin="pgoutput",
+        database="shop",
+        here=True,
+        confirmed=LSN.parse("0/10"),
+        wal_status=wal_status,
+        safe_bytes=safe,
+        retained_bytes=70 * MB,
+        limit_bytes=limit,
+        invalidation=invalidation,
+        failover=False,
+    )
 
 
 @pytest.mark.parametrize(
