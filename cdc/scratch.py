@@ -1,4 +1,4 @@
-"""What may be too much for memory is kept in a database without a name, which goes with its owner."""
+"""Errors of unnamed temporary SQLite databases, which hold data that may not fit in memory."""
 
 import contextlib
 import sqlite3
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from cdc.errors import CdcError
 
 
-def cannot_be_kept(what: str, error: sqlite3.Error) -> CdcError:
-    """Why something was not kept, and what to do."""
-    return CdcError(f"{what} cannot be kept: {error}", hint="set TMPDIR to a folder that has room")
+def not_stored(what: str, error: sqlite3.Error) -> CdcError:
+    """Convert an error of SQLite; `what` names the data."""
+    return CdcError(f"{what} cannot be stored: {error}", hint="set TMPDIR to a folder that has room")
 
 
 @contextlib.contextmanager
-def told(what: str) -> Iterator[None]:
-    """Let sqlite's errors out as ours."""
+def storing(what: str) -> Iterator[None]:
+    """Convert the errors of SQLite; `what` names the data."""
     try:
         yield
     except sqlite3.Error as error:
-        raise cannot_be_kept(what, error) from None
+        raise not_stored(what, error) from None

@@ -1,4 +1,4 @@
-"""The real servers of a service: a replication connection, a producer, a sentinel, and Kafka's memory of the slot."""
+"""Opens the connections of a session: replication, producer, sentinel, and the record of the slot in Kafka."""
 
 import contextlib
 import time
@@ -28,11 +28,11 @@ from cdc.replication.settlement import Failure
 
 _REACH_SECONDS = 5.0
 _PIDS = 100
-_SILENT_SECONDS = 60.0  # a publisher replies every ten seconds at the least
+_SILENT_SECONDS = 60.0  # a publisher replies at least every ten seconds
 
 
 class Clock:
-    """The machine's."""
+    """The clock of the machine."""
 
     monotonic = staticmethod(time.monotonic)
     unix = staticmethod(time.time)
@@ -40,7 +40,7 @@ class Clock:
 
 
 def ordering(settings: Settings) -> Mapping[str, str]:
-    """The settings that decide to which topic and partition an event goes, and by which key."""
+    """Return the settings that determine the topic, the partition and the key of events."""
     columns = settings.outbox.columns
     return {
         "[topics] name": settings.topics.name,
@@ -51,14 +51,14 @@ def ordering(settings: Settings) -> Mapping[str, str]:
 
 
 class Servers:
-    """Opens sessions between the servers that the settings name."""
+    """Opens sessions between the servers of the settings."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._template = TopicTemplate(settings.topics.name)
         self._topics = KnownTopics(settings)
-        self._remembers = False  # the topic of positions is there, as far as is known
-        self._pids: deque[int] = deque(maxlen=_PIDS)  # of the server's processes that were at our other end
+        self._remembers = False  # the topic of positions exists, as far as is known
+        self._pids: deque[int] = deque(maxlen=_PIDS)  # of the walsenders of earlier sessions
 
     def open(self, stack: contextlib.ExitStack) -> Ends:
         """Open one session. Raises CdcError; SlotActive while another process reads the slot."""
@@ -129,10 +129,10 @@ class Servers:
         )
 
     def _held(self, holder: tuple[int, float | None] | None) -> str:
-        """Why the reader of the slot is no publisher at work; empty when it may be one."""
+        """Return why the reader of the slot is no running publisher; empty when it may be one."""
         pid, silent_seconds = holder or (0, None)
         if pid in self._pids:
-            return f"process {pid} of PostgreSQL still holds the slot for a connection of ours that has ended"
+            return f"process {pid} of PostgreSQL still holds the slot for a closed connection of this publisher"
         if silent_seconds is not None and silent_seconds > _SILENT_SECONDS:
             return (
                 f"process {pid} of PostgreSQL holds the slot, and its reader has not replied for {silent_seconds:.0f} s"

@@ -1,7 +1,7 @@
-"""The contracts in use, wherever they come from, and how values are framed: what encoding is given.
+"""Provides encoding with the contracts in use, from files or from a registry, and with the framing of values.
 
-Contracts are pinned when they are read. They are read again when somebody asks for it (SIGHUP) and, from a registry,
-when the first event of an unknown type comes.
+Contracts are pinned when they are read. They are reloaded on SIGHUP and, from a registry, for the first event of an
+unknown type.
 """
 
 import logging
@@ -20,11 +20,9 @@ log = logging.getLogger(__name__)
 
 
 class Schemas:
-    """Encoders by event type, and their framing, which change when the contracts are read again.
+    """Encoders by event type, and their framing, which change when the contracts are reloaded.
 
-    Raises ConfigError when the settings cannot be used.
-
-    `read` must have been called once. All methods belong to one thread.
+    Raises ConfigError when the settings cannot be used. Call `read` first. All methods belong to one thread.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -39,24 +37,24 @@ class Schemas:
         self._looked_for: set[str] = set()  # unknown types
 
     def read(self) -> None:
-        """Read the contracts, also again. Raises ConfigError, RegistryError or RegistryUnavailable."""
+        """Read or reload the contracts. Raises ConfigError, RegistryError or RegistryUnavailable."""
         self._use(self._read())
         self._looked_for.clear()
 
     def get(self, event_type: str, /) -> Encoder | None:
-        """The encoder of an event type, or None."""
+        """Return the encoder of an event type, or None."""
         return self._contracts.get(event_type)
 
     def header(self, topic: str, contract: str) -> bytes | None:
-        """What stands before bodies of `contract` in `topic`; None while it is not known yet."""
+        """Return the bytes before bodies of `contract` in `topic`; None until they are known."""
         return self._framing.header(topic, contract)
 
     def missing(self, event_type: str) -> str:
-        """Why there is none."""
+        """Return why an event type has no encoder."""
         return self._contracts.missing(event_type)
 
     def asks_again(self, event_type: str) -> bool:
-        """Return whether an unknown type is still being looked for; never waits, and asks once for each type."""
+        """Return whether contracts are being reloaded for an unknown type: once for each. Never waits."""
         if self._settings.avro.source != "registry" or event_type in self._looked_for:
             return False
         try:
@@ -66,17 +64,17 @@ class Schemas:
             self._background.forget(event_type)
             self._use(found)
         except CdcError as error:
-            log.warning("the contracts cannot be read again: %s", error)
+            log.warning("reloading contracts failed; keeping the previous ones: %s", error)
         self._looked_for.add(event_type)
         return event_type in self._contracts
 
     @property
     def names(self) -> list[str]:
-        """Full names of the contracts."""
+        """The full names of the contracts."""
         return sorted({contract.name for contract in self._contracts.values()})
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection to the registry."""
         self._framing.close()
         if self._registry:
             self._registry.close()

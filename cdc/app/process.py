@@ -1,7 +1,7 @@
-"""The process itself: a watchdog that ends it when its main loop stands still, and how memory is handled.
+"""Tunes the process: a watchdog that ends it when its main loop hangs, and the handling of memory.
 
-Python's own thread of `faulthandler` needs no interpreter lock, so it also sees a thread that never gives that back.
-A process that was stopped or frozen for longer may be ended when it goes on: by then its slot may be another's anyway.
+Python's own thread of `faulthandler` needs no interpreter lock, so it also detects a thread that never releases it. A
+process that was stopped or frozen for longer may be ended when it continues: another may read its slot by then.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from typing import Final, Self
 
 STANDS_STILL_SECONDS: Final = 300.0
 _DUMP_SECONDS: Final = 10.0
-_TURNS: Final = 10  # a timer is wound up again that often within its time: winding costs a thread
+_TURNS: Final = 10  # resets of the timer within its time: each reset costs a thread
 _COLLECT_AFTER: Final = 20_000  # containers more than before
 _M_MXFAST: Final = 1  # of glibc's malloc.h
 
@@ -25,9 +25,9 @@ _M_MXFAST: Final = 1  # of glibc's malloc.h
 class Watchdog:
     """A context manager within which `turned` must be called more often than every `seconds`.
 
-    When it is not, all stacks are written to standard error and SIGALRM ends the process a moment later, whatever
-    became of the writing: supervisors start a program again that a signal has ended, while exit code 1 needs a person.
-    For the main thread, one at a time.
+    When it is not, all stacks are written to standard error and SIGALRM ends the process a moment later, even if the
+    writing hangs: supervisors restart a program that a signal has ended, while exit code 1 needs a human. For the main
+    thread, one at a time.
     """
 
     def __init__(self, seconds: float = STANDS_STILL_SECONDS, dump_seconds: float = _DUMP_SECONDS) -> None:
@@ -47,7 +47,7 @@ class Watchdog:
         self._wind_at = float("-inf")
 
     def turned(self) -> None:
-        """The loop has come around."""
+        """Reset the timer: the loop has made a turn."""
         now = time.monotonic()
         if now < self._wind_at:
             return
@@ -57,7 +57,7 @@ class Watchdog:
 
 
 def _standard_error() -> int:
-    """The descriptor that stacks are written to; nowhere when the process was started without standard error."""
+    """Return the descriptor of standard error; of the null device when the process was started without it."""
     try:
         return sys.stderr.fileno()
     except (AttributeError, OSError, ValueError):
@@ -65,14 +65,14 @@ def _standard_error() -> int:
 
 
 def tune() -> None:
-    """To be called once, when all is built that lives as long as the process.
+    """Tune memory; call it once, when all objects that live as long as the process exist.
 
-    No collection of Python's need look at that again. And a burst makes thousands of containers that end with it, in no
-    cycle: to look for one after each 700 costs 3 % of the whole.
+    Python's garbage collection skips these from then on. It also runs less often: a burst makes thousands of containers
+    without cycles, and a collection after each 700 costs 3 % of the whole.
 
-    glibc keeps small chunks that were freed apart (`mallopt`, M_MXFAST) and joins all of them whenever a large one is
-    freed, as librdkafka does with each batch. To join each at once is 0.2 us less for an event, of 4.9; other C
-    libraries know no such thing. <https://man7.org/linux/man-pages/man3/mallopt.3.html>
+    glibc keeps freed small chunks apart (`mallopt`, M_MXFAST) and joins all of them whenever a large one is freed, as
+    librdkafka does with each batch. Joining each at once saves 0.2 us of the 4.9 for an event; other C libraries have
+    no such setting. <https://man7.org/linux/man-pages/man3/mallopt.3.html>
     """
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])

@@ -1,1 +1,1 @@
-"""Comparing what the outbox table says was committed with what the topics hold."""
+"""`audit`: compares the committed rows of the outbox table with the records of the topics."""

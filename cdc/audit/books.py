@@ -1,4 +1,4 @@
-"""Rows and records of an audit, put in order: in a file without a name, so that memory stays flat however many."""
+"""Stores and sorts the rows and records of an audit: in an unnamed temporary file, so that memory stays flat."""
 
 import heapq
 import sqlite3
@@ -7,8 +7,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from cdc.audit.verdicts import Group, Place, TableRow, TopicRecord
-from cdc.scratch import told
+from cdc.audit.verdicts import Group, TableRow, TakenPosition, TopicRecord
+from cdc.scratch import storing
 
 DUPLICATE_MARK, UNMATCHED_MARK, PHANTOM_MARK = 1, 2, 3
 
@@ -39,7 +39,7 @@ _UNREPLAYED_LETTERS: Final = (
 
 
 class Finding(NamedTuple):
-    """One thing that is wrong, where it stands as far as it stands anywhere, and what it means."""
+    """One defect, the place of its record or row as far as it has one, and its meaning."""
 
     kind: str
     id: str | None
@@ -49,11 +49,11 @@ class Finding(NamedTuple):
     offset: int | None
     position: str | None
     meaning: str
-    events: int = 1  # how many events or numbers it is about
+    events: int = 1  # the number of events or sequence numbers
 
 
 class Books:
-    """Goes with this object. Raises CdcError when there is no room."""
+    """The rows, records and findings of one audit; deleted with this object. Raises CdcError without disk space."""
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None)
@@ -62,41 +62,41 @@ class Books:
         self._run("begin")
 
     def close(self) -> None:
-        """Forget all."""
+        """Delete everything."""
         self._database.close()
 
     def add_rows(self, rows: Iterable[TableRow]) -> None:
-        """Take rows of the table."""
+        """Add rows of the table."""
         self._many(
             "insert into rows values (?, ?, ?, ?, ?, ?, ?)",
             ((row.id, self._topic(row.topic), *row[2:]) for row in rows),
         )
 
     def add_records(self, records: Iterable[TopicRecord]) -> None:
-        """Take records of ours."""
+        """Add records of the publisher's streams."""
         self._many(
             "insert into records values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             ((*record[:5], self._topic(record.topic), *record[6:]) for record in records),
         )
 
     def add_letter(self, event_id: str, position: tuple[int, int, int], *, judged: bool) -> None:
-        """Take a dead letter; one that was sent twice counts once."""
+        """Add a dead letter; one that was sent twice counts once."""
         self._run("insert or ignore into letters values (?, ?, ?, ?, ?)", event_id, *position, judged)
 
     def add_marker(self, position: tuple[int, int, int]) -> None:
-        """Take the mark that a dead letter was replayed."""
+        """Add the marker that a dead letter was replayed."""
         self._run("insert or ignore into markers values (?, ?, ?)", *position)
 
     def add_in_flight(self, ids: Iterable[str]) -> None:
-        """Take what the slot has still to confirm."""
+        """Add the ids of events that the slot has not confirmed."""
         self._many("insert into flight values (?)", ((event_id,) for event_id in ids))
 
     def forget_in_flight(self) -> None:
-        """Take nothing for in flight."""
+        """Drop the ids of events in flight."""
         self._run("delete from flight")
 
     def groups(self) -> Iterator[Group]:
-        """Everything by id."""
+        """Yield rows, records, letters and events in flight, grouped by id."""
         sources = (
             map(_row, self._rows("select r.id, t.name, key, age, committed, xid, place from rows r"
                                  " join topics t on t.number = r.topic order by r.id")),
@@ -118,45 +118,45 @@ class Books:
             yield group._replace(letters=letters, in_flight=others[2])
 
     def mark(self, marks: Iterable[tuple[int, int]]) -> None:
-        """Say of records, by number, what they are."""
+        """Mark records, by number, as duplicates, phantoms or unmatched."""
         self._many("insert or replace into marks values (?, ?)", marks)
 
     def unmatched(self) -> Iterator[TopicRecord]:
-        """Records without a row, by position."""
+        """Yield the records without a row, by position."""
         return self._records(f"select {_RECORD} where mark = {UNMATCHED_MARK} order by stream, lsn, idx")
 
     def record(self, number: int) -> Iterator[TopicRecord]:
-        """The record of a number."""
+        """Yield the record with a number."""
         return self._records(f"select {_RECORD} where r.number = {number}")
 
     def by_key(self) -> Iterator[TopicRecord]:
-        """Records whose order counts, each event once."""
+        """Yield the records whose order counts, each event once."""
         return self._records(
             f"select {_RECORD} where kind = 0 and judged and coalesce(mark, 0) in (0, {UNMATCHED_MARK})"
             " order by t.name, partition, key, stream, offset"
         )
 
     def by_sequence(self) -> Iterator[TopicRecord]:
-        """Records with a sequence number."""
+        """Yield the records with a sequence number."""
         return self._records(
             f"select {_RECORD} where sequence is not null and kind = 0 and coalesce(mark, 0) <> {PHANTOM_MARK}"
             " order by t.name, partition, stream, sequence, offset"
         )
 
-    def places(self) -> Iterator[Place]:
-        """Every position, also those of dead letters, without phantoms and duplicates."""
+    def places(self) -> Iterator[TakenPosition]:
+        """Yield every position, including those of dead letters, without phantoms and duplicates."""
         records = self._rows(
             f"select stream, lsn, idx, id, r.number, mark is null, judged from records r left join marks m using"
             f" (number) where stream > 0 and coalesce(mark, 0) in (0, {UNMATCHED_MARK}) order by stream, lsn, idx"
         )
-        # Also of letters that were replayed: somebody may have deleted the replayed event's topic.
+        # Also of letters that were replayed: the topic of the replayed event may have been deleted.
         letters = self._rows("select stream, lsn, idx, id, 0, 0, judged from letters order by stream, lsn, idx")
         for one in heapq.merge(records, letters):
             stream, lsn, nth, event_id, number, covered, judged = one
-            yield Place(stream, lsn, nth, event_id, number, bool(covered), bool(judged))
+            yield TakenPosition(stream, lsn, nth, event_id, number, bool(covered), bool(judged))
 
     def first_left(self) -> dict[tuple[str, int, int], int]:
-        """By topic, partition and stream, the first LSN that is still there."""
+        """Return by topic, partition and stream the first LSN that the topic still holds."""
         rows = self._rows(
             "select t.name, partition, stream, lsn, min(offset) from records r join topics t on t.number = r.topic"
             " where kind = 0 group by 1, 2, 3"
@@ -164,18 +164,18 @@ class Books:
         return {(topic, partition, stream): lsn for topic, partition, stream, lsn, _ in rows}
 
     def add_missing(self, rows: Iterable[TableRow]) -> None:
-        """Keep what is missing."""
+        """Add the rows of missing events."""
         self._many(
             "insert or ignore into missing values (?, ?, ?, ?, ?, ?)",
             ((row.id, self._topic(row.topic), row.key, row.committed, row.xid, row.place) for row in rows),
         )
 
     def found(self, ids: Iterable[str]) -> None:
-        """Take back that these are missing."""
+        """Remove events that are no longer missing."""
         self._many("delete from missing where id = ?", ((event_id,) for event_id in ids))
 
     def missing(self) -> Iterator[TableRow]:
-        """What is missing, in the order in which it was committed as far as that is known."""
+        """Yield the rows of missing events, in the order of their commits as far as it is known."""
         for values in self._rows(
             "select r.id, t.name, key, null, committed, xid, place from missing r join topics t on t.number = r.topic"
             " order by committed, xid, place"
@@ -183,20 +183,20 @@ class Books:
             yield TableRow(*values)
 
     def missing_count(self) -> int:
-        """How much is missing."""
+        """Return the number of missing events."""
         ((count,),) = self._rows("select count(*) from missing")
         return int(count)
 
     def dead(self) -> Iterator[str]:
-        """The ids of dead letters that were not replayed."""
+        """Yield the ids of dead letters that were not replayed."""
         return (event_id for (event_id,) in self._rows(f"select id {_UNREPLAYED_LETTERS}"))
 
     def add_first(self, pairs: Iterable[tuple[str, int]]) -> None:
-        """Keep the LSNs of rows."""
+        """Add the LSNs of rows."""
         self._many("insert into firsts values (?, ?)", pairs)
 
     def neighbours(self) -> Iterator[tuple[str, int | None, int | None]]:
-        """Of what is missing, the highest LSN of rows before it and the lowest of rows behind it."""
+        """Yield for each missing event the highest LSN of the rows before it and the lowest of those behind it."""
         order = "order by r.committed, r.xid, r.place"
         return self._rows(
             f"""
@@ -211,27 +211,27 @@ class Books:
         )
 
     def find(self, findings: Iterable[Finding]) -> None:
-        """Write down what is wrong."""
+        """Add findings."""
         self._many("insert into findings values (?, ?, ?, ?, ?, ?, ?, ?, ?)", findings)
 
     def counts(self) -> dict[str, int]:
-        """How many events are wrong, by kind."""
+        """Return the number of events with findings, by kind."""
         return dict(self._rows("select kind, sum(events) from findings group by kind"))
 
     def findings(self, kinds: Iterable[str], limit: int) -> Iterator[Finding]:
-        """The first of them, by kind."""
+        """Yield the first `limit` findings, by kind."""
         for kind in kinds:
             for values in self._rows("select * from findings where kind = ? order by rowid limit ?", kind, limit):
                 limit -= 1
                 yield Finding(*values)
 
     def finding_count(self) -> int:
-        """How many findings there are; one may be about several events."""
+        """Return the number of findings; one may be about several events."""
         ((count,),) = self._rows("select count(*) from findings")
         return int(count)
 
     def topics(self) -> list[str]:
-        """The topics that rows go to."""
+        """Return the topics that rows go to."""
         rows = self._rows("select name from topics where number in (select topic from rows) and name <> ''")
         return sorted(name for (name,) in rows)
 
@@ -246,15 +246,15 @@ class Books:
         return map(TopicRecord._make, self._rows(query))
 
     def _rows(self, query: str, *values: object) -> Iterator[Any]:
-        with told(_NOTES):
+        with storing(_NOTES):
             yield from self._database.execute(query, values)
 
     def _run(self, statement: str, *values: object) -> None:
-        with told(_NOTES):
+        with storing(_NOTES):
             self._database.execute(statement, values)
 
     def _many(self, statement: str, values: Iterable[tuple[object, ...]]) -> None:
-        with told(_NOTES):
+        with storing(_NOTES):
             self._database.executemany(statement, values)
 
 

@@ -1,7 +1,7 @@
-"""What the slot has still to confirm: read from a copy of it that goes with its connection.
+"""Reads the events that the slot has not confirmed, from a temporary copy of the slot.
 
-The copy begins where the slot stands, and works while the publisher streams. A transaction that the slot has passed
-is in Kafka; one that it has not is in the copy.
+The copy starts at the slot's position, and works while the publisher streams. A transaction that the slot has passed
+is in Kafka; any other is in the copy.
 """
 
 import secrets
@@ -35,7 +35,7 @@ Conn = Connection[TupleRow]
 
 
 class Copy:
-    """A copy of the settings' slot. Raises CdcError when none can be made: no free slot, no right, no such slot."""
+    """A copy of the settings' slot. Raises CdcError without a free slot, without privileges, without the slot."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -48,17 +48,17 @@ class Copy:
             raise
 
     def close(self) -> None:
-        """Drop it."""
+        """Drop the copy."""
         self._source.close()
 
     def identify(self) -> tuple[str, int]:
-        """The cluster's system identifier and its timeline."""
+        """Return the cluster's system identifier and its timeline."""
         return self._source.identify()
 
     def ids(self, outbox: Outbox) -> Iterator[str]:
-        """The ids of all rows that are committed now and that the slot has not confirmed.
+        """Yield the ids of all rows that are committed now and that the slot has not confirmed.
 
-        Raises PostgresUnavailable when PostgreSQL says nothing for long, PostgresError when it cannot be decoded.
+        Raises PostgresUnavailable after a long silence, PostgresError when the WAL cannot be decoded.
         """
         ledger = Ledger()
         transactions = Transactions(self._settings.outbox.qualified_name, ledger)
@@ -70,8 +70,8 @@ class Copy:
             frames = self._source.read()
             now = time.monotonic()
             if now >= silent_at:
-                raise PostgresUnavailable(f"the copy of the slot does not come further in {_SILENCE_SECONDS:g} s")
-            if now >= ask_at:  # it answers how far it has come, and does not take us for gone
+                raise PostgresUnavailable(f"the copy of the slot made no progress for {_SILENCE_SECONDS:g} s")
+            if now >= ask_at:  # the answer says how far it is; and this prevents wal_sender_timeout
                 self._source.write(status_update(LSN(0), time.time(), reply_requested=True))
                 ask_at = now + _ASK_SECONDS
             for frame in frames:
@@ -100,19 +100,19 @@ class Copy:
 
 
 class _Source(Source):
-    """A replication connection runs SQL as well, and the slots that it makes temporary are its own."""
+    """A replication connection: it runs SQL as well, and its temporary slots are dropped with it."""
 
     def copy(self, slot: str, name: str) -> LSN:
-        """Copy a slot; returns what it has confirmed."""
+        """Copy a slot; return its confirmed LSN."""
         statement = f"select lsn from pg_copy_logical_replication_slot('{slot}', '{name}', true)"
         result = self._command(statement.encode(), pq.ExecStatus.TUPLES_OK)
         return LSN.parse((result.get_value(0, 0) or b"").decode())
 
     def flushed(self) -> LSN:
-        """An end of the WAL behind all that is visible now, and up to which the server has flushed it.
+        """Return an end of the WAL that is flushed and behind everything that is visible now.
 
-        What is not flushed is not streamed, and transactions that do not wait for that are visible before. The server
-        may leave the last page for long: then a commit that waits makes it.
+        Unflushed WAL is not streamed, but transactions of asynchronous commits are visible before it is flushed. The
+        server may not flush the last page for long: a commit that waits for it does.
         """
         end = self._lsn("pg_current_wal_insert_lsn()")
         if self._lsn("pg_current_wal_flush_lsn()") < end:
@@ -128,7 +128,7 @@ class _Source(Source):
 
 
 def lost(connection: Conn, slot: str) -> str:
-    """Why nothing will ever come from the slot; empty when something may. Raises PostgresError for another's slot."""
+    """Return why the slot is lost; empty when it is not. Raises PostgresError for a slot of another database."""
     found = slot_health.read(connection, slot)
     if found is not None and not found.here:
         raise PostgresError(
@@ -138,7 +138,7 @@ def lost(connection: Conn, slot: str) -> str:
 
 
 def passes(connection: Conn, slot: str, end: LSN, seconds: float) -> LSN | None:
-    """Wait until a slot that somebody reads has confirmed everything before `end`; returns how far it has."""
+    """Wait until an active slot has confirmed everything before `end`; return its confirmed LSN."""
     deadline = time.monotonic() + seconds
     while True:
         found = next((one for one in slots.find(connection) if one.name == slot), None)
@@ -150,19 +150,19 @@ def passes(connection: Conn, slot: str, end: LSN, seconds: float) -> LSN | None:
 
 
 def wal_end(connection: Conn) -> LSN:
-    """The end of what is written to the WAL, flushed or not."""
+    """Return the insert position of the WAL, flushed or not."""
     ((lsn,),) = query(connection, "reading the WAL's end", "select pg_current_wal_insert_lsn()::text")
     return trimmed(LSN.parse(lsn))
 
 
 def trimmed(lsn: LSN) -> LSN:
-    """An end of the WAL without the header of a page that nothing is on yet: nobody reads as far as behind that."""
+    """Return an end of the WAL without the header of an empty page: no reader gets behind such a header."""
     rest = lsn % _PAGE
     return LSN(lsn - rest) if rest in _PAGE_HEADERS else lsn
 
 
 def waits_for_standbys(connection: Conn) -> bool:
-    """Whether transactions are committed, and streamed, that nobody can see until a standby has them."""
+    """Return whether transactions are committed and streamed, but invisible until a standby confirms them."""
     found = query(
         connection, "reading the sessions", "select 1 from pg_stat_activity where wait_event = 'SyncRep' limit 1"
     )

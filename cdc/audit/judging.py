@@ -1,4 +1,4 @@
-"""An audit's judgement: everything that was read, looked at by id, by position, by key and by sequence number."""
+"""Judges an audit: compares everything that was read by id, by position, by key and by sequence number."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeVar
 from cdc.audit import verdicts
 from cdc.audit.books import DUPLICATE_MARK, PHANTOM_MARK, UNMATCHED_MARK, Books, Finding
 from cdc.audit.range import Range
-from cdc.audit.verdicts import REPAIRED, Kept, Place, TableRow, TopicRecord
+from cdc.audit.verdicts import REPAIRED, Kept, TableRow, TakenPosition, TopicRecord
 from cdc.lsn import LSN
 
 _PORTION: Final = 5000
@@ -21,26 +21,26 @@ Position = Callable[[int, int, int], str | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known of the servers when all is read."""
+    """The facts about the servers after everything was read."""
 
-    stream: int  # the one of today
-    horizon: LSN  # what the snapshot shows was committed before it
+    stream: int  # the current one
+    horizon: LSN  # the rows of the snapshot were committed before it
     wal_end: LSN  # after the topics were read
     confirmed: LSN | None  # by the slot; None: there is none
     wanted: Range
     position: Position
-    present: Callable[[list[str]], Collection[str]]  # which of these ids the table has now
+    present: Callable[[list[str]], Collection[str]]  # which of these ids the table holds now
     kept: Mapping[str, Kept] = field(default_factory=dict)  # by topic
-    trimmed: frozenset[tuple[str, int]] = frozenset()  # partitions whose beginning is gone
+    trimmed: frozenset[tuple[str, int]] = frozenset()  # partitions whose first records were deleted
     begins: frozenset[tuple[str, int]] = frozenset()  # partitions that were read from their first record
-    settled: bool = True  # what the slot has not confirmed is known
-    sparse: bool = False  # a row that is not in the table may have been, whatever the rest says
+    settled: bool = True  # all events in flight are known
+    sparse: bool = False  # rows may have been deleted, without any sign of it
     deleted: Callable[[], bool] = bool  # whether the table counts rows that were deleted
     every_topic: bool = True  # all topics that positions may be in were read
 
 
 class Note(NamedTuple):
-    """What could not be judged, how much of it, and why."""
+    """A reason why rows or records could not be judged, and how many."""
 
     what: str
     number: int
@@ -48,7 +48,7 @@ class Note(NamedTuple):
 
 
 class Judgement:
-    """Writes what is wrong into the books; the rest is counted here."""
+    """Adds findings to the books, and counts everything else."""
 
     def __init__(self, books: Books, facts: Facts) -> None:
         self.counts: Counter[str] = Counter()
@@ -58,7 +58,7 @@ class Judgement:
         self._oldest: tuple[int, int, int] | None = None  # position of a row that is in the table
 
     def run(self) -> Iterator[str]:
-        """Judge; says before each step what it looks at."""
+        """Judge; yield the name of each step before it."""
         yield "ids"
         self._by_id()
         if self._facts.wanted.by_lsn:
@@ -108,7 +108,7 @@ class Judgement:
             books.find(map(self._missing, books.missing()))
         self._note("rows", "expired", "their topic has deleted or compacted old records, and may have had theirs")
         if not self._facts.settled:
-            why = "it is not known which rows the slot has still to confirm: they may be in flight, or missing"
+            why = "the rows that the slot has not confirmed are unknown: these may be in flight, or missing"
             self._note("rows", "in_flight", why)
 
     def _is_missing(self, row: TableRow) -> bool:
@@ -122,7 +122,7 @@ class Judgement:
         return False
 
     def _place_missing(self) -> None:
-        """Of what is missing only the order is known, not the LSN."""
+        """Keep the missing events within the range of LSNs: only their order is known, not their LSNs."""
         outside = [
             event_id
             for event_id, below, above in self._books.neighbours()
@@ -131,14 +131,14 @@ class Judgement:
         self._books.found(outside)
         self._books.find(map(self._missing, self._books.missing()))
         if outside:
-            why = "they are in no topic, and seem to be outside of the range of LSNs, or at its edge"
+            why = "they are in no topic, and probably outside of the range of LSNs, or at its edge"
             self.notes.append(Note("rows", len(outside), why))
 
     def _by_row(self) -> None:
-        """Tell phantoms from records whose rows were deleted.
+        """Distinguish phantoms from records whose rows were deleted.
 
-        Nothing limits which rows those are: a row's age is its transaction's beginning, deletes come in batches and
-        leave what is locked. So as soon as any row is known to be gone, or may be, any other may be gone as well.
+        Any row may have been deleted once a single one was: a row's age is the start of its transaction, and deletes
+        come in batches and skip locked rows.
         """
         facts = self._facts
         beyond: list[TopicRecord] = []
@@ -162,11 +162,11 @@ class Judgement:
             else:
                 self._phantoms(absent)
         self._phantoms(beyond)
-        why = "their rows are not in the table any more: judged by their positions alone"
+        why = "their rows are not in the table any more: judged by their positions only"
         self._note("records", "purged", why)
 
     def _precedes(self, record: TopicRecord) -> bool:
-        """Whether it shows that rows are deleted: it is older than all that are there, or was sent from one."""
+        """Return whether a record shows that rows were deleted: it is older than all rows, or was made from one."""
         return record.kind == REPAIRED or (self._oldest is not None and record.position < self._oldest)
 
     def _phantoms(self, records: Iterable[TopicRecord]) -> None:
@@ -177,12 +177,12 @@ class Judgement:
     def _twice(self) -> None:
         for found in _portions(verdicts.twice(self._books.places())):
             for place, first in found:
-                # The position is that of a row: no other was ever there.
+                # The position belongs to a row, so that no other record ever had it.
                 phantom = first.covered and not place.covered
                 self._books.mark([(place.number, PHANTOM_MARK if phantom else DUPLICATE_MARK)])
                 if place.judged:
-                    told = self._phantom if phantom else partial(self._same_position, first=first)
-                    self._books.find(map(told, self._books.record(place.number)))
+                    finding = self._phantom if phantom else partial(self._same_position, first=first)
+                    self._books.find(map(finding, self._books.record(place.number)))
 
     def _holes(self) -> None:
         facts = self._facts
@@ -190,13 +190,13 @@ class Judgement:
         if not self.counts["purged"]:
             return
         if not facts.every_topic or facts.wanted.by_id:
-            why = "not all topics and ids were looked at"
+            why = "not all topics and ids were read"
         elif any(kept.compacted for kept in facts.kept.values()):
             why = "a topic is compacted"
         elif facts.confirmed is None:
-            why = "there is no slot that says what was delivered"
+            why = "there is no slot that shows which events were delivered"
         if why:
-            self.notes.append(Note("transactions", 0, f"{why}, so holes in them are not looked for"))
+            self.notes.append(Note("transactions", 0, f"{why}, so holes in them are not searched for"))
             return
         from_lsn = self._whole_from()
         for hole in verdicts.holes(self._books.places()):
@@ -204,11 +204,11 @@ class Judgement:
                 self._books.find([self._hole(hole)])
 
     def _whole_from(self) -> int:
-        """Behind which LSN no topic has lost anything by itself, as far as what is left of it shows."""
+        """Return the LSN behind which no topic has deleted records, as far as the remaining ones show."""
         left = self._books.first_left()
         lsns = [left.get((*place, self._facts.stream)) for place in self._facts.trimmed]
         if None in lsns:
-            why = "a partition has deleted all of its records, so holes in transactions cannot be told from that"
+            why = "a partition has deleted all of its records, which looks like holes in transactions"
             self.notes.append(Note("transactions", 0, why))
         return max((1 << 63 if lsn is None else lsn for lsn in lsns), default=0)
 
@@ -245,7 +245,7 @@ class Judgement:
         where = f"{first.topic}, partition {first.partition}, offset {first.offset}"
         return self._about(verdicts.DUPLICATE, record, f"the same event as in {where}")
 
-    def _same_position(self, record: TopicRecord, first: Place) -> Finding:
+    def _same_position(self, record: TopicRecord, first: TakenPosition) -> Finding:
         return self._about(verdicts.DUPLICATE, record, f"the same position as of event {first.id}")
 
     def _out_of_order(self, record: TopicRecord, highest: TopicRecord) -> Finding:

@@ -1,4 +1,4 @@
-"""Which part of table and topics is judged. What stands outside of it still counts as being there."""
+"""The part of table and topics that is judged. Rows and records outside of it still count as present."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from cdc.lsn import LSN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """Ends belong to it; None means no end. Times are milliseconds since 1970."""
+    """A range with inclusive ends; None means no end. Times are milliseconds since 1970."""
 
     since: int | None = None  # of rows by their age, of records by their timestamp
     until: int | None = None
@@ -19,7 +19,7 @@ class Range:
     numeric: bool = False  # ids are numbers; otherwise they are compared as text
 
     def holds(self, event_id: str, lsn: int, timestamp: int) -> bool:
-        """Whether a record is within."""
+        """Return whether a record is within."""
         return (
             (self.since is None or timestamp >= self.since)
             and (self.until is None or timestamp <= self.until)
@@ -29,7 +29,7 @@ class Range:
         )
 
     def holds_id(self, event_id: str) -> bool:
-        """Whether an id is within."""
+        """Return whether an id is within."""
         if self.ids and event_id not in self.ids:
             return False
         if self.from_id is None and self.to_id is None:
@@ -46,15 +46,15 @@ class Range:
 
     @property
     def by_id(self) -> bool:
-        """Whether ids decide."""
+        """Whether ids limit the range."""
         return bool(self.ids) or self.from_id is not None or self.to_id is not None
 
     @property
     def by_lsn(self) -> bool:
-        """Whether positions decide."""
+        """Whether positions limit the range."""
         return self.from_lsn is not None or self.to_lsn is not None
 
     @property
     def whole(self) -> bool:
-        """Whether everything is within."""
+        """Whether the range has no limit."""
         return not self.by_id and not self.by_lsn and self.since is None and self.until is None

@@ -1,4 +1,4 @@
-"""What a record says of itself: whose it is, which event it is, how it came."""
+"""Reads the headers of records: the stream, the event, and how it was sent."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from cdc.records import headers as names
 from cdc.records.headers import ID, POSITION, SEQUENCE, Position, sequence
 
 _LARGEST: Final = (1 << 63) - 1
-_STREAMS: Final = 1000  # of others, that are told apart
+_STREAMS: Final = 1000  # of others, that are counted separately
 
 
 class RecordReader:
-    """Reads records of `streams`, of which the first is the oldest; `others` counts those of strangers by stream."""
+    """Reads the records of `streams`, of which the first is the oldest; `others` counts other records by stream."""
 
     def __init__(self, streams: Sequence[str], wanted: Range) -> None:
         self.others: Counter[str] = Counter()
@@ -30,7 +30,7 @@ class RecordReader:
         timestamp: int,
         headers: Sequence[tuple[str, bytes | None]],
     ) -> TopicRecord | None:
-        """A record of ours, or None. `place` is topic, partition and offset."""
+        """Return a record of the streams, or None. `place` is topic, partition and offset."""
         found = {name: (value or b"").decode(errors="replace") for name, value in reversed(headers)}
         event_id, text = found.get(ID, ""), found.get(POSITION, "")
         position = Position.parse(text)
@@ -60,14 +60,14 @@ class RecordReader:
         )
 
     def number(self, position: str) -> tuple[int, int, int] | None:
-        """Stream, LSN and index of a position of ours, or None."""
+        """Return stream, LSN and index of a position of the streams, or None."""
         found = Position.parse(position)
         if found is None or found.stream not in self._streams:
             return None
         return self._streams[found.stream], min(found.commit_lsn, _LARGEST), found.index
 
     def position(self, stream: int, lsn: int, index: int) -> str | None:
-        """A position as its header has it; None of a record that has none."""
+        """Format a position as in its header; None of a record without one."""
         return str(Position(self._names[stream - 1], lsn, index)) if stream else None
 
     def _other(self, stream: str) -> None:

@@ -1,7 +1,7 @@
-"""The work of `audit`: the table first, then what the slot has still to confirm, then the topics, then the judgement.
+"""Runs an audit: reads the table, then the events that the slot has not confirmed, then the topics, and judges.
 
-This order makes it exact: what is in the snapshot, and not in the copy of the slot that is made after it, was in
-Kafka before the topics are looked at.
+This order makes it exact: an event in the snapshot, but not in the copy of the slot that is created after it, was in
+Kafka before the topics are read.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ _STEP: Final = 5000
 
 @dataclass(frozen=True)
 class Step:
-    """What is being done, and how much of it."""
+    """The progress of one step; `total` is None when it is unknown."""
 
     name: str
     total: int | None
@@ -52,17 +52,17 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What is to be audited."""
+    """The options of an audit."""
 
     wanted: Range
     topics: frozenset[str] = frozenset()
-    streams: tuple[str, ...] = ()  # of others, that are to count as ours
+    streams: tuple[str, ...] = ()  # further streams of the publisher
     age: str | None = None
     sparse: bool = False
 
 
 class Auditing:
-    """One audit. `books` has the findings when `run` has come to its end."""
+    """One audit. `books` has the findings when `run` has ended."""
 
     def __init__(self, settings: Settings, asked: Asked, connection: Conn) -> None:
         catalog.server(connection)
@@ -83,12 +83,12 @@ class Auditing:
         self._read = 0
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection to Kafka, and delete the books."""
         self.topics.close()
         self.books.close()
 
     def run(self) -> Iterator[Step]:
-        """Read and judge. Raises our errors."""
+        """Read and judge. Raises CdcError."""
         rows = 0
         with self.table.snapshot() as horizon:
             for portion in _portions(self.table.rows(self._wanted, self._asked.topics)):
@@ -116,13 +116,13 @@ class Auditing:
         self._note_foreign()
 
     def _in_flight(self, horizon: LSN) -> Generator[Step, None, tuple[bool, LSN | None, int]]:
-        """Whether it is known what the slot has still to confirm, what it has confirmed, and the timeline."""
+        """Return whether all events in flight are known, the slot's confirmed LSN, and the timeline."""
         slot = self._settings.postgres.slot
         system_identifier, timeline = slots.system_identifier(self._connection), slots.timeline(self._connection)
         confirmed: LSN | None = None
         settled = True
         if lost := in_flight.lost(self._connection, slot):
-            self.notes.append(Note("rows", 0, f"{lost}: nothing that is not in Kafka now will come from it"))
+            self.notes.append(Note("rows", 0, f"{lost}: events that are not in Kafka now will not be sent from it"))
         else:
             try:
                 with contextlib.closing(Copy(self._settings)) as copy:
@@ -134,7 +134,7 @@ class Auditing:
                         found += len(portion)
                         yield Step("rows in flight", None, found)
             except CdcError as error:
-                self.books.forget_in_flight()  # what was read so far may be confirmed meanwhile
+                self.books.forget_in_flight()  # events that were read so far may be confirmed meanwhile
                 with connect(self._settings.postgres.dsn) as connection:
                     confirmed = in_flight.passes(connection, slot, horizon, CONFIRM_SECONDS)
                 settled = confirmed is not None and confirmed >= horizon
@@ -143,7 +143,7 @@ class Auditing:
                 )
         streams = [stream_id(system_identifier, number, slot) for number in range(1, timeline + 1)]
         self.stream = streams[-1]
-        # Those that somebody calls ours are older than all.
+        # Streams that the user names are older than all.
         others = [stream for stream in self._asked.streams if stream not in streams]
         self._reading = RecordReader([*others, *streams], self._wanted)
         return settled, confirmed, len(others) + timeline
@@ -152,7 +152,7 @@ class Auditing:
         settings = self._settings.topics
         self._template_tells = pattern(settings.name) is not None
         if not self._template_tells and not self._asked.topics:
-            why = "[topics] name has no text beside its columns, so that topics without a row are not looked for"
+            why = "[topics] name has no text beside its columns, so that topics without a row are not searched for"
             self.notes.append(Note("topics", 0, why))
         return choose(
             self.topics.existing(),
@@ -174,7 +174,7 @@ class Auditing:
             yield Step("records", total, done)
 
     def read(self) -> Iterator[tuple[int, list[TopicRecord]]]:
-        """Read what the topics have, up to where they were found to end; dead letters go into the books."""
+        """Yield the records of the topics, up to the ends that were found; add dead letters to the books."""
         done, dead_letter = 0, self._settings.topics.dead_letter
         for messages in self.topics.read():
             records = []
@@ -215,7 +215,7 @@ class Auditing:
                 (trimmed if low else begins).add((name, number))
         unseen = in_flight.waits_for_standbys(self._connection)
         if unseen:
-            self.notes.append(Note("records", 0, "transactions wait for a standby: their rows cannot be seen yet"))
+            self.notes.append(Note("records", 0, "transactions wait for a standby: their rows are not visible yet"))
         return Facts(
             stream=timeline,
             horizon=horizon,
@@ -235,15 +235,15 @@ class Auditing:
 
     def _note_foreign(self) -> None:
         others = self._reading.others
-        strangers = ", ".join(f"{stream} ({count})" for stream, count in others.most_common(3) if stream)
-        if strangers:
-            why = f"they are of other streams: {strangers}; if one is yours, of an earlier slot, name it with --stream"
+        streams = ", ".join(f"{stream} ({count})" for stream, count in others.most_common(3) if stream)
+        if streams:
+            why = f"they are of other streams: {streams}; if one is of an earlier slot of yours, name it with --stream"
             self.notes.append(Note("records", sum(others.values()) - others[""], why))
 
 
 _TRUST: Final = {
-    True: "instead, it was waited until it had confirmed what the table holds",
-    False: "and it has not confirmed yet what the table holds",
+    True: "instead, the audit waited until the slot had confirmed all rows of the table",
+    False: "and the slot has not confirmed all rows of the table yet",
 }
 
 

@@ -1,4 +1,4 @@
-"""The outbox table as an audit sees it: its rows as of one moment, with what tells about the order of their commits."""
+"""Reads the outbox table for an audit: its rows as of one moment, with the order of their commits as far as known."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ Conn = Connection[TupleRow]
 
 
 class OutboxTable:
-    """The outbox table. Raises PostgresError when it is not one, or has no such column of age."""
+    """The outbox table. Raises PostgresError when a column is missing, or the column of age is not a time."""
 
     def __init__(self, connection: Conn, settings: Settings, age: str | None) -> None:
         self._connection = connection
@@ -46,7 +46,7 @@ class OutboxTable:
         if missing:
             raise PostgresError(
                 f"table {settings.outbox.table} has no column {', '.join(missing)}",
-                hint="map it in [outbox] columns; rows are as old as the column that --age names",
+                hint="map it in [outbox] columns; --age names the column with the age of rows",
             )
         self.age = age or (AGE if self._is_time(AGE) else None)
         if age and not self._is_time(age):
@@ -60,7 +60,7 @@ class OutboxTable:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[LSN]:
-        """One moment, in which all is read: everything that is visible was committed before the LSN."""
+        """Open a snapshot; everything that is visible in it was committed before the LSN."""
         with self._told(), self._connection.transaction():
             self._connection.execute("set transaction isolation level repeatable read, read only")
             self._connection.execute("select pg_current_snapshot()")  # the moment is that of the first query
@@ -68,7 +68,7 @@ class OutboxTable:
             yield trimmed(LSN.parse(lsn))
 
     def rows(self, wanted: Range, topics: frozenset[str]) -> Iterator[TableRow]:
-        """Its rows within the range (but for LSNs, which they do not know) and topics; empty means all topics."""
+        """Yield the rows within the range (except for LSNs, which rows do not have) and topics; empty means all."""
         ((following,),) = query(
             self._connection, "reading transaction ids", "select pg_snapshot_xmax(pg_current_snapshot())::text::int8"
         )
@@ -115,8 +115,8 @@ class OutboxTable:
         age = self._milliseconds()
         if age is None and (wanted.since is not None or wanted.until is not None):
             raise PostgresError(
-                f"table {self._settings.outbox.table} has no column {AGE!r} that says how old a row is",
-                hint="name the column with --age, or choose rows by --id or --from-lsn",
+                f"table {self._settings.outbox.table} has no column {AGE!r} with the age of a row",
+                hint="name the column with --age, or select rows by --id or --from-lsn",
             )
         if age is not None and wanted.since is not None:
             parts.append(sql.SQL("{} >= {}").format(age, sql.Literal(wanted.since)))
@@ -135,7 +135,7 @@ class OutboxTable:
         return sql.SQL("floor(extract(epoch from t.{}) * 1000)::int8").format(sql.Identifier(self.age))
 
     def _text(self, name: str) -> sql.Composable:
-        # What the stream holds; a cast of char(n) to text would leave out its blanks.
+        # As in the stream; a cast of char(n) to text would remove its blanks.
         padded = self._present[name][0] == cells.BPCHAR
         template = "case when t.{0} is not null then format('%s', t.{0}) end" if padded else "t.{0}::text"
         return sql.SQL(template).format(sql.Identifier(name))
@@ -145,7 +145,7 @@ class OutboxTable:
         return sql.Identifier(*self._settings.outbox.qualified_name)
 
     def present(self, ids: Sequence[str]) -> set[str]:
-        """Which of these ids rows have that are there now."""
+        """Return which of these ids the table holds now."""
         statement = sql.SQL("select {} from {} t where {} = any({}::text[])").format(
             self._text(self._columns.id), self._name, self._text(self._columns.id), sql.Literal(list(ids))
         )
@@ -153,7 +153,7 @@ class OutboxTable:
             return {row_id for (row_id,) in self._connection.execute(statement).fetchall()}
 
     def deleted(self) -> bool:
-        """Whether PostgreSQL counts deleted rows of it; it does so some seconds late, and from zero after a crash."""
+        """Return whether PostgreSQL counts deleted rows of it: some seconds late, and from zero after a crash."""
         name = sql.Literal(self._name.as_string(self._connection))
         statement = sql.SQL(
             "select coalesce(sum(pg_stat_get_tuples_deleted(relid)), 0) > 0"
@@ -163,7 +163,7 @@ class OutboxTable:
             return bool(self._connection.execute(statement).fetchall()[0][0])
 
     def fetch(self, ids: Sequence[str]) -> Iterator[tuple[str, Relation, TupleData, int | None]]:
-        """Whole rows by id, as the stream would have them, with their age in milliseconds."""
+        """Yield whole rows by id, in the format of the stream, with their age in milliseconds."""
         statement = sql.SQL("select {}, {}, {} from {} t where {} = any({}::text[]::{}[])").format(
             self._text(self._columns.id),
             self._milliseconds() or sql.SQL("null"),

@@ -1,4 +1,4 @@
-"""The topics that an audit compares with the table: which there are, what they keep, and all that is in them."""
+"""Reads the topics that an audit compares with the table: their names, retention and records."""
 
 import re
 import string
@@ -16,7 +16,7 @@ from cdc.kafka.errors import kafka_error
 from cdc.kafka.reading import Place, read
 
 SECONDS: Final = 60.0
-"""How long a transaction that somebody has open may hold up the audit, and how long silence may last."""
+"""How long an open transaction, or a silent broker, may hold up the audit."""
 
 _REQUEST_SECONDS: Final = 30.0
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def pattern(template: str) -> "re.Pattern[str] | None":
-    """What names the template makes; None when it has no text of its own, so that it would make any name."""
+    """Return a pattern of the names that the template makes; None when it has no fixed text, and could make any."""
     parts = list(string.Formatter().parse(template))
     if not any(literal for literal, *_ in parts):
         return None
@@ -32,7 +32,7 @@ def pattern(template: str) -> "re.Pattern[str] | None":
 
 
 class TopicReader:
-    """Topics that exist, read from their beginning (or a time) to where they end when that is asked for.
+    """Reads topics from their beginning, or a time, to the ends that `look` finds.
 
     Raises KafkaUnavailable, KafkaError and ConfigError.
     """
@@ -40,7 +40,7 @@ class TopicReader:
     def __init__(self, settings: Settings, *, seconds: float = SECONDS) -> None:
         self._cluster = Cluster(settings.kafka)
         self._seconds = seconds
-        # Where the oldest is deleted while it is read, the next that is there follows: `kept` tells afterwards.
+        # Where retention deletes records meanwhile, reading goes on with the oldest left: `kept` reports it afterwards.
         self._consumer = reader(
             settings.kafka,
             "cdc-publisher-audit",
@@ -52,18 +52,18 @@ class TopicReader:
         self._ends: dict[Place, int] = {}
 
     def close(self) -> None:
-        """Leave."""
+        """Close the consumer."""
         self._consumer.close()
 
     def existing(self) -> set[str]:
-        """The names of all topics that may be seen, but for Kafka's own."""
+        """Return the names of all visible topics, without Kafka's own."""
         found = self._asked(lambda: self._consumer.list_topics(timeout=_REQUEST_SECONDS), "listing the topics")
         return {name for name in found.topics if not name.startswith("__")}
 
     def look(self, names: Iterable[str], since: int | None = None) -> int:
-        """Find where each topic ends now; returns how many offsets are to be read.
+        """Find the current ends of topics; return how many offsets are to be read.
 
-        What was read before is not read again; the rest begins at a time, in milliseconds since 1970.
+        Records that were read before are not read again; new topics start at a time, in milliseconds since 1970.
         """
         for name in sorted(names):
             self._look(name, since)
@@ -100,14 +100,14 @@ class TopicReader:
             yield portion
 
     def kept(self, name: str, now: int) -> Kept:
-        """What a topic has lost by itself; `now` is in milliseconds since 1970. To be asked after reading."""
+        """Return what retention may have deleted, after reading; `now` is in milliseconds since 1970."""
         found = self._asked(lambda: self._cluster.describe(name).result(), f"looking up topic {name!r}")
         age = found.config.get("retention.ms", "unknown")
         size = found.config.get("retention.bytes", "unknown")
         deletes = "delete" in found.config.get("cleanup.policy", "delete")
         keeps_since: int | None = None
         if deletes and (size != "-1" or age == "unknown"):
-            keeps_since = now  # by size it may delete anything, and what is not known may be as well
+            keeps_since = now  # retention by size, or an unknown one, may delete anything
         elif deletes and age != "-1":
             keeps_since = now - int(age)
         return Kept(
@@ -117,7 +117,7 @@ class TopicReader:
         )
 
     def lows(self, name: str) -> dict[int, int]:
-        """The first offset of each partition that was read."""
+        """Return the first offset of each partition that was read."""
         return {number: self._lows((topic, number)) for topic, number in self._ends if topic == name}
 
     def _asked(self, ask: Callable[[], T], doing: str) -> T:
@@ -130,7 +130,7 @@ class TopicReader:
 def choose(
     existing: set[str], of_rows: Iterable[str], template: str, own: Iterable[str], only: Iterable[str]
 ) -> Mapping[str, bool]:
-    """The topics of events, and whether each exists; `own` are never among them, `only` restricts them."""
+    """Return the topics of events, and whether each exists; `own` are never among them, `only` restricts them."""
     found = pattern(template)
     matching = {name for name in existing if found and found.fullmatch(name)}
     chosen = set(only) or (matching | set(of_rows)) - set(own)

@@ -1,7 +1,7 @@
-"""What rows and records say about each other: missing, duplicate, out of order, and the rest.
+"""The rules that compare rows with records: missing, duplicate, out of order, and the other kinds of findings.
 
-Each function takes what it judges in an order that lets it look at one thing at a time, so that nothing has to fit in
-memory: by id, by position, by key, or by sequence number.
+Each function takes its input sorted by id, position, key or sequence number, and looks at one entry at a time, so that
+nothing has to fit in memory.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,14 +15,14 @@ PHANTOM, MISPLACED, HOLE, GAP = "phantom", "misplaced", "hole", "sequence_gap"
 FINDINGS: Final = (MISSING, DUPLICATE, OUT_OF_ORDER, PHANTOM, MISPLACED, HOLE, GAP)
 
 PUBLISHED, REPLAYED, REPAIRED = range(3)
-"""How a record came: from the stream, by `dlq replay`, or by `audit --repair`, without a position."""
+"""How a record was sent: from the stream, by `dlq replay`, or by `audit --repair`, without a position."""
 
 
 class TableRow(NamedTuple):
-    """One row of the table. `committed` (microseconds, 0 when it is not known), `xid` and `place` order its commits."""
+    """One row of the table. `committed` (microseconds, 0 when it is unknown), `xid` and `place` order the commits."""
 
     id: str
-    topic: str  # empty when the row makes no topic's name
+    topic: str  # empty when the row's columns do not make the name of a topic
     key: bytes | None
     age: int | None  # milliseconds since 1970
     committed: int
@@ -31,9 +31,9 @@ class TableRow(NamedTuple):
 
 
 class TopicRecord(NamedTuple):
-    """One record of ours. `stream` counts the timelines from 1; a repaired record has 0, and no position."""
+    """One record of the publisher. `stream` counts the timelines from 1; a repaired record has 0, and no position."""
 
-    number: int  # in which order it was read
+    number: int  # in the order of reading
     id: str
     stream: int
     lsn: int
@@ -49,12 +49,12 @@ class TopicRecord(NamedTuple):
 
     @property
     def position(self) -> tuple[int, int, int]:
-        """Order over all streams."""
+        """The order over all streams."""
         return self.stream, self.lsn, self.nth
 
 
 class Group(NamedTuple):
-    """All that has one id. `letters` are dead letters that were not replayed."""
+    """The rows and records of one id. `letters` counts dead letters that were not replayed."""
 
     id: str
     rows: list[TableRow]
@@ -64,10 +64,10 @@ class Group(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What became of the events of one id."""
+    """The result for the events of one id."""
 
     matched: list[tuple[TableRow | None, TopicRecord]]  # None: committed, but after the table was read
-    unmatched: list[TopicRecord]  # no row is there, or not any more
+    unmatched: list[TopicRecord]  # without a row, or whose row was deleted
     duplicates: list[tuple[TopicRecord, TopicRecord]]  # with the first
     missing: list[TableRow]
     dead: int
@@ -75,8 +75,8 @@ class Verdict(NamedTuple):
 
 
 def judge(group: Group) -> Verdict:
-    """Pair rows with records. An id that several rows share may come as many times."""
-    if len(group.rows) == len(group.records) == 1:  # nearly always, and it is quicker
+    """Pair rows with records. An id that several rows share may have as many records."""
+    if len(group.rows) == len(group.records) == 1:  # nearly always, and faster
         return Verdict([(group.rows[0], group.records[0])], [], [], [], 0, 0)
     rows, in_flight, letters = list(group.rows), group.in_flight, group.letters
     expected = max(len(rows), in_flight, 1)
@@ -97,7 +97,7 @@ def judge(group: Group) -> Verdict:
 
 
 def fits(record: TopicRecord, row: TableRow) -> bool:
-    """Whether a record stands where its row belongs."""
+    """Return whether a record has the topic and the key of its row."""
     return record.topic == row.topic and record.key == row.key
 
 
@@ -110,9 +110,9 @@ def _age(record: TopicRecord) -> tuple[int, int, str, int, int]:
 
 
 def disorder(records: Iterable[TopicRecord]) -> Iterator[tuple[TopicRecord, TopicRecord]]:
-    """Records behind a higher position of their key, with the highest.
+    """Yield the records behind a higher position of their key, with the highest.
 
-    They come by topic, partition, key, stream and offset, each event once.
+    `records` are sorted by topic, partition, key, stream and offset, each event once.
     """
     place, highest = None, None
     for record in records:
@@ -124,8 +124,8 @@ def disorder(records: Iterable[TopicRecord]) -> Iterator[tuple[TopicRecord, Topi
             highest = record
 
 
-class Place(NamedTuple):
-    """A position that is taken, by a record or by a dead letter."""
+class TakenPosition(NamedTuple):
+    """The position of a record or of a dead letter."""
 
     stream: int
     lsn: int
@@ -137,7 +137,7 @@ class Place(NamedTuple):
 
 
 class Hole(NamedTuple):
-    """Positions of one transaction that nothing has, before others that something has."""
+    """Positions of one transaction without a record, before others that have one."""
 
     stream: int
     lsn: int
@@ -145,8 +145,8 @@ class Hole(NamedTuple):
     last: int
 
 
-def twice(places: Iterable[Place]) -> Iterator[tuple[Place, Place]]:
-    """Records with a position that another id has as well, with that other. They come in the order of positions."""
+def twice(places: Iterable[TakenPosition]) -> Iterator[tuple[TakenPosition, TakenPosition]]:
+    """Yield the records that share a position with another id, with that other. `places` are sorted by position."""
     for _, same in groupby(places, key=lambda place: place[:3]):
         taken = [place for place in same if place.number]
         if len(taken) > 1:
@@ -154,8 +154,8 @@ def twice(places: Iterable[Place]) -> Iterator[tuple[Place, Place]]:
             yield from ((place, taken[0]) for place in taken[1:] if place.id != taken[0].id)
 
 
-def holes(places: Iterable[Place]) -> Iterator[Hole]:
-    """What is missing of transactions of which no row is in the table. They come in the order of positions."""
+def holes(places: Iterable[TakenPosition]) -> Iterator[Hole]:
+    """Yield the holes of transactions that have no row in the table. `places` are sorted by position."""
     for (stream, lsn), transaction in groupby(places, key=lambda place: place[:2]):
         found: list[Hole] = []
         follows, covered, judged = 0, False, True
@@ -170,7 +170,7 @@ def holes(places: Iterable[Place]) -> Iterator[Hole]:
 
 
 class Gap(NamedTuple):
-    """Sequence numbers of one partition that no record has, and the record behind them."""
+    """Sequence numbers of one partition without a record, and the record behind them."""
 
     first: int
     last: int
@@ -178,7 +178,7 @@ class Gap(NamedTuple):
 
 
 def gaps(records: Iterable[TopicRecord], begins: set[tuple[str, int]]) -> Iterator[Gap]:
-    """They come by topic, partition, stream and sequence number; `begins` are partitions that are whole."""
+    """Yield the gaps. `records` are sorted by topic, partition, stream and number; `begins` are whole partitions."""
     place, last, judged = None, 0, False
     for record in records:
         assert record.sequence is not None
@@ -191,21 +191,21 @@ def gaps(records: Iterable[TopicRecord], begins: set[tuple[str, int]]) -> Iterat
 
 
 class Kept(NamedTuple):
-    """What a topic has lost by itself: the settings as far as they are known, and whether its beginning is gone."""
+    """The retention of a topic, as far as it is known, and whether its first records were deleted."""
 
     trimmed: bool
     compacted: bool
     keeps_since: int | None  # milliseconds since 1970; None: it deletes nothing by age
 
     def may_have_lost(self, age: int | None) -> bool:
-        """Whether the topic may have had the record of a row of this age."""
+        """Return whether the topic may have deleted the record of a row of this age."""
         if self.compacted:
             return True
         return self.trimmed and self.keeps_since is not None and (age is None or age < self.keeps_since)
 
 
 def within(wanted: Range, below: int | None, above: int | None) -> bool:
-    """Whether a missing row is within a range of LSNs: its neighbours in the order of commits are.
+    """Return whether a missing row is within a range of LSNs, as its neighbours in the order of commits are.
 
     `below` is the highest LSN of those before it, `above` the lowest of those behind it.
     """

@@ -1,1 +1,1 @@
-"""Dead letters after the fact: listed, shown, and replayed to their topics."""
+"""`dlq`: lists and shows dead letters, and replays them to their topics."""

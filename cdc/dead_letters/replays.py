@@ -1,4 +1,4 @@
-"""Dead letters to the records that they should have been, encoded by the contracts of today."""
+"""Converts dead letters to the records of their events, encoded by the current contracts."""
 
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -21,17 +21,17 @@ _NO_CELLS: Final = TupleData(b"", [])
 
 
 class Replays:
-    """Makes records again. `encoding` is as the publisher has it; `tombstones` is the setting of the outbox."""
+    """Makes the records of dead letters. `encoding` is the publisher's; `tombstones` is the setting of the outbox."""
 
     def __init__(self, encoding: Callable[[Outbox], Encoding], *, tombstones: bool) -> None:
         self._make = encoding
         self._tombstones = tombstones
-        self._encodings: dict[str, Encoding] = {}  # by stream, of which positions tell
+        self._encodings: dict[str, Encoding] = {}  # by stream, which is a part of positions
 
     def record(self, letter: DeadLetter, at: str) -> Record:
-        """The record that the letter's event is today, with the header `cdc-replayed`.
+        """Return the record of the letter's event, with the header `cdc-replayed`.
 
-        Raises PoisonEvent when it does not fit still, Pending when the schema's id is not known yet.
+        Raises PoisonEvent when it still does not fit its contract, Pending while the schema's id is unknown.
         """
         position = Position.parse(letter.position)
         assert position, "only records with a position are read as dead letters"
@@ -49,7 +49,7 @@ class Replays:
         headers = [(name, text) for name, text in letter.headers if text is not None]
         complete = letter.key is not None and len(headers) == len(letter.headers)
         if letter.error == _UNREADABLE:
-            # What is empty was not there. All the rest is there only when a null payload was what was wrong.
+            # Empty parts were unreadable. All others are complete only when the defect was a null payload.
             complete &= payload is None and all((letter.id, letter.type, letter.topic, letter.aggregate))
         if not complete or letter.key is None or (payload is None and not self._tombstones):
             raise PoisonEvent(
@@ -72,7 +72,7 @@ class Replays:
 
 
 class Marked(Protocol):
-    """What a marker tells of a dead letter."""
+    """The parts of a dead letter that its marker repeats."""
 
     @property
     def id(self) -> str: ...
@@ -85,7 +85,7 @@ class Marked(Protocol):
 
 
 def marker(topic: str, letter: Marked, at: str, timestamp: int) -> Record:
-    """What says in the dead-letter topic that the letter was replayed."""
+    """Return the record that marks a letter as replayed in the dead-letter topic."""
     headers: Headers = [
         (ID, letter.id),
         (TYPE, letter.type),
@@ -96,4 +96,4 @@ def marker(topic: str, letter: Marked, at: str, timestamp: int) -> Record:
 
 
 def _unheard(error: object, message: object) -> None:
-    """Nobody waits for one record of a transaction: its end tells of all."""
+    """Ignore the delivery of one record: the end of the transaction reports all."""

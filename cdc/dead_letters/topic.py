@@ -1,8 +1,6 @@
-"""The dead-letter topic, read from its beginning to where it ends now.
+"""Reads the dead-letter topic from its beginning to its current end; see `cdc.records.dead_letters` for its records.
 
-`cdc.records.dead_letters` says what is in it.
-
-Which letters were replayed is known only at the end of the topic. Until then what was found is kept in a file, so that
+Which letters were replayed is known only at the end of the topic. Until then they are kept in a temporary file, so that
 memory stays flat however many there are.
 """
 
@@ -20,16 +18,16 @@ from cdc.kafka.errors import kafka_error
 from cdc.kafka.reading import read as read_range
 from cdc.records import headers
 from cdc.records.dead_letters import DeadLetter, Marker, Wanted, read
-from cdc.scratch import told
+from cdc.scratch import storing
 
-SECONDS: Final = 30.0  # of silence until it counts as one
-_GAP: Final = 5000  # records that are quicker read than jumped over
+SECONDS: Final = 30.0  # of silence until Kafka counts as unavailable
+_GAP: Final = 5000  # reading so many records is faster than seeking beyond them
 
 T = TypeVar("T")
 
 
 class Entry(NamedTuple):
-    """A dead letter without its payload, and where it stands."""
+    """A dead letter without its payload, and its place in the topic."""
 
     position: str
     id: str
@@ -55,7 +53,7 @@ class DeadLetterTopic:
             self.name,
             queued_max_messages_kbytes=16_384,
             queued_min_messages=20_000,
-            fetch_wait_max_ms=50,  # at the end of the topic each jump would wait for so long
+            fetch_wait_max_ms=50,  # each fetch at the end of the topic waits for so long
         )
         try:
             self._partitions = self._asked(self._find)
@@ -65,11 +63,14 @@ class DeadLetterTopic:
         self._reached: dict[int, int] = {}
 
     def close(self) -> None:
-        """Leave."""
+        """Close the consumer."""
         self._consumer.close()
 
     def read(self, since: int | None = None) -> Iterator[tuple[DeadLetter | Marker, int, int]]:
-        """Letters and markers with partition and offset: all, or from a time on, in milliseconds; then only newer."""
+        """Yield letters and markers with partition and offset: all, or from a time on, in milliseconds.
+
+        A second call yields only those that were added since.
+        """
         if not self._reached:
             self._reached = self._asked(lambda: self._begin(since))
         ends = self._asked(lambda: {number: self._ends(number)[1] for number in self._partitions})
@@ -80,7 +81,7 @@ class DeadLetterTopic:
         self._reached = ends
 
     def fetch(self, entries: Iterable[Entry]) -> dict[str, DeadLetter]:
-        """Whole letters by position; those that are not there any more are left out."""
+        """Return whole letters by position; those that the topic has deleted are left out."""
         wanted = {(entry.partition, entry.offset) for entry in entries}
         found: dict[str, DeadLetter] = {}
         for partition, first, last in _runs(wanted):
@@ -105,7 +106,7 @@ class DeadLetterTopic:
         if since is None:
             return starts
         asked = [TopicPartition(self.name, number, max(0, since)) for number in self._partitions]
-        # Negative: nothing is as new. Then the end is where to begin, which is asked for afterwards.
+        # Negative: no record is as new. Then reading starts at the end, which is read afterwards.
         return {
             part.partition: part.offset if part.offset >= 0 else self._ends(part.partition)[1]
             for part in self._consumer.offsets_for_times(asked, timeout=SECONDS)
@@ -142,7 +143,7 @@ def _bytes(value: str | bytes | None) -> bytes | None:
 
 
 def _runs(wanted: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
-    """Partition, first and last offset of the stretches to read for single records."""
+    """Yield partition, first and last offset of the ranges to read for single records."""
     run: tuple[int, int, int] | None = None
     for partition, offset in sorted(wanted):
         if run and (run[0] != partition or offset - run[2] > _GAP):
@@ -164,9 +165,9 @@ _SELECT: Final = "from letters left join markers using (position) where (? or at
 
 
 class LetterIndex:
-    """The letters that are wanted, without payloads, each once, and which of them were replayed.
+    """The selected letters, without payloads, each once, and which of them were replayed.
 
-    Kept in a file without a name, which only grows beyond memory when there are many; it goes with this object.
+    They are in an unnamed temporary file, which uses the disk only when there are many; it is deleted with this object.
     """
 
     def __init__(self, wanted: Wanted) -> None:
@@ -175,12 +176,12 @@ class LetterIndex:
         self._database.executescript(_TABLES)
 
     def close(self) -> None:
-        """Forget all."""
+        """Delete the file."""
         self._database.close()
 
     def take(self, found: Iterable[tuple[DeadLetter | Marker, int, int]], *, markers_only: bool = False) -> None:
-        """Add what is wanted. A letter that was sent twice counts once, as it was sent first."""
-        with told(_NOTES), self._database as database:
+        """Add the selected letters. Of a letter that was sent twice the first counts."""
+        with storing(_NOTES), self._database as database:
             database.execute("begin")
             for letter, partition, offset in found:
                 if isinstance(letter, Marker):
@@ -192,23 +193,23 @@ class LetterIndex:
                     )
 
     def count(self, *, replayed: bool) -> int:
-        """How many there are, with those that were replayed or without."""
-        with told(_NOTES):
+        """Return the number of letters, with or without those that were replayed."""
+        with storing(_NOTES):
             (count,) = self._database.execute(f"select count(*) {_SELECT}", (replayed,)).fetchone()
         return int(count)
 
     def widths(self) -> dict[str, int]:
-        """How long the longest text of each kind is."""
+        """Return the length of the longest text of each column."""
         names = ("id", "type", "key", "topic")
-        with told(_NOTES):
+        with storing(_NOTES):
             lengths = ", ".join(f"max(length({name}))" for name in names)
             found = self._database.execute(f"select {lengths} from letters").fetchone()
         return {name: length or 0 for name, length in zip(names, found, strict=True)}
 
     def entries(self, *, replayed: bool, limit: int | None = None) -> Iterator[Entry]:
-        """The letters in the order of their positions; streams by their oldest letter."""
+        """Yield the letters in the order of their positions; streams by their oldest letter."""
         left = -1 if limit is None else limit
-        with told(_NOTES):
+        with storing(_NOTES):
             streams = self._database.execute("select stream from letters group by stream order by min(timestamp)")
             for (stream,) in streams.fetchall():
                 rows = self._database.execute(

@@ -1,1 +1,1 @@
-"""Kafka: the producer's settings, the producer, topics. confluent-kafka is used here and nowhere else."""
+"""Kafka: producers, topics, and reading back what was sent. Only `cdc.kafka.client` creates clients."""

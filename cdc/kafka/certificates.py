@@ -1,6 +1,6 @@
-"""What is wrong with a broker's certificate: librdkafka says only that it could not be verified.
+"""Finds out why a broker's certificate is refused: librdkafka reports only that it could not be verified.
 
-So it is looked at once more, by Python's own TLS, when a connection has failed.
+Python's TLS verifies the certificate once more after a connection failed.
 """
 
 import socket
@@ -11,13 +11,13 @@ from typing import Final
 from cdc.config.librdkafka import Value
 
 _SECONDS: Final = 3.0
-_AUTHORITY: Final = 'name the file of the authority that signed it as "ssl.ca.location" in [kafka]'
+_AUTHORITY: Final = 'set "ssl.ca.location" in [kafka] to the file of the authority that signed it'
 _UNKNOWN: Final = ("it could not be verified", _AUTHORITY)
 _HOST: Final = 'name the broker as its certificate does, in "bootstrap.servers" and in its own advertised.listeners'
 
 # OpenSSL's codes: <https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/>
 _HINTS: Final = {
-    9: "see whether the clocks are right: it is not valid yet",
+    9: "check the clocks: it is not valid yet",
     10: "renew the broker's certificate",
     62: _HOST,
     64: _HOST,  # an address, where 62 is a name
@@ -25,7 +25,7 @@ _HINTS: Final = {
 
 
 def why(address: str, given: Mapping[str, Value]) -> tuple[str, str]:
-    """What is wrong with the certificate at host:port, and what to do. Waits for a few seconds at the most."""
+    """Return why the certificate at host:port is refused, and what to do. Waits for a few seconds at most."""
     host, _, port = address.rpartition(":")
     host = host.strip("[]")  # of IPv6
     try:

@@ -1,4 +1,4 @@
-"""The admin side of Kafka: can it be reached, which topics exist and what they are like, creating them."""
+"""Administers Kafka: checks that it can be reached, describes topics and creates them."""
 
 import contextlib
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ _SOON_SECONDS: Final = 1.0
 # Positions are one record per slot: one partition keeps them in order, and small segments keep them quick to read.
 DEAD_LETTERS_CONFIG: Final[dict[str, librdkafka.Value]] = {
     "retention.ms": -1
-}  # counted from the commit: old ones would be gone at once
+}  # retention counts from the commit: old letters would be deleted at once
 POSITIONS_CONFIG: Final[dict[str, librdkafka.Value]] = {
     "cleanup.policy": "compact",
     "segment.bytes": 16_777_216,
@@ -39,7 +39,7 @@ POSITIONS_CONFIG: Final[dict[str, librdkafka.Value]] = {
 
 
 class Identity(NamedTuple):
-    """What tells a topic from one of the same name that was created later, and how many copies it has."""
+    """Distinguishes a topic from a later one of the same name; and its numbers of partitions and replicas."""
 
     topic_id: str
     partitions: int
@@ -51,22 +51,22 @@ class TopicState(NamedTuple):
 
     identity: Identity
     config: Mapping[str, str]
-    hidden: str = ""  # why we may not see its settings
+    hidden: str = ""  # why the settings may not be read
 
 
 class Description:
-    """A description of a topic that was asked for. `result` is for when it is `done`."""
+    """A request for the description of a topic; `result` does not wait once it is `done`."""
 
     def __init__(self, identity: Future[TopicDescription], config: Future[dict[str, ConfigEntry]]) -> None:
         self._identity = identity
         self._config = config
 
     def done(self) -> bool:
-        """Whether the answers are there; never waits."""
+        """Return whether the answers have arrived; never waits."""
         return self._identity.done() and self._config.done()
 
     def result(self) -> TopicState:
-        """The topic; waits. Raises KafkaException: see `is_missing`."""
+        """Return the topic; waits. Raises KafkaException: see `is_missing`."""
         found = identity(self._identity)
         try:
             entries = self._config.result()
@@ -87,7 +87,7 @@ _ASK_AGAIN: Final = (
 
 
 def identity(answer: Future[TopicDescription]) -> Identity:
-    """What one answer of `identities` says; waits. Raises KafkaException."""
+    """Read one answer of `identities`; waits. Raises KafkaException."""
     described = answer.result()
     replicas = min((len(partition.replicas) for partition in described.partitions), default=0)
     return Identity(str(described.topic_id), len(described.partitions), replicas)
@@ -102,9 +102,9 @@ class Cluster:
         self._admin = admin_client({**librdkafka.connection(given), "error_cb": self._complaints})
 
     def reach(self, seconds: float) -> int:
-        """The number of brokers. Raises KafkaUnavailable when none answers in time, KafkaRefused when none will.
+        """Return the number of brokers. Raises KafkaUnavailable when none answers in time, KafkaRefused when none will.
 
-        What refuses us is given up soon, but not at once: another broker may take us.
+        A refusal ends the waiting soon, but not at once: another broker may accept the connection.
         """
         soon = min(_SOON_SECONDS, seconds / 2)
         with contextlib.suppress(KafkaException):
@@ -121,16 +121,16 @@ class Cluster:
         try:
             return len(self._admin.list_topics(timeout=seconds).brokers)
         finally:
-            self._admin.poll(0)  # lets the complaints in
+            self._admin.poll(0)  # calls error_cb
 
     def identities(
         self, topics: Iterable[str], seconds: float = REQUEST_SECONDS
     ) -> dict[str, Future[TopicDescription]]:
-        """Ask which topics these are; see `identity` and `is_missing` for the answers."""
+        """Request the identities of topics; see `identity` and `is_missing` for the answers."""
         return self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=seconds)
 
     def ends(self, topic: str, seconds: float = REQUEST_SECONDS) -> dict[int, int]:
-        """The offset behind the last record of each partition, committed or not; waits. Raises KafkaException."""
+        """Return the end offset of each partition, committed or not; waits. Raises KafkaException."""
         partitions = identity(self.identities([topic], seconds)[topic]).partitions
         answers = self.offsets(topic, partitions, OffsetSpec.latest(), seconds)
         return {number: answer.result().offset for number, answer in answers.items()}
@@ -138,7 +138,7 @@ class Cluster:
     def offsets(
         self, topic: str, partitions: int, spec: OffsetSpec, seconds: float
     ) -> dict[int, Future[ListOffsetsResultInfo]]:
-        """Ask each partition for the offset that an OffsetSpec means, of records that are committed or not."""
+        """Request the offset of each partition that an OffsetSpec means, among committed and uncommitted records."""
         asked = {TopicPartition(topic, number): spec for number in range(partitions)}
         answers = self._admin.list_offsets(
             asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=seconds
@@ -146,13 +146,13 @@ class Cluster:
         return {part.partition: answer for part, answer in answers.items()}
 
     def describe(self, topic: str) -> Description:
-        """Ask what a topic is like."""
+        """Request the identity and the settings of a topic."""
         resource = ConfigResource(ResourceType.TOPIC, topic)
         config = self._admin.describe_configs([resource], request_timeout=REQUEST_SECONDS)[resource]
         return Description(self.identities([topic])[topic], config)
 
     def create(self, topic: str, topics: Topics, config: Mapping[str, librdkafka.Value]) -> Future[None]:
-        """Ask for a topic of the settings' partitions and replication factor."""
+        """Request the creation of a topic with the settings' partitions and replication factor."""
         new = NewTopic(
             topic,
             num_partitions=topics.partitions,
@@ -164,14 +164,14 @@ class Cluster:
         return self._admin.create_topics([new], request_timeout=REQUEST_SECONDS)[topic]
 
     def ensure_own_topics(self, topics: Topics) -> dict[str, bool]:
-        """Create our topics that are missing; returns for each whether it was created. Raises our errors."""
+        """Create the publisher's own topics that are missing; return for each whether it was. Raises CdcError."""
         return {
             topics.positions: self.ensure_topic(topics, topics.positions, POSITIONS_CONFIG),
             topics.dead_letter: self.ensure_topic(topics, topics.dead_letter, DEAD_LETTERS_CONFIG),
         }
 
     def ensure_topic(self, topics: Topics, topic: str, config: Mapping[str, librdkafka.Value]) -> bool:
-        """Create one of our topics when it is missing; returns whether it was created. Raises our errors."""
+        """Create one of the publisher's own topics when it is missing; return whether it was. Raises CdcError."""
         try:
             identity(self.identities([topic])[topic])
         except KafkaException as error:
@@ -193,10 +193,10 @@ def _created(topic: str, future: Future[None]) -> bool:
 
 
 def is_missing(error: BaseException) -> bool:
-    """Whether the answer of `identity` or `describe` means that the topic does not exist."""
+    """Return whether the answer of `identity` or `describe` means that the topic does not exist."""
     return isinstance(error, KafkaException) and error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
 def already_exists(error: BaseException) -> bool:
-    """Whether the answer to `create` means that somebody was faster."""
+    """Return whether the answer to `create` means that the topic was created meanwhile."""
     return isinstance(error, KafkaException) and error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS

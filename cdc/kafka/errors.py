@@ -1,4 +1,4 @@
-"""What an error of librdkafka means for us: try again with a new producer, or give up."""
+"""Classifies the errors of librdkafka: temporary ones are retried with a new producer, others end the program."""
 
 import os
 from typing import Final
@@ -7,7 +7,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from cdc import errors
 
-# Errors that no second try mends, and what does.
+# Errors that no retry fixes, and what does.
 _PERMANENT: Final = {
     KafkaError.MSG_SIZE_TOO_LARGE: "raise max.message.bytes of the topic; or, where it takes less than [kafka]"
     ' "batch.size", lower that or grant the principal DESCRIBE_CONFIGS on the topic',
@@ -35,7 +35,7 @@ _PERMANENT: Final = {
     ' "at-least-once"',
 }
 
-# What a right to a topic is needed for, by how it is told.
+# The ACL that is missing, by the first word of what was being done.
 _RIGHTS: Final = {
     "reading": "grant the principal READ on the topic",
     "creating": "create the topic, or grant the principal CREATE on it",
@@ -46,9 +46,9 @@ _FENCED: Final = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INV
 
 
 def kafka_error(error: KafkaError, doing: str) -> errors.CdcError:
-    """A KafkaError as one of ours."""
+    """Convert a KafkaError; `doing` says what failed."""
     if error.code() in _FENCED:
-        return errors.Fenced(f"Kafka, {doing}: another producer has our transactional id ({error.name()})")
+        return errors.Fenced(f"Kafka, {doing}: another producer uses the same transactional id ({error.name()})")
     message = f"Kafka, {doing}: {error.str()} ({error.name()})"
     hint = _PERMANENT.get(error.code())
     if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
@@ -57,14 +57,14 @@ def kafka_error(error: KafkaError, doing: str) -> errors.CdcError:
 
 
 def not_created(error: KafkaException) -> errors.CdcError:
-    """Why librdkafka made no client: the properties are wrong, or the system has no threads or files left."""
+    """Convert the error of creating a client: a wrong property, or no threads or files left."""
     reason = error.args[0]
     # A certificate that cannot be opened for want of a file descriptor is reported like one that is not there.
     if reason.code() == KafkaError._INVALID_ARG and _may_open_files():
         hint = 'check the file, and "ssl.key.password" in [kafka]' if "ssl.key." in reason.str() else ""
         return errors.ConfigError(f"[kafka] {reason.str()}", hint=hint)
     return errors.KafkaUnavailable(
-        f"the Kafka client cannot be made: {reason.str()}", hint="check the limits of open files and of processes"
+        f"the Kafka client cannot be created: {reason.str()}", hint="check the limits of open files and of processes"
     )
 
 

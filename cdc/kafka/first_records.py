@@ -1,10 +1,9 @@
-"""The first record of a partition goes alone.
+"""Sends the first record of each partition alone.
 
-A broker takes any sequence number from a producer that it does not know, or has forgotten: when it refuses the first
-batch of a partition, the second, which is on its way by then, is taken. librdkafka makes of that a delivery of both:
-the first is lost. Only after a delivery does the broker refuse what does not follow. So until the first record of a
-partition is delivered no other is sent to it, and from time to time every partition begins anew, because brokers forget
-producers that were idle.
+A broker accepts any sequence number from a producer that it does not know, or has forgotten: when it refuses the first
+batch of a partition, it accepts the second, which is already in flight. librdkafka reports both as delivered, and the
+first is lost. Only after a delivery does the broker refuse a gap. So no other record is sent to a partition until its
+first one is delivered, and every partition starts again from time to time, because brokers forget idle producers.
 """
 
 from collections.abc import Callable
@@ -17,7 +16,7 @@ FORGET_SECONDS: Final = 300.0  # well below any `producer.id.expiration.ms` that
 
 
 class Target(NamedTuple):
-    """Where a record goes: the partition's number, whether it is the first there, and what to tell the client."""
+    """Where a record goes: the partition's number, whether it is the first there, and the client's `partition`."""
 
     number: int
     first: bool
@@ -25,24 +24,24 @@ class Target(NamedTuple):
 
 
 class Firsts:
-    """What is known of partitions in this session. `proven` are topics of which every partition has had a delivery.
+    """The partitions of this session. `proven` are topics of which every partition has had a delivery.
 
-    While a first record is `waiting`, so may be all that comes behind it: it should not linger.
+    While a first record is `waiting`, later records may wait for it: it should not linger.
 
-    `partitions` says how many a topic has, None when that is not known. Records without a key may go to any, unless
-    the `partitioner` has one for all of them.
+    `partitions` returns the number of partitions of a topic, None when it is unknown. Records without a key may go to
+    any partition, unless the `partitioner` has one for all of them.
     """
 
     def __init__(self, partitions: Callable[[str], int | None], now: float, partitioner: object) -> None:
         self.proven: set[str] = set()
-        self.waiting = 0  # first records of which nothing was heard yet
+        self.waiting = 0  # first records without a delivery report
         self._partitions = partitions
         self._scattering = partitioner == "murmur2_random"
         self._delivered: dict[str, dict[int, bool]] = {}  # for each partition that was sent to
         self._forget_at = now + FORGET_SECONDS
 
     def place(self, record: Record) -> Target | None:
-        """Where a record goes; None while it must wait."""
+        """Return where a record goes; None while it must wait."""
         partitions = self._partitions(record.topic) or 1
         delivered = self._delivered.setdefault(record.topic, {})
         number = told = record.partition
@@ -56,26 +55,26 @@ class Firsts:
         return None if done is False else Target(number, done is None, told)
 
     def sent(self, topic: str, number: int) -> None:
-        """The first record of a partition is on its way."""
+        """Note that the first record of a partition is in flight."""
         self._delivered.setdefault(topic, {})[number] = False
         self.waiting += 1
 
     def reporting(self, topic: str, number: int, on_delivery: Delivered) -> Delivered:
-        """What to call when the first record of a partition has been delivered, or not."""
+        """Wrap the delivery callback of the first record of a partition."""
         delivered = self._delivered.setdefault(topic, {})
 
         def report(error: object, message: object) -> None:
             self.waiting -= 1
             if error is None:
                 delivered[number] = True
-                if self._delivered.get(topic) is delivered:  # not of before all began anew
+                if self._delivered.get(topic) is delivered:  # not from before `forget`
                     self._prove(topic)
             on_delivery(error, message)
 
         return report
 
     def all_delivered(self) -> None:
-        """Nothing is in flight any more, and nothing was refused: for a sink that hears of refusals alone."""
+        """Note that nothing is in flight and nothing was refused: for a sink whose reports are of refusals only."""
         self.waiting = 0
         for topic, delivered in self._delivered.items():
             delivered.update(dict.fromkeys(delivered, True))
@@ -87,7 +86,7 @@ class Firsts:
             self.proven.add(topic)
 
     def forget(self, now: float) -> None:
-        """Begin anew when it is time to; `now` is in monotonic seconds."""
+        """Forget all deliveries when it is time to; `now` is in monotonic seconds."""
         if now >= self._forget_at:
             self._forget_at = now + FORGET_SECONDS
             self.proven.clear()

@@ -1,8 +1,8 @@
-"""How large records and batches may be, from what topics and the client take.
+"""Computes how large records and batches may be, from the limits of topics and of the client.
 
 librdkafka does not split a batch that a topic refuses for its size, so the producer's batches must fit the topic with
-the smallest limit. A limit may be lowered while records are on their way: then the refusal is worth another try, with
-the limit asked again, but only if that can teach us something new.
+the smallest limit. A limit may be lowered while records are in flight: the refusal is then retried once for each known
+limit, after the limit was read again.
 """
 
 import logging
@@ -18,12 +18,12 @@ _BYTES_PER_KBYTE: Final = 1024
 
 
 class Limits:
-    """What is known of topics' limits. `batch_bytes` is for the next producer, all others for this session."""
+    """The limits of topics. `batch_bytes` is for the next producer, all others for this session."""
 
     def __init__(self, given: Mapping[str, librdkafka.Value]) -> None:
         made = librdkafka.producer(given)
         self.batch_bytes = int(made["batch.size"])
-        # A record that is larger than the whole queue would wait for room for ever.
+        # A record that is larger than the whole queue would wait for room indefinitely.
         queue = int(made["queue.buffering.max.kbytes"]) * _BYTES_PER_KBYTE
         self._client = min(int(made["message.max.bytes"]), queue)
         self._compresses = str(made.get("compression.type", "none")).lower() not in ("none", "inherit")
@@ -31,9 +31,9 @@ class Limits:
         self._refused: dict[str, int | None] = {}
 
     def learn(self, topic: str, limit: int | None) -> int:
-        """Take a topic's max.message.bytes, None when it cannot be known; returns how large its records may be.
+        """Note a topic's max.message.bytes, None when it is unknown; return how large its records may be.
 
-        Raises KafkaUnavailable when this session's producer makes batches that are too large for the topic.
+        Raises KafkaUnavailable when the batches of this session's producer are too large for the topic.
         """
         self._limits[topic] = limit
         if self._refused.get(topic, limit) != limit:
@@ -43,14 +43,14 @@ class Limits:
         if limit < self.batch_bytes:
             self.batch_bytes = limit
             raise errors.KafkaUnavailable(
-                f"topic {topic!r} takes no more than {limit} bytes at once (max.message.bytes):"
-                " a new session begins, with batches of that size for all topics"
+                f"topic {topic!r} accepts at most {limit} bytes at once (max.message.bytes):"
+                " starting a new session, with batches of that size for all topics"
             )
         # The topic's limit is on the batch as it is compressed, which only the broker sees.
         return self._client if self._compresses else min(limit, self._client)
 
     def may_have_changed(self, topic: str) -> bool:
-        """Whether a batch that `topic` refused as too large is worth another try: once for each limit that is known."""
+        """Return whether to retry a batch that `topic` refused as too large: once for each known limit."""
         limit = self._limits.get(topic)
         if limit is None or (topic in self._refused and self._refused[topic] == limit):
             return False

@@ -1,4 +1,4 @@
-"""The compacted topic of positions, as it is read back and written by hand: see `cdc.positions` for what is in it."""
+"""Reads and writes the compacted topic of positions; see `cdc.delivery.positions` for its records."""
 
 import contextlib
 import logging
@@ -23,7 +23,7 @@ SECONDS: Final = 30.0
 
 
 def ensure(settings: Settings) -> bool:
-    """Create the topic when it is missing; returns whether it was created. Raises our errors."""
+    """Create the topic when it is missing; return whether it was. Raises CdcError."""
     topic = settings.topics.positions
     cluster = Cluster(settings.kafka)
     if cluster.ensure_topic(settings.topics, topic, POSITIONS_CONFIG):
@@ -43,7 +43,7 @@ def ensure(settings: Settings) -> bool:
 
 
 def values(settings: Settings, key: str, seconds: float = SECONDS) -> Iterator[bytes | None]:
-    """The values of a key, from the oldest that is still there to what is there now; none when the topic is missing.
+    """Yield the values of a key that the topic holds, the oldest first; none when the topic is missing.
 
     Raises what `dated` does.
     """
@@ -51,10 +51,10 @@ def values(settings: Settings, key: str, seconds: float = SECONDS) -> Iterator[b
 
 
 def dated(settings: Settings, key: str, seconds: float = SECONDS) -> Iterator[tuple[bytes | None, int]]:
-    """The same with the time of each record, in unix milliseconds.
+    """Yield the same values with the time of each record, in unix milliseconds.
 
-    Only what is committed; an open transaction of another slot holds back what was committed behind it, so it is
-    waited for. Raises KafkaUnavailable when no record comes for `seconds`, KafkaError when reading is not allowed.
+    Reads committed records only, and waits for the end of open transactions of other slots. Raises KafkaUnavailable
+    when no record arrives for `seconds`, KafkaError when reading is not allowed.
     """
     topic, wanted = settings.topics.positions, key.encode()
     consumer = client.reader(settings.kafka, topic, fetch_wait_max_ms=50)  # at the end nothing more is to come
@@ -69,7 +69,7 @@ def dated(settings: Settings, key: str, seconds: float = SECONDS) -> Iterator[tu
 
 
 def remembered(settings: Settings, key: str, seconds: float = SECONDS) -> Memory:
-    """What the topic holds of a slot. Raises what `dated` does, and KafkaError for a record of something else."""
+    """Return the last record of a slot. Raises what `dated` does, and KafkaError for a record of something else."""
     topic = settings.topics.positions
     try:
         found = list(values(settings, key, seconds))
@@ -82,16 +82,16 @@ def remembered(settings: Settings, key: str, seconds: float = SECONDS) -> Memory
 
 
 def forget(settings: Settings, key: str, seconds: float = 10.0) -> None:
-    """Forget a key, if Kafka holds anything of it. Raises our errors."""
-    Cluster(settings.kafka).reach(seconds)  # which says why, where it cannot be reached
+    """Delete the record of a key, if there is one. Raises CdcError."""
+    Cluster(settings.kafka).reach(seconds)  # its error says why Kafka cannot be reached
     if list(values(settings, key, seconds))[-1:] not in ([], [None]):
         write(settings, key, None, seconds)
 
 
 def write(settings: Settings, key: str, value: bytes | None, seconds: float = SECONDS) -> None:
-    """Write one record and wait until Kafka has it; None forgets the key.
+    """Write one record and wait for its delivery; None deletes the key.
 
-    Raises KafkaUnavailable when that takes longer than `seconds`: it may have been written all the same.
+    Raises KafkaUnavailable when that takes longer than `seconds`: the record may have been written.
     """
     topic = settings.topics.positions
     reports: list[tuple[KafkaError | None, Message | None]] = []

@@ -1,7 +1,7 @@
-"""The sink: a producer whose every record is reported.
+"""The sink for at-least-once delivery: a producer that reports every record.
 
-`send` says only whether there was room. How a delivery ended comes later, from `poll`, through the record's
-own callback. One thread owns this object.
+`send` returns only how many records fit. `poll` reports each delivery later, through the record's own callback. One
+thread owns this object.
 """
 
 import contextlib
@@ -29,13 +29,13 @@ _LAST_DELIVERIES_SECONDS: Final = 1.0
 _STOOD_STILL_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.05
 _FIRSTS_SECONDS: Final = 0.01  # a flush waits for all that is in flight, but what waits for a first record need not
-HASTE_SECONDS: Final = 0.001  # librdkafka's threads must be awake before a flush ends, or it has no effect
+HASTE_SECONDS: Final = 0.001  # librdkafka's threads must wake up before a flush ends, or it has no effect
 
 
 class Sink:
-    """An idempotent producer. Raises ConfigError when librdkafka does not take the properties.
+    """An idempotent producer. Raises ConfigError when librdkafka refuses the properties.
 
-    The records must be of topics that exist and small enough for them: `topics` knows.
+    The topics of records must exist and accept their size: see `KnownTopics.largest`.
     """
 
     def __init__(
@@ -52,10 +52,9 @@ class Sink:
         self._produce = self._producer.produce
 
     def send(self, records: Sequence[Sendable]) -> int:
-        """Queue records in their order, as far as there is room; returns how many.
+        """Queue records in their order, as far as there is room; return how many.
 
-        Those that were not queued are to be sent again after a poll. Raises KafkaError for a record that can never
-        be sent.
+        The caller sends the others again after a poll. Raises KafkaError for a record that can never be sent.
         """
         waiting = iter(records)
         try:
@@ -67,9 +66,9 @@ class Sink:
         except BufferError:
             pass
         except KafkaException as error:
-            if error.args[0].code() != KafkaError._FATAL:  # which error it was is for `poll` to say
+            if error.args[0].code() != KafkaError._FATAL:  # `poll` reports which error it was
                 raise refused(error.args[0], Record(*records[-1 - length_hint(waiting)])) from None
-        return len(records) - length_hint(waiting) - 1  # the last that was looked at was not taken
+        return len(records) - length_hint(waiting) - 1  # the last one that was tried was not queued
 
     def _queue(self, sendable: Sendable) -> bool:
         """Queue one record; False while it must wait."""
@@ -92,10 +91,10 @@ class Sink:
         return True
 
     def poll(self, seconds: float) -> None:
-        """Let delivery reports in; wait for the first at most for so long.
+        """Serve delivery reports; wait for the first for at most `seconds`.
 
-        Raises KafkaUnavailable when this producer will deliver nothing more, or when the topics ask for a new
-        session and nothing is in flight any more.
+        Raises KafkaUnavailable when this producer will deliver nothing more, or when the topics require a new
+        session and nothing is in flight.
         """
         if self._firsts.waiting:
             self._serve(self._producer.flush, max(HASTE_SECONDS, min(seconds, _FIRSTS_SECONDS)))
@@ -103,7 +102,7 @@ class Sink:
             self._serve(self._producer.poll, seconds)
 
     def hasten(self) -> None:
-        """The same as `poll`, but nothing lingers meanwhile: what is queued is sent."""
+        """Do the same as `poll`, and send queued records without lingering."""
         self._serve(self._producer.flush, HASTE_SECONDS)
 
     def _serve(self, wait: Callable[[float], object], seconds: float) -> None:
@@ -123,9 +122,9 @@ class Sink:
                 raise self._topics.leaving
 
     def _fail(self, error: KafkaException) -> None:
-        """Let in what is still reported: a refused record tells more than the fatal error that followed from it.
+        """Serve the last reports: a refused record is more specific than the fatal error that followed from it.
 
-        So the error is kept for the next poll, until somebody has looked at the reports.
+        The error is kept for the next poll, so that the reports are handled first.
         """
         reason = error.args[0]
         self._failure = errors.KafkaUnavailable(f"the producer failed: {reason.str()} ({reason.name()})")
@@ -133,15 +132,15 @@ class Sink:
             self._producer.poll(_LAST_REPORTS_SECONDS)
 
     def __len__(self) -> int:
-        """How many records are queued or in flight."""
+        """Return how many records are queued or in flight."""
         return len(self._producer)
 
     def close(self) -> None:
-        """Give Kafka a little time to take what is queued, and drop the rest: it will be sent again from the slot.
+        """Wait a little for the delivery of queued records, and drop the rest: the slot will stream it again.
 
         The next session reads what Kafka has, so nothing should arrive after that. But a process that stood still
-        sends nothing more: the slot may be another's by now, which has sent it again. What is in flight is left
-        alone: to purge it would be reported as a fatal gap. The producer ends with its last reference, which is here.
+        sends nothing more: another process may own the slot by now, and have sent it again. Records in flight are
+        not purged, as that would be reported as a fatal gap. The producer ends with its last reference, which is here.
         """
         now = time.monotonic()
         deadline = now + _LAST_DELIVERIES_SECONDS if now - self._polled_at < _STOOD_STILL_SECONDS else now
@@ -158,12 +157,12 @@ def _no_room(*_: object, **__: object) -> None:
 
 
 def refused(error: KafkaError, record: Record) -> errors.CdcError:
-    """What librdkafka's refusal to take a record means."""
+    """Convert the error of queueing a record."""
     told: dict[str, object] = dict(record.headers)
     event = f"event {told[ID]} at position {told[POSITION]}" if POSITION in told else "a record"
     return kafka_error(error, f"sending {event} ({len(record.value or b'')} bytes) to topic {record.topic!r}")
 
 
 def validate(settings: Settings) -> None:
-    """Raises ConfigError when librdkafka does not take the properties. Waits for no server."""
+    """Check the producer's properties without a server. Raises ConfigError."""
     client.producer(librdkafka.producer(settings.kafka), silent=True).purge()

@@ -1,7 +1,7 @@
-"""Why no connection comes about: what librdkafka tells on the side while it tries again for ever.
+"""Recognises why brokers refuse connections, while librdkafka retries indefinitely.
 
-Wrong credentials and certificates look like an unreachable cluster to whoever asks it something: librdkafka only logs
-them, and hands them to `error_cb`.
+To a request, wrong credentials and certificates look like an unreachable cluster: librdkafka only logs them, and
+passes them to `error_cb`.
 """
 
 import re
@@ -21,7 +21,7 @@ _OURS: Final = (
 )
 _PROTOCOL: Final = 'check "security.protocol" in [kafka] against the listener'
 
-# Texts that no waiting changes, and what does. The `invalid_…` are of OAuth's token endpoints: RFC 6749, 5.2.
+# Texts of permanent errors, and what fixes them. The `invalid_…` are of OAuth's token endpoints: RFC 6749, 5.2.
 _PERMANENT: Final = {
     "invalid_client": _TOKEN,
     "invalid_grant": _TOKEN,
@@ -35,11 +35,13 @@ _PERMANENT: Final = {
     "wrong version number": _PROTOCOL,
 }
 _UNVERIFIED: Final = "certificate verify failed"
-_TOLD: Final = re.compile(r"(?:\w+://)?(?P<address>[^/\s]+:\d+)/\w+: (?P<reason>.+?)(?: \(after \d+ms in state \w+\))?")
+_REPORT: Final = re.compile(
+    r"(?:\w+://)?(?P<address>[^/\s]+:\d+)/\w+: (?P<reason>.+?)(?: \(after \d+ms in state \w+\))?"
+)
 
 
 class Complaints:
-    """What was told last; an instance is an `error_cb`. The properties are the user's."""
+    """The errors that were reported last; an instance is an `error_cb`. `given` are the user's properties."""
 
     def __init__(self, given: Mapping[str, librdkafka.Value]) -> None:
         self._given = given
@@ -54,16 +56,16 @@ class Complaints:
 
     @property
     def reason(self) -> str:
-        """Why a connection failed last, for what may pass; empty when nothing was told."""
+        """Why a connection failed last, of temporary reasons; empty when none was reported."""
         return _parts(self._passing)[1]
 
     @property
     def refused(self) -> bool:
-        """Whether there is a refusal."""
+        """Whether a permanent error was reported."""
         return bool(self._permanent)
 
     def refusal(self) -> KafkaRefused | None:
-        """What no waiting changes; None when nothing of the kind was told. May look at a certificate."""
+        """Return the permanent error; None when none was reported. May connect to a broker for its certificate."""
         if not self._permanent:
             return None
         address, reason = _parts(self._permanent)
@@ -83,6 +85,6 @@ class Complaints:
 
 
 def _parts(text: str) -> tuple[str, str]:
-    """host:port, where it is told, and what happened there."""
-    told = _TOLD.fullmatch(text)
-    return (told["address"], told["reason"]) if told else ("", text)
+    """Return host:port, where it is reported, and the reason."""
+    found = _REPORT.fullmatch(text)
+    return (found["address"], found["reason"]) if found else ("", text)

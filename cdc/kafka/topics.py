@@ -1,7 +1,7 @@
-"""What is known of topics: that they exist, what they take, and that they are still the same.
+"""Tracks topics: whether they exist, how large their records may be, and whether they are still the same.
 
 Nothing is sent to a topic that does not exist: librdkafka would drop it after 30 s. One object lives as long as the
-service, so that a topic which was deleted and created again is recognised in a later session too. Nothing here waits.
+service, so that a re-created topic is recognised in a later session too. Nothing here waits.
 """
 
 import logging
@@ -31,10 +31,10 @@ _SAFE_IN_SYNC: Final = 2
 
 
 class KnownTopics:
-    """Looks topics up when they are first used in a session, and at all of them every few seconds.
+    """Looks topics up when they are first used in a session, and checks all of them every few seconds.
 
     `leaving` is set when this session must end as soon as nothing is in flight; `changes` counts how often a topic
-    that was found is there no more.
+    disappeared.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class KnownTopics:
         self._look_at = self._ask_at = self._remind_at = 0.0
 
     def renew(self) -> None:
-        """A session begins: limits are asked again. Before its producer is made. Raises ConfigError."""
+        """Start a session, before its producer is created: limits are read again. Raises ConfigError."""
         self._cluster = self._cluster or self._open()
         self._largest.clear()
         self._asked.clear()
@@ -69,11 +69,11 @@ class KnownTopics:
 
     @property
     def batch_bytes(self) -> int:
-        """How large the batches of this session's producer may be."""
+        """How many bytes the batches of this session's producer may have."""
         return self._limits.batch_bytes
 
     def largest(self, topic: str) -> int | None:
-        """How many bytes a record batch of the topic may have; None while it is not known that the topic exists.
+        """Return how many bytes a record batch of the topic may have; None until the topic is known to exist.
 
         Raises KafkaError when the topic cannot be used, KafkaUnavailable when the session must end.
         """
@@ -81,12 +81,12 @@ class KnownTopics:
         return self._ask(topic) if known is None else known
 
     def partitions(self, topic: str) -> int | None:
-        """How many partitions a topic has; None when it was never looked up."""
+        """Return how many partitions a topic has; None when it was never looked up."""
         seen = self._seen.get(topic)
         return seen.partitions if seen else None
 
     def look(self, now: float) -> None:
-        """See whether the topics in use are still the same; `now` is in monotonic seconds. Raises KafkaError."""
+        """Check that the topics in use are still the same; `now` is in monotonic seconds. Raises KafkaError."""
         while self._looking and self._looking[-1][1].done():
             self._compare(*self._looking.pop())
         if self._looking or now < self._look_at or self._cluster is None:
@@ -100,14 +100,14 @@ class KnownTopics:
             self._looking = list(self._cluster.identities(part).items())
 
     def failed(self, failure: Failure) -> errors.CdcError:
-        """A failed delivery as one of our errors. Nothing is sent again by hand: the session starts anew."""
+        """Convert a failed delivery; the records are sent again by the next session."""
         error: Any = failure.error
         message: Any = failure.message
         key = repr((message.key() or b"").decode(errors="replace"))
         doing = f"delivering to topic {message.topic()!r}, key {key}, transaction {failure.commit_lsn}"
         if error is None:
             return errors.KafkaUnavailable(
-                f"Kafka, {doing}: the broker has taken a later record, and this one may be lost; looking what is there"
+                f"Kafka, {doing}: the broker accepted a later record, and this one may be lost; reading the topic back"
             )
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and self._limits.may_have_changed(message.topic()):
             return errors.KafkaUnavailable(
@@ -131,7 +131,7 @@ class KnownTopics:
             if not already_exists(error):
                 self._failed(topic, error)
             return None
-        return self._learn(topic, answer) if isinstance(answer, TopicState) else None  # None: it was created just now
+        return self._learn(topic, answer) if isinstance(answer, TopicState) else None  # else it was just created
 
     def _failed(self, topic: str, error: KafkaException) -> None:
         self._ask_at = self._monotonic() + _ASK_AGAIN_SECONDS
@@ -146,7 +146,7 @@ class KnownTopics:
     def _missing(self, topic: str) -> None:
         assert self._cluster
         if topic in self._seen:
-            self._remind(f"topic {topic!r} does not exist any more, and what had been delivered to it is gone; waiting")
+            self._remind(f"topic {topic!r} does not exist any more, and the events in it are lost; waiting for it")
         elif self._settings.create:
             log.info("creating topic", extra={"topic": topic})
             self._asked[topic] = self._cluster.create(topic, self._settings, self._settings.config)
@@ -159,7 +159,7 @@ class KnownTopics:
         if found.hidden and not self._told_hidden:
             self._told_hidden = True
             log.info(
-                "the settings of topics may not be read: what they take is not known before they refuse it",
+                "the settings of topics cannot be read: a limit is unknown until the topic refuses a record",
                 extra={"topic": topic, "reason": found.hidden},
             )
         limit = found.config.get("max.message.bytes")
@@ -171,30 +171,30 @@ class KnownTopics:
             found = identity(answer)
         except KafkaException as error:
             if is_missing(error):
-                self._largest.pop(topic, None)  # its events wait from now on, and are asked for again
+                self._largest.pop(topic, None)  # its events wait from now on, and the topic is looked up again
                 self.changes += 1
             return
         before = self._seen[topic].partitions
         if self._same(topic, found):
             self.leaving = errors.KafkaUnavailable(
-                f"topic {topic!r} has {found.partitions} partitions instead of {before}: a new session begins, after"
-                " all that was sent is delivered"
+                f"topic {topic!r} has {found.partitions} partitions instead of {before}: starting a new session after"
+                " all sent records are delivered"
             )
 
     def _same(self, topic: str, found: Identity) -> bool:
-        """Whether partitions were added to the same topic. Raises KafkaError when it is another one."""
+        """Return whether partitions were added to the same topic. Raises KafkaError when it was re-created."""
         before = self._seen.setdefault(topic, found)
         if found.topic_id != before.topic_id:
             raise errors.KafkaError(
-                f"topic {topic!r} was deleted and created again: what had been delivered to it is gone",
-                hint="see what its consumers miss and publish that again from the outbox; then start again to go on",
+                f"topic {topic!r} was deleted and re-created: the events in it are lost",
+                hint="find the events that its consumers miss and publish them again from the outbox; then start again",
             )
         if found.partitions <= before.partitions:
             return False
         self._seen[topic] = found
         log.warning(
             "partitions were added to topic %r: keys move to other partitions, where consumers may read them"
-            " before what came earlier",
+            " before earlier events",
             topic,
             extra={"partitions": found.partitions, "before": before.partitions},
         )
@@ -211,7 +211,7 @@ class KnownTopics:
             f"have {_SAFE_REPLICAS} replicas and min.insync.replicas {_SAFE_IN_SYNC}, or accept it with [topics]"
             ' replication = "any"'
         )
-        told = f"topic {topic!r} has {' and '.join(weak)}: when a broker is lost, so may be what it had confirmed"
+        told = f"topic {topic!r} has {' and '.join(weak)}: confirmed records may be lost with a broker"
         if wanted == "refuse":
             raise errors.KafkaError(told, hint=hint)
         self._warned.add(topic)

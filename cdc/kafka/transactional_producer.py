@@ -1,8 +1,8 @@
-"""The sink of exactly-once: records in Kafka transactions, each of which ends with a record of our position.
+"""The sink for exactly-once delivery: Kafka transactions, each of which ends with a record of the position.
 
-A fixed transactional id for each slot makes the broker refuse whoever had it before: a process that was frozen, or
-whose last request is still on its way. Nothing counts as delivered until a commit is proven. When that cannot be
-found out, the session ends; the next one ends the transaction one way or the other, and reads the position.
+A fixed transactional id for each slot makes the broker refuse any earlier producer: a process that was frozen, or one
+whose last request is still in flight. Nothing counts as delivered until a commit is verified. When that is not
+possible, the session ends; the next one ends the transaction either way, and reads the position.
 <https://kafka.apache.org/documentation/#semantics>
 """
 
@@ -27,9 +27,9 @@ from cdc.kafka.topics import KnownTopics
 from cdc.records.record import Delivered, Record, Sendable
 
 TRANSACTION_MS: Final = 20_000
-"""How long a publisher that died may hold up those who read committed records only; one that lives needs far less."""
+"""How long a publisher that died may hold up consumers of committed records; one that lives needs far less."""
 INIT_SECONDS: Final = 10.0
-"""PostgreSQL waits meanwhile; what takes longer is tried again by the next session."""
+"""PostgreSQL waits meanwhile; the next session tries again."""
 
 _COMMIT_SECONDS: Final = 1.0  # of one try
 _LOOK_SECONDS: Final = 1.0
@@ -38,11 +38,11 @@ _ABORT_SECONDS: Final = 3.0
 
 
 class TransactionalSink:
-    """A transactional producer, begun for the slot of `key`. One thread owns this object.
+    """A transactional producer for the slot of `key`. One thread owns this object.
 
-    Ends what another of the same slot had begun. Raises ConfigError when librdkafka does not take the properties,
-    KafkaUnavailable and KafkaError when there are no transactions to be had. The records must be of topics that exist
-    and small enough for them: `topics` knows. A record of the topic of positions ends the transaction.
+    Aborts the open transaction of any other producer of the slot. Raises ConfigError when librdkafka refuses the
+    properties, KafkaUnavailable and KafkaError when transactions are not available. The topics of records must exist
+    and accept their size: see `KnownTopics.largest`. A record of the topic of positions ends the transaction.
     """
 
     def __init__(self, settings: Settings, topics: KnownTopics, key: str) -> None:
@@ -54,16 +54,16 @@ class TransactionalSink:
         self._open = False
         self._ending = False
         self._look_at = 0.0  # monotonic seconds
-        self._broken = False  # the transaction has failed, and takes nothing more
+        self._broken = False  # the transaction has failed
         self._commit: concurrent.futures.Future[KafkaError | None] | None = None
         self._abandoned = threading.Event()
         self._committer = concurrent.futures.ThreadPoolExecutor(1, "commit")
 
     def send(self, records: Sequence[Sendable]) -> int:
-        """Queue records in their order, as far as there is room; returns how many.
+        """Queue records in their order, as far as there is room; return how many.
 
-        Those that were not queued are to be sent again after a poll. Raises KafkaError for a record that can never
-        be sent, KafkaUnavailable when the transaction has failed.
+        The caller sends the others again after a poll. Raises KafkaError for a record that can never be sent,
+        KafkaUnavailable when the transaction has failed.
         """
         sent = 0
         if self._ending or not records:
@@ -92,25 +92,25 @@ class TransactionalSink:
             reason = error.args[0]
             if reason.code() not in (KafkaError._FATAL, KafkaError._STATE):
                 raise refused(reason, Record(*records[sent])) from None
-            self._broken = True  # which error it was is for `poll` to say
+            self._broken = True  # `poll` reports which error it was
         return sent
 
     def _place(self, record: Record) -> Target | None:
-        """See `Firsts.place`. A record of our position is alone in its transaction, and its topic is never proven."""
+        """See `Firsts.place`. A record of the position is alone in its transaction, and its topic is never proven."""
         return _ANYWHERE if record.topic == self._positions else self._firsts.place(record)
 
     def _sent(self, topic: str, place: Target) -> bool:
-        """Take note of a record of a topic that is not proven; returns whether it ends the transaction."""
+        """Note a record of a topic that is not proven; return whether it ends the transaction."""
         if place.first:
             self._firsts.sent(topic, place.number)
         self._ending = topic == self._positions
         return self._ending
 
     def poll(self, seconds: float) -> None:
-        """Let Kafka go on; wait for it at most for so long.
+        """Serve the producer; wait for at most `seconds`.
 
-        Reports what a transaction held once its commit is proven. Raises Fenced, and KafkaUnavailable when this
-        producer will deliver nothing more, or when the topics ask for a new session.
+        Reports the records of a transaction once its commit is verified. Raises Fenced, and KafkaUnavailable when this
+        producer will deliver nothing more, or when the topics require a new session.
         """
         try:
             self._serve(seconds)
@@ -122,40 +122,40 @@ class TransactionalSink:
         self._topics.look(now)
         self._firsts.forget(now)
         if self._topics.leaving:
-            raise self._topics.leaving  # what is not committed yet comes again
+            raise self._topics.leaving  # uncommitted events are redelivered
 
     def hasten(self) -> None:
-        """Nothing: what is sent can be seen when its transaction ends, and that has a time of its own."""
+        """Do nothing: records become visible when their transaction ends, which has its own timing."""
 
     def _serve(self, seconds: float) -> None:
         if self._commit is not None:
             concurrent.futures.wait([self._commit], seconds)
         elif self._broken:
-            self._producer.poll(0)  # a record that was refused tells more than the transaction
+            self._producer.poll(0)  # the report of a refused record is more specific than the transaction's error
             self._commit = self._committer.submit(self._end)
         elif not self._ending and not self._firsts.waiting:
             self._producer.poll(seconds)
         elif len(self._producer):
             self._producer.flush(max(HASTE_SECONDS, seconds))  # which does not linger
             self._look()
-        elif self._ending:  # and nobody objected to what was reported
+        elif self._ending:  # and no report was an error
             self._commit = self._committer.submit(self._end)
         else:
             self._firsts.all_delivered()
 
     def _look(self) -> None:
-        """Of a transaction that has failed nothing more is delivered, and only who asks is told that."""
+        """Ask whether the transaction has failed: librdkafka then delivers nothing more, and does not report it."""
         now = time.monotonic()
         if now < self._look_at:
             return
         self._look_at = now + _LOOK_SECONDS
         try:
-            self._producer.begin_transaction()  # which is refused: one is open, or has failed
+            self._producer.begin_transaction()  # fails in any case: a transaction is open, or has failed
         except KafkaException as error:
             self._broken = error.args[0].fatal() or error.args[0].txn_requires_abort()
 
     def _end(self) -> KafkaError | None:
-        """Commit; returns None, or the error. Runs in a thread: the road does not stand still meanwhile."""
+        """Commit; return None, or the error. Runs on a thread, as the main loop must not wait."""
         while True:
             try:
                 self._producer.commit_transaction(_COMMIT_SECONDS)
@@ -177,11 +177,11 @@ class TransactionalSink:
             report(None, None)
 
     def __len__(self) -> int:
-        """How many records are not committed."""
+        """Return how many records are not committed."""
         return len(self._reports)
 
     def close(self) -> None:
-        """Take back what is open, so that nobody has to wait for it; what is being committed is left alone."""
+        """Abort the open transaction, so that consumers need not wait for it; a running commit is not touched."""
         self._abandoned.set()
         self._committer.shutdown(wait=False)
         if self._open and self._commit is None:
@@ -192,18 +192,18 @@ class TransactionalSink:
 
 
 def _refused(on_delivery: Delivered, error: KafkaError | None, message: Message) -> None:
-    """Tell of a record that Kafka refused; others of its transaction are purged because of it, and tell nothing."""
+    """Report a record that Kafka refused; others of its transaction are purged because of it, and are not reported."""
     if error is not None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
         on_delivery(error, message)
 
 
 def producer(settings: Settings, key: str, batch_bytes: int | None = None) -> Producer:
-    """A producer of the slot's transactional id, which ends what others of the same id had begun. Raises our errors."""
+    """Create a producer with the slot's transactional id, and abort the transaction of others. Raises CdcError."""
     made = {
         "transaction.timeout.ms": TRANSACTION_MS,
         **librdkafka.producer(settings.kafka),
         "transactional.id": f"cdc-publisher-{key}",
-        # Of a transaction all is there or nothing: no gap to guard against.
+        # A transaction is atomic: there is no gap to guard against.
         "enable.gapless.guarantee": False,
         # Reports of success mean nothing before the commit.
         "delivery.report.only.error": True,
@@ -216,7 +216,7 @@ def producer(settings: Settings, key: str, batch_bytes: int | None = None) -> Pr
 
 
 def hand_over(settings: Settings, mark: Mark) -> None:
-    """End what Kafka transactions of the slot are open, for good, and write the mark. Raises our errors."""
+    """Abort the open Kafka transaction of the slot, fence its producers, and write the mark. Raises CdcError."""
     last = producer(settings, mark.key)
     last.begin_transaction()
     last.produce(settings.topics.positions, mark.encode(), mark.key.encode())
@@ -224,7 +224,7 @@ def hand_over(settings: Settings, mark: Mark) -> None:
 
 
 def retry(function: Callable[[], object], doing: str, seconds: float = INIT_SECONDS) -> None:
-    """Call until it succeeds, fails for good or time is up. Raises Fenced and our other errors."""
+    """Call a function until it succeeds, fails permanently or the time is up. Raises Fenced and other CdcErrors."""
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -1,1 +1,1 @@
-"""PostgreSQL: connections, catalog, slots, the outbox table, the replication stream. psycopg is used here only."""
+"""PostgreSQL: connections, catalog, slots, the outbox table, the replication stream."""

@@ -1,4 +1,4 @@
-"""What the publisher needs of a server, looked up before it streams: every defect ends in one line with its fix."""
+"""Checks before streaming that a server has what the publisher needs: every defect is one line with its fix."""
 
 import logging
 from dataclasses import dataclass
@@ -28,22 +28,22 @@ Conn = Connection[TupleRow]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    """What was found, as far as a session depends on it."""
+    """The facts about a server that a session depends on."""
 
     confirmed: LSN  # the slot's confirmed_flush_lsn
     binary: bool  # every needed column has a binary decoder
     wal_sender_timeout: float  # seconds; 0 means never
     definition: dict[str, str]  # of publication and table
     wal_end: LSN  # before the definition was read
-    used: bool  # somebody has read from the slot
+    used: bool  # the slot has been read from
 
 
 def inspect(connection: Conn, settings: Settings, columns: Columns, template: TopicTemplate) -> Catalog:
-    """Look at server, role, table, publication and slot. Raises PostgresError for the first defect."""
+    """Check server, role, table, publication and slot. Raises PostgresError for the first defect."""
     timeout = server(connection)
     if defect := role_defect(connection):
         raise defect.error()
-    # Before the rest: a change that comes after it is one that the sentinel sees.
+    # Before the rest: the sentinel sees any later change.
     ((end,),) = query(connection, "reading the WAL's end", "select pg_current_wal_flush_lsn()::text")
     found = publication.read(connection, settings.postgres.publication, settings.outbox.qualified_name)
     needed, binary = _table(connection, settings, columns, template)
@@ -62,7 +62,7 @@ def inspect(connection: Conn, settings: Settings, columns: Columns, template: To
 
 
 def server(connection: Conn) -> float:
-    """`wal_sender_timeout` in seconds. Raises PostgresError for a server that cannot be decoded from."""
+    """Return `wal_sender_timeout` in seconds. Raises PostgresError for a server without logical decoding."""
     ((version, wal_level, standby, timeout),) = query(
         connection,
         "reading settings",
@@ -78,7 +78,7 @@ def server(connection: Conn) -> float:
 
 
 def role_defect(connection: Conn) -> Defect | None:
-    """Why the role may not replicate."""
+    """Return why the role may not replicate; None when it may."""
     ((user, allowed, on_rds),) = query(
         connection,
         "reading the role",
@@ -93,7 +93,7 @@ def role_defect(connection: Conn) -> Defect | None:
 
 
 def table_columns(connection: Conn, table: tuple[str, str]) -> dict[str, tuple[int, str]] | None:
-    """Column names with their type's oid and name, in order; None when there is no such table."""
+    """Return column names with their type's oid and name, in order; None when the table does not exist."""
     found = query(
         connection,
         "reading the outbox table",
@@ -112,7 +112,7 @@ def table_columns(connection: Conn, table: tuple[str, str]) -> dict[str, tuple[i
 
 
 def differences(columns: Columns, present: dict[str, tuple[int, str]], needed: list[str]) -> list[str]:
-    """How a table differs from an outbox: one phrase for each column that is missing or of no use."""
+    """Return how a table differs from an outbox: one phrase for each missing or unusable column."""
     problems = [f"column {name!r} is missing" for name in needed if name not in present]
     for name in needed:
         oid, type_name = present.get(name, (cells.TEXT, "text"))
@@ -126,7 +126,7 @@ def differences(columns: Columns, present: dict[str, tuple[int, str]], needed: l
 def repairs(
     table: tuple[str, str], columns: Columns, present: dict[str, tuple[int, str]], needed: list[str]
 ) -> list[str]:
-    """Statements that give a table the columns that `differences` misses."""
+    """Return the statements that give a table the columns that `differences` reports."""
     change, statements = f"ALTER TABLE {defects.name(*table)}", []
     for name in needed:
         quoted = defects.name(name)
@@ -143,7 +143,7 @@ def repairs(
 def table_defect(
     connection: Conn, settings: Settings, present: dict[str, tuple[int, str]] | None, needed: list[str]
 ) -> Defect | None:
-    """Why the table is no outbox; `present` is what `table_columns` found, `needed` what an event needs of it."""
+    """Return why the table is no outbox; `present` is from `table_columns`, `needed` are the columns of an event."""
     table, columns = settings.outbox.qualified_name, settings.outbox.parts
     found = query(
         connection,
@@ -163,7 +163,7 @@ def table_defect(
 
 
 def _table(connection: Conn, settings: Settings, columns: Columns, template: TopicTemplate) -> tuple[list[str], bool]:
-    """The columns that an event needs, and whether all of them have a binary decoder."""
+    """Return the columns that an event needs, and whether all of them have a binary decoder."""
     present = table_columns(connection, settings.outbox.qualified_name)
     needed = columns.needed(list(present or ()), template, settings.outbox.headers)
     if defect := table_defect(connection, settings, present, needed):
@@ -179,7 +179,7 @@ def _publication(connection: Conn, settings: Settings, needed: list[str]) -> Non
 
 
 def columns_defect(connection: Conn, name: str, table: tuple[str, str], needed: list[str]) -> Defect | None:
-    """Which needed columns the publication does not publish."""
+    """Return which needed columns the publication does not publish; None when it publishes all."""
     found = publication.unpublished(connection, name, table, needed)
     if not found:
         return None
@@ -189,7 +189,7 @@ def columns_defect(connection: Conn, name: str, table: tuple[str, str], needed: 
 
 
 def publication_defect(connection: Conn, name: str, table: tuple[str, str]) -> Defect | None:
-    """Why the publication does not carry the inserts of `table`; None when it does."""
+    """Return why the publication does not publish the inserts of `table`; None when it does."""
     found = query(
         connection,
         "reading the publication",
@@ -216,7 +216,7 @@ def publication_defect(connection: Conn, name: str, table: tuple[str, str]) -> D
 
 
 def slot(connection: Conn, settings: Settings) -> Health:
-    """Our slot. Raises PostgresError when it is not one that the publisher can read."""
+    """Return the slot of the settings. Raises PostgresError when the publisher cannot read it."""
     name = settings.postgres.slot
     found = slot_health.read(connection, name)
     if found is not None:
@@ -245,7 +245,7 @@ def _used(connection: Conn, slot: str) -> bool:
 
 
 def _warn(connection: Conn, slot: Health) -> None:
-    """Tell what is no defect and may become a loss."""
+    """Log the settings that are no defect but may cause the loss of the slot."""
     ((idle_timeout, standbys),) = query(
         connection,
         "reading settings",

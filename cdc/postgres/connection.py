@@ -1,4 +1,4 @@
-"""Connections, and what an error of PostgreSQL means for us: wait, or give up.
+"""Opens connections, and classifies the errors of PostgreSQL: temporary ones are retried, others end the program.
 
 SQLSTATEs: <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 """
@@ -18,7 +18,7 @@ CONNECT_SECONDS: Final = 10
 _DEFAULTS: Final[ConnDict] = {
     "application_name": "cdc-publisher",
     "connect_timeout": CONNECT_SECONDS,
-    # A server that vanished without a word is noticed by the kernel rather than never.
+    # Let the kernel detect a server that vanished without closing the connection.
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -42,13 +42,13 @@ _REPLICATION: Final = "run: ALTER ROLE <user> REPLICATION"
 _PG_HBA: Final = "add a line to pg_hba.conf for this user and database, and reload"
 _TLS: Final = "check sslmode, sslrootcert and the certificates in [postgres] dsn"
 _AUTHORITY: Final = (
-    "name the server's authority as sslrootcert in [postgres] dsn, or renew its certificate if it expired"
+    "set sslrootcert in [postgres] dsn to the server's authority, or renew the server's certificate if it expired"
 )
-_OURS: Final = "name a certificate that the server trusts, and its key, in [postgres] dsn: sslcert and sslkey"
+_OURS: Final = "set sslcert and sslkey in [postgres] dsn to a certificate that the server trusts, and to its key"
 _DSN: Final = "check [postgres] dsn"
 _PRIMARY: Final = "point [postgres] dsn to the primary"
 
-# A failed connection has a text and no SQLSTATE. These texts will not change by waiting.
+# A failed connection has a text and no SQLSTATE. These errors are permanent.
 _PERMANENT_TEXTS: Final = {
     "password authentication failed": _CREDENTIALS,
     "no password supplied": "give it as [postgres] password: CDC_POSTGRES__PASSWORD_FILE names a file that holds it",
@@ -63,7 +63,7 @@ _PERMANENT_TEXTS: Final = {
     "permission denied for database": "run: GRANT CONNECT ON DATABASE <database> TO <user>",
     "unsupported startup parameter": "connect directly to PostgreSQL, not through a pooler",
     "certificate verify failed": _AUTHORITY,
-    "does not match host name": "connect by a name that is in the server's certificate: see host in [postgres] dsn",
+    "does not match host name": "set host in [postgres] dsn to a name that is in the server's certificate",
     "root certificate file": _AUTHORITY,
     "alert certificate": _OURS,
     "alert unknown ca": _OURS,
@@ -72,21 +72,21 @@ _PERMANENT_TEXTS: Final = {
     "does not support SSL": _TLS,
 }
 _MISSING: Final = ('role "', 'database "')
-# What libpq says of a server that is not of the kind that target_session_attrs asks for.
+# The messages of libpq for a server that does not fit target_session_attrs.
 _NOT_PRIMARY: Final = ("session is read-only", "server is in hot standby mode")
 SHUTTING_DOWN: Final = "the database system is shutting down"
 
-# The new slot first: from then on nothing more can be missed.
+# Create the new slot first: no event can be missed from then on.
 INVALIDATED: Final = (
     "run: cdc-publisher slot drop, and: cdc-publisher slot create;"
-    " then compare the table with the topics, and publish again what is missing: cdc-publisher audit --repair"
+    " then compare the table with the topics, and publish missing events: cdc-publisher audit --repair"
 )
 NEW_SLOT: Final = (
-    "if it was never made, run: cdc-publisher slot create; if it was dropped, compare the table with the topics first"
+    "if it never existed, run: cdc-publisher slot create; if it was dropped, compare the table with the topics first"
 )
 
-# What passes by itself. Classes: connection, rolled back, resources, operator intervention, system and internal
-# errors (spill files, snapshot files, WAL that is not there yet); states: locks, and sessions that idled too long.
+# Temporary errors. Classes: connection, rolled back, resources, operator intervention, system and internal errors
+# (spill files, snapshot files, WAL that is not there yet); states: locks, and sessions that idled too long.
 _TEMPORARY_CLASSES: Final = frozenset({"08", "40", "53", "57", "58", "XX"})
 _TEMPORARY: Final = frozenset({"55P03", "25P03", "25P04"})
 _CORRUPTED: Final = frozenset({"XX001", "XX002"})
@@ -150,7 +150,7 @@ def connect(dsn: str, **parameters: ConnParam) -> "psycopg.Connection[TupleRow]"
 def _parameters(given: ConnDict, parameters: ConnDict) -> ConnDict:
     found = {**_DEFAULTS, **given, **parameters}
     if _has_several_hosts(given):
-        # Only the primary has the whole truth. Of one host alone it is better told that it is a standby.
+        # Only the primary is complete. A single host reports that it is a standby, which is a better message.
         found.setdefault("target_session_attrs", "read-write")
     return found
 
@@ -167,13 +167,13 @@ def _not_connected(error: psycopg.Error, given: ConnDict) -> CdcError:
 
 
 def refusal(text: str, *, several_hosts: bool = False) -> CdcError:
-    """What the text of a failed connection means. Of several attempts it holds the last one's first, then all."""
+    """Convert the text of a failed connection: it holds the last attempt, then, where there were several, all."""
     last, _, every = text.partition("Multiple connection attempts failed")
     attempts = [" ".join(line.split()) for line in every.split("\n- ")[1:]]
     told = " ".join(last.split())
     if several_hosts and attempts:
         told = "; ".join(attempts)
-        # While the primary is away, a standby that does not let us in says nothing about the next primary.
+        # While the primary is down, the refusal of a standby does not show what the next primary will do.
         for attempt in attempts:
             if not _permanent(attempt):
                 return PostgresUnavailable(
@@ -192,7 +192,7 @@ def refusal(text: str, *, several_hosts: bool = False) -> CdcError:
 
 
 def _permanent(text: str) -> str:
-    """What to do about a refusal that no waiting changes; empty for any other text."""
+    """Return what to do about a permanent refusal; empty for any other text."""
     for permanent, hint in _PERMANENT_TEXTS.items():
         if permanent in text:
             return hint
@@ -200,12 +200,12 @@ def _permanent(text: str) -> str:
 
 
 def described(error: psycopg.Error, doing: str) -> CdcError:
-    """An error of a running connection as one of ours."""
+    """Convert an error of a running connection."""
     return classified(error.sqlstate, str(error).split("\n")[0], doing)
 
 
 def classified(sqlstate: str | None, text: str, doing: str) -> CdcError:
-    """What an error means: temporary without an SQLSTATE (the connection is gone), else by its class."""
+    """Convert an error: it is temporary without an SQLSTATE (the connection is lost), else by its class."""
     message = f"PostgreSQL, {doing}: {' '.join(text.split())}"
     if sqlstate is None:
         return PostgresUnavailable(message)
@@ -221,7 +221,7 @@ def classified(sqlstate: str | None, text: str, doing: str) -> CdcError:
 
 
 def result_error(result: pq.abc.PGresult, doing: str) -> CdcError:
-    """The error that a result of libpq carries."""
+    """Convert the error of a result of libpq."""
     sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE)
     primary = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message
     return classified(sqlstate.decode() if sqlstate else None, primary.decode(errors="replace"), doing)
@@ -230,7 +230,7 @@ def result_error(result: pq.abc.PGresult, doing: str) -> CdcError:
 def query(
     connection: "psycopg.Connection[TupleRow]", doing: str, sql: LiteralString, *values: object
 ) -> list[TupleRow]:
-    """All rows of a query. Raises the error that PostgreSQL's means for us, saying what was being done."""
+    """Return all rows of a query. Raises CdcError; `doing` says in its message what failed."""
     try:
         return connection.execute(sql, values).fetchall()
     except psycopg.Error as error:

@@ -1,6 +1,6 @@
-"""What a server, role, table or publication must be like, and the statements that make it so.
+"""The requirements on server, role, table and publication, and the statements that meet them.
 
-One rule for `start`, which ends at the first defect, and for `check`, which tells all of them.
+The same rules apply to `start`, which ends at the first defect, and to `check`, which reports all of them.
 """
 
 from typing import Final, NamedTuple
@@ -17,42 +17,42 @@ _KINDS: Final = {"v": "a view", "m": "a materialized view", "f": "a foreign tabl
 
 
 class Defect(NamedTuple):
-    """What is not as it must be; SQL or commands, in their order, that put it right; what else is to be done."""
+    """A requirement that is not met; SQL or commands, in their order, that fix it; a hint on anything else."""
 
     problem: str
     fix: tuple[str, ...] = ()
     hint: str = ""
 
     def error(self) -> PostgresError:
-        """The same as an error of one line."""
+        """Return the defect as an error of one line."""
         run = f"run: {'; '.join(statement.rstrip(';') for statement in self.fix)}" if self.fix else ""
         return PostgresError(self.problem, hint="; ".join(filter(None, (run, self.hint))))
 
 
 def name(*parts: str) -> str:
-    """A name as SQL has it, each part in quotes."""
+    """Quote a name for SQL, each part on its own."""
     return sql.Identifier(*parts).as_string()
 
 
 def text(value: str) -> str:
-    """Text as SQL has it."""
+    """Quote text for SQL."""
     return sql.Literal(value).as_string().strip()
 
 
 def version(number: int) -> Defect | None:
-    """Of `server_version_num`."""
+    """Check `server_version_num`."""
     if number >= OLDEST_VERSION:
         return None
     return Defect(f"PostgreSQL {number // 10000} is too old", hint="14 is the oldest that works")
 
 
 def standby(is_standby: bool) -> Defect | None:
-    """Of a server that is in recovery."""
+    """Check that a server is not in recovery."""
     return Defect("the server is a standby", hint="point [postgres] dsn to the primary") if is_standby else None
 
 
 def wal_level(level: str) -> Defect | None:
-    """Of the setting."""
+    """Check the setting wal_level."""
     if level == "logical":
         return None
     fix = "ALTER SYSTEM SET wal_level = 'logical';"
@@ -60,7 +60,7 @@ def wal_level(level: str) -> Defect | None:
 
 
 def role(user: str, allowed: bool, *, on_rds: bool) -> Defect | None:
-    """Of a role that may not replicate; `on_rds` says that there is a role for that."""
+    """Check that a role may replicate; `on_rds` says that a role of Amazon RDS grants it."""
     if allowed:
         return None
     fix = f"GRANT {name(RDS_ROLE)} TO {name(user)};" if on_rds else f"ALTER ROLE {name(user)} REPLICATION;"
@@ -68,23 +68,23 @@ def role(user: str, allowed: bool, *, on_rds: bool) -> Defect | None:
 
 
 def no_table(table: tuple[str, str], kind: str | None = None) -> Defect:
-    """Of a table that is not there, or is something else of `pg_class.relkind`."""
+    """Describe a table that does not exist, or is of another `pg_class.relkind`."""
     if kind is None:
         return Defect(f"table {'.'.join(table)} does not exist", (INIT,))
     return Defect(
-        f"{'.'.join(table)} is {_KINDS.get(kind, 'no table')}: nothing of it is in the WAL",
-        hint="name the table in [outbox] table",
+        f"{'.'.join(table)} is {_KINDS.get(kind, 'no table')}: its rows are not in the WAL",
+        hint="set [outbox] table to the table",
     )
 
 
 def unlogged(table: tuple[str, str]) -> Defect:
-    """Of a table whose rows are not in the WAL."""
+    """Describe a table whose rows are not in the WAL."""
     fix = f"ALTER TABLE {name(*table)} SET LOGGED;"
-    return Defect(f"table {'.'.join(table)} is unlogged or temporary: nothing of it is in the WAL", (fix,))
+    return Defect(f"table {'.'.join(table)} is unlogged or temporary: its rows are not in the WAL", (fix,))
 
 
 def other_shape(table: tuple[str, str], problems: list[str], has: list[str], fix: list[str]) -> Defect:
-    """Of a table whose columns are not those of the settings."""
+    """Describe a table whose columns are not those of the settings."""
     return Defect(
         f"table {'.'.join(table)} is not the outbox that the settings describe: {', '.join(problems)}"
         f" (it has {', '.join(has)})",
@@ -94,12 +94,12 @@ def other_shape(table: tuple[str, str], problems: list[str], has: list[str], fix
 
 
 def no_publication(publication: str) -> Defect:
-    """Of a publication that is not there."""
+    """Describe a publication that does not exist."""
     return Defect(f"publication {publication!r} does not exist", (INIT,))
 
 
 def by_partition(publication: str, table: tuple[str, str]) -> Defect:
-    """Of a publication whose rows would come under the names of the partitions, which are not the outbox."""
+    """Describe a publication whose rows would be published under the names of the partitions."""
     fix = f"ALTER PUBLICATION {name(publication)} SET (publish_via_partition_root = true);"
     return Defect(
         f"publication {publication!r} does not publish table {'.'.join(table)} via its partition root", (fix,)
@@ -107,30 +107,30 @@ def by_partition(publication: str, table: tuple[str, str]) -> Defect:
 
 
 def without_table(publication: str, table: tuple[str, str]) -> Defect:
-    """Of a publication that does not hold the table."""
+    """Describe a publication without the table."""
     fix = f"ALTER PUBLICATION {name(publication)} ADD TABLE {name(*table)};"
     return Defect(f"publication {publication!r} does not hold table {'.'.join(table)}", (fix,))
 
 
 def without_inserts(publication: str) -> Defect:
-    """Of a publication that publishes other changes."""
+    """Describe a publication without inserts."""
     return Defect(f"publication {publication!r} does not publish inserts", (only_inserts(publication),))
 
 
 def only_inserts(publication: str) -> str:
-    """The statement that makes a publication publish inserts and nothing else."""
+    """Return the statement that makes a publication publish inserts only."""
     return f"ALTER PUBLICATION {name(publication)} SET (publish = 'insert');"
 
 
 def whole_table(publication: str, table: tuple[str, str]) -> str:
-    """The statement that publishes all rows and columns of a table that is published in part."""
+    """Return the statements that publish all rows and columns of a table that is published in part."""
     change = f"ALTER PUBLICATION {name(publication)}"
     # In one transaction: a row that is inserted between the two would never be published.
     return f"BEGIN; {change} DROP TABLE {name(*table)}; {change} ADD TABLE {name(*table)}; COMMIT;"
 
 
 def left_out(publication: str, table: tuple[str, str], columns: list[str], fix: list[str]) -> Defect:
-    """Of a publication that publishes the table without columns that are needed."""
+    """Describe a publication that leaves out needed columns of the table."""
     return Defect(
         f"publication {publication!r} leaves out {', '.join(map(repr, columns))} of table {'.'.join(table)}",
         tuple(fix),
@@ -142,11 +142,11 @@ RELOAD: Final = "SELECT pg_reload_conf();"
 
 
 def idle_timeout(value: str | None) -> Defect | None:
-    """Of `idle_replication_slot_timeout`; None and 0 mean that there is none."""
+    """Check `idle_replication_slot_timeout`; None and 0 mean that there is none."""
     if value in (None, "", "0"):
         return None
     return Defect(
-        f"idle_replication_slot_timeout is {value}: PostgreSQL takes the slot away when the publisher is not connected"
+        f"idle_replication_slot_timeout is {value}: PostgreSQL invalidates the slot when the publisher is not connected"
         " for so long",
         ("ALTER SYSTEM SET idle_replication_slot_timeout = 0;", RELOAD),
         "or set it to longer than any outage",
@@ -154,7 +154,7 @@ def idle_timeout(value: str | None) -> Defect | None:
 
 
 def failover(is_failover: bool, waited_for: str | None, standbys: list[str] | None = None) -> Defect | None:
-    """Of a failover slot that does not wait for a standby; `standbys` are physical slots that are in use."""
+    """Check that a failover slot waits for a standby; `standbys` are physical slots that are in use."""
     if not is_failover or waited_for:
         return None
     fix = (f"ALTER SYSTEM SET synchronized_standby_slots = {text(','.join(standbys))};", RELOAD) if standbys else ()
@@ -162,5 +162,5 @@ def failover(is_failover: bool, waited_for: str | None, standbys: list[str] | No
         "the slot is a failover slot, but synchronized_standby_slots is empty: a standby that is promoted may"
         " never have had events that are in Kafka",
         fix,
-        "name its physical slot there",
+        "set it to the physical slot of the standby",
     )

@@ -1,4 +1,4 @@
-"""The outbox table and its publication: the SQL that makes them, and what is there already."""
+"""Creates the outbox table and its publication, as far as they do not exist."""
 
 import psycopg
 from psycopg import Connection, sql
@@ -14,9 +14,9 @@ Conn = Connection[TupleRow]
 
 
 def create_table(settings: Settings) -> str:
-    """The statement that makes the outbox; header columns are text."""
+    """Return the statement that creates the outbox; header columns are text."""
     columns = settings.outbox.columns
-    # Beyond the five: created_at says how old a row is, which whoever deletes rows will want to know.
+    # created_at is for purging: it says how old a row is.
     definitions = {
         columns.id: "uuid PRIMARY KEY DEFAULT gen_random_uuid()",
         columns.aggregate: "varchar(255) NOT NULL",
@@ -33,16 +33,16 @@ def create_table(settings: Settings) -> str:
 
 
 def create_publication(settings: Settings) -> str:
-    """The statement that publishes the outbox's inserts and nothing else, under its own name if it is partitioned."""
+    """Return the statement that publishes the outbox's inserts only, those of partitions under the outbox's name."""
     table, publication = _name(*settings.outbox.qualified_name), _name(settings.postgres.publication)
     options = "publish = 'insert', publish_via_partition_root = true"
     return f"CREATE PUBLICATION {publication} FOR TABLE {table} WITH ({options});"
 
 
 def missing(connection: Conn, settings: Settings) -> list[str]:
-    """The statements that are still to be run.
+    """Return the statements that have to be run.
 
-    Raises PostgresError for a table or publication of that name which differs from what is needed.
+    Raises PostgresError for an existing table or publication that does not fit.
     """
     table = settings.outbox.qualified_name
     columns = settings.outbox.parts

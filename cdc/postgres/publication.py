@@ -1,4 +1,4 @@
-"""The definition of what the stream depends on, read from the catalogs, which every role may read."""
+"""Reads the definition of publication and table from the catalogs, which every role may read."""
 
 from typing import Final
 
@@ -49,7 +49,7 @@ _OLDER: Final = ", null, null, null"
 
 
 def read(connection: "Connection[TupleRow]", publication: str, table: tuple[str, str]) -> dict[str, str]:
-    """The definition as it is now, in one query, so that its parts belong together."""
+    """Return the current definition; one query reads it, so that its parts are consistent."""
     since_15 = connection.info.server_version >= _ROW_FILTERS
     statement = f"select {_ALWAYS} {_SINCE_15 if since_15 else _OLDER} {_FROM}"
     ((table_oid, publication_oid, inserts, via_root, permanent, *published_by, row_filter, columns),) = query(
@@ -72,7 +72,7 @@ def read(connection: "Connection[TupleRow]", publication: str, table: tuple[str,
 def unpublished(
     connection: "Connection[TupleRow]", publication: str, table: tuple[str, str], needed: list[str]
 ) -> list[str]:
-    """The needed columns that do not reach the stream: a column list leaves them out, or they are generated."""
+    """Return the needed columns that are not published: a column list leaves them out, or they are generated."""
     found = query(
         connection,
         "reading the published columns",

@@ -1,6 +1,6 @@
-"""The rows that are in the outbox table now, for people who want to know before the publisher does.
+"""Reads the current rows of the outbox table, for commands that try them before the publisher does.
 
-A cursor on the server hands them out in portions, so that memory stays flat whatever the table holds.
+A cursor on the server returns them in portions, so that memory stays flat however many there are.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ Conn = Connection[TupleRow]
 
 
 class OutboxRow(NamedTuple):
-    """One row; what is null in the table is None."""
+    """One row; None stands for null."""
 
     id: str | None
     type: str | None
@@ -34,7 +34,7 @@ class OutboxRow(NamedTuple):
 
 
 def read(connection: Conn, settings: Settings) -> Iterator[OutboxRow]:
-    """Every row, as of one moment. Raises PostgresError when the table cannot be read."""
+    """Yield every row, as of one moment. Raises PostgresError when the table cannot be read."""
     query, is_avro = selection(connection, settings)
     try:
         with connection.transaction(), connection.cursor("cdc_rows") as cursor:
@@ -46,7 +46,7 @@ def read(connection: Conn, settings: Settings) -> Iterator[OutboxRow]:
 
 
 def selection(connection: Conn, settings: Settings) -> tuple[sql.Composed, bool]:
-    """The query whose results `row` takes, and whether payloads are Avro. Raises PostgresError as `read`."""
+    """Return the query whose results `row` converts, and whether payloads are Avro. Raises PostgresError as `read`."""
     columns, present = _columns(connection, settings)
     is_avro = present[columns.payload][0] == cells.BYTEA
     names = [columns.id, columns.type, *_placeholders(columns, settings, present)]
@@ -60,14 +60,14 @@ def selection(connection: Conn, settings: Settings) -> tuple[sql.Composed, bool]
 
 
 def row(values: TupleRow, is_avro: bool) -> OutboxRow:
-    """One result of the query."""
+    """Convert one result of the query."""
     payload, row_id, event_type, *parts = values
     value = payload.encode() if isinstance(payload, str) else payload
     return OutboxRow(row_id, event_type, value, is_avro, tuple(parts))
 
 
 def topic(settings: Settings, found: OutboxRow) -> tuple[str, str] | None:
-    """The topic of a row, and its event type; None when it has none."""
+    """Return the topic of a row, and its event type; None when it has none."""
     template = TopicTemplate(settings.topics.name)
     if found.type is None or None in found.parts:
         return None
@@ -75,7 +75,7 @@ def topic(settings: Settings, found: OutboxRow) -> tuple[str, str] | None:
 
 
 def topics(connection: Conn, settings: Settings) -> list[tuple[str, str]]:
-    """Each topic that rows of the table go to, with each event type there. Raises PostgresError as `read`."""
+    """Return each topic that rows of the table go to, with each event type there. Raises PostgresError as `read`."""
     columns, present = _columns(connection, settings)
     template = TopicTemplate(settings.topics.name)
     names = _placeholders(columns, settings, present)

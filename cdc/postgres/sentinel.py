@@ -1,7 +1,7 @@
-"""A second pair of eyes: a thread with its own SQL connection, which posts what it sees.
+"""Monitors the server on a thread with an SQL connection of its own, and queues observations.
 
-The replication stream tells neither how far the server's WAL has come, nor that the server wants to stop (a fast
-shutdown waits for us, and only an ordinary connection is told so), nor that rows do not reach it any more.
+The replication stream does not report the end of the server's WAL, nor that the server is shutting down (a fast
+shutdown waits for the stream, and only ordinary connections get the message), nor that rows are not published any more.
 """
 
 import logging
@@ -28,9 +28,9 @@ _SHUTDOWN: Final = frozenset({"57P01", "57P02"})  # admin_shutdown, crash_shutdo
 
 
 class Sentinel:
-    """Watches one server until `stop`. Its failures are not the publisher's: it connects again by itself.
+    """Monitors one server until `stop`. Its failures do not affect the publisher: it reconnects by itself.
 
-    `expected` is the definition that the stream began with, and `since` the end of the WAL when that was read.
+    `expected` is the definition at the start of the stream, and `since` the end of the WAL when it was read.
     """
 
     def __init__(self, dsn: str, settings: Settings, expected: Mapping[str, str], since: LSN | None = None) -> None:
@@ -39,8 +39,8 @@ class Sentinel:
         self._publication = settings.postgres.publication
         self._table = settings.outbox.qualified_name
         self._expected = expected
-        self._good = since  # the end of the WAL when all was last seen as it must be
-        self._warned: set[str] = set()  # dangers of the slot that were told, until it is out of all of them
+        self._good = since  # the end of the WAL when no defect was seen for the last time
+        self._warned: set[str] = set()  # dangers of the slot that were logged, until it is out of all of them
         self._failure = ""
         self._observations: queue.SimpleQueue[Observation] = queue.SimpleQueue()
         self._stopped = threading.Event()
@@ -48,11 +48,11 @@ class Sentinel:
         self._thread.start()
 
     def observe(self) -> list[Observation]:
-        """Everything that was seen since the last call; never waits."""
+        """Return the observations since the last call; never waits."""
         return [self._observations.get_nowait() for _ in range(self._observations.qsize())]
 
     def stop(self) -> None:
-        """Ask the thread to end, and wait for it a little."""
+        """End the thread; wait a second for it."""
         self._stopped.set()
         self._thread.join(LOOK_SECONDS)
 
@@ -61,14 +61,14 @@ class Sentinel:
             try:
                 with connect(self._dsn, application_name="cdc-publisher sentinel") as connection:
                     self._watch(connection)
-            except Exception as error:  # of any kind: when this thread dies, nobody notices
+            except Exception as error:  # of any kind: the end of this thread would go unnoticed
                 if tells_of_shutdown(error):
                     self._observations.put(Stopping(str(error).split("\n")[0]))
                 self._failed(error)
             self._stopped.wait(LOOK_SECONDS)
 
     def _failed(self, error: Exception) -> None:
-        """Tell a failure of ours once, until it is another one."""
+        """Log a failure once, until another one follows."""
         failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
         if failure == self._failure:
             return
@@ -76,13 +76,13 @@ class Sentinel:
         if isinstance(error, Temporary | psycopg.OperationalError):
             log.debug("the sentinel lost PostgreSQL: %s", failure)
         elif isinstance(error, CdcError | psycopg.Error):
-            log.warning("publication, table and slot are not watched now: %s", failure)
+            log.warning("publication, table and slot are not monitored at the moment: %s", failure)
         else:
-            log.error("publication, table and slot are not watched now: %s", failure, exc_info=error)
+            log.error("publication, table and slot are not monitored at the moment: %s", failure, exc_info=error)
 
     def _watch(self, connection: "psycopg.Connection[TupleRow]") -> None:
         while not self._stopped.is_set():
-            # Asked before the rest: what is found to be well was so when the WAL ended here.
+            # Before the rest: without a defect, everything was well when the WAL ended here.
             row = connection.execute("select pg_current_wal_flush_lsn()::text").fetchone()
             assert row is not None
             end = LSN.parse(str(row[0]))
@@ -90,7 +90,7 @@ class Sentinel:
             defect = self._definition(connection, end) or self._health(connection)
             if defect is not None:
                 self._observations.put(Defect(defect))
-                self._stopped.set()  # what is seen after it tells nothing new
+                self._stopped.set()  # later observations add nothing
                 return
             self._good, self._failure = end, ""
             self._stopped.wait(LOOK_SECONDS)
@@ -106,8 +106,8 @@ class Sentinel:
         found = slot_health.read(connection, self._slot)
         if found is None:
             return SlotLost(
-                f"replication slot {self._slot!r} was dropped while it was in use: what it had not confirmed is not in"
-                " the stream any more",
+                f"replication slot {self._slot!r} was dropped while it was in use: unconfirmed events are not in the"
+                " stream any more",
                 hint=INVALIDATED,
             )
         if problem := slot_health.problem(self._slot, found):
@@ -125,6 +125,6 @@ class Sentinel:
 
 
 def tells_of_shutdown(error: BaseException) -> bool:
-    """Whether the server ended the session because it stops; `query` keeps PostgreSQL's own error as the context."""
+    """Return whether the server ended the session to shut down; `query` keeps PostgreSQL's own error as context."""
     states = {getattr(each, "sqlstate", None) for each in (error, error.__context__)}
     return bool(states & _SHUTDOWN) or SHUTTING_DOWN in str(error)

@@ -1,7 +1,7 @@
-"""How our slot fares: whether it still holds what it must, and how near it is to being taken from us.
+"""Checks the health of a slot: whether it still has its WAL, and how close it is to being invalidated.
 
 PostgreSQL invalidates a slot rather than let it fill the disk (`max_slot_wal_keep_size`), and from 18 on one that
-nobody read for long (`idle_replication_slot_timeout`). What it held is gone then.
+was idle for long (`idle_replication_slot_timeout`). Its WAL is lost then.
 <https://www.postgresql.org/docs/current/view-pg-replication-slots.html>
 """
 
@@ -15,12 +15,12 @@ from cdc.lsn import LSN
 from cdc.postgres.connection import INVALIDATED, NEW_SLOT, query
 from cdc.quantities import size
 
-_NEAR: Final = 5  # a warning is due when less than this part of what PostgreSQL keeps at the most is left
+_NEAR: Final = 5  # warn when less than a fifth of max_slot_wal_keep_size is left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """One slot of `pg_replication_slots`; what a version does not know is None."""
+    """One slot of `pg_replication_slots`; columns that a version of PostgreSQL does not have are None."""
 
     plugin: str | None
     database: str | None
@@ -35,7 +35,7 @@ class Health:
 
 
 def read(connection: "Connection[TupleRow]", name: str) -> Health | None:
-    """The slot as it is now; None when there is none of this name. Not for standbys."""
+    """Return the current state of a slot; None when it does not exist. Not for standbys."""
     found = query(
         connection,
         "reading the slot",
@@ -67,7 +67,7 @@ def read(connection: "Connection[TupleRow]", name: str) -> Health | None:
 
 
 def problem(name: str, health: Health | None) -> tuple[str, str] | None:
-    """Why the slot can be read no more, and what to do; None when it can."""
+    """Return why the slot cannot be read any more, and what to do; None when it can."""
     if health is None:
         return (
             f"replication slot {name!r} does not exist",
@@ -81,15 +81,15 @@ def problem(name: str, health: Health | None) -> tuple[str, str] | None:
 
 
 def warning(name: str, health: Health) -> tuple[str, str] | None:
-    """A state that is worth telling once, in a word, and the sentence; None when all is well."""
+    """Return a state to warn about once, in a word, and the warning; None when the slot is safe."""
     left, limit = health.safe_bytes, health.limit_bytes
     kept = f"PostgreSQL keeps {size(health.retained_bytes or 0)} of WAL for replication slot {name!r}"
-    allowed = "" if limit is None else f" of {size(limit)} at the most (max_slot_wal_keep_size)"
+    allowed = "" if limit is None else f" of at most {size(limit)} (max_slot_wal_keep_size)"
     advice = "find out why events are not delivered, or raise max_slot_wal_keep_size while there is room on the disk"
     if health.wal_status == "unreserved":
-        return "unreserved", f"{kept}{allowed}, and takes it away at the next checkpoint: {advice}"
+        return "unreserved", f"{kept}{allowed}, and removes it at the next checkpoint: {advice}"
     if limit is not None and left is not None and left * _NEAR < limit:
-        return "near", f"{kept}{allowed}; after {size(left)} more it takes the slot away: {advice}"
+        return "near", f"{kept}{allowed}; after {size(left)} more it invalidates the slot: {advice}"
     if health.wal_status == "extended":
         danger = "" if limit is not None else ", without a limit: the disk may fill up"
         return "extended", f"{kept}{allowed}, more than max_wal_size{danger}: {advice}"

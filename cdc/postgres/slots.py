@@ -1,4 +1,4 @@
-"""Replication slots: created, dropped and moved only when somebody says so."""
+"""Lists, creates, drops and advances replication slots, for the commands of users."""
 
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
@@ -34,7 +34,7 @@ class Slot:
 
 
 def find(connection: Conn) -> list[Slot]:
-    """All logical slots, by name."""
+    """Return all logical slots, by name."""
     rows = query(
         connection,
         "reading the slots",
@@ -66,7 +66,7 @@ def find(connection: Conn) -> list[Slot]:
 
 
 def get(connection: Conn, name: str) -> Slot:
-    """One slot. Raises PostgresError when there is none of this name."""
+    """Return one slot. Raises PostgresError when it does not exist."""
     for slot in find(connection):
         if slot.name == name:
             return slot
@@ -74,7 +74,7 @@ def get(connection: Conn, name: str) -> Slot:
 
 
 def inactive(connection: Conn, name: str) -> Slot:
-    """One slot that nobody reads. Raises PostgresError with the reader's pid otherwise."""
+    """Return one slot that is not active. Raises PostgresError with the reader's pid otherwise."""
     slot = get(connection, name)
     if slot.active_pid is not None:
         raise PostgresError(
@@ -85,9 +85,9 @@ def inactive(connection: Conn, name: str) -> Slot:
 
 
 def holder(connection: Conn, name: str) -> tuple[int, float | None] | None:
-    """The pid of PostgreSQL's process that reads a slot, and the seconds since its reader last replied, if known.
+    """Return the pid of the walsender of a slot, and the seconds since its reader last replied, if known.
 
-    None while nobody reads it. The seconds are those of
+    None while the slot is not active. The seconds are those of
     <https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-REPLICATION-VIEW>
     """
     found = query(
@@ -104,9 +104,9 @@ def holder(connection: Conn, name: str) -> tuple[int, float | None] | None:
 
 
 def create(connection: Conn, name: str, *, failover: bool = False) -> LSN:
-    """Create a logical slot; returns where it starts. Raises PostgresError when it exists.
+    """Create a logical slot; return where it starts. Raises PostgresError when it exists.
 
-    A failover slot is kept on standbys too (`sync_replication_slots`), from PostgreSQL 17 on.
+    A failover slot is synchronized to standbys (`sync_replication_slots`), from PostgreSQL 17 on.
     """
     if any(slot.name == name for slot in find(connection)):
         raise PostgresError(f"replication slot {name!r} exists already", hint="run: cdc-publisher slot list")
@@ -123,12 +123,12 @@ def create(connection: Conn, name: str, *, failover: bool = False) -> LSN:
 
 
 def drop(connection: Conn, name: str) -> None:
-    """Drop a slot that nobody reads."""
+    """Drop a slot that is not active."""
     _change(connection, name, "dropping the slot", "select pg_drop_replication_slot(%s)", name)
 
 
 def advance(connection: Conn, name: str, to: LSN) -> LSN:
-    """Move a slot that nobody reads; returns where it stands then."""
+    """Advance a slot that is not active; return its confirmed LSN."""
     end = _change(
         connection,
         name,
@@ -141,7 +141,7 @@ def advance(connection: Conn, name: str, to: LSN) -> LSN:
 
 
 def system_identifier(connection: Conn) -> str:
-    """The cluster's, which tells its slots from those of the same name in others."""
+    """Return the identifier of the cluster, which distinguishes its slots from those of other clusters."""
     ((found,),) = query(
         connection, "reading the system identifier", "select system_identifier::text from pg_control_system()"
     )
@@ -149,13 +149,13 @@ def system_identifier(connection: Conn) -> str:
 
 
 def timeline(connection: Conn) -> int:
-    """The timeline that the server writes on."""
+    """Return the timeline that the server writes on."""
     ((found,),) = query(connection, "reading the timeline", "select timeline_id from pg_control_checkpoint()")
     return int(found)
 
 
 def wal_end(connection: Conn) -> LSN:
-    """The end of the server's WAL."""
+    """Return the end of the server's WAL."""
     ((lsn,),) = query(connection, "reading the WAL's end", "select pg_current_wal_lsn()::text")
     return LSN.parse(lsn)
 

@@ -1,4 +1,4 @@
-"""The replication connection: COPY both ways, on libpq, which frames CopyData for us.
+"""The replication connection: COPY in both directions, on libpq, which frames CopyData.
 
 psycopg has no replication API above its `pq` layer. One thread owns this object.
 <https://www.postgresql.org/docs/current/protocol-replication.html>
@@ -16,7 +16,7 @@ from cdc.postgres.connection import connect, result_error
 from cdc.replication.publication import PUT_RIGHT
 
 BURST_BYTES: Final = 256 * 1024
-"""How much is read at once. Enough to share the cost of a call, little enough to reply in time."""
+"""How much is read at once: enough to share the cost of a call, little enough to reply in time."""
 
 WIDEN: Final = b"SELECT pg_catalog.repeat('x', 100000)"
 """Makes libpq's buffer 128 KiB wide, which begins with 16, grows with the longest message and never shrinks: what has
@@ -36,16 +36,16 @@ class Source:
 
     @property
     def pid(self) -> int:
-        """Of the server's process at the other end."""
+        """The pid of the server's process."""
         return self._connection.info.backend_pid
 
     def identify(self) -> tuple[str, int]:
-        """The cluster's system identifier and its timeline."""
+        """Return the cluster's system identifier and its timeline."""
         result = self._command(b"IDENTIFY_SYSTEM", pq.ExecStatus.TUPLES_OK)
         return (result.get_value(0, 0) or b"").decode(), int(result.get_value(0, 1) or 0)
 
     def timelines(self, current: int) -> dict[int, LSN]:
-        """Where earlier timelines of this server ended; empty when it does not say."""
+        """Return the ends of this server's earlier timelines; empty when they are unknown."""
         if current == 1:
             return {}
         try:
@@ -58,8 +58,8 @@ class Source:
 
     def start(self, slot: str, publication: str, *, binary: bool) -> None:
         """Start streaming from the slot's own position. Raises SlotActive while another process reads it."""
-        # 0/0 means the slot's position. One of ours would be forwarded in silence when it is below, and
-        # accepted in silence when it is above the end of the WAL.
+        # 0/0 means the slot's position. PostgreSQL silently forwards any other LSN that is below, and silently accepts
+        # one that is above the end of the WAL.
         options = f"proto_version '1', publication_names '{_publication_list(publication)}'"
         if binary:
             options += ", binary 'true'"
@@ -77,7 +77,7 @@ class Source:
         return result
 
     def read(self) -> list[bytes]:
-        """Take what has arrived, up to a burst, without waiting; an empty list when there is nothing."""
+        """Return the frames that have arrived, up to a burst, without waiting."""
         try:
             frames = self._burst()
         except psycopg.Error as error:
@@ -90,7 +90,7 @@ class Source:
         return frames
 
     def _burst(self) -> list[bytes]:
-        # Everything local and in one place: this runs for each row, and a call costs a tenth of what a frame does.
+        # Local variables, and no function calls: this runs for each row.
         frames: list[bytes] = []
         size, drained = 0, False
         append, get_copy_data = frames.append, self._pgconn.get_copy_data
@@ -116,12 +116,12 @@ class Source:
         raise PostgresUnavailable("PostgreSQL ended the replication stream")
 
     def wait(self, seconds: float) -> None:
-        """Wait until something may have arrived, at most for so long."""
+        """Wait until a frame may have arrived, for at most `seconds`."""
         if seconds > 0:
             select.select([self._pgconn.socket], [], [], seconds)
 
     def write(self, frame: bytes) -> None:
-        """Send one CopyData frame, without waiting for a server that does not take it."""
+        """Send one CopyData frame, without waiting for a slow server."""
         try:
             self._pgconn.put_copy_data(frame)
             self._pgconn.flush()
@@ -129,7 +129,7 @@ class Source:
             raise PostgresUnavailable(f"the replication connection ended: {error}") from None
 
     def stop(self) -> None:
-        """End COPY properly and wait for the server's answer, so that it has read our last status update."""
+        """End COPY and wait for the server's answer, which shows that it has read the last status update."""
         try:
             self._pgconn.nonblocking = 0
             self._pgconn.put_copy_end()
@@ -139,7 +139,7 @@ class Source:
             raise PostgresUnavailable(f"the replication connection ended: {error}") from None
 
     def _drain(self) -> None:
-        """Read on to the end of the stream: the server may still be sending what we shall be sent again."""
+        """Read to the end of the stream: the server may still be sending transactions, which it will send again."""
         while True:
             length, _ = self._pgconn.get_copy_data(1)
             if length < 0:
@@ -157,13 +157,13 @@ class Source:
         self._connection.close()
 
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
-        # From PostgreSQL 18 on, a missing publication is no error any more: rows are skipped with this warning.
+        # From PostgreSQL 18 on, a missing publication is a warning, and rows are skipped.
         message = diagnostic.message_primary or ""
         if "skipped loading publication" in message:
             self._warning = message
 
 
 def _publication_list(publication: str) -> str:
-    """A name as `publication_names` takes it: an identifier within a literal."""
+    """Quote a name for `publication_names`: an identifier within a literal."""
     quoted = '"' + publication.replace('"', '""') + '"'
     return quoted.replace("'", "''")

@@ -1,1 +1,1 @@
-"""`outbox purge`: which rows may be deleted, and deleting them."""
+"""`outbox purge`: deletes the rows of the outbox whose events are in Kafka."""

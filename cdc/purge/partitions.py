@@ -1,8 +1,8 @@
-"""The partitions of the outbox: those that only hold what may go, and get nothing new, are dropped as a whole.
+"""Drops partitions of the outbox that hold only rows to be deleted, and get no new ones.
 
-Such a partition is one by range of the age column, whose upper bound is older than the grace. It is looked through
-while nobody can write to it, then detached and dropped in the same transaction. The lock that this takes on the
-whole outbox is waited for so shortly that writers do not notice; where it is not got, the partition waits.
+Such a partition is one by range of the age column, with an upper bound older than the grace. It is checked while it is
+locked against writes, then detached and dropped in the same transaction. This needs a lock on the whole outbox, with a
+timeout so short that writers do not notice; when it is not granted, the partition is tried again later.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ from given, nodes order by level, upper, nspname, relname
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One that may be dropped if every row of it may go."""
+    """A partition that may be dropped if all of its rows may be deleted."""
 
     table: Table
     parent: Table
@@ -57,20 +57,20 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """An outbox and its partitions; without any, it is a leaf itself."""
+    """An outbox and its partitions; without partitions it is a leaf itself."""
 
     old: list[Partition]
     leaves: list[Table]  # that are below none of these
-    strange: list[Table]  # foreign or unlogged: nothing in them was ever published
+    strange: list[Table]  # foreign or unlogged: their rows are never published
     unowned: list[Table]  # that would be old, but belong to another role
 
 
 class Fate(Enum):
-    """What becomes of an old partition."""
+    """The result for an old partition."""
 
     DROPPED = "dropped"
-    BUSY = "busy"  # somebody has it locked, or the outbox
-    STAYS = "stays"  # with rows that may not go, or too many to look through in time
+    BUSY = "busy"  # the partition or the outbox is locked
+    STAYS = "stays"  # it has rows that may not be deleted, or too many to check in time
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,7 +85,7 @@ class _Node:
 
 
 def tree(connection: Conn, root: int, column: str | None, cutoff: str) -> Tree:
-    """The outbox as it is now, older partitions first."""
+    """Read the current partitions of the outbox, older ones first."""
     nodes: dict[int, _Node] = {}
     for oid, parent, schema, name, blocks, divided, logged, over, owned, watched in query(
         connection, "reading the partitions", _TREE, root, column, cutoff
@@ -131,7 +131,7 @@ _BUSY: Final = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected
 
 
 def drop(connection: Conn, partition: Partition, due: Due, *, dry_run: bool) -> tuple[Fate, int]:
-    """Drop a partition if every row in it may go; returns how many there were."""
+    """Drop a partition if all of its rows may be deleted; return how many there were."""
     with told(partition.table):
         if _stays(connection, partition, due):
             return Fate.STAYS, 0
@@ -147,7 +147,7 @@ def drop(connection: Conn, partition: Partition, due: Due, *, dry_run: bool) -> 
 
 
 def _stays(connection: Conn, partition: Partition, due: Due) -> bool:
-    """Whether there is a row that may not go. One is found soon, and without a lock."""
+    """Return whether there is a row that may not be deleted; found without a lock, and mostly soon."""
     statement = sql.SQL("select exists (select from {} where ({}) is not true)")
     found = connection.execute(statement.format(_name(partition.table), due.condition), due.values).fetchone()
     assert found is not None
@@ -156,8 +156,8 @@ def _stays(connection: Conn, partition: Partition, due: Due) -> bool:
 
 def _drop(connection: Conn, partition: Partition, due: Due) -> tuple[Fate, int]:
     connection.execute("set local lock_timeout = '200ms'")
-    connection.execute("set local statement_timeout = '10s'")  # so long may a late writer of this partition wait
-    # Behind this lock nobody writes to it, and what was written is committed: the next statement sees all.
+    connection.execute("set local statement_timeout = '10s'")  # limits how long a late writer of it may wait
+    # This lock excludes writers, and waits for their commits: the next statement sees all rows.
     connection.execute(sql.SQL("lock table {} in share mode").format(_name(partition.table)))
     rows, may_go = _rows(connection, partition, due)
     if rows != may_go:
@@ -169,7 +169,7 @@ def _drop(connection: Conn, partition: Partition, due: Due) -> tuple[Fate, int]:
 
 
 def _rows(connection: Conn, partition: Partition, due: Due) -> tuple[int, int]:
-    """How many there are, and how many of them may go."""
+    """Return how many rows there are, and how many of them may be deleted."""
     statement = sql.SQL("select count(*), count(*) filter (where {}) from {}")
     found = connection.execute(statement.format(due.condition, _name(partition.table)), due.values).fetchone()
     assert found is not None

@@ -1,6 +1,6 @@
-"""Rows of the outbox deleted in small transactions of their own; see `cdc.purge.horizon` for which.
+"""Deletes rows of the outbox in small transactions; see `cdc.purge.horizon` for which.
 
-The heap is walked block by block. No index is needed, and what was deleted before is not walked again.
+It scans the heap block by block: no index is needed, and blocks are scanned once.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ _SESSION: Final = """
 
 
 def session(dsn: str) -> Conn:
-    """A connection for all that follows. Raises ConfigError, PostgresError or PostgresUnavailable."""
+    """Open a connection for purging. Raises ConfigError, PostgresError or PostgresUnavailable."""
     connection = connect(dsn, application_name="cdc-publisher purge")
     try:
         connection.execute(_SESSION)
@@ -40,7 +40,7 @@ def session(dsn: str) -> Conn:
 
 
 def horizon(connection: Conn, now: float) -> Horizon:
-    """What has ended by now. The snapshot is taken before the function looks how far the WAL has come."""
+    """Take a horizon: the snapshot is taken before the function reads the end of the WAL."""
     ((xid, lsn),) = query(
         connection,
         "taking a horizon",
@@ -50,19 +50,19 @@ def horizon(connection: Conn, now: float) -> Horizon:
 
 
 def keeps_commit_timestamps(connection: Conn) -> bool:
-    """Whether the server knows when a transaction was committed."""
+    """Return whether the server keeps commit timestamps."""
     ((setting,),) = query(connection, "reading settings", "select current_setting('track_commit_timestamp')")
     return bool(setting == "on")
 
 
 def ago(connection: Conn, seconds: float) -> str:
-    """The time so many seconds ago, by the server's clock."""
+    """Return the time so many seconds ago, by the server's clock."""
     ((moment,),) = query(connection, "asking the time", "select (now() - make_interval(secs => %s))::text", seconds)
     return str(moment)
 
 
 class Table(NamedTuple):
-    """A table that holds rows itself."""
+    """A table with rows of its own, unlike a partitioned one."""
 
     schema: str
     name: str
@@ -74,7 +74,7 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What rows must be to go: below the horizon, and older than the cutoff if that is given."""
+    """The rows to delete: below the horizon, and older than the cutoff if there is one."""
 
     horizon: Horizon
     age: Age
@@ -82,7 +82,7 @@ class Due:
 
     @property
     def condition(self) -> sql.Composed:
-        """A condition on a row; null where the row is to stay as well."""
+        """The condition on a row; rows for which it is false or null stay."""
         below = sql.SQL("({})").format(sql.SQL(_BELOW))
         if self.age.clock is Clock.COLUMN:
             assert self.age.column is not None
@@ -99,7 +99,7 @@ class Due:
         return {"horizon": self.horizon.xid, "cutoff": self.cutoff}
 
 
-# A scalar subquery is asked once, and by the snapshot of its statement: no row that this one sees has a higher id.
+# A scalar subquery runs once, with the snapshot of its statement: no row that the statement sees has a higher id.
 _BELOW: Final = BELOW.format(
     next="(select pg_snapshot_xmax(pg_current_snapshot())::text::int8)",
     xmin="xmin::text::int8",
@@ -115,16 +115,16 @@ _DELETE: Final = """
 
 
 class Step(NamedTuple):
-    """One transaction: how many blocks are done with, and how many rows went."""
+    """One transaction: the number of blocks that are done, and of deleted rows."""
 
     blocks: int
     deleted: int
 
 
 def delete(connection: Conn, table: Table, due: Due, batch: int) -> Iterator[Step]:
-    """Delete what is due, a batch each time the next step is asked for. Rows that somebody has locked stay.
+    """Delete the rows that are due, one batch before each step is yielded; locked rows stay.
 
-    Rows in blocks that the table did not have at the beginning are too new.
+    Rows in blocks that were added since the start are too new.
     """
     statement = sql.SQL(_DELETE).format(table=sql.Identifier(table.schema, table.name), due=due.condition)
     block, width = 0, _FIRST_WINDOW
@@ -140,7 +140,7 @@ def delete(connection: Conn, table: Table, due: Due, batch: int) -> Iterator[Ste
 
 
 def count(connection: Conn, table: Table, due: Due) -> int:
-    """How many rows are due."""
+    """Return how many rows are due."""
     statement = sql.SQL("select count(*) from only {} where {}")
     with told(table):
         found = connection.execute(
@@ -151,7 +151,7 @@ def count(connection: Conn, table: Table, due: Due) -> int:
 
 
 def check_rights(connection: Conn, tables: list[Table]) -> None:
-    """Raises PostgresError when the role may not delete from one of the tables."""
+    """Check the privileges on the tables. Raises PostgresError when the role may not delete from one."""
     found = query(
         connection,
         "reading the rights",
@@ -172,7 +172,7 @@ def check_rights(connection: Conn, tables: list[Table]) -> None:
 
 
 class told:  # noqa: N801 - reads as a word
-    """Errors of PostgreSQL while it works on a table become ours, with what to do."""
+    """Converts errors of PostgreSQL about a table, with hints."""
 
     def __init__(self, table: object) -> None:
         self._table = table
@@ -190,7 +190,7 @@ def _ours(error: psycopg.Error, table: str) -> CdcError:
         return PostgresUnavailable(f"{table} was dropped or renamed meanwhile: {text}")
     for prefix, part, hint in _HINTS:
         if state.startswith(prefix) and part in text:
-            return PostgresError(f"PostgreSQL does not let rows of {table} go: {text} (SQLSTATE {state})", hint=hint)
+            return PostgresError(f"PostgreSQL refuses to delete rows of {table}: {text} (SQLSTATE {state})", hint=hint)
     return described(error, f"{DOING} {table}")
 
 
@@ -208,5 +208,5 @@ _HINTS: Final = (
         "replica identity",
         "publish inserts alone: ALTER PUBLICATION <name> SET (publish = 'insert'); or give the table a primary key",
     ),
-    ("P0001", "", "a trigger of the table refuses it"),
+    ("P0001", "", "a trigger of the table raised this error"),
 )

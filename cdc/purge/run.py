@@ -1,4 +1,4 @@
-"""The work of `outbox purge`: how far rows are known to be published, and the rounds in which they go."""
+"""Runs `outbox purge`: finds how far rows are known to be published, and deletes them in rounds."""
 
 import time
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _LONGEST_BREATH: Final = 1.0
 
 
 class Stop(Protocol):
-    """Something that may ask us to stop, as threading.Event has it."""
+    """A request to stop, such as a threading.Event."""
 
     def is_set(self) -> bool: ...
     def wait(self, timeout: float, /) -> bool: ...
@@ -33,7 +33,7 @@ class Stop(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What was asked for; times in seconds."""
+    """The options of a purge; times in seconds."""
 
     grace: float
     batch: int
@@ -47,30 +47,30 @@ class Options:
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What went in a round, or would go."""
+    """The result of a round, or of a dry run."""
 
-    due: Due | None = None  # None while nothing can be old enough
+    due: Due | None = None  # None while no row can be old enough
     deleted: int = 0
     dropped: dict[str, int] = field(default_factory=dict)  # partitions, with the rows that were in them
     busy: list[str] = field(default_factory=list)  # partitions that could not be locked
-    notes: list[str] = field(default_factory=list)  # what else is worth telling
+    notes: list[str] = field(default_factory=list)  # for the user
 
 
 class Progress(NamedTuple):
-    """How much of the table is done with, in blocks."""
+    """The progress through the table, in blocks."""
 
     done: int
     total: int
 
 
 class NotConfirmed(Temporary):
-    """The publisher has not come as far as it must."""
+    """The publisher has not confirmed the rows to delete."""
 
     hint = "start the publisher, or find out why it does not deliver; nothing was deleted"
 
 
 class Purging:
-    """One connection, and what is known to have ended at which LSN as long as it lives."""
+    """One connection with its horizons."""
 
     def __init__(self, settings: Settings, options: Options, stop: Stop) -> None:
         self._settings = settings
@@ -81,24 +81,24 @@ class Purging:
 
     @property
     def alive(self) -> bool:
-        """Whether the connection, and so all that is known, is still of use."""
+        """Whether the connection is open; its horizons are valid as long as it is."""
         return not self._connection.closed
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._connection.close()
 
     def round(self, outcome: Outcome) -> Iterator[Progress]:
-        """Delete what may go, and write into `outcome` what went.
+        """Delete the rows that are due, and fill `outcome`.
 
         Raises PostgresError or KafkaError where rows may be unpublished, and NotConfirmed when the publisher does not
-        come far enough in time.
+        confirm them in time.
         """
         connection, options = self._connection, self._options
         catalog.server(connection)
         found = self._definition()
         by = self._age()
-        # Taken first: what is asked afterwards can only be newer.
+        # First: everything that is read afterwards can only be newer.
         self._horizons.add(rows.horizon(connection, time.monotonic()))
         horizon = self._reached(options.grace if by.clock is Clock.HORIZON else 0)
         if horizon is None:
@@ -111,7 +111,7 @@ class Purging:
         yield from self._purge(tree, outcome.due, outcome)
 
     def _definition(self) -> Definition:
-        """Raises PostgresError when the table is not published as it must be."""
+        """Check the definition of table and publication. Raises PostgresError when inserts are not published."""
         name, table = self._settings.postgres.publication, self._settings.outbox.qualified_name
         found = publication.read(self._connection, name, table)
         if table_oid(found) is None:
@@ -133,7 +133,7 @@ class Purging:
         )
 
     def _reached(self, grace: float) -> Horizon | None:
-        """The newest horizon that is confirmed and so old; None when none is so old."""
+        """Return the newest confirmed horizon of that age; None when none is that old."""
         deadline = time.monotonic() + self._options.wait
         until = time.monotonic() - grace
         while True:
@@ -144,23 +144,23 @@ class Purging:
                 return None
             if time.monotonic() >= deadline or self._stop.wait(_LOOK_SECONDS):
                 if not self._stop.is_set():
-                    self._check(confirmed)  # what is wrong for good is worth more to know
+                    self._check(confirmed)  # a permanent error is more useful to report
                 raise NotConfirmed(
-                    f"replication slot {self._settings.postgres.slot!r} stands at {confirmed}, and what has been"
-                    " committed by now ends beyond it"
+                    f"replication slot {self._settings.postgres.slot!r} has confirmed {confirmed}, and committed"
+                    " transactions end beyond it"
                 )
         self._check(confirmed)
         self._horizons.forget(horizon)
         return horizon
 
     def _confirmed(self) -> LSN:
-        """How far the slot is confirmed. Raises PostgresError when it is not one that the publisher can read."""
+        """Return the slot's confirmed LSN. Raises PostgresError when the publisher cannot read the slot."""
         slot = catalog.slot(self._connection, self._settings)
         assert slot.confirmed is not None
         return slot.confirmed
 
     def _check(self, confirmed: LSN) -> None:
-        """Raises an error unless it was the publisher that moved the slot to `confirmed`, which was read before."""
+        """Check that the publisher moved the slot to `confirmed`, which was read before. Raises CdcError."""
         found = self._definition()
         if not self._settings.kafka:
             return
@@ -169,17 +169,17 @@ class Purging:
         known = positions.remembered(self._settings, mark.key, _KAFKA_SECONDS).mark
         if known is None and not self._options.accept_unknown:
             raise KafkaError(
-                f"topic {self._settings.topics.positions!r} knows nothing of slot {mark.key!r}: nobody can tell who"
-                " moved it",
-                hint="start the publisher, which makes it known; or, if the slot is to be believed, --accept-unknown",
+                f"topic {self._settings.topics.positions!r} has no record of slot {mark.key!r}: it is unknown whether"
+                " the publisher moved it",
+                hint="start the publisher, which writes one; or, if the slot can be trusted, use --accept-unknown",
             )
         if known is None:
             return
         if known.timeline != mark.timeline and not self._options.accept_unknown:
-            raise NotConfirmed(f"the publisher has not run since PostgreSQL is on timeline {mark.timeline}")
-        if told := differences(mark, known):
+            raise NotConfirmed(f"the publisher has not run since PostgreSQL switched to timeline {mark.timeline}")
+        if changes := differences(mark, known):
             raise PostgresError(
-                f"not as the publisher left it: {'; '.join(told)}",
+                f"not as the publisher left it: {'; '.join(changes)}",
                 hint=GO_ON,
             )
 
@@ -226,14 +226,14 @@ class Purging:
             took = time.monotonic() - began
             outcome.deleted += deleted
             yield blocks
-            # Half of the time is left to others.
+            # Leave half of the time to other sessions.
             self._stop.wait(min(took, _LONGEST_BREATH))
             began = time.monotonic()
 
 
 def _notes(tree: Tree) -> list[str]:
-    told = [f"{table} is foreign or unlogged, so its rows were not published: they stay" for table in tree.strange]
-    return told + [
+    notes = [f"{table} is foreign or unlogged, so its rows were not published: they stay" for table in tree.strange]
+    return notes + [
         f"{table} could be dropped, but the role does not own it and its parent: its rows are deleted instead"
         for table in tree.unowned
     ]

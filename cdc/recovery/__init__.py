@@ -1,1 +1,1 @@
-"""Events sent again from the rows of the outbox."""
+"""Sends missing events again from the rows of the outbox."""

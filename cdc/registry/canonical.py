@@ -1,4 +1,4 @@
-"""Whether two schema texts mean the same: what a registry returns is re-ordered, re-spaced, or spelt otherwise.
+"""Compares the texts of schemas by meaning: a registry returns them re-ordered, re-spaced, or spelt differently.
 
 Parsing canonical form (<https://avro.apache.org/docs/1.12.0/specification/#parsing-canonical-form-for-schemas>), and
 what it strips although it changes what a reader makes of the bytes: logical types and defaults. Names that the text
@@ -13,7 +13,7 @@ _DECIMAL: Final = ("precision", "scale")
 
 
 def same_schema(a: str, b: str) -> bool:
-    """Whether both texts are one schema. False when either is not a schema at all."""
+    """Return whether both texts are the same schema. False when either is no schema."""
     try:
         return canonical(a) == canonical(b)
     except ValueError:
@@ -21,7 +21,7 @@ def same_schema(a: str, b: str) -> bool:
 
 
 def canonical(text: str) -> str:
-    """The form that all spellings of a schema share. Raises ValueError when the text is no schema."""
+    """Return the form that all spellings of a schema share. Raises ValueError when the text is no schema."""
     try:
         form = _form(_parse(text), "")
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -95,7 +95,7 @@ def _referred(name: str, namespace: str) -> str:
 
 
 def _with_meaning(form: object, schema: dict[str, Any]) -> object:
-    """The form, marked with its logical type where it has one."""
+    """Return the form, marked with its logical type where it has one."""
     logical = schema.get("logicalType")
     if logical is None:
         return form
@@ -107,7 +107,7 @@ def _with_meaning(form: object, schema: dict[str, Any]) -> object:
 
 
 def _value(value: object) -> object:
-    """A default; 1 and 1.0 are one number, which a registry may print either way, but never true."""
+    """Normalize a default: a registry may print the same number as 1 or 1.0; neither equals true."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The registry through Confluent's own client: our errors, bounded retries, and no id whose schema was not looked at.
+"""The registry, through Confluent's own client: with bounded retries, and only ids whose schema was verified.
 
 <https://docs.confluent.io/platform/current/schema-registry/develop/api.html>
 """
@@ -85,34 +85,34 @@ class Registry:
             raise ConfigError(f"[schema_registry] {error}") from None
 
     def close(self) -> None:
-        """Hang up; a call that waits to try again gives up."""
+        """Close the connection; a call that waits for a retry gives up."""
         self._closed.set()
         self._client.__exit__(None, None, None)  # what later versions of the client call close()
 
     def lookup(self, subject: str, text: str, references: Sequence[Reference] = ()) -> Registered | None:
-        """The schema as it is registered under a subject, or None."""
+        """Return the schema as it is registered under a subject, or None."""
         schema = _schema(text, references)
         found = self._known(f"looking up subject {subject}", lambda: self._client.lookup_schema(subject, schema))
         return None if found is None else self._verified(subject, found.version, found.schema_id, text)
 
     def register(self, subject: str, text: str, references: Sequence[Reference] = ()) -> Registered:
-        """Register a schema; one that is there already stays as it is."""
+        """Register a schema; one that is registered already is not changed."""
         schema = _schema(text, references)
         try:
             self._call(f"registering subject {subject}", lambda: self._client.register_schema(subject, schema))
         except RegistryError as error:
             raise self._incompatible(subject, error) if error.status == 409 else error from None
-        # The answer has the id alone; only a look-up tells the version, and that it is there for others.
+        # The answer has only the id; a look-up returns the version, and shows that the schema is visible to others.
         registered = self.lookup(subject, text, references)
         if registered is None:
             raise RegistryUnavailable(
-                f"registry {self.url}, registering subject {subject}: what was registered cannot be found",
+                f"registry {self.url}, registering subject {subject}: the registered schema cannot be found",
                 hint="replicas of the registry may lag: try again",
             )
         return registered
 
     def problems(self, subject: str, text: str, references: Sequence[Reference] = ()) -> list[str]:
-        """Why the registry would refuse a schema, in its words; none when it would not, or the subject is new."""
+        """Return why the registry would refuse a schema, in its words; nothing for a new subject."""
         doing = f"checking compatibility with subject {subject}"
         body = _schema(text, references).to_dict()
         path = f"compatibility/subjects/{quote(subject, safe='')}/versions"
@@ -134,7 +134,7 @@ class Registry:
         return [str(message) for message in answer.get("messages") or ["incompatible (the registry does not say why)"]]
 
     def latest(self, subject: str) -> Registered | None:
-        """The newest version of a subject, or None."""
+        """Return the newest version of a subject, or None."""
         doing = f"reading subject {subject}"
         found = self._known(doing, lambda: self._client.get_version(subject, "latest"))
         if found is None:
@@ -147,12 +147,12 @@ class Registry:
         )
 
     def by_id(self, id: int) -> str:  # noqa: A002 - as the registry calls it
-        """The schema's text."""
+        """Return the text of the schema with this id."""
         doing = f"reading schema {id}"
         return self._text(self._call(doing, lambda: self._client.get_schema(id)), doing)
 
     def subjects(self) -> list[str]:
-        """All subjects."""
+        """Return all subjects."""
         doing = "listing subjects"
         names = self._call(doing, self._client.get_subjects)
         if not isinstance(names, list):
@@ -160,7 +160,7 @@ class Registry:
         return [str(name) for name in names]
 
     def _verified(self, subject: str, version: object, schema_id: object, text: str) -> Registered:
-        """What an id stands for must be what was asked for: consumers have nothing but the id (fault D3)."""
+        """Verify that the schema of an id is the requested one: consumers have only the id (fault D3)."""
         doing = f"looking up subject {subject}"
         number = self._number(schema_id, "id", doing)
         try:
@@ -198,7 +198,7 @@ class Registry:
         return value
 
     def _known(self, doing: str, request: Callable[[], T]) -> T | None:
-        """The answer, or None when the registry says that it has no such thing."""
+        """Return the answer, or None when subject, version or schema do not exist."""
         try:
             return self._call(doing, request)
         except RegistryError as error:
@@ -210,7 +210,7 @@ class Registry:
         give_up_at = time.monotonic() + self._timeout_seconds
         backoff = Backoff(random.random)
         for attempt in range(1, ATTEMPTS + 1):
-            # It keeps all that it was told, wrong ids and half answers too: what was verified, who asked may keep.
+            # The client caches all answers, including wrong ids and incomplete ones; callers keep verified ones.
             self._client.clear_caches()
             try:
                 return self._once(doing, request)
@@ -226,14 +226,14 @@ class Registry:
             return request()
         except SchemaRegistryError as error:
             code = error.error_code if isinstance(error.error_code, int) else -1
-            told = error.error_message or "no reason is given"
-            raise answered(error.http_status_code, code, told, doing, self.url) from None
+            reason = error.error_message or "no reason is given"
+            raise answered(error.http_status_code, code, reason, doing, self.url) from None
         except json.JSONDecodeError as error:
             raise garbled(f"not JSON: {error}", doing, self.url) from None
         except (ValueError, TypeError, AttributeError, LookupError) as error:
             raise garbled(f"{type(error).__name__} {error}", doing, self.url) from None
         except Exception as error:
-            # The client lets the errors of its HTTP library through, which is not always the same one.
+            # The client passes on the errors of its HTTP library, which depends on its version.
             if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
                 raise distrusted(error, doing, self.url) from None
             raise unreachable(error, doing, self.url) from None
@@ -250,7 +250,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _without_credentials(settings: SchemaRegistry) -> tuple[str, str | None]:
-    """The address as it may be shown, and `username:password`: the HTTP library logs whole addresses."""
+    """Return the URL without credentials, and `username:password`: the HTTP library logs whole URLs."""
     if settings.url is None:
         raise ConfigError(
             "[schema_registry] url is required: set it in the settings file, or as CDC_SCHEMA_REGISTRY__URL"
@@ -266,7 +266,7 @@ def _without_credentials(settings: SchemaRegistry) -> tuple[str, str | None]:
 
 
 def _readable(settings: SchemaRegistry) -> None:
-    """Raises ConfigError; OpenSSL does not say which file it could not read."""
+    """Check that the files exist, as OpenSSL does not report which one it could not read. Raises ConfigError."""
     names = ("ssl_ca", "ssl_certificate", "ssl_key")
     files = {name: file for name in names if (file := getattr(settings, name))}
     missing = [
@@ -297,6 +297,6 @@ def _configuration(settings: SchemaRegistry, url: str, user_info: str | None) ->
 
 
 def _quiet() -> None:
-    """A line of log for each request is too much, and ten of them when logs are verbose."""
+    """Silence the HTTP library, which logs each request with up to ten lines."""
     for library in ("httpx", "httpx2", "httpcore", "httpcore2"):
         logging.getLogger(library).setLevel(logging.WARNING)

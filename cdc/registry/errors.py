@@ -1,4 +1,4 @@
-"""What an answer of the registry, or none, means for us: wait, or have a person look at it."""
+"""Classifies the errors of a registry: temporary ones are retried, others need a human."""
 
 import re
 from typing import Final
@@ -15,10 +15,7 @@ _CREDENTIALS = "check username and password, or token, in [schema_registry]"
 
 
 class RegistryError(CdcError):
-    """The registry refuses, and will again.
-
-    `status` is that of HTTP, `code` the registry's; 0 when it is we who refuse.
-    """
+    """A permanent error of the registry; `status` is that of HTTP, `code` the registry's, 0 when there was none."""
 
     def __init__(self, message: str, hint: str = "", *, status: int = 0, code: int = 0) -> None:
         super().__init__(message, hint)
@@ -26,11 +23,11 @@ class RegistryError(CdcError):
 
 
 class RegistryUnavailable(Temporary):
-    """The registry cannot be reached, or answers that it cannot serve now."""
+    """The registry cannot be reached, or reports a temporary error."""
 
 
 def answered(status: int, code: int, text: str, doing: str, url: str) -> CdcError:
-    """An error that the registry answered with."""
+    """Convert an error that the registry answered with."""
     message = (
         f"registry {url}, {doing}: {_short(text)} (HTTP {status}{f', {code}' if code not in (-1, status) else ''})"
     )
@@ -40,12 +37,12 @@ def answered(status: int, code: int, text: str, doing: str, url: str) -> CdcErro
         return RegistryUnavailable(message, hint=_TEMPORARY.get(status, "check the registry's own log"))
     hint = _PERMANENT.get(status, "")
     if status < 400 or (status == 404 and code < SUBJECT_NOT_FOUND):
-        hint = "nothing there speaks as a registry: check [schema_registry] url"
+        hint = "the server is no registry: check [schema_registry] url"
     return RegistryError(message, hint=hint, status=status, code=code)
 
 
 def unreachable(error: Exception, doing: str, url: str) -> CdcError:
-    """There was no whole answer."""
+    """Convert the error of a request without a complete answer."""
     reason = _short(str(error)) or type(error).__name__
     return RegistryUnavailable(
         f"registry {url}, {doing}: no answer: {reason}",
@@ -54,7 +51,7 @@ def unreachable(error: Exception, doing: str, url: str) -> CdcError:
 
 
 def garbled(reason: str, doing: str, url: str) -> CdcError:
-    """There was an answer, but not one of a registry."""
+    """Describe an answer that is not one of a registry."""
     return RegistryUnavailable(
         f"registry {url}, {doing}: the answer cannot be read: {_short(reason)}",
         hint="check what is between here and the registry, and [schema_registry] url",
@@ -62,7 +59,7 @@ def garbled(reason: str, doing: str, url: str) -> CdcError:
 
 
 def distrusted(error: Exception, doing: str, url: str) -> CdcError:
-    """The certificate that the registry shows is not one that we trust, or the reverse."""
+    """Convert the error of a certificate that one of both sides does not trust."""
     return RegistryError(
         f"registry {url}, {doing}: {_short(str(error))}", hint="check ssl_ca and ssl_certificate in [schema_registry]"
     )

@@ -14,7 +14,7 @@ from cdc.registry.resolver import Resolver
 
 
 class Confluent:
-    """Headers by topic and contract, resolved once each. Raises RegistryError for what waiting does not mend."""
+    """Headers by topic and contract, resolved once each. Raises RegistryError for permanent errors."""
 
     def __init__(self, registry: Registry, settings: Settings, definitions: Mapping[str, Definition]) -> None:
         self._registry = registry
@@ -23,11 +23,11 @@ class Confluent:
         self._resolver = Resolver(registry, settings.avro.subject, self._auto_register, self._text)
 
     def header(self, topic: str, contract: str) -> bytes | None:
-        """The header for bodies of `contract` in `topic`; None while the registry is being asked."""
+        """Return the header for bodies of `contract` in `topic`; None until the registry has answered."""
         return self._resolver.ask(topic, contract)
 
     def close(self) -> None:
-        """Stop asking."""
+        """Stop the requests."""
         self._resolver.close()
 
     def _text(self, contract: str) -> tuple[str, Sequence[Reference]]:

@@ -1,4 +1,4 @@
-"""The types of other schema files that a contract uses, as a registry knows them: each under its own full name."""
+"""Finds the types of other schema files that a contract uses, each registered under its own full name."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -16,7 +16,7 @@ class Definition(Protocol):
 
 
 class Registry(Protocol):
-    """Where types are kept."""
+    """The registry of types."""
 
     def lookup(self, subject: str, text: str, references: Sequence[Reference] = ()) -> Registered | None: ...
     def register(self, subject: str, text: str, references: Sequence[Reference] = ()) -> Registered: ...
@@ -25,7 +25,7 @@ class Registry(Protocol):
 def references(
     registry: Registry, definitions: Mapping[str, Definition], name: str, *, register: bool = False
 ) -> list[Reference] | None:
-    """What `name` refers to, registered first if asked for; None when a part of it is not registered."""
+    """Return the references of `name`, and register them first on request; None when one is not registered."""
     found: list[Reference] = []
     for part in definitions[name].references if name in definitions else ():
         needed = references(registry, definitions, part, register=register)

@@ -1,7 +1,7 @@
-"""Ids of schemas for the publisher, whose one thread must never wait for a registry (fault D1).
+"""Resolves the ids of schemas for the publisher, whose main thread must never wait for a registry (fault D1).
 
-What is known stays known, so an outage of the registry changes nothing for the schemas in use; a new one waits, and
-the publisher with it, while it goes on serving PostgreSQL.
+Ids are kept, so that an outage of the registry does not affect the schemas in use. The events of a new schema wait, and
+all events behind them, while the publisher goes on serving PostgreSQL.
 """
 
 import logging
@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 WARNING_SECONDS: Final = 30.0
 
 Contract = Callable[[str], tuple[str, Sequence[Reference]]]
-"""From a contract's name to its schema's text and what that refers to."""
+"""From a contract's name to its schema's text and references."""
 
 
 class Registry(Protocol):
-    """Where ids come from."""
+    """The registry of ids."""
 
     url: str
 
@@ -34,7 +34,7 @@ class Registry(Protocol):
 
 
 class Resolver:
-    """Finds ids in a thread of its own; `ask` and `close` belong to the publisher's."""
+    """Finds ids on a background thread; `ask` and `close` belong to the publisher's thread."""
 
     def __init__(self, registry: Registry, strategy: Strategy, auto_register: bool, contract: Contract) -> None:
         self._registry = registry

@@ -1,4 +1,4 @@
-"""Contracts taken from a registry: the newest version of every Avro record it has."""
+"""Reads contracts from a registry: the newest version of each Avro record."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ from cdc.registry.client import Registry
 def read(registry: Registry, types: Mapping[str, str], rules: Rules) -> Contracts:
     """Read all subjects. Raises ConfigError for schemas that cannot be used, RegistryError or RegistryUnavailable.
 
-    A record that stands under several subjects must be the same in all: an event type has one contract.
+    A record that is registered under several subjects must be the same in all: an event type has one contract.
     """
     texts: dict[str, str] = {}
     for subject in registry.subjects():

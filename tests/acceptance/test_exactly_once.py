@@ -179,7 +179,7 @@ def test_another_publisher_of_the_same_transactional_id_is_noticed_b16(pipeline:
     )
     with Load(pipeline.dsn, writers=1):
         intruder.init_transactions(30)
-        running.logs("another producer has our transactional id").logs("streaming", times=2)
+        running.logs("another producer uses the same transactional id").logs("streaming", times=2)
     pipeline.settles()
     assert running.stop() == 0
     counted(pipeline.judge())

@@ -299,7 +299,7 @@ def test_events_whose_rows_are_gone_are_judged_by_their_positions(auditor: Audit
         {
             "what": "records",
             "count": 11,
-            "why": "their rows are not in the table any more: judged by their positions alone",
+            "why": "their rows are not in the table any more: judged by their positions only",
         }
     ]
     last = pipeline.records()[-1]
@@ -326,7 +326,7 @@ def test_a_slot_that_cannot_be_copied_is_waited_for_and_what_stays_unknown_is_sa
     with auditor.auditing() as auditing:
         list(auditing.run())
         assert (auditing.counts["delivered"], auditing.counts["in_flight"]) == (3, 0)
-        assert "it was waited until it had confirmed what the table holds" in auditing.notes[0].why
+        assert "the audit waited until the slot had confirmed all rows of the table" in auditing.notes[0].why
     assert running.stop() == 0
     pipeline.insert(4)
     with auditor.auditing() as auditing:

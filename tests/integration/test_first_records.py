@@ -129,7 +129,7 @@ def test_what_a_broker_lost_that_had_forgotten_the_producer_is_sent_again_c3_c6(
         pipeline.insert(2, key=keys[1])
         eventually(lambda: spoiled == nothing, "the request that the broker refuses")
         pipeline.insert(3, key=keys[2])
-        running.logs("the broker has taken a later record, and this one may be lost")
+        running.logs("the broker accepted a later record, and this one may be lost")
         proxy.heal()
         pipeline.settles()
         assert running.stop() == 0

@@ -200,7 +200,7 @@ def test_batches_fit_a_topic_whose_limit_is_below_the_batch_size_c7(
     topic = f"{topic_prefix}small"
     create(servers.kafka, topic, max_message_bytes=1000)
     first = sessions(servers.kafka)
-    with pytest.raises(errors.KafkaUnavailable, match="no more than 1000 bytes"):
+    with pytest.raises(errors.KafkaUnavailable, match="at most 1000 bytes"):
         first.largest(topic)
     second = sessions(servers.kafka, first.topics)
     assert second.largest(topic) == 1000
@@ -265,7 +265,7 @@ def test_a_topic_that_is_created_again_is_told_from_the_old_one_c13(
 
     eventually(waits, "the topic is noticed to be gone")
     create(servers.kafka, topic)
-    with pytest.raises(errors.KafkaError, match="deleted and created again"):
+    with pytest.raises(errors.KafkaError, match="deleted and re-created"):
         eventually(lambda: not waits(), "the topic is noticed to be another", 10)
 
 
@@ -313,13 +313,13 @@ def run(script: str, *arguments: str) -> str:
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads as Linux does")
 def test_a_system_without_threads_left_is_no_matter_of_settings_d9() -> None:
     told = run(NO_THREADS)
-    assert told.startswith("KafkaUnavailable the Kafka client cannot be made")
+    assert told.startswith("KafkaUnavailable the Kafka client cannot be created")
     assert "check the limits" in told
 
 
 def test_a_certificate_that_no_file_descriptor_is_left_for_is_no_matter_of_settings_d9() -> None:
     assert run(NO_FILES, "/no/such/file", "0").startswith("ConfigError [kafka]")
-    assert run(NO_FILES, "/no/such/file", "1").startswith("KafkaUnavailable the Kafka client cannot be made")
+    assert run(NO_FILES, "/no/such/file", "1").startswith("KafkaUnavailable the Kafka client cannot be created")
 
 
 def test_a_session_that_ends_leaves_nothing_on_its_way_and_one_that_stood_still_sends_nothing_more_d6(

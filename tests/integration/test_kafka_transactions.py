@@ -158,7 +158,7 @@ def test_a_second_publisher_ends_what_the_first_had_begun_and_fences_it_b16(
     second = begin()
     second.send(topic, b"2")
     second.end()
-    with pytest.raises(errors.Fenced, match="another producer has our transactional id"):
+    with pytest.raises(errors.Fenced, match="another producer uses the same transactional id"):
         first.end()
     with pytest.raises(errors.Fenced):
         first.end()

@@ -58,7 +58,7 @@ def test_while_nobody_confirms_every_row_stays_and_the_exit_code_is_75(yard: Yar
     yard.insert(3)
     done = yard.run("--wait", "1s")
     assert (done.returncode, done.stdout) == (75, "")
-    assert f"replication slot '{yard.slot}' stands at" in done.stderr
+    assert f"replication slot '{yard.slot}' has confirmed" in done.stderr
     assert "start the publisher" in done.stderr
     assert yard.kinds() == {"k": 3}
 
@@ -149,7 +149,7 @@ def test_the_column_of_the_age_can_be_named_and_is_checked(bare_pipeline: Pipeli
         " ('note', 'old', 'Noted', current_date - 3, localtimestamp), ('note', 'none', 'Noted', null, null),"
         " ('note', 'new', 'Noted', current_date, localtimestamp - interval '3 days')"
     )
-    assert "name a column by --age-column (that hold a time: day, at)" in yard.refused()
+    assert "name a column with --age-column (columns that hold a time: day, at)" in yard.refused()
     assert "no column 'when'" in yard.refused("--age-column", "when")
     assert "'payload' is jsonb" in yard.refused("--age-column", "payload")
     assert yard.purge("--age-column", "day", "--grace", "36h")["deleted"] == 1
@@ -167,7 +167,7 @@ def test_what_stands_in_the_way_is_told_with_its_fix(yard: Yard) -> None:
 
     yard.sql("create function no() returns trigger language plpgsql as $$ begin raise 'not today'; end $$")
     yard.sql("create trigger no before delete on outbox for each row execute function no()")
-    assert "not today (SQLSTATE P0001); a trigger of the table refuses it" in yard.refused()
+    assert "not today (SQLSTATE P0001); a trigger of the table raised this error" in yard.refused()
     yard.sql("drop trigger no on outbox")
 
     yard.sql("alter publication cdc_publisher set (publish = 'insert, delete')")

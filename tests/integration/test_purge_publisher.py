@@ -187,7 +187,7 @@ def test_a_slot_that_another_hand_moved_is_refused_and_one_that_is_unknown_too(p
     assert pipeline.run("slot", "advance", "--yes").returncode == 0  # which Kafka is told
     unknown = purge()
     assert unknown.returncode == 1
-    assert "knows nothing of slot" in unknown.stderr
+    assert "has no record of slot" in unknown.stderr
     assert "--accept-unknown" in unknown.stderr
     assert pipeline.sql("select count(*)::int from outbox") == [(2,)]
     accepted = purge("--accept-unknown")

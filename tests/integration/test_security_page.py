@@ -211,7 +211,7 @@ def test_without_the_rights_that_may_be_left_out_events_are_published_and_the_pr
         pipeline.insert(5)
         running = publishes(pipeline, 6)
         assert running.count("events may be sent twice after a crash; grant the principal READ on the topic") == 1
-        assert running.count("the settings of topics may not be read") == 1
+        assert running.count("the settings of topics cannot be read") == 1
     finally:
         for right in given:
             secured.grant(PRINCIPAL, *right)

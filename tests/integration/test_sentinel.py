@@ -374,7 +374,7 @@ def test_b2_a_slot_is_warned_about_before_it_is_lost_and_then_it_is_a_defect(
     _fill(desk, 64)
     _until_logged(caplog, "more than max_wal_size", watched)
     for _ in range(8):
-        if "more it takes the slot away" in caplog.text:
+        if "more it invalidates the slot" in caplog.text:
             break
         _fill(desk, 16)
         watched.until(WalEnd)
@@ -383,7 +383,7 @@ def test_b2_a_slot_is_warned_about_before_it_is_lost_and_then_it_is_a_defect(
         desk.sql("checkpoint", f"select pg_replication_slot_advance('{desk.slot}', pg_current_wal_lsn())")
     _until_logged(caplog, "out of danger", watched)
     told = [record.getMessage() for record in caplog.records if "PostgreSQL keeps" in record.getMessage()]
-    assert ["max_wal_size:" in told[0], "more it takes the slot away" in told[1]] == [True, True]
+    assert ["max_wal_size:" in told[0], "more it invalidates the slot" in told[1]] == [True, True]
     assert len(told) == 2  # each state once, however often it was seen
     _fill(desk, 192)
     desk.sql("checkpoint")

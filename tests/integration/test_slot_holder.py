@@ -48,7 +48,7 @@ def test_the_holder_of_a_slot_is_told_with_the_time_since_it_replied(connection:
         ((7, 1.0), ""),
         ((7, None), ""),
         ((7, 75.0), "process 7 of PostgreSQL holds the slot, and its reader has not replied for 75 s"),
-        ((8, 1.0), "process 8 of PostgreSQL still holds the slot for a connection of ours that has ended"),
+        ((8, 1.0), "process 8 of PostgreSQL still holds the slot for a closed connection of this publisher"),
     ],
 )
 def test_a_holder_that_does_nothing_is_told_from_a_publisher(

@@ -84,16 +84,16 @@ def test_a_certificate_of_nobody_or_of_another_authority_is_refused(guarded: Gua
     assert "sslcert and sslkey" in without
     foreign = told(guarded.dsn("mutual", sslcert=str(stranger.certificate), sslkey=str(stranger.key)), None)
     assert "alert unknown ca" in foreign
-    assert "name a certificate that the server trusts" in foreign
+    assert "set sslcert and sslkey in [postgres] dsn to a certificate that the server trusts" in foreign
 
 
 def test_another_authority_an_unknown_host_and_no_file_are_told_apart(guarded: GuardedPostgres, tmp_path: Path) -> None:
     other = told(guarded.dsn("publisher", sslrootcert=str(Authority(tmp_path, "other").file)))
     assert "certificate verify failed" in other
-    assert "name the server's authority as sslrootcert" in other
+    assert "set sslrootcert in [postgres] dsn to the server's authority" in other
     named = told(guarded.dsn("publisher").replace("127.0.0.1", "localhost"))
     assert 'does not match host name "localhost"' in named
-    assert "connect by a name that is in the server's certificate" in named
+    assert "set host in [postgres] dsn to a name that is in the server's certificate" in named
     missing = told(guarded.dsn("publisher", sslrootcert=str(tmp_path / "none.pem")))
     assert f'root certificate file "{tmp_path}/none.pem" does not exist' in missing
 
@@ -103,7 +103,7 @@ def test_an_expired_certificate_of_the_server_is_refused_until_it_is_renewed(gua
     try:
         line = told(guarded.dsn("publisher"))
         assert "certificate verify failed" in line
-        assert "or renew its certificate if it expired" in line
+        assert "or renew the server's certificate if it expired" in line
     finally:
         guarded.show(guarded.authority.issue("server"))
     connect(f"{guarded.dsn('publisher')}&password={quote(PASSWORD)}").close()

@@ -1,8 +1,8 @@
-"""Reads topics from the ends of their partitions backwards, for records of our own stream.
+"""Reads topics from the ends of their partitions backwards, for records of the publisher's own stream.
 
-A partition was read far enough when the first of our records in a chunk is below what the slot confirmed, or when
-all that is older than the first event that comes again was left behind: timestamps are commit times. A search for the
-last number in `cdc-sequence` goes on until it is found.
+A partition was read far enough when the first own record of a chunk is below the LSN that the slot confirmed, or when
+all records as new as the first redelivered event were read: timestamps are commit times. A search for the last number
+in `cdc-sequence` goes on until it is found.
 """
 
 import contextlib
@@ -33,36 +33,36 @@ log = logging.getLogger(__name__)
 SECONDS: Final = 30.0  # of silence until Kafka counts as gone
 PATIENCE_SECONDS: Final = 30.0  # with open transactions of others, in all
 MARGIN_MS: Final = 600_000  # by how much clocks may go back
-UNNUMBERED: Final = 10_000  # so many of our records without a number: there is none before them
+UNNUMBERED: Final = 10_000  # so many own records without a number: there is none before them
 FARTHEST: Final = 1_000_000  # offsets that are searched for a number
 _TELL_SECONDS: Final = 3.0
-_LOOK_SECONDS: Final = 0.2  # whether to end
-_NOT_YET: Final = (  # of partitions that were just made, or are about to have another leader
+_LOOK_SECONDS: Final = 0.2  # between checks of `closed`
+_NOT_YET: Final = (  # of partitions that were just created, or are about to get another leader
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
 )
-_BY_HAND: Final = (REPLAYED, REPAIRED)  # no order put such records where they are
+_BY_HAND: Final = (REPLAYED, REPAIRED)  # such records are out of order
 
 
 class Closed(Exception):
-    """Nobody wants to know any more."""
+    """The reader was closed."""
 
 
 class Partition(Chunks):
-    """A partition, how far it has to be read, and what was found in it."""
+    """A partition: how far it has to be read, and the results."""
 
     def __init__(self, low: int, high: int) -> None:
         super().__init__(high)
-        self.window: int | None = None  # where the search for what may come again ends, while it goes on
+        self.window: int | None = None  # where the search for redelivered events ends, while it goes on
         self.numbers: int | None = None  # the same of the search for the last number
         self.bounded = False  # the latter ends before the log does
-        self.oldest: int | None = None  # commit LSN of our first record in the chunk
+        self.oldest: int | None = None  # commit LSN of the first own record in the chunk
         self.sequence = self.unnumbered = 0
         self.low = low
 
     def more(self, confirmed: int) -> bool:
-        """Begin the next chunk, if there has to be one."""
+        """Start the next chunk, if one is needed; return whether it was."""
         if self.oldest is not None and self.oldest < confirmed:
             self.window = None
         if self.sequence or self.unnumbered >= UNNUMBERED:
@@ -75,7 +75,7 @@ class Partition(Chunks):
 class Backwards:
     """A consumer that belongs to no group. Raises KafkaException, KafkaUnavailable, ConfigError.
 
-    All that waits ends with Closed soon after `closed` is set.
+    Everything that waits raises Closed soon after `closed` is set.
     """
 
     def __init__(self, settings: Settings, stream: str, confirmed: LSN, closed: threading.Event) -> None:
@@ -90,16 +90,16 @@ class Backwards:
             queued_max_messages_kbytes=16_384,
             queued_min_messages=20_000,
             fetch_max_bytes=8_388_608,
-            fetch_wait_max_ms=20,  # behind the last record each chunk waits for so long
+            fetch_wait_max_ms=20,  # each chunk waits for so long behind the last record
         )
         self._cluster = Cluster(settings.kafka)
 
     def close(self) -> None:
-        """Leave."""
+        """Close the consumer."""
         self._consumer.close()
 
     def partitions(self, topic: str) -> int:
-        """How many there are; 0 when there is no such topic."""
+        """Return the number of partitions; 0 when the topic does not exist."""
         asked = self._cluster.identities([topic], SECONDS)[topic]
         self._wait_for(asked)
         try:
@@ -110,7 +110,7 @@ class Backwards:
             raise
 
     def begin(self, topic: str, partitions: int, since: int | None, *, numbers: bool) -> dict[int, Partition]:
-        """Ask where partitions end, and how far they have to be read: `since` is a time in milliseconds, or None."""
+        """Find where partitions end, and how far they have to be read: `since` is a time in milliseconds, or None."""
         deadline = time.monotonic() + SECONDS
         while True:
             try:
@@ -136,9 +136,9 @@ class Backwards:
         return parts
 
     def read(self, topic: str, tag: int, parts: Mapping[int, Partition]) -> Generator[list[Sighting]]:
-        """What is there at or beyond the confirmed LSN, as of topic `tag`; the last numbers are in `parts` then."""
+        """Yield the own records at or beyond the confirmed LSN, as of topic `tag`; fill the last numbers of `parts`."""
         with contextlib.suppress(KafkaException):
-            # The consumer alone would ask once in a second for what it does not know of topics that are new to it.
+            # By itself the consumer requests the metadata of a new topic a second later.
             self._consumer.list_topics(topic, timeout=_LOOK_SECONDS)
         try:
             while chunk := {number: part for number, part in parts.items() if part.more(self._confirmed)}:
@@ -148,7 +148,7 @@ class Backwards:
         for number, part in parts.items():
             if part.numbers is not None and part.numbers > part.low:
                 log.warning(
-                    "no record of ours with %s among the last %d of topic %r, partition %d: numbers begin at 1 there",
+                    "no own record with %s among the last %d of topic %r, partition %d: numbers start at 1 there",
                     *(SEQUENCE, FARTHEST, topic, number),
                 )
 
@@ -168,7 +168,7 @@ class Backwards:
             raise Closed
 
     def _chunk(self, topic: str, tag: int, parts: Mapping[int, Partition]) -> Generator[list[Sighting]]:
-        """What is found until the chunk is over in all partitions."""
+        """Yield the own records until the chunk is over in all partitions."""
         self._consumer.assign([TopicPartition(topic, number, part.start) for number, part in parts.items()])
         self._heard = last = time.monotonic()
         waited = 0.0
@@ -189,8 +189,8 @@ class Backwards:
     def _wait(self, topic: str, held_back: Iterable[Partition], before: float, waited: float) -> None:
         if self._patience <= 0:
             log.warning(
-                "topic %r has an open transaction of another producer: what is behind it cannot be read, and what"
-                " of it is ours may be sent twice",
+                "topic %r has an open transaction of another producer: records behind it cannot be read, and own"
+                " events among them may be sent twice",
                 topic,
             )
             for part in held_back:
@@ -209,7 +209,7 @@ class Backwards:
         confirmed, match, heard = self._confirmed, self._match, False
         for message in messages:
             number, offset = message.partition() or 0, message.offset() or 0
-            part = parts.get(number) if message.topic() == topic else None  # not: of one that was read before
+            part = parts.get(number) if message.topic() == topic else None  # else of one that was read before
             if part is None or part.over:
                 continue
             if message.error() is not None:

@@ -1,6 +1,6 @@
-"""Which positions of our stream were seen in which topics, and with which ids.
+"""Stores the positions of the publisher's stream that were seen in each topic, with their ids.
 
-Kept in a file without a name, which only grows beyond memory when there are many; it goes with this object.
+They are in an unnamed temporary file, which uses the disk only when there are many; it is deleted with this object.
 """
 
 import sqlite3
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from cdc.errors import CdcError
-from cdc.scratch import cannot_be_kept
+from cdc.scratch import not_stored
 
 Sighting = tuple[int, int, int, int, bytes]
 """Number of the topic, commit LSN, index, partition, id."""
@@ -29,9 +29,9 @@ _ELSEWHERE: Final = f"{_ANYWHERE} and partition <> ?"
 
 
 class Seen:
-    """Each position once in a partition, with the id that was seen first. Any thread may use it.
+    """Each position of a partition once, with the id that was seen first. Any thread may use it.
 
-    Raises CdcError when there is no room, and knows nothing from then on.
+    Raises CdcError when there is no disk space, and is empty from then on.
     """
 
     def __init__(self) -> None:
@@ -40,12 +40,12 @@ class Seen:
         self._database.executescript(_TABLES)
 
     def forget(self) -> None:
-        """Know nothing any more, and learn nothing."""
+        """Drop all positions, and those to come."""
         with self._lock:
             self._close()
 
     def add(self, rows: Sequence[Sighting]) -> None:
-        """Take what was seen."""
+        """Store positions."""
         with self._lock:
             if self._database and rows:
                 try:
@@ -56,7 +56,7 @@ class Seen:
                     raise self._failed(error) from None
 
     def id_at(self, topic: int, partition: int | None, commit_lsn: int, index: int) -> str | None:
-        """The id of a position in a partition, or in any; None when it was not seen."""
+        """Return the id of a position in a partition, or in any; None when it was not seen."""
         if partition is None:
             found = self._first(_ANYWHERE, (topic, commit_lsn, index))
         else:
@@ -64,11 +64,11 @@ class Seen:
         return None if found is None else found.decode(errors="replace")
 
     def elsewhere(self, topic: int, partition: int, commit_lsn: int, index: int) -> bool:
-        """Whether a position was seen in another partition than this."""
+        """Return whether a position was seen in another partition than this."""
         return self._first(_ELSEWHERE, (topic, commit_lsn, index, partition)) is not None
 
     def differing(self, topic: int) -> int:
-        """How many positions came with more than one id in the same partition."""
+        """Return how many positions have more than one id in the same partition."""
         return self._first("select count(*) from seen where differs and topic = ?", (topic,)) or 0
 
     def _first(self, query: str, values: tuple[int, ...]) -> Any:
@@ -83,7 +83,7 @@ class Seen:
 
     def _failed(self, error: sqlite3.Error) -> CdcError:
         self._close()
-        return cannot_be_kept("what the topics hold", error)
+        return not_stored("the content of the topics", error)
 
     def _close(self) -> None:
         if self._database:

@@ -1,8 +1,8 @@
-"""What the topics hold already of our own stream, read back when a session begins.
+"""Reads back what the topics hold of the publisher's own stream, when a session begins.
 
-Each topic is read when it is first asked for, as far back as there may be records beyond what the slot confirmed; and,
-where numbers are wanted, to the last one. What cannot be read counts as not there, so that it is sent again: only
-records that a `read_committed` consumer gets are ever taken for sent.
+Each topic is read when it is first used, as far back as there may be records beyond the LSN that the slot confirmed;
+and to the last sequence number, where numbers are enabled. Records that cannot be read count as missing, and are sent
+again: only records that a `read_committed` consumer receives count as sent.
 """
 
 import contextlib
@@ -24,30 +24,30 @@ log = logging.getLogger(__name__)
 
 
 class Tail:
-    """What one topic holds of our stream at and beyond an LSN."""
+    """The records of the publisher's stream in one topic, at and beyond an LSN."""
 
     def __init__(self, seen: Seen, number: int) -> None:
         self.partitions = 0  # how many the topic had when it was read; 0: it did not exist
-        self.highest = LSN(0)  # the last transaction of which there is a record
+        self.highest = LSN(0)  # the last transaction that has a record
         self.sequences: dict[int, int] = {}  # by partition
         self.number = number  # of the topic, in `seen`
         self._seen = seen
 
     def id_at(self, partition: int | None, commit_lsn: int, index: int) -> str | None:
-        """The id of the record of a position; None when there is none. A partition of None means any."""
+        """Return the id of the record of a position; None when there is none. A partition of None means any."""
         return self._seen.id_at(self.number, partition, commit_lsn, index)
 
     def elsewhere(self, partition: int, commit_lsn: int, index: int) -> bool:
-        """Whether a position is in another partition than this."""
+        """Return whether a position is in another partition than this."""
         return self._seen.elsewhere(self.number, partition, commit_lsn, index)
 
     def sequence(self, partition: int) -> int:
-        """The last number in the header `cdc-sequence` of a partition; 0 when there is none."""
+        """Return the last number in the header `cdc-sequence` of a partition; 0 when there is none."""
         return self.sequences.get(partition, 0)
 
 
 class Tails:
-    """Reads tails, each when its topic is first asked for, in a thread of its own; all else belongs to one thread."""
+    """Reads tails on a background thread, each when its topic is first used; all methods belong to one thread."""
 
     def __init__(self, settings: Settings, stream: str, confirmed: LSN, *, sequences: bool) -> None:
         self._settings = settings
@@ -115,10 +115,10 @@ class Tails:
                 tail.highest = LSN(max([tail.highest, *(commit_lsn for _, commit_lsn, _, _, _ in found)]))
         tail.sequences = {partition: part.sequence for partition, part in parts.items()}
         if differing := self._seen.differing(tail.number):
-            log.warning("topic %r has %d positions of ours with more than one id each", topic, differing)
+            log.warning("topic %r has %d own positions with more than one id each", topic, differing)
 
     def _refused(self, topic: str, error: KafkaError) -> None:
-        """Raises one of our errors, unless what is in the topic need not be known."""
+        """Raise the error, or log it where the content of the topic is not required."""
         hint = f"grant the principal READ on the topic {topic!r}"
         if error.code() != KafkaError.TOPIC_AUTHORIZATION_FAILED:
             raise kafka_error(error, f"reading topic {topic!r}")
@@ -126,4 +126,4 @@ class Tails:
             raise errors.KafkaError(f"Kafka, reading topic {topic!r}: {error.str()} ({error.name()})", hint=hint)
         if not self._told:
             self._told = True
-            log.warning("what topic %r holds cannot be read: events may be sent twice after a crash; %s", topic, hint)
+            log.warning("topic %r cannot be read: events may be sent twice after a crash; %s", topic, hint)

@@ -314,9 +314,7 @@ def test_a_row_whose_slot_state_is_not_known_is_in_flight_and_no_finding() -> No
     del history.log[-1]
     audited = history.audit(settled=False)
     assert (audited.found, audited.counts["in_flight"]) == ([], 1)
-    assert (
-        "it is not known which rows the slot has still to confirm: they may be in flight, or missing" in audited.notes
-    )
+    assert "the rows that the slot has not confirmed are unknown: these may be in flight, or missing" in audited.notes
 
 
 def test_a_replayed_or_repaired_event_is_there_and_may_stand_anywhere() -> None:

@@ -149,7 +149,7 @@ def test_limits_are_asked_again_in_the_next_session_c7(cluster: MemoryCluster, c
     cluster.add("t", max_message_bytes="1000")
     assert asked(topics, "t") == 2_000_000
     topics.renew()
-    with pytest.raises(errors.KafkaUnavailable, match=r"no more than 1000 bytes"):
+    with pytest.raises(errors.KafkaUnavailable, match=r"at most 1000 bytes"):
         asked(topics, "t")
     topics.renew()
     assert asked(topics, "t") == 1000
@@ -181,7 +181,7 @@ def test_settings_that_may_not_be_read_leave_the_clients_limit_and_refusals_perm
     cluster.add("u")
     cluster.config["u"] = DENIED
     assert [asked(topics, topic) for topic in ("t", "u")] == [32 * 1024 * 1024] * 2
-    assert caplog.text.count("the settings of topics may not be read") == 1
+    assert caplog.text.count("the settings of topics cannot be read") == 1
     failure = Failure(ClientError(ClientError.MSG_SIZE_TOO_LARGE), Refused("t"), LSN(16))
     problem = topics.failed(failure)
     assert isinstance(problem, errors.KafkaError)
@@ -237,7 +237,7 @@ def test_a_topic_that_is_deleted_while_running_is_waited_for_and_never_created_c
     assert cluster.created == []
     assert "topic 't' does not exist any more" in caplog.text
     cluster.add("t", topic_id="two")
-    with pytest.raises(errors.KafkaError, match="deleted and created again"):
+    with pytest.raises(errors.KafkaError, match="deleted and re-created"):
         asked(topics, "t")
 
 
@@ -249,10 +249,10 @@ def test_a_topic_that_was_created_again_is_noticed_at_the_next_look_and_in_the_n
     asked(topics, "t")
     looks(topics, clock)
     cluster.add("t", topic_id="two")
-    with pytest.raises(errors.KafkaError, match="topic 't' was deleted and created again"):
+    with pytest.raises(errors.KafkaError, match="topic 't' was deleted and re-created"):
         looks(topics, clock)
     topics.renew()
-    with pytest.raises(errors.KafkaError, match="topic 't' was deleted and created again"):
+    with pytest.raises(errors.KafkaError, match="topic 't' was deleted and re-created"):
         asked(topics, "t")
 
 

@@ -27,7 +27,7 @@ def test_what_is_compressed_only_the_broker_can_measure_c7(name: str) -> None:
 def test_a_limit_below_the_batch_size_ends_the_session_once_and_makes_the_next_batches_fit_c7() -> None:
     limits = Limits({})
     assert limits.batch_bytes == 1_000_000
-    with pytest.raises(KafkaUnavailable, match=r"topic 'small' takes no more than 1000 bytes at once"):
+    with pytest.raises(KafkaUnavailable, match=r"topic 'small' accepts at most 1000 bytes at once"):
         limits.learn("small", 1000)
     assert limits.batch_bytes == 1000
     assert limits.learn("small", 1000) == 1000

@@ -89,8 +89,8 @@ def test_without_a_grace_no_age_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("column", "columns", "told"),
     [
-        (None, COLUMNS, "nothing tells how old a row is"),
-        (None, {**COLUMNS, "created_at": (20, "bigint")}, "nothing tells how old a row is"),
+        (None, COLUMNS, "the age of rows is unknown"),
+        (None, {**COLUMNS, "created_at": (20, "bigint")}, "the age of rows is unknown"),
         ("when", DATED, "the outbox has no column 'when'; its columns that hold a time: created_at, day"),
         ("payload", DATED, "column 'payload' is jsonb, not timestamptz, timestamp or date"),
     ],

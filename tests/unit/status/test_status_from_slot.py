@@ -28,7 +28,7 @@ SEEN = Seen(
     table="public.outbox",
     rows=1200,
 )
-NEVER = ("replication slot 'cdc_publisher' does not exist", "if it was never made, run: cdc-publisher slot create")
+NEVER = ("replication slot 'cdc_publisher' does not exist", "if it never existed, run: cdc-publisher slot create")
 GONE = replace(SEEN, exists=False, confirmed=None, problem=NEVER)
 READER = Reader(4711, from_slot.STREAM, "10.0.0.7", "2026-01-31T08:00:00.000Z", "streaming", 0.2)
 READ = replace(SEEN, reader=READER, unread_since=None)
