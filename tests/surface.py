@@ -409,8 +409,8 @@ def _letters() -> Iterator[None]:
     entry = Entry(**known, size=1, partition=0, offset=0, replayed=golden.AT)
     with (
         patch.object(dlq_command, "Cluster"),
-        patch.object(dlq_command, "Topic") as topic,
-        patch.object(dlq_command, "Index") as index,
+        patch.object(dlq_command, "DeadLetterTopic") as topic,
+        patch.object(dlq_command, "LetterIndex") as index,
     ):
         index.return_value.entries.return_value = [entry]
         topic.return_value.fetch.return_value = {letter.position: letter}

@@ -9,15 +9,14 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from psycopg import Connection, pq
-from psycopg.rows import TupleRow
+from psycopg import pq
 
 from cdc.config.settings import Settings
 from cdc.errors import PoisonEvent, PostgresError, PostgresUnavailable
 from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
 from cdc.postgres import slot_health, slots
-from cdc.postgres.connection import query
+from cdc.postgres.connection import Conn, query
 from cdc.postgres.source import Source
 from cdc.replication.frames import KEEPALIVE, XLOG_DATA, XLOG_HEADER_SIZE, keepalive, status_update
 from cdc.replication.messages import Begin
@@ -30,8 +29,6 @@ _ASK_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.1
 _PAGE: Final = 8192
 _PAGE_HEADERS: Final = (24, 40)
-
-Conn = Connection[TupleRow]
 
 
 class Copy:

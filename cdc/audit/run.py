@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from cdc.audit import in_flight
 from cdc.audit.books import Books
-from cdc.audit.in_flight import Conn, Copy
+from cdc.audit.in_flight import Copy
 from cdc.audit.judging import Facts, Judgement, Note
 from cdc.audit.range import Range
 from cdc.audit.reading import RecordReader
@@ -26,7 +26,7 @@ from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import catalog, slots
-from cdc.postgres.connection import connect
+from cdc.postgres.connection import Conn, connect
 from cdc.records import dead_letters
 from cdc.records.dead_letters import DeadLetter, Marker
 from cdc.records.headers import read as read_headers

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import psycopg
-from psycopg import Connection, sql
-from psycopg.rows import TupleRow
+from psycopg import sql
 
 from cdc.audit.in_flight import trimmed
 from cdc.audit.range import Range
@@ -16,7 +15,7 @@ from cdc.errors import PostgresError
 from cdc.lsn import LSN
 from cdc.outbox.topic_template import TopicTemplate, is_topic_name
 from cdc.postgres.catalog import table_columns
-from cdc.postgres.connection import described, query
+from cdc.postgres.connection import Conn, described, query
 from cdc.replication import values as cells
 from cdc.replication.messages import Column, Relation, TupleData
 
@@ -25,8 +24,6 @@ AGE: Final = "created_at"  # the column that `outbox init` makes
 
 _INTEGERS: Final = (cells.INT2, cells.INT4, cells.INT8)
 _TIMES: Final = ("timestamp without time zone", "timestamp with time zone", "date")
-
-Conn = Connection[TupleRow]
 
 
 class OutboxTable:

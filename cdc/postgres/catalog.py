@@ -4,16 +4,13 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
-from psycopg import Connection
-from psycopg.rows import TupleRow
-
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError, SlotLost
 from cdc.lsn import LSN
 from cdc.outbox.events import Columns
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import defects, publication, slot_health
-from cdc.postgres.connection import query
+from cdc.postgres.connection import Conn, query
 from cdc.postgres.defects import Defect
 from cdc.postgres.slot_health import Health
 from cdc.replication import values as cells
@@ -22,8 +19,6 @@ from cdc.replication.publication import COLUMN_LIST, NONE
 log = logging.getLogger(__name__)
 
 PLUGIN: Final = "pgoutput"
-
-Conn = Connection[TupleRow]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

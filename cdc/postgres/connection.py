@@ -15,6 +15,8 @@ from cdc.errors import CdcError, ConfigError, PostgresError, PostgresRefused, Po
 
 CONNECT_SECONDS: Final = 10
 
+Conn = psycopg.Connection[TupleRow]
+
 _DEFAULTS: Final[ConnDict] = {
     "application_name": "cdc-publisher",
     "connect_timeout": CONNECT_SECONDS,
@@ -118,7 +120,7 @@ _KNOWN: Final = (
 )
 
 
-def connect(dsn: str, **parameters: ConnParam) -> "psycopg.Connection[TupleRow]":
+def connect(dsn: str, **parameters: ConnParam) -> Conn:
     """Open a connection in autocommit mode, whose text does not depend on the server's settings.
 
     Raises ConfigError, PostgresError or PostgresUnavailable.
@@ -227,9 +229,7 @@ def result_error(result: pq.abc.PGresult, doing: str) -> CdcError:
     return classified(sqlstate.decode() if sqlstate else None, primary.decode(errors="replace"), doing)
 
 
-def query(
-    connection: "psycopg.Connection[TupleRow]", doing: str, sql: LiteralString, *values: object
-) -> list[TupleRow]:
+def query(connection: Conn, doing: str, sql: LiteralString, *values: object) -> list[TupleRow]:
     """Return all rows of a query. Raises CdcError; `doing` says in its message what failed."""
     try:
         return connection.execute(sql, values).fetchall()

@@ -1,16 +1,13 @@
 """Creates the outbox table and its publication, as far as they do not exist."""
 
 import psycopg
-from psycopg import Connection, sql
-from psycopg.rows import TupleRow
+from psycopg import sql
 
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres.catalog import differences, publication_defect, table_columns
-from cdc.postgres.connection import described, query
-
-Conn = Connection[TupleRow]
+from cdc.postgres.connection import Conn, described, query
 
 
 def create_table(settings: Settings) -> str:

@@ -2,10 +2,7 @@
 
 from typing import Final
 
-from psycopg import Connection
-from psycopg.rows import TupleRow
-
-from cdc.postgres.connection import query
+from cdc.postgres.connection import Conn, query
 from cdc.replication.publication import (
     COLUMN_LIST,
     INSERTS,
@@ -48,7 +45,7 @@ _SINCE_15: Final = f"""
 _OLDER: Final = ", null, null, null"
 
 
-def read(connection: "Connection[TupleRow]", publication: str, table: tuple[str, str]) -> dict[str, str]:
+def read(connection: Conn, publication: str, table: tuple[str, str]) -> dict[str, str]:
     """Return the current definition; one query reads it, so that its parts are consistent."""
     since_15 = connection.info.server_version >= _ROW_FILTERS
     statement = f"select {_ALWAYS} {_SINCE_15 if since_15 else _OLDER} {_FROM}"
@@ -69,9 +66,7 @@ def read(connection: "Connection[TupleRow]", publication: str, table: tuple[str,
     }
 
 
-def unpublished(
-    connection: "Connection[TupleRow]", publication: str, table: tuple[str, str], needed: list[str]
-) -> list[str]:
+def unpublished(connection: Conn, publication: str, table: tuple[str, str], needed: list[str]) -> list[str]:
     """Return the needed columns that are not published: a column list leaves them out, or they are generated."""
     found = query(
         connection,

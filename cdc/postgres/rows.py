@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import psycopg
-from psycopg import Connection, sql
+from psycopg import sql
 from psycopg.rows import TupleRow
 
 from cdc.config.settings import Settings
@@ -15,12 +15,10 @@ from cdc.errors import PostgresError
 from cdc.outbox.events import Columns
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres.catalog import table_columns
-from cdc.postgres.connection import described
+from cdc.postgres.connection import Conn, described
 from cdc.replication import values as cells
 
 PORTION: Final = 1000
-
-Conn = Connection[TupleRow]
 
 
 class OutboxRow(NamedTuple):

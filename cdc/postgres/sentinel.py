@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from typing import Final
 
 import psycopg
-from psycopg.rows import TupleRow
 
 from cdc.config.settings import Settings
 from cdc.delivery.ports import Defect, Observation, SlotHealth, Stopping, WalEnd
 from cdc.errors import CdcError, PostgresError, SlotLost, Temporary
 from cdc.lsn import LSN
 from cdc.postgres import publication, slot_health
-from cdc.postgres.connection import INVALIDATED, SHUTTING_DOWN, connect
+from cdc.postgres.connection import INVALIDATED, SHUTTING_DOWN, Conn, connect
 from cdc.replication.publication import PUT_RIGHT, differences, suspect
 
 log = logging.getLogger(__name__)
@@ -80,7 +79,7 @@ class Sentinel:
         else:
             log.error("publication, table and slot are not monitored at the moment: %s", failure, exc_info=error)
 
-    def _watch(self, connection: "psycopg.Connection[TupleRow]") -> None:
+    def _watch(self, connection: Conn) -> None:
         while not self._stopped.is_set():
             # Before the rest: without a defect, everything was well when the WAL ended here.
             row = connection.execute("select pg_current_wal_flush_lsn()::text").fetchone()
@@ -95,14 +94,14 @@ class Sentinel:
             self._good, self._failure = end, ""
             self._stopped.wait(LOOK_SECONDS)
 
-    def _definition(self, connection: "psycopg.Connection[TupleRow]", end: LSN) -> PostgresError | None:
+    def _definition(self, connection: Conn, end: LSN) -> PostgresError | None:
         found = publication.read(connection, self._publication, self._table)
         changes = differences(found, self._expected)
         if not changes:
             return None
         return PostgresError(f"{'; '.join(changes)}: {suspect(self._good, end)}", hint=PUT_RIGHT)
 
-    def _health(self, connection: "psycopg.Connection[TupleRow]") -> PostgresError | None:
+    def _health(self, connection: Conn) -> PostgresError | None:
         found = slot_health.read(connection, self._slot)
         if found is None:
             return SlotLost(

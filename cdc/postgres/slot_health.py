@@ -8,11 +8,8 @@ was idle for long (`idle_replication_slot_timeout`). Its WAL is lost then.
 from dataclasses import dataclass
 from typing import Final
 
-from psycopg import Connection
-from psycopg.rows import TupleRow
-
 from cdc.lsn import LSN
-from cdc.postgres.connection import INVALIDATED, NEW_SLOT, query
+from cdc.postgres.connection import INVALIDATED, NEW_SLOT, Conn, query
 from cdc.quantities import size
 
 _NEAR: Final = 5  # warn when less than a fifth of max_slot_wal_keep_size is left
@@ -34,7 +31,7 @@ class Health:
     failover: bool
 
 
-def read(connection: "Connection[TupleRow]", name: str) -> Health | None:
+def read(connection: Conn, name: str) -> Health | None:
     """Return the current state of a slot; None when it does not exist. Not for standbys."""
     found = query(
         connection,

@@ -4,17 +4,13 @@ from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
 import psycopg
-from psycopg import Connection
-from psycopg.rows import TupleRow
 
 from cdc.errors import PostgresError
 from cdc.lsn import LSN
 from cdc.postgres.catalog import PLUGIN
-from cdc.postgres.connection import described, query
+from cdc.postgres.connection import Conn, described, query
 
 _FAILOVER_VERSION: Final = 170000
-
-Conn = Connection[TupleRow]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,10 @@ from enum import Enum
 from typing import Final
 
 import psycopg
-from psycopg import Connection, sql
-from psycopg.rows import TupleRow
+from psycopg import sql
 
-from cdc.postgres.connection import query
+from cdc.postgres.connection import Conn, query
 from cdc.purge.rows import Due, Table, told
-
-Conn = Connection[TupleRow]
 
 _TREE: Final = """
 with given as (select %s::int8::oid as root, %s::text as age, %s::timestamptz as cutoff),

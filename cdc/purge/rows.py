@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import psycopg
-from psycopg import Connection, sql
-from psycopg.rows import TupleRow
+from psycopg import sql
 
 from cdc.errors import CdcError, PostgresError, PostgresUnavailable
 from cdc.lsn import LSN
-from cdc.postgres.connection import connect, described, query
+from cdc.postgres.connection import Conn, connect, described, query
 from cdc.purge.horizon import BELOW, Age, Clock, Horizon, window
-
-Conn = Connection[TupleRow]
 
 DOING: Final = "purging the outbox"
 _FIRST_WINDOW: Final = 64

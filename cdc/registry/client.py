@@ -25,21 +25,12 @@ from confluent_kafka.schema_registry import (
 from cdc.backoff import Backoff
 from cdc.config.settings import SchemaRegistry
 from cdc.errors import CdcError, ConfigError
+from cdc.registry import errors
 from cdc.registry.canonical import same_schema
-from cdc.registry.errors import (
-    SCHEMA_NOT_FOUND,
-    SUBJECT_NOT_FOUND,
-    VERSION_NOT_FOUND,
-    RegistryError,
-    RegistryUnavailable,
-    answered,
-    distrusted,
-    garbled,
-    unreachable,
-)
+from cdc.registry.errors import RegistryError, RegistryUnavailable
 
 ATTEMPTS: Final = 3
-_UNKNOWN: Final = (SUBJECT_NOT_FOUND, VERSION_NOT_FOUND, SCHEMA_NOT_FOUND)
+_UNKNOWN: Final = (errors.SUBJECT_NOT_FOUND, errors.VERSION_NOT_FOUND, errors.SCHEMA_NOT_FOUND)
 _LARGEST_ID: Final = 2**31 - 1  # four bytes with a sign, as Java reads them
 
 T = TypeVar("T")
@@ -128,7 +119,7 @@ class Registry:
         if answer is None:
             return []
         if not isinstance(answer, dict) or not isinstance(answer.get("is_compatible"), bool):
-            raise garbled(f"is_compatible is not in {answer!r}", doing, self.url)
+            raise errors.garbled(f"is_compatible is not in {answer!r}", doing, self.url)
         if answer["is_compatible"]:
             return []
         return [str(message) for message in answer.get("messages") or ["incompatible (the registry does not say why)"]]
@@ -156,7 +147,7 @@ class Registry:
         doing = "listing subjects"
         names = self._call(doing, self._client.get_subjects)
         if not isinstance(names, list):
-            raise garbled(f"{names!r} is not a list", doing, self.url)
+            raise errors.garbled(f"{names!r} is not a list", doing, self.url)
         return [str(name) for name in names]
 
     def _verified(self, subject: str, version: object, schema_id: object, text: str) -> Registered:
@@ -166,7 +157,7 @@ class Registry:
         try:
             found = self.by_id(number)
         except RegistryError as error:
-            if error.code != SCHEMA_NOT_FOUND:
+            if error.code != errors.SCHEMA_NOT_FOUND:
                 raise
             raise RegistryUnavailable(
                 f"registry {self.url}, {doing}: answered id {number}, but does not know that id",
@@ -189,12 +180,12 @@ class Registry:
 
     def _text(self, schema: Schema, doing: str) -> str:
         if not isinstance(schema.schema_str, str):
-            raise garbled("there is no schema in it", doing, self.url)
+            raise errors.garbled("there is no schema in it", doing, self.url)
         return schema.schema_str
 
     def _number(self, value: object, name: str, doing: str) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST_ID:
-            raise garbled(f"{value!r} is not {'an' if name == 'id' else 'a'} {name}", doing, self.url)
+            raise errors.garbled(f"{value!r} is not {'an' if name == 'id' else 'a'} {name}", doing, self.url)
         return value
 
     def _known(self, doing: str, request: Callable[[], T]) -> T | None:
@@ -227,16 +218,16 @@ class Registry:
         except SchemaRegistryError as error:
             code = error.error_code if isinstance(error.error_code, int) else -1
             reason = error.error_message or "no reason is given"
-            raise answered(error.http_status_code, code, reason, doing, self.url) from None
+            raise errors.answered(error.http_status_code, code, reason, doing, self.url) from None
         except json.JSONDecodeError as error:
-            raise garbled(f"not JSON: {error}", doing, self.url) from None
+            raise errors.garbled(f"not JSON: {error}", doing, self.url) from None
         except (ValueError, TypeError, AttributeError, LookupError) as error:
-            raise garbled(f"{type(error).__name__} {error}", doing, self.url) from None
+            raise errors.garbled(f"{type(error).__name__} {error}", doing, self.url) from None
         except Exception as error:
             # The client passes on the errors of its HTTP library, which depends on its version.
             if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
-                raise distrusted(error, doing, self.url) from None
-            raise unreachable(error, doing, self.url) from None
+                raise errors.distrusted(error, doing, self.url) from None
+            raise errors.unreachable(error, doing, self.url) from None
 
 
 def _schema(text: str, references: Sequence[Reference]) -> Schema:

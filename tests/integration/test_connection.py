@@ -68,6 +68,35 @@ def test_b14_of_several_hosts_the_primary_is_taken_and_waited_for_while_there_is
         assert connection.info.port == standby.port  # what was asked for wins
 
 
+def test_text_does_not_depend_on_settings_of_database_environment_or_dsn(
+    private_postgres: PrivatePostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = private_postgres()
+    odd = {
+        "datestyle": "German",
+        "intervalstyle": "iso_8601",
+        "timezone": "Asia/Tokyo",
+        "bytea_output": "escape",
+        "extra_float_digits": "-15",
+    }
+    with connect(server.dsn) as connection:
+        for name, value in odd.items():
+            connection.execute(f"alter database postgres set {name} = '{value}'".encode())
+    monkeypatch.setenv("PGTZ", "Asia/Tokyo")
+    monkeypatch.setenv("PGDATESTYLE", "German")
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    expected = "2026-01-31 17:45:00+00 1 day 02:00:00 \\x6d69 0.1234567890123456 é off"
+    statement = (
+        "select concat_ws(' ', timestamptz '2026-01-31 17:45:00 UTC', interval '1 day 2 hours',"
+        " '\\x6d69'::bytea, 0.1234567890123456::float8, 'é', current_setting('row_security'))"
+    )
+    for dsn in (server.dsn, make_conninfo(server.dsn, options="-c timezone=Asia/Tokyo", client_encoding="LATIN1")):
+        with connect(dsn) as connection:
+            assert connection.execute(statement.encode()).fetchone() == (expected,)
+        with connect(dsn, replication="database") as connection:
+            assert connection.pgconn.exec_(statement.encode()).get_value(0, 0) == expected.encode()
+
+
 def test_b14_a_standby_alone_is_told(pair: tuple[PostgresServer, PostgresServer]) -> None:
     _, standby = pair
     with connect(standby.dsn) as connection:

@@ -9,8 +9,7 @@ from cdc.app.connections import Servers
 from cdc.config.settings import Settings
 from cdc.postgres import outbox_table as table
 from cdc.postgres import slots
-from cdc.postgres.connection import connect
-from cdc.postgres.slots import Conn
+from cdc.postgres.connection import Conn, connect
 from cdc.postgres.source import Source
 
 SLOT = "held"
