@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-import psycopg
 from psycopg import sql
 
 from cdc.audit.in_flight import trimmed
@@ -15,7 +14,7 @@ from cdc.errors import PostgresError
 from cdc.lsn import LSN
 from cdc.outbox.topic_template import TopicTemplate, is_topic_name
 from cdc.postgres.catalog import table_columns
-from cdc.postgres.connection import Conn, described, query
+from cdc.postgres.connection import Conn, converting, query
 from cdc.replication import values as cells
 from cdc.replication.messages import Column, Relation, TupleData
 
@@ -58,7 +57,7 @@ class OutboxTable:
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[LSN]:
         """Open a snapshot; everything that is visible in it was committed before the LSN."""
-        with self._told(), self._connection.transaction():
+        with converting("reading the outbox table"), self._connection.transaction():
             self._connection.execute("set transaction isolation level repeatable read, read only")
             self._connection.execute("select pg_current_snapshot()")  # the moment is that of the first query
             ((lsn,),) = query(self._connection, "reading the WAL's end", "select pg_current_wal_insert_lsn()::text")
@@ -86,7 +85,7 @@ class OutboxTable:
             where=self._where(wanted),
         )
         known: dict[tuple[str | None, ...], str] = {}
-        with self._told(), self._connection.cursor("cdc_audit") as cursor:
+        with converting("reading the outbox table"), self._connection.cursor("cdc_audit") as cursor:
             cursor.itersize = PORTION
             for row_id, key, age, committed, xmin, ctid, *values in cursor.execute(statement):
                 if (topic := known.get(tuple(values))) is None:
@@ -146,7 +145,7 @@ class OutboxTable:
         statement = sql.SQL("select {} from {} t where {} = any({}::text[])").format(
             self._text(self._columns.id), self._name, self._text(self._columns.id), sql.Literal(list(ids))
         )
-        with self._told():
+        with converting("reading the outbox table"):
             return {row_id for (row_id,) in self._connection.execute(statement).fetchall()}
 
     def deleted(self) -> bool:
@@ -156,7 +155,7 @@ class OutboxTable:
             "select coalesce(sum(pg_stat_get_tuples_deleted(relid)), 0) > 0"
             " from (select relid from pg_partition_tree({0}::regclass) union select {0}::regclass) as parts"
         ).format(name)
-        with self._told():
+        with converting("reading the outbox table"):
             return bool(self._connection.execute(statement).fetchall()[0][0])
 
     def fetch(self, ids: Sequence[str]) -> Iterator[tuple[str, Relation, TupleData, int | None]]:
@@ -176,14 +175,7 @@ class OutboxTable:
             "d",
             tuple(Column(0, name, self._present[name][0], -1) for name in self.needed),
         )
-        with self._told():
+        with converting("reading the outbox table"):
             for row_id, age, *values in self._connection.execute(statement).fetchall():
                 formats = bytes(ord("n" if value is None else "t") for value in values)
                 yield row_id, relation, TupleData(formats, [(value or "").encode() for value in values]), age
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except psycopg.Error as error:
-            raise described(error, "reading the outbox table") from None

@@ -3,6 +3,8 @@
 SQLSTATEs: <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Final, LiteralString
 
 import psycopg
@@ -222,6 +224,15 @@ def classified(sqlstate: str | None, text: str, doing: str) -> CdcError:
     return PostgresError(f"{message} (SQLSTATE {sqlstate})")
 
 
+@contextlib.contextmanager
+def converting(doing: str) -> Iterator[None]:
+    """Convert the errors of a running connection; `doing` says in their messages what failed."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise described(error, doing) from None
+
+
 def result_error(result: pq.abc.PGresult, doing: str) -> CdcError:
     """Convert the error of a result of libpq."""
     sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE)
@@ -231,7 +242,5 @@ def result_error(result: pq.abc.PGresult, doing: str) -> CdcError:
 
 def query(connection: Conn, doing: str, sql: LiteralString, *values: object) -> list[TupleRow]:
     """Return all rows of a query. Raises CdcError; `doing` says in its message what failed."""
-    try:
+    with converting(doing):
         return connection.execute(sql, values).fetchall()
-    except psycopg.Error as error:
-        raise described(error, doing) from None

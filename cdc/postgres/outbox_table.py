@@ -1,13 +1,12 @@
 """Creates the outbox table and its publication, as far as they do not exist."""
 
-import psycopg
 from psycopg import sql
 
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres.catalog import differences, publication_defect, table_columns
-from cdc.postgres.connection import Conn, described, query
+from cdc.postgres.connection import Conn, converting, query
 
 
 def create_table(settings: Settings) -> str:
@@ -67,12 +66,9 @@ def missing(connection: Conn, settings: Settings) -> list[str]:
 
 def execute(connection: Conn, statements: list[str]) -> None:
     """Run all statements or none."""
-    try:
-        with connection.transaction():
-            for statement in statements:
-                connection.execute(statement.encode())
-    except psycopg.Error as error:
-        raise described(error, "creating the outbox") from None
+    with converting("creating the outbox"), connection.transaction():
+        for statement in statements:
+            connection.execute(statement.encode())
 
 
 def _name(*parts: str) -> str:

@@ -6,7 +6,6 @@ A cursor on the server returns them in portions, so that memory stays flat howev
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
@@ -15,10 +14,11 @@ from cdc.errors import PostgresError
 from cdc.outbox.events import Columns
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres.catalog import table_columns
-from cdc.postgres.connection import Conn, described
+from cdc.postgres.connection import Conn, converting
 from cdc.replication import values as cells
 
 PORTION: Final = 1000
+_DOING: Final = "reading the outbox table"
 
 
 class OutboxRow(NamedTuple):
@@ -34,13 +34,10 @@ class OutboxRow(NamedTuple):
 def read(connection: Conn, settings: Settings) -> Iterator[OutboxRow]:
     """Yield every row, as of one moment. Raises PostgresError when the table cannot be read."""
     query, is_avro = selection(connection, settings)
-    try:
-        with connection.transaction(), connection.cursor("cdc_rows") as cursor:
-            cursor.itersize = PORTION
-            for values in cursor.execute(query):
-                yield row(values, is_avro)
-    except psycopg.Error as error:
-        raise described(error, "reading the outbox table") from None
+    with converting(_DOING), connection.transaction(), connection.cursor("cdc_rows") as cursor:
+        cursor.itersize = PORTION
+        for values in cursor.execute(query):
+            yield row(values, is_avro)
 
 
 def selection(connection: Conn, settings: Settings) -> tuple[sql.Composed, bool]:
@@ -79,10 +76,8 @@ def topics(connection: Conn, settings: Settings) -> list[tuple[str, str]]:
     names = _placeholders(columns, settings, present)
     parts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in [*names, columns.type])
     query = sql.SQL("select distinct {} from {}").format(parts, sql.Identifier(*settings.outbox.qualified_name))
-    try:
+    with converting(_DOING):
         rows = connection.execute(query).fetchall()
-    except psycopg.Error as error:
-        raise described(error, "reading the outbox table") from None
     return sorted(
         (template.fill(dict(zip(template.columns, map(str, values), strict=True))), str(event_type))
         for *values, event_type in rows
