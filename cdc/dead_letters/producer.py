@@ -182,10 +182,10 @@ class ResendProducer:
         self._call(self._producer.begin_transaction)
         for place, (event, marker, partition) in batch.items():
             try:
-                told = functools.partial(report, place)
-                self._produce(event, told)
+                reporting = functools.partial(report, place)
+                self._produce(event, reporting)
                 if marker is not None:
-                    self._produce(marker, told, partition)
+                    self._produce(marker, reporting, partition)
             except KafkaException as error:
                 report(place, error.args[0])
                 break
@@ -217,7 +217,7 @@ class ResendProducer:
                 self._producer.poll(_LOOK_SECONDS)
 
     def _flush(self, failures: Sequence[object]) -> None:
-        """Wait for what is under way, but not when something has failed: the commit says why."""
+        """Wait for the deliveries, except after a failure: the commit reports the reason."""
         assert self._producer
         deadline = time.monotonic() + _REQUEST_SECONDS
         with contextlib.suppress(KafkaException):

@@ -44,15 +44,15 @@ class Firsts:
         """Return where a record goes; None while it must wait."""
         partitions = self._partitions(record.topic) or 1
         delivered = self._delivered.setdefault(record.topic, {})
-        number = told = record.partition
+        number = chosen = record.partition
         if number < 0 and record.key is None and self._scattering:
             untried = (number for number in range(partitions) if number not in delivered)
             proven = (number for number, done in delivered.items() if done)
-            number = told = next(untried, next(proven, 0))
+            number = chosen = next(untried, next(proven, 0))
         elif number < 0:
             number = partition(record.key or b"", partitions)
         done = delivered.get(number)
-        return None if done is False else Target(number, done is None, told)
+        return None if done is False else Target(number, done is None, chosen)
 
     def sent(self, topic: str, number: int) -> None:
         """Note that the first record of a partition is in flight."""

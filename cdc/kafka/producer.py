@@ -158,8 +158,8 @@ def _no_room(*_: object, **__: object) -> None:
 
 def refused(error: KafkaError, record: Record) -> errors.CdcError:
     """Convert the error of queueing a record."""
-    told: dict[str, object] = dict(record.headers)
-    event = f"event {told[ID]} at position {told[POSITION]}" if POSITION in told else "a record"
+    headers: dict[str, object] = dict(record.headers)
+    event = f"event {headers[ID]} at position {headers[POSITION]}" if POSITION in headers else "a record"
     return kafka_error(error, f"sending {event} ({len(record.value or b'')} bytes) to topic {record.topic!r}")
 
 

@@ -211,11 +211,11 @@ class KnownTopics:
             f"have {_SAFE_REPLICAS} replicas and min.insync.replicas {_SAFE_IN_SYNC}, or accept it with [topics]"
             ' replication = "any"'
         )
-        told = f"topic {topic!r} has {' and '.join(weak)}: confirmed records may be lost with a broker"
+        problem = f"topic {topic!r} has {' and '.join(weak)}: confirmed records may be lost with a broker"
         if wanted == "refuse":
-            raise errors.KafkaError(told, hint=hint)
+            raise errors.KafkaError(problem, hint=hint)
         self._warned.add(topic)
-        log.warning("%s; %s", told, hint)
+        log.warning("%s; %s", problem, hint)
 
     def _remind(self, message: str) -> None:
         now = self._monotonic()

@@ -174,24 +174,24 @@ def refusal(text: str, *, several_hosts: bool = False) -> CdcError:
     """Convert the text of a failed connection: it holds the last attempt, then, where there were several, all."""
     last, _, every = text.partition("Multiple connection attempts failed")
     attempts = [" ".join(line.split()) for line in every.split("\n- ")[1:]]
-    told = " ".join(last.split())
+    reason = " ".join(last.split())
     if several_hosts and attempts:
-        told = "; ".join(attempts)
+        reason = "; ".join(attempts)
         # While the primary is down, the refusal of a standby does not show what the next primary will do.
         for attempt in attempts:
             if not _permanent(attempt):
                 return PostgresUnavailable(
-                    f"PostgreSQL cannot be reached: {told}",
+                    f"PostgreSQL cannot be reached: {reason}",
                     hint="none of the hosts in [postgres] dsn is a primary that answers",
                 )
-    elif not told:
-        told = "it gives no reason"
-    if hint := _permanent(told):
-        return PostgresRefused(f"PostgreSQL refuses the connection: {told}", hint=hint)
-    if any(phrase in told for phrase in _NOT_PRIMARY):
-        return PostgresUnavailable(f"PostgreSQL is no primary: {told}", hint="check [postgres] dsn")
+    elif not reason:
+        reason = "it gives no reason"
+    if hint := _permanent(reason):
+        return PostgresRefused(f"PostgreSQL refuses the connection: {reason}", hint=hint)
+    if any(phrase in reason for phrase in _NOT_PRIMARY):
+        return PostgresUnavailable(f"PostgreSQL is no primary: {reason}", hint="check [postgres] dsn")
     return PostgresUnavailable(
-        f"PostgreSQL cannot be reached: {told}", hint="check that it runs and that [postgres] dsn names it"
+        f"PostgreSQL cannot be reached: {reason}", hint="check that it runs and that [postgres] dsn names it"
     )
 
 

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from cdc.postgres.connection import Conn, query
-from cdc.purge.rows import Due, Table, told
+from cdc.purge.rows import Due, Table, deleting_from
 
 _TREE: Final = """
 with given as (select %s::int8::oid as root, %s::text as age, %s::timestamptz as cutoff),
@@ -129,7 +129,7 @@ _BUSY: Final = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected
 
 def drop(connection: Conn, partition: Partition, due: Due, *, dry_run: bool) -> tuple[Fate, int]:
     """Drop a partition if all of its rows may be deleted; return how many there were."""
-    with told(partition.table):
+    with deleting_from(partition.table):
         if _stays(connection, partition, due):
             return Fate.STAYS, 0
         if dry_run:

@@ -3,6 +3,7 @@
 It scans the heap block by block: no index is needed, and blocks are scanned once.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -127,7 +128,7 @@ def delete(connection: Conn, table: Table, due: Due, batch: int) -> Iterator[Ste
     block, width = 0, _FIRST_WINDOW
     while block < table.blocks:
         until = min(block + width, table.blocks)
-        with told(table):
+        with deleting_from(table):
             part = {"from": f"({block},0)", "until": f"({until},0)", "batch": batch}
             deleted = connection.execute(statement, {**due.values, **part}).rowcount
         done = 0 if deleted >= batch else until - block  # full: there may be more of them in these blocks
@@ -139,7 +140,7 @@ def delete(connection: Conn, table: Table, due: Due, batch: int) -> Iterator[Ste
 def count(connection: Conn, table: Table, due: Due) -> int:
     """Return how many rows are due."""
     statement = sql.SQL("select count(*) from only {} where {}")
-    with told(table):
+    with deleting_from(table):
         found = connection.execute(
             statement.format(sql.Identifier(table.schema, table.name), due.condition), due.values
         ).fetchone()
@@ -168,20 +169,16 @@ def check_rights(connection: Conn, tables: list[Table]) -> None:
         )
 
 
-class told:  # noqa: N801 - reads as a word
-    """Converts errors of PostgreSQL about a table, with hints."""
-
-    def __init__(self, table: object) -> None:
-        self._table = table
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, psycopg.Error):
-            raise _ours(error, str(self._table)) from None
+@contextlib.contextmanager
+def deleting_from(table: Table) -> Iterator[None]:
+    """Convert errors of PostgreSQL about a table, with hints."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise _converted(error, str(table)) from None
 
 
-def _ours(error: psycopg.Error, table: str) -> CdcError:
+def _converted(error: psycopg.Error, table: str) -> CdcError:
     state, text = error.sqlstate or "", str(error).split("\n")[0]
     if state == "42P01":
         return PostgresUnavailable(f"{table} was dropped or renamed meanwhile: {text}")

@@ -9,7 +9,7 @@ SUBJECT_NOT_FOUND: Final = 40401
 VERSION_NOT_FOUND: Final = 40402
 SCHEMA_NOT_FOUND: Final = 40403
 
-_HALF: Final = re.compile(r"^Unknown Schema Registry Error: b['\"]\{")  # the client's words for what is no JSON
+_HALF: Final = re.compile(r"^Unknown Schema Registry Error: b['\"]\{")  # how the client words an answer that is no JSON
 _LONGEST = 2000  # characters of the registry's own message
 _CREDENTIALS = "check username and password, or token, in [schema_registry]"
 
@@ -54,7 +54,7 @@ def garbled(reason: str, doing: str, url: str) -> CdcError:
     """Describe an answer that is not one of a registry."""
     return RegistryUnavailable(
         f"registry {url}, {doing}: the answer cannot be read: {_short(reason)}",
-        hint="check what is between here and the registry, and [schema_registry] url",
+        hint="check proxies in front of the registry, and [schema_registry] url",
     )
 
 
@@ -75,6 +75,6 @@ _TEMPORARY: Final = {429: "the registry asks for fewer requests"}
 _PERMANENT: Final = {
     401: _CREDENTIALS,
     403: f"{_CREDENTIALS}, and the rights of that user on the subject",
-    409: "change the contract so that it fits what is registered, or the subject's compatibility level",
+    409: "change the contract so that it fits the registered schema, or the subject's compatibility level",
     422: "correct the contract, or the subject's mode and settings in the registry",
 }
