@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from cdc.audit import verdicts
 from cdc.audit.range import Range
-from cdc.audit.verdicts import PUBLISHED, REPAIRED, REPLAYED, TopicRecord
-from cdc.records import headers as names
-from cdc.records.headers import ID, POSITION, SEQUENCE, Position, sequence
+from cdc.audit.verdicts import TopicRecord
+from cdc.records.headers import ID, POSITION, REPAIRED, REPLAYED, SEQUENCE, Position, sequence
 
 _LARGEST: Final = (1 << 63) - 1
 _STREAMS: Final = 1000  # of others, that are counted separately
@@ -35,11 +35,11 @@ class RecordReader:
         event_id, text = found.get(ID, ""), found.get(POSITION, "")
         position = Position.parse(text)
         if position is None:
-            if names.REPAIRED not in found or not event_id:
+            if REPAIRED not in found or not event_id:
                 self._other("")
                 return None
             judged = not self._range.by_lsn and self._range.holds(event_id, 0, timestamp)
-            return TopicRecord(number, event_id, 0, 0, 0, *place, key, timestamp, None, REPAIRED, judged)
+            return TopicRecord(number, event_id, 0, 0, 0, *place, key, timestamp, None, verdicts.REPAIRED, judged)
         stream = self._streams.get(position.stream)
         if stream is None:
             self._other(position.stream)
@@ -55,7 +55,7 @@ class RecordReader:
             key,
             timestamp,
             sequence(found.get(SEQUENCE, "")),
-            REPLAYED if names.REPLAYED in found else PUBLISHED,
+            verdicts.REPLAYED if REPLAYED in found else verdicts.PUBLISHED,
             self._range.holds(event_id, lsn, timestamp),
         )
 

@@ -29,8 +29,7 @@ from cdc.postgres import catalog, slots
 from cdc.postgres.connection import Conn, connect
 from cdc.records import dead_letters
 from cdc.records.dead_letters import DeadLetter, Marker
-from cdc.records.headers import read as read_headers
-from cdc.records.headers import stream_id
+from cdc.records.headers import headers_of, stream_id
 
 T = TypeVar("T")
 
@@ -179,7 +178,7 @@ class Auditing:
         for messages in self.topics.read():
             records = []
             for message in messages:
-                headers = read_headers(message)
+                headers = headers_of(message)
                 key, topic = message.key(), message.topic() or ""
                 key = key.encode() if isinstance(key, str) else key
                 timestamp = message.timestamp()[1]

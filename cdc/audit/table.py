@@ -15,13 +15,13 @@ from cdc.lsn import LSN
 from cdc.outbox.topic_template import TopicTemplate, is_topic_name
 from cdc.postgres.catalog import table_columns
 from cdc.postgres.connection import Conn, converting, query
-from cdc.replication import values as cells
 from cdc.replication.messages import Column, Relation, TupleData
+from cdc.replication.values import BPCHAR, INT2, INT4, INT8
 
 PORTION: Final = 5000
 AGE: Final = "created_at"  # the column that `outbox init` makes
 
-_INTEGERS: Final = (cells.INT2, cells.INT4, cells.INT8)
+_INTEGERS: Final = (INT2, INT4, INT8)
 _TIMES: Final = ("timestamp without time zone", "timestamp with time zone", "date")
 
 
@@ -132,7 +132,7 @@ class OutboxTable:
 
     def _text(self, name: str) -> sql.Composable:
         # As in the stream; a cast of char(n) to text would remove its blanks.
-        padded = self._present[name][0] == cells.BPCHAR
+        padded = self._present[name][0] == BPCHAR
         template = "case when t.{0} is not null then format('%s', t.{0}) end" if padded else "t.{0}::text"
         return sql.SQL(template).format(sql.Identifier(name))
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-from cdc.records.headers import ID, POSITION, SEQUENCE, TYPE, Pairs, Position, read, sequence
+from cdc.records.headers import ID, POSITION, SEQUENCE, TYPE, Pairs, Position, headers_of, sequence
 
 HeaderValue = str | bytes | None
 Headers = Iterable[tuple[str, HeaderValue]] | Mapping[str, HeaderValue] | None
@@ -85,7 +85,7 @@ class Event:
     @classmethod
     def of(cls, message: Message, decoder: Decode | None = None) -> "Event":
         """A message of confluent-kafka as an event, for loops of your own. Never raises for what is in it."""
-        headers = read(message)
+        headers = headers_of(message)
         marks = Marks.of(headers)
         return cls(
             topic=message.topic() or "",

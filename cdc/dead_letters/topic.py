@@ -16,8 +16,8 @@ from cdc.kafka.client import reader
 from cdc.kafka.cluster import is_missing
 from cdc.kafka.errors import kafka_error
 from cdc.kafka.reading import read as read_range
-from cdc.records import headers
 from cdc.records.dead_letters import DeadLetter, Marker, Wanted, read
+from cdc.records.headers import headers_of
 from cdc.scratch import storing
 
 SECONDS: Final = 30.0  # of silence until Kafka counts as unavailable
@@ -135,7 +135,7 @@ class DeadLetterTopic:
 
 
 def _letter(message: Message) -> DeadLetter | Marker | None:
-    return read(_bytes(message.key()), _bytes(message.value()), message.timestamp()[1], headers.read(message))
+    return read(_bytes(message.key()), _bytes(message.value()), message.timestamp()[1], headers_of(message))
 
 
 def _bytes(value: str | bytes | None) -> bytes | None:

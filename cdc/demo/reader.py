@@ -19,8 +19,7 @@ from cdc.errors import KafkaUnavailable
 from cdc.kafka.client import reader
 from cdc.kafka.errors import kafka_error
 from cdc.kafka.reading import read, receive
-from cdc.records.headers import ID, POSITION, TYPE
-from cdc.records.headers import read as read_headers
+from cdc.records.headers import ID, POSITION, TYPE, headers_of
 
 REQUEST_SECONDS: Final = 10.0
 
@@ -96,7 +95,7 @@ class Reader:
         return [self._arrival(message, now_ms) for message in messages]
 
     def _arrival(self, message: Message, now_ms: int) -> Arrival:
-        headers = dict(read_headers(message))
+        headers = dict(headers_of(message))
         return Arrival(
             topic=message.topic() or "",
             partition=message.partition() or 0,

@@ -13,8 +13,8 @@ from cdc.postgres import defects, publication, slot_health
 from cdc.postgres.connection import Conn, query
 from cdc.postgres.defects import Defect
 from cdc.postgres.slot_health import Health
-from cdc.replication import values as cells
 from cdc.replication.publication import COLUMN_LIST, NONE
+from cdc.replication.values import BYTEA, PAYLOAD_TYPES, TEXT, has_binary_decoder
 
 log = logging.getLogger(__name__)
 
@@ -110,10 +110,10 @@ def differences(columns: Columns, present: dict[str, tuple[int, str]], needed: l
     """Return how a table differs from an outbox: one phrase for each missing or unusable column."""
     problems = [f"column {name!r} is missing" for name in needed if name not in present]
     for name in needed:
-        oid, type_name = present.get(name, (cells.TEXT, "text"))
-        if name == columns.payload and oid not in cells.PAYLOAD_TYPES:
+        oid, type_name = present.get(name, (TEXT, "text"))
+        if name == columns.payload and oid not in PAYLOAD_TYPES:
             problems.append(f"column {name!r} is {type_name}, not jsonb, json, text or bytea")
-        elif name != columns.payload and oid == cells.BYTEA:
+        elif name != columns.payload and oid == BYTEA:
             problems.append(f"column {name!r} is bytea, not text")
     return problems
 
@@ -128,9 +128,9 @@ def repairs(
         oid, _ = present.get(name, (None, ""))
         if oid is None:
             statements.append(f"{change} ADD COLUMN {quoted} {'jsonb' if name == columns.payload else 'text'};")
-        elif name == columns.payload and oid not in cells.PAYLOAD_TYPES:
+        elif name == columns.payload and oid not in PAYLOAD_TYPES:
             statements.append(f"{change} ALTER COLUMN {quoted} TYPE jsonb USING to_jsonb({quoted});")
-        elif name != columns.payload and oid == cells.BYTEA:
+        elif name != columns.payload and oid == BYTEA:
             statements.append(f"{change} ALTER COLUMN {quoted} TYPE text USING convert_from({quoted}, 'UTF8');")
     return statements
 
@@ -164,7 +164,7 @@ def _table(connection: Conn, settings: Settings, columns: Columns, template: Top
     if defect := table_defect(connection, settings, present, needed):
         raise defect.error()
     assert present is not None
-    return needed, all(cells.has_binary_decoder(present[name][0]) for name in needed)
+    return needed, all(has_binary_decoder(present[name][0]) for name in needed)
 
 
 def _publication(connection: Conn, settings: Settings, needed: list[str]) -> None:

@@ -15,7 +15,7 @@ from cdc.outbox.events import Columns
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres.catalog import table_columns
 from cdc.postgres.connection import Conn, converting
-from cdc.replication import values as cells
+from cdc.replication.values import BYTEA
 
 PORTION: Final = 1000
 _DOING: Final = "reading the outbox table"
@@ -43,7 +43,7 @@ def read(connection: Conn, settings: Settings) -> Iterator[OutboxRow]:
 def selection(connection: Conn, settings: Settings) -> tuple[sql.Composed, bool]:
     """Return the query whose results `row` converts, and whether payloads are Avro. Raises PostgresError as `read`."""
     columns, present = _columns(connection, settings)
-    is_avro = present[columns.payload][0] == cells.BYTEA
+    is_avro = present[columns.payload][0] == BYTEA
     names = [columns.id, columns.type, *_placeholders(columns, settings, present)]
     query = sql.SQL("select {}{}, {} from {}").format(
         sql.Identifier(columns.payload),

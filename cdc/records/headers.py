@@ -80,7 +80,7 @@ class Message(Protocol):
     def headers(self) -> Any: ...
 
 
-def read(message: Message) -> Pairs:
+def headers_of(message: Message) -> Pairs:
     """Read the headers of a message; call it once for each message.
 
     A header whose name is no UTF-8 makes confluent-kafka raise SystemError, and end the process with a segmentation

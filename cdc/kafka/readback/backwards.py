@@ -25,8 +25,7 @@ from cdc.kafka.readback.chunks import Chunks
 from cdc.kafka.readback.seen import Sighting
 from cdc.kafka.reading import receive
 from cdc.lsn import LSN
-from cdc.records import headers as header
-from cdc.records.headers import ID, POSITION, REPAIRED, REPLAYED, SEQUENCE, Pairs
+from cdc.records.headers import ID, POSITION, REPAIRED, REPLAYED, SEQUENCE, Pairs, headers_of, positions_of
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +82,7 @@ class Backwards:
         self._closed = closed
         self._patience = PATIENCE_SECONDS
         self._heard = 0.0
-        self._match = header.positions_of(stream)
+        self._match = positions_of(stream)
         self._consumer = reader(
             settings.kafka,
             "cdc-publisher-tails",
@@ -219,7 +218,7 @@ class Backwards:
             if not part.take(offset):
                 continue
             heard = True
-            headers = header.read(message)
+            headers = headers_of(message)
             third = headers[2][1] if len(headers) > 2 and headers[2][0] == POSITION else _first(headers, POSITION)
             position = match(third or b"")
             if position is None:

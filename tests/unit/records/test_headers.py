@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cdc.records.headers import Pairs, Position, positions_of, read, sequence
+from cdc.records.headers import Pairs, Position, headers_of, positions_of, sequence
 
 
 class Received:
@@ -32,7 +32,7 @@ class Received:
     ],
 )
 def test_headers_that_cannot_be_read_count_as_none(found: Any, headers: Pairs) -> None:
-    assert read(Received(found)) == headers
+    assert headers_of(Received(found)) == headers
 
 
 @pytest.mark.parametrize("index", ["00000000", "FFFFFFFF", "100000000", "FFFFFFFFFFFFFFF"])
