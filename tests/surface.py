@@ -13,6 +13,7 @@ import os
 import pkgutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -419,8 +420,30 @@ def _letters() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _slots() -> Iterator[None]:
-    empty = Slot("other", "pgoutput", "shop", None, None, None, None, None, None, None)
-    found = [Slot("cdc_publisher", "pgoutput", "shop", 7, LSN(1), 1, 1, "reserved", False, False), empty]
+    empty = Slot(
+        name="other",
+        plugin="pgoutput",
+        database="shop",
+        active_pid=None,
+        confirmed=None,
+        lag_bytes=None,
+        retained_bytes=None,
+        wal_status=None,
+        failover=None,
+        synced=None,
+    )
+    ours = replace(
+        empty,
+        name="cdc_publisher",
+        active_pid=7,
+        confirmed=LSN(1),
+        lag_bytes=1,
+        retained_bytes=1,
+        wal_status="reserved",
+        failover=False,
+        synced=False,
+    )
+    found = [ours, empty]
     with patch.object(slot_command, "connect"), patch.object(slots, "find", return_value=found):
         yield
 

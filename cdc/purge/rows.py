@@ -19,6 +19,7 @@ from cdc.purge.horizon import BELOW, Age, Clock, Horizon, window
 DOING: Final = "purging the outbox"
 _FIRST_WINDOW: Final = 64
 _SESSION: Final = """
+    reset timezone; -- columns of timestamp and date are compared in the time zone that rows were written in
     set default_transaction_isolation = 'read committed'; -- each statement sees what was committed before it
     set synchronous_commit = off; -- rows that come back after a crash are deleted again
     set statement_timeout = 0;
