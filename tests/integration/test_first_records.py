@@ -223,7 +223,7 @@ def test_a_delivery_without_an_offset_is_none_and_ends_the_session_c6(broker: Br
     assert ledger.failure
     problem = broker.topics.failed(ledger.failure)
     assert isinstance(problem, errors.KafkaUnavailable)  # which a new session mends
-    assert f"delivering to topic '{TOPIC}', key 'k', transaction 0/1: the broker has taken a later" in str(problem)
+    assert f"delivering to topic '{TOPIC}', key 'k', transaction 0/1: the broker accepted a later" in str(problem)
 
 
 @pytest.mark.usefixtures("careless")
