@@ -71,16 +71,16 @@ def _bound(family: socket.AddressFamily, address: tuple[str, int]) -> socket.soc
 
 
 def _explained(listen: str, error: OSError) -> ConfigError:
-    told, hint = f"[http] listen: cannot listen on {listen}: ", ""
+    message, hint = f"[http] listen: cannot listen on {listen}: ", ""
     if error.errno == errno.EADDRINUSE:
-        told += "the port is taken"
+        message += "the port is taken"
         hint = f"choose another port, or see who has it: ss -ltnp 'sport = :{listen_address(listen)[1]}'"
     elif error.errno in _NOT_HERE:
-        told += "this machine has no such address"
+        message += "this machine has no such address"
         hint = "take one of its own, or 127.0.0.1, or 0.0.0.0 for all"
     elif error.errno == errno.EACCES:
-        told += "ports below 1024 are for root"
+        message += "ports below 1024 are for root"
         hint = "choose a port above, as in 127.0.0.1:8080"
     else:
-        told += str(error.strerror or error)
-    return ConfigError(told, hint=hint)
+        message += str(error.strerror or error)
+    return ConfigError(message, hint=hint)

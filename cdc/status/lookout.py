@@ -107,8 +107,8 @@ class Lookout:
         return document.model_copy(update={"url": url, "notes": notes, "history": self._history(document)})
 
     def _unknown(self, url: str | None, note: str, summary: str, hint: str, refused: bool = False) -> StatusDocument:
-        postgres, now, told = self._settings.postgres, moment(time.time()), self._scrub(summary)
-        document = unknown(postgres.slot, postgres.publication, now, told, hint, refused=refused)
+        postgres, now = self._settings.postgres, moment(time.time())
+        document = unknown(postgres.slot, postgres.publication, now, self._scrub(summary), hint, refused=refused)
         return document.model_copy(update={"url": url, "notes": [note]})
 
     def _seen(self) -> Seen:

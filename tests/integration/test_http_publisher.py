@@ -25,7 +25,7 @@ def disturb(endpoint: Endpoint, done: threading.Event) -> None:
                 idle.enter_context(connected(endpoint.address)).sendall(request[:10])
 
 
-def test_publishing_goes_on_and_nothing_is_logged_whatever_strangers_send(pipeline: Pipeline) -> None:
+def test_hostile_requests_do_not_disturb_publishing_and_are_not_logged(pipeline: Pipeline) -> None:
     endpoint = listening(pipeline)
     endpoint.reaches("idle", 200)
     done = threading.Event()

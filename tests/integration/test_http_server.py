@@ -84,7 +84,7 @@ def test_a_port_that_is_taken_leaves_nothing_behind(server: Server) -> None:
     assert threading.active_count() == before
 
 
-def test_the_name_of_the_server_software_is_not_told(address: str) -> None:
+def test_no_answer_names_the_server_software(address: str) -> None:
     assert "Server" not in ask(address, "/livez").headers
     assert b"Server" not in raw(address, b"nonsense\r\n\r\n")
 
@@ -153,7 +153,7 @@ TAKEN = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_is_no_request_is_refused(server: Server, kind: str) -> None:
+def test_malformed_requests_are_refused(server: Server, kind: str) -> None:
     request, expected = REFUSED[kind]
     answer = raw(server.addresses[0], request)
     # A client that is still sending when it is refused may find the connection closed before it reads the answer.
@@ -163,7 +163,7 @@ def test_what_is_no_request_is_refused(server: Server, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", TAKEN)
-def test_what_is_odd_gets_one_answer_and_the_connection_ends(server: Server, kind: str) -> None:
+def test_an_odd_request_gets_one_answer_and_the_connection_ends(server: Server, kind: str) -> None:
     request, expected = TAKEN[kind]
     answer = raw(server.addresses[0], request, more=True).removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
     assert status(answer) == (expected or 200)
@@ -204,7 +204,7 @@ def hurried(server: Server) -> Iterator[Server]:
         yield server
 
 
-def test_who_sends_a_byte_now_and_then_is_cut_off(hurried: Server) -> None:
+def test_a_client_that_sends_slowly_is_disconnected(hurried: Server) -> None:
     ended = threading.Event()
     with connected(hurried.addresses[0]) as client:
         client.sendall(b"GET /livez HTTP/1.1\r\n")
@@ -223,9 +223,7 @@ def test_who_sends_a_byte_now_and_then_is_cut_off(hurried: Server) -> None:
             dripping.join()
 
 
-def test_who_does_not_read_the_answer_is_cut_off_and_holds_no_thread(
-    hurried: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_client_that_does_not_read_is_disconnected(hurried: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     page = hurried._application._page
     monkeypatch.setattr(page, "answer", page.answer._replace(body=b"x" * 8_000_000))
     with contextlib.ExitStack() as clients:
@@ -266,7 +264,7 @@ def test_many_at_once_are_all_answered(server: Server) -> None:
     assert sorted(found) == [200] * 80 + [404] * 20
 
 
-def test_the_server_goes_on_after_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_continues_after_an_internal_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with Server(LOOPBACK, specimen.metrics(), specimen.IDENTITY) as server:
         real, failed = Listener.tidy, threading.Event()
 

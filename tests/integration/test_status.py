@@ -34,7 +34,7 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def test_the_life_of_a_slot_is_told_from_the_database_alone(bare_pipeline: Pipeline) -> None:
+def test_the_life_of_a_slot_is_shown_from_the_database(bare_pipeline: Pipeline) -> None:
     pipeline = bare_pipeline
     assert pipeline.run("outbox", "init").returncode == 0
     code, found = status(pipeline)
@@ -75,7 +75,7 @@ def test_the_life_of_a_slot_is_told_from_the_database_alone(bare_pipeline: Pipel
     assert status(pipeline)[1]["summary"].endswith("does not exist: it has not been created yet")
 
 
-def test_a_slot_that_was_dropped_behind_kafkas_back_is_lost(pipeline: Pipeline) -> None:
+def test_a_slot_dropped_by_hand_is_lost(pipeline: Pipeline) -> None:
     pipeline.sql("select pg_drop_replication_slot(%s)", pipeline.slot)
     code, found = status(pipeline)
     assert (code, found["state"]) == (1, "slot_lost")
@@ -86,7 +86,7 @@ def test_a_slot_that_was_dropped_behind_kafkas_back_is_lost(pipeline: Pipeline) 
     assert "cdc-publisher audit --repair" in found["hint"]
 
 
-def test_a_slot_that_was_made_anew_is_noticed(pipeline: Pipeline) -> None:
+def test_a_re_created_slot_is_noticed(pipeline: Pipeline) -> None:
     pipeline.sql("select pg_drop_replication_slot(%s)", pipeline.slot)
     pipeline.insert(1)
     pipeline.sql("select pg_create_logical_replication_slot(%s, 'pgoutput')", pipeline.slot)
@@ -94,7 +94,7 @@ def test_a_slot_that_was_made_anew_is_noticed(pipeline: Pipeline) -> None:
     assert "it was advanced, or dropped and created again; start will refuse it" in found["notes"][1]
 
 
-def test_a_stranger_who_reads_the_slot_is_told_by_name(pipeline: Pipeline) -> None:
+def test_another_program_that_reads_the_slot_is_named(pipeline: Pipeline) -> None:
     with psycopg.connect(
         make_conninfo(pipeline.dsn, replication="database", application_name="somebody else"), autocommit=True
     ) as stranger:
@@ -132,7 +132,7 @@ def test_the_role_of_the_publisher_needs_no_more_rights_for_it(pipeline: Pipelin
         ("no such database", 1, "PostgreSQL refuses the connection: "),
     ],
 )
-def test_a_database_that_does_not_answer_is_told_too(
+def test_a_database_that_does_not_answer_is_reported(
     bare_pipeline: Pipeline, dsn: str, code: int, summary: str
 ) -> None:
     if dsn == "no such database":
@@ -158,7 +158,7 @@ def test_kafka_out_of_reach_is_noted_and_not_waited_for(pipeline: Pipeline) -> N
     assert status(pipeline)[1]["notes"] == [NOT_SET]
 
 
-def test_a_running_publisher_tells_of_itself(pipeline: Pipeline) -> None:
+def test_a_running_publisher_is_shown_from_its_endpoint(pipeline: Pipeline) -> None:
     endpoint = listening(pipeline)
     pipeline.insert(1, 2, 3)
     pipeline.settles()
@@ -204,7 +204,7 @@ def test_the_publisher_of_these_settings_is_asked_where_it_listens(pipeline: Pip
     assert running.stop() == 0
 
 
-def test_a_stranger_at_the_publishers_address_is_not_believed(pipeline: Pipeline) -> None:
+def test_another_program_at_the_publishers_address_is_not_believed(pipeline: Pipeline) -> None:
     for body in (b"<html>hello</html>", b'{"state": "streaming", "ready": true}'):
         with Impostor(answering(body)) as stranger:
             pipeline.settings["http"] = {"listen": stranger.address}
@@ -214,7 +214,7 @@ def test_a_stranger_at_the_publishers_address_is_not_believed(pipeline: Pipeline
         assert found["notes"][0].startswith(told)
 
 
-def test_a_lost_slot_is_told_with_its_reason_and_a_full_bar(
+def test_a_lost_slot_is_shown_with_its_reason_and_a_full_bar(
     private_postgres: PrivatePostgres, servers: Servers, topic_prefix: str, tmp_path: Any
 ) -> None:
     limits = {"max_slot_wal_keep_size": "32MB", "max_wal_size": "32MB", "min_wal_size": "32MB"}
@@ -251,7 +251,7 @@ def test_wrong_options_are_a_matter_of_usage(bare_pipeline: Pipeline, options: t
     assert options[0] in done.stderr
 
 
-def test_watching_without_a_terminal_prints_lines_until_it_is_told_to_stop(pipeline: Pipeline) -> None:
+def test_watching_without_a_terminal_prints_lines_until_it_is_stopped(pipeline: Pipeline) -> None:
     command = pipeline.command("status", "--watch", "--json", "--interval", "0.1")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
         assert watching.stdout

@@ -70,9 +70,9 @@ def _foot(document: StatusDocument, interval: float, width: int) -> Text:
     source = {"endpoint": f"from {plain(document.url or '')}", "database": "from the database"}.get(
         document.source or ""
     )
-    told, leave = f"{source or 'no answer'}, every {interval:g} s", "Ctrl-C leaves"
-    gap = " " * max(2, width - len(told) - len(leave))
-    return Text(f"{told}{gap}{leave}", style=DIM, no_wrap=True, overflow="crop")
+    shown, leave = f"{source or 'no answer'}, every {interval:g} s", "Ctrl-C leaves"
+    gap = " " * max(2, width - len(shown) - len(leave))
+    return Text(f"{shown}{gap}{leave}", style=DIM, no_wrap=True, overflow="crop")
 
 
 def _framed(content: RenderableType, title: Text | None = None, width: int | None = None) -> Panel:

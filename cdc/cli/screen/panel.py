@@ -72,13 +72,13 @@ def colour(document: StatusDocument) -> str:
 def headline(document: StatusDocument) -> Text:
     """Render the state, its reason and its age."""
     state = "unknown" if document.state is None else WORDS[document.state]
-    told = plain(document.summary).removeprefix(state).removeprefix(":").strip()
-    if not told and document.rate.events_per_second is not None:
-        told = f"{rate(document.rate.events_per_second)} events/s, {span(document.lag.seconds)} behind"
+    reason = plain(document.summary).removeprefix(state).removeprefix(":").strip()
+    if not reason and document.rate.events_per_second is not None:
+        reason = f"{rate(document.rate.events_per_second)} events/s, {span(document.lag.seconds)} behind"
     passed = figures.age(document.since, document.time)
     return Text.assemble(
         (f"● {state}", f"bold {colour(document)}"),
-        f"  {told}" if told else "",
+        f"  {reason}" if reason else "",
         (f"  for {span(passed)}" if passed is not None else "", DIM),
     )
 

@@ -155,5 +155,5 @@ def line(document: StatusDocument) -> str:
         parts.append(f"in flight {count(document.in_flight.events)}")
     if document.latency.count:
         parts.append(f"p95 {milliseconds(document.latency.p95_ms)}")
-    told = document.notes[0] if document.source != "endpoint" and document.notes else ""
-    return "  ".join([*parts, *([f"({plain(told)})"] if told else [])])
+    note = document.notes[0] if document.source != "endpoint" and document.notes else ""
+    return "  ".join([*parts, *([f"({plain(note)})"] if note else [])])

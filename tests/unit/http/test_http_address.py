@@ -34,12 +34,12 @@ def bound(listen: str) -> Iterator[list[str]]:
         ("*:65535", ("*", 65535)),
     ],
 )
-def test_host_and_port_are_told_apart(listen: str, expected: tuple[str, int]) -> None:
+def test_host_and_port_are_separated(listen: str, expected: tuple[str, int]) -> None:
     assert listen_address(listen) == expected
 
 
 @pytest.mark.parametrize("listen", ["", "8080", "localhost", "localhost:", "h:http", "h:-1", "h:65536", "h:1e3", "h:٣"])
-def test_what_is_not_host_and_port_is_refused_with_an_example(listen: str) -> None:
+def test_an_invalid_address_is_refused_with_an_example(listen: str) -> None:
     with pytest.raises(ConfigError, match=r"is not host:port, such as 127\.0\.0\.1:8080"):
         listen_address(listen)
 
@@ -64,7 +64,7 @@ def test_every_address_of_a_host_has_the_same_port() -> None:
         assert len({text.rpartition(":")[2] for text in found}) == 1
 
 
-def test_a_port_that_is_taken_is_told_with_a_command_to_find_who_has_it() -> None:
+def test_a_taken_port_is_refused_with_a_command_that_finds_its_owner() -> None:
     with bound("127.0.0.1:0") as (taken,):
         port = taken.rpartition(":")[2]
         with pytest.raises(ConfigError) as caught:
@@ -75,17 +75,17 @@ def test_a_port_that_is_taken_is_told_with_a_command_to_find_who_has_it() -> Non
     )
 
 
-def test_an_address_of_another_machine_is_told() -> None:
+def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(ConfigError, match="this machine has no such address; take one of its own"):
         address.bind("192.0.2.1:8080")
 
 
-def test_a_host_that_nobody_knows_is_told() -> None:
+def test_an_unknown_host_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"host 'no\.such\.host\.invalid' cannot be resolved"):
         address.bind("no.such.host.invalid:8080")
 
 
-def test_a_port_that_only_root_may_have_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_privileged_port_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 

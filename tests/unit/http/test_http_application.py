@@ -45,7 +45,7 @@ def test_nothing_is_cached_framed_guessed_or_loaded_from_elsewhere(application: 
 
 
 @pytest.mark.parametrize("path", ["/nothing", "", "//", "/../etc/passwd", "/status/", "/\x00", "/STATUS", "*"])
-def test_an_unknown_path_is_told_which_there_are(application: Application, path: str) -> None:
+def test_an_unknown_path_is_answered_with_the_known_ones(application: Application, path: str) -> None:
     reply = ask(application, path)
     assert reply.status == 404
     assert reply.text == "Not found. The paths are: /, /livez, /readyz, /status, /metrics\n"
@@ -57,7 +57,7 @@ def test_other_methods_are_refused_with_those_that_are_allowed(application: Appl
     assert (reply.status, reply.headers["Allow"]) == (405, "GET, HEAD")
 
 
-def test_ready_is_told_as_json_or_as_one_line(application: Application) -> None:
+def test_readiness_is_json_or_one_line_of_text(application: Application) -> None:
     reply = ask(application, "/readyz")
     assert (reply.status, reply.headers["Content-Type"]) == (200, "application/json")
     assert reply.json.keys() == {"state", "ready", "summary", "since"}
@@ -91,7 +91,7 @@ def test_live_is_red_when_the_loop_stands_still(application: Application, metric
     assert (reply.status, reply.text) == (503, "not alive: the main loop has been blocked for more than 60 s\n")
 
 
-def test_what_has_not_begun_is_alive_and_not_ready() -> None:
+def test_a_publisher_that_has_not_started_is_alive_and_not_ready() -> None:
     application = Application(Metrics(), specimen.IDENTITY)
     assert ask(application, "/livez").status == 200
     reply = ask(application, "/readyz")
@@ -108,7 +108,7 @@ def test_status_is_the_report_as_json(application: Application) -> None:
     assert len(told["history"]["times"]) == len(told["history"]["lag_bytes"]) > 200
 
 
-def test_an_answer_that_cannot_be_made_is_told_without_a_reason(
+def test_an_internal_error_is_answered_without_details(
     application: Application, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("cdc.http.application.describe", lambda *_: 1 / 0)

@@ -104,7 +104,7 @@ def test_buckets_are_cumulative_and_end_with_the_count() -> None:
     assert value({"x": found}, "x", "cdc_delivery_seconds_sum") == pytest.approx(0.025)
 
 
-def test_what_is_not_known_is_absent_and_not_zero() -> None:
+def test_unknown_values_are_absent_and_not_zero() -> None:
     found = series(families(Metrics()).values())
     unknown = {"lag_bytes", "retained_wal_bytes", "retained_wal_limit_bytes", "safe_wal_bytes", "confirmed_lsn"}
     unknown |= {"confirmed_lsn_age_seconds", "last_error_timestamp_seconds"}

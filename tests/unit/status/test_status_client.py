@@ -58,7 +58,7 @@ def test_an_address_may_be_given_with_or_without_the_path(given: str, url: str) 
     "given",
     ["host:8080", "ftp://host", "http://", "http://u:p@host", "http://host:99999", "http://host:0", "http://h?x"],
 )
-def test_what_is_no_address_is_refused(given: str) -> None:
+def test_an_invalid_address_is_refused(given: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         client.checked(given)
 
@@ -75,7 +75,7 @@ def test_a_publisher_is_read_in_full() -> None:
     assert len(found.history.times) == 299
 
 
-def test_what_is_passed_on_as_json_is_what_the_publisher_said_and_where_it_said_it() -> None:
+def test_json_has_the_publishers_document_and_its_url() -> None:
     body = orjson.loads(told(news_of_a_later_version=[1]))
     with Impostor(answering(orjson.dumps(body))) as publisher:
         line = orjson.loads(client.ask(f"http://{publisher.address}").json_line())
@@ -112,7 +112,7 @@ def test_what_is_passed_on_as_json_is_what_the_publisher_said_and_where_it_said_
     ],
     ids=range(15),
 )
-def test_a_stranger_is_not_believed(body: bytes, reason: str) -> None:
+def test_an_answer_of_another_program_is_refused(body: bytes, reason: str) -> None:
     with Impostor(answering(body)) as stranger, pytest.raises(NoAnswer) as refused:
         client.ask(f"http://{stranger.address}", 20)
     assert reason in str(refused.value)
@@ -133,7 +133,7 @@ def test_another_status_is_no_answer_and_no_redirect_is_followed(status: str, he
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}"])
-def test_what_is_no_http_is_no_answer(answer: bytes) -> None:
+def test_an_answer_that_is_not_http_is_refused(answer: bytes) -> None:
     with Impostor(lambda connection: connection.sendall(answer)) as stranger, pytest.raises(NoAnswer, match="not HTTP"):
         client.ask(f"http://{stranger.address}")
 
@@ -174,7 +174,7 @@ def test_headers_that_come_a_byte_at_a_time_are_not_waited_for() -> None:
         enough.set()
 
 
-def test_somebody_who_says_nothing_is_not_waited_for() -> None:
+def test_a_server_that_sends_nothing_is_given_up() -> None:
     enough = threading.Event()
 
     def wait(_: socket.socket) -> None:
@@ -187,7 +187,7 @@ def test_somebody_who_says_nothing_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://nowhere.invalid:80", "https://127.0.0.1:1"])
-def test_nobody_there_is_said_in_a_phrase(url: str) -> None:
+def test_an_address_without_a_server_gives_one_phrase(url: str) -> None:
     with pytest.raises(NoAnswer) as silence:
         client.ask(url)
     assert str(silence.value)

@@ -39,7 +39,7 @@ def told(seen: Seen, remembered: Remembered = MEMORY) -> StatusDocument:
     return from_slot.describe(seen, remembered)
 
 
-def test_a_slot_that_nobody_reads_says_how_far_behind_it_is_and_how_to_go_on() -> None:
+def test_a_slot_without_a_reader_shows_its_lag_and_how_to_start() -> None:
     found = told(SEEN)
     assert (found.state, found.running, found.ready, found.exit_code) == ("stopped", False, False, 1)
     assert found.summary == "no process reads the slot; 12.3 MB behind"
@@ -56,7 +56,7 @@ def test_nothing_to_catch_up_with_is_not_called_behind() -> None:
 
 
 @pytest.mark.parametrize(("walsender", "state"), [("streaming", "streaming"), ("catchup", "catching_up")])
-def test_a_slot_that_is_read_is_told_with_its_reader(walsender: str, state: str) -> None:
+def test_a_slot_with_a_reader_names_the_reader(walsender: str, state: str) -> None:
     found = told(replace(READ, reader=replace(READER, state=walsender)))
     assert (found.state, found.running, found.ready, found.exit_code) == (state, True, None, 0)
     assert found.summary == "pid 4711 (cdc-publisher stream at 10.0.0.7) reads the slot; 12.3 MB behind"
@@ -72,20 +72,20 @@ def test_a_reader_of_another_program_or_without_a_word_is_noted() -> None:
     assert silent.notes == ["the reader has not reported for 42 s: it may be stuck"]
 
 
-def test_a_reader_whom_we_may_not_see_is_told_by_its_process_alone() -> None:
+def test_a_reader_hidden_from_the_role_is_named_by_its_pid() -> None:
     found = told(replace(READ, reader=Reader(4711, None, None, None, None, None)))
     assert (found.state, found.summary) == ("streaming", "pid 4711 reads the slot; 12.3 MB behind")
     assert found.notes == []
 
 
-def test_a_slot_that_kafka_never_heard_of_was_not_made_yet() -> None:
+def test_a_slot_without_a_position_in_kafka_was_not_created_yet() -> None:
     found = told(GONE, Remembered())
     assert (found.state, found.exit_code) == ("stopped", 1)
     assert found.summary == "replication slot 'cdc_publisher' does not exist: it has not been created yet"
     assert found.hint == "run: cdc-publisher slot create"
 
 
-def test_a_slot_that_kafka_remembers_is_lost() -> None:
+def test_a_missing_slot_with_a_position_in_kafka_is_lost() -> None:
     found = told(GONE, MEMORY)
     assert (found.state, found.exit_code) == ("slot_lost", 1)
     assert (
@@ -111,7 +111,7 @@ def test_an_invalidated_slot_is_lost_with_its_reason() -> None:
     )
 
 
-def test_a_slot_of_another_database_is_none_of_ours() -> None:
+def test_a_slot_of_another_database_is_a_failure() -> None:
     found = told(replace(SEEN, database="shop"))
     assert (found.state, found.exit_code, found.hint) == ("failed", 1, "check [postgres] dsn")
     assert found.summary == "replication slot 'cdc_publisher' belongs to database 'shop'"
@@ -121,7 +121,7 @@ def test_the_danger_of_a_slot_is_noted() -> None:
     assert told(replace(READ, warning="PostgreSQL takes it away soon")).notes == ["PostgreSQL takes it away soon"]
 
 
-def test_a_slot_further_than_kafka_remembers_was_moved_by_another_hand() -> None:
+def test_a_slot_ahead_of_its_position_in_kafka_is_noted() -> None:
     (note,) = told(SEEN, replace(MEMORY, confirmed=LSN(999_999))).notes
     assert "it was advanced, or dropped and created again; start will refuse it" in note
     assert told(SEEN, replace(MEMORY, confirmed=LSN(999_999), timeline=2)).notes == []  # that LSN means another place

@@ -87,7 +87,7 @@ def test_the_smallest_terminal_breaks_nothing(size: tuple[int, int]) -> None:
         assert board_of(found, *size)
 
 
-def test_the_panel_tells_everything_of_a_publisher_at_work() -> None:
+def test_the_panel_shows_every_fact_of_a_running_publisher() -> None:
     shown = panel_of(at_work())
     for text in (
         "● streaming  100 events/s, 0.0 s behind  for 5 min",
@@ -199,7 +199,7 @@ def test_a_screen_that_is_not_renewed_says_so() -> None:
     assert watching.aged(found, 75.0, 1.0).notes == ["no answer for 1 min 15 s: showing the last answer"]
 
 
-def test_a_line_tells_the_most_important() -> None:
+def test_a_line_has_the_most_important_facts() -> None:
     assert watching.line(at_work()) == (
         "2026-09-21T14:13:20.000Z  streaming  100 events/s  lag 2.0 kB, 0.0 s, 10 events"
         "  retained 2.1 MB of 10.5 MB  in flight 10  p95 20.0 ms"

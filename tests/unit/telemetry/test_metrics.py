@@ -74,7 +74,7 @@ def streaming(**changes: Any) -> Metrics:
         ({"silent_seconds": 4.0, "status_seconds": 1.0}, State.STALLED),
     ],
 )
-def test_a_stream_is_told_by_what_moves_and_what_waits(changes: dict[str, Any], state: State) -> None:
+def test_the_state_of_a_stream_follows_from_its_progress_and_waits(changes: dict[str, Any], state: State) -> None:
     condition = judge(streaming(**changes), NOON)
     assert condition.state == state
     assert condition.ready is (state is not State.STALLED)
@@ -101,7 +101,7 @@ def test_an_error_decides_the_state_and_its_message_is_the_reason(error: Any, ph
     assert condition.ready is (phase == WAITING)
 
 
-def test_what_has_never_worked_is_not_ready_whoever_is_to_blame() -> None:
+def test_a_publisher_that_never_streamed_is_not_ready() -> None:
     metrics = Metrics()
     metrics.meet(KafkaUnavailable("no broker answers"), WAITING, NOON)
     assert judge(metrics, NOON) == (State.BLOCKED_BY_KAFKA, False, "blocked by Kafka: no broker answers")
@@ -113,7 +113,7 @@ def test_a_standby_is_ready_although_it_has_never_streamed() -> None:
     assert judge(metrics, NOON)[:2] == (State.STANDBY, True)
 
 
-def test_a_slot_that_is_held_by_nobody_at_work_is_a_stall_after_a_moment() -> None:
+def test_a_slot_held_by_an_idle_reader_is_stalled_after_a_moment() -> None:
     metrics = Metrics()
     metrics.enter(HELD, NOON, "process 7 holds the slot")
     assert judge(metrics, NOON + 1).state == State.STANDBY
@@ -128,7 +128,7 @@ def test_one_that_ends_is_not_ready(phase: str) -> None:
     assert State(phase) in NOT_READY
 
 
-def test_a_loop_that_has_not_turned_for_a_minute_is_not_alive_and_one_that_tells_why_it_ends_is() -> None:
+def test_a_loop_blocked_for_a_minute_is_not_alive_and_a_failed_publisher_is() -> None:
     metrics = streaming(turned_monotonic=500.0)
     assert alive(metrics, 559.0)
     assert not alive(metrics, 561.0)
@@ -175,7 +175,7 @@ def test_a_value_on_the_bound_of_a_bucket_is_in_it() -> None:
     assert histogram.sum == pytest.approx(8.3)
 
 
-def test_the_report_gives_rates_over_the_last_seconds_and_percentiles_of_the_last_transactions() -> None:
+def test_the_document_has_rates_of_seconds_and_percentiles_of_transactions() -> None:
     metrics = streaming(in_flight=1, oldest=NOON - 0.5, delivered=400)
     for second in range(5):
         metrics.history.append(Sample(NOON - 4 + second, second * 100, second * 5000, second * 20, 8 * second, 0.001))
@@ -193,7 +193,7 @@ def test_the_report_gives_rates_over_the_last_seconds_and_percentiles_of_the_las
     assert (told["state"], told["ready"], told["slot"]["confirmed"]) == ("streaming", True, "0/3E8")
 
 
-def test_what_is_not_known_yet_is_null_in_the_report() -> None:
+def test_unknown_values_are_null_in_the_document() -> None:
     told = served(Metrics(NOON))
     assert (told["state"], told["ready"]) == ("starting", False)
     assert told["lag"] == {"bytes": None, "seconds": 0.0, "events": 0}
@@ -240,7 +240,7 @@ def test_the_loop_counts_sent_records_and_settled_transactions() -> None:
     assert metrics.delivered == 2
 
 
-def test_the_document_of_the_own_process_is_made_whatever_the_clock_and_the_errors_are() -> None:
+def test_an_odd_clock_or_a_long_error_does_not_prevent_the_document() -> None:
     metrics = streaming(started=NOON + 60, confirmed_since=NOON + 60, safe=-1)
     metrics.meet(KafkaUnavailable("x" * 20_000), WAITING, NOON)
     document = served(metrics)
