@@ -14,7 +14,7 @@ from cdc.backoff import Backoff
 from cdc.config.settings import Settings
 from cdc.delivery.confirmation import PROMPT_SECONDS, Confirmation
 from cdc.delivery.loop import Publisher
-from cdc.delivery.monitor import Monitor
+from cdc.delivery.monitor import LOGGED_SECONDS, SHOWN_SECONDS, Monitor
 from cdc.delivery.ports import NOT_AHEAD, Ahead, Clock, Contracts, Ends, Flag, Servers, Source
 from cdc.delivery.positions import Positions
 from cdc.delivery.sequence import Sequences
@@ -203,7 +203,15 @@ class Service:
             publisher = Publisher(
                 ends.source, ends.sink, session, ends.failed, self._clock, self._alive, ahead, self._metered
             )
-            monitor = Monitor(session, publisher, ends.sentinel, self._clock, self._metrics, ends.outbox.stream)
+            monitor = Monitor(
+                session=session,
+                publisher=publisher,
+                sentinel=ends.sentinel,
+                clock=self._clock,
+                metrics=self._metrics,
+                stream=ends.outbox.stream,
+                interval=SHOWN_SECONDS if self._metered else LOGGED_SECONDS,
+            )
             try:
                 return self._publish(publisher, ends, session, monitor)
             finally:

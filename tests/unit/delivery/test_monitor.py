@@ -38,7 +38,14 @@ class World:
         self.clock = Clock()
         self.metrics = Metrics()
         self.loop = Loop(transaction(200, event(), event()))
-        self.monitor = Monitor(self.loop.session, self.loop.publisher, Eyes(), self.clock, self.metrics, "0badcafe")
+        self.monitor = Monitor(
+            session=self.loop.session,
+            publisher=self.loop.publisher,
+            sentinel=Eyes(),
+            clock=self.clock,
+            metrics=self.metrics,
+            stream="0badcafe",
+        )
         self.loop.steps(2)
 
     def passes(self, seconds: int) -> None:
