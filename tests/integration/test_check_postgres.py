@@ -17,9 +17,9 @@ from tests.integration.checking import (
     role,
     told,
 )
-from tests.pipeline import Pipeline
+from tests.pipeline import Pipeline, make_pipeline, prepare
 from tests.pooler import POOLERS, pooler
-from tests.servers import Servers
+from tests.servers import PrivatePostgres, Servers
 
 TABLE = "id uuid primary key, aggregatetype text, aggregateid text, type text, payload jsonb"
 
@@ -184,7 +184,11 @@ def test_another_reader_of_the_slot_is_told_and_ended(pipeline: Pipeline) -> Non
         assert check(pipeline)["replication_slot"].status == "pass"
 
 
-def test_transactions_that_hold_the_slot_back_are_told_with_the_statement_that_ends_them(pipeline: Pipeline) -> None:
+def test_transactions_that_hold_the_slot_back_are_told_with_the_statement_that_ends_them(
+    private_postgres: PrivatePostgres, servers: Servers, topic_prefix: str, tmp_path: Path
+) -> None:
+    """On a server of its own: all transactions of the server are told, and those of other tests would be ended."""
+    pipeline = prepare(make_pipeline(private_postgres().dsn, servers.kafka, topic_prefix, tmp_path))
     now = ("--long-transaction", "0")
     with contextlib.closing(psycopg.connect(pipeline.dsn, application_name="batch job")) as session:
         session.execute("create table held (id int)")
