@@ -62,8 +62,7 @@ DATABASE = "shop"
 SETTINGS = "cdc-publisher.toml"  # a block that begins with this name is that file
 
 # What a reader does by hand is done by these: `start` goes on in another terminal, and is stopped before the slot is
-# touched; what stays with --watch is left after some seconds (--foreground, or it is told twice); psql is told the
-# server by its own variables.
+# touched; what stays with --watch is left when it has said something; psql is told the server by its own variables.
 PRELUDE = r"""
 set -euo pipefail
 expect() {
@@ -95,7 +94,14 @@ cdc-publisher() {
         sleep 0.1
       done
       cat publisher.log; return 1 ;;
-    *" --watch "*) timeout --foreground --preserve-status -s INT 3 "$(type -P cdc-publisher)" "$@" ;;
+    *" --watch "*)
+      "$(type -P cdc-publisher)" "$@" < /dev/null > watched.log 2>&1 & local watching=$!
+      for _ in $(seq 300); do
+        [ -s watched.log ] || ! kill -0 "$watching" 2>/dev/null || { sleep 0.1; continue; }
+        break
+      done
+      kill -TERM "$watching"; local got=0; wait "$watching" || got=$?
+      cat watched.log; return "$got" ;;
     *" slot create "*|*" slot drop "*|*" slot advance "*) publisher_stop; command cdc-publisher "$@" < /dev/null ;;
     *) command cdc-publisher "$@" < /dev/null ;;
   esac
