@@ -1,4 +1,4 @@
-"""Microseconds per event from frame to record: the general road in Python, and the accelerator's runs.
+"""Microseconds per event from frame to record: the general path in Python, and the accelerator's runs.
 
     python native/bench.py [--json] [--repeat 15]
 
@@ -137,13 +137,13 @@ class Only:
 
 
 def general(frames: list[bytes], contract: Contract) -> Callable[[], object]:
-    """The general road for the same frames."""
+    """The general path for the same frames."""
     relation = Relation(OID, "public", "outbox", "d", tuple(Column(0, name, oid, -1) for name, oid in TYPES.items()))
     outbox = Outbox(PREFIX[:8], Columns(), TopicTemplate("outbox.event.{aggregatetype}"))
     encoding = Encoding(outbox, Only(contract), Only(contract))
     transaction = Ledger().begin(LSN(0x172CEC8), 0)
 
-    def road() -> list[Record]:
+    def path() -> list[Record]:
         made = []
         for index, each in enumerate(frames):
             message = decode(each, XLOG_HEADER_SIZE)
@@ -151,7 +151,7 @@ def general(frames: list[bytes], contract: Contract) -> Callable[[], object]:
             made.append(encoding.record(outbox.event(Row(transaction, index, relation, message.new))))
         return made
 
-    return road
+    return path
 
 
 def main() -> None:
@@ -165,7 +165,7 @@ def main() -> None:
         print(json.dumps(lines))
         return
     for line in lines:
-        print("{payload:20} {bytes:5} bytes   general road {python:6.2f} us   native {native:5.2f} us".format(**line))
+        print("{payload:20} {bytes:5} bytes   general path {python:6.2f} us   native {native:5.2f} us".format(**line))
 
 
 if __name__ == "__main__":

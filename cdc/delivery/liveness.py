@@ -1,8 +1,8 @@
-"""Whether the server is still there, and whether we were: judged by received bytes and by the loop's own turns.
+"""Detects a dead server, and a process that stood still: by received bytes, and by the loop's own turns.
 
-libpq reports a frozen or black-holed server as healthy for ever, and our own status updates keep such a server from
-being noticed by anything else. So each status update that only the timer caused asks for a reply, and silence is
-counted while somebody listens.
+libpq reports a frozen or black-holed server as healthy indefinitely, and our own status updates keep anything else from
+noticing it. So each status update that only the timer caused asks for a reply, and silence is counted while the loop
+listens.
 """
 
 from typing import Final
@@ -24,18 +24,18 @@ class Liveness:
         self.silence = 0.0  # seconds
 
     def turn(self, now: float) -> None:
-        """The loop comes around. Raises PostgresUnavailable when it stood still: a process that was frozen must
-        take slot and producer for lost, because another one may own them by now."""
+        """Begin a turn of the loop. Raises PostgresUnavailable when it stood still: a process that was frozen must
+        presume slot and producer lost, because another one may own them by now."""
         stood, self._turned_at = now - self._turned_at, now
         if stood > self._still:
             raise PostgresUnavailable(f"the process stood still for {stood:.0f} s: its slot may be another's by now")
         self.silence += min(stood, _LONGEST_TURN)
 
     def heard(self) -> None:
-        """Bytes came, or nobody listens now."""
+        """Reset the silence: bytes came, or the loop does not listen now."""
         self.silence = 0.0
 
     def silent(self) -> None:
-        """Nothing came. Raises PostgresUnavailable when it has been so for too long."""
+        """Take note that nothing came. Raises PostgresUnavailable when the silence is too long."""
         if self.silence > self._limit:
             raise PostgresUnavailable(f"PostgreSQL has been silent for {self.silence:.0f} s, although asked to reply")

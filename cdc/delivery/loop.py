@@ -1,7 +1,7 @@
 """The loop between one replication session and one producer: a single thread, no queue, no lock.
 
-Delivery reports come in from inside `sink.poll`, on this same thread. The source and the sink fit their
-protocols by shape; tests drive the loop with twins in memory.
+Delivery reports arrive inside `sink.poll`, on this same thread. Source and sink are protocols; tests drive the loop
+with twins in memory.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ class Pace:
         self._before = 0  # in the window before this one
 
     def took(self, frames: int, now: float) -> None:
-        """Some frames came."""
+        """Count frames that came at `now`."""
         passed = now - self._since
         if passed >= WINDOW_SECONDS:
             self._before = self._frames if passed < 2 * WINDOW_SECONDS else 0
@@ -45,15 +45,15 @@ class Pace:
         self._frames += frames
 
     def brisk(self) -> bool:
-        """Whether more than 2,000 frames came lately, that is in 10 to 20 ms."""
+        """Whether more than 2,000 frames came in the last 10 to 20 ms."""
         return self._frames + self._before > BRISK_FRAMES
 
 
 class Publisher:
     """Moves records from `source` to `sink` and the slot behind them.
 
-    `failed` makes an error of ours out of a failed delivery; `alive` is called each time around; `ahead` is how much
-    may wait for a sink that takes nothing for a moment before reading stops; `metrics` counts what passes.
+    `failed` turns a failed delivery into a CdcError; `alive` is called in each turn; reading stops when more than
+    `ahead` waits for the sink; `metrics` counts records.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Publisher:
         self._hastened = True  # nothing was sent since
 
     def step(self) -> None:
-        """Once around. Raises the error that ends this session; nothing unconfirmed is lost by that."""
+        """Do one turn. Raises the error that ends this session; nothing unconfirmed is lost by that."""
         now = self._clock.monotonic()
         self._liveness.turn(now)
         blocked = self._full() or self._session.pending
@@ -108,7 +108,7 @@ class Publisher:
 
     @property
     def silent_seconds(self) -> float:
-        """For how long PostgreSQL has said nothing while somebody listened."""
+        """For how long PostgreSQL has sent nothing while the loop listened."""
         return self._liveness.silence
 
     def _receive(self, frames: list[bytes]) -> None:

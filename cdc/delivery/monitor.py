@@ -149,7 +149,7 @@ class Monitor:
         oldest, waiting = session.ledger.oldest, metrics.waiting_seconds(unix_time)
         if oldest and waiting >= STUCK_SECONDS:
             log.warning(
-                "Kafka has not confirmed the oldest transaction; reading goes on when it does",
+                "Kafka has not confirmed the oldest transaction; reading continues when it does",
                 extra={"commit_lsn": str(oldest.commit_lsn), "waiting_seconds": round(waiting)},
             )
 

@@ -24,7 +24,7 @@ class WalEnd(NamedTuple):
 
 
 class SlotHealth(NamedTuple):
-    """How our slot fares, in bytes of WAL; None is what is not known, or has no limit."""
+    """The health of our slot, in bytes of WAL; None where it is not known, or has no limit."""
 
     retained: int | None
     limit: int | None  # max_slot_wal_keep_size
@@ -48,7 +48,7 @@ Observation = WalEnd | SlotHealth | Stopping | Defect
 
 
 class Clock(Protocol):
-    """Time, and the passing of it, in seconds."""
+    """The clocks, and sleeping, in seconds."""
 
     def monotonic(self) -> float: ...
     def unix(self) -> float: ...
@@ -56,7 +56,7 @@ class Clock(Protocol):
 
 
 class Flag(Protocol):
-    """Something that may be asked for, as threading.Event has it."""
+    """A flag, with the methods of threading.Event that are used."""
 
     def is_set(self) -> bool: ...
     def set(self) -> None: ...
@@ -83,7 +83,7 @@ class Sink(Protocol):
 
 
 class Tail(Protocol):
-    """What one topic holds of our stream."""
+    """The events of our stream that one topic holds."""
 
     @property
     def partitions(self) -> int:
@@ -109,15 +109,15 @@ class Tail(Protocol):
 
 
 class Tails(Protocol):
-    """What the topics hold of our stream since the slot was last moved."""
+    """The events of our stream that the topics hold beyond the slot."""
 
     def ask(self, topic: str, since: int, /) -> Tail | None:
-        """One topic's; None while it is being read: never waits. `since` is the commit time of its first event that
-        comes again, in milliseconds. Raises KafkaUnavailable, and KafkaError when it may not be read."""
+        """One topic's; None while it is being read: never waits. `since` is the commit time of its first
+        redelivered event, in milliseconds. Raises KafkaUnavailable, and KafkaError when it may not be read."""
         ...
 
     def forget(self) -> None:
-        """Nothing but sequences will be asked for any more."""
+        """Drop everything but the sequences: nothing else is asked for any more."""
         ...
 
 
@@ -132,7 +132,7 @@ NOT_AHEAD: Final = Ahead(0, 0)
 
 
 class Contracts(Encoders, Framing, Protocol):
-    """Encoders and framing that can be read again."""
+    """Encoders and framing that can be reloaded."""
 
     @property
     def envelope(self) -> Encoder | None: ...
@@ -142,16 +142,16 @@ class Contracts(Encoders, Framing, Protocol):
 
 
 class Sentinel(Protocol):
-    """A second pair of eyes on the server."""
+    """Observes the server beside the stream."""
 
     def observe(self) -> list[Observation]:
-        """What it saw since it was last asked. Never waits."""
+        """Return the observations since the last call. Never waits."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Both ends of a session that has been opened, and what was found on the way."""
+    """Both ends of an open session, and what opening it found."""
 
     source: Source
     sink: Sink
@@ -163,7 +163,7 @@ class Ends:
     remembered: Callable[[], Memory]  # what Kafka holds of it; waits for Kafka
     hand_over: Callable[[Mark], None]  # end what Kafka transactions of before left, and write the mark; waits for Kafka
     tails: Tails  # what the topics hold of the stream beyond the slot
-    wal_end: LSN  # since the slot is ours: nobody else can have sent what was committed after it
+    wal_end: LSN  # when we acquired the slot: no other process can have sent what was committed after it
     used: bool  # the slot was read from before
     timelines: Mapping[int, LSN]  # where earlier timelines ended
     failed: Callable[[Failure], CdcError]  # what a failed delivery means

@@ -1,9 +1,9 @@
 """What is remembered of a slot outside of PostgreSQL: a record in the compacted topic `cdc.positions`.
 
-PostgreSQL says nothing when a slot was dropped and created again, or moved by somebody: the rows in between are
-never seen. So before the slot is moved, Kafka is told how far; a slot that stands further than the last such record
-was moved by another hand. The record also holds what the stream depends on (publication, table, settings that
-decide about order), to notice what was changed while nobody was reading.
+PostgreSQL does not report that a slot was dropped and re-created, or advanced by an operator: the rows in between are
+never seen. So before the slot is moved, a record in Kafka says how far; a slot that stands further than the last such
+record was moved by another program. The record also holds what the stream depends on (publication, table, settings
+that decide the order), to detect changes made while no publisher was reading.
 
 | part  | value                                                                                           |
 |-------|-------------------------------------------------------------------------------------------------|
@@ -25,7 +25,7 @@ import orjson
 
 from cdc.lsn import LSN, Position
 from cdc.records.record import Record, Sendable, value_bytes
-from cdc.replication import publication as definition
+from cdc.replication import publication
 from cdc.replication.settlement import Failure, delivered
 
 VERSION: Final = 1
@@ -93,7 +93,7 @@ class Mark:
 def latest(values: Iterable[bytes | None]) -> Mark | None:
     """What the records of one key say together, in their order. Raises ValueError for one that cannot be read.
 
-    The last one tells, but on one timeline the highest position counts: a process that was frozen may have written
+    The last one counts, but on one timeline its highest position does: a process that was frozen may have written
     its own late.
     """
     mark: Mark | None = None
@@ -107,7 +107,7 @@ def latest(values: Iterable[bytes | None]) -> Mark | None:
 
 
 class Memory(NamedTuple):
-    """What the topic holds of a slot. `forgotten`: there is no mark because somebody said so."""
+    """What the topic holds of a slot. `forgotten`: there is no mark because an operator removed it."""
 
     mark: Mark | None
     forgotten: bool
@@ -115,20 +115,20 @@ class Memory(NamedTuple):
 
 def differences(found: Mark, remembered: Mark) -> list[str]:
     """What is not as it was when the slot was last moved: one sentence for each."""
-    told = []
+    changes = []
     # Another timeline has an LSN of its own for everything after the switch: nothing can be compared.
     if found.timeline == remembered.timeline and found.confirmed > remembered.confirmed:
-        told.append(
+        changes.append(
             f"replication slot {found.slot!r} stands at {found.confirmed}, but the publisher moved it only to"
             f" {remembered.confirmed}: it was advanced, or dropped and created again, and rows that were committed"
             " in between have not been published"
         )
-    told += definition.differences(found.definition, remembered.definition)
+    changes += publication.differences(found.definition, remembered.definition)
     now, before = found.settings, remembered.settings
-    told += [
+    changes += [
         f"{name} is {now[name]!r}, and was {before[name]!r}" for name in now if before.get(name, now[name]) != now[name]
     ]
-    return told
+    return changes
 
 
 def reached(mark: Mark, timeline: int, ends: Mapping[int, LSN]) -> Position | None:
@@ -174,7 +174,7 @@ class Positions:
 
     @property
     def confirmed(self) -> LSN:
-        """The slot may be moved up to here."""
+        """How far the slot may be moved."""
         return self.mark.confirmed
 
     def hasten(self) -> None:
@@ -184,14 +184,14 @@ class Positions:
             self._batch = self._batch._replace(seconds=0.0)
 
     def handed_on(self, position: Position, records: list[Sendable]) -> None:
-        """Some more events are on their way to Kafka, or known to be there; the last of them is at `position`."""
+        """Count events that were handed to the producer, or that Kafka has; the last of them is at `position`."""
         if self._batch:
             self._position = position
             self._events += len(records)
             self._size += value_bytes(records)
 
     def caught_up(self) -> None:
-        """Nothing that comes from now on was ever sent before."""
+        """Take note that nothing was sent before of what follows."""
         self._caught_up = self._batch is not None
 
     def report(self, confirmed: LSN, now: float, unix_time: float) -> Record | None:

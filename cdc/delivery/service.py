@@ -1,6 +1,6 @@
-"""Sessions for ever: connect, publish, and after a temporary fault again from the slot, until told to stop.
+"""Runs sessions indefinitely: connect, publish, and after a temporary fault resume from the slot, until stopped.
 
-Everything a session knows is built anew each time: stream, producer and ledger never outlive a fault, so there is
+Each session re-creates everything it knows: stream, producer and ledger never outlive a fault, so there is
 nothing to repair. The slot is the memory. Servers and time are given by shape: `cdc.app.connections` has the real ones.
 """
 
@@ -40,21 +40,21 @@ log = logging.getLogger(__name__)
 
 LONGEST_STATUS_SECONDS: Final = 10.0
 REFUSALS_TOLERATED: Final = 5
-"""A password is changed in two places, never at once: so often a connection that worked before may be refused."""
+"""How often a connection that worked before may be refused: a password changes in two places, never at once."""
 AHEAD: Final = Ahead(10_000, 8_388_608)
-"""What is made ready while a Kafka transaction is being committed: about the time that it takes."""
+"""How much is prepared while a Kafka transaction commits: about the time that a commit takes."""
 FENCES_TOLERATED: Final = 5
 FENCES_SECONDS: Final = 300.0
-"""A broker that was away for long takes a transaction from us, too; but not so often in so short a time."""
+"""A broker that was away for long fences us too, but not so often in so short a time."""
 _STANDBY_SECONDS: Final = 1.0
 
 
 class Service:
     """Publishes until `stop` is set; when `reload` is set, goes on with contracts that are read again.
 
-    `alive` is called while it works: at least every few seconds, whatever happens. `make` says what takes runs of
-    plain rows. It keeps `metrics` up to date; with `metered`, also those that are counted for each record. `tracer`
-    makes spans of events.
+    `alive` is called at least every few seconds, whatever happens. `make` creates what takes runs of plain rows. The
+    metrics are written into `metrics`; with `metered`, also those counted for each record. `tracer` makes spans of
+    events.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Service:
         self._metered = self._metrics if metered else None
 
     def run(self) -> bool:
-        """Publish until told to stop; True when everything that was read is delivered and confirmed.
+        """Publish until stopped; return True when everything that was read is delivered and confirmed.
 
         Raises PoisonEvent, PostgresError, KafkaError or ConfigError for what needs a person, and Temporary when the
         servers were never reached within `startup_seconds`.
@@ -125,7 +125,7 @@ class Service:
         return drained
 
     def _check_fences(self, fenced: Fenced) -> None:
-        """Raises KafkaError when it happens again and again although the slot is ours."""
+        """Raise KafkaError when fencing repeats although the slot is ours."""
         now = self._clock.monotonic()
         if len(self._fenced) == FENCES_TOLERATED and now - self._fenced[0] < FENCES_SECONDS:
             raise KafkaError(
@@ -154,9 +154,9 @@ class Service:
         self._reload.clear()
         try:
             self._contracts.read()
-            log.info("read the contracts again", extra={"contracts": len(self._contracts.names)})
+            log.info("reloaded the contracts", extra={"contracts": len(self._contracts.names)})
         except CdcError as error:
-            log.error("the contracts stay as they were: %s", error)
+            log.error("reloading contracts failed; keeping the previous ones: %s", error)
 
     def _session(self) -> bool:
         settings = self._settings
@@ -241,7 +241,7 @@ class Service:
             log.warning("the last status update may not have arrived: %s", error)
         if not drained:
             log.warning(
-                "stopped before Kafka confirmed everything; what is missing will be sent again at the next start",
+                "stopped before Kafka confirmed everything; the rest is sent again at the next start",
                 extra={"undelivered": session.ledger.undelivered},
             )
         log.info("stopped", extra={"events": session.events, "confirmed": str(session.confirmation.lsn)})

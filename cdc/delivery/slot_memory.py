@@ -1,4 +1,4 @@
-"""What is known of a slot from before: whether it is as the publisher left it, and what of its stream was sent."""
+"""Compares the slot with what the publisher left, and finds out which part of its stream was sent before."""
 
 import logging
 from dataclasses import replace
@@ -20,15 +20,15 @@ BATCH_BYTES: Final = 16_777_216
 
 
 SET_BACK: Final = (
-    "to go on without passing over new events, give [postgres] slot a new name, and run: cdc-publisher slot create;"
-    " then audit tells what is missing"
+    "to continue without skipping new events, give [postgres] slot a new name, and run: cdc-publisher slot create;"
+    " then run audit to list missing events"
 )
 
 
 class Recognition:
     """The slot as this process knows it, from session to session.
 
-    `accept_changes` lets the first session go on although something is not as it was left.
+    `accept_changes` lets the first session continue although something was changed.
     """
 
     def __init__(self, settings: Settings, *, accept_changes: bool = False) -> None:
@@ -37,7 +37,7 @@ class Recognition:
         self._mark: Mark | None = None
 
     def keep(self, mark: Mark) -> None:
-        """What the session that ended has left."""
+        """Remember what the session that ended has left."""
         self._mark = mark
 
     @property
@@ -76,19 +76,19 @@ class Recognition:
         elif self._mark is None or self._mark.key != found.key or differences(found, self._mark):
             self._mark = ends.remembered().mark or self._mark  # another process may have moved the slot
         self._check_server(ends)
-        told = differences(found, self._mark) if self._mark else []
+        changes = differences(found, self._mark) if self._mark else []
         if missing:
-            told.append(
+            changes.append(
                 f"topic {self._settings.topics.positions!r} holds no position of replication slot {found.slot!r},"
                 " although that was read from before"
             )
-        if told and not self._accept_changes:
+        if changes and not self._accept_changes:
             raise PostgresError(
-                f"not as the publisher left it: {'; '.join(told)}",
+                f"not as the publisher left it: {'; '.join(changes)}",
                 hint=GO_ON,
             )
-        if told:
-            log.warning("going on although %s", "; ".join(told))
+        if changes:
+            log.warning("continuing despite changes: %s", "; ".join(changes))
         elif self._mark and self._mark.timeline != found.timeline:
             log.warning(
                 "PostgreSQL is on another timeline: a standby was promoted, or a backup was restored",
@@ -98,17 +98,17 @@ class Recognition:
         return self._mark
 
     def _check_server(self, ends: Ends) -> None:
-        """Raises PostgresError when the server was set back, and positions that it issues anew would pass for old ones.
+        """Raise PostgresError when the server was set back: positions that it issues again would pass for old ones.
 
         At least once compares positions and ids with what the topics hold, and loses nothing by that.
         """
         mark = self._mark
         if not mark or mark.timeline != ends.mark.timeline or mark.confirmed <= ends.wal_end:
             return
-        told = (
+        problem = (
             f"PostgreSQL was set back: its WAL ends at {ends.wal_end}, and replication slot {mark.slot!r} had been"
             f" moved to {mark.confirmed}"
         )
         if self.batch:
-            raise PostgresError(told, hint=SET_BACK)
-        log.warning("going on: positions are compared together with ids, although %s", told)
+            raise PostgresError(problem, hint=SET_BACK)
+        log.warning("comparing positions together with ids: %s", problem)

@@ -43,16 +43,16 @@ class DeadLetters:
     def __init__(self, topic: str, outbox: Outbox) -> None:
         self._topic = topic
         self._outbox = outbox
-        self._told = ""
+        self._logged = ""
 
     def record(self, row: Row, event: Event | None, poison: PoisonEvent) -> Record:
         """The record that keeps a row for later; `event` is None when the row cannot be read as one. Never fails."""
         read = _Read.of_event(event) if event else _Read.of_row(row, self._outbox)
         position = self._outbox.position(row)
-        if position != self._told:  # the same row is asked for again while its topic is not known
-            self._told = position
+        if position != self._logged:  # the same row is asked for again while its topic is not known
+            self._logged = position
             log.warning(
-                "an event goes to the dead letters: %s",
+                "an event became a dead letter: %s",
                 poison.reason,
                 extra={"id": read.id, "type": read.type, "position": position, "error": poison.kind},
             )
@@ -189,7 +189,7 @@ class Marker(NamedTuple):
 def read(
     key: bytes | None, value: bytes | None, timestamp: int, headers: Iterable[tuple[str, bytes | None]]
 ) -> DeadLetter | Marker | None:
-    """A record of the topic, or None for one that is not of ours."""
+    """A record of the topic, or None for a record of another program."""
     given = list(headers)
     by_name = {name: (text or b"").decode(errors="replace") for name, text in reversed(given)}
     position = by_name.get(POSITION, "")

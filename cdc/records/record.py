@@ -15,7 +15,7 @@ Delivered = Callable[[object, object], None]
 
 
 class Record(NamedTuple):
-    """One Kafka record, and whom to tell how its delivery ended: the arguments of the client library's `produce`.
+    """One Kafka record with its delivery callback: the arguments of the client library's `produce`.
 
     They are in its order, so that a record is handed over as it is, which is 0.2 us less than argument by argument.
     <https://docs.confluent.io/platform/current/clients/confluent-kafka-python/html/index.html>

@@ -1,7 +1,7 @@
-"""What decides whether a row reaches the stream, as words and texts, and what it means when that has changed.
+"""The definition of publication and table, on which the stream depends, and what a change of it means.
 
-PostgreSQL tells nobody when the outbox leaves its publication, is swapped for another table, or when the publication
-is made anew: the rows are skipped, and the stream goes on. So the identities are kept and compared.
+PostgreSQL reports nothing when the outbox leaves its publication, is swapped for another table, or when the
+publication is re-created: rows are skipped, and the stream continues. So the identities are kept and compared.
 """
 
 from collections.abc import Mapping
@@ -37,9 +37,9 @@ def differences(now: Definition, before: Definition) -> list[str]:
     if not (now and before):
         return []  # of a slot that was only created nothing else is known
     table, publication = (f"{kind} {now[kind]}" for kind in (TABLE, PUBLICATION))
-    told = [f"{kind} is {now[kind]}, and was {before[kind]}" for kind in _changed(now, before, TABLE, PUBLICATION)]
-    if told:
-        return told
+    found = [f"{kind} is {now[kind]}, and was {before[kind]}" for kind in _changed(now, before, TABLE, PUBLICATION)]
+    if found:
+        return found
     for oid in _changed(now, before, TABLE_OID, PUBLICATION_OID):
         subject, again = (
             (table, "replaced by another of its name")
@@ -47,27 +47,27 @@ def differences(now: Definition, before: Definition) -> list[str]:
             else (publication, "dropped and created again")
         )
         if now[oid] == NONE:
-            told.append(f"{subject} does not exist any more (it had oid {before[oid]})")
+            found.append(f"{subject} does not exist any more (it had oid {before[oid]})")
         else:
-            told.append(f"{subject} was {again} (oid {now[oid]}, was {before[oid]})")
-    if told:
-        return told  # all else would only follow from it
+            found.append(f"{subject} was {again} (oid {now[oid]}, was {before[oid]})")
+    if found:
+        return found  # all else would only follow from it
     if _changed(now, before, PUBLISHED_BY) and now[PUBLISHED_BY] == NONE:
         return [f"{publication} has no {table} any more"]
     if _changed(now, before, INSERTS):
-        told.append(f"{publication} publishes {'' if now[INSERTS] == 'yes' else 'no '}inserts now")
+        found.append(f"{publication} publishes {'' if now[INSERTS] == 'yes' else 'no '}inserts now")
     for part in _changed(now, before, ROW_FILTER, COLUMN_LIST):
         if before[part] == NONE:
-            told.append(f"{publication} got a {part} for {table}: {now[part]}")
+            found.append(f"{publication} got a {part} for {table}: {now[part]}")
         elif now[part] == NONE:
-            told.append(f"{publication} lost its {part} for {table}, which was {before[part]}")
+            found.append(f"{publication} lost its {part} for {table}, which was {before[part]}")
         else:
-            told.append(f"{publication} has another {part} for {table}: {now[part]}, was {before[part]}")
+            found.append(f"{publication} has another {part} for {table}: {now[part]}, was {before[part]}")
     if _changed(now, before, PARTITION_ROOT):
-        told.append(f"{publication} publishes {table} {PARTITION_ROOT}: {now[PARTITION_ROOT]} now")
-    if not told and _changed(now, before, PUBLISHED_BY):
-        told.append(f"{publication} publishes {table} by {now[PUBLISHED_BY]}, and did by {before[PUBLISHED_BY]}")
-    return told
+        found.append(f"{publication} publishes {table} {PARTITION_ROOT}: {now[PARTITION_ROOT]} now")
+    if not found and _changed(now, before, PUBLISHED_BY):
+        found.append(f"{publication} publishes {table} by {now[PUBLISHED_BY]}, and did by {before[PUBLISHED_BY]}")
+    return found
 
 
 def _changed(now: Definition, before: Definition, *parts: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What may be confirmed: the longest settled prefix of the transactions read so far, never the maximum.
+"""Settlement: the longest prefix of the transactions read so far that Kafka has, never the maximum.
 
 Deliveries are reported in any order over the partitions of Kafka. A transaction is settled when its commit
 has been read and every event of it was delivered; the slot may pass it only when all before it are settled too.
@@ -65,7 +65,7 @@ class Transaction:
 class Ledger:
     """Transactions in commit order, and the LSN up to which the slot may be moved.
 
-    `settled` is told each transaction that is.
+    `settled` is called with each transaction that becomes so.
     """
 
     def __init__(self, confirmed: int = 0, settled: Callable[[Transaction], None] | None = None) -> None:
@@ -97,7 +97,7 @@ class Ledger:
     def idle_at(self, wal_end: LSN) -> None:
         """Everything before `wal_end` has been read: it may be confirmed once all before it is settled.
 
-        A keepalive inside an open transaction says nothing of the kind and is passed over.
+        A keepalive inside an open transaction does not say so, and is ignored.
         """
         if self.open is not None:
             return
@@ -138,5 +138,5 @@ class Ledger:
         return sum(transaction.undelivered for transaction in self._transactions)
 
     def fail(self, failure: Failure) -> None:
-        """Remember the first failed delivery; from then on the ledger can only be thrown away."""
+        """Remember the first failed delivery; from then on the ledger is useless."""
         self.failure = self.failure or failure

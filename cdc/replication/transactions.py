@@ -39,7 +39,7 @@ class Transactions:
     """Follows Begin, Relation and Commit; rows come out of Insert.
 
     `table` is the outbox as (schema, name) and `oid` its identity today, if known; rows of other tables in the
-    publication are passed over.
+    publication are skipped.
     """
 
     def __init__(self, table: tuple[str, str], ledger: Ledger, oid: int | None = None) -> None:
@@ -51,7 +51,7 @@ class Transactions:
         object; one that was changed gets a new one, so what was derived from the old object is known to be outdated."""
         self._known: set[int] = set()
         self.committed = 0
-        self.updates = 0  # an outbox is append-only: changes of rows are no events, but worth telling
+        self.updates = 0  # an outbox is append-only: changes of rows are no events, but are reported
         self.truncates = 0
 
     def read(self, frame: bytes) -> Row | None:

@@ -1,6 +1,6 @@
 //! From frames of the write-ahead log to the fields of Kafka records: the accelerator of `cdc-publisher`.
 //!
-//! One rule: what is not plain is *declined*, and left to the Python road, which alone judges. So every function here
+//! One rule: what is not plain is *declined*, and left to the general path in Python, which alone refuses rows. So every function here
 //! that reads foreign bytes returns an `Option`, and `None` never means that something is wrong.
 
 pub mod decimals;

@@ -114,7 +114,7 @@ def test_c8_poison_under_load_and_kill_9_goes_to_the_dead_letters_and_all_the_re
     letters = listed(careful)
     assert letters.keys() == bad.keys()
     assert {letter["error"] for letter in letters.values()} == {"contract-missing", "payload-mismatch"}
-    told = [line for line in running.log if line["message"].startswith("an event goes to the dead letters")]
+    told = [line for line in running.log if line["message"].startswith("an event became a dead letter")]
     assert all(line["level"] == "warning" and line["id"] in bad for line in told)
 
     # Nothing fits yet: all stay, whatever is asked for.

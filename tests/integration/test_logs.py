@@ -30,10 +30,10 @@ def test_hostile_rows_command_no_terminal_and_forge_no_line(pipeline: Pipeline) 
 
     pipeline.settings["delivery"] = {"on_poison": "dead-letter"}
     running = pipeline.start()
-    running.logs("an event goes to the dead letters", times=2)
+    running.logs("an event became a dead letter", times=2)
     pipeline.settles()
     assert running.stop() == 0
-    first, second = [line for line in running.log if line["message"].startswith("an event goes to the dead letters")]
+    first, second = [line for line in running.log if line["message"].startswith("an event became a dead letter")]
     assert first["type"] == HOSTILE
     assert second["type"] == "Noted"
     assert all("slot" in line for line in running.log)

@@ -158,7 +158,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "changes-accepted", "B5", "Changes of slot and publication are always accepted.", "delivery/slot_memory.py",
-        "        if told and not self._accept_changes:\n", "        if told and not told:\n",
+        "        if changes and not self._accept_changes:\n", "        if changes and not changes:\n",
     ),
     Defect(
         "defect-ignored", "B5", "What the sentinel finds is passed over.", "delivery/monitor.py",

@@ -1,8 +1,7 @@
 """Runs of plain rows in Python: source code written for one layout, without a loop over columns or a call per cell.
 
-From frame to record, but for the encoder, a row of five columns costs 1.5 us so; the general road takes 8. `source`
-shows the code. Whatever goes wrong in it ends the run: the general road meets the same frame again, and says what is
-wrong with it.
+From frame to record, without the encoder, a row of five columns costs 1.5 us; the general path takes 8. `source` shows
+the code. Any error in it ends the run: the general path reads the same frame again, and reports what is wrong with it.
 """
 
 import struct
@@ -49,7 +48,7 @@ class Unrolled:
         self.take: Take = names["take"]
 
     def learn(self, event_type: bytes, topic_cells: tuple[bytes, ...], route: Route) -> None:
-        """From now on rows with these cells take this route."""
+        """Let rows with these cells take this route."""
         self._routes[event_type, *topic_cells] = (
             route.topic,
             (TYPE, route.type),
@@ -59,7 +58,7 @@ class Unrolled:
         )
 
     def forget(self) -> None:
-        """There are no routes any more."""
+        """Drop all routes."""
         self._routes.clear()
 
 
@@ -74,7 +73,7 @@ def _source(layout: Layout, splitting: "_Splitting") -> str:
     lines += [f"            if frame[{_HEAD_AT}] != {_INSERT}: break"]  # most runs end so: an exception is 0.7 us more
     body = [*splitting.statements, "if o != len(frame): break", *_record(layout, splitting)]
     lines += [f"            {line}" for line in body]
-    lines += ["    except Exception:  # of whatever kind: the general road meets it again", "        pass"]
+    lines += ["    except Exception:  # of any kind: the general path reads the frame again", "        pass"]
     return "\n".join([*lines, "    return records", ""])
 
 

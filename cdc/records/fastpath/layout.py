@@ -1,10 +1,10 @@
 """Runs: consecutive rows that are plain, made into records at once.
 
-The general road (pgoutput, transactions, outbox, encoding) takes each row through every step, and alone judges and
-refuses. Where it has led once, it leaves a route: type and topic, encoder, and what stands before the body. Rows of the
-same shape on a known route need none of the steps, only their result; whatever is not plain is declined, and goes the
-general road. So two things can be exchanged without anybody noticing but by the speed: the code that
-`cdc.records.fastpath.generated` writes for a table, and the native accelerator.
+The general path (pgoutput, transactions, outbox, encoding) takes each row through every step, and alone refuses rows.
+Each row that it has taken leaves a route: type and topic, encoder, and the header of the body. Rows of the same shape
+on a known route need none of the steps, only their result; rows that are not plain are declined, and left to the
+general path. So the code that `cdc.records.fastpath.generated` writes for a table and the native accelerator differ in
+speed only.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class Layout(NamedTuple):
     relation: int  # oid
     binary: bool  # the format of cells that are needed
     cells: tuple[str, ...]
-    """How each is read: text, uuid, integer, bool, bool-text, jsonb, bytea; empty when nobody needs it."""
+    """How each is read: text, uuid, integer, bool, bool-text, jsonb, bytea; empty when it is not needed."""
     id: int
     key: int
     type: int
@@ -68,7 +68,7 @@ class Runs(Protocol):
     """Makes records of the rows of one layout."""
 
     def learn(self, event_type: bytes, topic_cells: tuple[bytes, ...], route: Route, /) -> None:
-        """From now on rows with these cells take this route."""
+        """Let rows with these cells take this route."""
         ...
 
     def take(
@@ -82,7 +82,7 @@ class Runs(Protocol):
         ...
 
     def forget(self) -> None:
-        """There are no routes any more."""
+        """Drop all routes."""
         ...
 
 
@@ -90,7 +90,7 @@ Make = Callable[[Layout], Runs]
 
 
 def layout(relation: Relation, outbox: Outbox, *, binary: bool) -> Layout | None:
-    """How rows of a relation are read; None when only the general road can."""
+    """How rows of a relation are read; None when only the general path can."""
     columns = outbox.columns
     places = {column.name: place for place, column in enumerate(relation.columns)}
     present = list(places)

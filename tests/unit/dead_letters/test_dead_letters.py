@@ -180,7 +180,7 @@ def test_a_row_is_told_once_while_its_topic_is_waited_for(
             dead.record(one, shop.outbox().event(one), poison())
     assert len(caplog.records) == 2
     told = caplog.records[0]
-    assert told.getMessage() == "an event goes to the dead letters: OrderPlaced $.n: is bad"
+    assert told.getMessage() == "an event became a dead letter: OrderPlaced $.n: is bad"
     assert vars(told)["position"] == POSITION
     assert vars(told)["error"] == "payload-mismatch"
 
