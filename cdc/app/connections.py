@@ -8,7 +8,7 @@ from typing import Any
 
 from cdc.config.settings import Settings
 from cdc.delivery.ports import Ends
-from cdc.delivery.positions import AT_LEAST_ONCE, Mark
+from cdc.delivery.positions import AT_LEAST_ONCE, SlotRecord
 from cdc.errors import CdcError, SlotActive
 from cdc.kafka import positions
 from cdc.kafka.cluster import DEAD_LETTERS_CONFIG, Cluster
@@ -78,7 +78,7 @@ class Servers:
                 raise SlotActive(active.message, held=held) from None
             self._pids.append(source.pid)
             wal_end = slots.wal_end(connection)
-        mark = Mark(
+        mark = SlotRecord(
             system_identifier,
             timeline,
             settings.postgres.slot,
@@ -116,7 +116,7 @@ class Servers:
                 if settings.delivery.on_poison == "dead-letter"
                 else None
             ),
-            mark=mark,
+            slot=mark,
             remembered=lambda: positions.remembered(settings, mark.key),
             hand_over=lambda mark: hand_over(settings, mark),
             tails=tails,

@@ -11,7 +11,7 @@ from cdc.checks.postgres import looked
 from cdc.checks.postgres_facts import Conn, Server
 from cdc.checks.sampling import Sample
 from cdc.config.settings import Settings
-from cdc.delivery.positions import Mark
+from cdc.delivery.positions import SlotRecord
 from cdc.postgres import defects
 from cdc.postgres import publication as definition
 from cdc.postgres import slot_health as health
@@ -21,7 +21,7 @@ from cdc.postgres.slot_health import Health
 class Seen(NamedTuple):
     """What the other sides are compared with; None where it could not be read."""
 
-    mark: Mark | None = None  # the slot as it stands
+    mark: SlotRecord | None = None  # the slot as it stands
     sample: Sample | None = None
 
 
@@ -95,9 +95,9 @@ class _Check:
             lambda: slot.prepared(notes, preflight.prepared(connection, long_seconds), long_seconds, database),
         )
 
-    def _mark(self, system: tuple[str, int], found: Health) -> Mark | None:
+    def _mark(self, system: tuple[str, int], found: Health) -> SlotRecord | None:
         settings = self._settings
         if found.confirmed is None:
             return None
         now = definition.read(self._connection, settings.postgres.publication, settings.outbox.qualified_name)
-        return Mark(*system, settings.postgres.slot, found.confirmed, now, ordering(settings))
+        return SlotRecord(*system, settings.postgres.slot, found.confirmed, now, ordering(settings))

@@ -8,7 +8,7 @@ from cdc.checks.kafka_facts import Clusters, Inspector
 from cdc.checks.tools import Tools
 from cdc.checks.topics import Judge
 from cdc.config.settings import Settings
-from cdc.delivery.positions import EXACTLY_ONCE, Mark
+from cdc.delivery.positions import EXACTLY_ONCE, SlotRecord
 from cdc.errors import CdcError, Temporary
 from cdc.kafka import positions
 
@@ -43,7 +43,7 @@ class Kafka:
         events = sorted(set(names))
         self._looked("event_topics", lambda: self._judge(events, largest))
 
-    def remembered(self, notes: Notes, mark: Mark) -> None:
+    def remembered(self, notes: Notes, mark: SlotRecord) -> None:
         """Compare the slot with what the publisher left in Kafka, and look at its transactional id."""
         if self._cluster is None:
             return
@@ -53,7 +53,7 @@ class Kafka:
             told = f"what the publisher left is not known: {error.message}"
             (notes.warns if isinstance(error, Temporary) else notes.fails)("slot_identity", told, hint=error.hint)
         else:
-            slot.identity(notes, mark, memory.mark, forgotten=memory.forgotten)
+            slot.identity(notes, mark, memory.record, forgotten=memory.forgotten)
         if self._settings.delivery.guarantee == EXACTLY_ONCE:
             self._looked("transactional_id", lambda: self._transactional_id(f"cdc-publisher-{mark.key}"))
 

@@ -5,7 +5,7 @@ from typing import Final
 from cdc.checks.finding import Notes
 from cdc.checks.postgres import defect_noted
 from cdc.checks.postgres_facts import LongTransaction, OtherSlot, Prepared, Reader, Server
-from cdc.delivery.positions import Mark, differences
+from cdc.delivery.positions import SlotRecord, differences
 from cdc.postgres import defects
 from cdc.postgres import slot_health as health
 from cdc.postgres.catalog import PLUGIN
@@ -52,7 +52,7 @@ def _read_by(notes: Notes, told: str, reader: Reader | None) -> None:
         notes.warns("replication_slot", told, f"SELECT pg_terminate_backend({reader.pid});", hint="or stop it there")
 
 
-def identity(notes: Notes, found: Mark, remembered: Mark | None, *, forgotten: bool) -> None:
+def identity(notes: Notes, found: SlotRecord, remembered: SlotRecord | None, *, forgotten: bool) -> None:
     """Whether slot, publication, table and settings are as the publisher left them."""
     if remembered is None:
         told = "it was moved or dropped on purpose" if forgotten else "no publisher has read this slot yet"

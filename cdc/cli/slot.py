@@ -13,7 +13,7 @@ from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.cli.params import LsnType
 from cdc.config.settings import Settings, require
-from cdc.delivery.positions import EXACTLY_ONCE, Mark, differences, latest
+from cdc.delivery.positions import EXACTLY_ONCE, SlotRecord, differences, latest
 from cdc.errors import CdcError
 from cdc.kafka import positions
 from cdc.lsn import LSN
@@ -56,7 +56,7 @@ def create(invocation: Invocation, name: str | None, failover: bool) -> None:
         if defect:
             click.echo(f"cdc-publisher: warning: {defect.error()}", err=True)
         lsn = slots.create(connection, name, failover=failover)
-        mark = Mark(
+        mark = SlotRecord(
             slots.system_identifier(connection),
             slots.timeline(connection),
             name,
@@ -71,7 +71,7 @@ def create(invocation: Invocation, name: str | None, failover: bool) -> None:
     _remember(settings, mark)
 
 
-def _remember(settings: Settings, mark: Mark) -> None:
+def _remember(settings: Settings, mark: SlotRecord) -> None:
     """Tell Kafka where the slot begins, unless it knows of one of this name: then the publisher is to ask."""
     if not settings.kafka:
         return

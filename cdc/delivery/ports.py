@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from cdc.delivery.positions import Mark, Memory
+from cdc.delivery.positions import Memory, SlotRecord
 from cdc.errors import CdcError
 from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
@@ -159,9 +159,10 @@ class Ends:
     topics: Topics
     outbox: Outbox
     dead_letters: DeadLetters | None
-    mark: Mark  # the slot as it is now
+    slot: SlotRecord  # as it is now
     remembered: Callable[[], Memory]  # what Kafka holds of it; waits for Kafka
-    hand_over: Callable[[Mark], None]  # end what Kafka transactions of before left, and write the mark; waits for Kafka
+    hand_over: Callable[[SlotRecord], None]
+    """End open Kafka transactions of the slot, and write its record; waits for Kafka."""
     tails: Tails  # what the topics hold of the stream beyond the slot
     wal_end: LSN  # when we acquired the slot: no other process can have sent what was committed after it
     used: bool  # the slot was read from before

@@ -34,7 +34,7 @@ EXACTLY_ONCE: Final = "exactly-once"
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class SlotRecord:
     """One slot, how far it was moved, and what its stream depends on, in words and texts."""
 
     system_identifier: str
@@ -70,7 +70,7 @@ class Mark:
         )
 
     @classmethod
-    def decode(cls, value: bytes) -> "Mark":
+    def decode(cls, value: bytes) -> "SlotRecord":
         """Read a record's value; fields that are not known are passed over. Raises ValueError."""
         try:
             read = orjson.loads(value)
@@ -90,30 +90,30 @@ class Mark:
             raise ValueError(f"not a position record ({error!r})") from None
 
 
-def latest(values: Iterable[bytes | None]) -> Mark | None:
+def latest(values: Iterable[bytes | None]) -> SlotRecord | None:
     """What the records of one key say together, in their order. Raises ValueError for one that cannot be read.
 
     The last one counts, but on one timeline its highest position does: a process that was frozen may have written
     its own late.
     """
-    mark: Mark | None = None
+    record: SlotRecord | None = None
     for value in values:
-        read = Mark.decode(value) if value else None
-        if mark and read and read.timeline == mark.timeline:
-            positions = [position for position in (mark.position, read.position) if position]
-            read = replace(read, confirmed=max(read.confirmed, mark.confirmed), position=max(positions, default=None))
-        mark = read
-    return mark
+        read = SlotRecord.decode(value) if value else None
+        if record and read and read.timeline == record.timeline:
+            positions = [position for position in (record.position, read.position) if position]
+            read = replace(read, confirmed=max(read.confirmed, record.confirmed), position=max(positions, default=None))
+        record = read
+    return record
 
 
 class Memory(NamedTuple):
-    """What the topic holds of a slot. `forgotten`: there is no mark because an operator removed it."""
+    """What the topic holds of a slot. `forgotten`: there is no record because an operator removed it."""
 
-    mark: Mark | None
+    record: SlotRecord | None
     forgotten: bool
 
 
-def differences(found: Mark, remembered: Mark) -> list[str]:
+def differences(found: SlotRecord, remembered: SlotRecord) -> list[str]:
     """What is not as it was when the slot was last moved: one sentence for each."""
     changes = []
     # Another timeline has an LSN of its own for everything after the switch: nothing can be compared.
@@ -131,15 +131,15 @@ def differences(found: Mark, remembered: Mark) -> list[str]:
     return changes
 
 
-def reached(mark: Mark, timeline: int, ends: Mapping[int, LSN]) -> Position | None:
-    """The last position of a mark that means the same on another timeline; `ends` says where earlier ones ended.
+def reached(record: SlotRecord, timeline: int, ends: Mapping[int, LSN]) -> Position | None:
+    """The last position of a record that means the same on another timeline; `ends` says where earlier ones ended.
 
     What was committed behind the point where the timelines part is not what the new one has there.
     """
-    if mark.position is None or mark.timeline == timeline:
-        return mark.position
-    end = ends.get(mark.timeline)
-    return None if end is None else min(mark.position, Position(LSN(end - 1), sys.maxsize))
+    if record.position is None or record.timeline == timeline:
+        return record.position
+    end = ends.get(record.timeline)
+    return None if end is None else min(record.position, Position(LSN(end - 1), sys.maxsize))
 
 
 class Batch(NamedTuple):
@@ -157,9 +157,14 @@ class Positions:
     """
 
     def __init__(
-        self, topic: str, mark: Mark, failed: Callable[[Failure], None], seconds: float, batch: Batch | None = None
+        self,
+        topic: str,
+        record: SlotRecord,
+        failed: Callable[[Failure], None],
+        seconds: float,
+        batch: Batch | None = None,
     ) -> None:
-        self.mark = mark  # as Kafka has it, but for the first record
+        self.record = record  # as Kafka has it, but for the first record
         self._topic = topic
         self._failed = failed
         self._seconds = seconds  # between two records at the least
@@ -167,15 +172,15 @@ class Positions:
         self._reported_at = float("-inf")
         self._reporting = False  # a record is on its way to Kafka
         self._fresh = True
-        self._position = mark.position  # of the last event that was handed on
+        self._position = record.position  # of the last event that was handed on
         self._events = self._size = 0  # since the last record
         self._since: float | None = None  # when the first of them was seen here
-        self._caught_up = mark.caught_up
+        self._caught_up = record.caught_up
 
     @property
     def confirmed(self) -> LSN:
         """How far the slot may be moved."""
-        return self.mark.confirmed
+        return self.record.confirmed
 
     def hasten(self) -> None:
         """From now on report at once."""
@@ -200,16 +205,16 @@ class Positions:
             return None
         self._reporting, self._reported_at = True, now
         self._events, self._size, self._since = 0, 0, None
-        mark = replace(self.mark, confirmed=confirmed, position=self._position, caught_up=self._caught_up)
+        record = replace(self.record, confirmed=confirmed, position=self._position, caught_up=self._caught_up)
 
         def reported(error: object, message: object) -> None:
             self._reporting = False
             if delivered(error, message):
-                self.mark, self._fresh = mark, False
+                self.record, self._fresh = record, False
             else:
                 self._failed(Failure(error, message, confirmed))
 
-        return Record.to(self._topic, mark.key.encode(), mark.encode(), int(unix_time * 1000), [], reported)
+        return Record.to(self._topic, record.key.encode(), record.encode(), int(unix_time * 1000), [], reported)
 
     def due(self, confirmed: LSN) -> float:
         """Return when `report` will make a record, in monotonic seconds; infinity while nothing is to be reported."""
@@ -221,7 +226,7 @@ class Positions:
         return min(dues)
 
     def _unreported(self, confirmed: LSN) -> bool:
-        return self._fresh or confirmed > self.mark.confirmed
+        return self._fresh or confirmed > self.record.confirmed
 
     def _moved(self, confirmed: LSN, now: float) -> bool:
         return self._unreported(confirmed) and now - self._reported_at >= self._seconds

@@ -164,11 +164,11 @@ class Service:
             ends = self._servers.open(stack)
             known = self._recognition.recognise(ends)
             self._reached, self._refusals = True, 0
-            sent_before, mark = self._recognition.sent_before(ends, known)
+            sent_before, record = self._recognition.sent_before(ends, known)
             batch = self._recognition.batch
             settled = self._metered.settled if self._metered else None
-            ledger = Ledger(ends.mark.confirmed, settled)
-            positions = Positions(settings.topics.positions, mark, ledger.fail, PROMPT_SECONDS, batch)
+            ledger = Ledger(ends.slot.confirmed, settled)
+            positions = Positions(settings.topics.positions, record, ledger.fail, PROMPT_SECONDS, batch)
             status_seconds = min(ends.wal_sender_timeout / 3 or LONGEST_STATUS_SECONDS, LONGEST_STATUS_SECONDS)
             session = Session(
                 settings.outbox.qualified_name,
@@ -183,7 +183,7 @@ class Service:
                 ends.topics,
                 Confirmation(ledger, status_seconds, positions),
                 refusals(self._tracer, ends.dead_letters),
-                table_oid(ends.mark.definition),
+                table_oid(ends.slot.definition),
                 sent_before,
                 Sequences(ends.tails, ends.topics.partitions) if settings.delivery.sequence else None,
                 self._make,
@@ -193,7 +193,7 @@ class Service:
                 extra={
                     "slot": settings.postgres.slot,
                     "publication": settings.postgres.publication,
-                    "confirmed": str(ends.mark.confirmed),
+                    "confirmed": str(ends.slot.confirmed),
                     "stream": ends.outbox.stream,
                     "format": "binary" if ends.binary else "text",
                     "guarantee": settings.delivery.guarantee,
@@ -215,7 +215,7 @@ class Service:
             try:
                 return self._publish(publisher, ends, session, monitor)
             finally:
-                self._recognition.keep(positions.mark)
+                self._recognition.keep(positions.record)
                 monitor.sample()
 
     def _publish(self, publisher: Publisher, ends: Ends, session: Session, monitor: Monitor) -> bool:

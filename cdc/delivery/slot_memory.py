@@ -7,7 +7,7 @@ from typing import Final
 from cdc.config.settings import Settings
 from cdc.delivery.deduplication import NOWHERE, SentBefore
 from cdc.delivery.ports import Ends
-from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Batch, Mark, differences, reached
+from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Batch, SlotRecord, differences, reached
 from cdc.errors import PostgresError
 from cdc.lsn import LSN
 from cdc.replication.publication import GO_ON
@@ -34,11 +34,11 @@ class Recognition:
     def __init__(self, settings: Settings, *, accept_changes: bool = False) -> None:
         self._settings = settings
         self._accept_changes = accept_changes
-        self._mark: Mark | None = None
+        self._record: SlotRecord | None = None
 
-    def keep(self, mark: Mark) -> None:
+    def keep(self, record: SlotRecord) -> None:
         """Remember what the session that ended has left."""
-        self._mark = mark
+        self._record = record
 
     @property
     def batch(self) -> Batch | None:
@@ -48,35 +48,35 @@ class Recognition:
             return None
         return Batch(BATCH_EVENTS, BATCH_BYTES, delivery.transaction_ms / 1000)
 
-    def sent_before(self, ends: Ends, known: Mark | None) -> tuple[SentBefore, Mark]:
-        """What of the stream was sent before, and the mark to begin with; `known` is what `recognise` returned."""
-        position = reached(known, ends.mark.timeline, ends.timelines) if known else None
+    def sent_before(self, ends: Ends, known: SlotRecord | None) -> tuple[SentBefore, SlotRecord]:
+        """What of the stream was sent before, and the record to begin with; `known` is what `recognise` returned."""
+        position = reached(known, ends.slot.timeline, ends.timelines) if known else None
         caught_up = known is not None and known.caught_up and self.batch is not None
         guarantee = self._settings.delivery.guarantee
-        mark = replace(ends.mark, position=position, guarantee=guarantee, caught_up=caught_up)
+        record = replace(ends.slot, position=position, guarantee=guarantee, caught_up=caught_up)
         if caught_up:
             # What is beyond the position was never committed; and without one nothing was.
-            return (SentBefore(LSN(position.commit_lsn + 1), position) if position else SentBefore()), mark
+            return (SentBefore(LSN(position.commit_lsn + 1), position) if position else SentBefore()), record
         if known and known.guarantee == EXACTLY_ONCE and not self.batch:
-            ends.hand_over(mark)
+            ends.hand_over(record)
         dead_letters = self._settings.topics.dead_letter if ends.dead_letters else None
-        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), mark
+        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), record
 
-    def recognise(self, ends: Ends) -> Mark | None:
+    def recognise(self, ends: Ends) -> SlotRecord | None:
         """What is known of the slot from before.
 
         Raises PostgresError when it, or what its stream depends on, is not as the publisher left it.
         """
-        found, missing = ends.mark, False
+        found, missing = ends.slot, False
         if self.batch:
             # What became of the last transaction is only known from there.
             memory = ends.remembered()
-            self._mark = memory.mark or self._mark
-            missing = memory.mark is None and not memory.forgotten and ends.used
-        elif self._mark is None or self._mark.key != found.key or differences(found, self._mark):
-            self._mark = ends.remembered().mark or self._mark  # another process may have moved the slot
+            self._record = memory.record or self._record
+            missing = memory.record is None and not memory.forgotten and ends.used
+        elif self._record is None or self._record.key != found.key or differences(found, self._record):
+            self._record = ends.remembered().record or self._record  # another process may have moved the slot
         self._check_server(ends)
-        changes = differences(found, self._mark) if self._mark else []
+        changes = differences(found, self._record) if self._record else []
         if missing:
             changes.append(
                 f"topic {self._settings.topics.positions!r} holds no position of replication slot {found.slot!r},"
@@ -89,25 +89,25 @@ class Recognition:
             )
         if changes:
             log.warning("continuing despite changes: %s", "; ".join(changes))
-        elif self._mark and self._mark.timeline != found.timeline:
+        elif self._record and self._record.timeline != found.timeline:
             log.warning(
                 "PostgreSQL is on another timeline: a standby was promoted, or a backup was restored",
-                extra={"timeline": found.timeline, "before": self._mark.timeline, "confirmed": str(found.confirmed)},
+                extra={"timeline": found.timeline, "before": self._record.timeline, "confirmed": str(found.confirmed)},
             )
         self._accept_changes = False
-        return self._mark
+        return self._record
 
     def _check_server(self, ends: Ends) -> None:
         """Raise PostgresError when the server was set back: positions that it issues again would pass for old ones.
 
         At least once compares positions and ids with what the topics hold, and loses nothing by that.
         """
-        mark = self._mark
-        if not mark or mark.timeline != ends.mark.timeline or mark.confirmed <= ends.wal_end:
+        record = self._record
+        if not record or record.timeline != ends.slot.timeline or record.confirmed <= ends.wal_end:
             return
         problem = (
-            f"PostgreSQL was set back: its WAL ends at {ends.wal_end}, and replication slot {mark.slot!r} had been"
-            f" moved to {mark.confirmed}"
+            f"PostgreSQL was set back: its WAL ends at {ends.wal_end}, and replication slot {record.slot!r} had been"
+            f" moved to {record.confirmed}"
         )
         if self.batch:
             raise PostgresError(problem, hint=SET_BACK)

@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from cdc.config import librdkafka
 from cdc.config.settings import Settings
-from cdc.delivery.positions import Mark
+from cdc.delivery.positions import SlotRecord
 from cdc.kafka import client
 from cdc.kafka.errors import kafka_error
 from cdc.kafka.first_records import Firsts, Target
@@ -215,7 +215,7 @@ def producer(settings: Settings, key: str, batch_bytes: int | None = None) -> Pr
     return found
 
 
-def hand_over(settings: Settings, mark: Mark) -> None:
+def hand_over(settings: Settings, mark: SlotRecord) -> None:
     """Abort the open Kafka transaction of the slot, fence its producers, and write the mark. Raises CdcError."""
     last = producer(settings, mark.key)
     last.begin_transaction()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from cdc.config.settings import Settings
-from cdc.delivery.positions import Mark, differences
+from cdc.delivery.positions import SlotRecord, differences
 from cdc.errors import KafkaError, PostgresError, Temporary
 from cdc.kafka import positions
 from cdc.lsn import LSN
@@ -165,8 +165,8 @@ class Purging:
         if not self._settings.kafka:
             return
         connection, slot = self._connection, self._settings.postgres.slot
-        mark = Mark(slots.system_identifier(connection), slots.timeline(connection), slot, confirmed, found, {})
-        known = positions.remembered(self._settings, mark.key, _KAFKA_SECONDS).mark
+        mark = SlotRecord(slots.system_identifier(connection), slots.timeline(connection), slot, confirmed, found, {})
+        known = positions.remembered(self._settings, mark.key, _KAFKA_SECONDS).record
         if known is None and not self._options.accept_unknown:
             raise KafkaError(
                 f"topic {self._settings.topics.positions!r} has no record of slot {mark.key!r}: it is unknown whether"

@@ -13,7 +13,7 @@ from cdc.avro import contracts
 from cdc.consumer import Event as Received
 from cdc.consumer.burial import headers as burial_headers
 from cdc.dead_letters.replays import Replays, marker
-from cdc.delivery.positions import EXACTLY_ONCE, Batch, Mark, Positions
+from cdc.delivery.positions import EXACTLY_ONCE, Batch, Positions, SlotRecord
 from cdc.delivery.sequence import Sequences
 from cdc.errors import PoisonEvent
 from cdc.lsn import LSN, Position
@@ -43,7 +43,7 @@ PAYLOAD: Final = {
     "note": None,
     "placed_at": "2026-08-01T00:00:00Z",
 }
-MARK: Final = Mark(
+MARK: Final = SlotRecord(
     "7300000000000000001",
     1,
     "cdc_publisher",

@@ -18,7 +18,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from cdc import errors
 from cdc.config.settings import Settings
-from cdc.delivery.positions import Mark
+from cdc.delivery.positions import SlotRecord
 from cdc.kafka import positions
 from cdc.kafka.first_records import Firsts, Target
 from cdc.kafka.producer import Sink
@@ -192,7 +192,7 @@ def test_the_same_in_a_kafka_transaction_c6(broker: Broker, keys: list[bytes | N
     reports: list[Any] = []
     key = "7300/shop"
     positions.ensure(broker.settings)
-    mark = Mark("7300", 1, "shop", LSN(100), {}, {}).encode()
+    mark = SlotRecord("7300", 1, "shop", LSN(100), {}, {}).encode()
     end = Record.to(broker.settings.topics.positions, key.encode(), mark, 1_000, [], lambda *_: None)
     sink = TransactionalSink(broker.settings, broker.topics, key)
     publish(sink, [*numbered(keys, lambda error, _: reports.append(error)), end])

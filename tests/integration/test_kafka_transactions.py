@@ -12,7 +12,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from cdc import errors
 from cdc.config.settings import Settings
-from cdc.delivery.positions import Mark, latest
+from cdc.delivery.positions import SlotRecord, latest
 from cdc.kafka import positions
 from cdc.kafka.cluster import Cluster
 from cdc.kafka.topics import KnownTopics
@@ -26,7 +26,7 @@ from tests.servers import Servers
 pytestmark = pytest.mark.timeout(120)
 
 KEY = "7300/shop"
-MARK = Mark("7300", 1, "shop", LSN(100), {}, {})
+MARK = SlotRecord("7300", 1, "shop", LSN(100), {}, {})
 
 
 class Sending:
@@ -46,7 +46,7 @@ class Sending:
             while not self.sink.send([record]):
                 self.sink.poll(0.05)
 
-    def end(self, mark: Mark = MARK) -> None:
+    def end(self, mark: SlotRecord = MARK) -> None:
         """End the transaction, and wait until that is proven."""
         self.send(self.positions, mark.encode())
         self.settle()
@@ -115,7 +115,7 @@ def held_back(settings: Settings, topic: str) -> bool:
     return ends[0] != ends[1]
 
 
-def remembered(settings: Settings) -> Mark | None:
+def remembered(settings: Settings) -> SlotRecord | None:
     return latest(positions.values(settings, KEY))
 
 

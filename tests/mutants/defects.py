@@ -136,8 +136,8 @@ DEFECTS: Final = (
     Defect(
         "told-is-delivered", "B1", "The record of the own position counts before Kafka has it.",
         "delivery/positions.py",
-        "        mark = replace(self.mark, confirmed=confirmed, ",
-        "        mark = self.mark = replace(self.mark, confirmed=confirmed, ",
+        "        record = replace(self.record, confirmed=confirmed, ",
+        "        record = self.record = replace(self.record, confirmed=confirmed, ",
     ),
     Defect(
         "telling-fails", "B1", "A refused record of the own position is passed over.", "delivery/positions.py",
@@ -150,7 +150,7 @@ DEFECTS: Final = (
     Defect(
         "own-mark-dropped", "B1", "What the process knows of its slot is forgotten when Kafka knows nothing.",
         "delivery/slot_memory.py",
-        "self._mark = ends.remembered().mark or self._mark", "self._mark = ends.remembered().mark",
+        "self._record = ends.remembered().record or self._record", "self._record = ends.remembered().record",
     ),
     Defect(
         "name-only", "B6", "Rows of the outbox that come under another name are taken for another table's.",
@@ -172,13 +172,13 @@ DEFECTS: Final = (
     Defect(
         "own-position", "A18", "A session starts from the position in memory instead of the slot's.",
         "delivery/service.py",
-        "            ledger = Ledger(ends.mark.confirmed, settled)\n",
-        "            ledger = Ledger(max(ends.mark.confirmed, known.confirmed if known else 0))\n",
+        "            ledger = Ledger(ends.slot.confirmed, settled)\n",
+        "            ledger = Ledger(max(ends.slot.confirmed, known.confirmed if known else 0))\n",
     ),
     Defect(
         "ledger-kept", "A15", "The ledger outlives its session.", "delivery/service.py",
-        "            ledger = Ledger(ends.mark.confirmed, settled)\n",
-        "            ledger = self.__dict__.setdefault('ledger', Ledger(ends.mark.confirmed))\n",
+        "            ledger = Ledger(ends.slot.confirmed, settled)\n",
+        "            ledger = self.__dict__.setdefault('ledger', Ledger(ends.slot.confirmed))\n",
     ),
     Defect(
         "backlog-kept", "A15", "Records that were not sent are sent in the next session.", "delivery/loop.py",
@@ -289,15 +289,15 @@ DEFECTS: Final = (
     ),
     Defect(
         "not-read-back", "D5", "What Kafka has is sent again.", "delivery/slot_memory.py",
-        "        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), mark\n",
-        "        return SentBefore(), mark\n",
+        "        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), record\n",
+        "        return SentBefore(), record\n",
     ),
     Defect(
         "read-back-too-short", "D5", "Only the first of the transactions that come again are looked for.",
         "delivery/slot_memory.py",
-        "        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), mark\n",
-        "        end = LSN(ends.mark.confirmed + 1)\n"
-        "        return SentBefore(end, position or NOWHERE, ends.tails, dead_letters), mark\n",
+        "        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), record\n",
+        "        end = LSN(ends.slot.confirmed + 1)\n"
+        "        return SentBefore(end, position or NOWHERE, ends.tails, dead_letters), record\n",
     ),
     Defect(
         "dead-letters-forgotten", "C8", "Dead letters are not looked for.", "delivery/deduplication.py",
@@ -320,28 +320,28 @@ DEFECTS: Final = (
     ),
     Defect(
         "position-unread", "C18", "What a Kafka transaction has made visible is sent again.", "delivery/slot_memory.py",
-        "        position = reached(known, ends.mark.timeline, ends.timelines) if known else None\n",
+        "        position = reached(known, ends.slot.timeline, ends.timelines) if known else None\n",
         "        position = None\n",
     ),
     Defect(
         "position-in-memory", "C18", "A commit of unknown outcome is taken for one that failed.",
         "delivery/slot_memory.py",
         "            memory = ends.remembered()\n",
-        "            memory = type(ends.remembered())(self._mark or ends.remembered().mark, False)\n",
+        "            memory = type(ends.remembered())(self._record or ends.remembered().record, False)\n",
     ),
     Defect(
         "other-timeline", "B13", "Positions of another timeline are taken for this one's.", "delivery/positions.py",
-        "    if mark.position is None or mark.timeline == timeline:\n", "    if True:\n",
+        "    if record.position is None or record.timeline == timeline:\n", "    if True:\n",
     ),
     Defect(
         "guarantee-early", "C18", "What was sent at least once is forgotten as soon as transactions begin.",
         "delivery/positions.py",
-        "        self._caught_up = mark.caught_up\n", "        self._caught_up = batch is not None\n",
+        "        self._caught_up = record.caught_up\n", "        self._caught_up = batch is not None\n",
     ),
     Defect(
         "not-handed-over", "B16", "Transactions that are open go on when the guarantee is another one.",
         "delivery/slot_memory.py",
-        "            ends.hand_over(mark)\n", "            pass\n",
+        "            ends.hand_over(record)\n", "            pass\n",
     ),
     Defect(
         "batch-open", "C18", "A Kafka transaction is not ended by time.", "delivery/positions.py",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from cdc.delivery.positions import Mark, Memory, latest
+from cdc.delivery.positions import Memory, SlotRecord, latest
 from cdc.errors import KafkaUnavailable
 from cdc.records.partitioner import partition
 from cdc.records.record import Record
@@ -128,7 +128,7 @@ class SimKafka:
             and (topic == DEAD_LETTERS or number == partition(record.key or b"", self.partitions))
         }
 
-    def record(self, mark: Mark) -> None:
+    def record(self, mark: SlotRecord) -> None:
         """Somebody else than the publisher writes about the slot."""
         self.positions.append((self.world.now, mark.key, mark.encode()))
 

@@ -6,7 +6,7 @@ nothing.
 
 from typing import TYPE_CHECKING
 
-from cdc.delivery.positions import Mark
+from cdc.delivery.positions import SlotRecord
 from cdc.lsn import LSN
 from cdc.records.partitioner import partition
 from cdc.records.record import Record
@@ -104,7 +104,7 @@ class Oracle:
             raise Violation(f"I5: a record that no committed row asked for: {record}")
         return row.tx.end_lsn
 
-    def told(self, mark: Mark) -> None:
+    def told(self, mark: SlotRecord) -> None:
         """A record of our own position leaves the process: the slot may be moved there as soon as it is delivered."""
         if mark.timeline == self._timeline:
             self._durable_up_to(mark.confirmed, "B1: told Kafka of")
@@ -157,7 +157,7 @@ class Oracle:
 
     def _passed(self, record: Record) -> None:
         """A position stands in Kafka: everything up to it must, too."""
-        mark = Mark.decode(record.value) if record.value else None
+        mark = SlotRecord.decode(record.value) if record.value else None
         if mark is None or mark.position is None or mark.timeline != self._timeline:
             return
         for tx in self.txs:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cdc.delivery.positions import Mark
+from cdc.delivery.positions import SlotRecord
 from cdc.records.record import Record
 from tests.simulation.oracle import Oracle
 from tests.simulation.rows import Row
@@ -114,7 +114,7 @@ class Process:
     def told(self, record: Record) -> None:
         """It tells Kafka how far the slot is going to be moved."""
         assert record.value is not None
-        self.oracle.told(Mark.decode(record.value))
+        self.oracle.told(SlotRecord.decode(record.value))
 
     def close(self) -> None:
         """The kernel closes what a dead process had open."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from cdc.config.librdkafka import Value
 from cdc.delivery.ports import Defect, Ends, Observation, Stopping, WalEnd
-from cdc.delivery.positions import Mark
+from cdc.delivery.positions import SlotRecord
 from cdc.errors import SlotActive
 from cdc.lsn import LSN
 from cdc.outbox.events import Columns, Outbox
@@ -28,10 +28,10 @@ _TEMPLATE: Final = TopicTemplate("outbox.event.{aggregatetype}")
 _COLUMNS: Final = Columns()
 
 
-def mark(pg: SimPg) -> Mark:
+def mark(pg: SimPg) -> SlotRecord:
     """The slot as it is."""
     assert pg.slot
-    return Mark(SYSTEM, pg.timeline, SLOT, LSN(pg.slot.confirmed), pg.catalog(), {})
+    return SlotRecord(SYSTEM, pg.timeline, SLOT, LSN(pg.slot.confirmed), pg.catalog(), {})
 
 
 class SimTopics:
@@ -128,7 +128,7 @@ class SimServers:
             topics=SimTopics(self._kafka),
             outbox=outbox,
             dead_letters=DeadLetters(DEAD_LETTERS, outbox) if self._settings.dead_letters else None,
-            mark=found,
+            slot=found,
             remembered=lambda: self._kafka.remembered(found.key),
             hand_over=lambda mark: hand_over(self._kafka, mark),
             tails=tails,

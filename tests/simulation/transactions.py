@@ -6,7 +6,7 @@ What is open or was aborted nobody sees. A request to commit may be late, and it
 from typing import Final
 
 from cdc.config.librdkafka import Value
-from cdc.delivery.positions import Mark
+from cdc.delivery.positions import SlotRecord
 from cdc.errors import Fenced, KafkaUnavailable
 from cdc.records.record import Record
 from tests.simulation.kafka import SimKafka
@@ -111,7 +111,7 @@ def begin(kafka: SimKafka) -> int:
     return kafka.epoch
 
 
-def hand_over(kafka: SimKafka, mark: Mark) -> None:
+def hand_over(kafka: SimKafka, mark: SlotRecord) -> None:
     """End what is open, and write the mark."""
     kafka.world.enter()
     begin(kafka)

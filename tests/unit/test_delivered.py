@@ -8,14 +8,14 @@ import pytest
 from cdc.config.settings import Settings
 from cdc.consumer import burial
 from cdc.consumer.events import Event
-from cdc.delivery.positions import Mark, Positions
+from cdc.delivery.positions import Positions, SlotRecord
 from cdc.errors import CdcError, KafkaUnavailable
 from cdc.kafka import positions
 from cdc.lsn import LSN
 from cdc.replication.settlement import Failure, Ledger, delivered
 from tests.memory import NOON
 
-MARK = Mark("7300", 1, "shop", LSN(100), {}, {})
+MARK = SlotRecord("7300", 1, "shop", LSN(100), {}, {})
 WITH, WITHOUT = (SimpleNamespace(offset=lambda offset=offset: offset) for offset in (0, None))
 
 

@@ -10,7 +10,7 @@ from cdc.audit.range import Range
 from cdc.audit.reading import RecordReader
 from cdc.audit.verdicts import PUBLISHED, REPAIRED, REPLAYED
 from cdc.consumer import Decoder, Event, Position
-from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Mark, latest
+from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, SlotRecord, latest
 from cdc.lsn import LSN
 from cdc.lsn import Position as Place
 from cdc.records.dead_letters import DeadLetter, Marker, read
@@ -63,7 +63,7 @@ def test_a_position_of_at_least_once_is_read() -> None:
     found = load("position-at-least-once")
     assert (found.topic, found.key) == ("cdc.positions", b"7300000000000000001/cdc_publisher")
     mark = latest([found.value])
-    assert mark == Mark(
+    assert mark == SlotRecord(
         "7300000000000000001",
         1,
         "cdc_publisher",

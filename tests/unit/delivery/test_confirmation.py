@@ -2,7 +2,7 @@
 
 from cdc.delivery.confirmation import PROMPT_SECONDS, Confirmation
 from cdc.delivery.loop import Publisher
-from cdc.delivery.positions import Batch, Mark, Positions
+from cdc.delivery.positions import Batch, Positions, SlotRecord
 from cdc.lsn import LSN, Position
 from cdc.records.record import Record
 from cdc.replication.settlement import Ledger
@@ -10,7 +10,7 @@ from tests.memory import NOON, Clock, MemorySink, MemorySource
 from tests.unit.loop import failed
 from tests.unit.shop import event, session, transaction
 
-MARK = Mark("7300", 1, "shop", LSN(100), {}, {})
+MARK = SlotRecord("7300", 1, "shop", LSN(100), {}, {})
 
 
 def settled_to(ledger: Ledger, commit_lsn: int) -> None:

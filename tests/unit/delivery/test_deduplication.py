@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.delivery.deduplication import SentBefore
-from cdc.delivery.positions import Batch, Mark, Positions
+from cdc.delivery.positions import Batch, Positions, SlotRecord
 from cdc.delivery.sequence import Sequences
 from cdc.lsn import LSN, Position
 from cdc.records.dead_letters import DeadLetters
@@ -19,7 +19,7 @@ from tests.unit.shop import OID, Target, event, session, transaction
 
 TOPIC = "outbox.event.order"
 DEAD = "cdc.dead-letter"
-MARK = Mark("7300", 1, "shop", LSN(100), {}, {})
+MARK = SlotRecord("7300", 1, "shop", LSN(100), {}, {})
 
 
 def row_of(number: int, key: str = "o-1", payload: str = "{}") -> bytes:
@@ -138,13 +138,13 @@ def batches(seconds: float = 0.1, events: int = 10, size: int = 1000) -> tuple[T
     return session(ledger, positions=positions), positions
 
 
-def told(target: Target, now: float) -> Mark | None:
+def told(target: Target, now: float) -> SlotRecord | None:
     record = target.confirmation.position(now, 0.0)
     if record is None:
         return None
     assert record.value
     record.on_delivery(None, None)
-    return Mark.decode(record.value)
+    return SlotRecord.decode(record.value)
 
 
 def test_a_kafka_transaction_ends_with_the_position_of_its_last_event() -> None:

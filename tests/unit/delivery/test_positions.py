@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc.delivery.positions import Mark, Positions, differences, latest
+from cdc.delivery.positions import Positions, SlotRecord, differences, latest
 from cdc.lsn import LSN
 from cdc.replication.settlement import Ledger
 from tests.unit.shop import Target, event, session, transaction
 
 DEFINITION = {"table": "public.outbox", "table oid": "5", "publication": "shop", "publication oid": "1"}
-MARK = Mark("7300", 1, "shop", LSN(100), DEFINITION, {"[topics] name": "a"})
+MARK = SlotRecord("7300", 1, "shop", LSN(100), DEFINITION, {"[topics] name": "a"})
 NOON = 1_785_585_600.0
 
 
@@ -35,19 +35,19 @@ def remembering(seconds: float = 0.5) -> Target:
 
 @given(st.integers(0, 0xFFFFFFFF_FFFFFFFF).map(LSN), st.dictionaries(st.text(), st.text()))
 def test_a_mark_survives_its_record(lsn: LSN, words: dict[str, str]) -> None:
-    mark = Mark("7300", 3, "shop", lsn, words, words)
-    assert Mark.decode(mark.encode()) == mark
+    mark = SlotRecord("7300", 3, "shop", lsn, words, words)
+    assert SlotRecord.decode(mark.encode()) == mark
     assert mark.key == "7300/shop"
 
 
 @pytest.mark.parametrize("value", [b"", b"{", b"[]", b"null", b"{}", MARK.encode().replace(b"0/64", b"nowhere")])
 def test_a_record_of_something_else_is_refused(value: bytes) -> None:
     with pytest.raises(ValueError, match="not a position record"):
-        Mark.decode(value)
+        SlotRecord.decode(value)
 
 
 def test_a_newer_version_may_know_more_d11() -> None:
-    assert Mark.decode(MARK.encode().replace(b'"version":1', b'"version":2,"more":[1]')) == MARK
+    assert SlotRecord.decode(MARK.encode().replace(b'"version":1', b'"version":2,"more":[1]')) == MARK
 
 
 def test_the_highest_position_of_a_timeline_counts_and_the_newest_words_b16() -> None:
@@ -92,7 +92,7 @@ def test_the_slot_moves_only_to_where_kafka_was_told_a19() -> None:
     assert telling is not None
     assert telling.topic == "cdc.positions"
     assert telling.key == b"7300/shop"
-    assert Mark.decode(telling.value or b"").confirmed == 208
+    assert SlotRecord.decode(telling.value or b"").confirmed == 208
     assert target.confirmation.position(12.0, NOON) is None  # one at a time
     assert confirmed(target.confirmation.status(21.0, NOON)) == 100
     telling.on_delivery(None, None)

@@ -7,7 +7,7 @@ import pytest
 
 from cdc.config.settings import Settings
 from cdc.delivery.ports import Defect, Ends, Observation, SlotHealth, Stopping, WalEnd
-from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Mark, Memory
+from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Memory, SlotRecord
 from cdc.delivery.service import Service
 from cdc.errors import (
     CdcError,
@@ -29,7 +29,7 @@ from tests.unit.loop import failed
 from tests.unit.shop import EVENT_ID, event, transaction
 
 DEFINITION = {"table": "public.outbox", "table oid": "5", "publication": "shop", "publication oid": "1"}
-MARK = Mark("7300", 1, "cdc_publisher", LSN(100), DEFINITION, {})
+MARK = SlotRecord("7300", 1, "cdc_publisher", LSN(100), DEFINITION, {})
 
 
 class Flag:
@@ -82,12 +82,14 @@ class Eyes:
 class World:
     """Servers that answer with what `attempts` say, in turn: an error, or a session with the given eyes."""
 
-    def __init__(self, *attempts: CdcError | Eyes, mark: Mark = MARK, remembered: Mark | None = None) -> None:
+    def __init__(
+        self, *attempts: CdcError | Eyes, mark: SlotRecord = MARK, remembered: SlotRecord | None = None
+    ) -> None:
         self.clock = Clock(tick=0.001)
         self.attempts = list(attempts)
         self.mark = self.later = mark  # of the first session, and of those after it
         self.remembered = remembered
-        self.handed_over: list[Mark] = []
+        self.handed_over: list[SlotRecord] = []
         self.tails = MemoryTails()
         self.used = self.forgotten = False
         self.asked = 0
@@ -119,7 +121,7 @@ class World:
             topics=shop.Topics(),
             outbox=shop.outbox(),
             dead_letters=None,
-            mark=mark,
+            slot=mark,
             remembered=remembered,
             hand_over=self.handed_over.append,
             tails=self.tails,
@@ -222,7 +224,7 @@ def test_a_refused_password_is_tried_again_a_few_times_where_it_was_good_before_
     ],
 )
 def test_it_does_not_start_on_a_slot_that_is_not_as_it_was_left_unless_told_to_a19_b1_b4(
-    remembered: Mark, told: str
+    remembered: SlotRecord, told: str
 ) -> None:
     world = World(Eyes(), remembered=remembered)
     with pytest.raises(PostgresError, match=told) as caught:
@@ -247,10 +249,12 @@ def test_kafka_is_not_asked_again_for_what_the_process_knows_itself() -> None:
     assert world.asked == 1
 
 
-def positions(world: World) -> list[Mark]:
+def positions(world: World) -> list[SlotRecord]:
     """What Kafka was told."""
     return [
-        Mark.decode(record.value) for record in world.sinks[-1].sent if record.topic == "cdc.positions" and record.value
+        SlotRecord.decode(record.value)
+        for record in world.sinks[-1].sent
+        if record.topic == "cdc.positions" and record.value
     ]
 
 
