@@ -1,1 +1,1 @@
-"""The settings: their definition, where they come from, how they are shown."""
+"""Settings: definitions, loading from file, environment and options, and masking of secrets."""

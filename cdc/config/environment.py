@@ -1,4 +1,4 @@
-"""Secrets in the environment that are no settings of ours: libpq and OpenTelemetry read them there themselves."""
+"""Secrets in environment variables that libpq and OpenTelemetry read themselves, without a setting of this program."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -10,7 +10,7 @@ _OTLP: Final = ("OTEL_EXPORTER_OTLP", "OTEL_EXPORTER_OTLP_TRACES")
 
 
 def secrets(environ: Mapping[str, str]) -> set[str]:
-    """Each as it is and as it is written there."""
+    """Return each secret, both as written in `environ` and decoded."""
     found = {environ.get("PGPASSWORD", "")}
     for prefix in _OTLP:
         found |= masking.secrets({"otlp": {"url": environ.get(f"{prefix}_ENDPOINT", "")}})
@@ -19,9 +19,9 @@ def secrets(environ: Mapping[str, str]) -> set[str]:
 
 
 def _of_headers(text: str) -> Iterator[str]:
-    """Of `name=value,name=value`, percent-encoded; a value may be a scheme and a secret.
+    """Yield the values of `name=value,name=value`, percent-encoded and decoded; a value may be a scheme and a secret.
 
-    What is not written like that is told in the exporter's log: it is taken for a secret as a whole.
+    OpenTelemetry's exporter logs a malformed pair, so a pair without `=` is treated as a secret in full.
     """
     for pair in text.split(","):
         name, _, value = pair.partition("=")

@@ -1,4 +1,4 @@
-"""Kinds of text that settings hold, each with what is wrong about one that does not fit."""
+"""Validated string types for settings: identifiers, topic names, connection strings, addresses."""
 
 import re
 from typing import Annotated
@@ -19,13 +19,13 @@ def _identifier(name: str) -> str:
 
 def _slot_name(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9_]{1,63}", name):
-        raise ValueError("a slot's name has 1 to 63 lower-case letters, digits and underscores")
+        raise ValueError("a slot name has 1 to 63 lower-case letters, digits and underscores")
     return name
 
 
 def _topic_name(name: str) -> str:
     if not is_topic_name(name):
-        raise ValueError("a topic's name has 1 to 249 letters, digits, '.', '_' and '-'")
+        raise ValueError("a topic name has 1 to 249 letters, digits, '.', '_' and '-'")
     return name
 
 
@@ -39,15 +39,15 @@ def _template(template: str) -> str:
 
 def _dsn(dsn: str) -> str:
     if is_ambiguous(dsn):
-        # Libpq's own message would show a part of the password, which it takes for a host.
+        # libpq would read part of the password as a host name and show it in its error message.
         raise ValueError("write @, / and ? in a user, password or database as %40, %2F and %3F")
     return dsn
 
 
 def _registry_url(url: str) -> str:
     if not all(HTTP_URL.fullmatch(one.strip()) for one in url.split(",")):
-        # What it holds is not told: a password may be in it.
-        raise ValueError("a registry's address is http://host:port or https://host:port")
+        # The message does not repeat the value, which may contain a password.
+        raise ValueError("a registry URL is http://host:port or https://host:port")
     return url
 
 

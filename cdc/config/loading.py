@@ -1,4 +1,4 @@
-"""Settings from options, environment and file, in this order of precedence, with every problem reported at once."""
+"""Load settings from options, environment and file, in this order of precedence, and report all problems together."""
 
 import difflib
 import json
@@ -19,21 +19,21 @@ from cdc.errors import ConfigError
 
 DEFAULT_FILE = Path("cdc-publisher.toml")
 PREFIX = "CDC_"
-FOR_TESTS = "CDC_TEST_"  # names the servers that tests use: no settings of the publisher
+FOR_TESTS = "CDC_TEST_"  # servers for tests, not settings of the publisher
 
 Path_ = tuple[str, ...]
 
-# In a file, these are relative to it.
+# In a settings file, these paths are relative to that file.
 PATHS = {("avro", "schemas"), *(("schema_registry", name) for name in ("ssl_ca", "ssl_certificate", "ssl_key"))}
 
-# librdkafka's own names of files: CDC_KAFKA__..._FILE is the property, not a file that holds it.
+# librdkafka properties whose names end in .file: CDC_KAFKA__..._FILE is the property itself, not a file with its value.
 PROPERTIES_OF_FILES = {
     f"sasl.oauthbearer.assertion.{name}" for name in ("file", "private.key.file", "jwt.template.file")
 }
 
 
 class _Given:
-    """Values by path, and where each came from; later sources override earlier ones."""
+    """Values by path, each with its origin; later sources override earlier ones."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -51,16 +51,16 @@ class _Given:
         self.origins[path] = origin
 
     def origin(self, path: Path_) -> str:
-        """The source of the setting at `path`, of the table above it or of what is in it."""
+        """Return the origin of the setting at `path`, or of the nearest setting above or below it."""
         related = (origin for known, origin in self.origins.items() if known[: len(path)] == path[: len(known)])
         return self.origins.get(path) or next(related, "")
 
 
 def load(file: Path | None = None, options: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> Settings:
-    """The effective settings.
+    """Return the effective settings.
 
-    `file` is the one asked for; else `./cdc-publisher.toml` is read when it exists. `options` are texts such as
-    `postgres.slot=orders`. Raises ConfigError with one line per problem.
+    Without `file`, `./cdc-publisher.toml` is read if it exists. `options` are strings such as `postgres.slot=orders`.
+    Raises ConfigError with one line per problem.
     """
     given = _Given()
     if file is not None or DEFAULT_FILE.exists():
@@ -86,7 +86,9 @@ def _from_file(given: _Given, file: Path) -> None:
     try:
         tables = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"settings file {file}: {error.strerror}", hint="name another with --config") from None
+        raise ConfigError(
+            f"settings file {file}: {error.strerror}", hint="name the settings file with --config"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"settings file {file}: {error}") from None
     for section, table in tables.items():
@@ -101,7 +103,7 @@ def _from_file(given: _Given, file: Path) -> None:
 
 
 def _flat(table: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
-    """librdkafka's names hold dots, which TOML reads as tables unless they are quoted: both are meant alike."""
+    """Yield property names with dots: TOML reads an unquoted `a.b` as a table `a`, which means the same here."""
     for name, value in table.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
@@ -134,10 +136,10 @@ def _from_variable(given: _Given, environ: Mapping[str, str], variable: str, pat
         path = (*path[:-1], path[-1][: -len(files.SUFFIX)])
         plain = variable.removesuffix(files.SUFFIX)
         if environ.get(plain):
-            given.problems.append(f"{variable} and {plain} are both given: give one of them")
+            given.problems.append(f"{variable} and {plain} are both set: set only one of them")
             return
         if path in PATHS:
-            given.problems.append(f"{variable} is not a setting: {plain} is the name of the file already")
+            given.problems.append(f"{variable} is not a setting: {plain} already takes a file name")
             return
         try:
             text = files.read(text)
@@ -148,7 +150,7 @@ def _from_variable(given: _Given, environ: Mapping[str, str], variable: str, pat
 
 
 def _names_a_file(path: Path_) -> bool:
-    """Whether a variable names the file that holds its setting, and is no setting itself."""
+    """Return whether a variable names a file with the value of a setting, rather than a setting itself."""
     section, name = path[0], path[-1]
     if section == "kafka":
         return name.endswith(".file") and name not in PROPERTIES_OF_FILES
@@ -160,7 +162,7 @@ def _from_options(given: _Given, options: Iterable[str]) -> None:
         name, equals, text = option.partition("=")
         section, dot, rest = name.strip().partition(".")
         if not equals or not dot:
-            # What is not clearly a name may be a secret.
+            # Text that does not look like a setting's name may be a secret.
             shown = f"--set {name}" if re.fullmatch(r"[a-z_]+(\.[a-z_.]+)?", name) else "--set"
             given.problems.append(f"{shown}: expected SECTION.NAME=VALUE, as in postgres.slot=orders")
             continue
@@ -169,7 +171,7 @@ def _from_options(given: _Given, options: Iterable[str]) -> None:
 
 
 def _structured(path: Path_, text: str) -> object:
-    """Text of a list or a table as JSON; a list may also be separated by commas. Other text as it is."""
+    """Parse text of a list or table as JSON, or of a list separated by commas; return other text unchanged."""
     annotation = _field(path) or str
     kind = getattr(annotation, "__origin__", annotation)
     if kind in (list, dict) or _is_section(annotation):
@@ -181,7 +183,7 @@ def _structured(path: Path_, text: str) -> object:
 
 
 def _field(path: Path_) -> object:
-    """The type of a setting; None when there is no such setting."""
+    """Return the type of a setting, or None if there is no such setting."""
     annotation: object = Settings
     for name in path:
         fields = annotation.model_fields if _is_section(annotation) else {}

@@ -1,6 +1,6 @@
-"""Secrets: settings as they may be shown, and texts without the secrets of the settings.
+"""Mask secrets in settings, and scrub their values from any other text.
 
-Masking works on what a setting is called; scrubbing finds its value again wherever it appears, in whatever notation.
+Masking goes by the name of a setting; scrubbing finds its value in any text, also escaped, quoted or encoded.
 """
 
 import base64
@@ -15,7 +15,7 @@ _SECRET = re.compile(
 )
 MASK = "********"
 URL_SCHEMES: Final = ("postgresql://", "postgres://")
-SHORTEST: Final = 4  # characters of a secret that is scrubbed: shorter ones are in every text
+SHORTEST: Final = 4  # characters of a secret to scrub: shorter ones occur in ordinary text
 
 HTTP_URL = re.compile(
     r"(?P<scheme>https?://)(?:(?P<user>[^:@/?#,\s]*)(?P<password>:[^@/?#,\s]*)?@)?"
@@ -24,7 +24,7 @@ HTTP_URL = re.compile(
 
 
 def masked(name: str, value: Any) -> Any:
-    """The value as it may be shown; `name` is the last part of the setting's name."""
+    """Return the value without secrets; `name` is the last part of the setting's name."""
     if name == "dsn":
         return mask_dsn(str(value))
     if _is_url(name) and value:
@@ -41,7 +41,7 @@ _URL = re.compile(
     r"(?P<location>[^@/?#]*(?:/[^@?#]*)?)(?P<parameters>\?[^@]*)?",
     re.DOTALL,
 )
-# What libpq and a reader take for the same parts: libpq looks for the user's @ before the first / only.
+# URLs that libpq splits as a reader would: libpq looks for the @ after the user only before the first /.
 _PLAIN_URL = re.compile(
     r"postgres(?:ql)?://(?:[^:@/?]*(?P<password>:[^@/?]*)?@)?[^@/?]*"
     r"(?P<parameters>/[^@?]*(?:\?.*)?|\?[^@]*)?",
@@ -53,14 +53,14 @@ LIBPQ_PAIR = re.compile(r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s\\]|\\.)*)", re.
 
 
 def is_ambiguous(dsn: str) -> bool:
-    """Whether a URL holds an @, / or ? of a password as it is: libpq would take a part of the password for a host."""
+    """Return whether a password in a URL contains an unescaped @, / or ?, part of which libpq would read as a host."""
     return dsn.startswith(URL_SCHEMES) and not _PLAIN_URL.fullmatch(dsn)
 
 
 def mask_dsn(dsn: str) -> str:
-    """A connection string without its passwords.
+    """Return a connection string with its passwords masked.
 
-    What is not written by the book is masked as a whole: a password that was not quoted may stand in any part.
+    A malformed string is masked in full, because any part of it may be an unquoted password.
     """
     url = _URL.fullmatch(dsn)
     if url and "password=" not in (url["password"] or ""):
@@ -75,7 +75,7 @@ def mask_dsn(dsn: str) -> str:
 
 
 def mask_url(urls: str) -> str:
-    """Addresses of a registry without their passwords; one that is not written by the book is masked as a whole."""
+    """Return registry URLs, separated by commas, with their passwords masked; a malformed URL is masked in full."""
     return ",".join(_masked_url(url.strip()) for url in urls.split(","))
 
 
@@ -92,7 +92,7 @@ def _shown(name: str, value: str) -> str:
 
 
 def secrets(sections: Mapping[str, Mapping[str, object]]) -> set[str]:
-    """Every secret of the settings' tables, as it is and as it is written there."""
+    """Return every secret of the settings' tables, both as written there and decoded."""
     return {secret for table in sections.values() for secret in _of_table(table)}
 
 
@@ -106,7 +106,7 @@ def _of_table(table: Mapping[str, Any]) -> Iterator[str]:
             yield from _of_urls(value)
         elif _SECRET.search(name):
             yield value
-            # A key in PEM: an error may show one of its lines.
+            # A PEM key: an error may show one of its lines.
             yield from (line for line in value.splitlines() if len(line) > 16 and not line.startswith("-----"))
     if table.get("username") and table.get("password"):
         yield _basic(table["username"], table["password"])
@@ -127,7 +127,7 @@ def _of_dsn(dsn: str) -> Iterator[str]:
 
 
 def unquoted(value: str) -> str:
-    """A value of LIBPQ_PAIR as libpq reads it."""
+    """Return a value matched by LIBPQ_PAIR without quotes and escapes, as libpq reads it."""
     return re.sub(r"\\(.)", r"\1", value.removeprefix("'").removesuffix("'"), flags=re.DOTALL)
 
 
@@ -140,16 +140,16 @@ def _of_urls(urls: str) -> Iterator[str]:
 
 
 def _basic(user: str, password: str) -> str:
-    """Both as the header of HTTP has them."""
+    """Return the credentials as HTTP basic authentication encodes them."""
     return base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def scrubber(known: Iterable[str]) -> Callable[[str], str]:
-    """A function that masks these secrets in any text, also where they are escaped, quoted or percent-encoded."""
+    """Return a function that masks these secrets in any text, also escaped, quoted or percent-encoded."""
     forms = {form for secret in known for form in _forms(secret) if len(form) >= SHORTEST}
     if not forms:
         return lambda text: text
-    # The longest first: one secret may be the beginning of another.
+    # Longest first: one secret may be a prefix of another.
     alternatives = "|".join(map(_pattern, sorted(forms, key=lambda form: (-len(form), form))))
     pattern = re.compile(alternatives)
     return lambda text: pattern.sub(MASK, text)
@@ -158,7 +158,7 @@ def scrubber(known: Iterable[str]) -> Callable[[str], str]:
 def _forms(secret: str) -> set[str]:
     if len(secret) < SHORTEST:
         return set()
-    # Our errors are one line: white space is folded there.
+    # CdcError folds white space, so that its message is one line.
     plain = {secret, " ".join(secret.split())}
     encoded = {encode(text) for text in plain for encode in (_encoded, quote, quote_plus)}
     once = {escape(text) for text in plain for escape in _ESCAPES}
@@ -171,11 +171,11 @@ def _encoded(text: str) -> str:
 
 
 def _pattern(form: str) -> str:
-    """Hexadecimal digits of a percent-encoding may be of either case."""
+    """Return a pattern that matches percent-encodings in either case."""
     return re.sub(r"%[0-9A-F]{2}", lambda found: f"(?i:{found[0]})", re.escape(form))
 
 
-# As JSON, as Python's repr of text and of bytes, as libpq's keyword strings and as SQL have it, without the quotes.
+# JSON, Python's repr of str and bytes, libpq keyword strings and SQL literals, without the quotes.
 _ESCAPES: Final[tuple[Callable[[str], str], ...]] = (
     lambda text: json.dumps(text)[1:-1],
     lambda text: json.dumps(text, ensure_ascii=False)[1:-1],

@@ -1,4 +1,4 @@
-"""A password of PostgreSQL that stands apart from the connection string: it becomes a part of it, as libpq reads it.
+"""Merge `[postgres] password` into the connection string, escaped as libpq expects.
 
 <https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING>
 """
@@ -12,12 +12,12 @@ _OF_URL = (re.compile(r"\w+://[^:@/?]*:([^@/?]+)@"), re.compile(r"[?&]password=(
 
 
 def with_password(dsn: str, password: str) -> str:
-    """The connection string with the password in it. Raises ValueError when it holds another one already."""
+    """Return the connection string with the password added. Raises ValueError if it contains a different password."""
     if "\0" in password:
-        raise ValueError("no password holds a NUL")
+        raise ValueError("a password cannot contain a NUL byte")
     present = _password(dsn)
     if present and present != password:
-        raise ValueError("dsn and password both give a password: leave one of them out")
+        raise ValueError("dsn and password contain different passwords: remove one of them")
     return dsn if present else dsn + _written(dsn, password)
 
 
@@ -29,7 +29,7 @@ def _written(dsn: str, password: str) -> str:
 
 
 def _password(dsn: str) -> str:
-    """What it is, or empty."""
+    """Return the password in the connection string, or an empty string."""
     if dsn.startswith(URL_SCHEMES):
         found = next(filter(None, (pattern.search(dsn) for pattern in _OF_URL)), None)
         return unquote(found[1]) if found else ""

@@ -1,4 +1,4 @@
-"""Every setting, its type and its default. All of them are frozen; nothing else reads files or the environment."""
+"""Definitions of all settings: type, default and description. Instances are frozen."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -19,21 +19,24 @@ class Section(BaseModel):
 
 
 class Postgres(Section):
-    """Where the outbox is."""
+    """Connection to PostgreSQL, and the names of slot and publication."""
 
     dsn: Dsn = Field(
-        "", description="required: a URL or key=value pairs, directly to the primary, not through a pooler"
+        "",
+        description="connection string of the primary, a URL or key=value pairs; required; do not use a pooler",
     )
     password: str | None = Field(
-        None, description="of the user in dsn, where that holds none; better from a file: CDC_POSTGRES__PASSWORD_FILE"
+        None, description="password, if dsn contains none; prefer a file: CDC_POSTGRES__PASSWORD_FILE"
     )
-    slot: SlotName = Field("cdc_publisher", description="replication slot")
-    publication: Identifier = Field("cdc_publisher", description="publication that holds the outbox")
+    slot: SlotName = Field("cdc_publisher", description="name of the replication slot")
+    publication: Identifier = Field(
+        "cdc_publisher", description="name of the publication that contains the outbox table"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, given: Any) -> Any:
-        """Whoever connects takes `dsn` as it is: the password becomes a part of it."""
+        """Merge the password into `dsn`, which is the only setting that connections use."""
         dsn, password = (given.get(name) for name in ("dsn", "password")) if isinstance(given, dict) else (None, None)
         if isinstance(dsn, str) and isinstance(password, str) and dsn.strip() and password:
             return {**given, "dsn": with_password(dsn, password)}
@@ -41,25 +44,31 @@ class Postgres(Section):
 
 
 class ColumnNames(Section):
-    """The table's column for each part of an event."""
+    """Column of the outbox table for each part of an event."""
 
-    id: Identifier = Field(DEBEZIUM_COLUMNS.id, description="identity of the event: header id")
-    key: Identifier = Field(DEBEZIUM_COLUMNS.key, description="Kafka's key: what is kept in order")
+    id: Identifier = Field(DEBEZIUM_COLUMNS.id, description="unique id of the event, sent in the header id")
+    key: Identifier = Field(DEBEZIUM_COLUMNS.key, description="record key; events with the same key stay in order")
     aggregate: Identifier = Field(
         DEBEZIUM_COLUMNS.aggregate,
-        description="aggregate type, told in dead letters and envelopes; [topics] name takes columns",
+        description="aggregate type, included in dead letters and envelopes; topics come from [topics] name",
     )
-    type: Identifier = Field(DEBEZIUM_COLUMNS.type, description="event type: header eventType, and its contract")
-    payload: Identifier = Field(DEBEZIUM_COLUMNS.payload, description="value: json, jsonb, text or bytea")
+    type: Identifier = Field(
+        DEBEZIUM_COLUMNS.type, description="event type, sent in the header eventType; selects the contract"
+    )
+    payload: Identifier = Field(
+        DEBEZIUM_COLUMNS.payload, description="payload of the event, of type json, jsonb, text or bytea"
+    )
 
 
 class Outbox(Section):
-    """Which table, and what its columns mean."""
+    """The outbox table and its columns."""
 
-    table: str = Field("public.outbox", description="schema.table")
-    columns: ColumnNames = Field(default_factory=ColumnNames, description="columns by their part in an event")
-    headers: list[Identifier] = Field([], description="columns that become record headers of the same name")
-    tombstones: bool = Field(False, description="publish a null or blank payload as a tombstone; else it is poison")
+    table: str = Field("public.outbox", description="name of the outbox table, as schema.table")
+    columns: ColumnNames = Field(default_factory=ColumnNames, description="column for each part of an event")
+    headers: list[Identifier] = Field([], description="columns to send as record headers of the same name")
+    tombstones: bool = Field(
+        False, description="publish a null or blank payload as a tombstone; otherwise it is a poison event"
+    )
 
     @model_validator(mode="after")
     def _qualified(self) -> "Outbox":
@@ -69,77 +78,79 @@ class Outbox(Section):
 
     @property
     def parts(self) -> Columns:
-        """The table's columns by their part in an event, as the core takes them."""
+        """Return the columns as the `Columns` that `cdc.outbox` takes."""
         return Columns(**self.columns.model_dump())
 
     @property
     def qualified_name(self) -> tuple[str, str]:
-        """(schema, table); the schema is `public` when none is given."""
+        """Return (schema, table); the schema defaults to `public`."""
         schema, dot, table = self.table.rpartition(".")
         return (schema if dot else "public"), table
 
 
 class Topics(Section):
-    """Names of topics, and whether the publisher makes them."""
+    """Names of topics, and the settings of topics that the publisher creates."""
 
     name: Template = Field(
-        "outbox.event.{aggregatetype}", description="topic of an event: a template over the row's columns"
+        "outbox.event.{aggregatetype}", description="topic of an event, as a template of the row's columns"
     )
-    dead_letter: Topic = Field("cdc.dead-letter", description="topic of dead letters, made by outbox init or start")
+    dead_letter: Topic = Field("cdc.dead-letter", description="topic for dead letters, created by outbox init or start")
     positions: Topic = Field(
-        "cdc.positions", description="compacted topic in which slots are remembered, made by outbox init or start"
+        "cdc.positions", description="compacted topic that records the state of slots, created by outbox init or start"
     )
-    create: bool = Field(False, description="create missing event topics; otherwise start waits for them, and says so")
-    partitions: int = Field(-1, ge=-1, description="of topics that are created; -1: the broker's default")
-    replication_factor: int = Field(-1, ge=-1, description="of topics that are created; -1: the broker's default")
-    config: dict[str, str | int | float | bool] = Field({}, description="settings of event topics that are created")
+    create: bool = Field(False, description="create missing event topics; otherwise log a warning and wait for them")
+    partitions: int = Field(-1, ge=-1, description="partitions of created topics; -1 means the broker's default")
+    replication_factor: int = Field(
+        -1, ge=-1, description="replication factor of created topics; -1 means the broker's default"
+    )
+    config: dict[str, str | int | float | bool] = Field({}, description="topic configuration of created event topics")
     replication: Literal["warn", "refuse", "any"] = Field(
-        "warn", description="what to do about topics with fewer than 3 replicas or min.insync.replicas below 2"
+        "warn", description="action for topics with fewer than 3 replicas or min.insync.replicas below 2"
     )
 
 
 class Avro(Section):
-    """Contracts and the framing of values."""
+    """Avro contracts, and the framing of record values."""
 
-    source: Literal["folder", "registry"] = Field("folder", description="where contracts come from")
-    schemas: Path = Field(
-        Path("schemas"), description="folder of .avsc files, one per event type; in a file, relative to that file"
-    )
+    source: Literal["folder", "registry"] = Field("folder", description="source of contracts")
+    schemas: Path = Field(Path("schemas"), description="folder with one .avsc file per event type")
     framing: Literal["single-object", "confluent"] = Field(
         "single-object",
-        description="what precedes the Avro body: fingerprint, or magic byte and schema id; confluent with a registry",
+        description="prefix of the Avro body: schema fingerprint, or magic byte and schema id; confluent is the default"
+        " with a registry",
     )
     subject: Literal["topic-record-name", "record-name", "topic-name"] = Field(
-        "topic-record-name", description="how subjects are named, in confluent framing"
+        "topic-record-name", description="subject name strategy for confluent framing"
     )
-    types: dict[str, str] = Field({}, description="record names of event types that are named otherwise")
+    types: dict[str, str] = Field({}, description="record name of each event type whose name differs from it")
     unknown_types: Literal["reject", "envelope"] = Field(
-        "reject", description="events without a contract: poison, or within the contract cdc.Envelope"
+        "reject",
+        description="handling of events without a contract: poison event, or wrapped in the contract cdc.Envelope",
     )
     unknown_fields: Literal["reject", "ignore"] = Field(
-        "reject", description="fields that the contract does not know: poison, or left out"
+        "reject", description="handling of fields that are not in the contract: poison event, or omit the field"
     )
-    bytes: Literal["avro-json", "base64"] = Field("avro-json", description="how JSON text stands for bytes and fixed")
-    bytea: Literal["framed", "body"] = Field("framed", description="bytea payloads: as they are, or framed first")
+    bytes: Literal["avro-json", "base64"] = Field(
+        "avro-json", description="representation of bytes and fixed in JSON text"
+    )
+    bytea: Literal["framed", "body"] = Field(
+        "framed", description="content of bytea payloads: framed Avro, or a body to frame"
+    )
 
 
 class SchemaRegistry(Section):
-    """Confluent-compatible Schema Registry."""
+    """Connection to a Confluent-compatible Schema Registry."""
 
-    url: RegistryUrl | None = Field(
-        None, description="address of the registry; several, of one cluster, are separated by commas"
-    )
-    auto_register: bool = Field(False, description="let start register contracts; otherwise schema register does")
-    username: str | None = Field(None, description="for basic authentication")
-    password: str | None = Field(None, description="for basic authentication")
-    token: str | None = Field(None, description="for bearer authentication")
-    ssl_ca: str | None = Field(None, description="file of the authorities to trust; unset: those of Mozilla")
-    ssl_certificate: str | None = Field(None, description="file of the certificate to show to the registry")
-    ssl_key: str | None = Field(None, description="file of the certificate's key, when it is not in the same file")
-    ssl_key_password: str | None = Field(None, description="password of the key")
-    timeout_seconds: float = Field(
-        10, gt=0, description="how long one request may take, and for how long a failed one is repeated"
-    )
+    url: RegistryUrl | None = Field(None, description="URL of the registry; separate the URLs of one cluster by commas")
+    auto_register: bool = Field(False, description="register contracts at start; otherwise use schema register")
+    username: str | None = Field(None, description="user name for basic authentication")
+    password: str | None = Field(None, description="password for basic authentication")
+    token: str | None = Field(None, description="token for bearer authentication")
+    ssl_ca: str | None = Field(None, description="file with trusted CA certificates; default: Mozilla's")
+    ssl_certificate: str | None = Field(None, description="file with the client certificate")
+    ssl_key: str | None = Field(None, description="file with the private key, if it is not in ssl_certificate")
+    ssl_key_password: str | None = Field(None, description="password of the private key")
+    timeout_seconds: float = Field(10, gt=0, description="timeout of one request, and how long to retry a failed one")
 
     @model_validator(mode="after")
     def _coherent(self) -> "SchemaRegistry":
@@ -163,24 +174,27 @@ class SchemaRegistry(Section):
 
 
 class Delivery(Section):
-    """What is promised, and how long to try."""
+    """Delivery guarantee, poison events and time limits."""
 
     guarantee: Literal["at-least-once", "exactly-once"] = Field("at-least-once", description="delivery guarantee")
     on_poison: Literal["stop", "dead-letter"] = Field(
-        "stop", description="events that cannot be published: stop before the first, or send each to the dead letters"
+        "stop",
+        description="handling of poison events: stop before the first one, or send each to the dead-letter topic",
     )
     transaction_ms: int = Field(
-        100, gt=0, le=10_000, description="how long a Kafka transaction takes events, with exactly-once"
+        100, gt=0, le=10_000, description="duration of a Kafka transaction in milliseconds, with exactly-once"
     )
     accelerator: Literal["auto", "native", "python"] = Field(
-        "auto", description="what makes records of rows: the native accelerator if it is installed, or one of the two"
+        "auto", description="implementation that encodes records; auto uses the native accelerator if it is installed"
     )
     sequence: bool = Field(False, description="number the records of each partition in the header cdc-sequence")
     startup_seconds: float = Field(
-        15, ge=0, description="how long start tries to reach the servers for the first time before it exits with 75"
+        15, ge=0, description="how long start tries to reach the servers before it exits with code 75"
     )
     drain_seconds: float = Field(
-        25, ge=0, description="how long a stop waits for Kafka to confirm what was sent; beyond it the exit code is 75"
+        25,
+        ge=0,
+        description="how long to wait at shutdown for Kafka to confirm sent records; after that, the exit code is 75",
     )
 
 
@@ -188,29 +202,30 @@ class Http(Section):
     """Health, metrics and status over HTTP."""
 
     listen: Address | None = Field(
-        None, description="host:port to listen on, such as 127.0.0.1:8080; unset: no endpoint"
+        None, description="host:port to listen on, such as 127.0.0.1:8080; unset disables the endpoint"
     )
     linger_seconds: float = Field(
-        5, ge=0, description="how long the endpoint tells of an error that needs a person before the process exits"
+        5, ge=0, description="how long the endpoint reports a fatal error before the process exits"
     )
 
 
 class Tracing(Section):
-    """Spans of events; where they go is for OpenTelemetry's own environment to say."""
+    """Traces of events. OpenTelemetry's own environment variables set the exporter and its endpoint."""
 
     enabled: bool = Field(
-        False, description="a span for each event, from commit to confirmation, by OpenTelemetry; needs the extra otel"
+        False,
+        description="record an OpenTelemetry span for each event, from commit to confirmation; needs the extra otel",
     )
 
 
 class Settings(Section):
-    """All settings; the names are those of the file and, in capitals, of the environment."""
+    """All settings by section; names are as in the settings file and, in upper case, in environment variables."""
 
     postgres: Postgres = Field(default_factory=Postgres)
     outbox: Outbox = Field(default_factory=Outbox)
     topics: Topics = Field(default_factory=Topics)
     kafka: dict[str, properties.Value] = Field(
-        {}, description="any librdkafka property but those that would break the promise"
+        {}, description="any librdkafka property that does not break the delivery guarantee"
     )
     avro: Avro = Field(default_factory=Avro)
     schema_registry: SchemaRegistry = Field(default_factory=SchemaRegistry)
@@ -220,7 +235,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _available(self) -> "Settings":
-        """Refuse what needs a registry where there is none."""
+        """Raise ValueError for settings that need a registry when none is configured."""
         problems: list[str] = []
         if self.schema_registry.url is None:
             needs_registry = {'framing = "confluent"': self.avro.framing == "confluent"}
@@ -234,13 +249,13 @@ class Settings(Section):
 
 
 def require(settings: Settings, *, postgres: bool = True, kafka: bool = True) -> Settings:
-    """The same settings. Raises ConfigError when one that has no default is missing."""
+    """Return `settings` unchanged. Raises ConfigError if a required setting is missing."""
     required = [
         ("[postgres] dsn", "CDC_POSTGRES__DSN", not postgres or settings.postgres.dsn),
         ('[kafka] "bootstrap.servers"', "CDC_KAFKA__BOOTSTRAP_SERVERS", not kafka or _bootstrap(settings)),
     ]
     missing = [
-        f"{name} is required: set it in the settings file, or as {env}" for name, env, value in required if not value
+        f"{name} is required: set it in the settings file or as {env}" for name, env, value in required if not value
     ]
     if missing:
         raise ConfigError(*missing)

@@ -31,7 +31,7 @@ def test_a_kafka_setting_that_breaks_the_promise_is_refused_and_one_that_is_unkn
     bare_pipeline: Pipeline,
 ) -> None:
     bare_pipeline.settings["kafka"]["acks"] = "1"
-    _fails(bare_pipeline, 78, '"acks" = 1 is refused: only acks=all means that Kafka has the record for good')
+    _fails(bare_pipeline, 78, '"acks" = 1 is refused: only acks=all means that the record is durable')
     bare_pipeline.settings["kafka"] = {"bootstrap.servers": bare_pipeline.kafka, "linger.mss": 5}
     _fails(bare_pipeline, 78, "linger.mss")
 

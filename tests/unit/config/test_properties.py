@@ -1,4 +1,4 @@
-"""librdkafka's properties: ours, the user's, and those that are refused."""
+"""librdkafka properties: defaults, overrides and refused values."""
 
 import pytest
 
@@ -6,14 +6,14 @@ from cdc.config import librdkafka as properties
 from cdc.config.librdkafka import Value
 
 
-def test_our_defaults_keep_the_promise() -> None:
+def test_own_defaults_keep_the_delivery_guarantee() -> None:
     assert properties.refused(properties.PRODUCER_DEFAULTS) == {}
     assert properties.refused(properties.producer({})) == {}
     assert properties.producer({})["acks"] == "all"
     assert properties.producer({})["enable.idempotence"] == "true"
 
 
-def test_the_users_properties_win_over_ours_and_all_are_text() -> None:
+def test_the_users_properties_override_the_defaults_and_become_text() -> None:
     made = properties.producer({"linger.ms": 50, "compression.type": "zstd", "socket.keepalive.enable": True})
     assert (made["linger.ms"], made["compression.type"], made["socket.keepalive.enable"]) == ("50", "zstd", "true")
     assert made["batch.size"] == "1000000"
@@ -39,7 +39,7 @@ def test_the_users_properties_win_over_ours_and_all_are_text() -> None:
         ("bootstrap.servers", "h:1"),
     ],
 )
-def test_a_property_that_keeps_the_promise_is_taken(name: str, value: Value) -> None:
+def test_a_property_that_keeps_the_delivery_guarantee_is_accepted(name: str, value: Value) -> None:
     assert properties.refused({name: value}) == {}
 
 
@@ -49,26 +49,26 @@ def test_a_property_that_keeps_the_promise_is_taken(name: str, value: Value) -> 
         ("acks", 1, "only acks=all"),
         ("acks", "0", "only acks=all"),
         ("request.required.acks", 1, "only acks=all"),
-        ("enable.idempotence", False, "duplicates and reorders"),
-        ("enable.gapless.guarantee", "false", "pass one that was refused"),
-        ("message.timeout.ms", 300000, "loses the order"),
-        ("delivery.timeout.ms", 1, "loses the order"),
+        ("enable.idempotence", False, "duplicate and reorder"),
+        ("enable.gapless.guarantee", "false", "overtake a refused record"),
+        ("message.timeout.ms", 300000, "breaks the order"),
+        ("delivery.timeout.ms", 1, "breaks the order"),
         ("partitioner", "consistent_random", "other partitions"),
         ("allow.auto.create.topics", True, "[topics] create"),
         ("delivery.report.only.error", True, "only a delivery report"),
-        ("queuing.strategy", "lifo", "overtake"),
-        ("transactional.id", "mine", "set by the publisher"),
+        ("queuing.strategy", "lifo", "reordered"),
+        ("transactional.id", "mine", "the publisher sets it"),
         ("retries", 5, "giving up"),
         ("message.send.max.retries", 0, "giving up"),
     ],
 )
-def test_a_property_that_breaks_the_promise_is_refused_with_the_reason(name: str, value: Value, reason: str) -> None:
+def test_a_property_that_breaks_the_delivery_guarantee_is_refused(name: str, value: Value, reason: str) -> None:
     (problem,) = properties.refused({name: value}).values()
     assert reason in problem
     assert "is refused: " in problem
 
 
-def test_every_refused_property_is_told() -> None:
+def test_every_refused_property_is_reported() -> None:
     assert len(properties.refused({"acks": 1, "retries": 1, "linger.ms": 1, "partitioner": "random"})) == 3
 
 
@@ -80,28 +80,30 @@ def test_every_refused_property_is_told() -> None:
         ("retries", "message.send.max.retries", "2147483647", "5"),
     ],
 )
-def test_an_alias_beside_its_property_slips_nothing_in(name: str, alias: str, kept: str, broken: str) -> None:
+def test_an_alias_cannot_override_its_property_with_a_refused_value(
+    name: str, alias: str, kept: str, broken: str
+) -> None:
     for given in ({name: kept, alias: broken}, {alias: kept, name: broken}, {alias: broken, name: kept}):
         assert len(properties.refused(given)) == 1, given
 
 
-def test_an_alias_takes_the_place_of_our_default() -> None:
+def test_an_alias_overrides_the_default() -> None:
     made = properties.producer({"request.required.acks": "-1", "delivery.timeout.ms": 0})
     assert made["acks"] == "-1"
     assert "request.required.acks" not in made
     assert "delivery.timeout.ms" not in made
 
 
-def test_the_topic_says_how_large_a_record_may_be_not_the_client_c7() -> None:
+def test_the_topic_limits_the_size_of_records_not_the_client_c7() -> None:
     assert properties.producer({})["message.max.bytes"] == "100000000"
     assert properties.producer({"message.max.bytes": 2_000_000})["message.max.bytes"] == "2000000"
 
 
-def test_compression_has_one_name_whatever_it_was_given_by_c7() -> None:
+def test_compression_codec_is_an_alias_of_compression_type_c7() -> None:
     assert properties.producer({"compression.codec": "zstd"})["compression.type"] == "zstd"
 
 
-def test_a_connection_takes_what_says_how_to_reach_the_cluster() -> None:
+def test_a_connection_gets_only_the_properties_that_reach_the_cluster() -> None:
     given: dict[str, Value] = {
         "bootstrap.servers": "h:1",
         "security.protocol": "SASL_SSL",

@@ -1,4 +1,4 @@
-"""Settings of the registry: what fits together, and what may be shown."""
+"""Settings of the registry: validation and masking."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from cdc.errors import ConfigError
 
 @pytest.mark.parametrize("url", ["http://h", "https://h:8081", "http://[::1]:8081/apis/ccompat/v7", "http://h1:1,http://h2:2",
                                  "http://u:p%40ss@h:1", "https://key@h"])  # fmt: skip
-def test_an_address_is_taken_as_it_is(url: str) -> None:
+def test_a_valid_url_is_accepted_unchanged(url: str) -> None:
     assert SchemaRegistry(url=url).url == url
 
 
@@ -29,10 +29,10 @@ def test_an_address_is_taken_as_it_is(url: str) -> None:
         "http://h,hunter2",
     ],
 )
-def test_what_is_no_address_is_refused_without_telling_it(url: str) -> None:
+def test_an_invalid_url_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(ConfigError) as raised:
         load(None, [f"schema_registry.url={url}"], {})
-    assert "a registry's address is http://host:port" in str(raised.value)
+    assert "a registry URL is http://host:port" in str(raised.value)
     assert "hunter2" not in str(raised.value)
 
 
@@ -49,12 +49,12 @@ def test_what_is_no_address_is_refused_without_telling_it(url: str) -> None:
         ({"timeout_seconds": "0"}, "timeout_seconds: input should be greater than 0"),
     ],
 )
-def test_what_does_not_fit_together_is_one_problem(settings: dict[str, str], problem: str) -> None:
+def test_contradicting_settings_are_one_problem(settings: dict[str, str], problem: str) -> None:
     with pytest.raises(ConfigError) as raised:
         load(None, [f"schema_registry.{name}={value}" for name, value in settings.items()], {})
-    (told,) = raised.value.problems
-    assert "[schema_registry]" in told
-    assert told.endswith(problem)
+    (reported,) = raised.value.problems
+    assert "[schema_registry]" in reported
+    assert reported.endswith(problem)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_what_does_not_fit_together_is_one_problem(settings: dict[str, str], pro
         ("hunter2", MASK),
     ],
 )
-def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
     assert mask_url(url) == shown
     assert masked("url", url) == shown
 
@@ -79,5 +79,5 @@ def test_secrets_are_masked(name: str) -> None:
     assert masked(name, None) is None
 
 
-def test_no_address_is_shown_as_none() -> None:
+def test_an_unset_url_is_shown_as_none() -> None:
     assert masked("url", None) is None

@@ -1,4 +1,4 @@
-"""The secrets of the settings are found again in any text (B23)."""
+"""Secrets of the settings are scrubbed from any text (B23)."""
 
 import json
 from typing import Any
@@ -71,19 +71,19 @@ def test_a_line_of_a_key_is_scrubbed_b23() -> None:
     assert scrub("-----BEGIN PRIVATE KEY-----") == "-----BEGIN PRIVATE KEY-----"
 
 
-def test_what_is_no_secret_is_left_as_it_is() -> None:
+def test_text_without_secrets_is_unchanged() -> None:
     table = {"bootstrap.servers": "h:9092", "sasl.username": "user", "sasl.oauthbearer.token.endpoint.url": "https://h"}
     known = secrets({"kafka": table, "postgres": {"dsn": "postgresql://user@h/db?sslmode=require", "slot": "slot"}})
     text = "h:9092 user https://h postgresql://user@h/db?sslmode=require slot"
     assert scrubber(known)(text) == text
 
 
-def test_a_secret_that_is_in_every_text_is_no_secret() -> None:
+def test_a_very_short_secret_is_not_scrubbed() -> None:
     assert SHORTEST == 4
     assert scrubber(["a", "", "cdc"])("a cdc") == "a cdc"
 
 
-def test_of_two_secrets_the_longer_one_is_scrubbed_whole() -> None:
+def test_of_two_overlapping_secrets_the_longer_is_scrubbed_in_full() -> None:
     assert scrubber(["hunter", "hunter2"])("hunter2") == MASK
 
 
@@ -111,7 +111,7 @@ def test_any_secret_is_scrubbed_from_any_setting_b23(password: str) -> None:
         "postgresql://u:hunter?2@h",
     ],
 )
-def test_a_password_that_libpq_would_take_for_a_host_is_refused_unseen_b23(
+def test_a_password_that_libpq_would_read_as_a_host_is_refused_unseen_b23(
     dsn: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert is_ambiguous(dsn)
@@ -136,5 +136,5 @@ def test_a_password_that_libpq_would_take_for_a_host_is_refused_unseen_b23(
         "host=h password=p@ss/word",
     ],
 )
-def test_what_libpq_reads_as_a_person_does_is_no_mistake(dsn: str) -> None:
+def test_a_url_that_libpq_reads_as_intended_is_accepted(dsn: str) -> None:
     assert not is_ambiguous(dsn)

@@ -83,7 +83,7 @@ def test_the_unquoted_password_of_a_keyword_string_is_masked(password: str) -> N
         "postgresql://u:two@h/db?password=secret@x",
     ],
 )
-def test_of_what_cannot_be_parsed_no_part_of_the_password_is_shown(dsn: str) -> None:
+def test_no_part_of_a_password_in_an_unparsable_string_is_shown(dsn: str) -> None:
     assert "secret" not in mask_dsn(dsn)
 
 
@@ -94,7 +94,7 @@ def test_any_quoted_password_is_masked(password: str) -> None:
 
 
 @pytest.mark.parametrize("dsn", ["", "host=h dbname=db", "postgresql://h/db", "postgresql://u@h/db", "service=x"])
-def test_what_has_no_password_is_shown_as_it_is(dsn: str) -> None:
+def test_a_connection_string_without_password_is_shown_unchanged(dsn: str) -> None:
     assert mask_dsn(dsn) == dsn
 
 
@@ -117,7 +117,7 @@ def test_a_secret_property_is_masked(name: str) -> None:
     assert masked(name, "") == ""
 
 
-def test_an_address_is_shown_without_its_password_whatever_its_name() -> None:
+def test_any_setting_ending_in_url_is_shown_without_its_password() -> None:
     assert masked("sasl.oauthbearer.token.endpoint.url", "https://u:hunter2@h/token") == f"https://u:{MASK}@h/token"
 
 
@@ -159,7 +159,7 @@ def test_config_show_prints_a_settings_file_with_secrets_masked(capsys: pytest.C
 
 
 @pytest.mark.usefixtures("_settings")
-def test_config_show_as_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_show_prints_the_same_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["config", "show"]) == 0
     toml = tomllib.loads(capsys.readouterr().out)
     assert run(["config", "show", "--json"]) == 0
@@ -170,7 +170,7 @@ def test_config_show_as_json_says_the_same(capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.usefixtures("_settings")
 @pytest.mark.parametrize("value", ['quote"d', "back\\slash", "tab\t", "é😀", "line\nbreak", "del\x7f"])
-def test_config_show_prints_toml_whatever_a_value_holds(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_show_prints_valid_toml_for_any_value(value: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--set", f"kafka.client.id={value}", "config", "show"]) == 0
     assert tomllib.loads(capsys.readouterr().out)["kafka"]["client.id"] == value
 
@@ -181,7 +181,7 @@ def test_config_show_prints_toml_whatever_a_value_holds(value: str, capsys: pyte
     "option",
     ["dsn=postgresql://u:hunter2@h/db", "postgres.dsn:postgresql://u:hunter2@h/db", "kafka.sasl.password:hunter2"],
 )
-def test_a_mistyped_option_is_told_without_its_value(
+def test_a_malformed_option_is_reported_without_its_value(
     option: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["--set", option, *arguments]) == 78
@@ -190,7 +190,7 @@ def test_a_mistyped_option_is_told_without_its_value(
 
 
 @pytest.mark.usefixtures("_settings")
-def test_wrong_settings_end_with_78_and_one_line_per_problem(capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_settings_exit_with_78_and_one_line_per_problem(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--set", "postgres.slto=x", "--set", "topics.nam=x", "config", "show"]) == 78
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -200,7 +200,7 @@ def test_wrong_settings_end_with_78_and_one_line_per_problem(capsys: pytest.Capt
 
 
 @pytest.mark.usefixtures("_settings")
-def test_config_validate_tells_contracts_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_validate_reports_problems_of_contracts(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--set", "postgres.dsn=", "config", "validate"]) == 78
     err = capsys.readouterr().err
     assert "[postgres] dsn is required" in err

@@ -1,4 +1,4 @@
-"""Settings from files that variables name, and the password of PostgreSQL apart from its connection string."""
+"""Settings from files named by variables, and [postgres] password."""
 
 import json
 from pathlib import Path
@@ -32,9 +32,9 @@ def load(**environ: str) -> Settings:
 def problem(**environ: str) -> str:
     with pytest.raises(ConfigError) as caught:
         load(**environ)
-    (told,) = caught.value.problems
+    (reported,) = caught.value.problems
     assert caught.value.exit_code == 78
-    return told
+    return reported
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def file(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_any_setting_may_come_from_a_file_that_a_variable_names(file: str, tmp_path: Path) -> None:
+def test_any_setting_can_come_from_a_file_named_by_a_variable(file: str, tmp_path: Path) -> None:
     (tmp_path / "dsn").write_text("postgresql://u@h/db\r\n")
     (tmp_path / "list").write_text("a,b")
     settings = load(
@@ -62,32 +62,32 @@ def test_any_setting_may_come_from_a_file_that_a_variable_names(file: str, tmp_p
     assert settings.outbox.headers == ["a", "b"]
 
 
-def test_blanks_and_newlines_within_belong_to_the_setting(tmp_path: Path) -> None:
+def test_inner_blanks_and_newlines_of_a_file_are_kept(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text(" a\nb \n\n")
     assert load(CDC_KAFKA__SSL_KEY_PEM_FILE="./key.pem").kafka["ssl.key.pem"] == " a\nb "
 
 
-def test_an_empty_variable_of_a_file_is_unset() -> None:
+def test_an_empty_file_variable_is_unset() -> None:
     assert load(CDC_POSTGRES__DSN_FILE="") == Settings()
 
 
-def test_a_property_of_librdkafka_that_is_a_files_name_is_taken_as_it_is() -> None:
+def test_a_librdkafka_property_that_names_a_file_is_kept_unchanged() -> None:
     name = "sasl.oauthbearer.assertion.private.key.file"
     assert load(CDC_KAFKA__SASL_OAUTHBEARER_ASSERTION_PRIVATE_KEY_FILE="/key").kafka == {name: "/key"}
 
 
-def test_a_setting_and_its_file_together_are_a_problem(file: str) -> None:
-    told = problem(CDC_KAFKA__SASL_PASSWORD="trill", CDC_KAFKA__SASL_PASSWORD_FILE=file)
-    assert told == "CDC_KAFKA__SASL_PASSWORD_FILE and CDC_KAFKA__SASL_PASSWORD are both given: give one of them"
+def test_a_setting_and_its_file_together_are_an_error(file: str) -> None:
+    reported = problem(CDC_KAFKA__SASL_PASSWORD="trill", CDC_KAFKA__SASL_PASSWORD_FILE=file)
+    assert reported == "CDC_KAFKA__SASL_PASSWORD_FILE and CDC_KAFKA__SASL_PASSWORD are both set: set only one of them"
 
 
 @pytest.mark.parametrize("name", ["AVRO__SCHEMAS", "SCHEMA_REGISTRY__SSL_CA", "SCHEMA_REGISTRY__SSL_KEY"])
-def test_the_name_of_a_file_is_not_read_from_a_file(name: str, file: str) -> None:
-    told = problem(**{f"CDC_{name}_FILE": file})
-    assert told == f"CDC_{name}_FILE is not a setting: CDC_{name} is the name of the file already"
+def test_a_setting_that_names_a_file_cannot_come_from_a_file(name: str, file: str) -> None:
+    reported = problem(**{f"CDC_{name}_FILE": file})
+    assert reported == f"CDC_{name}_FILE is not a setting: CDC_{name} already takes a file name"
 
 
-def test_an_unknown_setting_from_a_file_is_a_problem_that_does_not_tell_what_the_file_holds(file: str) -> None:
+def test_an_unknown_setting_from_a_file_is_reported_without_its_content(file: str) -> None:
     assert problem(CDC_POSTGRES__PASWORD_FILE=file) == (
         "CDC_POSTGRES__PASWORD_FILE: [postgres] pasword: unknown setting; did you mean 'password'?"
     )
@@ -98,17 +98,17 @@ def test_an_unknown_setting_from_a_file_is_a_problem_that_does_not_tell_what_the
     [
         (b"", "empty"),
         (b"\n", "empty"),
-        (b"\xff\xfe", "not a text in UTF-8"),
-        (b"x" * (LARGEST + 1), f"larger than {LARGEST} bytes, which no setting is"),
+        (b"\xff\xfe", "not valid UTF-8"),
+        (b"x" * (LARGEST + 1), f"larger than {LARGEST} bytes, the limit for a setting"),
     ],
 )
-def test_a_file_that_holds_no_setting_is_named_with_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_an_invalid_file_is_reported_with_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "secret"
     path.write_bytes(content)
     assert problem(CDC_POSTGRES__PASSWORD_FILE=str(path)) == f"CDC_POSTGRES__PASSWORD_FILE: file {path}: {reason}"
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
     assert problem(CDC_POSTGRES__DSN_FILE=f"{tmp_path}/none").endswith(
         f"file {tmp_path}/none: No such file or directory"
     )
@@ -118,11 +118,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "value", ["zwitschern", "postgresql://u:zwitschern@h/db", "-----BEGIN\n/zwitschern", "zwit/schern"]
 )
-def test_a_secret_in_the_place_of_a_files_name_is_not_shown(value: str) -> None:
-    told = problem(CDC_POSTGRES__DSN_FILE=value)
-    assert "CDC_POSTGRES__DSN_FILE" in told
-    assert "No such file" in told
-    assert "zwit" not in told
+def test_a_secret_in_place_of_a_file_name_is_not_shown(value: str) -> None:
+    reported = problem(CDC_POSTGRES__DSN_FILE=value)
+    assert "CDC_POSTGRES__DSN_FILE" in reported
+    assert "No such file" in reported
+    assert "zwit" not in reported
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_secret_in_the_place_of_a_files_name_is_not_shown(value: str) -> None:
     ],
 )
 @given(password=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
-def test_any_password_becomes_the_one_that_libpq_reads(dsn: str, password: str) -> None:
+def test_libpq_reads_any_password_unchanged(dsn: str, password: str) -> None:
     merged = with_password(dsn, password)
     assert conninfo_to_dict(merged) == {**conninfo_to_dict(dsn), "password": password}
     assert with_password(merged, password) == merged
@@ -148,20 +148,20 @@ def test_any_password_becomes_the_one_that_libpq_reads(dsn: str, password: str) 
 @pytest.mark.parametrize(
     "dsn", ["postgresql://u:one@h/db", "postgresql://h?password=one", "host=h password=one", "password = 'o ne'"]
 )
-def test_two_passwords_are_a_problem_that_tells_neither(dsn: str) -> None:
-    told = problem(CDC_POSTGRES__DSN=dsn, CDC_POSTGRES__PASSWORD="other")
-    assert told.endswith("[postgres]: dsn and password both give a password: leave one of them out")
+def test_two_passwords_are_an_error_that_shows_neither(dsn: str) -> None:
+    reported = problem(CDC_POSTGRES__DSN=dsn, CDC_POSTGRES__PASSWORD="other")
+    assert reported.endswith("[postgres]: dsn and password contain different passwords: remove one of them")
 
 
-def test_a_password_with_a_nul_which_libpq_would_cut_is_a_problem() -> None:
-    assert "no password holds a NUL" in problem(CDC_POSTGRES__DSN="host=h", CDC_POSTGRES__PASSWORD="a\0b")
+def test_a_password_with_a_nul_byte_is_an_error() -> None:
+    assert "a password cannot contain a NUL byte" in problem(CDC_POSTGRES__DSN="host=h", CDC_POSTGRES__PASSWORD="a\0b")
 
 
-def test_a_password_alone_makes_no_connection_string() -> None:
+def test_a_password_without_dsn_is_not_a_connection_string() -> None:
     assert load(CDC_POSTGRES__PASSWORD="x").postgres.dsn == ""
 
 
-def test_what_came_from_files_is_shown_masked_and_what_is_shown_can_be_read_again(
+def test_settings_from_files_are_masked_and_the_output_is_valid_settings(
     file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("CDC_POSTGRES__DSN", "postgresql://u@h/db")
@@ -174,7 +174,7 @@ def test_what_came_from_files_is_shown_masked_and_what_is_shown_can_be_read_agai
     assert loading.load(tmp_path / "shown.toml", (), {}).postgres.password == MASK
 
 
-def test_what_came_from_a_file_is_scrubbed_in_every_notation(file: str) -> None:
+def test_a_secret_from_a_file_is_scrubbed_in_every_notation(file: str) -> None:
     settings = load(CDC_POSTGRES__DSN="host=h", CDC_POSTGRES__PASSWORD_FILE=file, CDC_KAFKA__SASL_PASSWORD_FILE=file)
     scrub = scrubber(secrets(settings.model_dump()))
     for text in (SECRET, settings.postgres.dsn, repr(settings), settings.model_dump_json()):
