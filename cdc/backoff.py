@@ -1,4 +1,4 @@
-"""Pauses between attempts: exponential, capped, jittered, and short again after something worked."""
+"""Exponential backoff with a cap and jitter."""
 
 from collections.abc import Callable
 from typing import Final
@@ -8,18 +8,21 @@ LONGEST_SECONDS: Final = 5.0
 
 
 class Backoff:
-    """`random` returns numbers from 0 to 1; jitter keeps publishers that failed together from returning together."""
+    """Pauses between attempts, with jitter so that publishers that failed together do not retry together.
+
+    `random` returns numbers from 0 to 1.
+    """
 
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
         self._attempts = 0
 
     def pause(self) -> float:
-        """Seconds to wait before the next attempt: from half of the exponential step to all of it."""
+        """Return the seconds until the next attempt, from half the exponential step to the full step."""
         step = min(LONGEST_SECONDS, FIRST_SECONDS * (1 << min(self._attempts, 16)))
         self._attempts += 1
         return step * (0.5 + 0.5 * self._random())
 
     def reset(self) -> None:
-        """Something worked."""
+        """Start again with the shortest pause, after a success."""
         self._attempts = 0

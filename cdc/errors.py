@@ -1,27 +1,27 @@
-"""What can go wrong, split by what the operator does about it.
+"""Exceptions of cdc-publisher, by how the operator responds, with exit codes.
 
 CdcError
-├── ConfigError           the settings or contracts are wrong: correct them            exit 78
-├── ProtocolError         the replication stream holds bytes we cannot decode          exit 1
-├── PoisonEvent           one outbox row cannot become a record: row or contract       exit 1
-├── PostgresError         PostgreSQL is not as it must be: slot, publication, role     exit 1
-│   ├── PostgresRefused   it refuses the connection: password, pg_hba.conf, certificate exit 1
-│   └── SlotLost          the slot does not exist, or what it held is gone              exit 1
-├── KafkaError            Kafka refused for good: authorization, size, settings        exit 1
-│   └── KafkaRefused      it refuses the connection, or we refuse its certificate       exit 1
+├── ConfigError           invalid settings or contracts                                exit 78
+├── ProtocolError         undecodable data in the replication stream                   exit 1
+├── PoisonEvent           an outbox row that cannot become a record                    exit 1
+├── PostgresError         wrong setup of slot, publication, table or role              exit 1
+│   ├── PostgresRefused   PostgreSQL refuses the connection: password, pg_hba.conf, TLS exit 1
+│   └── SlotLost          the slot does not exist, or PostgreSQL removed its WAL       exit 1
+├── KafkaError            a permanent error of Kafka: authorization, size, settings    exit 1
+│   └── KafkaRefused      Kafka refuses the connection, or its certificate is invalid  exit 1
 ├── LocalStackError       the servers of the local stack cannot run                    exit 1
-└── Temporary             passes by itself: retried with back-off                      exit 75
+└── Temporary             retried with exponential backoff                             exit 75
     ├── PostgresUnavailable
-    ├── SlotActive        another process reads the slot: this one is the standby
+    ├── SlotActive        another process reads the slot; this one is the standby
     └── KafkaUnavailable
-        └── Fenced        another publisher has taken over our transactions
+        └── Fenced        another producer took over the transactional id
 """
 
 
 class CdcError(Exception):
-    """Base of everything cdc-publisher raises on purpose.
+    """Base of all exceptions that cdc-publisher raises deliberately.
 
-    `message` says what is wrong and where; `hint` says what to do next. Both are one line.
+    `message` names the error and its place, `hint` what to do next. Both are one line.
     """
 
     exit_code = 1
@@ -37,7 +37,7 @@ class CdcError(Exception):
 
 
 class ConfigError(CdcError):
-    """The settings or the contracts are wrong; `problems` has one line for each that was found."""
+    """Invalid settings or contracts; `problems` has one line for each problem."""
 
     exit_code = 78
 
@@ -47,13 +47,13 @@ class ConfigError(CdcError):
 
 
 class ProtocolError(CdcError):
-    """The replication stream holds bytes we cannot decode."""
+    """Undecodable data in the replication stream."""
 
     hint = "the slot has not moved; please report this with the PostgreSQL version"
 
 
 class Unfit(ValueError):
-    """Why an event cannot become a record; `kind` is the same in a word for machines."""
+    """The reason why an event cannot become a record; `kind` is the same as a stable keyword."""
 
     def __init__(self, kind: str, reason: str) -> None:
         self.kind = kind
@@ -63,11 +63,11 @@ class Unfit(ValueError):
 class PoisonEvent(CdcError):
     """An outbox row that cannot become a record.
 
-    `position` is what the header `cdc-position` would be, `event_id` the row's id as text (empty when the id itself
-    is what is wrong), `kind` one of unreadable-row, payload-mismatch, contract-missing, schema-refused, too-large.
+    `position` is the value of the header `cdc-position`; `event_id` is the row's id as text, or empty if the id itself
+    is invalid; `kind` is one of unreadable-row, payload-mismatch, contract-missing, schema-refused, too-large.
     """
 
-    hint = "correct the contract or remove the row's cause, then start again; the slot has not moved past it"
+    hint = "correct the contract or fix the source of the row, then start again; the slot has not moved past the event"
 
     def __init__(self, reason: str, *, position: str, event_id: str, kind: str) -> None:
         self.reason, self.position, self.event_id, self.kind = reason, position, event_id, kind
@@ -75,23 +75,23 @@ class PoisonEvent(CdcError):
 
 
 class PostgresError(CdcError):
-    """PostgreSQL is not as it must be, and will not be by waiting."""
+    """A permanent error of PostgreSQL's setup, which waiting does not resolve."""
 
 
 class PostgresRefused(PostgresError):
-    """PostgreSQL refuses the connection. Where it was accepted before, a password may be about to be changed."""
+    """PostgreSQL refuses the connection. After a successful one, a password rotation may be in progress."""
 
 
 class SlotLost(PostgresError):
-    """The replication slot is not there, or PostgreSQL has removed what it held."""
+    """The replication slot does not exist, or PostgreSQL removed the WAL that it retained."""
 
 
 class KafkaError(CdcError):
-    """Kafka refused, and will again."""
+    """A permanent error of Kafka: a retry would fail too."""
 
 
 class KafkaRefused(KafkaError):
-    """No connection: credentials or certificates. Where it was accepted before, they may be about to be changed."""
+    """Credentials or certificates are refused. After a successful connection, a rotation may be in progress."""
 
 
 class LocalStackError(CdcError):
@@ -99,17 +99,17 @@ class LocalStackError(CdcError):
 
 
 class Temporary(CdcError):
-    """Passes by itself; worth another try after a pause."""
+    """A transient error: retry after a pause."""
 
     exit_code = 75
 
 
 class PostgresUnavailable(Temporary):
-    """PostgreSQL cannot be reached, or ended the connection."""
+    """PostgreSQL is unreachable or closed the connection."""
 
 
 class SlotActive(Temporary):
-    """Another process reads from the slot; `held` says why that one is no publisher at work, if so."""
+    """Another process reads from the slot; `held` says why it is not a working publisher, if that is known."""
 
     def __init__(self, message: str, hint: str = "", *, held: str = "") -> None:
         super().__init__(message, hint)
@@ -117,8 +117,8 @@ class SlotActive(Temporary):
 
 
 class KafkaUnavailable(Temporary):
-    """Kafka cannot be reached, or lost the producer's session."""
+    """Kafka is unreachable, or the producer lost its session."""
 
 
 class Fenced(KafkaUnavailable):
-    """Another producer has the transactional id, or the broker took it from us for being late."""
+    """Another producer uses the transactional id, or the broker fenced this one after a timeout."""

@@ -1,4 +1,4 @@
-"""Log sequence numbers, printed the way PostgreSQL prints them so that logs can be pasted into SQL; and positions.
+"""Log sequence numbers, formatted as PostgreSQL does so that they can be pasted into SQL, and event positions.
 
 <https://www.postgresql.org/docs/current/datatype-pg-lsn.html>
 """
@@ -11,11 +11,11 @@ _POSITION: Final = re.compile(r"([0-9A-F]{16})-([0-9A-F]{8,})")
 
 
 class LSN(int):
-    """A byte position in the write-ahead log: 64 bits, compared as a number and never as text."""
+    """A byte position in the write-ahead log: a 64-bit integer that compares numerically."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `16/B374D848`. Raises ValueError for anything else."""
+        """Parse text such as `16/B374D848`. Raises ValueError for any other format."""
         match = _TEXT.fullmatch(text)
         if match is None:
             raise ValueError(f"{text!r} is not an LSN such as 16/B374D848")
@@ -29,7 +29,7 @@ class LSN(int):
 
 
 class Position(NamedTuple):
-    """Identity and order of an event within a stream: its transaction's commit LSN, and its number there, from 0."""
+    """Identity and order of an event within a stream: commit LSN of its transaction, and its index there, from 0."""
 
     commit_lsn: LSN
     number: int
@@ -39,7 +39,7 @@ class Position(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `00000000016B3748-00000000`. Raises ValueError for anything else."""
+        """Parse text such as `00000000016B3748-00000000`. Raises ValueError for any other format."""
         match = _POSITION.fullmatch(text)
         if match is None:
             raise ValueError(f"{text!r} is not a position such as 00000000016B3748-00000000")

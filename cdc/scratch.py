@@ -1,4 +1,4 @@
-"""Errors of unnamed temporary SQLite databases, which hold data that may not fit in memory."""
+"""Errors of the temporary SQLite databases that hold data too large for memory."""
 
 import contextlib
 import sqlite3
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from cdc.errors import CdcError
 
 
-def not_stored(what: str, error: sqlite3.Error) -> CdcError:
-    """Convert an error of SQLite; `what` names the data."""
-    return CdcError(f"{what} cannot be stored: {error}", hint="set TMPDIR to a folder that has room")
+def storage_error(data: str, error: sqlite3.Error) -> CdcError:
+    """Return the error that reports that `data`, a noun phrase, could not be stored."""
+    return CdcError(f"{data} cannot be stored: {error}", hint="set TMPDIR to a folder with more free space")
 
 
 @contextlib.contextmanager
-def storing(what: str) -> Iterator[None]:
-    """Convert the errors of SQLite; `what` names the data."""
+def storage_errors(data: str) -> Iterator[None]:
+    """Raise CdcError in place of errors of SQLite."""
     try:
         yield
     except sqlite3.Error as error:
-        raise not_stored(what, error) from None
+        raise storage_error(data, error) from None

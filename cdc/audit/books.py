@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from cdc.audit.verdicts import Group, TableRow, TakenPosition, TopicRecord
-from cdc.scratch import storing
+from cdc.scratch import storage_errors
 
 DUPLICATE_MARK, UNMATCHED_MARK, PHANTOM_MARK = 1, 2, 3
 
@@ -246,15 +246,15 @@ class Books:
         return map(TopicRecord._make, self._rows(query))
 
     def _rows(self, query: str, *values: object) -> Iterator[Any]:
-        with storing(_NOTES):
+        with storage_errors(_NOTES):
             yield from self._database.execute(query, values)
 
     def _run(self, statement: str, *values: object) -> None:
-        with storing(_NOTES):
+        with storage_errors(_NOTES):
             self._database.execute(statement, values)
 
     def _many(self, statement: str, values: Iterable[tuple[object, ...]]) -> None:
-        with storing(_NOTES):
+        with storage_errors(_NOTES):
             self._database.executemany(statement, values)
 
 

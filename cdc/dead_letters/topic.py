@@ -18,7 +18,7 @@ from cdc.kafka.errors import kafka_error
 from cdc.kafka.reading import read as read_range
 from cdc.records.dead_letters import DeadLetter, Marker, Wanted, read
 from cdc.records.headers import headers_of
-from cdc.scratch import storing
+from cdc.scratch import storage_errors
 
 SECONDS: Final = 30.0  # of silence until Kafka counts as unavailable
 _GAP: Final = 5000  # reading so many records is faster than seeking beyond them
@@ -181,7 +181,7 @@ class LetterIndex:
 
     def take(self, found: Iterable[tuple[DeadLetter | Marker, int, int]], *, markers_only: bool = False) -> None:
         """Add the selected letters. Of a letter that was sent twice the first counts."""
-        with storing(_NOTES), self._database as database:
+        with storage_errors(_NOTES), self._database as database:
             database.execute("begin")
             for letter, partition, offset in found:
                 if isinstance(letter, Marker):
@@ -194,14 +194,14 @@ class LetterIndex:
 
     def count(self, *, replayed: bool) -> int:
         """Return the number of letters, with or without those that were replayed."""
-        with storing(_NOTES):
+        with storage_errors(_NOTES):
             (count,) = self._database.execute(f"select count(*) {_SELECT}", (replayed,)).fetchone()
         return int(count)
 
     def widths(self) -> dict[str, int]:
         """Return the length of the longest text of each column."""
         names = ("id", "type", "key", "topic")
-        with storing(_NOTES):
+        with storage_errors(_NOTES):
             lengths = ", ".join(f"max(length({name}))" for name in names)
             found = self._database.execute(f"select {lengths} from letters").fetchone()
         return {name: length or 0 for name, length in zip(names, found, strict=True)}
@@ -209,7 +209,7 @@ class LetterIndex:
     def entries(self, *, replayed: bool, limit: int | None = None) -> Iterator[Entry]:
         """Yield the letters in the order of their positions; streams by their oldest letter."""
         left = -1 if limit is None else limit
-        with storing(_NOTES):
+        with storage_errors(_NOTES):
             streams = self._database.execute("select stream from letters group by stream order by min(timestamp)")
             for (stream,) in streams.fetchall():
                 rows = self._database.execute(

@@ -456,7 +456,7 @@ def test_a_full_disk_is_told_with_what_to_do(yard: Yard) -> None:
     database = tails._seen._database
     assert database
     database.execute("pragma max_page_count = 4")
-    with pytest.raises(CdcError, match="database or disk is full; set TMPDIR to a folder that has room"):
+    with pytest.raises(CdcError, match="database or disk is full; set TMPDIR to a folder with more free space"):
         asked(tails, topic)
 
 

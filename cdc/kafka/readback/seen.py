@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from cdc.errors import CdcError
-from cdc.scratch import not_stored
+from cdc.scratch import storage_error
 
 Sighting = tuple[int, int, int, int, bytes]
 """Number of the topic, commit LSN, index, partition, id."""
@@ -83,7 +83,7 @@ class Seen:
 
     def _failed(self, error: sqlite3.Error) -> CdcError:
         self._close()
-        return not_stored("the content of the topics", error)
+        return storage_error("the content of the topics", error)
 
     def _close(self) -> None:
         if self._database:

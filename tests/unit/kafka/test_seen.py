@@ -69,7 +69,7 @@ def fill(seen: Seen) -> None:
 def test_without_room_it_says_what_to_do_and_knows_nothing_more() -> None:
     seen = Seen()
     fill(seen)
-    with pytest.raises(CdcError, match=r"cannot be stored: database or disk is full; set TMPDIR to a folder that has"):
+    with pytest.raises(CdcError, match=r"cannot be stored: database or disk is full; set TMPDIR to a folder"):
         seen.add([(0, lsn, 0, 0, b"x" * 100) for lsn in range(1000)])
     assert seen.id_at(0, 0, 1, 0) is None
 
