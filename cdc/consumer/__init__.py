@@ -1,4 +1,4 @@
-"""For those who read what the publisher writes: values to dicts, each event applied once, and losses noticed."""
+"""Library for consumers: decode values, apply each event exactly once, and detect lost events."""
 
 from cdc.consumer.consumer import Consumer
 from cdc.consumer.decoding import Decoder, Undecodable, decode

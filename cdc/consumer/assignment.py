@@ -1,4 +1,4 @@
-"""The partitions that the group has given to this process, and what each has in hand."""
+"""Partitions assigned to this process, with their fetched events."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -12,84 +12,84 @@ Place = tuple[str, int]
 
 @dataclass(eq=False, slots=True)
 class Partition:
-    """One assigned partition: the events that were fetched and not handled, the oldest first, and how that goes."""
+    """One assigned partition: fetched events that are not handled yet, oldest first, and the state of retries."""
 
     topic: str
     number: int
     events: deque[Event] = field(default_factory=deque)
-    failures: int = 0  # of the handler for the oldest event
-    waits: int = 0  # the same for those that are not the event's fault
+    failures: int = 0  # attempts of the oldest event that failed
+    waits: int = 0  # attempts that failed with a Temporary error
     due: float | None = None  # monotonic seconds of the next attempt
-    burying: bool = False  # the oldest is on its way to the dead letters
-    done: int | None = None  # offset behind the last handled event
+    dead_lettering: bool = False  # the oldest event was sent to the dead-letter topic, not confirmed yet
+    done: int | None = None  # offset after the last handled event
     committed: int | None = None
 
     @property
-    def held(self) -> bool:
-        """Whether it waits, and takes no more."""
-        return self.due is not None or self.burying
+    def paused(self) -> bool:
+        """Whether fetching is paused until the oldest event is handled."""
+        return self.due is not None or self.dead_lettering
 
     def ready(self, now: float) -> bool:
-        """Whether the oldest event can be handled."""
-        return bool(self.events) and not self.burying and (self.due is None or now >= self.due)
+        """Return whether the oldest event can be handled."""
+        return bool(self.events) and not self.dead_lettering and (self.due is None or now >= self.due)
 
     def finish(self) -> None:
-        """The oldest event is handled, or buried."""
+        """Remove the oldest event, which was handled or dead-lettered."""
         self.done = self.events.popleft().offset + 1
         self.failures = self.waits = 0
-        self.due, self.burying = None, False
+        self.due, self.dead_lettering = None, False
 
 
 class Assignment:
-    """Partitions by their place."""
+    """Assigned partitions by topic and number."""
 
     def __init__(self) -> None:
         self._partitions: dict[Place, Partition] = {}
 
     def add(self, places: Iterable[Place]) -> None:
-        """They are ours from now on, and begin with nothing in hand."""
+        """Add newly assigned partitions, without events."""
         for topic, number in places:
             self._partitions[topic, number] = Partition(topic, number)
 
     def forget(self, places: Iterable[Place]) -> list[Place]:
-        """They are no more, and what they have in hand is abandoned; returns those that took no more."""
+        """Remove partitions with their events; return those that were paused."""
         forgotten = {place: self._partitions.pop(place, None) for place in places}
-        return [place for place, partition in forgotten.items() if partition and partition.held]
+        return [place for place, partition in forgotten.items() if partition and partition.paused]
 
-    def has(self, partition: Partition) -> bool:
-        """Whether it is still the same assignment, and not forgotten or given anew."""
+    def is_current(self, partition: Partition) -> bool:
+        """Return whether `partition` is still assigned, and was not revoked and assigned again."""
         return self._partitions.get((partition.topic, partition.number)) is partition
 
     def take(self, event: Event) -> bool:
-        """Put a fetched event behind the others of its partition; False when that was taken away meanwhile."""
+        """Add a fetched event; return False if its partition was revoked in the meantime."""
         partition = self._partitions.get((event.topic, event.partition))
         if partition is not None:
             partition.events.append(event)
         return partition is not None
 
     def ready(self, now: float) -> list[Partition]:
-        """Whose oldest event can be handled: of those that waited and of the others, one each, so that none starves.
+        """Return at most one paused partition and one other whose oldest event can be handled, so that none starves.
 
-        Not all, because between many slow attempts the group would not hear of this process.
+        Not all of them, because the consumer must poll between slow handlers to stay in the group.
         """
         ready = [partition for partition in self._partitions.values() if partition.ready(now)]
         waited = sorted(
-            (partition for partition in ready if partition.held), key=lambda partition: partition.due or 0.0
+            (partition for partition in ready if partition.paused), key=lambda partition: partition.due or 0.0
         )
-        return [*waited[:1], *[partition for partition in ready if not partition.held][:1]]
+        return [*waited[:1], *[partition for partition in ready if not partition.paused][:1]]
 
     def due(self) -> float | None:
-        """When the next attempt is due, in monotonic seconds; None when no partition waits for one."""
-        times = [p.due or 0.0 for p in self._partitions.values() if p.events and not p.burying]
+        """Return when the next attempt is due, in monotonic seconds, or None if no partition waits."""
+        times = [p.due or 0.0 for p in self._partitions.values() if p.events and not p.dead_lettering]
         return min(times, default=None)
 
     @property
-    def burying(self) -> bool:
-        """Whether any partition waits for its dead letter."""
-        return any(partition.burying for partition in self._partitions.values())
+    def dead_lettering(self) -> bool:
+        """Whether any partition waits for the delivery of a dead letter."""
+        return any(partition.dead_lettering for partition in self._partitions.values())
 
     def uncommitted(self, places: Iterable[Place] | None = None) -> dict[Place, int]:
-        """The offsets to commit, of those or of all."""
+        """Return the offsets to commit for `places`, or for all partitions."""
         return {
             place: partition.done
             for place in (self._partitions if places is None else places)
@@ -99,6 +99,6 @@ class Assignment:
         }
 
     def committed(self, topic: str, number: int, offset: int) -> None:
-        """Kafka has it."""
+        """Record that Kafka committed an offset."""
         if partition := self._partitions.get((topic, number)):
             partition.committed = offset

@@ -1,12 +1,12 @@
-"""A loop over a consumer group that commits an offset only when its event is handled.
+"""A consumer loop that commits an offset only after its event is handled.
 
     with Consumer(kafka, ["outbox.event.order"], handle, decoder=Decoder(folder="schemas")) as consumer:
         signal.signal(signal.SIGTERM, lambda *_: consumer.stop())
         consumer.run()
 
-Events of one partition are handled one after the other, in their order. One that fails holds up its partition alone:
-it is tried again after pauses, during which the others go on, and at last buried in a dead-letter topic, or the loop
-ends. The handler is a plain function on the thread of `run`; for more at a time start more processes in the group.
+Events of a partition are handled in order, one at a time. A failing event blocks only its own partition: it is retried
+with backoff, and finally sent to a dead-letter topic, or the loop ends. The handler runs in the thread of `run`; to
+handle events in parallel, start more processes in the group.
 """
 
 import logging
@@ -18,49 +18,47 @@ from types import TracebackType
 from typing import Final, Self, cast, overload
 
 from cdc.config.librdkafka import Value
-from cdc.consumer.applying import Applying, Connect, InboxHandler
 from cdc.consumer.assignment import Assignment, Partition, Place
-from cdc.consumer.burial import Burial
+from cdc.consumer.dead_letters import DeadLetterProducer
 from cdc.consumer.decoding import Undecodable
 from cdc.consumer.errors import HandlerFailed, Rejected
 from cdc.consumer.events import Decode, Event
 from cdc.consumer.gaps import GapDetector
 from cdc.consumer.group import Group
 from cdc.consumer.inbox import Inbox
+from cdc.consumer.inbox_handler import Connect, InboxHandler, InboxRunner
+from cdc.consumer.log_limit import LogLimit
 from cdc.consumer.properties import problems
 from cdc.consumer.retries import Retry
-from cdc.consumer.storm import Storm
 from cdc.errors import CdcError, ConfigError, Temporary
 
 log = logging.getLogger(__name__)
 failures = logging.getLogger(f"{__name__}.failures")
-failures.addFilter(Storm())
+failures.addFilter(LogLimit())
 
 Handler = Callable[[Event], None]
 
 _POLL_SECONDS: Final = 0.2
-_LETTER_SECONDS: Final = 0.02  # how soon a partition hears that its letter is delivered
+_LETTER_SECONDS: Final = 0.02  # while a dead letter is in flight
 _FLUSH_SECONDS: Final = 5.0
 
 
 class Consumer:
-    """Gives each event of `topics` to `handler`, and commits its offset after that has returned.
+    """Calls `handler` with each event of `topics`, and commits its offset after the handler has returned.
 
-    `kafka` are librdkafka's properties, "bootstrap.servers" and "group.id" among them; those that would break the
-    promise are refused. `decoder` makes `event.value` of the bytes. `detector` sees each record before the handler
-    does.
+    `kafka` contains librdkafka properties, including "bootstrap.servers" and "group.id"; properties that would break
+    the guarantees are refused. `decoder` decodes `event.value`. `detector` observes each record before the handler.
 
-    With `inbox` the handler is also given a connection (from `connect`, a function that opens one), and what it writes
-    there is one transaction with the event's row in the inbox: each event is applied once. Without it an event comes
-    again when the process dies between the handler's return and the commit of the offset, at most `commit_seconds`
-    later.
+    With `inbox`, the handler also gets a connection, opened by `connect`. Its writes there and the event's row in the
+    inbox are one transaction, so each event is applied exactly once. Without `inbox`, an event is redelivered if the
+    process dies between the handler's return and the commit of the offset, at most `commit_seconds` later.
 
-    A handler that raises is tried again as `retry` says. One that raises Rejected, or Undecodable because the value
-    cannot be decoded, is not. One that raises a `cdc.errors.Temporary` says that it is not the event's fault: that,
-    and a lost connection of the inbox, is tried for ever. What fails for good goes to the topic `dead_letter`; without
-    one, `run` raises HandlerFailed.
+    A handler that raises is retried as configured by `retry`, except after Rejected, or Undecodable for a value that
+    cannot be decoded. A `cdc.errors.Temporary`, and a lost connection of the inbox, are retried indefinitely, because
+    they are not caused by the event. Other failing events are sent to the topic `dead_letter`; without one, `run`
+    raises HandlerFailed.
 
-    Raises ConfigError, which names every property that is wrong.
+    Raises ConfigError with all invalid properties.
     """
 
     @overload
@@ -110,12 +108,12 @@ class Consumer:
         topics = [topics] if isinstance(topics, str) else list(topics)
         wrong = problems(kafka, topics, dead_letter)
         if (inbox is None) != (connect is None):
-            wrong.append("an inbox and the function that connects come together")
+            wrong.append("inbox and connect must be given together")
         if wrong:
             raise ConfigError(*wrong)
         self._kafka, self._topics, self._decoder = dict(kafka), topics, decoder
-        self._applying = Applying(inbox, connect, cast(InboxHandler, handler)) if inbox and connect else None
-        self._apply = self._applying or cast(Handler, handler)
+        self._inbox_runner = InboxRunner(inbox, connect, cast(InboxHandler, handler)) if inbox and connect else None
+        self._apply = self._inbox_runner or cast(Handler, handler)
         self._dead_letter = dead_letter
         self._retry, self._detector, self._commit_seconds = retry, detector, commit_seconds
         self._assignment = Assignment()
@@ -123,7 +121,7 @@ class Consumer:
         self._stopping = threading.Event()
         self._problem: CdcError | None = None
         self._group: Group | None = None
-        self._burial: Burial | None = None
+        self._dead_letters: DeadLetterProducer | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -134,45 +132,44 @@ class Consumer:
         self.close()
 
     def stop(self) -> None:
-        """Let `run` return once the event in hand is handled. From a signal handler, another thread, or the handler."""
+        """Make `run` return after the current event. Callable from signal handlers, other threads and the handler."""
         self._stopping.set()
 
     def run(self) -> None:
-        """Join the group and consume until `stop`; then leave it. Can be called once.
+        """Join the group, consume until `stop`, and leave the group. Can be called only once.
 
-        Raises HandlerFailed, KafkaError when Kafka refuses for good or a dead letter cannot be delivered,
-        KafkaUnavailable when the dead-letter topic cannot be looked up, PostgresUnavailable when the inbox cannot
-        connect at the start. Everything else is waited for. Whatever it raises, offsets of what was handled are
-        committed.
+        Raises HandlerFailed; KafkaError for permanent errors of Kafka or an undeliverable dead letter; KafkaUnavailable
+        if the dead-letter topic cannot be looked up; PostgresUnavailable if the inbox cannot connect at the start.
+        Other errors are retried. Offsets of handled events are committed even if it raises.
         """
         try:
             self._open()
             while not self._stopping.is_set():
-                self._turn()
-            if self._burial is not None:
-                self._burial.flush(_FLUSH_SECONDS)
+                self._step()
+            if self._dead_letters is not None:
+                self._dead_letters.flush(_FLUSH_SECONDS)
         finally:
             self.close()
 
     def close(self) -> None:
-        """Commit what is handled and leave the group; what is in hand is abandoned. `run` does it by itself."""
+        """Commit offsets of handled events and leave the group, without handling fetched events. `run` calls this."""
         self._stopping.set()
         if self._group is not None:
-            self._group.close()  # which revokes, and that commits
+            self._group.close()  # revokes the partitions, which commits their offsets
             self._group = None
-        if self._burial is not None:
-            self._burial.close()
-            self._burial = None
-        if self._applying is not None:
-            self._applying.close()
+        if self._dead_letters is not None:
+            self._dead_letters.close()
+            self._dead_letters = None
+        if self._inbox_runner is not None:
+            self._inbox_runner.close()
 
     def _open(self) -> None:
         if self._stopping.is_set():
             return
-        if self._applying is not None:
-            self._applying.open()
+        if self._inbox_runner is not None:
+            self._inbox_runner.open()
         if self._dead_letter is not None:
-            self._burial = Burial(self._kafka, self._dead_letter)
+            self._dead_letters = DeadLetterProducer(self._kafka, self._dead_letter)
         self._group = Group(
             self._kafka,
             self._topics,
@@ -183,51 +180,51 @@ class Consumer:
             committed=self._assignment.committed,
         )
 
-    def _turn(self) -> None:
+    def _step(self) -> None:
         assert self._group
-        event = self._group.poll(self._patience())
+        event = self._group.poll(self._poll_seconds())
         if event is not None and self._assignment.take(event) and self._detector is not None:
             self._detector.observe(event.topic, event.partition, event.offset, event.headers)
-        if self._burial is not None:
-            self._burial.poll()
+        if self._dead_letters is not None:
+            self._dead_letters.poll()
         if self._problem is not None:
             raise self._problem
         for partition in self._assignment.ready(time.monotonic()):
             if not self._stopping.is_set():
-                self._work(partition)
+                self._handle(partition)
         if time.monotonic() >= self._commit_at:
             self._commit_at = time.monotonic() + self._commit_seconds
             self._group.commit(self._assignment.uncommitted(), wait=False)
 
-    def _patience(self) -> float:
-        """Seconds until something else is to be done than to wait for a record."""
-        longest = _LETTER_SECONDS if self._assignment.burying else _POLL_SECONDS
+    def _poll_seconds(self) -> float:
+        """Return how long the next poll may wait for a record, in seconds."""
+        longest = _LETTER_SECONDS if self._assignment.dead_lettering else _POLL_SECONDS
         due = self._assignment.due()
         return longest if due is None else min(longest, max(0.0, due - time.monotonic()))
 
-    def _work(self, partition: Partition) -> None:
+    def _handle(self, partition: Partition) -> None:
         event = partition.events[0]
         event.attempt = partition.failures + partition.waits + 1
         try:
             self._apply(event)
         except Temporary as error:
             partition.waits += 1
-            self._hold(partition, self._retry.pause(partition.waits, random.random), error)
+            self._retry_later(partition, self._retry.pause(partition.waits, random.random), error)
         except Exception as error:
             partition.failures += 1
             if isinstance(error, (Rejected, Undecodable)) or partition.failures >= self._retry.attempts:
                 self._give_up(partition, error)
             else:
-                self._hold(partition, self._retry.pause(partition.failures, random.random), error)
+                self._retry_later(partition, self._retry.pause(partition.failures, random.random), error)
         else:
             self._finish(partition)
 
-    def _hold(self, partition: Partition, seconds: float, error: Exception) -> None:
-        """Try the oldest event again after so long, and fetch no more of its partition."""
+    def _retry_later(self, partition: Partition, seconds: float, error: Exception) -> None:
+        """Retry the oldest event after `seconds`, and pause its partition until then."""
         assert self._group
         event = partition.events[0]
         failures.warning(
-            "the handler failed for %s (attempt %d), which is tried again in %.1f s: %s: %s",
+            "the handler failed for %s (attempt %d); retrying in %.1f s: %s: %s",
             event,
             event.attempt,
             seconds,
@@ -235,13 +232,13 @@ class Consumer:
             error,
             exc_info=error if partition.failures == 1 and not isinstance(error, Temporary) else None,
         )
-        if not partition.held:
+        if not partition.paused:
             self._group.pause(partition.topic, partition.number)
         partition.due = time.monotonic() + seconds
 
     def _give_up(self, partition: Partition, error: Exception) -> None:
         event = partition.events[0]
-        if self._burial is None or self._group is None:
+        if self._dead_letters is None or self._group is None:
             raise HandlerFailed(
                 f"{type(error).__name__}: {error}",
                 topic=event.topic,
@@ -250,25 +247,27 @@ class Consumer:
                 event_id=event.id,
             ) from error
 
-        def told(problem: CdcError | None) -> None:
+        def on_delivery(problem: CdcError | None) -> None:
             if problem is not None:
                 self._problem = problem
-            elif self._assignment.has(partition):
-                failures.warning("%s is buried in %r: %s: %s", event, self._dead_letter, type(error).__name__, error)
+            elif self._assignment.is_current(partition):
+                failures.warning(
+                    "sent %s to dead-letter topic %r: %s: %s", event, self._dead_letter, type(error).__name__, error
+                )
                 self._finish(partition)
 
-        if not partition.held:
+        if not partition.paused:
             self._group.pause(partition.topic, partition.number)
-        if self._burial.send(event, error, told):
-            partition.burying = True
+        if self._dead_letters.send(event, error, on_delivery):
+            partition.dead_lettering = True
         else:
-            partition.failures -= 1  # no room: the handler is asked once more
+            partition.failures -= 1  # the queue is full: run the handler once more later
             partition.due = time.monotonic() + _POLL_SECONDS
 
     def _finish(self, partition: Partition) -> None:
-        held = partition.held
+        paused = partition.paused
         partition.finish()
-        if held and self._group is not None:
+        if paused and self._group is not None:
             self._group.resume(partition.topic, partition.number)
 
     def _assigned(self, places: list[Place]) -> None:
@@ -282,14 +281,14 @@ class Consumer:
         log.info("revoked: %s", _listed(places))
 
     def _lost(self, places: list[Place]) -> None:
-        # They are somebody else's already: a commit now could take back what that one has committed.
+        # Another consumer owns them already: a commit now could revert its offsets.
         self._forget(places)
-        log.warning("lost to others in the group: %s", _listed(places))
+        log.warning("lost partitions to other consumers: %s", _listed(places))
 
     def _forget(self, places: list[Place]) -> None:
         assert self._group
         for topic, number in self._assignment.forget(places):
-            self._group.resume(topic, number)  # librdkafka remembers a pause for when it is given the partition again
+            self._group.resume(topic, number)  # librdkafka keeps a partition paused when it is assigned again
         if self._detector is not None:
             for topic, number in places:
                 self._detector.forget(topic, number)

@@ -1,11 +1,11 @@
-"""Record values to Python values: both framings, any version of a contract that was ever written.
+"""Decode record values in both framings, written with any version of a contract.
 
     decoder = Decoder(folder="schemas")                        # single-object framing: by fingerprint
     decoder = Decoder(registry_url="http://registry:8081")     # Confluent's framing: by the registry's id
     order = decoder(message.value(), message.headers())        # None for a tombstone
 
-The folder may hold several versions of a contract: a consumer needs those that are still in the topic. With `reader`
-every value comes in the shape of that schema, whichever version it was written with.
+The folder may contain several versions of a contract; a consumer needs those of all records in the topic. With
+`reader`, values of all versions are resolved to that schema.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
 
 Headers = Iterable[tuple[str, str | bytes | None]] | Mapping[str, str | bytes | None] | None
 Schemas = Callable[[int], object]
-"""From a registry's id to a schema: JSON text, or what that text holds. Raises LookupError for an unknown id."""
+"""Maps a registry's schema id to a schema, as JSON text or parsed. Raises LookupError for an unknown id."""
 
 _ID_MARKER: Final = b"\x00"
 _ID_SIZE: Final = 5
 
 
 class Undecodable(ValueError):
-    """A value that cannot be decoded; says which event it is, when its headers do."""
+    """A value cannot be decoded; the message names the event if its headers do."""
 
 
 class UnknownFraming(Undecodable):
-    """It begins neither as Avro's single-object encoding nor as Confluent's framing."""
+    """The value has neither Avro's single-object framing nor Confluent's."""
 
 
 class UnknownFingerprint(Undecodable):
-    """No contract of the folder has this fingerprint."""
+    """No contract in the folder has the fingerprint of the value."""
 
 
 class UnknownId(Undecodable):
-    """The registry has no schema of this id."""
+    """The registry has no schema with the id of the value."""
 
 
 class Unreadable(Undecodable):
-    """The body does not fit the schema that wrote it, or that schema cannot be read with the reader's."""
+    """The body does not match its schema, or that schema cannot be resolved to the reader's."""
 
 
 class Decoder:
-    """Decodes values; keep one, as it remembers schemas.
+    """Decodes values; reuse one instance, because it caches schemas.
 
-    `folder` has the contracts for single-object framing. `registry_url`, `registry` or `schemas` has them for
-    Confluent's framing. `reader` is a schema, or schemas by record name: full, or short.
+    `folder` contains the contracts for single-object framing; `registry_url`, `registry` or `schemas` provides them for
+    Confluent's framing. `reader` is a schema, or a mapping of full or short record names to schemas.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Decoder:
         self._readings: dict[bytes, Reading] = {}
 
     def __call__(self, value: bytes | None, headers: Headers = None) -> Any:
-        """The decoded value, None for a tombstone. Raises Undecodable, and the registry's own errors."""
+        """Return the decoded value, or None for a tombstone. Raises Undecodable, or errors of the registry."""
         if value is None:
             return None
         try:
@@ -94,9 +94,7 @@ class Decoder:
         elif value.startswith(_ID_MARKER) and len(value) >= _ID_SIZE:
             writer = self._by_id(int.from_bytes(value[1:_ID_SIZE], "big"))
         else:
-            raise UnknownFraming(
-                f"{value[: framing.HEADER_SIZE].hex() or 'an empty value'} is no framing that is known"
-            )
+            raise UnknownFraming(f"{value[: framing.HEADER_SIZE].hex() or 'an empty value'} is not a known framing")
         try:
             return Reading(writer, self._reader_of(writer))
         except ValueError as error:
@@ -126,7 +124,7 @@ class Decoder:
 def decode(
     value: bytes | None, headers: Headers = None, *, schemas: Decoder | Path | str | Schemas, reader: object = None
 ) -> Any:
-    """Decode one value by a folder of contracts or a function from id to schema. For many values, keep a Decoder."""
+    """Decode one value with a folder of contracts or a function from id to schema. For many values, use a Decoder."""
     if isinstance(schemas, Decoder):
         return schemas(value, headers)
     if isinstance(schemas, (Path, str)):
@@ -147,7 +145,7 @@ def _schema(schema: Any) -> Any:
 
 
 def _readers(reader: object) -> dict[str, Any]:
-    """Readers by record name; one that is for all is under the empty name."""
+    """Return reader schemas by record name; a schema for all records has the empty name."""
     if reader is None:
         return {}
     if isinstance(reader, Mapping) and "type" not in reader:
@@ -178,7 +176,7 @@ def _from_registry(registry: "Registry") -> Schemas:
 
 
 def _named(schema: object, registry: "Registry") -> Iterable[str]:
-    """The texts that a registered schema refers to, each after those that it needs itself."""
+    """Return the text of each schema that a registered schema references, after those that it references itself."""
     found: dict[str, str] = {}
 
     def visit(one: Any) -> None:
@@ -195,5 +193,5 @@ def _named(schema: object, registry: "Registry") -> Iterable[str]:
 def _event(headers: Headers) -> str:
     known = dict(headers.items() if isinstance(headers, Mapping) else headers or ())
     parts = [(name, known.get(name)) for name in (TYPE, ID, POSITION)]
-    told = " ".join(part.decode(errors="replace") if isinstance(part, bytes) else part for _, part in parts if part)
-    return f"{told}: " if told else ""
+    event = " ".join(part.decode(errors="replace") if isinstance(part, bytes) else part for _, part in parts if part)
+    return f"{event}: " if event else ""

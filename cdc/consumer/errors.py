@@ -1,32 +1,32 @@
-"""What the consumer side raises on purpose; all of it is a `cdc.errors.CdcError`, with `message` and `hint`.
+"""Exceptions of the consumer library, all derived from `cdc.errors.CdcError` with `message` and `hint`.
 
-From `cdc.errors` come ConfigError (arguments or properties are wrong), KafkaError (Kafka refuses for good) and
-Temporary with its PostgresUnavailable and KafkaUnavailable (passes by itself).
+The library also raises from `cdc.errors`: ConfigError for invalid arguments or properties, KafkaError for permanent
+errors of Kafka, and Temporary, PostgresUnavailable and KafkaUnavailable for transient errors.
 """
 
 from cdc.errors import CdcError
 
 
 class InboxError(CdcError):
-    """The inbox is used in a way in which it could not promise that an event is applied once."""
+    """The inbox is used in a way that does not guarantee that an event is applied exactly once."""
 
 
 class Rejected(CdcError):
-    """A handler raises this for an event that no second try would mend: no retry, straight to what failing means."""
+    """Raised by a handler for an event that a retry cannot fix: it is dead-lettered, or ends `run`, at once."""
 
 
 class MissingId(Rejected):
-    """The record has no header `id`, so no inbox can tell whether it was applied before."""
+    """The record has no header `id`, so the inbox cannot detect whether it was applied before."""
 
 
 class HandlerFailed(CdcError):
-    """The handler failed for one event and was not to be tried again; `__cause__` is what it raised.
+    """The handler failed for an event and will not be retried; `__cause__` is its exception.
 
-    `topic`, `partition` and `offset` say which record, `event_id` which event (None for a record without id). Its
-    offset is not committed: the next start begins with it.
+    `topic`, `partition` and `offset` identify the record; `event_id` is None for a record without id. The offset is not
+    committed, so the next run begins with this record.
     """
 
-    hint = "mend the cause and start again, or give Consumer a dead_letter topic for events like this"
+    hint = "fix the cause and start again, or configure Consumer with a dead_letter topic"
 
     def __init__(self, reason: str, *, topic: str, partition: int, offset: int, event_id: str | None) -> None:
         self.topic, self.partition, self.offset, self.event_id = topic, partition, offset, event_id

@@ -1,4 +1,4 @@
-"""Records as a consumer sees them: headers to values, and the event that a handler is given."""
+"""Events passed to handlers, and parsing of the publisher's headers."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,13 +9,13 @@ from cdc.records.headers import ID, POSITION, SEQUENCE, TYPE, Pairs, Position, h
 HeaderValue = str | bytes | None
 Headers = Iterable[tuple[str, HeaderValue]] | Mapping[str, HeaderValue] | None
 Decode = Callable[[bytes | None, Pairs], Any]
-"""From value and headers to what the handler wants; `cdc.consumer.Decoder` is one."""
+"""Decodes a value with its headers; `cdc.consumer.Decoder` is one."""
 
 _UNREAD: Final = object()
 
 
-class Marks(NamedTuple):
-    """What the publisher wrote into the headers of a record; None for what is not there or cannot be read."""
+class PublisherHeaders(NamedTuple):
+    """The publisher's headers of a record; None for headers that are missing or malformed."""
 
     id: str | None
     type: str | None
@@ -24,8 +24,8 @@ class Marks(NamedTuple):
     names: frozenset[str]  # of all headers
 
     @classmethod
-    def of(cls, headers: Headers) -> "Marks":
-        """Read them. Never raises for what another program wrote."""
+    def of(cls, headers: Headers) -> "PublisherHeaders":
+        """Parse headers. Never raises, even for headers of another program."""
         pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
         first: dict[str, HeaderValue] = {}
         for name, value in pairs:
@@ -49,7 +49,7 @@ def _text(value: HeaderValue) -> str | None:
 
 
 class Message(Protocol):
-    """A record as confluent-kafka hands it over."""
+    """The interface of `confluent_kafka.Message`."""
 
     def topic(self) -> str | None: ...
     def partition(self) -> int | None: ...
@@ -62,31 +62,31 @@ class Message(Protocol):
 
 @dataclass(eq=False, slots=True)
 class Event:
-    """One record, for a handler; `id`, `type`, `position` and `sequence` are None where it does not have them."""
+    """One record; `id`, `type`, `position` and `sequence` are None if its headers do not have them."""
 
     topic: str
     partition: int
     offset: int
     timestamp: int
-    """Milliseconds since 1970: when the transaction committed."""
+    """Commit time of the transaction, in milliseconds since 1970."""
     key: bytes | None
     raw: bytes | None
-    """The value as it is in Kafka; None for a tombstone."""
+    """The encoded value; None for a tombstone."""
     headers: Pairs
     id: str | None
     type: str | None
     position: Position | None
     sequence: int | None
     attempt: int = 1
-    """How often the handler has been given this event, this time included; by this process."""
+    """Number of this attempt to handle the event in this process, from 1."""
     _decode: Decode | None = field(default=None, repr=False)
     _value: Any = field(default=_UNREAD, repr=False)
 
     @classmethod
     def of(cls, message: Message, decoder: Decode | None = None) -> "Event":
-        """A message of confluent-kafka as an event, for loops of your own. Never raises for what is in it."""
+        """Create an event from a confluent-kafka message, for custom loops. Never raises for its content."""
         headers = headers_of(message)
-        marks = Marks.of(headers)
+        parsed = PublisherHeaders.of(headers)
         return cls(
             topic=message.topic() or "",
             partition=message.partition() or 0,
@@ -95,18 +95,18 @@ class Event:
             key=message.key(),
             raw=message.value(),
             headers=headers,
-            id=marks.id,
-            type=marks.type,
-            position=marks.position,
-            sequence=marks.sequence,
+            id=parsed.id,
+            type=parsed.type,
+            position=parsed.position,
+            sequence=parsed.sequence,
             _decode=decoder,
         )
 
     @property
     def value(self) -> Any:
-        """The decoded value, decoded when it is first asked for; None for a tombstone; `raw` when there is no decoder.
+        """The value, decoded at first access; None for a tombstone; `raw` without a decoder.
 
-        Raises Undecodable, and what else the decoder raises.
+        Raises Undecodable and other exceptions of the decoder.
         """
         if self._value is _UNREAD:
             decodes = self._decode is not None and self.raw is not None
@@ -114,7 +114,7 @@ class Event:
         return self._value
 
     def header(self, name: str) -> bytes | None:
-        """The first header of that name; None when there is none."""
+        """Return the first header with this name, or None."""
         return next((value for found, value in self.headers if found == name), None)
 
     def __str__(self) -> str:

@@ -1,22 +1,22 @@
-"""Gaps, duplicates and disorder in topics, noticed as their records are read.
+"""Detect gaps, duplicates and reordering in topics while reading their records.
 
     detector = GapDetector()
-    detector.on(Gap, lambda gap: page_somebody(str(gap)))
+    detector.on(Gap, lambda gap: page_operator(str(gap)))
     ...
     event = Event.of(message)
     verdict = detector.observe(event.topic, event.partition, event.offset, event.headers)
 
-With `[delivery] sequence = true` every record of a partition carries the next number of its stream (`cdc-sequence`),
-and a loss is seen with the next record. Without it, duplicates and disorder can be seen by position, but no loss: the
-events of one transaction go to several partitions, so a partition never has all positions.
+With `[delivery] sequence = true`, each record of a partition has the next number of its stream (`cdc-sequence`), so
+that the next record reveals a loss. Without it, duplicates and reordering are detected by position, but losses are not:
+the events of a transaction go to several partitions, so no partition has all positions.
 
-Pure: no clock, no thread, no client library.
+The detector uses no clock, thread or client library.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from cdc.consumer.events import Headers, Marks
+from cdc.consumer.events import Headers, PublisherHeaders
 from cdc.consumer.streams import Stream
 from cdc.consumer.verdicts import Foreign, Repaired, Replayed, Reread, Started, Verdict
 from cdc.records.headers import REPAIRED, REPLAYED
@@ -32,19 +32,18 @@ class _Partition:
     def __init__(self) -> None:
         self.offset = -1
         self.current: str | None = None
-        self.streams: dict[str, Stream] = {}  # the last one used is the last
+        self.streams: dict[str, Stream] = {}  # least recently used first
 
 
 class GapDetector:
-    """Judges each record by those before it, for each topic, partition and stream (whoever issued the positions).
+    """Compares each record with its predecessors in the same topic, partition and stream.
 
-    Feed it the records of a partition in the order in which they are read, from wherever reading begins: the first
-    number seen is taken as the start. It is not for compacted topics, where gaps are what compaction makes.
+    Call `observe` with the records of a partition in the order of reading, from any start: the first number seen is the
+    start. It does not support compacted topics, where compaction creates gaps.
 
-    Memory is bounded. Of each stream in each partition it remembers the `memory` highest positions (about 200 bytes
-    each), by which it tells a duplicate from an event that is merely late; what is older than all of those is presumed
-    a duplicate. Of missing numbers it remembers the last 100 ranges, and of streams the last 64 in each partition. One
-    thread at a time.
+    Memory is bounded. For each stream and partition the detector keeps the `memory` highest positions, about 200 bytes
+    each, to distinguish duplicates from late events; an event older than all of them is presumed a duplicate. It keeps
+    the last 100 ranges of missing numbers, and the last 64 streams of each partition. Not thread-safe.
     """
 
     def __init__(self, memory: int = MEMORY) -> None:
@@ -53,31 +52,31 @@ class GapDetector:
         self._callbacks: list[tuple[type[Verdict], Callable[[Any], None]]] = []
 
     def on(self, kind: type[V], callback: Callable[[V], None]) -> None:
-        """Call `callback` with each verdict of that class, or of all for `Verdict`. `observe` raises what it raises."""
+        """Call `callback` with each verdict of the class `kind`; its exceptions propagate from `observe`."""
         self._callbacks.append((kind, callback))
 
     def observe(self, topic: str, partition: int, offset: int, headers: Headers) -> Verdict:
-        """Judge the next record. Never raises for what is in a record."""
-        verdict = self._judge(topic, partition, offset, Marks.of(headers))
+        """Return the verdict on the next record. Never raises for the content of a record."""
+        verdict = self._judge(topic, partition, offset, PublisherHeaders.of(headers))
         for kind, callback in self._callbacks:
             if isinstance(verdict, kind):
                 callback(verdict)
         return verdict
 
     def forget(self, topic: str | None = None, partition: int | None = None) -> None:
-        """Forget a partition, a topic, or everything: reading goes on elsewhere, as after a rebalance."""
+        """Forget a partition, a topic, or everything, when reading continues elsewhere, as after a rebalance."""
         for known in list(self._partitions):
             if topic in (None, known[0]) and partition in (None, known[1]):
                 del self._partitions[known]
 
-    def _judge(self, topic: str, partition: int, offset: int, marks: Marks) -> Verdict:
-        place = (topic, partition, offset, marks.id, marks.position, marks.sequence)
+    def _judge(self, topic: str, partition: int, offset: int, parsed: PublisherHeaders) -> Verdict:
+        place = (topic, partition, offset, parsed.id, parsed.position, parsed.sequence)
         at = self._partitions.setdefault((topic, partition), _Partition())
-        position = marks.position
+        position = parsed.position
         again, at.offset = offset <= at.offset, max(offset, at.offset)
-        if REPAIRED in marks.names:
+        if REPAIRED in parsed.names:
             return Repaired(*place)
-        if REPLAYED in marks.names:
+        if REPLAYED in parsed.names:
             return Replayed(*place)
         if position is None:
             return Foreign(*place)
@@ -86,22 +85,22 @@ class GapDetector:
             if stream is not None and position.order <= stream.highest:
                 at.streams[stream.name] = stream
                 return Reread(*place)
-            # A new event below what was read: this is not the topic that it was, or not where reading was.
+            # A new event at a lower offset: the topic was re-created, or reading jumped back further than the memory.
             at.streams.clear()
             at.offset, stream = offset, None
         previous, at.current = at.current, position.stream
         if stream is None:
-            at.streams[position.stream] = Stream.begin(self._memory, position, offset, marks.sequence)
+            at.streams[position.stream] = Stream.begin(self._memory, position, offset, parsed.sequence)
             if len(at.streams) > STREAMS:
                 del at.streams[next(iter(at.streams))]
             return Started(*place, previous)
         at.streams[stream.name] = stream
-        return stream.judge(position, marks.sequence, offset, place)
+        return stream.judge(position, parsed.sequence, offset, place)
 
     def state(self) -> dict[str, Any]:
-        """All that is remembered, for `restore` after a restart; JSON can hold it.
+        """Return the detector's state as JSON-serializable data, for `restore` after a restart.
 
-        Save it together with the offsets up to which it goes: restored to an older one, it would see a gap.
+        Save it together with the offsets that it covers: with other offsets the detector would report gaps.
         """
         return {
             "version": _VERSION,
@@ -118,16 +117,16 @@ class GapDetector:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state, in place of what is remembered. Raises ValueError when it is none."""
+        """Replace the state by a saved one. Raises ValueError if it is invalid."""
         restored: dict[tuple[str, int], _Partition] = {}
         try:
             if state["version"] != _VERSION:
-                raise ValueError(f"version {state['version']!r} is not known")
+                raise ValueError(f"unknown version {state['version']!r}")
             for saved in state["partitions"]:
                 known = restored[str(saved["topic"]), int(saved["partition"])] = _Partition()
                 known.offset = int(saved["offset"])
                 known.current = None if saved["current"] is None else str(saved["current"])
                 known.streams = {str(name): Stream.restored(name, self._memory, one) for name, one in saved["streams"]}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"not a state of a GapDetector: {error!r}") from None
+            raise ValueError(f"not a saved state of a GapDetector: {error!r}") from None
         self._partitions = restored

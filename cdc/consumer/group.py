@@ -1,4 +1,4 @@
-"""The connection to the consumer group: what librdkafka's consumer is told, and what its errors mean."""
+"""A subscription to topics in a consumer group, with the interpretation of librdkafka's errors."""
 
 import logging
 import time
@@ -11,23 +11,23 @@ from cdc import errors
 from cdc.config.librdkafka import Value
 from cdc.consumer.assignment import Place
 from cdc.consumer.events import Decode, Event
+from cdc.consumer.log_limit import LogLimit
 from cdc.consumer.properties import consumer
-from cdc.consumer.storm import Storm
 from cdc.kafka import client
 from cdc.kafka.errors import kafka_error, not_created
 
 log = logging.getLogger(__name__)
-log.addFilter(Storm())
+log.addFilter(LogLimit())
 
-_REMIND_SECONDS: Final = 30.0
+_REPEAT_SECONDS: Final = 30.0
 _MISSING: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
 _FENCED: Final = 'another process has the same "group.instance.id": give each its own'
-# What ends the consumer, and what to do.
+# Errors that end the consumer, with hints.
 _PERMANENT: Final = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant the principal READ and DESCRIBE on the topic",
     KafkaError.GROUP_AUTHORIZATION_FAILED: "grant the principal READ on the group",
     KafkaError._AUTO_OFFSET_RESET: "records were deleted before they were read, or this group has never read: commit"
-    ' the offsets where it shall go on, or use "auto.offset.reset" = earliest',
+    ' the offsets where reading should continue, or use "auto.offset.reset" = earliest',
     KafkaError.FENCED_INSTANCE_ID: _FENCED,
     KafkaError.TOPIC_EXCEPTION: "correct the topic's name",
     KafkaError.UNSUPPORTED_VERSION: "the brokers are too old",
@@ -35,9 +35,9 @@ _PERMANENT: Final = {
 
 
 class Group:
-    """A subscription. `assigned`, `revoked` and `lost` are called from within `poll` and `close`, on the same thread.
+    """A subscription. `poll` and `close` call `assigned`, `revoked` and `lost` in the same thread.
 
-    Raises ConfigError when librdkafka does not take the properties.
+    Raises ConfigError if librdkafka rejects the properties.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Group:
     ) -> None:
         self._decoder = decoder
         self._committed = committed
-        self._reminded: dict[str, float] = {}
+        self._logged_until: dict[str, float] = {}
         self._fatal: KafkaError | None = None
         callbacks = {"on_commit": self._on_commit, "error_cb": self._on_error}
         self._consumer = client.consumer({**consumer(kafka), **callbacks})
@@ -68,7 +68,7 @@ class Group:
             raise not_created(error) from None
 
     def poll(self, seconds: float) -> Event | None:
-        """The next record, if one comes in time. Raises KafkaError for what no waiting mends."""
+        """Return the next record, or None after `seconds`. Raises KafkaError for permanent errors."""
         try:
             message = self._consumer.poll(seconds)
         except KafkaException as error:
@@ -80,20 +80,20 @@ class Group:
         problem = message.error()
         if problem is None:
             return Event.of(message, self._decoder)
-        self._look(problem, message.topic())
+        self._handle_error(problem, message.topic())
         return None
 
-    def _look(self, error: KafkaError, topic: str | None) -> None:
+    def _handle_error(self, error: KafkaError, topic: str | None) -> None:
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
             return
         if code in _MISSING:
             now = time.monotonic()
-            if now >= self._reminded.get(topic or "", 0.0):
-                self._reminded[topic or ""] = now + _REMIND_SECONDS
+            if now >= self._logged_until.get(topic or "", 0.0):
+                self._logged_until[topic or ""] = now + _REPEAT_SECONDS
                 log.warning("topic %r does not exist; waiting for it", topic, extra={"error": error.name()})
         elif code == KafkaError._MAX_POLL_EXCEEDED:
-            log.warning("a handler took longer than max.poll.interval.ms: the group gives its partitions to others")
+            log.warning("a handler took longer than max.poll.interval.ms, so the group reassigns the partitions")
         elif _is_fatal(error) or code in _PERMANENT:
             raise failure(error)
         else:
@@ -106,21 +106,21 @@ class Group:
             log.warning("Kafka: %s (%s)", error.str(), error.name())
 
     def pause(self, topic: str, partition: int) -> None:
-        """Fetch no more of a partition."""
+        """Stop fetching from a partition."""
         self._quietly(self._consumer.pause, topic, partition)
 
     def resume(self, topic: str, partition: int) -> None:
-        """Fetch it again."""
+        """Fetch from a paused partition again."""
         self._quietly(self._consumer.resume, topic, partition)
 
     def _quietly(self, function: Callable[[list[TopicPartition]], None], topic: str, partition: int) -> None:
         try:
             function([TopicPartition(topic, partition)])
-        except KafkaException as error:  # it is being taken away just now
+        except KafkaException as error:  # it is being revoked
             log.debug("Kafka: %s", error)
 
     def commit(self, offsets: Mapping[Place, int], *, wait: bool) -> None:
-        """Commit; what became of it is told to `committed`. What fails is logged: the next commit tries again."""
+        """Commit offsets, and pass each committed one to `committed`. Failures are logged; the next commit retries."""
         parts = [TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()]
         if not parts:
             return
@@ -139,7 +139,7 @@ class Group:
                 self._committed(part.topic, part.partition, part.offset)
             else:
                 log.warning(
-                    "offset %d of %s[%d] could not be committed: %s; its events may come again",
+                    "offset %d of %s[%d] could not be committed: %s; its events may be redelivered",
                     part.offset,
                     part.topic,
                     part.partition,
@@ -147,16 +147,16 @@ class Group:
                 )
 
     def close(self) -> None:
-        """Leave the group; partitions are revoked first."""
+        """Leave the group after revoking its partitions."""
         try:
             self._consumer.close()
         except KafkaException as error:
-            log.warning("Kafka, leaving the group: %s", error.args[0].str())
+            log.warning("leaving the group failed: %s", error.args[0].str())
 
 
 def failure(error: KafkaError) -> errors.CdcError:
-    """What ends the consumer, as one of our errors."""
-    # Which fatal error it was is in the text alone.
+    """Return the CdcError for an error of librdkafka that ends the consumer."""
+    # Only the text of a fatal error names its cause.
     hint = _PERMANENT.get(error.code(), _FENCED if "group.instance.id" in error.str() else "")
     if hint or _is_fatal(error):
         return errors.KafkaError(f"Kafka, consuming: {error.str()} ({error.name()})", hint=hint)

@@ -1,4 +1,4 @@
-"""What a `GapDetector` remembers of one stream in one partition, and how it judges the next record by that."""
+"""State of a `GapDetector` for one stream in one partition, and the verdict on the next record."""
 
 import heapq
 from collections.abc import Iterator
@@ -13,8 +13,10 @@ HOLES: Final = 100
 
 @dataclass(slots=True)
 class Stream:
-    """Of positions, `seen` has all that were seen above `floor`, and the highest so many; of numbers, `holes` has the
-    latest ranges that are missing."""
+    """Positions and sequence numbers of a stream.
+
+    `seen` has the positions above `floor`, at most `memory`; `holes` has the latest ranges of missing numbers.
+    """
 
     name: str
     memory: int
@@ -27,14 +29,14 @@ class Stream:
 
     @classmethod
     def begin(cls, memory: int, position: Position, offset: int, sequence: int | None) -> "Stream":
-        """Start with a record, wherever in the stream it is."""
+        """Start with the first record that was read, anywhere in the stream."""
         order = position.order
         stream = cls(position.stream, memory, order, order, sequence + 1 if sequence else None)
         stream._remember(order, offset)
         return stream
 
     def judge(self, position: Position, sequence: int | None, offset: int, place: Place) -> Verdict:
-        """The verdict on the next record; `place` has the first fields of it."""
+        """Return the verdict on the next record; `place` contains the fields that all verdicts begin with."""
         order, expected = position.order, self.next
         first_offset, ahead = self.seen.get(order), order > self.highest
         behind = expected is not None and sequence is not None and sequence < expected
@@ -62,7 +64,7 @@ class Stream:
         return verdict
 
     def _fills(self, sequence: int) -> bool:
-        """Take a number out of the holes, if it is in one."""
+        """Remove a number from the holes; return whether it was in one."""
         for at, (first, last) in enumerate(self.holes):
             if first <= sequence <= last:
                 rest = [(first, sequence - 1), (sequence + 1, last)]
@@ -76,7 +78,7 @@ class Stream:
         self.seen[order] = offset
         heapq.heappush(self._heap, order)
         if len(self._heap) > self.memory:
-            # The lowest goes: of what lies above it everything is still known.
+            # Forget the lowest position: all positions above it remain known.
             lowest = heapq.heappop(self._heap)
             del self.seen[lowest]
             self.floor = max(self.floor, lowest)
@@ -85,7 +87,7 @@ class Stream:
         return Position(self.name, *order)
 
     def saved(self) -> dict[str, object]:
-        """As JSON can hold it."""
+        """Return the state as JSON-serializable data."""
         return {
             "floor": list(self.floor),
             "highest": list(self.highest),
@@ -96,7 +98,7 @@ class Stream:
 
     @classmethod
     def restored(cls, name: str, memory: int, saved: dict[str, Any]) -> "Stream":
-        """From what `saved` returned. Raises KeyError, TypeError or ValueError for anything else."""
+        """Create a stream from the result of `saved`. Raises KeyError, TypeError or ValueError for other data."""
         following = saved["next"]
         stream = cls(
             name,

@@ -1,4 +1,4 @@
-"""The consumer on real servers: retry and burial, what is committed when, transactions, topics that are missing."""
+"""The consumer on real servers: retries, dead letters, commits, transactions and missing topics."""
 
 import contextlib
 import logging
@@ -57,7 +57,7 @@ class Running:
 
 
 class Handler:
-    """Remembers what it was given, and fails as it is told: by key, how often, with what."""
+    """Records events, and fails for the given keys, number of times and exceptions."""
 
     def __init__(self, failing: dict[bytes, Exception] | None = None, times: int = 1_000_000) -> None:
         self.handled: list[tuple[str, int]] = []
@@ -112,7 +112,7 @@ def texts(message: Message) -> dict[str, str]:
     return {name: value.decode() for name, value in headers if value is not None}
 
 
-def test_a_failing_key_holds_up_its_partition_alone_is_tried_again_and_then_buried(
+def test_a_failing_event_blocks_only_its_partition_and_is_dead_lettered(
     servers: Servers, kafka: dict[str, Any], topic: str, dead: str
 ) -> None:
     bad = Sent(1, "bad", partition=0, headers=(("trace", "x"),))
@@ -142,21 +142,21 @@ def test_a_failing_key_holds_up_its_partition_alone_is_tried_again_and_then_buri
 
     (letter,) = read(servers.kafka, dead, 1)
     assert (letter.key(), letter.value()) == (b"bad", b"value")
-    told = texts(letter)
-    assert list(told.items())[: len(bad.all_headers)] == bad.all_headers
-    assert told["cdc-error-class"] == "builtins.ValueError"
-    assert told["cdc-error-message"] == "no such customer"
-    assert (told["cdc-error-topic"], told["cdc-error-partition"], told["cdc-error-offset"]) == (topic, "0", "0")
-    assert int(told["cdc-error-attempts"]) == handler.attempts.count(("bad", 0)) + 3
-    assert told["cdc-error-group"] == kafka["group.id"]
+    headers = texts(letter)
+    assert list(headers.items())[: len(bad.all_headers)] == bad.all_headers
+    assert headers["cdc-error-class"] == "builtins.ValueError"
+    assert headers["cdc-error-message"] == "no such customer"
+    assert [headers[f"cdc-error-{name}"] for name in ("topic", "partition", "offset")] == [topic, "0", "0"]
+    assert int(headers["cdc-error-attempts"]) == handler.attempts.count(("bad", 0)) + 3
+    assert headers["cdc-error-group"] == kafka["group.id"]
 
 
-def test_without_a_dead_letter_topic_it_ends_and_goes_on_there_next_time(
+def test_without_a_dead_letter_topic_it_ends_and_resumes_there(
     servers: Servers, kafka: dict[str, Any], topic: str
 ) -> None:
     send(servers.kafka, topic, [Sent(lsn, key, partition=0) for lsn, key in enumerate(("a", "b", "bad", "c"))])
     handler = Handler({b"bad": ValueError("no such customer")})
-    with pytest.raises(HandlerFailed, match=r"ValueError: no such customer; mend the cause") as raised:
+    with pytest.raises(HandlerFailed, match=r"ValueError: no such customer; fix the cause") as raised:
         Consumer(kafka, [topic], handler, retry=QUICK).run()
     failed = raised.value
     assert (failed.topic, failed.partition, failed.offset, failed.event_id) == (topic, 0, 2, Sent(2, "bad").id)
@@ -170,7 +170,7 @@ def test_without_a_dead_letter_topic_it_ends_and_goes_on_there_next_time(
     assert committed(servers.kafka, kafka["group.id"], topic) == [4]
 
 
-def test_what_is_not_the_fault_of_the_event_is_tried_for_ever(
+def test_temporary_errors_are_retried_indefinitely(
     servers: Servers, kafka: dict[str, Any], topic: str, dead: str
 ) -> None:
     send(servers.kafka, topic, [Sent(1, "k", partition=0), Sent(2, "k", partition=0)])
@@ -180,7 +180,7 @@ def test_what_is_not_the_fault_of_the_event_is_tried_for_ever(
     assert handler.attempts == [("k", 1)] * 9 + [("k", 2)]
 
 
-def test_what_no_second_try_would_mend_is_buried_at_once(
+def test_rejected_and_undecodable_events_are_dead_lettered_at_once(
     servers: Servers, kafka: dict[str, Any], topic: str, dead: str, database: str
 ) -> None:
     foreign = Producer({"bootstrap.servers": servers.kafka})
@@ -258,7 +258,9 @@ def test_a_topic_that_is_missing_is_waited_for_with_a_warning(
         running.until(lambda: handler.handled == [("k", 1)], "consumed once it is there")
 
 
-def test_what_cannot_begin_says_why(servers: Servers, kafka: dict[str, Any], topic: str, topic_prefix: str) -> None:
+def test_a_failed_start_reports_the_reason(
+    servers: Servers, kafka: dict[str, Any], topic: str, topic_prefix: str
+) -> None:
     with pytest.raises(KafkaError, match="does not exist; create it"):
         Consumer(kafka, [topic], Handler(), dead_letter=f"{topic_prefix}nowhere").run()
     nowhere = "postgresql://postgres@127.0.0.1:1/postgres"
@@ -319,7 +321,7 @@ def test_a_second_process_with_the_same_instance_id_ends_the_first_with_a_clear_
     assert 'another process has the same "group.instance.id"' in str(first.error)
 
 
-def test_a_lost_connection_of_the_inbox_is_made_anew_and_each_event_applied_once(
+def test_a_lost_inbox_connection_is_re_created_and_each_event_applied_once(
     servers: Servers, kafka: dict[str, Any], topic: str, database: str
 ) -> None:
     inbox = Inbox("tests")
@@ -350,7 +352,7 @@ def test_a_lost_connection_of_the_inbox_is_made_anew_and_each_event_applied_once
     assert tries.count("3") == tries.count("6") == 5
 
 
-def test_long_retries_do_not_cost_the_membership_and_a_handler_that_takes_too_long_does(
+def test_long_retries_keep_the_membership_and_a_slow_handler_loses_it(
     servers: Servers, kafka: dict[str, Any], topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     properties = {**kafka, "session.timeout.ms": 6000, "max.poll.interval.ms": 6000, "heartbeat.interval.ms": 500}
@@ -380,13 +382,13 @@ def test_long_retries_do_not_cost_the_membership_and_a_handler_that_takes_too_lo
     consumer = Consumer(properties, [topic], handle, retry=retry, commit_seconds=0.05)
     with caplog.at_level(logging.INFO, "cdc.consumer"), Running(consumer) as running:
         running.until(lambda: len(handled) == 1, "retried for longer than max.poll.interval.ms")
-        assert "lost to others" not in caplog.text
+        assert "lost partitions to other consumers" not in caplog.text
         assert caplog.text.count("assigned: ") == 1
         running.until(lambda: committed(servers.kafka, kafka["group.id"], topic) == [1], "it is committed")
 
         send(servers.kafka, topic, [Sent(2, "slow", partition=0)])
         running.until(lambda: len(handled) == 3, "the slow one comes again: its offset was not committed")
         assert "longer than max.poll.interval.ms" in caplog.text
-        assert "lost to others" in caplog.text
+        assert "lost partitions to other consumers" in caplog.text
     assert handled[1:] == [(b"slow", 1), (b"slow", 1)]
     assert committed(servers.kafka, kafka["group.id"], topic) == [2]

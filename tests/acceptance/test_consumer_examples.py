@@ -1,4 +1,4 @@
-"""The examples of docs/consumer.md, run as a user would, behind the real publisher."""
+"""The examples of docs/consumer.md with a real publisher."""
 
 import contextlib
 import signal
@@ -112,7 +112,7 @@ def test_the_service_example_counts_each_payment_once(shop: Pipeline, tmp_path: 
     assert sum(expected.values()) == len(payments) == 30
 
 
-def test_the_watching_example_finds_what_is_deleted_copied_or_swapped(
+def test_the_watching_example_detects_deleted_copied_and_swapped_records(
     servers: Servers, topic_prefix: str, tmp_path: Path
 ) -> None:
     topic, log = make_topic(servers.kafka, f"{topic_prefix}events"), tmp_path / "watch.log"
@@ -134,14 +134,12 @@ def test_the_watching_example_finds_what_is_deleted_copied_or_swapped(
         f"9 event {sound[10].id}: number 10 is missing",
         f"16 event {copied.id}: a duplicate of offset 13",
         f"20 event {sound[21].id}: number 21 is missing",
-        f"21 event {swapped.id}: behind position {dict(sound[21].all_headers)['cdc-position']!s}, which is later",
+        f"21 event {swapped.id}: after position {dict(sound[21].all_headers)['cdc-position']!s}, which is later",
         f"30 event {Sent(200).id}: numbers 31 to 32 are missing",
     ]
 
 
-def test_records_that_were_deleted_while_nobody_read_are_a_gap_for_a_restored_detector(
-    servers: Servers, topic_prefix: str
-) -> None:
+def test_a_restored_detector_reports_records_deleted_while_it_was_stopped(servers: Servers, topic_prefix: str) -> None:
     topic = make_topic(servers.kafka, f"{topic_prefix}events")
     kafka = {"bootstrap.servers": servers.kafka, "group.id": f"{topic_prefix}group"}
     send(servers.kafka, topic, [Sent(100 + number, number=number) for number in range(1, 13)])

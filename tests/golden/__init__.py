@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from cdc.avro import contracts
 from cdc.consumer import Event as Received
-from cdc.consumer.burial import headers as burial_headers
+from cdc.consumer.dead_letters import headers as dead_letter_headers
 from cdc.dead_letters.replays import Replays, marker
 from cdc.delivery.positions import EXACTLY_ONCE, Batch, Positions, SlotRecord
 from cdc.delivery.sequence import Sequences
@@ -150,7 +150,7 @@ def written() -> dict[str, Golden]:
         "replay-marker": Golden.of(marker(LETTERS, letter(), AT, int(NOON * 1000))),
         "replayed-event": Golden.of(_replays().record(letter(), AT)),
         "repaired-event": Golden.of(_repaired()),
-        "consumer-dead-letter": _buried(),
+        "consumer-dead-letter": _consumer_dead_letter(),
     }
 
 
@@ -275,11 +275,11 @@ def _repaired() -> Record:
     return record
 
 
-def _buried() -> Golden:
+def _consumer_dead_letter() -> Golden:
     """Make the record of a consumer that cannot handle an event."""
     event = load("event")
     received = Received.of(Message(event))
-    headers = _received(burial_headers(received, ValueError("cannot be\0 handled"), "billing"))
+    headers = _received(dead_letter_headers(received, ValueError("cannot be\0 handled"), "billing"))
     return Golden("billing.dead-letter", event.key, event.value, int(NOON * 1000), headers)
 
 

@@ -1,4 +1,4 @@
-"""The inbox on a real PostgreSQL: each event once, whatever fails between its steps, for both kinds of connection."""
+"""The inbox on a real PostgreSQL: events are applied exactly once despite failures, with both kinds of connections."""
 
 import asyncio
 import contextlib
@@ -58,7 +58,7 @@ def written(dsn: str) -> list[str]:
         return [what for (what,) in other.execute("select what from written order by ctid")]
 
 
-def test_an_event_is_new_once_and_committed_with_what_was_written(
+def test_an_event_is_new_once_and_committed_with_the_writes(
     connection: Connection, database: str, inbox: Inbox
 ) -> None:
     assert apply(inbox, connection)
@@ -70,9 +70,7 @@ def test_an_event_is_new_once_and_committed_with_what_was_written(
     assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
 
 
-def test_an_exception_takes_back_the_event_and_all_that_was_written(
-    connection: Connection, database: str, inbox: Inbox
-) -> None:
+def test_an_exception_rolls_back_the_event_and_the_writes(connection: Connection, database: str, inbox: Inbox) -> None:
     with pytest.raises(ZeroDivisionError), inbox.event(connection, ID):
         _ = connection.execute("insert into written values ('never')").rowcount / 0
     with pytest.raises(errors.UndefinedTable), inbox.event(connection, ID):
@@ -81,10 +79,13 @@ def test_an_exception_takes_back_the_event_and_all_that_was_written(
     assert written(database) == ["once"]
 
 
-def test_an_error_of_postgresql_that_the_block_caught_does_not_pass_for_a_commit(
+def test_a_caught_error_of_postgresql_is_not_reported_as_a_commit(
     connection: Connection, database: str, inbox: Inbox
 ) -> None:
-    with pytest.raises(InboxError, match="a statement failed the transaction"), inbox.event(connection, ID):
+    with (
+        pytest.raises(InboxError, match="a statement failed, but its exception was caught"),
+        inbox.event(connection, ID),
+    ):
         fail(connection, caught=True)
     with inbox.event(connection, ID) as new:
         assert new
@@ -94,13 +95,13 @@ def test_an_error_of_postgresql_that_the_block_caught_does_not_pass_for_a_commit
     assert written(database) == ["after a savepoint"]
 
 
-def test_a_rollback_that_psycopg_would_swallow_does_not_pass_for_a_commit(connection: Connection, inbox: Inbox) -> None:
+def test_psycopg_rollback_is_not_reported_as_a_commit(connection: Connection, inbox: Inbox) -> None:
     with pytest.raises(InboxError, match=r"psycopg\.Rollback"), inbox.event(connection, ID):
         raise psycopg.Rollback
     assert apply(inbox, connection)
 
 
-def test_an_open_transaction_is_refused_unless_it_is_meant(connection: Connection, database: str, inbox: Inbox) -> None:
+def test_an_open_transaction_is_refused_unless_nested(connection: Connection, database: str, inbox: Inbox) -> None:
     connection.execute("select 1")  # which begins a transaction that nobody would commit
     with pytest.raises(InboxError, match="in a transaction already"), inbox.event(connection, ID):
         raise AssertionError("not to be reached")
@@ -111,7 +112,7 @@ def test_an_open_transaction_is_refused_unless_it_is_meant(connection: Connectio
     assert written(database) == ["once"]
 
 
-def test_within_a_transaction_of_the_caller_the_event_counts_when_that_commits(
+def test_a_nested_event_is_applied_when_the_callers_transaction_commits(
     connection: Connection, database: str, inbox: Inbox
 ) -> None:
     connection.execute("insert into written values ('mine')")
@@ -143,14 +144,14 @@ def roll_back_all(inbox: Inbox, connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("first_commits", [True, False])
-def test_of_two_at_the_same_time_the_second_waits_and_applies_if_the_first_does_not(
+def test_a_concurrent_block_waits_and_applies_if_the_first_rolls_back(
     connection: Connection, database: str, inbox: Inbox, first_commits: bool
 ) -> None:
-    told: list[bool] = []
+    results: list[bool] = []
 
     def second() -> None:
         with psycopg.connect(database) as other:
-            told.append(apply(inbox, other, what="second"))
+            results.append(apply(inbox, other, what="second"))
 
     thread = threading.Thread(target=second)
     try:
@@ -159,13 +160,13 @@ def test_of_two_at_the_same_time_the_second_waits_and_applies_if_the_first_does_
             connection.execute("insert into written values ('first')")
             thread.start()
             eventually(lambda: waiting(database) == 1, "the second waits")
-            assert told == []
+            assert results == []
             if not first_commits:
                 raise ConnectionAbortedError
     except ConnectionAbortedError:
         pass
     thread.join()
-    assert told == [not first_commits]
+    assert results == [not first_commits]
     assert written(database) == ["first" if first_commits else "second"]
 
 
@@ -178,7 +179,7 @@ def waiting(dsn: str) -> int:
         return int(row[0])
 
 
-def test_in_a_stricter_isolation_a_concurrent_event_is_an_error_and_then_known(
+def test_a_concurrent_event_in_stricter_isolation_is_an_error_and_then_known(
     connection: Connection, database: str, inbox: Inbox
 ) -> None:
     connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
@@ -210,7 +211,7 @@ def lose(victim: Connection, admin: Connection) -> None:
     victim.execute("select 1")
 
 
-def test_however_a_connection_is_set_up_the_inbox_reads_its_own_rows(database: str) -> None:
+def test_the_inbox_works_with_any_connection_settings(database: str) -> None:
     inbox = Inbox("c", table='in"box %s; \n x', schema="My 100% Schema")
     with psycopg.connect(database, autocommit=True, row_factory=dict_row) as connection:
         connection.execute('create schema "My 100% Schema"')
@@ -250,7 +251,7 @@ def test_processes_that_create_the_table_at_once_do_not_disturb_each_other(datab
     assert sorted(made) == [False] * 7 + [True]
 
 
-def test_prune_forgets_what_is_older_in_batches_and_only_its_own(
+def test_prune_deletes_only_older_events_of_its_consumer_in_batches(
     connection: Connection, database: str, inbox: Inbox
 ) -> None:
     for number in range(10):
@@ -278,7 +279,7 @@ def test_prune_forgets_what_is_older_in_batches_and_only_its_own(
     ]
 
 
-def test_the_asynchronous_inbox_keeps_the_same_promises(connection: Connection, database: str, inbox: Inbox) -> None:
+def test_the_asynchronous_inbox_has_the_same_guarantees(connection: Connection, database: str, inbox: Inbox) -> None:
     same = AsyncInbox("billing")
 
     async def apply_once(event_id: str, what: str) -> bool:
@@ -294,8 +295,8 @@ def test_the_asynchronous_inbox_keeps_the_same_promises(connection: Connection, 
         async with await psycopg.AsyncConnection.connect(database) as own:
             assert not await same.create(own)
             assert await AsyncInbox("c", table="other").create(own)
-            told = await asyncio.gather(*(apply_once(ID, "one of five") for _ in range(5)))
-            assert sorted(told) == [False] * 4 + [True]
+            results = await asyncio.gather(*(apply_once(ID, "one of five") for _ in range(5)))
+            assert sorted(results) == [False] * 4 + [True]
 
             async def fail_within(*, caught: bool) -> None:
                 async with same.event(own, "failing"):

@@ -1,4 +1,4 @@
-"""docs/consumer.md names what there is, and its examples are short and there."""
+"""docs/consumer.md documents all public names, and its examples exist and are short."""
 
 import re
 
@@ -22,7 +22,7 @@ def test_the_docs_link_to_every_example_and_to_no_other() -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_is_short_and_says_how_to_run_it(name: str) -> None:
+def test_an_example_is_short_and_documents_how_to_run_it(name: str) -> None:
     text = (ROOT / "examples" / name).read_text()
     assert text.count("\n") < 60
     assert f"\npython examples/{name} " in text

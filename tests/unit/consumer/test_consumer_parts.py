@@ -1,4 +1,4 @@
-"""The parts of the consumer that decide: properties, pauses, which partition is next, what a dead letter says."""
+"""Parts of the consumer: properties, retries, order of partitions, and dead letters."""
 
 import logging
 from typing import Any
@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from cdc.consumer import Consumer, Event, Inbox, Retry
 from cdc.consumer.assignment import Assignment
-from cdc.consumer.burial import headers
+from cdc.consumer.dead_letters import headers
+from cdc.consumer.log_limit import LogLimit
 from cdc.consumer.properties import DEFAULTS, consumer
-from cdc.consumer.storm import Storm
 from cdc.errors import ConfigError
 
 KAFKA: dict[str, Any] = {"bootstrap.servers": "localhost:1", "group.id": "g"}
@@ -41,7 +41,7 @@ def refusal(properties: dict[str, Any], *topics: str, **more: Any) -> ConfigErro
         ("allow.auto.create.topics", True),
     ],
 )
-def test_properties_that_break_the_promise_are_refused_with_the_reason(name: str, value: Any) -> None:
+def test_properties_that_break_guarantees_are_refused_with_the_reason(name: str, value: Any) -> None:
     (problem,) = refusal({name: value}).problems
     text = str(value).lower()
     assert problem.startswith(f'"{name}" = {text} is refused: ')
@@ -49,7 +49,7 @@ def test_properties_that_break_the_promise_are_refused_with_the_reason(name: str
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
-def test_properties_may_say_what_is_so_anyway(name: str) -> None:
+def test_properties_may_repeat_the_required_value(name: str) -> None:
     assert consumer({**KAFKA, name: DEFAULTS[name]}) == consumer(KAFKA)
 
 
@@ -60,20 +60,20 @@ def test_other_properties_pass_through() -> None:
     assert made["isolation.level"] == "read_committed"
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_together() -> None:
     error = refusal({"group.id": "", "enable.auto.commit": True}, inbox=Inbox("x"), dead_letter="cdc.dead-letter")
     assert len(error.problems) == 4
     assert '"group.id" is missing' in error.problems
 
 
 @pytest.mark.parametrize("subscribed", ["dead", "^de.*"])
-def test_dead_letters_are_not_consumed_by_the_consumer_that_buried_them(subscribed: str) -> None:
+def test_a_consumer_refuses_to_subscribe_to_its_dead_letters(subscribed: str) -> None:
     (problem,) = refusal({}, "t", subscribed, dead_letter="dead").problems
-    assert "would be consumed again" in problem
+    assert "would be consumed, because" in problem
 
 
 def test_a_consumer_without_topics_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no topics"):
+    with pytest.raises(ConfigError, match="topics is empty"):
         Consumer(KAFKA, [], print)
 
 
@@ -85,12 +85,12 @@ def test_pauses_double_up_to_the_longest_and_are_jittered(failures: int, chance:
 
 
 @pytest.mark.parametrize(("attempts", "first", "longest"), [(0, 1, 1), (1, 0, 1), (1, 2, 1), (1, -1, 1)])
-def test_a_retry_that_makes_no_sense_is_refused(attempts: int, first: float, longest: float) -> None:
+def test_an_invalid_retry_is_refused(attempts: int, first: float, longest: float) -> None:
     with pytest.raises(ConfigError):
         Retry(attempts, first, longest)
 
 
-def test_of_the_ready_partitions_one_that_waited_and_one_fresh_come_next() -> None:
+def test_one_paused_and_one_other_ready_partition_come_next() -> None:
     assignment = Assignment()
     assignment.add(("t", number) for number in range(5))
     for number in range(5):
@@ -98,15 +98,15 @@ def test_of_the_ready_partitions_one_that_waited_and_one_fresh_come_next() -> No
     held = [partition for partition in assignment.ready(0.0) if partition.number == 0]
     assert [partition.number for partition in held] == [0]
     partitions = list(assignment._partitions.values())
-    partitions[1].due, partitions[2].due, partitions[3].burying = 8.0, 5.0, True
+    partitions[1].due, partitions[2].due, partitions[3].dead_lettering = 8.0, 5.0, True
     assert [partition.number for partition in assignment.ready(9.0)] == [2, 0]
     assert [partition.number for partition in assignment.ready(6.0)] == [2, 0]
     assert [partition.number for partition in assignment.ready(4.0)] == [0]
     assert assignment.due() == 0.0
-    assert assignment.burying
+    assert assignment.dead_lettering
 
 
-def test_offsets_are_committed_behind_what_is_handled_and_only_when_they_moved() -> None:
+def test_offsets_after_handled_events_are_committed_once() -> None:
     assignment = Assignment()
     assignment.add([("t", 0), ("t", 1)])
     assert assignment.take(event(41))
@@ -122,35 +122,35 @@ def test_offsets_are_committed_behind_what_is_handled_and_only_when_they_moved()
     assert assignment.uncommitted([("t", 0)]) == {("t", 0): 46}
 
 
-def test_a_partition_that_was_taken_away_takes_its_state_along() -> None:
+def test_a_revoked_partition_loses_its_state() -> None:
     assignment = Assignment()
     assignment.add([("t", 0)])
     assert assignment.take(event(1))
     (partition,) = assignment.ready(0.0)
     partition.failures, partition.due = 3, 100.0
     assignment.forget([("t", 0), ("t", 7)])
-    assert not assignment.has(partition)
+    assert not assignment.is_current(partition)
     assert not assignment.take(event(2))
     assert assignment.due() is None
     assignment.add([("t", 0)])
-    assert not assignment.has(partition)
+    assert not assignment.is_current(partition)
     assert assignment.take(event(1))
     assert [again.failures for again in assignment.ready(0.0)] == [0]
 
 
-def test_a_letter_has_the_headers_of_the_event_and_why_it_is_one() -> None:
-    old = (("id", b"e"), ("x", None), ("cdc-error-class", b"of an earlier burial"))
+def test_a_dead_letter_has_the_headers_of_the_event_and_the_error() -> None:
+    old = (("id", b"e"), ("x", None), ("cdc-error-class", b"of an earlier dead letter"))
     made = headers(event(7, 3, headers=old, attempt=5), ValueError("no\0 \ud800 " + "x" * 2000), "g")
-    told = dict(made)
+    by_name = dict(made)
     assert made[:2] == [("id", b"e"), ("x", None)]
-    assert len(made) == len(told)
-    assert told["cdc-error-class"] == "builtins.ValueError"
-    message = told["cdc-error-message"]
+    assert len(made) == len(by_name)
+    assert by_name["cdc-error-class"] == "builtins.ValueError"
+    message = by_name["cdc-error-message"]
     assert isinstance(message, str)
     assert message.startswith("no  ? xxx")
     assert len(message) == 1001
-    del told["id"], told["x"], told["cdc-error-class"], told["cdc-error-message"]
-    assert told == {
+    del by_name["id"], by_name["x"], by_name["cdc-error-class"], by_name["cdc-error-message"]
+    assert by_name == {
         "cdc-error-group": "g",
         "cdc-error-topic": "t",
         "cdc-error-partition": "3",
@@ -165,29 +165,29 @@ def test_a_letter_has_the_headers_of_the_event_and_why_it_is_one() -> None:
     [{"consumer": ""}, {"consumer": "c\0"}, {"consumer": "c", "table": ""}, {"consumer": "c", "table": "t" * 64},
      {"consumer": "c", "schema": ""}, {"consumer": "c", "table": "a\0b"}],
 )  # fmt: skip
-def test_names_that_postgresql_does_not_take_are_refused(arguments: dict[str, str]) -> None:
+def test_invalid_postgresql_names_are_refused(arguments: dict[str, str]) -> None:
     with pytest.raises(ConfigError):
         Inbox(**arguments)
 
 
-def test_the_sql_of_an_inbox_quotes_what_it_is_given() -> None:
+def test_the_sql_of_an_inbox_quotes_its_names() -> None:
     made = Inbox("c", table='in"box; drop table x', schema="My Schema").sql
     assert made.startswith('CREATE TABLE "My Schema"."in""box; drop table x" (\n')
     assert made.endswith('CREATE INDEX ON "My Schema"."in""box; drop table x" (consumer, received_at);')
     assert Inbox("c").sql.startswith('CREATE TABLE "inbox" (')
 
 
-def test_a_storm_of_failures_is_told_in_part_and_counted() -> None:
-    storm = Storm()
+def test_log_lines_beyond_the_limit_are_counted() -> None:
+    log_limit = LogLimit()
 
-    def told(seconds: float) -> dict[str, Any] | None:
+    def fields(seconds: float) -> dict[str, Any] | None:
         record = logging.makeLogRecord({"created": seconds})
-        return vars(record) if storm.filter(record) else None
+        return vars(record) if log_limit.filter(record) else None
 
-    assert [bool(told(1000 + n / 100)) for n in range(25)] == [True] * 10 + [False] * 15
-    after = told(1010.1)
+    assert [bool(fields(1000 + n / 100)) for n in range(25)] == [True] * 10 + [False] * 15
+    after = fields(1010.1)
     assert after
     assert after["not_shown"] == 15
-    again = told(1010.2)
+    again = fields(1010.2)
     assert again
     assert "not_shown" not in again

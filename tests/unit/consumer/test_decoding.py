@@ -1,4 +1,4 @@
-"""Values of both framings back to Python, through any version that was written; and Confluent's own client agrees."""
+"""Decoding of values in both framings, of all versions, and compatibility with Confluent's client."""
 
 import io
 import json
@@ -64,7 +64,7 @@ def registry() -> Iterator[Double]:
         yield double
 
 
-def test_single_object_framing_is_decoded_by_every_version_of_the_folder(schemas: Path) -> None:
+def test_single_object_framing_is_decoded_with_every_version_in_the_folder(schemas: Path) -> None:
     decoder = Decoder(folder=schemas)
     assert decoder(single(V1, {"n": 1})) == {"n": 1}
     assert decoder(single(V2, {"n": 1, "raw": b"x", "tags": [], "day": None}))["raw"] == b"x"
@@ -73,7 +73,7 @@ def test_single_object_framing_is_decoded_by_every_version_of_the_folder(schemas
 
 
 @pytest.mark.parametrize("reader", [V2, json.dumps(V2), {"Placed": V2}, {"a.Placed": V2}])
-def test_a_reader_gets_its_own_shape_with_defaults_as_values(schemas: Path, reader: Any) -> None:
+def test_values_are_resolved_to_the_reader_schema_with_defaults(schemas: Path, reader: Any) -> None:
     decoder = Decoder(folder=schemas, reader=reader)
     first = decoder(single(V1, {"n": 1}))
     assert first == {"n": 1, "raw": b"\xff", "tags": [], "day": None}
@@ -81,7 +81,7 @@ def test_a_reader_gets_its_own_shape_with_defaults_as_values(schemas: Path, read
     assert decoder(single(V1, {"n": 1}))["tags"] == []
 
 
-def test_a_reader_of_another_record_does_not_count(schemas: Path) -> None:
+def test_a_reader_of_another_record_is_ignored(schemas: Path) -> None:
     assert Decoder(folder=schemas, reader={"Other": V2})(single(V1, {"n": 1})) == {"n": 1}
 
 
@@ -95,17 +95,17 @@ def test_confluent_framing_is_decoded_by_a_function_from_id_to_schema() -> None:
 @pytest.mark.parametrize(
     ("value", "kind", "reason"),
     [
-        (b"", UnknownFraming, "an empty value is no framing"),
-        (b"{}", UnknownFraming, "7b7d is no framing"),
-        (b"\xc3\x01ab", UnknownFraming, "c3016162 is no framing"),
-        (b"\x00\x00\x00", UnknownFraming, "000000 is no framing"),
+        (b"", UnknownFraming, "an empty value is not a known framing"),
+        (b"{}", UnknownFraming, "7b7d is not a known framing"),
+        (b"\xc3\x01ab", UnknownFraming, "c3016162 is not a known framing"),
+        (b"\x00\x00\x00", UnknownFraming, "000000 is not a known framing"),
         (b"\xc3\x01" + bytes(8), UnknownFingerprint, "no contract has the fingerprint 0000000000000000; 2 are known"),
         (b"\x00\x00\x00\x00\x07", UnknownId, "schema id 7 needs a registry"),
         (framing.header(V1), Unreadable, "the body is not one of a.Placed"),
         (single(V1, {"n": 1}) + b"x", Unreadable, "1 bytes are left over"),
     ],
 )
-def test_what_cannot_be_decoded_says_why_and_which_event(
+def test_an_undecodable_value_is_reported_with_reason_and_event(
     schemas: Path, value: bytes, kind: type[Undecodable], reason: str
 ) -> None:
     with pytest.raises(kind, match=reason) as caught:
@@ -114,13 +114,13 @@ def test_what_cannot_be_decoded_says_why_and_which_event(
     assert isinstance(caught.value, ValueError)
 
 
-def test_a_reader_that_cannot_read_the_version_says_so(schemas: Path) -> None:
+def test_an_incompatible_reader_schema_is_reported(schemas: Path) -> None:
     reader = {**V1, "fields": [{"name": "n", "type": "string"}]}
     with pytest.raises(Unreadable, match=r"\$\.n: int cannot be read as string"):
         Decoder(folder=schemas, reader=reader)(single(V1, {"n": 1}))
 
 
-def test_what_confluents_serializer_writes_is_decoded_and_the_other_way_round(registry: Double) -> None:
+def test_confluents_serializer_and_the_decoder_are_compatible(registry: Double) -> None:
     client = SchemaRegistryClient({"url": registry.url})
     context = SerializationContext("notes", MessageField.VALUE)
     written = AvroSerializer(client, json.dumps(V1))({"n": 5}, context)
@@ -133,7 +133,7 @@ def test_what_confluents_serializer_writes_is_decoded_and_the_other_way_round(re
     client.close()
 
 
-def test_a_schema_with_references_is_put_together(registry: Double) -> None:
+def test_a_schema_with_references_is_resolved(registry: Double) -> None:
     client = SchemaRegistryClient({"url": registry.url})
     user = {"type": "record", "name": "a.User", "fields": [{"name": "placed", "type": "a.Placed"}]}
     client.register_schema("a.Placed", Schema(json.dumps(V1), "AVRO"))

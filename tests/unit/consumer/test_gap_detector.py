@@ -1,4 +1,4 @@
-"""Gaps, duplicates and disorder as verdicts: by number, by position, with bounded memory, across restarts."""
+"""Detection of gaps, duplicates and reordering by number and position, with bounded memory, across restarts."""
 
 import json
 from typing import Any
@@ -55,14 +55,14 @@ def kinds(verdicts: list[Verdict]) -> list[str]:
     return [type(verdict).__name__ for verdict in verdicts]
 
 
-def test_reading_starts_in_the_middle_and_goes_on_in_order() -> None:
+def test_reading_can_start_in_the_middle() -> None:
     verdicts = Reader().all((100, 17), (101, 18), (105, 19))
     assert kinds(verdicts) == ["Started", "InOrder", "InOrder"]
     first = verdicts[0]
     assert first == Started("t", 0, 0, f"event {STREAM} 100", Position(STREAM, 100, 0), 17, None)
 
 
-def test_a_lost_record_is_a_gap_with_the_next_one() -> None:
+def test_a_lost_record_is_a_gap_at_the_next_one() -> None:
     reader = Reader()
     reader.all((100, 1), (101, 2))
     gap = reader.read(105, 6)
@@ -101,13 +101,13 @@ def test_an_event_that_is_late_by_position_alone_is_reordered() -> None:
     assert kinds(reader.all((100, 1), (102, 2), (101, 3), (103, 4))) == ["Started", "InOrder", "Reordered", "InOrder"]
 
 
-def test_without_numbers_positions_tell_duplicates_and_disorder_but_no_loss() -> None:
+def test_positions_alone_reveal_duplicates_and_reordering_but_no_loss() -> None:
     reader = Reader()
     verdicts = [reader.read(lsn) for lsn in (100, 110, 105, 105, 100, 120)]
     assert kinds(verdicts) == ["Started", "InOrder", "Reordered", "Duplicate", "Duplicate", "InOrder"]
 
 
-def test_what_is_older_than_all_that_is_remembered_is_presumed_a_duplicate() -> None:
+def test_an_event_older_than_the_memory_is_presumed_a_duplicate() -> None:
     reader = Reader(GapDetector(memory=2))
     reader.all((100, 1), (101, 2), (103, 3), (104, 4))
     old = reader.read(101, 5)
@@ -118,16 +118,16 @@ def test_what_is_older_than_all_that_is_remembered_is_presumed_a_duplicate() -> 
     assert isinstance(before_the_start, Duplicate)
 
 
-def test_an_old_number_for_a_new_event_is_recounted_and_followed_from_there() -> None:
+def test_an_old_number_for_a_new_event_is_recounted_and_becomes_the_next_number() -> None:
     reader = Reader()
     verdicts = reader.all((100, 1), (101, 2), (102, 3), (103, 2), (104, 3), (105, 4))
     assert kinds(verdicts) == ["Started", "InOrder", "InOrder", "Recounted", "InOrder", "InOrder"]
-    told = verdicts[3]
-    assert isinstance(told, Recounted)
-    assert (told.expected, told.found) == (4, 2)
+    verdict = verdicts[3]
+    assert isinstance(verdict, Recounted)
+    assert (verdict.expected, verdict.found) == (4, 2)
 
 
-def test_another_stream_starts_anew_and_says_so_and_both_are_followed() -> None:
+def test_another_stream_is_reported_as_started_and_both_are_tracked() -> None:
     reader = Reader()
     reader.all((100, 1), (101, 2))
     started = reader.read(7, 1, OTHER)
@@ -151,7 +151,7 @@ def test_another_stream_starts_anew_and_says_so_and_both_are_followed() -> None:
         ([("id", b"x"), ("cdc-repaired", b"2026-01-31T10:00:00Z")], Repaired),
     ],
 )
-def test_records_of_others_replays_and_repairs_are_told_and_disturb_nothing(found: Any, kind: type[Verdict]) -> None:
+def test_foreign_replayed_and_repaired_records_do_not_affect_the_sequence(found: Any, kind: type[Verdict]) -> None:
     reader = Reader()
     reader.all((100, 1), (101, 2))
     assert type(reader.read_headers(found)) is kind
@@ -159,21 +159,21 @@ def test_records_of_others_replays_and_repairs_are_told_and_disturb_nothing(foun
 
 
 @pytest.mark.parametrize("number", ["", "0", "01", "-1", "x", "1" * 30, "\u0661"])
-def test_a_number_that_is_none_is_as_good_as_absent(number: str) -> None:
+def test_an_invalid_number_is_treated_as_absent(number: str) -> None:
     reader = Reader()
     reader.all((100, 1), (101, 2))
     assert isinstance(reader.read(102, None, cdc_sequence=number), InOrder)
     assert isinstance(reader.read(103, 3), InOrder)
 
 
-def test_going_back_in_the_log_is_no_duplicate_of_the_topic() -> None:
+def test_records_read_again_are_not_duplicates() -> None:
     reader = Reader()
     reader.all((100, 1), (101, 2), (102, 3))
     reader.offset = 1
     assert kinds(reader.all((101, 2), (102, 3), (103, 4))) == ["Reread", "Reread", "InOrder"]
 
 
-def test_a_topic_that_was_made_anew_starts_anew() -> None:
+def test_a_re_created_topic_starts_again() -> None:
     reader = Reader()
     reader.all((100, 1), (101, 2), (102, 3))
     reader.offset = 0
@@ -181,7 +181,7 @@ def test_a_topic_that_was_made_anew_starts_anew() -> None:
     assert kinds(verdicts) == ["Started", "InOrder", "Gap"]
 
 
-def test_forgotten_partitions_start_anew_and_others_stay() -> None:
+def test_forgotten_partitions_start_again_and_others_continue() -> None:
     detector = GapDetector()
     for partition in (0, 1):
         detector.observe("t", partition, 0, headers(100, 1))
@@ -192,7 +192,7 @@ def test_forgotten_partitions_start_anew_and_others_stay() -> None:
     assert isinstance(detector.observe("t", 1, 6, headers(120, 20)), Started)
 
 
-def test_callbacks_hear_what_they_asked_for() -> None:
+def test_callbacks_get_verdicts_of_their_class() -> None:
     detector = GapDetector()
     gaps: list[Gap] = []
     heard: list[Verdict] = []
@@ -204,15 +204,15 @@ def test_callbacks_hear_what_they_asked_for() -> None:
 
 
 @pytest.mark.parametrize("state", [{}, {"version": 2, "partitions": []}, {"version": 1, "partitions": [{}]}, []])
-def test_what_is_no_state_is_refused_and_changes_nothing(state: Any) -> None:
+def test_an_invalid_state_is_refused_and_changes_nothing(state: Any) -> None:
     reader = Reader()
     reader.all((100, 1))
-    with pytest.raises(ValueError, match="not a state"):
+    with pytest.raises(ValueError, match="not a saved state"):
         reader.detector.restore(state)
     assert isinstance(reader.read(101, 2), InOrder)
 
 
-def test_memory_is_bounded_whatever_comes() -> None:
+def test_memory_is_bounded_for_any_input() -> None:
     reader = Reader(GapDetector(memory=10))
     for at in range(1, 2000):
         reader.read(at * 2, at * 3, f"{at % 100:08x}")
@@ -251,7 +251,7 @@ class Message:
         return self._headers
 
 
-def test_an_event_reads_the_headers_and_decodes_its_value_once_and_late() -> None:
+def test_an_event_parses_headers_and_decodes_its_value_once_at_first_access() -> None:
     calls = []
 
     def decode(value: bytes | None, _: Any) -> dict[str, Any]:
@@ -275,7 +275,7 @@ logs = st.integers(3, 60)
 
 
 @given(logs, st.data())
-def test_a_sound_log_has_no_alarms_wherever_reading_begins(size: int, data: st.DataObject) -> None:
+def test_a_correct_log_raises_no_alarm_wherever_reading_begins(size: int, data: st.DataObject) -> None:
     start = data.draw(st.integers(1, size))
     verdicts = Reader(GapDetector(memory=3)).all(*((100 + n, n) for n in range(start, size + 1)))
     assert kinds(verdicts) == ["Started"] + ["InOrder"] * (size - start)
@@ -291,7 +291,7 @@ def test_gaps_name_exactly_the_records_that_were_deleted(size: int, data: st.Dat
 
 
 @given(logs, st.data(), st.booleans())
-def test_duplicates_are_exactly_the_events_that_come_again(size: int, data: st.DataObject, resent: bool) -> None:
+def test_duplicates_are_exactly_the_redelivered_events(size: int, data: st.DataObject, resent: bool) -> None:
     # Copies have their old number, resent events the next one.
     source = [100 + n for n in range(size)]
     log: list[tuple[int, bool]] = []
@@ -346,7 +346,7 @@ def test_a_restored_detector_judges_as_if_it_had_never_stopped(log: Any, stop: i
 
 
 @given(records)
-def test_each_partition_is_judged_by_itself(log: Any) -> None:
+def test_partitions_are_independent(log: Any) -> None:
     together, alone = GapDetector(5), {partition: GapDetector(5) for partition in range(4)}
     for partition, offset, lsn, number, stream in log:
         found = headers(lsn, number, stream)
@@ -356,7 +356,7 @@ def test_each_partition_is_judged_by_itself(log: Any) -> None:
 
 @given(st.lists(st.tuples(st.text(max_size=12) | st.sampled_from(["id", "cdc-position", "cdc-sequence"]),
                           st.none() | st.binary(max_size=40) | st.text(max_size=40))), st.integers(-5, 5))  # fmt: skip
-def test_no_header_whatever_makes_it_raise(found: Any, offset: int) -> None:
+def test_no_header_makes_it_raise(found: Any, offset: int) -> None:
     detector = GapDetector(memory=1)
     detector.observe("t", 0, offset, found)
     detector.observe("t", 0, 0, found)

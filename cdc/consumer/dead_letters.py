@@ -1,15 +1,15 @@
-"""What keeps failing, sent to a dead-letter topic of the consumer: key, value and headers as they were, and why.
+"""Send events that keep failing to the consumer's dead-letter topic: key, value, headers, and the reason.
 
 | header                  | value                                                            |
 |-------------------------|------------------------------------------------------------------|
 | `cdc-error-class`       | the exception's class, with its module                           |
-| `cdc-error-message`     | its text, in at most 1000 characters                             |
+| `cdc-error-message`     | its message, at most 1000 characters                             |
 | `cdc-error-group`       | `group.id` of the consumer                                       |
-| `cdc-error-topic`, `cdc-error-partition`, `cdc-error-offset` | where the record stands     |
+| `cdc-error-topic`, `cdc-error-partition`, `cdc-error-offset` | place of the record         |
 | `cdc-error-timestamp`   | the record's timestamp, milliseconds since 1970                  |
-| `cdc-error-attempts`    | how often it was tried                                           |
+| `cdc-error-attempts`    | number of attempts                                               |
 
-The letter's own timestamp is when it was sent: retention counts from there, however old the event is.
+The timestamp of a dead letter is the time of sending, so that retention does not depend on the age of the event.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,11 +25,11 @@ from cdc.kafka.errors import kafka_error
 from cdc.replication.settlement import delivered
 
 _LONGEST_MESSAGE: Final = 1000
-_LOOK_SECONDS: Final = 30.0
+_LOOKUP_SECONDS: Final = 30.0
 
 
-class Burial:
-    """A producer for one topic. Raises KafkaError when the topic is missing, KafkaUnavailable, ConfigError."""
+class DeadLetterProducer:
+    """A producer for one topic. Raises KafkaError if the topic does not exist, KafkaUnavailable or ConfigError."""
 
     def __init__(self, kafka: Mapping[str, librdkafka.Value], topic: str) -> None:
         self.topic = topic
@@ -37,7 +37,7 @@ class Burial:
         made = librdkafka.producer(librdkafka.connection(kafka)) | librdkafka.ONE_BY_ONE
         self._producer = client.producer(made)
         try:
-            found = self._producer.list_topics(topic, timeout=_LOOK_SECONDS).topics[topic]
+            found = self._producer.list_topics(topic, timeout=_LOOKUP_SECONDS).topics[topic]
         except KafkaException as error:
             raise kafka_error(error.args[0], f"looking up the dead-letter topic {topic!r}") from None
         if found.error is not None or not found.partitions:
@@ -45,21 +45,22 @@ class Burial:
                 f"the dead-letter topic {topic!r} does not exist", hint="create it, then start again"
             )
 
-    def send(self, event: Event, error: BaseException, told: Callable[[errors.CdcError | None], None]) -> bool:
-        """Send one; `told` is called from a later `poll` with None when Kafka has it, or what went wrong.
+    def send(self, event: Event, error: BaseException, on_delivery: Callable[[errors.CdcError | None], None]) -> bool:
+        """Send an event; `on_delivery` is called from a later `poll` with None, or with the error.
 
-        False means that there is no room now. Raises KafkaError for a letter that can never be sent.
+        Returns False if the queue is full. Raises KafkaError for an event that can never be sent.
         """
 
-        doing = f"burying {event} in {self.topic!r}"
+        doing = f"sending {event} to {self.topic!r}"
 
         def report(problem: KafkaError | None, message: Message) -> None:
             if delivered(problem, message):
-                told(None)
+                on_delivery(None)
             elif problem is None:
-                told(errors.KafkaUnavailable(f"{doing}: the broker has taken a later record, and this one may be lost"))
+                reason = "the broker has taken a later record, and this one may be lost"
+                on_delivery(errors.KafkaUnavailable(f"{doing}: {reason}"))
             else:
-                told(kafka_error(problem, doing))
+                on_delivery(kafka_error(problem, doing))
 
         try:
             self._producer.produce(
@@ -72,27 +73,27 @@ class Burial:
         return True
 
     def poll(self, seconds: float = 0.0) -> None:
-        """Let reports in. Raises KafkaUnavailable when this producer will deliver nothing more."""
+        """Process delivery reports for up to `seconds`. Raises KafkaUnavailable after a fatal error."""
         try:
             self._producer.poll(seconds)
         except KafkaException as error:
-            raise errors.KafkaUnavailable(f"the producer of dead letters failed: {error.args[0].str()}") from None
+            raise errors.KafkaUnavailable(f"the dead-letter producer failed: {error.args[0].str()}") from None
 
     def flush(self, seconds: float) -> None:
-        """Wait until all are reported, but no longer."""
+        """Wait up to `seconds` for all delivery reports."""
         self._producer.flush(seconds)
 
     def close(self) -> None:
-        """Drop what is not delivered: its offset is not committed."""
+        """Discard undelivered letters, whose offsets are not committed."""
         self._producer.purge(in_flight=False)
 
 
 def headers(event: Event, error: BaseException, group: str) -> list[tuple[str, str | bytes | None]]:
-    """The headers of a letter: those of the event, then why and where from."""
-    # What an earlier burial said would be in the way of what this one says.
+    """Return the headers of a dead letter: those of the event, then reason and origin."""
+    # Headers of an earlier dead-lettering would precede those of this one.
     kept = [(name, value) for name, value in event.headers if not name.startswith("cdc-error-")]
     kind = type(error)
-    # Neither zero bytes nor lone surrogates pass the client.
+    # The client accepts neither NUL characters nor lone surrogates.
     message = str(error).encode(errors="replace").decode().replace("\0", " ")
     return [
         *kept,

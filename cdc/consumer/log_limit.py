@@ -1,4 +1,4 @@
-"""A storm of lines, held back: a consumer runs in a program of others, whose handlers of logs are not ours."""
+"""A rate limit for log lines of the consumer, which runs within other programs and their logging configuration."""
 
 import logging
 from typing import Final
@@ -7,21 +7,21 @@ _LINES: Final = 10
 _SECONDS: Final = 10.0
 
 
-class Storm(logging.Filter):
-    """Lets ten lines through in ten seconds, and tells with the next one how many it held back."""
+class LogLimit(logging.Filter):
+    """Passes ten lines per ten seconds; the next line has the number of suppressed ones in its field `not_shown`."""
 
     def __init__(self) -> None:
         super().__init__()
         self._since = float("-inf")
-        self._lines = self._held_back = 0
+        self._lines = self._suppressed = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not 0 <= record.created - self._since < _SECONDS:
             self._since, self._lines = record.created, 0
         self._lines += 1
         if self._lines > _LINES:
-            self._held_back += 1
+            self._suppressed += 1
             return False
-        if self._held_back:
-            record.not_shown, self._held_back = self._held_back, 0
+        if self._suppressed:
+            record.not_shown, self._suppressed = self._suppressed, 0
         return True

@@ -1,4 +1,4 @@
-"""A handler whose writes and whose row in the inbox are one transaction, on a connection that is kept."""
+"""Run a handler in the same transaction as its inbox row, on a persistent connection."""
 
 import contextlib
 import logging
@@ -18,8 +18,8 @@ Connect = Callable[[], "psycopg.Connection[Any]"]
 InboxHandler = Callable[[Event, "psycopg.Connection[Any]"], None]
 
 
-class Applying:
-    """Gives the handler each event that is new to the inbox, with the connection."""
+class InboxRunner:
+    """Calls the handler with each event that is new to the inbox, and with the connection."""
 
     def __init__(self, inbox: Inbox, connect: Connect, handler: InboxHandler) -> None:
         self._inbox = inbox
@@ -28,7 +28,7 @@ class Applying:
         self._connection: psycopg.Connection[Any] | None = None
 
     def open(self) -> "psycopg.Connection[Any]":
-        """The connection, made anew where it was lost. Raises PostgresUnavailable."""
+        """Return the connection, re-created if it was lost. Raises PostgresUnavailable."""
         if self._connection is None or self._connection.closed:
             try:
                 self._connection = self._connect()
@@ -37,23 +37,26 @@ class Applying:
         return self._connection
 
     def __call__(self, event: Event) -> None:
-        """Apply one event, or pass it over. Raises what handler and inbox do, MissingId, PostgresUnavailable."""
+        """Apply one event, or skip it if it was applied before.
+
+        Raises MissingId, PostgresUnavailable, and the errors of handler and inbox.
+        """
         if event.id is None:
-            raise MissingId("the record has no header id that can be read, by which the inbox would know it")
+            raise MissingId("the record has no readable header id, which the inbox needs")
         connection = self.open()
         try:
             with self._inbox.event(connection, event.id) as new:
                 if new:
                     self._handler(event, connection)
                 else:
-                    log.debug("%s was applied before and is passed over", event)
+                    log.debug("skipped %s, which was applied before", event)
         except Exception as error:
-            if connection.closed:  # whose fault ever: what was done is not known, and the inbox will tell
+            if connection.closed:  # the outcome is unknown; the inbox decides at the next attempt
                 raise PostgresUnavailable("the inbox lost its connection: " + _first_line(error)) from error
             raise
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self._connection is not None:
             with contextlib.suppress(psycopg.Error):
                 self._connection.close()
