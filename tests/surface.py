@@ -32,7 +32,7 @@ from cdc.checks.finding import PASS, Finding
 from cdc.checks.meanings import MEANINGS
 from cdc.cli import audit as audit_command
 from cdc.cli import check as check_command
-from cdc.cli import desk
+from cdc.cli import contract_set
 from cdc.cli import dlq as dlq_command
 from cdc.cli import local as local_command
 from cdc.cli import purge as purge_command
@@ -382,24 +382,24 @@ def _status_documents() -> list[Any]:
 
 def _checking() -> Any:
     found = Finding("wal_level", "postgres", PASS, "logical")
-    return patch.object(check_command, "look", return_value=[found, found._replace(fix=("SQL",), hint="hint")])
+    return patch.object(check_command, "run_checks", return_value=[found, found._replace(fix=("SQL",), hint="hint")])
 
 
 @contextlib.contextmanager
 def _rows_that_do_not_fit() -> Iterator[None]:
     row = SimpleNamespace(id=golden.MARK.slot, type="OrderPlaced")
     with (
-        patch.object(desk, "connect"),
-        patch.object(rows, "read", return_value=[row] * (desk.SHOWN + 1)),
+        patch.object(contract_set, "connect"),
+        patch.object(rows, "read", return_value=[row] * (contract_set.SHOWN + 1)),
         patch.object(rows, "topics", return_value=[]),
-        patch.object(desk, "misfit", return_value="$.n: is bad"),
+        patch.object(contract_set, "misfit", return_value="$.n: is bad"),
     ):
         yield
 
 
 @contextlib.contextmanager
 def _no_rows() -> Iterator[None]:
-    with patch.object(desk, "connect"), patch.object(rows, "topics", return_value=[]):
+    with patch.object(contract_set, "connect"), patch.object(rows, "topics", return_value=[]):
         yield
 
 

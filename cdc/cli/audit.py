@@ -1,4 +1,4 @@
-"""`audit`: whether the topics hold what the outbox table says was committed; and sending what they do not."""
+"""`audit`: compare the outbox table with the topics, and repair missing events."""
 
 import contextlib
 import sys
@@ -35,22 +35,28 @@ _REACH_SECONDS: Final = 10.0
         "cdc-publisher audit --since 24h --repair --dry-run",
     )
 )
-@click.option("--since", type=Moment(), metavar="TIME", help="Rows as old as TIME (UTC) or an age (12h), or newer.")
-@click.option("--until", type=Moment(), metavar="TIME", help="Not newer than TIME.")
-@click.option("--from-lsn", type=LsnType(), help="Committed at this LSN or later.")
-@click.option("--to-lsn", type=LsnType(), help="Not committed after this LSN.")
-@click.option("--id", "ids", multiple=True, metavar="ID", help="Only events of this id; repeatable.")
-@click.option("--from-id", metavar="ID", help="Ids from this one on, where ids are ordered.")
-@click.option("--to-id", metavar="ID", help="Ids up to this one.")
-@click.option("--topic", "topics", multiple=True, metavar="NAME", help="Only this topic; repeatable.")
-@click.option("--stream", "streams", multiple=True, metavar="HEX", help="Positions of this stream are ours, too.")
-@click.option("--age", metavar="COLUMN", help="The column that says how old a row is.  [default: created_at]")
-@click.option("--sparse", is_flag=True, help="Rows are deleted in any order: take no record for a phantom.")
-@click.option("--limit", type=click.IntRange(0), default=20, show_default=True, metavar="N", help="Show N findings.")
+@click.option(
+    "--since", type=Moment(), metavar="TIME", help="Audit rows created at TIME or later; UTC, or an age such as 12h."
+)
+@click.option("--until", type=Moment(), metavar="TIME", help="Audit rows created at TIME or earlier.")
+@click.option("--from-lsn", type=LsnType(), help="Audit transactions committed at this LSN or later.")
+@click.option("--to-lsn", type=LsnType(), help="Audit transactions committed at this LSN or earlier.")
+@click.option("--id", "ids", multiple=True, metavar="ID", help="Audit only the event with this id; repeatable.")
+@click.option("--from-id", metavar="ID", help="Audit ids from this one on, if ids are ordered.")
+@click.option("--to-id", metavar="ID", help="Audit ids up to this one.")
+@click.option("--topic", "topics", multiple=True, metavar="NAME", help="Audit only this topic; repeatable.")
+@click.option(
+    "--stream", "streams", multiple=True, metavar="HEX", help="Also audit records of this stream; repeatable."
+)
+@click.option("--age", metavar="COLUMN", help="Column with a row's creation time.  [default: created_at]")
+@click.option("--sparse", is_flag=True, help="Report no phantoms, because rows are deleted in any order.")
+@click.option(
+    "--limit", type=click.IntRange(0), default=20, show_default=True, metavar="N", help="Show at most N findings."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--repair", is_flag=True, help="Send what is missing, behind the later events of its keys.")
-@click.option("--dry-run", is_flag=True, help="With --repair: only say what would become of each.")
-@click.option("--yes", is_flag=True, help="With --repair: do not ask, as one is on a terminal.")
+@click.option("--repair", is_flag=True, help="Send missing events, after later events of the same keys.")
+@click.option("--dry-run", is_flag=True, help="With --repair: show what would be done without doing it.")
+@click.option("--yes", is_flag=True, help="With --repair: skip the confirmation prompt.")
 @click.pass_obj
 def audit(
     invocation: Invocation,
@@ -67,16 +73,17 @@ def audit(
     ids: tuple[str, ...],
     **given: Any,
 ) -> int:
-    """Compare the outbox table with the topics: missing, duplicate, out of order, and what was never committed.
+    """Compare the outbox table with the topics.
 
-    The publisher may run meanwhile or not. What the slot has still to confirm is in flight, and no finding; nor is what
-    waits in the dead-letter topic. What stands outside of a range is not judged.
+    Reports missing, duplicate, reordered and misplaced events, and records without a row. The publisher may be running
+    or not. Events that the slot has not confirmed yet, and events in the dead-letter topic, are not findings. Rows and
+    records outside the given range are not audited.
 
-    Exit codes: 0 nothing was found; 1 something was, or could not be repaired; 75 temporary: run it again; 78
+    Exit codes: 0 no findings; 1 findings, or failed repairs; 75 temporary error, run the command again; 78 invalid
     configuration.
     """
     if (dry_run or yes) and not repair:
-        raise click.UsageError("--dry-run and --yes are for --repair")
+        raise click.UsageError("--dry-run and --yes need --repair")
     wanted = Range(ids=frozenset(ids), **given)
     settings = require(invocation.settings())
     Cluster(settings.kafka).reach(_REACH_SECONDS)
@@ -89,11 +96,11 @@ def audit(
         total = sum(auditing.counts[kind] for kind in FINDINGS)
         shown = list(auditing.books.findings(FINDINGS, limit))
         if as_json:
-            repaired = _repair(settings, auditing, dry=dry_run, yes=yes, told=False) if repair else None
+            repaired = _repair(settings, auditing, dry=dry_run, yes=yes, verbose=False) if repair else None
             click.echo(orjson.dumps(_facts(auditing, wanted, topics, shown, repaired)).decode())
         else:
             _print(auditing, shown, total)
-            repaired = _repair(settings, auditing, dry=dry_run, yes=yes, told=True) if repair else None
+            repaired = _repair(settings, auditing, dry=dry_run, yes=yes, verbose=True) if repair else None
     left = total - (repaired["repaired"] + repaired["found_meanwhile"] if repaired and not dry_run else 0)
     return 1 if left else 0
 
@@ -114,13 +121,13 @@ def _print(auditing: Auditing, shown: list[Finding], total: int) -> None:
     for line in findings.counts(auditing.counts):
         click.echo(line)
     if shown:
-        findings.listed(shown)
+        findings.print_findings(shown)
     more = auditing.books.finding_count() - len(shown)
     if more:
         click.echo(f"{more} more; --limit shows more of them")
     for line in findings.notes(auditing.notes):
         click.echo(line)
-    click.echo(plural(total, "finding") if total else "nothing is wrong")
+    click.echo(plural(total, "finding") if total else "no findings")
 
 
 def _facts(
@@ -144,19 +151,19 @@ def _text(lsn: LSN | None) -> str | None:
     return None if lsn is None else str(lsn)
 
 
-def _repair(settings: Settings, auditing: Auditing, *, dry: bool, yes: bool, told: bool) -> dict[str, int]:
-    """Send what is missing; returns what became of it."""
+def _repair(settings: Settings, auditing: Auditing, *, dry: bool, yes: bool, verbose: bool) -> dict[str, int]:
+    """Send missing events and return the number of each outcome."""
     missing = auditing.books.missing_count()
     done = {"missing": missing, "repaired": 0, "found_meanwhile": 0, "stays": 0}
     if not missing:
-        if told:
+        if verbose:
             click.echo("nothing to repair")
         return done
-    if sys.stdin.isatty() and not (yes or dry):  # a script that asked for it meant it
+    if sys.stdin.isatty() and not (yes or dry):  # a script has no one to ask
         click.confirm(
-            f"Send {plural(missing, 'event')} again, behind the later events of the same keys?", abort=True, err=True
+            f"Send {plural(missing, 'event')} again, after later events of the same keys?", abort=True, err=True
         )
-    # Contracts and their compiler are for this only.
+    # Only repairs need the contract compiler.
     from cdc.dead_letters.resend import Resend
     from cdc.recovery.repair import MissingEvents, look_again
 
@@ -168,11 +175,11 @@ def _repair(settings: Settings, auditing: Auditing, *, dry: bool, yes: bool, tol
         with _progress(TextColumn("repairing"), BarColumn(), MofNCompleteColumn()) as bar:
             task = bar.add_task("", total=missing)
             for one in resend.run():
-                if one.line and (told or one.stays):
+                if one.line and (verbose or one.stays):
                     click.echo(one.line, err=one.stays)
                 bar.advance(task)
         done |= {"repaired": resend.sent, "stays": resend.stays}
-    if told:
+    if verbose:
         click.echo("".join(_summary(done, dry=dry)))
     return done
 
@@ -180,6 +187,6 @@ def _repair(settings: Settings, auditing: Auditing, *, dry: bool, yes: bool, tol
 def _summary(done: dict[str, int], *, dry: bool) -> Iterator[str]:
     yield f"{'would repair' if dry else 'repaired'} {plural(done['repaired'], 'event')}"
     if done["found_meanwhile"]:
-        yield f"; {done['found_meanwhile']} came meanwhile"
+        yield f"; {done['found_meanwhile']} arrived in the meantime"
     if done["stays"]:
-        yield f"; {done['stays']} stay{'s' if done['stays'] == 1 else ''}"
+        yield f"; {done['stays']} not repaired"

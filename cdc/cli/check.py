@@ -1,4 +1,4 @@
-"""`check`: look at both sides before anything is sent, and say what puts right what is not as it must be."""
+"""`check`: verify PostgreSQL, Kafka, the registry and contracts, and show fixes for each problem."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from cdc.checks.finding import FAIL, PASS, WARN, Finding, Status
 from cdc.checks.preflight import Options
-from cdc.checks.preflight import check as look
+from cdc.checks.preflight import check as run_checks
 from cdc.cli.main import Invocation
 from cdc.config.settings import require
 from cdc.kafka import producer
@@ -28,14 +28,14 @@ _INDENT: Final = "      "
 _EXAMPLES: Final = """\b
 Examples:
   cdc-publisher --config shop.toml check
-  cdc-publisher check --topic outbox.event.order     while the outbox is still empty
+  cdc-publisher check --topic outbox.event.order     # while the outbox is empty
   cdc-publisher check --json | jq '.checks[] | select(.status != "pass")'
   cdc-publisher check && cdc-publisher start
 """
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option("--topic", "topics", multiple=True, metavar="NAME", help="A topic that events go to; repeatable.")
+@click.option("--topic", "topics", multiple=True, metavar="NAME", help="Also check this event topic; repeatable.")
 @click.option(
     "--long-transaction",
     "long_seconds",
@@ -43,25 +43,25 @@ Examples:
     default=300,
     show_default=True,
     metavar="SECONDS",
-    help="From when on an open transaction is a warning.",
+    help="Warn about transactions open longer than this.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def check(invocation: Invocation, topics: tuple[str, ...], long_seconds: float, as_json: bool) -> int:
-    """Look at PostgreSQL, Kafka, the registry and the contracts before anything is sent.
+    """Check PostgreSQL, Kafka, the registry and the contracts without changing anything.
 
-    Each line says pass, warn or fail, and what was found; below those that do not pass stand the SQL or the commands
-    that put it right, in their order. SQL is for a superuser in the database of [postgres] dsn, Kafka's scripts are for
-    an administrator. Nothing is changed on either side, and a publisher may run meanwhile.
+    Each line reports pass, warn or fail. Below a warning or failure are the SQL statements or commands that fix it, in
+    the order to run them: SQL as a superuser in the database of [postgres] dsn, Kafka's scripts as an administrator. A
+    publisher may be running.
 
-    Which topics rows go to is known by the rows that are in the outbox, and by --topic.
+    Event topics are those of the rows in the outbox table and those given with --topic.
 
-    Exit codes: 0 nothing fails, warnings are allowed; 1 something fails; 78 the settings cannot be used.
+    Exit codes: 0 no failures, with or without warnings; 1 failures; 78 invalid configuration.
     """
     settings = require(invocation.settings())
     producer.validate(settings)
     with _progress() as doing:
-        found = look(settings, Options(topics, long_seconds), doing)
+        found = run_checks(settings, Options(topics, long_seconds), doing)
     found = [_as_called(one, _called(invocation)) for one in found]
     if as_json:
         click.echo(json.dumps(_facts(found), indent=2))
@@ -72,17 +72,17 @@ def check(invocation: Invocation, topics: tuple[str, ...], long_seconds: float, 
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """What is looked at, on a terminal."""
+    """Show the current check on a terminal; yields the function that reports it."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda _: None
         return
-    with console.status("looking") as status:
-        yield lambda what: status.update(f"looking at {what}")
+    with console.status("checking") as status:
+        yield lambda what: status.update(f"checking {what}")
 
 
 def _called(invocation: Invocation) -> str:
-    """How this program was called, so that a command that it prints works on the same settings."""
+    """Return the command line prefix with the same global options, so that printed commands use the same settings."""
     words = ["cdc-publisher"]
     words += ["--config", str(invocation.config)] if invocation.config else []
     for option in invocation.options:
@@ -107,7 +107,7 @@ def _counts(found: list[Finding]) -> dict[Status, int]:
 
 
 def _print(found: list[Finding]) -> None:
-    """Lines are folded on a terminal; what is to be copied never is."""
+    """Print findings; on a terminal, text is wrapped but commands to copy are not."""
     console = Console(width=None if sys.stdout.isatty() else 250, highlight=False, markup=False, emoji=False)
     width = max(len(one.name) for one in found)
     side = ""
@@ -126,8 +126,8 @@ def _print(found: list[Finding]) -> None:
         if one.hint and one.status != PASS:
             console.print(Padding(Text(f"hint: {plain(one.hint)}", style="dim"), (0, 0, 0, len(_INDENT)), expand=False))
     counts = _counts(found)
-    told = f"{counts[PASS]} pass, {counts[WARN]} warn, {counts[FAIL]} fail"
-    console.print(Text(f"\n{told}", style=_STYLES[FAIL if counts[FAIL] else WARN if counts[WARN] else PASS]))
+    summary = f"{counts[PASS]} pass, {counts[WARN]} warn, {counts[FAIL]} fail"
+    console.print(Text(f"\n{summary}", style=_STYLES[FAIL if counts[FAIL] else WARN if counts[WARN] else PASS]))
 
 
 _TITLES: Final = {"postgres": "PostgreSQL", "kafka": "Kafka", "contracts": "Contracts"}

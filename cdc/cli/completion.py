@@ -1,4 +1,4 @@
-"""`completion`: what a shell has to read so that it completes our commands, options and settings."""
+"""`completion`: print a shell script that completes commands, options and settings."""
 
 import click
 from click.shell_completion import ShellComplete, get_completion_class
@@ -19,12 +19,13 @@ _VARIABLE = "_CDC_PUBLISHER_COMPLETE"
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script that teaches a shell to complete commands, options and names of settings.
+    """Print a shell script that completes commands, options and names of settings.
 
-    Put it where the shell looks for such scripts, or read it in a running one: source <(cdc-publisher completion bash)
+    Save it where the shell loads completions from, or load it into a running shell:
+    source <(cdc-publisher completion bash)
     """
     kind = get_completion_class(shell)
     assert kind is not None
-    # Not .source(), which starts a bash to see whether it is a recent one: this may be another machine.
+    # Not .source(), which runs bash to check its version: the script may be for another machine.
     made: ShellComplete = kind(cli, {}, _PROGRAM, _VARIABLE)
     click.echo(made.source_template % made.source_vars())

@@ -1,4 +1,4 @@
-"""`config`: the effective settings, secrets masked."""
+"""`config`: show and validate settings, and print their reference."""
 
 import json
 
@@ -16,14 +16,14 @@ from cdc.kafka import producer
 
 @click.group()
 def config() -> None:
-    """Show or validate the effective settings, or tell of all there are."""
+    """Show or validate the effective settings, or print the reference of all settings."""
 
 
 @config.command(epilog=examples("cdc-publisher config show", "cdc-publisher --config shop.toml config show --json"))
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of TOML.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of TOML.")
 @click.pass_obj
 def show(invocation: Invocation, as_json: bool) -> None:
-    """Show every setting with its effective value, secrets masked, as a settings file."""
+    """Show every setting with its effective value as a settings file, with secrets masked."""
     values = _masked(invocation.settings())
     if as_json:
         click.echo(json.dumps(values, indent=2))
@@ -42,7 +42,7 @@ def _toml(section: str, table: dict[str, object]) -> str:
     lines = [f"[{section}]"]
     for name, value in table.items():
         key = json.dumps(name) if "." in name else name
-        # A setting without a value has no line in TOML, but should be seen.
+        # TOML has no null; show the setting as a comment.
         lines.append(f"# {key} is not set" if value is None else f"{key} = {_value(value)}")
     return "\n".join(lines)
 
@@ -53,25 +53,27 @@ def _value(value: object) -> str:
         return f"{{ {pairs} }}" if pairs else "{}"
     if isinstance(value, list):
         return f"[{', '.join(map(_value, value))}]"
-    # JSON's strings, numbers and booleans are TOML's too.
-    # JSON leaves DEL as it is, which TOML does not allow.
+    # JSON strings, numbers and booleans are valid TOML, except that TOML requires DEL to be escaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 @config.command(epilog=examples("cdc-publisher config validate", "cdc-publisher --config shop.toml config validate"))
 @click.pass_obj
 def validate(invocation: Invocation) -> None:
-    """Check settings and contracts without connecting to anything; exit code 78 with every problem found."""
+    """Validate settings and contracts without connecting to any server.
+
+    Exit codes: 0 valid; 78 invalid, with one line for each problem.
+    """
     settings = invocation.settings()
     avro = settings.avro
     problems: list[str] = []
-    for look in (
+    for validation in (
         lambda: require(settings),
         lambda: producer.validate(settings),
         lambda: avro.source == "registry" or contracts.load(avro.schemas, avro.types),
     ):
         try:
-            look()
+            validation()
         except ConfigError as error:
             problems += [*error.problems, *([error.hint] if error.hint else [])]
     if problems:
@@ -81,8 +83,8 @@ def validate(invocation: Invocation) -> None:
 
 @config.command(epilog=examples("cdc-publisher config reference | less"))
 def reference() -> None:
-    """Tell every setting: name, environment variable, values, default and meaning, as Markdown.
+    """Print the reference of all settings as Markdown: name, environment variable, values, default and description.
 
-    It is what docs/configuration.md says of this version.
+    docs/configuration.md has the same text.
     """
     click.echo(reference_text(), nl=False)

@@ -1,4 +1,4 @@
-"""`demo`: a shop's orders from transaction to decoded Kafka record, on servers of its own."""
+"""`demo`: publish the orders of a sample shop on local servers."""
 
 import shlex
 import shutil
@@ -16,12 +16,12 @@ from cdc.cli.local import HOME
 from cdc.errors import CdcError, LocalStackError
 
 if TYPE_CHECKING:
-    from cdc.demo.stage import Stage
+    from cdc.demo.environment import Environment
 
 _HINTS = """
-Servers and publisher go on running. Try:
+The servers and the publisher keep running. Try:
 
-  cdc-publisher demo --follow{home}          # in a second terminal: each event as it arrives
+  cdc-publisher demo --follow{home}          # in a second terminal: show events as they arrive
   {psql} {dsn} <<'SQL'
   insert into outbox (aggregatetype, aggregateid, type, payload) values ('order', 'order-1', 'OrderCancelled',
     '{{"order_id": "6f1f3bd0-5b0e-4f5c-9d3a-0a1b2c3d4e5f", "reason": "CUSTOMER",
@@ -29,37 +29,37 @@ Servers and publisher go on running. Try:
   SQL
   cdc-publisher --config {config} slot list
   less {log}
-  cdc-publisher demo --stop{home}            # stops everything and removes the data
+  cdc-publisher demo --stop{home}            # stop everything and remove the data
 """
 
 
 @click.command(epilog=examples("cdc-publisher demo", "cdc-publisher demo --keep", "cdc-publisher demo --stop"))
-@click.option("--keep", is_flag=True, help="Leave servers and publisher running, and say what to try.")
-@click.option("--stop", is_flag=True, help="Only stop what --keep left running, and remove its data.")
-@click.option("--follow", is_flag=True, help="Only show what arrives in the topics of a demo that was kept.")
+@click.option("--keep", is_flag=True, help="Keep servers and publisher running, and suggest commands to try.")
+@click.option("--stop", is_flag=True, help="Stop a demo started with --keep, and remove its data.")
+@click.option("--follow", is_flag=True, help="Show new events of a demo started with --keep.")
 @HOME
 def demo(keep: bool, stop: bool, follow: bool, home: Path | None) -> int:
-    """A shop's orders from transaction to decoded Kafka record.
+    """Run a demo: publish the orders of a sample shop and verify the result.
 
-    Starts PostgreSQL and Kafka of its own, lets concurrent writers place, pay and cancel orders, publishes what
-    they commit, shows the decoded records, and then proves that the books balance. Takes half a minute and leaves
-    nothing behind; the first time, Kafka is downloaded (45 MB).
+    Starts local PostgreSQL and Kafka servers and concurrent writers that place, pay and cancel orders, publishes the
+    events, shows the decoded records and compares them with the committed rows. Takes half a minute and removes its
+    data at the end; the first run downloads Kafka (45 MB).
 
-    Exit codes: 0 the books balance; 1 they do not, or something failed.
+    Exit codes: 0 all events were published correctly; 1 a comparison or the demo failed.
     """
-    stage = _stage(home)
+    environment = _environment(home)
     if stop:
-        click.echo("stopped the demo" if stage.stop() else "no demo was running", err=True)
+        click.echo("stopped the demo" if environment.stop() else "no demo was running", err=True)
         return 0
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    # Names of customers have letters that an old terminal's encoding may lack.
+    # Customers' names have letters that the terminal's encoding may lack.
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     console = Console()
     try:
         if follow:
-            _follow(stage, console)
-        return _play(stage, console, keep, home)
+            _follow(environment, console)
+        return _run(environment, console, keep, home)
     except KeyboardInterrupt:
         raise click.Abort from None
     except CdcError as error:
@@ -68,48 +68,48 @@ def demo(keep: bool, stop: bool, follow: bool, home: Path | None) -> int:
         raise
 
 
-def _play(stage: "Stage", console: Console, keep: bool, home: Path | None) -> int:
-    from cdc.demo.play import Play
+def _run(environment: "Environment", console: Console, keep: bool, home: Path | None) -> int:
+    from cdc.demo.run import Demo
 
-    with stage:
-        balanced = Play(stage, console).run()
-        stage.kept = keep
+    with environment:
+        passed = Demo(environment, console).run()
+        environment.kept = keep
         if keep:
-            click.echo(_hints(stage, home))
-    return 0 if balanced else 1
+            click.echo(_hints(environment, home))
+    return 0 if passed else 1
 
 
-def _follow(stage: "Stage", console: Console) -> NoReturn:
-    from cdc.demo.play import follow
+def _follow(environment: "Environment", console: Console) -> NoReturn:
+    from cdc.demo.run import follow
 
-    follow(stage, console)
+    follow(environment, console)
 
 
-def _hints(stage: "Stage", home: Path | None) -> str:
+def _hints(environment: "Environment", home: Path | None) -> str:
     from cdc.local import packages
 
     return _HINTS.format(
         home=f" --home {shlex.quote(str(home))}" if home else "",
         psql="psql" if shutil.which("psql") else packages.postgres() / "pginstall" / "bin" / "psql",
-        dsn=shlex.quote(stage.stack.postgres.dsn),
-        config=shlex.quote(str(stage.config)),
-        log=shlex.quote(str(stage.log)),
+        dsn=shlex.quote(environment.stack.postgres.dsn),
+        config=shlex.quote(str(environment.config)),
+        log=shlex.quote(str(environment.log)),
     )
 
 
-def _stage(home: Path | None) -> "Stage":
+def _environment(home: Path | None) -> "Environment":
     try:
-        from cdc.demo.stage import Stage
+        from cdc.demo.environment import Environment
     except ImportError as missing:
         raise LocalStackError(
             f"the package {missing.name} is not installed", "pip install 'cdc-publisher[local]'"
         ) from missing
-    return Stage(home)
+    return Environment(home)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal's signature
-    from cdc.demo.stage import deafen
+    from cdc.demo.environment import ignore_signals
 
-    # Once: a second Ctrl-C must not cut short the stopping of what was started.
-    deafen()
+    # Only once: a second Ctrl-C must not interrupt the shutdown of servers.
+    ignore_signals()
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""`dlq`: events that could not be published, listed, shown, and sent to their topics after all."""
+"""`dlq`: list, show and replay dead letters."""
 
 import contextlib
 import shutil
@@ -23,22 +23,22 @@ from cdc.quantities import plural
 from cdc.records.dead_letters import Wanted
 
 _REACH_SECONDS: Final = 10.0
-_limit = click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N, the oldest.")
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+_limit = click.option("--limit", type=click.IntRange(1), metavar="N", help="Limit to the N oldest.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 
 
 @click.group()
 def dlq() -> None:
     """List, show or replay events that could not be published.
 
-    With [delivery] on_poison = "dead-letter" they are kept in the topic [topics] dead_letter instead, and the publisher
-    goes on.
+    With [delivery] on_poison = "dead-letter", the publisher sends such events to the topic [topics] dead_letter and
+    continues.
     """
 
 
 @contextlib.contextmanager
 def _found(settings: Settings, wanted: Wanted) -> Iterator[tuple[DeadLetterTopic, LetterIndex]]:
-    """The topic, and what is wanted of all that is in it now."""
+    """Open the dead-letter topic and index its current letters that match `wanted`."""
     Cluster(require(settings, postgres=False).kafka).reach(_REACH_SECONDS)
     with contextlib.closing(DeadLetterTopic(settings)) as topic, contextlib.closing(LetterIndex(wanted)) as index:
         index.take(topic.read(wanted.since))
@@ -49,12 +49,12 @@ def _found(settings: Settings, wanted: Wanted) -> Iterator[tuple[DeadLetterTopic
     "list", epilog=examples("cdc-publisher dlq list", "cdc-publisher dlq list --since 12h --error contract-missing")
 )
 @letters.filters
-@click.option("--all", "replayed", is_flag=True, help="Also those that were replayed.")
+@click.option("--all", "replayed", is_flag=True, help="Include replayed letters.")
 @_limit
 @_json
 @click.pass_obj
 def list_(invocation: Invocation, /, replayed: bool, limit: int | None, as_json: bool, **given: Any) -> None:
-    """List the dead letters in the order of their positions; each once, however often it was sent."""
+    """List dead letters by position; repeated letters of an event are listed once."""
     with _found(invocation.settings(), letters.wanted(**given)) as (topic, index):
         entries = index.entries(replayed=replayed, limit=limit)
         if as_json:
@@ -66,9 +66,9 @@ def list_(invocation: Invocation, /, replayed: bool, limit: int | None, as_json:
         for line in letters.table(entries, index.widths(), replayed=replayed, columns=columns):
             click.echo(line)
             shown += 1
-        shown -= bool(shown)  # the line of titles
+        shown -= bool(shown)  # without the title line
         if not shown:
-            click.echo(f"no dead letters in {topic.name} that {'match' if any(given.values()) else 'wait'}")
+            click.echo(f"no dead letters in {topic.name} that {'match' if any(given.values()) else 'wait for replay'}")
         more = index.count(replayed=replayed) - shown
         if more:
             click.echo(f"{more} more")
@@ -79,7 +79,7 @@ def list_(invocation: Invocation, /, replayed: bool, limit: int | None, as_json:
 @_json
 @click.pass_obj
 def show(invocation: Invocation, identity: str, as_json: bool) -> None:
-    """Show all of one dead letter. ID is the event's id, or its position."""
+    """Show one dead letter in full. ID is the event's id or its position."""
     with _found(invocation.settings(), letters.wanted([identity])) as (topic, index):
         entries = list(index.entries(replayed=True))
         for entry in entries:
@@ -97,10 +97,10 @@ def show(invocation: Invocation, identity: str, as_json: bool) -> None:
 )
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @letters.filters
-@click.option("--all", "everything", is_flag=True, help="All that were not replayed yet.")
+@click.option("--all", "everything", is_flag=True, help="Replay all letters that were not replayed yet.")
 @_limit
-@click.option("--dry-run", is_flag=True, help="Only say what would become of each.")
-@click.option("--yes", is_flag=True, help="Do not ask, as one is on a terminal.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done without doing it.")
+@click.option("--yes", is_flag=True, help="Skip the confirmation prompt.")
 @click.pass_obj
 def replay(
     invocation: Invocation,
@@ -112,21 +112,22 @@ def replay(
     yes: bool,
     **given: Any,
 ) -> int:
-    """Encode dead letters by the contracts of today, and send them to the topics where they belong.
+    """Encode dead letters with the current contracts, and send them to their topics.
 
-    Name them by ID (the event's id or its position), by options that all must hold, or take --all. Each event and the
-    mark that it was replayed are committed to Kafka together: none is sent twice, however often this runs and wherever
-    it is interrupted. What still cannot be sent is told and stays.
+    Select letters by ID (the event's id or its position), by options that all must match, or with --all. Each event and
+    its marker are committed in one Kafka transaction, so no event is sent twice, even if the command is interrupted and
+    run again. Events that still cannot be sent are reported and remain dead letters.
 
-    A replayed event has the key, timestamp and headers that it would have had, and the header cdc-replayed. It arrives
-    BEHIND the later events of its key.
+    A replayed event has its original key, timestamp and headers, and the header cdc-replayed. It arrives AFTER later
+    events of its key.
 
-    Exit codes: 0 all that was asked for is sent; 1 something stays; 75 temporary: run it again; 78 configuration.
+    Exit codes: 0 all selected events were sent; 1 some could not be sent; 75 temporary error, run the command again; 78
+    invalid configuration.
     """
     chosen = any(value is not None for value in given.values())
     if everything == bool(ids or chosen):
-        raise click.UsageError("name dead letters by ID, choose them by options, or take --all")
-    # Contracts and their compiler are for this command only.
+        raise click.UsageError("select dead letters by ID, by options, or with --all")
+    # Only this command needs the contract compiler.
     from cdc.dead_letters.letters import Letters
     from cdc.dead_letters.resend import Resend
 
@@ -137,18 +138,16 @@ def replay(
         if not count:
             click.echo(f"nothing to replay in {topic.name}")
             return 0
-        if sys.stdin.isatty() and not (yes or dry_run):  # a script that asked for it meant it
-            question = (
-                f"Send {plural(count, 'dead letter')} to where {'it belongs' if count == 1 else 'they belong'}, behind"
-            )
-            click.confirm(f"{question} the later events of {'its key' if count == 1 else 'their keys'}?", abort=True)
+        if sys.stdin.isatty() and not (yes or dry_run):  # a script has no one to ask
+            key = "its key" if count == 1 else "their keys"
+            click.confirm(f"Send {plural(count, 'dead letter')} now, after later events of {key}?", abort=True)
         entries = partial(index.entries, replayed=False, limit=limit)
         with contextlib.closing(
             Resend(settings, partial(Letters, settings, topic, entries), dry_run=dry_run)
         ) as resend:
             if not dry_run:
                 resend.begin()
-                # No other replay runs now; the markers of earlier ones are in the topic.
+                # Other replays are fenced now; read the markers that they wrote in the meantime.
                 index.take(topic.read(), markers_only=True)
             with _progress(count, shown=not dry_run) as bar:
                 for outcome in resend.run():
@@ -160,7 +159,7 @@ def replay(
 
 
 def _check(topic: DeadLetterTopic, index: LetterIndex, ids: tuple[str, ...]) -> None:
-    """Raises KafkaError when there is no such letter; tells which were replayed already."""
+    """Print which of `ids` were replayed before. Raises KafkaError if an id is unknown."""
     known: set[str] = set()
     for entry in index.entries(replayed=True) if ids else ():
         known |= {entry.id, entry.position}
@@ -173,16 +172,16 @@ def _check(topic: DeadLetterTopic, index: LetterIndex, ids: tuple[str, ...]) -> 
 
 def _unknown(topic: DeadLetterTopic, identity: str) -> CdcError:
     return KafkaError(
-        f"topic {topic.name!r} has no dead letter of id or position {identity!r}",
-        hint="see: cdc-publisher dlq list --all",
+        f"topic {topic.name!r} has no dead letter with id or position {identity!r}",
+        hint="list them with: cdc-publisher dlq list --all",
     )
 
 
 def _summary(sent: int, stays: int, *, dry_run: bool) -> str:
-    told = f"{'would replay' if dry_run else 'replayed'} {plural(sent, 'dead letter')}"
+    summary = f"{'would replay' if dry_run else 'replayed'} {plural(sent, 'dead letter')}"
     if sent:
-        told += f", {'' if sent == 1 else 'each '}behind the later events of its key"
-    return told + (f"; {stays} stay{'s' if stays == 1 else ''}" if stays else "")
+        summary += f", {'' if sent == 1 else 'each '}after later events of its key"
+    return f"{summary}; {stays} not replayed" if stays else summary
 
 
 def _progress(count: int, *, shown: bool) -> Progress:

@@ -1,7 +1,7 @@
-"""Examples at the end of a command's help, each a command line that works as it stands."""
+"""Format the examples at the end of a command's help."""
 
 
 def examples(*lines: str) -> str:
-    """The epilog that shows these command lines, one below the other."""
-    # Behind \b click leaves lines as they are.
+    """Return an epilog with one command line per line."""
+    # After \b click does not rewrap lines.
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])

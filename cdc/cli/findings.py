@@ -1,4 +1,4 @@
-"""What an audit found, for people and for machines."""
+"""Render an audit's counts and findings as text and JSON."""
 
 import base64
 import sys
@@ -15,36 +15,36 @@ from cdc.audit.verdicts import FINDINGS
 from cdc.logs.format import plain
 
 _MEANINGS: Final = {
-    "rows": "in the table, within the range",
-    "records": "in the topics",
-    "delivered": "events whose row has its record",
-    "in_flight": "the slot has still to confirm them",
-    "dead_lettered": "in the dead-letter topic, not replayed",
-    "purged": "records whose row is not in the table any more",
-    "newer": "records that came after the table was read",
-    "expired": "rows whose topic no longer holds what is as old",
-    "foreign": "records of others",
-    "missing": "in the table, confirmed, in no topic",
-    "duplicate": "in a topic more than once",
-    "out_of_order": "behind a later event of their key",
-    "phantom": "records of no row",
-    "misplaced": "in another topic or under another key than the row's",
-    "hole": "positions of a transaction that nothing has",
-    "sequence_gap": "sequence numbers that no record has",
+    "rows": "rows in the table, within the range",
+    "records": "records in the topics",
+    "delivered": "events with a row and a record",
+    "in_flight": "events not yet confirmed by the slot",
+    "dead_lettered": "events in the dead-letter topic, not replayed",
+    "purged": "records whose row was deleted from the table",
+    "newer": "records written after the table was read",
+    "expired": "rows older than their topic's oldest record",
+    "foreign": "records of other programs or streams",
+    "missing": "confirmed rows without a record",
+    "duplicate": "records whose event is in the topic more than once",
+    "out_of_order": "records after a later event of their key",
+    "phantom": "records without a row",
+    "misplaced": "records in another topic or with another key than the row's",
+    "hole": "missing positions within a transaction",
+    "sequence_gap": "missing sequence numbers",
 }
 _ALWAYS: Final = ("rows", "records", "delivered", *FINDINGS)
 
 
 def counts(found: Mapping[str, int]) -> Iterator[str]:
-    """What was counted, a line each; findings also where there are none."""
+    """Yield one line per count; counts of findings are included even if zero."""
     shown = [name for name in _MEANINGS if found[name] or name in _ALWAYS]
     width, digits = max(map(len, shown)), max(len(str(found[name])) for name in shown)
     for name in shown:
         yield f"{name.replace('_', ' '):{width}}  {found[name]:{digits}}  {_MEANINGS[name]}"
 
 
-def listed(findings: Iterable[Finding]) -> None:
-    """Print findings as a table."""
+def print_findings(findings: Iterable[Finding]) -> None:
+    """Print findings as a table, or as lines of at most 250 characters if stdout is not a terminal."""
     table = Table("finding", "id", "key", "topic", "partition", "offset", "position", "meaning", box=box.SIMPLE_HEAD)
     for one in findings:
         places = (one.topic, one.partition, one.offset, one.position)
@@ -54,18 +54,18 @@ def listed(findings: Iterable[Finding]) -> None:
 
 
 def _console() -> Console:
-    # Into a pipe or a file there is no width to keep to.
+    # A pipe or file has no width.
     return Console(width=None if sys.stdout.isatty() else 250, markup=False, highlight=False, emoji=False)
 
 
 def notes(found: Iterable[Note]) -> Iterator[str]:
-    """What could not be judged, a line each."""
+    """Yield one line per note about rows or records that could not be audited."""
     for what, number, why in found:
         yield f"not judged: {number} {what}: {plain(why)}" if number else f"note: {plain(why)}"
 
 
 def facts(one: Finding) -> dict[str, object]:
-    """A finding for machines."""
+    """Return a finding as a JSON object."""
     return {
         "finding": one.kind,
         "id": one.id,
@@ -80,7 +80,7 @@ def facts(one: Finding) -> dict[str, object]:
 
 
 def _machine_key(key: bytes | None) -> dict[str, str | None]:
-    """A key that is no text in base64."""
+    """Return the key as text, or in base64 if it is not valid UTF-8."""
     try:
         return {"key": None if key is None else key.decode()}
     except UnicodeDecodeError:

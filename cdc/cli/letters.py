@@ -1,4 +1,4 @@
-"""Dead letters for people and for machines: how they are asked for, and how they are printed."""
+"""Options that select dead letters, and their rendering as text and JSON."""
 
 import base64
 import json
@@ -22,15 +22,19 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 def filters(command: F) -> F:
-    """The options that say which letters are meant; `wanted` takes them."""
+    """Add the options that select dead letters; pass their values to `wanted`."""
     for option in reversed(
         (
-            click.option("--since", type=Moment(), metavar="TIME", help="Committed at TIME (UTC), or an age: 12h, 7d."),
-            click.option("--until", type=Moment(), metavar="TIME", help="Not committed after TIME."),
-            click.option("--type", "event_type", metavar="NAME", help="Of this event type."),
-            click.option("--key", help="Of this key."),
-            click.option("--topic", metavar="NAME", help="That would have gone to this topic."),
-            click.option("--error", metavar="CLASS|TEXT", help="Of this error class, or with this in the message."),
+            click.option(
+                "--since", type=Moment(), metavar="TIME", help="Committed at TIME or later; UTC, or an age such as 12h."
+            ),
+            click.option("--until", type=Moment(), metavar="TIME", help="Committed at TIME or earlier."),
+            click.option("--type", "event_type", metavar="NAME", help="With this event type."),
+            click.option("--key", help="With this key."),
+            click.option("--topic", metavar="NAME", help="For this topic."),
+            click.option(
+                "--error", metavar="CLASS|TEXT", help="With this error class, or this text in the error message."
+            ),
         )
     ):
         command = option(command)
@@ -38,12 +42,12 @@ def filters(command: F) -> F:
 
 
 def wanted(ids: Iterable[str] = (), *, event_type: str | None = None, **given: Any) -> Wanted:
-    """What the options of `filters` ask for."""
+    """Return the filter for the option values of `filters`."""
     return Wanted(frozenset(ids), type=event_type, **given)
 
 
 def moment(milliseconds: int) -> str:
-    """A time as ISO 8601, UTC; one that a calendar of four digits does not hold as the number it is."""
+    """Format milliseconds since 1970 as ISO 8601 in UTC, or as a number if the year does not have four digits."""
     try:
         text = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
     except (ValueError, OverflowError):
@@ -52,7 +56,7 @@ def moment(milliseconds: int) -> str:
 
 
 def facts(letter: Entry | DeadLetter) -> dict[str, object]:
-    """What machines get of a letter, without its payload."""
+    """Return a letter as a JSON object, without its payload."""
     return {
         "id": letter.id,
         "position": letter.position,
@@ -66,7 +70,7 @@ def facts(letter: Entry | DeadLetter) -> dict[str, object]:
 
 
 def all_facts(entry: Entry, letter: DeadLetter) -> dict[str, object]:
-    """Everything; a payload that is JSON stands there as it is, bytes as base64, and other text as a string."""
+    """Return a letter as a JSON object with its payload: JSON unchanged, bytes as base64, other text as a string."""
     more: dict[str, object] = {
         "replayed": entry.replayed,
         "partition": entry.partition,
@@ -82,14 +86,14 @@ def all_facts(entry: Entry, letter: DeadLetter) -> dict[str, object]:
 
 
 def line(value: dict[str, object]) -> str:
-    """One line of JSON."""
+    """Return one line of JSON."""
     return orjson.dumps(value).decode()
 
 
 def table(entries: Iterable[Entry], widths: dict[str, int], *, replayed: bool, columns: int | None) -> Iterator[str]:
-    """The lines of a table, made one by one so that it never stands in memory; none when there are no entries.
+    """Yield the lines of a table, or nothing if there are no entries, without holding the table in memory.
 
-    `columns` is the width of the terminal. Where the reason does not fit beside the rest, it has a line of its own.
+    `columns` is the width of the terminal. A reason that does not fit gets its own line below the row.
     """
     sizes = {"committed": 20} | {name: max(len(name), widths[name], 1) for name in ("id", "type", "key", "topic")}
     sizes |= {"replayed": 20} if replayed else {}
@@ -112,12 +116,12 @@ def table(entries: Iterable[Entry], widths: dict[str, int], *, replayed: bool, c
 
 
 def _second(text: str) -> str:
-    """A moment without its fraction."""
+    """Return an ISO timestamp without its milliseconds."""
     return f"{text[:19]}Z" if len(text) == 24 else text
 
 
 def full(entry: Entry, letter: DeadLetter, topic: str) -> Iterator[str]:
-    """The lines that show one letter to people."""
+    """Yield the lines of text that describe one letter."""
     yield f"event {plain(letter.id) or '(no id)'} at position {letter.position}"
     for name, value in (
         ("type", letter.type),
@@ -142,9 +146,9 @@ def full(entry: Entry, letter: DeadLetter, topic: str) -> Iterator[str]:
 
 
 def pretty(text: str) -> str:
-    """JSON text with line breaks, each value as it is written: a number out of range is what one wants to see.
+    """Indent JSON text without changing its values, because a number out of range may be the error to find.
 
-    Text that is no JSON stays as it is.
+    Text that is not JSON is returned on one line.
     """
     if not _is_json(text):
         return plain(text)
@@ -164,7 +168,7 @@ def pretty(text: str) -> str:
 
 
 def _is_json(text: str) -> bool:
-    """Whether it is JSON, be its numbers as large as they may."""
+    """Return whether `text` is JSON with numbers of any size."""
 
     def refuse(constant: str) -> None:
         raise ValueError(constant)

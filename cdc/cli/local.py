@@ -1,4 +1,4 @@
-"""`cdc-publisher local`: real PostgreSQL and Kafka on this machine."""
+"""`local`: run PostgreSQL and Kafka on this machine."""
 
 import json
 import shlex
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 HOME = click.option(
     "--home",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for the servers' files.  [default: in the user's cache folder]",
+    help="Folder for the servers' files.  [default: in the user's cache directory]",
 )
 
 
 @click.group()
 def local() -> None:
-    """Real PostgreSQL and Kafka on this machine, without containers.
+    """Run PostgreSQL and Kafka on this machine, without containers.
 
-    They listen on 127.0.0.1 only, need no root, and keep their ports and data until `down --purge`.
+    The servers listen on 127.0.0.1 only, do not need root, and keep their ports and data until `down --purge`.
     """
 
 
@@ -39,13 +39,13 @@ def local() -> None:
         'export CDC_POSTGRES__DSN="$(cdc-publisher local up --json | jq -r .postgres.dsn)"',
     )
 )
-@click.option("--brokers", type=click.Choice(["1", "3"]), help="Kafka brokers.  [default: as before, at first 1]")
+@click.option("--brokers", type=click.Choice(["1", "3"]), help="Number of Kafka brokers.  [default: as before, or 1]")
 @HOME
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def up(brokers: str | None, home: Path | None, as_json: bool) -> None:
-    """Start PostgreSQL and Kafka, or say where they run.
+    """Start PostgreSQL and Kafka unless they run already, and print their addresses.
 
-    The first time, Kafka is downloaded (45 MB).
+    The first start downloads Kafka (45 MB).
     """
     stack = _stack(home, int(brokers) if brokers else None)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -61,10 +61,10 @@ def up(brokers: str | None, home: Path | None, as_json: bool) -> None:
 
 
 @local.command(epilog=examples("cdc-publisher local down", "cdc-publisher local down --purge"))
-@click.option("--purge", is_flag=True, help="Also remove the data (not the downloaded programs).")
+@click.option("--purge", is_flag=True, help="Also remove the data, but not the downloaded programs.")
 @HOME
 def down(purge: bool, home: Path | None) -> None:
-    """Stop PostgreSQL and Kafka; the data stays unless --purge is given."""
+    """Stop PostgreSQL and Kafka, and keep the data unless --purge is given."""
     stack = _stack(home, None)
     stopped = stack.down(purge=purge)
     click.echo("stopped PostgreSQL and Kafka" if stopped else "nothing was running", err=True)
@@ -83,7 +83,7 @@ def _stack(home: Path | None, brokers: int | None) -> "Stack":
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal's signature
-    # Once: a second Ctrl-C must not cut short the stopping of what was started.
+    # Only once: a second Ctrl-C must not interrupt the shutdown of servers.
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -125,7 +125,7 @@ def _show(stack: "Stack", addresses: "Addresses") -> None:
 
 
 def _psql() -> str:
-    """The program, or where the package of PostgreSQL has it."""
+    """Return `psql`, or its path in the PostgreSQL package if it is not on PATH."""
     from cdc.local.packages import postgres
 
     return "psql" if shutil.which("psql") else shlex.quote(str(postgres() / "pginstall" / "bin" / "psql"))

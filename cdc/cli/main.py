@@ -1,4 +1,4 @@
-"""`cdc-publisher`: global options, the commands, and the one place where an error becomes an exit code."""
+"""`cdc-publisher`: global options, the list of commands, and the mapping of errors to exit codes."""
 
 import importlib
 import os
@@ -21,26 +21,29 @@ from cdc.logs import setup as logs
 
 COMMANDS = {
     "start": ("cdc.cli.start:start", "Run the publisher until SIGTERM or SIGINT."),
-    "status": ("cdc.cli.status:status", "Tell where the publisher stands: lag, throughput, last error; --watch."),
-    "check": ("cdc.cli.check:check", "Look at PostgreSQL, Kafka and the contracts; every defect with its fix."),
+    "status": ("cdc.cli.status:status", "Show the publisher's state, lag, throughput and last error; --watch."),
+    "check": ("cdc.cli.check:check", "Check PostgreSQL, Kafka and contracts; show fixes for problems."),
     "outbox": (
         "cdc.cli.outbox:outbox",
-        "Create the outbox table and its publication, or delete rows that are published.",
+        "Create the outbox table and its publication, or delete published rows.",
     ),
     "slot": ("cdc.cli.slot:slot", "Create, list, drop or advance replication slots."),
     "schema": ("cdc.cli.schema:schema", "List, check, register or show contracts."),
     "dlq": ("cdc.cli.dlq:dlq", "List, show or replay events that could not be published."),
-    "audit": ("cdc.cli.audit:audit", "Compare outbox and topics: missing, duplicate, out of order."),
+    "audit": ("cdc.cli.audit:audit", "Compare the outbox table with the topics; repair missing events."),
     "config": ("cdc.cli.config:config", "Show or validate the effective settings."),
-    "local": ("cdc.cli.local:local", "Real PostgreSQL and Kafka on this machine, without containers."),
-    "demo": ("cdc.cli.demo:demo", "A shop's orders from transaction to decoded Kafka record."),
-    "completion": ("cdc.cli.completion:completion", "Print the script that completes commands in bash, zsh or fish."),
+    "local": ("cdc.cli.local:local", "Run PostgreSQL and Kafka on this machine, without containers."),
+    "demo": ("cdc.cli.demo:demo", "Run a demo: publish the orders of a sample shop and verify the result."),
+    "completion": (
+        "cdc.cli.completion:completion",
+        "Print a shell script that completes commands in bash, zsh or fish.",
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """The global options, handed to every command as `click.Context.obj`."""
+    """The global options; every command gets them as `click.Context.obj`."""
 
     config: Path | None
     log_format: str
@@ -48,17 +51,17 @@ class Invocation:
     options: tuple[str, ...]
 
     def settings(self) -> Settings:
-        """The effective settings, whose secrets no output shows from now on. Raises ConfigError with every problem."""
+        """Return the effective settings, and mask their secrets in all output from now on. Raises ConfigError."""
         settings = load(self.config, self.options)
         logs.hide(scrubber(secrets(settings.model_dump()) | environment.secrets(os.environ)))
         return settings
 
 
 class Commands(click.Group):
-    """A group that imports a command's module only when that command is named.
+    """A group that imports a command's module only when the command is used.
 
-    `cdc-publisher config show` should not pay for loading the Kafka client. The short helps are kept
-    here so that `--help` need not import anything either.
+    `cdc-publisher config show` does not load the Kafka client. `COMMANDS` has the short help texts, so that `--help`
+    imports no command either.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -72,8 +75,8 @@ class Commands(click.Group):
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Names of commands, without loading what they do, or our own options."""
-        names = [CompletionItem(name, help=told) for name, (_, told) in COMMANDS.items() if name.startswith(incomplete)]
+        """Complete names of commands, without importing them, and global options."""
+        names = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -82,29 +85,31 @@ class Commands(click.Group):
 
 
 def _settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
-    """What a shell may complete --set with."""
+    """Complete the names of settings for --set."""
     from cdc.config.reference import names
 
     return [CompletionItem(f"{name}=") for name in names() if name.startswith(incomplete)]
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--config", type=click.Path(path_type=Path), help="Settings file.  [default: ./cdc-publisher.toml]")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="Read settings from this file.  [default: ./cdc-publisher.toml]"
+)
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="How logs are written.",
+    help="Format of log lines.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Debug logs, and tracebacks with errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Write debug logs, and tracebacks of errors.")
 @click.option(
     "--set",
     "options",
     multiple=True,
     metavar="SECTION.NAME=VALUE",
     shell_complete=_settings,
-    help="One setting, over environment and file; repeatable.",
+    help="Set one setting, overriding environment and file; repeatable.",
 )
 @click.version_option(__version__, prog_name="cdc-publisher")
 @click.pass_context
@@ -114,11 +119,11 @@ def cli(ctx: click.Context, config: Path | None, log_format: str, verbose: bool,
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; returns the exit code: 0, 1 (needs a person), 2 (usage), 75 (temporary), 78 (configuration)."""
+    """Run one command and return its exit code; see docs/operating.md."""
     try:
         code = cli.main(args=list(arguments), prog_name="cdc-publisher", standalone_mode=False)
-    except click.exceptions.Exit as leave:
-        return leave.exit_code
+    except click.exceptions.Exit as finished:
+        return finished.exit_code
     except click.Abort:
         click.echo("cdc-publisher: aborted", err=True)
         return 130
@@ -128,7 +133,7 @@ def run(arguments: Sequence[str]) -> int:
     except CdcError as error:
         return _failed(error, arguments)
     except BrokenPipeError:
-        # The reader of our output (head, less) went away: not an error of ours.
+        # The reader of the output, such as head or less, has exited: not an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code if isinstance(code, int) else 0
@@ -136,16 +141,16 @@ def run(arguments: Sequence[str]) -> int:
 
 def _failed(error: CdcError, arguments: Sequence[str]) -> int:
     if {"-v", "--verbose"} & set(arguments):
-        logs.say_traceback(error)
+        logs.print_traceback(error)
     lines = [str(error)]
     if isinstance(error, ConfigError) and len(error.problems) > 1:
         lines = [*error.problems, error.hint]
     for line in filter(None, lines):
-        logs.say(f"cdc-publisher: {line}")
+        logs.print_line(f"cdc-publisher: {line}")
     return error.exit_code
 
 
 def main() -> NoReturn:
-    """Entry point of the console script."""
-    logs.say_uncaught()
+    """Run the console script `cdc-publisher`."""
+    logs.print_uncaught_errors()
     sys.exit(run(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""`outbox`: the table, its publication, and the publisher's own topics; what may be deleted of the table again."""
+"""`outbox`: create the outbox table, its publication and the publisher's own topics, and purge published rows."""
 
 import click
 
@@ -15,20 +15,20 @@ _REACH_SECONDS = 10.0
 
 @click.group()
 def outbox() -> None:
-    """Create the outbox table and its publication, or delete rows that are published."""
+    """Create the outbox table and its publication, or delete published rows."""
 
 
 outbox.add_command(purge)
 
 
 @outbox.command(epilog=examples("cdc-publisher outbox init", "cdc-publisher outbox init --print | psql shop"))
-@click.option("--print", "print_only", is_flag=True, help="Show the SQL and do nothing.")
+@click.option("--print", "print_only", is_flag=True, help="Print the SQL statements without executing them.")
 @click.pass_obj
 def init(invocation: Invocation, print_only: bool) -> None:
-    """Create what is missing: the table, the publication, and the publisher's topics.
+    """Create the outbox table, the publication and the publisher's own topics, if missing.
 
-    Running it again changes nothing. A table or publication of that name but of another shape is refused. The
-    replication slot is made by `slot create`, event topics by their owners or `[topics] create`.
+    Running it again changes nothing. An existing table or publication with a different definition is an error. Create
+    the replication slot with `slot create`; event topics are created by their owners or with `[topics] create`.
     """
     settings = invocation.settings()
     if print_only:
@@ -42,16 +42,16 @@ def init(invocation: Invocation, print_only: bool) -> None:
     for statement in statements:
         click.echo(f"created {' '.join(statement.split()[1:3]).lower().replace(chr(34), '')}")
     if not statements:
-        click.echo(f"table {settings.outbox.table} and publication {settings.postgres.publication} are in place")
+        click.echo(f"table {settings.outbox.table} and publication {settings.postgres.publication} exist already")
     if kafka is None:
-        click.echo('no [kafka] "bootstrap.servers": the topics are left for the next outbox init', err=True)
+        click.echo('no [kafka] "bootstrap.servers": created no topics; set it and run outbox init again', err=True)
         return
     for topic, created in kafka.ensure_own_topics(settings.topics).items():
-        click.echo(f"created topic {topic}" if created else f"topic {topic} is in place")
+        click.echo(f"created topic {topic}" if created else f"topic {topic} exists already")
 
 
 def _kafka(settings: Settings) -> Cluster | None:
-    """The cluster, known to be there before anything is created; None when there is none in the settings."""
+    """Return the cluster if Kafka is configured. Raises KafkaUnavailable, before anything is created."""
     if not settings.kafka.get("bootstrap.servers"):
         return None
     cluster = Cluster(settings.kafka)

@@ -1,4 +1,4 @@
-"""Types of parameters that several commands take: moments, durations, LSNs, addresses."""
+"""Parameter types of several commands: times, durations, LSNs and URLs."""
 
 import re
 import time
@@ -17,7 +17,7 @@ _LONGEST: Final = 36_500 * 86_400
 
 
 class Moment(click.ParamType[int]):
-    """A time as milliseconds since 1970: ISO 8601, or an age."""
+    """A time in ISO 8601, or an age such as 12h; converts to milliseconds since 1970."""
 
     name = "time"
 
@@ -30,12 +30,14 @@ class Moment(click.ParamType[int]):
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
-            self.fail(f"{value!r} is neither a time as 2026-01-31T10:00 nor an age as 90m, 12h or 7d", param, ctx)
+            self.fail(
+                f"{value!r} is neither a time such as 2026-01-31T10:00 nor an age such as 90m, 12h or 7d", param, ctx
+            )
         return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 class Duration(click.ParamType[float]):
-    """Seconds, minutes, hours or days."""
+    """A duration such as 30s, 15m, 12h or 7d; converts to seconds."""
 
     name = "time"
 
@@ -44,7 +46,7 @@ class Duration(click.ParamType[float]):
             return value
         given = _DURATION.fullmatch(value)
         if given is None:
-            self.fail(f"{value!r} is not a time such as 30s, 15m, 12h, 7d or 0", param, ctx)
+            self.fail(f"{value!r} is not a duration such as 30s, 15m, 12h, 7d or 0", param, ctx)
         seconds = float(int(given[1]) * _SECONDS[given[2]]) if given[1] else 0.0
         if seconds > _LONGEST:
             self.fail(f"{value!r} is more than a hundred years", param, ctx)
@@ -64,7 +66,7 @@ class LsnType(click.ParamType[LSN]):
 
 
 class Url(click.ParamType[str]):
-    """An address to ask."""
+    """The URL of a publisher's status endpoint."""
 
     name = "url"
 

@@ -1,4 +1,4 @@
-"""`outbox purge`: delete rows of the outbox that are published and old enough, once or for ever."""
+"""`outbox purge`: delete published rows that are old enough, once or repeatedly."""
 
 import contextlib
 import json
@@ -35,35 +35,53 @@ log = logging.getLogger("cdc.purge.horizon")
         "cdc-publisher outbox purge --grace 7d --watch",
     )
 )
-@click.option("--grace", type=Duration(), default="1d", show_default=True, help="Rows stay for so long: 30m, 12h, 7d.")
-@click.option("--batch", type=click.IntRange(1, 100_000), default=2000, show_default=True, help="Rows a transaction.")
-@click.option("--wait", type=Duration(), default="20s", show_default=True, help="How long the publisher is waited for.")
-@click.option("--age-column", metavar="NAME", help="The column that tells a row's age.  [default: created_at]")
-@click.option("--keep-partitions", is_flag=True, help="Delete rows only; drop no partition.")
-@click.option("--accept-unknown", is_flag=True, help="Believe the slot where Kafka has no record of it.")
-@click.option("--dry-run", is_flag=True, help="Only say what would go.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--watch", is_flag=True, help="Go on until SIGTERM or SIGINT.")
-@click.option("--interval", type=Duration(), default="1m", show_default=True, help="Between two rounds of --watch.")
+@click.option(
+    "--grace",
+    type=Duration(),
+    default="1d",
+    show_default=True,
+    help="Keep rows younger than this, such as 30m, 12h or 7d.",
+)
+@click.option(
+    "--batch", type=click.IntRange(1, 100_000), default=2000, show_default=True, help="Rows to delete per transaction."
+)
+@click.option(
+    "--wait",
+    type=Duration(),
+    default="20s",
+    show_default=True,
+    help="How long to wait for the publisher to confirm its position.",
+)
+@click.option("--age-column", metavar="NAME", help="Column with a row's creation time.  [default: created_at]")
+@click.option("--keep-partitions", is_flag=True, help="Delete rows only, and drop no partitions.")
+@click.option("--accept-unknown", is_flag=True, help="Trust the slot if Kafka has no record of it.")
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted without deleting it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--watch", is_flag=True, help="Repeat until SIGTERM or SIGINT.")
+@click.option("--interval", type=Duration(), default="1m", show_default=True, help="Pause between rounds of --watch.")
 @click.pass_obj
 def purge(invocation: Invocation, /, *, as_json: bool, interval: float, **given: Any) -> int:
-    """Delete rows whose events are in Kafka and that are older than --grace.
+    """Delete rows that are older than --grace and whose events are in Kafka.
 
-    Gone are only rows of transactions that had ended before a point of the write-ahead log which the slot, moved by
-    the publisher, has passed; what is in doubt stays. Partitions by the time that tells the age are dropped as a whole
-    once all of their rows may go.
+    Deletes only rows of transactions that ended before an LSN that the publisher has confirmed; rows in doubt are kept.
+    If the table is partitioned by the creation time, whole partitions are dropped once all their rows can be deleted.
 
-    Exit codes: 0 done; 1 needs a person: rows may be unpublished; 75 temporary: the publisher is not far enough, or a
-    partition is in use; 78 configuration.
+    Exit codes: 0 success; 1 rows may be unpublished, an operator must decide; 75 temporary: the publisher has not
+    confirmed enough yet, or a partition is in use; 78 invalid configuration.
     """
     options = Options(**given)
     if options.watch and (as_json or options.dry_run):
-        raise click.UsageError("--watch writes logs: it goes without --json (see --log-format) and --dry-run")
+        raise click.UsageError(
+            "--watch writes logs and excludes --dry-run and --json; for JSON logs, use --log-format json"
+        )
     settings = require(invocation.settings(), kafka=False)
     if options.watch:
         logs.configure(invocation.log_format, verbose=invocation.verbose, context={"slot": settings.postgres.slot})
     if not settings.kafka:
-        _tell("no [kafka] settings: the slot alone says what is published, whoever moved it", watch=options.watch)
+        _warn(
+            "without [kafka] settings, only the slot shows which rows are published, and any program may have moved it",
+            watch=options.watch,
+        )
     if options.watch:
         stop = threading.Event()
         stop_on_signals(stop, log)
@@ -83,9 +101,9 @@ def _once(settings: Settings, options: Options, *, as_json: bool) -> int:
             for done, total in purging.round(outcome):
                 bar.update(task, completed=done, total=total, description=f"{outcome.deleted:,} rows")
     finally:
-        if outcome.due is not None:  # also when it was interrupted
+        if outcome.due is not None:  # also after an interruption
             for note in outcome.notes:
-                _tell(note, watch=False)
+                _warn(note, watch=False)
             facts = {"table": settings.outbox.table, "dry_run": options.dry_run, **_facts(outcome)}
             click.echo(json.dumps(facts) if as_json else _summary(settings.outbox.table, options, outcome))
     return 75 if outcome.busy else 0
@@ -94,7 +112,7 @@ def _once(settings: Settings, options: Options, *, as_json: bool) -> int:
 def _watch(settings: Settings, options: Options, interval: float, stop: threading.Event) -> None:
     give_up_at = time.monotonic() + settings.delivery.startup_seconds
     backoff = Backoff(random.random)
-    told: set[str] = set()
+    logged: set[str] = set()
     purging: Purging | None = None
     try:
         while not stop.is_set():
@@ -105,7 +123,7 @@ def _watch(settings: Settings, options: Options, interval: float, stop: threadin
                 for _ in purging.round(outcome):
                     pass
                 backoff.reset()
-                _log(outcome, time.monotonic() - began, told)
+                _log(outcome, time.monotonic() - began, logged)
             except Temporary as error:
                 if purging is None and time.monotonic() >= give_up_at:
                     raise
@@ -120,11 +138,11 @@ def _watch(settings: Settings, options: Options, interval: float, stop: threadin
     log.info("stopped")
 
 
-def _log(outcome: Outcome, seconds: float, told: set[str]) -> None:
+def _log(outcome: Outcome, seconds: float, logged: set[str]) -> None:
     for note in outcome.notes:
-        if note not in told:
+        if note not in logged:
             log.warning("%s", note)
-    told |= set(outcome.notes)
+    logged |= set(outcome.notes)
     log.info("purged", extra={**_facts(outcome), "seconds": round(seconds, 2)})
 
 
@@ -141,13 +159,13 @@ def _facts(outcome: Outcome) -> dict[str, object]:
 
 def _summary(table: str, options: Options, outcome: Outcome) -> str:
     would = "would " if options.dry_run else ""
-    told = [f"{would}delete{'' if would else 'd'} {plural(outcome.deleted, 'row')} of {table}"]
+    parts = [f"{would}delete{'' if would else 'd'} {plural(outcome.deleted, 'row')} of {table}"]
     if outcome.dropped:
         names = ", ".join(f"{name} ({plural(rows, 'row')})" for name, rows in outcome.dropped.items())
-        told.append(f"{would}drop{'' if would else 'ped'} {names}")
+        parts.append(f"{would}drop{'' if would else 'ped'} {names}")
     if outcome.busy:
-        told.append(f"{', '.join(outcome.busy)} in use: run it again")
-    return "; ".join(told)
+        parts.append(f"{', '.join(outcome.busy)} in use: run the command again")
+    return "; ".join(parts)
 
 
 def _bar() -> Progress:
@@ -155,8 +173,8 @@ def _bar() -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
-def _tell(text: str, *, watch: bool) -> None:
+def _warn(text: str, *, watch: bool) -> None:
     if watch:
         log.warning("%s", text)
     else:
-        logs.say(f"cdc-publisher: warning: {text}")
+        logs.print_line(f"cdc-publisher: warning: {text}")

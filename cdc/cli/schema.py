@@ -1,4 +1,4 @@
-"""`schema`: contracts, and what the registry, the outbox table and earlier versions say to them."""
+"""`schema`: list, check, register and show contracts."""
 
 import json
 import sys
@@ -13,16 +13,16 @@ from rich.table import Table
 
 from cdc.avro import compatibility, files
 from cdc.avro.contracts import Contract
-from cdc.cli.desk import Desk
+from cdc.cli.contract_set import ContractSet
 from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.config.settings import Settings
 from cdc.errors import ConfigError
 from cdc.quantities import plural
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 _topics = click.option(
-    "--topic", "topics", multiple=True, metavar="NAME", help="A topic the contracts are for; repeatable."
+    "--topic", "topics", multiple=True, metavar="NAME", help="Use this topic for subjects; repeatable."
 )
 
 
@@ -30,9 +30,9 @@ _topics = click.option(
 def schema() -> None:
     """List, check, register or show contracts.
 
-    A subject of the strategies topic-record-name and topic-name needs a topic. It is the one of [topics] name when that
-    has no placeholder. Otherwise each --topic counts for each contract; without --topic the outbox table tells which
-    types go to which topics by the rows it holds now, if [postgres] dsn is set.
+    The subject strategies topic-record-name and topic-name need the topics of a contract. If [topics] name has no
+    placeholder, it is the topic of all contracts. Otherwise each --topic applies to every contract; without --topic,
+    topics are derived from the current rows of the outbox table, if [postgres] dsn is set.
     """
 
 
@@ -43,14 +43,14 @@ def schema() -> None:
 @_json
 @click.pass_obj
 def list_(invocation: Invocation, topics: tuple[str, ...], as_json: bool) -> None:
-    """List the contracts with their subjects, and their ids when there is a registry."""
+    """List contracts with their subjects, and with their schema ids if there is a registry."""
     settings = invocation.settings()
-    desk = Desk(settings, topics)
+    contract_set = ContractSet(settings, topics)
     rows = []
-    for contract in desk.contracts:
-        # Without a topic it has no subject, but is a contract all the same.
-        for name in desk.subjects(contract) or [""]:
-            found = desk.lookup(contract, name) if name else None
+    for contract in contract_set.contracts:
+        # A contract without a topic has no subject, but is listed too.
+        for name in contract_set.subjects(contract) or [""]:
+            found = contract_set.lookup(contract, name) if name else None
             rows.append(
                 {
                     "type": contract.name,
@@ -73,18 +73,18 @@ def list_(invocation: Invocation, topics: tuple[str, ...], as_json: bool) -> Non
         "cdc-publisher schema check --table", "cdc-publisher schema check --against main/schemas --mode FULL"
     )
 )
-@click.option("--table", is_flag=True, help="Also try every row that is in the outbox table now.")
+@click.option("--table", is_flag=True, help="Also encode every row in the outbox table.")
 @click.option(
     "--against",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Also compare with the contracts of another folder, without a registry.",
+    help="Also check compatibility with the contracts in this folder; needs no registry.",
 )
 @click.option(
     "--mode",
     type=click.Choice(compatibility.MODES, case_sensitive=False),
     default="BACKWARD",
     show_default=True,
-    help="What --against demands.",
+    help="Compatibility that --against requires.",
 )
 @_topics
 @_json
@@ -92,29 +92,30 @@ def list_(invocation: Invocation, topics: tuple[str, ...], as_json: bool) -> Non
 def check(
     invocation: Invocation, table: bool, against: Path | None, mode: str, topics: tuple[str, ...], as_json: bool
 ) -> int:
-    """Check that contracts parse, are named by [avro] types rightly, and are compatible with the registry, if any.
+    """Check that contracts are valid, match [avro] types, and are compatible with the registry, if any.
 
-    The folder of --against may hold several versions of a type, in files or subfolders; the order of their paths,
-    numbers by value, is their age, the last being the newest. BACKWARD: the new contract reads what the old one wrote;
-    FORWARD: the old one reads what the new one writes; FULL: both. The newest old version counts, with _TRANSITIVE all.
+    The folder of --against may contain several versions of a type, in files or subfolders. Their paths, sorted with
+    numbers by value, order them from oldest to newest. BACKWARD: the new contract reads data of the old one; FORWARD:
+    the old contract reads data of the new one; FULL: both. The check uses the newest old version, or all of them with
+    _TRANSITIVE.
 
-    Exit code 1 when something does not hold.
+    Exit codes: 0 no problems; 1 problems.
     """
     settings = invocation.settings()
     found: list[dict[str, Any]] = []
     checked: dict[str, int] = {}
     try:
-        desk = Desk(settings, topics)
-        checked["contracts"] = len(desk.contracts)
+        contract_set = ContractSet(settings, topics)
+        checked["contracts"] = len(contract_set.contracts)
         if against:
-            found += _against(desk, against, mode)
+            found += _against(contract_set, against, mode)
     except ConfigError as error:
         found += [{"check": "files", "problem": problem} for problem in error.problems]
     else:
         if settings.schema_registry.url:
-            found += desk.registry_problems(checked)
+            found += contract_set.registry_problems(checked)
         if table:
-            found += desk.misfits(checked)
+            found += contract_set.row_problems(checked)
     holds = not found
     if as_json:
         click.echo(json.dumps({"holds": holds, "checked": checked, "problems": found}, indent=2))
@@ -130,7 +131,11 @@ def check(
         "cdc-publisher schema register --dry-run", "cdc-publisher schema register OrderPlaced OrderCancelled"
     )
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be done, and whether the registry would take it.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show what would be done without doing it, including what the registry would refuse.",
+)
 @click.argument("types", nargs=-1, metavar="[TYPE]...")
 @_topics
 @_json
@@ -138,29 +143,33 @@ def check(
 def register(
     invocation: Invocation, dry_run: bool, types: tuple[str, ...], topics: tuple[str, ...], as_json: bool
 ) -> int:
-    """Register contracts, all of the folder or those of TYPE, after the types of other files that they use.
+    """Register the contracts of each TYPE, or all contracts, with the types of other files that they use.
 
-    What is registered already stays as it is. Nothing is registered when the registry would refuse one of them; a
-    contract whose topic is not known is left out. Exit code 1 in both cases.
+    Registered contracts are not changed. If the registry would refuse any contract, none is registered. A contract
+    without a known topic is skipped.
+
+    Exit codes: 0 all registered; 1 a contract was refused or skipped.
     """
     settings = invocation.settings()
-    desk = Desk(settings, topics, types)
-    if desk.registry is None:
+    contract_set = ContractSet(settings, topics, types)
+    if contract_set.registry is None:
         raise ConfigError(
-            "[schema_registry] url is required: set it in the settings file, or as CDC_SCHEMA_REGISTRY__URL"
+            "[schema_registry] url is required: set it in the settings file or as CDC_SCHEMA_REGISTRY__URL"
         )
     rows: list[dict[str, Any]] = []
-    homeless = [_without_topic(contract) for contract in desk.contracts if not desk.subjects(contract)]
-    refusals = list(desk.registry_problems({}))
-    problems = [*homeless, *refusals]
-    for contract in desk.contracts:
-        for name in desk.subjects(contract):
-            known = desk.lookup(contract, name)
+    without_topic = [
+        _without_topic(contract) for contract in contract_set.contracts if not contract_set.subjects(contract)
+    ]
+    refusals = list(contract_set.registry_problems({}))
+    problems = [*without_topic, *refusals]
+    for contract in contract_set.contracts:
+        for name in contract_set.subjects(contract):
+            known = contract_set.lookup(contract, name)
             row: dict[str, Any] = {"type": contract.name, "subject": name, "id": known and known.id, "done": "there"}
             if known is None:
                 row["done"] = "refused" if refusals else "would be registered"
             if known is None and not dry_run and not refusals:
-                row |= {"id": desk.register(contract, name).id, "done": "registered"}
+                row |= {"id": contract_set.register(contract, name).id, "done": "registered"}
             rows.append(row)
     if as_json:
         click.echo(json.dumps({"schemas": rows, "problems": problems}, indent=2))
@@ -176,14 +185,14 @@ def register(
     epilog=examples("cdc-publisher schema show OrderPlaced", "cdc-publisher schema show OrderPlaced --compiled")
 )
 @click.argument("event_type", metavar="TYPE")
-@click.option("--compiled", is_flag=True, help="The Python source that encodes it.")
+@click.option("--compiled", is_flag=True, help="Show the Python source that encodes it.")
 @_json
 @click.pass_obj
 def show(invocation: Invocation, event_type: str, compiled: bool, as_json: bool) -> None:
-    """Show the contract of an event type; with the types of other files written out in --json."""
+    """Show the contract of an event type. With --json, types of other files are inlined."""
     settings = invocation.settings()
-    desk = Desk(settings, (), (event_type,))
-    (contract,) = desk.contracts
+    contract_set = ContractSet(settings, (), (event_type,))
+    (contract,) = contract_set.contracts
     source = _compiled(contract, settings) if compiled else None
     if not as_json:
         click.echo((source if source is not None else contract.text).rstrip("\n"))
@@ -193,14 +202,14 @@ def show(invocation: Invocation, event_type: str, compiled: bool, as_json: bool)
         "fingerprint": contract.fingerprint,
         "file": contract.source,
         "references": contract.references,
-        "schema": json.loads(desk.definitions[contract.name].whole),
+        "schema": json.loads(contract_set.definitions[contract.name].whole),
     }
     click.echo(json.dumps(facts | ({"compiled": source} if compiled else {}), indent=2))
 
 
-def _against(desk: Desk, folder: Path, mode: str) -> Iterator[dict[str, Any]]:
+def _against(contract_set: ContractSet, folder: Path, mode: str) -> Iterator[dict[str, Any]]:
     earlier = files.versions(folder)
-    for contract in desk.contracts:
+    for contract in contract_set.contracts:
         olds = [(str(version.path), version.schema) for version in earlier.get(contract.name, ())]
         for problem in compatibility.check(mode.upper(), contract.schema, olds):
             yield {"check": "against", "type": contract.name, "problem": problem}
@@ -214,7 +223,7 @@ def _compiled(contract: Contract, settings: Settings) -> str:
 
 
 def _without_topic(contract: Contract) -> dict[str, Any]:
-    problem = "its topic is not known: no row of the outbox table has this type; name it with --topic"
+    problem = "its topic is not known, because the outbox table has no row of this type; use --topic"
     return {"check": "topic", "type": contract.name, "problem": problem}
 
 
@@ -224,12 +233,12 @@ def _line(problem: dict[str, Any]) -> str:
 
 
 def _verdict(problems: int) -> str:
-    return plural(problems, "problem") if problems else "all is well"
+    return plural(problems, "problem") if problems else "no problems"
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
     table = Table(*rows[0], box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*("-" if value is None else str(value) for value in row.values()))
-    # Into a pipe or a file there is no width to keep to.
+    # A pipe or file has no width.
     Console(width=None if sys.stdout.isatty() else 250).print(table, soft_wrap=not sys.stdout.isatty())

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT for commands that run until they are told to stop."""
+"""SIGTERM and SIGINT for commands that run until they are stopped."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from types import FrameType
 
 
 def stop_on_signals(stop: threading.Event, log: logging.Logger) -> None:
-    """The first signal sets `stop`; the second ends the process at once."""
+    """Set `stop` at the first SIGTERM or SIGINT; exit at once at the second."""
 
     def handle(number: int, _: FrameType | None) -> None:
         if stop.is_set():

@@ -1,4 +1,4 @@
-"""`slot`: replication slots, created, listed, dropped and advanced by people."""
+"""`slot`: create, list, drop and advance replication slots."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ from cdc.quantities import size
 
 _KAFKA_SECONDS = 10.0
 
-_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+_yes = click.option("--yes", is_flag=True, help="Skip the confirmation prompt.")
 _name = click.argument("name", required=False)
 
 
@@ -35,18 +35,19 @@ def _settings(invocation: Invocation) -> Settings:
 def slot() -> None:
     """Create, list, drop or advance replication slots.
 
-    NAME is [postgres] slot of the settings unless given.
+    NAME defaults to the setting [postgres] slot.
     """
 
 
 @slot.command(epilog=examples("cdc-publisher slot create", "cdc-publisher slot create orders --failover"))
 @_name
-@click.option("--failover", is_flag=True, help="Keep it on standbys too, for PostgreSQL 17 or newer.")
+@click.option("--failover", is_flag=True, help="Synchronize the slot to standbys; needs PostgreSQL 17 or later.")
 @click.pass_obj
 def create(invocation: Invocation, name: str | None, failover: bool) -> None:
-    """Create a logical slot; from then on PostgreSQL keeps what it has not confirmed.
+    """Create a logical replication slot.
 
-    Events committed earlier are not in it. Create the publication first: `outbox init`.
+    From then on PostgreSQL retains the WAL that the slot has not confirmed. Events committed earlier are not published
+    from it. Create the publication first, with `outbox init`.
     """
     settings = _settings(invocation)
     name = name or settings.postgres.slot
@@ -64,15 +65,18 @@ def create(invocation: Invocation, name: str | None, failover: bool) -> None:
             {},
             {},
             guarantee=settings.delivery.guarantee,
-            # Nothing was sent from it; a publisher of the other guarantee takes it over properly.
+            # Nothing was sent from the slot yet, so a publisher with either delivery guarantee can use it.
             caught_up=settings.delivery.guarantee == EXACTLY_ONCE,
         )
-    click.echo(f"created slot {name}, which starts at {lsn}")
+    click.echo(f"created slot {name}, starting at {lsn}")
     _remember(settings, mark)
 
 
 def _remember(settings: Settings, mark: SlotRecord) -> None:
-    """Tell Kafka where the slot begins, unless it knows of one of this name: then the publisher is to ask."""
+    """Record the start of the slot in Kafka, unless Kafka has a record of an earlier slot of the same name.
+
+    In that case the publisher will ask for --accept-changes.
+    """
     if not settings.kafka:
         return
     try:
@@ -82,19 +86,19 @@ def _remember(settings: Settings, mark: SlotRecord) -> None:
             positions.write(settings, mark.key, mark.encode(), _KAFKA_SECONDS)
         elif differences(mark, known):
             click.echo(
-                f"cdc-publisher: warning: there was a slot {mark.slot} before, which stood at {known.confirmed}: what"
-                " was committed after that is not in this one; the publisher will ask for --accept-changes",
+                f"cdc-publisher: warning: an earlier slot {mark.slot} had confirmed {known.confirmed}; this slot may"
+                " lack events committed after that. The publisher will ask for --accept-changes",
                 err=True,
             )
     except (CdcError, ValueError) as error:
-        click.echo(f"cdc-publisher: warning: Kafka was not told where the slot begins: {error}", err=True)
+        click.echo(f"cdc-publisher: warning: the start of the slot was not recorded in Kafka: {error}", err=True)
 
 
 @slot.command("list", epilog=examples("cdc-publisher slot list", "cdc-publisher slot list --json"))
-@click.option("--json", "as_json", is_flag=True, help="A JSON array instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @click.pass_obj
 def list_(invocation: Invocation, as_json: bool) -> None:
-    """List the logical slots of the server."""
+    """List the logical replication slots of the server."""
     settings = _settings(invocation)
     with connect(settings.postgres.dsn) as connection:
         found = slots.find(connection)
@@ -110,14 +114,14 @@ def list_(invocation: Invocation, as_json: bool) -> None:
         table.add_row(
             s.name,
             s.database,
-            f"pid {s.active_pid}" if s.active_pid else "nobody",
+            f"pid {s.active_pid}" if s.active_pid else "-",
             str(s.confirmed or "-"),
             size(s.lag_bytes),
             size(s.retained_bytes),
             s.wal_status or "-",
-            "a copy" if s.synced else "yes" if s.failover else "-",
+            "synced" if s.synced else "yes" if s.failover else "-",
         )
-    # Into a pipe or a file there is no width to keep to.
+    # A pipe or file has no width.
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
@@ -126,12 +130,12 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 @_yes
 @click.pass_obj
 def drop(invocation: Invocation, name: str | None, yes: bool) -> None:
-    """Drop a slot that nobody reads. What it has not confirmed will never be published from it."""
+    """Drop an inactive slot. Events that it has not confirmed will never be published."""
     settings = _settings(invocation)
     name = name or settings.postgres.slot
     with connect(settings.postgres.dsn) as connection:
         found = slots.inactive(connection, name)
-        _ask(yes, f"Drop slot {name}, {size(found.lag_bytes)} of WAL behind? What it has not confirmed is lost to it.")
+        _confirm(yes, f"Drop slot {name}? Its {size(found.lag_bytes)} of unconfirmed WAL will not be published.")
         key = f"{slots.system_identifier(connection)}/{name}"
         slots.drop(connection, name)
     click.echo(f"dropped slot {name}")
@@ -140,38 +144,38 @@ def drop(invocation: Invocation, name: str | None, yes: bool) -> None:
 
 @slot.command(epilog=examples("cdc-publisher slot advance", "cdc-publisher slot advance --to 16/B374D848"))
 @_name
-@click.option("--to", "target", type=LsnType(), help="Where to, as an LSN.  [default: the end of the WAL]")
+@click.option("--to", "target", type=LsnType(), help="Advance to this LSN.  [default: the end of the WAL]")
 @_yes
 @click.pass_obj
 def advance(invocation: Invocation, name: str | None, target: LSN | None, yes: bool) -> None:
-    """Move a slot that nobody reads. Events between are never published from it."""
+    """Advance an inactive slot. Events in between will never be published."""
     settings = _settings(invocation)
     name = name or settings.postgres.slot
     with connect(settings.postgres.dsn) as connection:
         found = slots.inactive(connection, name)
         to = target if target is not None else slots.wal_end(connection)
         skipped = size(to - (found.confirmed or to))
-        _ask(yes, f"Advance slot {name} from {found.confirmed} to {to}? Events in these {skipped} of WAL are skipped.")
+        _confirm(yes, f"Advance slot {name} from {found.confirmed} to {to}, skipping events in {skipped} of WAL?")
         key = f"{slots.system_identifier(connection)}/{name}"
         end = slots.advance(connection, name, to)
-    click.echo(f"slot {name} stands at {end}")
+    click.echo(f"advanced slot {name} to {end}")
     _forget(settings, key)
 
 
 def _forget(settings: Settings, key: str) -> None:
-    """Let the publisher know that the slot was moved on purpose: what Kafka holds about it is not true any more."""
+    """Delete the record of the slot in Kafka, so that the publisher accepts the deliberate change."""
     if not settings.kafka:
         return
     try:
         positions.forget(settings, key)
     except CdcError as error:
         click.echo(
-            f"cdc-publisher: warning: {error}; so the publisher will take the slot for one that a stranger moved:"
-            " start it with --accept-changes",
+            f"cdc-publisher: warning: {error}; the record of the slot in Kafka is outdated, so start the publisher"
+            " with --accept-changes",
             err=True,
         )
 
 
-def _ask(yes: bool, question: str) -> None:
+def _confirm(yes: bool, question: str) -> None:
     if not yes:
         click.confirm(question, abort=True)

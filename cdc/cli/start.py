@@ -35,18 +35,20 @@ log = logging.getLogger("cdc.start")
 @click.option(
     "--accept-changes",
     is_flag=True,
-    help="Go on although slot, publication, table or settings are not as the publisher left them.",
+    help="Start even if slot, publication, table or settings have changed since the last run.",
 )
 @click.pass_obj
 def start(invocation: Invocation, *, accept_changes: bool) -> int:
     """Run the publisher until SIGTERM or SIGINT.
 
-    The first signal stops reading, waits until Kafka has confirmed what was read and moves the slot; the second
-    ends the process at once. Either way, and after kill -9, nothing is lost: the slot only moves behind Kafka.
+    The first signal stops reading, waits until Kafka has confirmed all sent events, and confirms them to the slot. The
+    second signal exits at once. No event is lost in either case, nor after kill -9, because the slot advances only
+    after delivery.
 
-    SIGHUP reads the contracts again, between two transactions.
+    SIGHUP reloads the contracts between two transactions.
 
-    Exit codes: 0 stopped and drained; 1 needs a person; 75 temporary: start it again; 78 configuration.
+    Exit codes: 0 stopped, all events confirmed; 1 error that an operator must resolve; 75 temporary error, start again;
+    78 invalid configuration.
     """
     settings = require(invocation.settings())
     context = {"slot": settings.postgres.slot}
@@ -83,7 +85,7 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
             try:
                 return 0 if service.run() else 75
             except CdcError as error:
-                _tell(error, metrics, settings, stop)
+                _linger(error, metrics, settings, stop)
                 raise
 
 
@@ -93,10 +95,10 @@ def _alive(watchdog: Watchdog, metrics: Metrics) -> None:
 
 
 def _endpoint(settings: Settings, metrics: Metrics, runs: str) -> contextlib.AbstractContextManager[object]:
-    """The HTTP endpoint, if one is wanted. Entering it raises ConfigError when it cannot listen."""
+    """Return a context manager that serves HTTP if [http] listen is set. Entering it raises ConfigError."""
     if settings.http.listen is None:
         return contextlib.nullcontext()
-    from cdc.http.server import Server  # only here: it takes 0.1 s to import
+    from cdc.http.server import Server  # a slow import, needed only with an endpoint
 
     postgres = settings.postgres
     guarantee = settings.delivery.guarantee
@@ -104,8 +106,8 @@ def _endpoint(settings: Settings, metrics: Metrics, runs: str) -> contextlib.Abs
     return Server(settings.http.listen, metrics, identity)
 
 
-def _tell(error: CdcError, metrics: Metrics, settings: Settings, stop: threading.Event) -> None:
-    """Let those who ask over HTTP know of what ends the process, for a moment; a signal ends that."""
+def _linger(error: CdcError, metrics: Metrics, settings: Settings, stop: threading.Event) -> None:
+    """Report a fatal error over HTTP for `linger_seconds`, or until a signal."""
     metrics.meet(error, FAILED, time.time())
     if settings.http.listen is not None and not isinstance(error, Temporary):
         log.error("%s", error, extra={"exits_in_seconds": settings.http.linger_seconds})

@@ -1,1 +1,1 @@
-"""The demo: a small shop writes, the publisher publishes, and a reader of the topics proves that the books balance."""
+"""The demo: a sample shop writes an outbox, and a reader compares the published records with the committed rows."""

@@ -1,7 +1,4 @@
-"""Reads the topics back and decodes what is there: the demo's independent witness.
-
-It knows nothing of the publisher but the topics and the contracts.
-"""
+"""Read and decode the demo's topics, independently of the publisher's code."""
 
 import contextlib
 import queue
@@ -26,7 +23,7 @@ REQUEST_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One record as it was received; `delay_ms` from the commit in PostgreSQL to here, by this machine's clock."""
+    """One received record; `delay_ms` is the time from the commit in PostgreSQL to its receipt."""
 
     topic: str
     partition: int
@@ -39,7 +36,7 @@ class Arrival:
 
 
 class Reader:
-    """Reads `topics` from their beginning. Raises our Kafka errors, and ValueError for an unknown contract."""
+    """Reads `topics` from the beginning. Raises KafkaError, KafkaUnavailable, or ValueError for an unknown schema."""
 
     def __init__(self, bootstrap_servers: str, topics: Sequence[str], schemas: Path) -> None:
         self._decode = Decoder(folder=schemas)
@@ -49,7 +46,7 @@ class Reader:
         self._consumer.assign(self._partitions)
 
     def wait_until_ready(self) -> None:
-        """Connect and fetch once from every (empty) partition, so that no latency counts our own start."""
+        """Fetch once from every empty partition, so that latencies do not include the consumer's start."""
         deadline, ends = time.monotonic() + REQUEST_SECONDS, 0
         while ends < len(self._partitions):
             if time.monotonic() > deadline:
@@ -57,12 +54,12 @@ class Reader:
             ends += sum(message.error() is not None for message in receive(self._consumer, 0.1, self._topics))
 
     def read(self, seconds: float) -> list[Arrival]:
-        """What arrives within `seconds`; returns as soon as something does."""
+        """Return the records that arrive first within `seconds`, or an empty list."""
         messages = receive(self._consumer, seconds, self._topics)
         return self._arrivals(message for message in messages if message.error() is None)
 
     def read_all(self, seconds: float) -> Iterator[Arrival]:
-        """Yield everything up to the ends that the partitions have now; `read` goes on from there.
+        """Yield everything up to the ends that the partitions have now; `read` continues from there.
 
         Raises KafkaUnavailable when nothing arrives for `seconds`.
         """
@@ -75,7 +72,7 @@ class Reader:
         self._consumer.assign([TopicPartition(*place, offset) for place, offset in ends.items()])
 
     def close(self) -> None:
-        """Leave."""
+        """Close the consumer."""
         self._consumer.close()
 
     def _partitions_of(self, topic: str) -> list[TopicPartition]:
@@ -87,7 +84,7 @@ class Reader:
                 raise kafka_error(error.args[0], f"looking up topic {topic!r}") from None
             if found.partitions and found.error is None:
                 return [TopicPartition(topic, number, OFFSET_BEGINNING) for number in sorted(found.partitions)]
-            time.sleep(0.05)  # just created: the broker hears of it a moment later
+            time.sleep(0.05)  # a new topic appears in the broker's metadata after a moment
         raise KafkaUnavailable(f"topic {topic!r} does not appear")
 
     def _arrivals(self, messages: Iterable[Message]) -> list[Arrival]:
@@ -109,7 +106,7 @@ class Reader:
 
 
 class Listener:
-    """A reader on a thread of its own: showing what arrived must not delay the clock of what arrives."""
+    """Runs a reader in a thread, so that rendering does not add to measured latencies."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -119,12 +116,12 @@ class Listener:
         self._thread = threading.Thread(target=self._listen, name="listener", daemon=True)
 
     def start(self) -> None:
-        """Begin once the reader is ready."""
+        """Start the thread once the reader is ready."""
         self._reader.wait_until_ready()
         self._thread.start()
 
     def take(self, seconds: float) -> list[Arrival]:
-        """What arrived since the last call, or within `seconds`. Raises the reader's errors."""
+        """Return records since the last call, or wait `seconds` for the first. Raises the reader's errors."""
         if self._error:
             raise self._error
         arrivals: list[Arrival] = []
@@ -135,7 +132,7 @@ class Listener:
         return arrivals
 
     def stop(self) -> None:
-        """Listen no more; the reader is the caller's to close."""
+        """Stop the thread, without closing the reader."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -145,7 +142,7 @@ class Listener:
             while not self._stop.is_set():
                 if arrivals := self._reader.read(0.1):
                     self._arrived.put(arrivals)
-        except Exception as error:  # for the thread that takes
+        except Exception as error:  # raised by `take`
             self._error = error
 
 

@@ -1,4 +1,4 @@
-"""What the audience sees while the shop is open: a live table on a terminal, else plain lines."""
+"""Show events during the demo: a live table on a terminal, or plain lines."""
 
 import datetime
 import time
@@ -22,28 +22,28 @@ _SAMPLE_SECONDS: Final = 0.35
 _REFRESH_SECONDS: Final = 0.1
 _COUNT_SECONDS: Final = 2.0
 _INTRODUCTION_LINES: Final = 6
-_FRAME_LINES: Final = 4  # head, rule, counts, and where the cursor stands
+_FRAME_LINES: Final = 4  # header, rule, counts and the cursor's line
 _SUMMARY_LINES: Final = 17
 _COLOURS: Final = {"OrderPlaced": "cyan", "PaymentCaptured": "green", "OrderCancelled": "yellow"}
 
 
 class Screen(Protocol):
-    """Shows arrivals and counts; a context."""
+    """Shows events and counts; a context manager."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
 
     def show(self, arrivals: Sequence[Arrival], tally: Tally, seen: int, status: str) -> None:
-        """Take in what arrived since the last call, of `seen` events so far; the last call has no `status`."""
+        """Show new events, of `seen` so far; `status` is empty in the last call."""
         ...
 
 
 class Terminal:
-    """The newest events in a table that stays where it is."""
+    """Shows the newest events in a live table."""
 
     def __init__(self, console: Console) -> None:
-        # While the shop is open the table has the screen; at the end it leaves room for the summary.
+        # The table fills the screen while writers run, and leaves room for the summary at the end.
         self._rows = min(max(console.height - _INTRODUCTION_LINES - _FRAME_LINES, 4), 40)
         self._last_rows = min(max(console.height - _SUMMARY_LINES - _FRAME_LINES, 4), 25)
         self._newest: deque[Arrival] = deque(maxlen=self._rows)
@@ -87,7 +87,7 @@ class Terminal:
 
 
 class Plain:
-    """A sample of the events as lines, and now and then the counts."""
+    """Prints a sample of the events, and the counts every two seconds."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -118,7 +118,7 @@ class Plain:
 
 
 def screen(console: Console) -> Screen:
-    """The one that fits where the output goes."""
+    """Return the screen that suits `console`."""
     return Terminal(console) if console.is_terminal else Plain(console)
 
 
@@ -128,16 +128,16 @@ def _counts(tally: Tally, seen: int, status: str) -> Text:
 
 
 def row(arrival: Arrival, width: int) -> str:
-    """One event as a line of at most `width` characters."""
+    """Format an event as a line of at most `width` characters."""
     delay = f"{arrival.delay_ms} ms"
     text = f"{arrival.topic:<20} {arrival.key[:8]} {arrival.type:<15} {delay:>7}  {compact(arrival)}"
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 def compact(arrival: Arrival) -> str:
-    """The decoded record on one line, without the field that repeats the key."""
+    """Format a decoded record on one line, without the field that repeats the key."""
     fields = [(name, value) for name, value in arrival.record.items() if str(value) != arrival.key]
-    # Ids last: they say least, and a narrow screen cuts the end.
+    # Ids last, because a narrow screen truncates the line.
     return _fields(dict(sorted(fields, key=lambda field: isinstance(field[1], uuid.UUID))))
 
 

@@ -1,6 +1,6 @@
-"""What happens in a small shop: orders, payments, cancellations, as payloads for the contracts in schemas/shop.
+"""Generate orders, payments and cancellations of a shop, as payloads for the contracts in schemas/shop.
 
-Nothing here writes or sends. The same random numbers make the same shop.
+The same seed generates the same events.
 """
 
 import datetime
@@ -52,7 +52,7 @@ class Event:
 
 @dataclass(slots=True)
 class Order:
-    """An order of the shop, and how many parts of its price are still to be paid."""
+    """An order, with the number of unpaid instalments."""
 
     id: str
     customer: str
@@ -63,13 +63,13 @@ class Order:
 
 
 class Till:
-    """Makes orders and their events; each writer has one of its own."""
+    """Generates orders and their events; each writer has its own."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
 
     def order(self, parts: int | None = None) -> tuple[Order, Event]:
-        """A new order, to be paid in `parts` parts, and its OrderPlaced."""
+        """Return a new order, payable in `parts` instalments, and its OrderPlaced event."""
         pick = self.random
         name = pick.choice(_CUSTOMERS)
         basket = {sku: pick.randint(1, 4) for sku in pick.sample(sorted(_GOODS), pick.randint(1, 3))}
@@ -90,7 +90,7 @@ class Till:
         return order, self._event("order", order, "OrderPlaced", payload)
 
     def capture(self, order: Order) -> Event:
-        """PaymentCaptured for the next part of the order's price; the last part is what is left."""
+        """Return the PaymentCaptured event of the next instalment; the last one is the remaining amount."""
         part = (order.total - order.paid) / order.unpaid
         amount = part.quantize(Decimal("0.01"))
         order.unpaid -= 1
@@ -106,7 +106,7 @@ class Till:
         return self._event("payment", order, "PaymentCaptured", payload)
 
     def cancel(self, order: Order) -> Event:
-        """OrderCancelled for the order."""
+        """Return the OrderCancelled event of an order."""
         reason = self.random.choice(sorted(_REASONS))
         payload = {"order_id": order.id, "reason": reason, "comment": _REASONS[reason], "cancelled_at": _now()}
         return self._event("order", order, "OrderCancelled", payload)

@@ -1,4 +1,4 @@
-"""What the writers committed and what they took back, counted by themselves."""
+"""Count rows that the writers committed and rolled back."""
 
 import threading
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ Key = tuple[str, str]  # topic's aggregate, key
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of all writers together; every method may be called from any thread."""
+    """Counts of all writers; thread-safe."""
 
     per_key: dict[Key, list[str]] = field(default_factory=dict)  # ids in the order of their commits
     large: frozenset[str] = frozenset()  # ids of the one large transaction
@@ -23,9 +23,9 @@ class Tally:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def committed(self, events: Iterable[Event]) -> None:
-        """A transaction with these rows, in this order, was committed.
+        """Count a committed transaction with these rows, in this order.
 
-        To be called before another writer may touch the same keys: their order here is what the topics are held to.
+        Must be called before another writer uses the same keys, because the topics are compared with this order.
         """
         with self._lock:
             self.transactions += 1
@@ -34,18 +34,18 @@ class Tally:
                 self.per_key.setdefault((event.aggregate, event.key), []).append(event.id)
 
     def rolled_back(self, events: Iterable[Event]) -> None:
-        """A transaction with these rows was rolled back."""
+        """Count a rolled-back transaction with these rows."""
         with self._lock:
             self.rollbacks += 1
             self.undone.update(event.id for event in events)
 
     def rolled_back_to_savepoint(self, events: Iterable[Event]) -> None:
-        """These rows of a transaction that went on were rolled back."""
+        """Count rows that were rolled back to a savepoint."""
         with self._lock:
             self.savepoint_rollbacks += 1
             self.undone.update(event.id for event in events)
 
     def ids(self) -> set[str]:
-        """The ids of all committed rows."""
+        """Return the ids of all committed rows."""
         with self._lock:
             return {event_id for ids in self.per_key.values() for event_id in ids}

@@ -1,7 +1,7 @@
-"""The shop at work: concurrent writers, each with a connection of its own, as any service would use an outbox.
+"""Concurrent writers of the demo, each with its own connection, that use the outbox as a service would.
 
-An order is placed by one writer and paid or cancelled by whichever takes it next, so that the events of one key
-come from several sessions. The rule: an order is handed on only after its last transaction was committed.
+One writer places an order and any writer pays or cancels it, so that events of one key come from several sessions. An
+order is passed on only after its last transaction has committed.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ Conn = psycopg.Connection[TupleRow]
 
 
 class Writers:
-    """Writes to the database at `dsn` for `seconds`; what was written is in `tally`."""
+    """Writes to the database at `dsn` for `seconds`; `tally` counts the rows."""
 
     def __init__(self, dsn: str, seconds: float = SECONDS) -> None:
         self.tally = Tally()
@@ -54,12 +54,12 @@ class Writers:
         self._threads.append(threading.Thread(target=self._guarded, args=(None,), name="marketplace", daemon=True))
 
     def start(self) -> None:
-        """Open the shop."""
+        """Start all writers."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Close the shop and wait until every writer has left."""
+        """Stop all writers and wait for them."""
         self._stop.set()
         for thread in self._threads:
             if thread.ident is not None:
@@ -67,7 +67,7 @@ class Writers:
 
     @property
     def at_work(self) -> int:
-        """How many writers have not finished. Raises CdcError when one of them failed."""
+        """The number of running writers. Raises CdcError if a writer failed."""
         if self._error:
             raise CdcError(f"a writer of the demo failed: {self._error}") from self._error
         return sum(thread.is_alive() for thread in self._threads)
@@ -79,7 +79,7 @@ class Writers:
                     self._marketplace(connection)
                 else:
                     self._serve(connection, Till(_SEED + number))
-        except BaseException as error:  # for the thread that shows it
+        except BaseException as error:  # raised by `at_work`
             self._error = error
 
     def _serve(self, connection: Conn, till: Till) -> None:
@@ -95,7 +95,7 @@ class Writers:
             self._stop.wait(till.random.expovariate(1 / _PAUSE_SECONDS))
 
     def _next(self, till: Till) -> Order | None:
-        """An order to go on with; None to take a new one."""
+        """Return an open order, or None to place a new one."""
         with contextlib.suppress(queue.Empty):
             if till.random.random() < 0.6:
                 return self._open.get_nowait()
@@ -104,7 +104,7 @@ class Writers:
     def _place(self, connection: Conn, till: Till) -> None:
         made = [till.order() for _ in range(till.random.choice((1, 1, 1, 2, 3)))]
         events = [event for _, event in made]
-        refused = till.random.random() < 0.12  # the payment service said no, after the rows were written
+        refused = till.random.random() < 0.12  # the payment service refused after the rows were written
         with connection.transaction(force_rollback=refused):
             _insert_orders(connection, [order for order, _ in made])
             _insert(connection, events)
@@ -119,7 +119,7 @@ class Writers:
         declined: Event | None = None
         with connection.transaction():
             if till.random.random() < 0.2:
-                # The first attempt is declined and undone; the transaction goes on.
+                # The first attempt is declined and rolled back; the transaction continues.
                 before = order.unpaid, order.paid
                 with connection.transaction(force_rollback=True):
                     declined = till.capture(order)
@@ -143,7 +143,7 @@ class Writers:
         self.tally.committed([event])
 
     def _marketplace(self, connection: Conn) -> None:
-        """A marketplace sends its day's orders as one transaction; its first attempt breaks off half-way."""
+        """Insert the orders of a marketplace as one transaction, after a first attempt that rolls back half-way."""
         till = Till(_SEED + WRITERS)
         if self._stop.wait(self._seconds * 0.45):
             return
@@ -166,7 +166,7 @@ class Writers:
 def _day(till: Till) -> tuple[list[Order], list[Event]]:
     made = [till.order(LARGE_PARTS) for _ in range(LARGE_ORDERS)]
     orders = [order for order, _ in made]
-    # One part of each order after the other, so that the keys are interleaved.
+    # One instalment of each order in turn, so that keys are interleaved.
     captures = [till.capture(order) for _ in range(LARGE_PARTS) for order in orders]
     return orders, [event for _, event in made] + captures
 

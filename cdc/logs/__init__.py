@@ -1,1 +1,1 @@
-"""Logging: set-up, formats, rate limits, and the thread that writes."""
+"""Logging: configuration, formats, rate limit and writer thread."""

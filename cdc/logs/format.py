@@ -1,7 +1,7 @@
-"""Log records to lines: text for people, JSON for machines.
+"""Format log records as lines of text or JSON.
 
-Much of what is logged was written by strangers: payloads, names of topics, errors of servers. None of it ends a line,
-begins another, moves a terminal's cursor, or makes a line of any length; and none holds a secret.
+Log lines quote untrusted text: payloads, topic names, errors of servers. It is escaped, so that it cannot end a line or
+control a terminal; it is limited in length; and secrets in it are masked.
 """
 
 import logging
@@ -14,17 +14,17 @@ from typing import Final
 import orjson
 
 LONGEST: Final = 8192
-"""Characters of a message or field; a line of Docker's holds 16 KiB. Of a longer one the middle is left out."""
+"""Most characters of a message or field, whose middle is omitted beyond; Docker splits lines at 16 KiB."""
 LONGEST_TRACEBACK: Final = 32_768
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-# What a terminal obeys instead of showing it: C0 and C1, line ends of Unicode, marks that turn the direction of text.
+# Control characters: C0 and C1, line separators of Unicode, and marks that change the direction of text.
 _C0: Final = r"\x00-\x1f"
 _UNSEEN: Final = r"\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
 _QUOTED: Final = re.compile(rf"[\s\"\\{_C0}{_UNSEEN}]")
 _UNSAFE: Final = re.compile(rf"[{_C0}{_UNSEEN}]")
 _UNSAFE_BUT_BREAKS: Final = re.compile(rf"[\x00-\x08\x0b-\x1f{_UNSEEN}]")
-_UNSAFE_IN_JSON: Final = re.compile(rf"[{_UNSEEN}]")  # what JSON does not escape by itself
+_UNSAFE_IN_JSON: Final = re.compile(rf"[{_UNSEEN}]")  # what JSON does not require to be escaped
 _ESCAPES: Final = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
 
@@ -32,22 +32,22 @@ _scrub: Callable[[str], str] = str
 
 
 def hide(scrub: Callable[[str], str]) -> None:
-    """From now on `scrub` takes the secrets out of every text."""
+    """Mask secrets with `scrub` in all text from now on."""
     global _scrub
     _scrub = scrub
 
 
 def hidden(text: str, longest: int = LONGEST) -> str:
-    """Without secrets, in characters that UTF-8 has, and not longer than that by much."""
+    """Return text with secrets masked and lone surrogates escaped, shortened to about `longest` characters."""
     text = _scrub(text).encode(errors="backslashreplace").decode()
-    left_out = len(text) - longest
-    if left_out <= 0:
+    omitted = len(text) - longest
+    if omitted <= 0:
         return text
-    return f"{text[: longest // 2]}… ({left_out} characters left out) …{text[-(longest // 2) :]}"
+    return f"{text[: longest // 2]}… ({omitted} characters omitted) …{text[-(longest // 2) :]}"
 
 
 def shown(text: str) -> str:
-    """A text of several lines for people, without secrets and without what a terminal obeys; of any length."""
+    """Return text of any length and several lines with secrets masked and control characters escaped."""
     return _UNSAFE_BUT_BREAKS.sub(_escape, hidden(text, len(text) + LONGEST))
 
 
@@ -56,14 +56,14 @@ def _escape(found: re.Match[str]) -> str:
 
 
 class Bare(logging.Formatter):
-    """The message, for commands that do not configure logs."""
+    """Formats the message only, for commands that do not configure logging."""
 
     def format(self, record: logging.LogRecord) -> str:
         return shown(super().format(record))
 
 
 class Text(logging.Formatter):
-    """`time level message name=value …`; the level in colour when that is asked for."""
+    """Formats a record as `time level message name=value …`, optionally with a coloured level."""
 
     def __init__(self, *, colour: bool = False) -> None:
         super().__init__()
@@ -84,12 +84,12 @@ class Text(logging.Formatter):
         if not record.exc_info:
             return ""
         text = _UNSAFE_BUT_BREAKS.sub(_escape, hidden(self.formatException(record.exc_info), LONGEST_TRACEBACK))
-        # Indented: no line of an error's text passes for a line of the log.
+        # Indented, so that no line of an error's text looks like a log line.
         return "\n" + textwrap.indent(text, "  ", lambda _: True)
 
 
 class Json(logging.Formatter):
-    """One object a line: time, level, logger, message, the fields of every line, those of this one, traceback."""
+    """Formats a record as a JSON object: time, level, logger, message, `context`, the record's fields, traceback."""
 
     def __init__(self, context: Mapping[str, str] | None = None) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ def _time(record: logging.LogRecord) -> str:
 
 def _plain(value: object) -> str:
     text = "-" if value is None else hidden(str(value))
-    # Quoted as JSON where it would not read as one word: a line stays a line.
+    # Quoted as JSON unless it is a single word, so that fields can be parsed.
     return _UNSAFE_IN_JSON.sub(_escape, orjson.dumps(text).decode()) if _QUOTED.search(text) else text
 
 
@@ -129,7 +129,7 @@ def _safe(value: object) -> object:
     if value is None or isinstance(value, float):
         return value
     if isinstance(value, int):
-        return value if -(1 << 63) <= value < 1 << 64 else str(value)  # what orjson takes
+        return value if -(1 << 63) <= value < 1 << 64 else str(value)  # the range of orjson
     try:
         text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:  # cyclic, too deep, or a surrogate
@@ -138,5 +138,5 @@ def _safe(value: object) -> object:
 
 
 def plain(text: str) -> str:
-    """Text of a row, harmless for a terminal and on one line."""
+    """Escape unprintable characters, so that untrusted text is safe on a terminal and stays on one line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

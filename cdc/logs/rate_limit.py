@@ -1,8 +1,8 @@
-"""Repeats: the same sentence again and again is told a few times, then once with how many were left out.
+"""Rate limit for repeated log messages.
 
-The first of a kind is told at once. In each half minute that follows, so many more are; of the others the last is
-told when the time is over, or before the next line of its logger, with `repeated`, the number of those before it that
-are not in the log: what is written and what is left out always make the whole.
+The first record of a kind is written at once, and up to `BURST` in a window of `WINDOW_SECONDS`. Of the suppressed
+records the last is written at the end of the window, or before the next record of its logger, with the field
+`repeated`: the number of suppressed records before it. So no record is lost from the count.
 """
 
 import copy
@@ -10,9 +10,9 @@ import logging
 import re
 from typing import Final
 
-TOLD: Final = 5  # of a kind, in
-SECONDS: Final = 30.0
-KINDS: Final = 1000  # that are remembered: what strangers write must not fill the memory
+BURST: Final = 5  # records of a kind per window
+WINDOW_SECONDS: Final = 30.0
+KINDS: Final = 1000  # kept in memory at a time, because untrusted text makes new kinds
 
 _LONGEST_KIND: Final = 300
 _HOLE: Final = re.compile(r"%(?:\(\w+\))?[-#0 +]*[\d*]*(?:\.[\d*]+)?[a-zA-Z%]")
@@ -30,24 +30,24 @@ class _Window:
         self.since = since
         self.room = room
         self.held = 0
-        self.last: logging.LogRecord | None = None  # of those that are held back
+        self.last: logging.LogRecord | None = None  # suppressed record
 
     def covers(self, now: float) -> bool:
-        return 0 <= now - self.since < SECONDS  # the clock may be set back
+        return 0 <= now - self.since < WINDOW_SECONDS  # the clock may be set back
 
     def ended(self) -> logging.LogRecord | None:
-        """What is left to tell."""
+        """Return the last suppressed record with the number of those before it, or None."""
         return _counted(self.last, self.held - 1) if self.last else None
 
 
-class Repeats:
-    """Decides which records are written. Not for several threads at a time. Times are unix seconds."""
+class RateLimit:
+    """Decides which records to write. Not thread-safe. Times are Unix seconds."""
 
     def __init__(self) -> None:
         self._windows: dict[Kind, _Window] = {}  # the oldest first
 
     def take(self, record: logging.LogRecord) -> list[logging.LogRecord]:
-        """What is to be written when this record comes."""
+        """Return the records to write when `record` arrives, in order."""
         if record.levelno <= logging.DEBUG or record.levelno >= logging.CRITICAL:
             return [record]
         kind = _kind(record)
@@ -62,22 +62,22 @@ class Repeats:
         return []
 
     def _begin(self, kind: Kind, record: logging.LogRecord) -> list[logging.LogRecord]:
-        told = self._before(kind, record.created)
+        due = self._before(kind, record.created)
         before = self._windows.pop(kind, None)
-        told += self._make_room()
+        due += self._make_room()
         held = before.held if before else 0
-        # librdkafka tells of each attempt to reach each broker; and where many were held back, many more will come.
-        room = 0 if held or record.name.startswith(_LIBRDKAFKA) else TOLD - 1
+        # librdkafka logs each attempt to reach each broker; and after a window with many records, more will follow.
+        room = 0 if held or record.name.startswith(_LIBRDKAFKA) else BURST - 1
         self._windows[kind] = _Window(record.created, room)
-        return [*told, _counted(record, held)]
+        return [*due, _counted(record, held)]
 
     def _before(self, kind: Kind, now: float) -> list[logging.LogRecord]:
-        """What the same logger held back of other kinds: nobody should take it for what came last."""
+        """Return suppressed records of other kinds of the same logger, so that the order of the log is right."""
         held = [other for other, window in self._windows.items() if window.last and other[0] == kind[0]]
-        return [last for other in held if other != kind for last in self._told(other, now)]
+        return [last for other in held if other != kind for last in self._end(other, now)]
 
-    def _told(self, kind: Kind, now: float) -> list[logging.LogRecord]:
-        """What a window has left; where it has, more will come."""
+    def _end(self, kind: Kind, now: float) -> list[logging.LogRecord]:
+        """End a window; return its last suppressed record, after which a new window without burst begins."""
         last = self._windows.pop(kind).ended()
         if last is None:
             return []
@@ -91,16 +91,16 @@ class Repeats:
         return [last] if last else []
 
     def due(self, now: float) -> list[logging.LogRecord]:
-        """What is to be written because its time is over."""
-        told = []
+        """Return the records to write because their windows have ended."""
+        due = []
         for kind, window in list(self._windows.items()):
             if window.covers(now):
                 break
-            told += self._told(kind, now)
-        return told
+            due += self._end(kind, now)
+        return due
 
     def rest(self) -> list[logging.LogRecord]:
-        """All that was held back; what comes from now on is new."""
+        """Return all suppressed records and forget all kinds."""
         windows, self._windows = self._windows, {}
         return [last for window in windows.values() if (last := window.ended())]
 
@@ -108,7 +108,7 @@ class Repeats:
 def _counted(record: logging.LogRecord, repeated: int) -> logging.LogRecord:
     if not repeated:
         return record
-    record = copy.copy(record)  # other handlers have it too
+    record = copy.copy(record)  # other handlers get the same record
     record.repeated = repeated
     return record
 
@@ -118,7 +118,7 @@ def _kind(record: logging.LogRecord) -> Kind:
 
 
 def _sentence(record: logging.LogRecord) -> str:
-    """What records of a kind have in common: the template; where that says nothing, the message but for its numbers."""
+    """Return what records of a kind have in common: the template if it has words, or the message without numbers."""
     if record.name.startswith(_LIBRDKAFKA):
         return record.getMessage().split("]:")[0]  # facility, instance and broker
     template = str(record.msg)

@@ -1,4 +1,4 @@
-"""`cdc-publisher demo` as a user runs it, and the books when they do not balance."""
+"""`cdc-publisher demo` as a user runs it, and failures of its comparison."""
 
 import os
 import re
@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cdc.demo import books
-from cdc.demo.books import Witnesses
+from cdc.demo import comparison
+from cdc.demo.comparison import Expected
+from cdc.demo.environment import Environment
 from cdc.demo.reader import Arrival
 from cdc.demo.shop import Event
-from cdc.demo.stage import Stage
 from cdc.demo.tally import Tally
 from cdc.local import accounts
 from cdc.lsn import LSN
@@ -29,7 +29,7 @@ COMMAND = [sys.executable, "-m", "cdc", "demo"]
 def home(folder: Path) -> Iterator[Path]:
     """A home for one demo; stopped afterwards."""
     yield folder / "demo"
-    Stage(folder / "demo").stop()
+    Environment(folder / "demo").stop()
 
 
 def processes_of(home: Path) -> list[psutil.Process]:
@@ -47,28 +47,28 @@ def processes_of(home: Path) -> list[psutil.Process]:
 
 
 def number(what: str, output: str) -> int:
-    """The first number of the line of the books called `what`."""
+    """Return the first number in the line of the comparison called `what`."""
     match = re.search(rf"{re.escape(what)}\s+([\d,]+)", output)
     assert match, output
     return int(match[1].replace(",", ""))
 
 
 @pytest.mark.timeout(170)
-def test_the_demo_proves_that_its_books_balance_and_leaves_nothing_behind(home: Path) -> None:
+def test_demo_passes_its_checks_and_removes_its_data(home: Path) -> None:
     environment = {**os.environ, "CDC_POSTGRES__DSN": "postgresql://nobody@nowhere.invalid/x", "PGSSLMODE": "require"}
     done = subprocess.run(
         [*COMMAND, "--home", str(home)], capture_output=True, text=True, timeout=160, check=False, env=environment
     )
     output = done.stdout
     assert done.returncode == 0, output + done.stderr
-    committed = number("rows committed, the writers' count", output)
+    committed = number("rows committed, counted by writers", output)
     assert committed > 2_000
     assert number("rows committed, counted by SQL", output) == committed
     assert number("events in Kafka, by distinct id", output) == committed
     for what in ("duplicates in Kafka", "rolled-back rows in Kafka", "keys out of order"):
         assert number(what, output) == 0
     assert re.search(r"rolled-back rows in Kafka +0 of [1-9]", output)
-    assert "The books balance" in output
+    assert "All checks passed" in output
     assert "WRONG" not in output
     assert "\x1b" not in output
     assert {"OrderPlaced", "PaymentCaptured", "OrderCancelled"} <= set(output.split())
@@ -79,7 +79,7 @@ def test_the_demo_proves_that_its_books_balance_and_leaves_nothing_behind(home: 
 
 @pytest.mark.timeout(170)
 @pytest.mark.parametrize("victim", ["demo", "publisher"])
-def test_a_demo_that_is_cut_short_says_so_and_stops_its_servers(home: Path, victim: str) -> None:
+def test_an_interrupted_demo_reports_it_and_stops_its_servers(home: Path, victim: str) -> None:
     with subprocess.Popen(
         [*COMMAND, "--home", str(home)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as demo:
@@ -96,7 +96,7 @@ def test_a_demo_that_is_cut_short_says_so_and_stops_its_servers(home: Path, vict
     else:
         assert demo.returncode == 1
         assert "streaming" in errors  # from the publisher's log
-        assert "the publisher has ended by itself" in errors
+        assert "the publisher exited unexpectedly" in errors
     assert processes_of(home) == []
 
 
@@ -104,7 +104,7 @@ EVENTS = [Event(f"id-{n}", "order", "key", "OrderPlaced", "{}") for n in range(3
 
 
 def wrong(arrived: list[int], ids: set[int], confirmed: int = 9) -> list[str]:
-    """The lines found wrong when id-0 and id-1 were committed and id-2 was rolled back."""
+    """Return the failed lines when id-0 and id-1 were committed and id-2 was rolled back."""
     tally = Tally()
     tally.committed(EVENTS[:2])
     tally.rolled_back(EVENTS[2:])
@@ -115,8 +115,8 @@ def wrong(arrived: list[int], ids: set[int], confirmed: int = 9) -> list[str]:
         for n in arrived
     ]
     money = {"EUR": Decimal(len(set(arrived)))}
-    witnesses = Witnesses(frozenset(f"id-{n}" for n in ids), money, LSN(confirmed), LSN(9))
-    return [line.what for line in books.balance(tally, witnesses, arrivals) if line.right is False]
+    expected = Expected(frozenset(f"id-{n}" for n in ids), money, LSN(confirmed), LSN(9))
+    return [line.what for line in comparison.compare(tally, expected, arrivals) if line.right is False]
 
 
 @pytest.mark.parametrize(
@@ -131,10 +131,10 @@ def wrong(arrived: list[int], ids: set[int], confirmed: int = 9) -> list[str]:
         ([0, 1], {0, 1}, 8, ["slot confirmed up to"]),
     ],
 )
-def test_the_books_show_what_is_wrong(arrived: list[int], ids: set[int], confirmed: int, complaints: list[str]) -> None:
+def test_the_comparison_shows_errors(arrived: list[int], ids: set[int], confirmed: int, complaints: list[str]) -> None:
     assert wrong(arrived, ids, confirmed) == complaints
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 5), (0.99, 10), (0.1, 1), (1, 10)])
 def test_a_percentile_is_one_of_the_values(share: float, expected: int) -> None:
-    assert books.percentile([7, 3, 1, 2, 10, 5, 4, 6, 9, 8], share) == expected
+    assert comparison.percentile([7, 3, 1, 2, 10, 5, 4, 6, 9, 8], share) == expected

@@ -229,7 +229,7 @@ def test_a_row_that_does_not_fit_its_contract_stays_missing_with_the_reason(audi
     assert pipeline.run("slot", "advance", "--yes").returncode == 0  # passes both, unpublished
     done = auditor.run("--repair", "--yes")
     assert done.returncode == 1
-    assert done.stdout.endswith("repaired 1 event; 1 stays\n")
+    assert done.stdout.endswith("repaired 1 event; 1 not repaired\n")
     assert "no contract for event type 'Odd'" in done.stderr
     (record,) = pipeline.records()
     assert record.value["seq"] == 1
@@ -441,7 +441,7 @@ def test_what_cannot_be_audited_is_refused_with_the_reason(auditor: Auditor, mon
     for options, code, message in (
         (("--age", "nowhere"), 1, "has no column nowhere"),
         (("--age", "payload"), 1, "column 'payload' is jsonb, not a time"),
-        (("--yes",), 2, "--dry-run and --yes are for --repair"),
+        (("--yes",), 2, "--dry-run and --yes need --repair"),
         (("--from-lsn", "7"), 2, "'7' is not an LSN"),
     ):
         done = auditor.run(*options)

@@ -1,4 +1,4 @@
-"""Bad input gets one line with what to do and its exit code; nothing is confirmed, nothing is half created."""
+"""Invalid input is reported in one line with a remedy and an exit code, and changes nothing."""
 
 from pathlib import Path
 
@@ -21,13 +21,13 @@ def _fails(pipeline: Pipeline, code: int, *phrases: str, command: tuple[str, ...
     return last
 
 
-def test_a_mistyped_setting_names_the_nearest(bare_pipeline: Pipeline) -> None:
+def test_a_mistyped_setting_suggests_the_nearest_name(bare_pipeline: Pipeline) -> None:
     bare_pipeline.settings["postgres"]["publicaton"] = "x"
     last = _fails(bare_pipeline, 78, "cdc-publisher.toml", "[postgres] publicaton", "did you mean 'publication'?")
     assert last.startswith("cdc-publisher: ")
 
 
-def test_a_kafka_setting_that_breaks_the_promise_is_refused_and_one_that_is_unknown_too(
+def test_unsafe_and_unknown_kafka_settings_are_refused(
     bare_pipeline: Pipeline,
 ) -> None:
     bare_pipeline.settings["kafka"]["acks"] = "1"
@@ -47,7 +47,7 @@ def test_unreachable_servers_are_temporary(pipeline: Pipeline) -> None:
     assert "secret" not in last
 
 
-def test_what_is_missing_in_the_database_is_named_with_the_command_that_makes_it(bare_pipeline: Pipeline) -> None:
+def test_missing_objects_are_reported_with_the_command_that_creates_them(bare_pipeline: Pipeline) -> None:
     pipeline = bare_pipeline
     _fails(pipeline, 1, "table public.outbox does not exist", "cdc-publisher outbox init")
     assert pipeline.run("outbox", "init").returncode == 0

@@ -1,4 +1,4 @@
-"""`outbox`, `slot` and `config` on a real server, as their user sees them."""
+"""`outbox`, `slot` and `config` on a real server."""
 
 import json
 import tomllib
@@ -30,7 +30,7 @@ def test_outbox_init_print_shows_sql_that_makes_the_same_table(bare_pipeline: Pi
         connection.execute(shown.stdout.encode())
     done = bare_pipeline.run("outbox", "init")
     assert done.returncode == 0, done.stderr
-    assert "are in place" in done.stdout
+    assert "exist already" in done.stdout
     assert ("tenant", "text") in bare_pipeline.sql(
         "select attname, format_type(atttypid, atttypmod) from pg_attribute"
         " where attrelid = 'public.\"Odd; name\"'::regclass"
@@ -69,7 +69,7 @@ def test_a_slot_is_created_listed_advanced_and_dropped(pipeline: Pipeline) -> No
     pipeline.insert(1)
     before, end = pipeline.confirmed(), pipeline.wal_end()
     asked = pipeline.run("slot", "advance")
-    assert (asked.returncode, "Events in these" in asked.stdout) == (130, True)
+    assert (asked.returncode, "skipping events" in asked.stdout) == (130, True)
     assert pipeline.confirmed() == before
     done = pipeline.run("slot", "advance", "--to", str(end), "--yes")
     assert done.returncode == 0, done.stderr

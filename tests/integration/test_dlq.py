@@ -170,7 +170,7 @@ def test_a_replay_sends_what_the_publisher_would_have_sent_and_marks_it(yard: Ya
     yard.bury(*map(yard.letter, (1, 2, 3)))
     done = yard.run("replay", "2", "--yes")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "replayed 1 dead letter, behind the later events of its key\n"
+    assert done.stdout == "replayed 1 dead letter, after later events of its key\n"
     (note,) = yard.notes()
     assert (note.key, note.value["seq"], note.timestamp[1]) == ("k", 2, (SECOND + 2) * 1000)
     assert [name for name, _ in note.headers] == ["id", "eventType", "cdc-position", "tenant", "cdc-replayed"]
@@ -234,7 +234,7 @@ def test_what_still_does_not_fit_is_told_and_stays_and_the_rest_is_sent(yard: Ya
     assert 'Noted $.seq: "three" is not a long' in told[1]
     assert "the row itself is broken: column 'aggregateid' is null" in told[2]
     assert "missing' does not exist" in told[3]
-    assert done.stdout == "replayed 2 dead letters, each behind the later events of its key; 4 stay\n"
+    assert done.stdout == "replayed 2 dead letters, each after later events of its key; 4 not replayed\n"
     assert [note.value["seq"] for note in yard.notes()] == [2, 7]
     assert yard.listed() == [1, 3, 4, 5]
 
@@ -286,7 +286,7 @@ def test_a_missing_topic_is_created_by_a_replay_when_it_may_be_but_not_by_a_dry_
     planned = yard.run("replay", "--all", "--dry-run")
     assert (planned.returncode, planned.stdout.split("\n")[1]) == (
         0,
-        "would replay 1 dead letter, behind the later events of its key",
+        "would replay 1 dead letter, after later events of its key",
     )
     admin = AdminClient({"bootstrap.servers": yard.pipeline.kafka})
     assert f"{yard.pipeline.prefix}new" not in admin.list_topics(timeout=30).topics
@@ -306,7 +306,7 @@ def test_a_replay_asks_first_on_a_terminal_and_says_nothing_stands_before_later_
         os.close(keyboard)
         os.close(terminal)
     assert asked.returncode == 130
-    assert "Send 1 dead letter to where it belongs, behind the later events of its key? [y/N]" in asked.stdout
+    assert "Send 1 dead letter now, after later events of its key? [y/N]" in asked.stdout
     assert yard.notes() == []
     assert yard.run("replay", "--all").returncode == 0
     assert len(yard.notes()) == 1
@@ -321,11 +321,11 @@ def test_what_is_wrong_is_told_in_one_line_with_its_exit_code(yard: Yard) -> Non
         assert phrase in done.stderr.strip().split("\n")[-1]
         assert "Traceback" not in done.stderr
 
-    fails(1, f"topic '{yard.topic}' has no dead letter of id or position 'nobody'", "show", "nobody")
-    fails(1, "has no dead letter of id or position 'nobody'", "replay", "1", "nobody", "--yes")
+    fails(1, f"topic '{yard.topic}' has no dead letter with id or position 'nobody'", "show", "nobody")
+    fails(1, "has no dead letter with id or position 'nobody'", "replay", "1", "nobody", "--yes")
     assert yard.notes() == []
-    fails(2, "name dead letters by ID, choose them by options, or take --all", "replay", "--yes")
-    fails(2, "choose them by options, or take --all", "replay", "1", "--all", "--yes")
+    fails(2, "select dead letters by ID, by options, or with --all", "replay", "--yes")
+    fails(2, "by options, or with --all", "replay", "1", "--all", "--yes")
     fails(2, "'soon' is neither a time", "list", "--since", "soon")
     settings = yard.pipeline.settings
     settings["topics"]["dead_letter"] = f"{yard.topic}-nowhere"

@@ -189,7 +189,7 @@ def test_the_recipe_for_a_lost_slot_publishes_what_is_missing(folder: Path, shop
     done = run(BEGINNING + "settled" + LOST.replace("{recipe}", recipe), folder, shop, servers)
     assert done.returncode == 0, done.stdout[-6000:]
     assert "repaired 2 events" in done.stdout
-    assert re.search(r"delivered +4 [^=]*nothing is wrong\s*$", done.stdout)
+    assert re.search(r"delivered +4 [^=]*no findings\s*$", done.stdout)
 
 
 def _recipe(heading: str) -> str:

@@ -1,4 +1,4 @@
-"""What strangers write into rows and names comes through the real program's logs as text that does nothing."""
+"""Untrusted text in rows and names is harmless in the program's logs."""
 
 import json
 import re
@@ -20,7 +20,7 @@ def insert(pipeline: Pipeline) -> None:
         )
 
 
-def test_hostile_rows_command_no_terminal_and_forge_no_line(pipeline: Pipeline) -> None:
+def test_hostile_rows_cannot_control_a_terminal_or_forge_a_log_line(pipeline: Pipeline) -> None:
     insert(pipeline)
     stopped = pipeline.run_process("-v", "start")
     assert stopped.returncode == 1

@@ -48,7 +48,8 @@ def test_rows_go_that_are_confirmed_and_older_than_the_grace(yard: Yard) -> None
         done = yard.run("--grace", "0")
     assert done.stdout == "deleted 10 rows of public.outbox\n"
     assert done.stderr == (
-        "cdc-publisher: warning: no [kafka] settings: the slot alone says what is published, whoever moved it\n"
+        "cdc-publisher: warning: without [kafka] settings, only the slot shows which rows are published, and any"
+        " program may have moved it\n"
     )
     assert yard.kinds() == {}
 

@@ -1,4 +1,4 @@
-"""`schema` as its user sees it: on a real outbox table, and with a registry that is a double."""
+"""`schema` on a real outbox table, with a test double of the registry."""
 
 import json
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def test_contracts_are_listed_with_subjects_from_the_table(pipeline: Pipeline) -
     assert row["fingerprint"] in shown
 
 
-def test_show_has_the_file_and_what_was_compiled(pipeline: Pipeline) -> None:
+def test_show_prints_the_contract_and_the_compiled_source(pipeline: Pipeline) -> None:
     assert json.loads(pipeline.run("schema", "show", "Noted").stdout) == NOTED
     facts = answer(pipeline, "show", "tests.Noted", "--compiled")
     assert facts["schema"]["name"] == "tests.Noted"
@@ -62,7 +62,7 @@ def test_show_has_the_file_and_what_was_compiled(pipeline: Pipeline) -> None:
     assert (missing.returncode, "did you mean 'Noted'?" in missing.stderr) == (78, True)
 
 
-def test_every_row_of_the_table_is_tried(pipeline: Pipeline) -> None:
+def test_check_encodes_every_row_of_the_table(pipeline: Pipeline) -> None:
     pipeline.insert(*range(3000))
     assert answer(pipeline, "check", "--table") == {
         "holds": True,
@@ -82,12 +82,12 @@ def test_every_row_of_the_table_is_tried(pipeline: Pipeline) -> None:
         "no contract for event type 'Unheard'",
         "the payload is null",
     ]
-    told = pipeline.run("schema", "check", "--table")
-    assert f'table {bad[0][0]} Noted: $.seq: "x" is not a long' in told.stderr
-    assert told.stdout == "1 contracts, 3003 rows: 3 problems\n"
+    done = pipeline.run("schema", "check", "--table")
+    assert f'table {bad[0][0]} Noted: $.seq: "x" is not a long' in done.stderr
+    assert done.stdout == "1 contracts, 3003 rows: 3 problems\n"
 
 
-def test_many_misfits_are_counted_after_the_first_hundred(pipeline: Pipeline) -> None:
+def test_unfit_rows_after_the_first_hundred_are_counted(pipeline: Pipeline) -> None:
     pipeline.sql(
         "insert into outbox (aggregatetype, aggregateid, type, payload)"
         " select 'note', 'k', 'Noted', '{}' from generate_series(1, 250)"
@@ -97,7 +97,7 @@ def test_many_misfits_are_counted_after_the_first_hundred(pipeline: Pipeline) ->
     assert found[-1]["problem"] == "150 more rows do not fit"
 
 
-def test_broken_files_are_told_with_exit_code_1(pipeline: Pipeline) -> None:
+def test_broken_files_are_reported_with_exit_code_1(pipeline: Pipeline) -> None:
     (pipeline.folder / "schemas" / "broken.avsc").write_text("{")
     (problem,) = answer(pipeline, "check", code=1)["problems"]
     assert problem["check"] == "files"
@@ -140,7 +140,7 @@ def test_contracts_are_registered_after_what_they_use(pipeline: Pipeline, regist
     assert answer(pipeline, "check", "--topic", "t")["checked"] == {"contracts": 2, "subjects": 2}
 
 
-def test_what_the_registry_would_refuse_is_told_and_nothing_registered(pipeline: Pipeline, registry: Double) -> None:
+def test_nothing_is_registered_if_the_registry_would_refuse_a_contract(pipeline: Pipeline, registry: Double) -> None:
     pipeline.settings["schema_registry"] = {"url": registry.url}
     pipeline.settings["topics"]["name"] = "t"
     assert answer(pipeline, "register")["schemas"][0]["done"] == "registered"
@@ -153,6 +153,6 @@ def test_what_the_registry_would_refuse_is_told_and_nothing_registered(pipeline:
     assert registry.store.subjects == {"t-tests.Noted": [1]}
 
 
-def test_register_without_a_registry_is_a_matter_of_settings(pipeline: Pipeline) -> None:
+def test_register_without_a_registry_is_a_configuration_error(pipeline: Pipeline) -> None:
     done = pipeline.run("schema", "register")
     assert (done.returncode, "[schema_registry] url is required" in done.stderr) == (78, True)

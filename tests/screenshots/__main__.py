@@ -18,7 +18,7 @@ import psycopg
 from rich.console import Console
 
 from cdc.config.settings import Settings
-from cdc.demo.stage import Stage
+from cdc.demo.environment import Environment
 from cdc.demo.writers import TABLE, Writers
 from cdc.local import processes
 from cdc.status.client import NoAnswer, ask
@@ -57,13 +57,13 @@ def demo(home: Path) -> None:
 
 def at_work(home: Path, wanted: set[str]) -> None:
     """A publisher of the shop, looked at from several sides."""
-    with Stage(home) as stage, contextlib.ExitStack() as exits:
-        _, settings = stage.up(Console(stderr=True))
+    with Environment(home) as environment, contextlib.ExitStack() as exits:
+        _, settings = environment.up(Console(stderr=True))
         with psycopg.connect(settings.postgres.dsn, autocommit=True) as connection:
             connection.execute(TABLE)
         _set_limit(settings, "64MB")  # one that can be seen
-        program = [*PROGRAM, "--config", str(stage.config)]
-        listen = exits.enter_context(_publisher(program, stage.log))
+        program = [*PROGRAM, "--config", str(environment.config)]
+        listen = exits.enter_context(_publisher(program, environment.log))
         writers = Writers(settings.postgres.dsn, _SHOP_SECONDS)
         exits.callback(writers.stop)
         writers.start()

@@ -19,7 +19,7 @@ def test_jitter_takes_at_most_half_of_a_pause(random: float, share: float) -> No
     assert Backoff(lambda: random).pause() == FIRST_SECONDS * share
 
 
-def test_pauses_are_short_again_after_something_worked() -> None:
+def test_pauses_are_short_again_after_a_success() -> None:
     backoff = Backoff(lambda: 1.0)
     for _ in range(5):
         backoff.pause()
@@ -28,7 +28,7 @@ def test_pauses_are_short_again_after_something_worked() -> None:
 
 
 @given(st.floats(0, 1), st.integers(0, 200))
-def test_no_pause_is_longer_than_the_longest_nor_none_at_all(random: float, attempts: int) -> None:
+def test_every_pause_is_positive_and_at_most_the_longest(random: float, attempts: int) -> None:
     backoff = Backoff(lambda: random)
     pauses = [backoff.pause() for _ in range(attempts + 1)]
     assert max(pauses) <= LONGEST_SECONDS

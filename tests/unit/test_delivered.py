@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from cdc.config.settings import Settings
-from cdc.consumer import burial
+from cdc.consumer.dead_letters import DeadLetterProducer
 from cdc.consumer.events import Event
 from cdc.delivery.positions import Positions, SlotRecord
 from cdc.errors import CdcError, KafkaUnavailable
-from cdc.kafka import positions
+from cdc.kafka import client, positions
 from cdc.lsn import LSN
 from cdc.replication.settlement import Failure, Ledger, delivered
 from tests.memory import NOON
@@ -69,7 +69,7 @@ class Client:
 
 
 def write(message: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(positions, "Producer", lambda *_, **__: Client(message))
+    monkeypatch.setattr(client, "Producer", lambda *_, **__: Client(message))
     positions.write(Settings.model_validate({"kafka": {"bootstrap.servers": "127.0.0.1:1"}}), "7300/shop", b"{}")
 
 
@@ -81,8 +81,8 @@ def test_a_position_written_without_an_offset_may_be_lost(monkeypatch: pytest.Mo
 
 def buried(message: object, monkeypatch: pytest.MonkeyPatch) -> CdcError | None:
     """Send one dead letter of a consumer; returns the error that was reported."""
-    monkeypatch.setattr(burial, "Producer", lambda *_, **__: Client(message))
-    target = burial.Burial({"bootstrap.servers": "127.0.0.1:1", "group.id": "g"}, "buried")
+    monkeypatch.setattr(client, "Producer", lambda *_, **__: Client(message))
+    target = DeadLetterProducer({"bootstrap.servers": "127.0.0.1:1", "group.id": "g"}, "buried")
     reports: list[CdcError | None] = []
     event = Event("t", 0, 7, 1000, b"k", b"v", (), "id", "Type", None, None)
     assert target.send(event, ValueError("x"), reports.append)

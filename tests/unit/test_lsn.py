@@ -81,7 +81,7 @@ SIGNS_AND_SUCH = [
 
 
 @pytest.mark.parametrize("text", SIGNS_AND_SUCH)
-def test_what_only_python_takes_for_a_hex_number_is_a_value_error(text: str) -> None:
+def test_hex_notations_of_python_are_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match="is not an LSN such as"):
         LSN.parse(text)
 
@@ -90,7 +90,7 @@ part = st.text("09afAFx_+- \n", max_size=4)
 
 
 @given(st.builds("{}/{}".format, part, part))
-def test_what_parses_is_a_64_bit_number_and_prints_as_it_was_written(text: str) -> None:
+def test_a_parsed_lsn_is_a_64_bit_number_and_prints_as_written(text: str) -> None:
     try:
         lsn = LSN.parse(text)
     except ValueError:
@@ -100,7 +100,7 @@ def test_what_parses_is_a_64_bit_number_and_prints_as_it_was_written(text: str) 
     assert str(lsn) == "/".join(parts)
 
 
-def test_neighbouring_boundaries_are_told_apart() -> None:
+def test_neighbouring_boundaries_are_distinct() -> None:
     for low, high in itertools.pairwise(BOUNDARIES):
         assert LSN(low) < LSN(high)
         assert str(LSN(low)) != str(LSN(high))

@@ -171,7 +171,7 @@ FOUND = [
 @pytest.fixture
 def printed(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Print FOUND, with the options that are given."""
-    monkeypatch.setattr(command, "look", lambda *_: FOUND)
+    monkeypatch.setattr(command, "run_checks", lambda *_: FOUND)
 
     def invoked(*options: str) -> Any:
         given = ["--set", "postgres.dsn=postgresql://me:canary-word@db/shop", "--set", "kafka.bootstrap.servers=k:9"]
@@ -205,7 +205,7 @@ def test_machines_get_one_object(printed: Any) -> None:
 
 
 def test_warnings_alone_are_no_failure(printed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "look", lambda *_: FOUND[2:])
+    monkeypatch.setattr(command, "run_checks", lambda *_: FOUND[2:])
     assert printed().return_value == 0
 
 

@@ -1,4 +1,4 @@
-"""`completion`: a shell that has read the script completes commands, options and settings."""
+"""`completion`: the script completes commands, options and settings."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ def test_bash_completes_names_of_settings() -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_of_each_shell_is_one_that_it_can_read(shell: str) -> None:
+def test_the_script_of_each_shell_is_valid(shell: str) -> None:
     made = subprocess.run(
         [sys.executable, "-m", "cdc", "completion", shell], capture_output=True, text=True, check=True
     ).stdout

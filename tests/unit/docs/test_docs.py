@@ -1,4 +1,4 @@
-"""README and docs: what they link to is there, and what they show in code is valid."""
+"""README and docs: links exist, and code blocks are valid."""
 
 import ast
 import json
@@ -18,7 +18,7 @@ from tests import documents, shell_lines
 from tests.documents import PAGES, ROOT, Block
 
 # Why a block of shell, SQL or Python is not run by any test; nothing else is a reason.
-REASONS = {"needs Docker", "needs Kubernetes", "needs systemd", "needs servers of yours", "takes minutes"}
+REASONS = {"needs Docker", "needs Kubernetes", "needs systemd", "needs your servers", "takes minutes"}
 MOST_NOT_RUN = 15
 
 _OTHERS = """
@@ -40,12 +40,12 @@ def described(block: Block) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=documents.name)
-def test_every_block_says_its_language(page: Path) -> None:
+def test_every_code_block_has_a_language(page: Path) -> None:
     assert [b.where for b in documents.blocks(page) if b.language not in documents.LANGUAGES] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=documents.name)
-def test_links_anchors_and_pictures_lead_somewhere(page: Path) -> None:
+def test_links_anchors_and_images_exist(page: Path) -> None:
     broken = []
     for target, line in documents.links(page):
         path, _, anchor = target.partition("#")
@@ -64,7 +64,7 @@ def test_every_page_is_linked_from_the_readme() -> None:
 
 
 @pytest.mark.parametrize("block", documents.all_blocks("toml"), ids=described)
-def test_toml_blocks_are_settings(block: Block, tmp_path: Path) -> None:
+def test_toml_blocks_are_valid_settings(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "cdc-publisher.toml"
     file.write_text(block.text)
     given = tomllib.loads(block.text)
@@ -76,7 +76,7 @@ def test_toml_blocks_are_settings(block: Block, tmp_path: Path) -> None:
     assert load(file, options, {})
 
 
-def test_yaml_and_json_blocks_can_be_read() -> None:
+def test_yaml_and_json_blocks_are_valid() -> None:
     for block in documents.all_blocks("json"):
         json.loads(block.text)
     for block in documents.all_blocks("yaml"):
@@ -84,7 +84,7 @@ def test_yaml_and_json_blocks_can_be_read() -> None:
 
 
 @pytest.mark.parametrize("block", documents.all_blocks("python"), ids=described)
-def test_python_blocks_compile_and_import_what_there_is(block: Block) -> None:
+def test_python_blocks_compile_and_their_imports_exist(block: Block) -> None:
     for node in ast.walk(ast.parse(block.text)):
         if isinstance(node, ast.Import):
             assert all(import_module(alias.name) for alias in node.names)
@@ -122,31 +122,31 @@ def _problem(command: list[str], written: frozenset[str] = frozenset()) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=documents.name)
-def test_commands_of_ours_in_the_text_exist(page: Path) -> None:
+def test_own_commands_in_the_text_exist(page: Path) -> None:
     sentences = page.name == "logs.md"  # some of the program's begin with a command's word
     wrong = []
     for span in documents.spans(page):
         words = span.removeprefix("cdc-publisher ").split()
         short = len(words) > 1 and words[0] in COMMANDS and not sentences
         if short or (span.startswith("cdc-publisher ") and words[0].islower()):
-            told = shell_lines.problem(words)
-            wrong += [f"{span}: {told}"] if told and not re.search("Missing|requires an", told) else []
+            problem = shell_lines.problem(words)
+            wrong += [f"{span}: {problem}"] if problem and not re.search("Missing|requires an", problem) else []
     assert wrong == []
 
 
 @pytest.mark.parametrize("file", PACKAGED, ids=lambda path: str(path.relative_to(ROOT)))
-def test_commands_of_ours_in_what_is_deployed_exist(file: Path) -> None:
+def test_own_commands_in_deployment_files_exist(file: Path) -> None:
     lines = re.findall(
         rf"\bcdc-publisher ((?:{'|'.join(COMMANDS)})\b[\w\s-]*?)(?=[^\w \t-]|$)", file.read_text(), re.MULTILINE
     )
     assert [line for line in lines if _problem(["cdc-publisher", *line.split()])] == []
 
 
-def test_blocks_that_are_not_run_are_few_and_say_why() -> None:
+def test_blocks_that_are_not_run_are_few_and_have_a_reason() -> None:
     skipped = [b for b in documents.all_blocks("sh", "sql", "python") if b.reason]
     assert {f"{b.where}: {b.reason}" for b in skipped if b.reason not in REASONS} == set()
     assert len(skipped) <= MOST_NOT_RUN, Counter(b.reason for b in skipped)
 
 
-def test_tests_that_are_said_to_run_a_block_are_there() -> None:
+def test_tests_named_as_running_a_block_exist() -> None:
     assert [b.where for b in documents.all_blocks() if b.test and not (ROOT / b.test).is_file()] == []

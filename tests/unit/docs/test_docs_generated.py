@@ -1,4 +1,4 @@
-"""What is written from definitions is what they say today: `make docs` writes it again."""
+"""Generated documentation is up to date; `make docs` writes it."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ LEAVES = [each for each in manual.commands() if not isinstance(each.command, cli
 
 
 @pytest.mark.parametrize("file", manual.pages(), ids=lambda file: file.name)
-def test_pages_made_of_definitions_are_up_to_date(file: Path) -> None:
+def test_generated_pages_are_up_to_date(file: Path) -> None:
     assert file.read_text() == manual.pages()[file], "run: make docs"
 
 
@@ -31,13 +31,13 @@ def test_every_setting_is_in_the_reference_with_a_description() -> None:
     assert all(f"| `{name}` |" in text for name in PROMISES)
 
 
-def test_names_of_settings_are_those_that_set_takes() -> None:
+def test_set_accepts_all_names_of_settings() -> None:
     assert {"postgres.dsn", "outbox.columns.id", "kafka.bootstrap.servers", "delivery.drain_seconds"} <= set(names())
     assert shell_lines.problem([f"--set={name}=x" for name in names()] + ["config", "show"]) == ""
 
 
 @pytest.mark.parametrize("context", LEAVES, ids=lambda each: each.command_path)
-def test_help_ends_with_examples_that_are_taken(context: click.Context) -> None:
+def test_help_ends_with_valid_examples(context: click.Context) -> None:
     text = f"{context.command.help}\n{context.command.epilog or ''}"
     assert re.search(r"Examples?:", text), "a command's help ends with examples"
     # Behind three spaces stands a remark.
@@ -54,12 +54,12 @@ def test_help_ends_with_examples_that_are_taken(context: click.Context) -> None:
 
 
 @pytest.mark.parametrize("context", LEAVES, ids=lambda each: each.command_path)
-def test_every_option_says_what_it_does(context: click.Context) -> None:
+def test_every_option_has_a_help_text(context: click.Context) -> None:
     silent = [p.opts for p in context.command.params if isinstance(p, click.Option) and not p.help]
     assert silent == []
 
 
-def test_a_wrong_option_is_a_problem() -> None:
+def test_an_unknown_option_is_reported() -> None:
     assert "No such option" in shell_lines.problem(["slot", "list", "--nonsense"])
     assert "No such command" in shell_lines.problem(["slot", "nonsense"])
     assert shell_lines.problem(["--set", "a.b=c", "slot", "advance", "orders", "--to", "16/B374D848"]) == ""

@@ -1,4 +1,4 @@
-"""docs/operating.md knows every alarm, state and exit code, and the messages it explains are those that are written."""
+"""docs/operating.md documents every alert, state and exit code, and quotes messages correctly."""
 
 import re
 
@@ -26,11 +26,11 @@ def section(heading: str) -> str:
     return found[1]
 
 
-def test_every_alarm_has_a_heading_and_no_other_is_there() -> None:
+def test_headings_of_runbooks_are_exactly_the_alerts() -> None:
     assert sorted(re.findall(r"^### (.+)$", section("Alarms"), re.MULTILINE)) == alerts()
 
 
-def test_every_alarm_leads_to_its_heading() -> None:
+def test_every_alert_links_to_its_heading() -> None:
     page = ROOT / "docs" / "operating.md"
     urls = {rule["annotations"]["runbook_url"] for group in ALERTS["groups"] for rule in group["rules"]}
     led = {url.rpartition("docs/operating.md#")[2] for url in urls}
@@ -40,22 +40,22 @@ def test_every_alarm_leads_to_its_heading() -> None:
 @pytest.mark.parametrize("state", State)
 def test_every_state_is_in_the_table_with_its_readiness(state: State) -> None:
     (row,) = re.findall(rf"^\| `{state}`(.*?)\|", section("States"), re.MULTILINE)
-    # Nobody asks a process that has ended.
+    # A stopped process serves no readiness probe.
     assert ("not ready" in row) == (state in NOT_READY and state != State.STOPPED)
 
 
 def test_every_exit_code_is_in_the_table() -> None:
     codes = {error.exit_code for error in vars(errors).values() if hasattr(error, "exit_code")}
-    told = {int(code) for code in re.findall(r"^\| (\d+) \|", section("Exit codes"), re.MULTILINE)}
-    assert codes | {0, 2} <= told
+    found = {int(code) for code in re.findall(r"^\| (\d+) \|", section("Exit codes"), re.MULTILINE)}
+    assert codes | {0, 2} <= found
 
 
-def test_messages_are_as_they_are_written_in_the_program() -> None:
+def test_quoted_messages_exist_in_the_program() -> None:
     first_cells = re.findall(r"^\| (`.*?) \|", section("Messages"), re.MULTILINE)
     pieces = [
         piece.strip(" ()") for cell in first_cells for span in re.findall(r"`(.+?)`", cell) for piece in span.split("…")
     ]
     assert len(pieces) > 20
     # What holds values, or is broken over two lines of source, is not one text there.
-    told = re.sub(r"\"\s*f?\"", "", SOURCE)
-    assert [piece for piece in pieces if len(piece) > 3 and piece not in told and "[" not in piece] == []
+    found = re.sub(r"\"\s*f?\"", "", SOURCE)
+    assert [piece for piece in pieces if len(piece) > 3 and piece not in found and "[" not in piece] == []

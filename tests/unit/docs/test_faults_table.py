@@ -1,4 +1,4 @@
-"""The table of faults is whole: every row of the catalogue, and no test that is not there."""
+"""The table of faults has every fault of the catalogue, and names only existing tests."""
 
 import re
 
@@ -8,20 +8,20 @@ TABLE = (ROOT / "docs" / "faults.md").read_text()
 ROWS = {"A": 24, "B": 26, "C": 22, "D": 13}
 
 
-def test_every_row_of_the_catalogue_is_in_the_table_once() -> None:
+def test_every_fault_of_the_catalogue_is_in_the_table_once() -> None:
     found = [
         row.strip() for line in re.findall(r"^\| ([A-D]\d[^|]*)\|", TABLE, re.MULTILINE) for row in line.split(",")
     ]
     assert found == [f"{part}{number}" for part, last in ROWS.items() for number in range(1, last + 1)]
 
 
-def test_every_test_that_the_table_names_is_there() -> None:
+def test_every_test_named_in_the_table_exists() -> None:
     named = set(re.findall(r"`((?:unit(?:/\w+)?|integration|acceptance)/test_\w+\.py)`", TABLE))
     assert named
     assert [name for name in sorted(named) if not (ROOT / "tests" / name).is_file()] == []
 
 
-def test_every_row_that_names_no_test_says_why() -> None:
+def test_every_row_without_a_test_has_a_reason() -> None:
     for line in re.findall(r"^\| [A-D]\d.*$", TABLE, re.MULTILINE):
         *_, shown, _ = line.split("|")
         assert "test_" in shown or "tortured" in shown or "not covered" in line, line

@@ -1,4 +1,4 @@
-"""What the README says of commands and names is what there is."""
+"""Commands and names in the README exist."""
 
 import re
 
@@ -26,5 +26,5 @@ def test_every_command_of_a_group_is_in_its_row(context: click.Context) -> None:
         assert re.search(rf"`({groups[0]} )?{name}`", row)
 
 
-def test_it_is_read_in_some_minutes() -> None:
+def test_the_readme_is_short() -> None:
     assert README.count("\n") < 200

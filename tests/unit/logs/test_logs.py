@@ -1,4 +1,4 @@
-"""Log lines: a sentence and fields, as text and as JSON, on standard error."""
+"""Log lines as text and as JSON on standard error."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def lines(capsys: Capture) -> list[str]:
     return captured.err.splitlines()
 
 
-def test_text_is_time_level_sentence_and_fields(capsys: Capture) -> None:
+def test_text_has_time_level_message_and_fields(capsys: Capture) -> None:
     logs.configure("text", verbose=False)
     log.info("confirmed %d", 3, extra={"lsn": str(LSN(16)), "why": "two words", "none": None})
     (line,) = lines(capsys)
@@ -47,7 +47,7 @@ def test_text_is_time_level_sentence_and_fields(capsys: Capture) -> None:
     assert time[10] + time[-1] == "TZ"
 
 
-def test_json_is_one_object_a_line(capsys: Capture) -> None:
+def test_json_has_one_object_per_line(capsys: Capture) -> None:
     logs.configure("json", verbose=False)
     log.warning('a "quoted" %s', "line\nbreak", extra={"lsn": "0/10", "n": 1.5, "none": None, "path": set})
     (line,) = lines(capsys)
@@ -92,7 +92,7 @@ def test_a_field_with_a_line_break_stays_on_its_line(capsys: Capture) -> None:
     assert len(lines(capsys)) == 1
 
 
-def test_a_field_with_a_quote_is_told_from_the_next(capsys: Capture) -> None:
+def test_a_field_with_a_quote_is_separated_from_the_next(capsys: Capture) -> None:
     logs.configure("text", verbose=False)
     log.info("odd", extra={"reason": 'say "no" lsn=0/99'})
     (line,) = lines(capsys)
@@ -100,13 +100,13 @@ def test_a_field_with_a_quote_is_told_from_the_next(capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize(("verbose", "count"), [(False, 0), (True, 1)])
-def test_debug_lines_are_for_the_verbose(verbose: bool, count: int, capsys: Capture) -> None:
+def test_debug_lines_need_verbose(verbose: bool, count: int, capsys: Capture) -> None:
     logs.configure("text", verbose=verbose)
     log.debug("details")
     assert len(lines(capsys)) == count
 
 
-def test_configured_twice_each_line_comes_once(capsys: Capture) -> None:
+def test_each_line_is_written_once_after_configuring_twice(capsys: Capture) -> None:
     logs.configure("text", verbose=False)
     logs.configure("text", verbose=False)
     log.info("once")
@@ -114,7 +114,7 @@ def test_configured_twice_each_line_comes_once(capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_what_cannot_be_formatted_is_told_without_its_values(log_format: str, capsys: Capture) -> None:
+def test_a_formatting_error_is_reported_without_values(log_format: str, capsys: Capture) -> None:
     logs.configure(log_format, verbose=False)
     log.info("%d", "hunter2")
     log.info("next")
@@ -124,7 +124,7 @@ def test_what_cannot_be_formatted_is_told_without_its_values(log_format: str, ca
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_text_that_is_no_utf_8_is_escaped(log_format: str, capsys: Capture) -> None:
+def test_text_that_is_not_utf_8_is_escaped(log_format: str, capsys: Capture) -> None:
     logs.configure(log_format, verbose=False)
     log.info("name \udcff", extra={"path": "\udcfe"})
     (line,) = lines(capsys)
@@ -134,7 +134,7 @@ def test_text_that_is_no_utf_8_is_escaped(log_format: str, capsys: Capture) -> N
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
 @pytest.mark.parametrize("secret", ["hunter2", 'a"b\\c', "two  words", "line\nbreak", "it's", "p@ss/w%d", "$HOME é"])
-def test_no_part_of_a_record_holds_a_secret_b23(log_format: str, secret: str, capsys: Capture) -> None:
+def test_no_part_of_a_record_contains_a_secret_b23(log_format: str, secret: str, capsys: Capture) -> None:
     logs.hide(scrubber([secret]))
     logs.configure(log_format, verbose=False)
     log.info("with %s", secret, extra={"plain": secret, "nested": {"a": [secret]}, "number": 5})
@@ -142,7 +142,7 @@ def test_no_part_of_a_record_holds_a_secret_b23(log_format: str, secret: str, ca
         raise ValueError(secret)
     except ValueError:
         log.exception("failed %r", secret)
-    logs.say(f"said {secret}, {json.dumps(secret)}, {quote(secret, safe='')}, {' '.join(secret.split())}")
+    logs.print_line(f"said {secret}, {json.dumps(secret)}, {quote(secret, safe='')}, {' '.join(secret.split())}")
     written = "\n".join(lines(capsys))
     for form in (secret, json.dumps(secret)[1:-1], repr(secret)[1:-1], quote(secret, safe="")):
         assert form not in written
@@ -150,22 +150,22 @@ def test_no_part_of_a_record_holds_a_secret_b23(log_format: str, secret: str, ca
     assert "number" in written
 
 
-def test_what_is_said_comes_behind_what_was_logged(capsys: Capture) -> None:
+def test_a_printed_line_follows_pending_log_lines(capsys: Capture) -> None:
     logs.configure("text", verbose=True)
     for number in range(100):
         log.info("line %d", number)
-    logs.say("cdc-publisher: the end")
+    logs.print_line("cdc-publisher: the end")
     written = lines(capsys)
     assert [line.split("line ")[-1] for line in written] == [*map(str, range(100)), "cdc-publisher: the end"]
 
 
-def test_what_is_said_without_logs_is_written_at_once_b23(capsys: Capture) -> None:
+def test_a_line_is_printed_at_once_without_configured_logs_b23(capsys: Capture) -> None:
     logs.hide(lambda text: text.replace("hunter2", "********"))
-    logs.say("no hunter2")
+    logs.print_line("no hunter2")
     assert capsys.readouterr().err == "no ********\n"
 
 
-def test_a_warning_without_logs_is_scrubbed_too_b23(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warning_without_configured_logs_is_scrubbed_b23(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     logs.hide(lambda text: text.replace("hunter2", "********"))
     assert logging.lastResort
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
@@ -173,20 +173,20 @@ def test_a_warning_without_logs_is_scrubbed_too_b23(capsys: Capture, monkeypatch
     assert capsys.readouterr().err == "no ********\n"
 
 
-def test_what_repeats_itself_is_told_with_the_count_at_the_end(capsys: Capture) -> None:
+def test_suppressed_messages_are_reported_with_their_count_at_exit(capsys: Capture) -> None:
     logs.configure("text", verbose=False)
     for number in range(30):
         log.warning("%s is away", number)
-    logs.say("the end")
-    *told, last = lines(capsys)
-    assert [line.split("warning ")[1] for line in told] == [
+    logs.print_line("the end")
+    *written, last = lines(capsys)
+    assert [line.split("warning ")[1] for line in written] == [
         *(f"{n} is away" for n in range(5)),
         "29 is away repeated=24",
     ]
     assert last == "the end"
 
 
-def test_the_verbose_get_every_line(capsys: Capture) -> None:
+def test_verbose_writes_every_line(capsys: Capture) -> None:
     logs.configure("text", verbose=True)
     for number in range(30):
         log.warning("%s is away", number)
@@ -194,14 +194,14 @@ def test_the_verbose_get_every_line(capsys: Capture) -> None:
     assert len(lines(capsys)) == 60
 
 
-def test_what_was_held_back_is_told_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suppressed_messages_are_reported_when_their_window_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
     monkeypatch.setattr("cdc.logs.writer._LOOK_SECONDS", 0.01)
     logs.configure("text", verbose=False)
     for _ in range(7):
         log.warning("again")
-    monkeypatch.setattr("cdc.logs.rate_limit.SECONDS", 0)
+    monkeypatch.setattr("cdc.logs.rate_limit.WINDOW_SECONDS", 0)
     deadline = time.monotonic() + 30
     while "repeated=1" not in stream.getvalue() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -217,7 +217,7 @@ class Terminal(io.StringIO):
     ("environment", "coloured"),
     [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
 )
-def test_colour_is_for_terminals_of_people_who_want_it(
+def test_colours_need_a_terminal_and_respect_no_color(
     environment: dict[str, str], coloured: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal = Terminal()
@@ -232,10 +232,10 @@ def test_colour_is_for_terminals_of_people_who_want_it(
         terminal.truncate(0)
 
 
-def test_every_json_line_tells_its_context_and_text_for_people_does_not(capsys: Capture) -> None:
+def test_json_lines_have_the_context_and_text_lines_do_not(capsys: Capture) -> None:
     for log_format in ("json", "text"):
         logs.configure(log_format, verbose=False, context={"slot": "shop"})
         log.info("streaming")
-    told, plain = lines(capsys)
-    assert json.loads(told)["slot"] == "shop"
+    written, plain = lines(capsys)
+    assert json.loads(written)["slot"] == "shop"
     assert "shop" not in plain

@@ -1,4 +1,4 @@
-"""What strangers write into payloads, names and errors stays within its line, whatever it holds."""
+"""Untrusted text in payloads, names and errors stays within its log line."""
 
 import json
 import logging
@@ -43,7 +43,7 @@ def test_a_text_line_is_one_line_of_visible_characters(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_json_line_is_one_object_and_keeps_what_it_was_given(text: str) -> None:
+def test_a_json_line_is_one_object_with_the_original_text(text: str) -> None:
     line = Json().format(record("%s", text, field=text, nested={"a": [text]}, level="info", message_=text))
     assert not OBEYED.search(line)
     read = json.loads(line)
@@ -58,7 +58,7 @@ def test_no_text_breaks_a_line(message: str, value: str) -> None:
     assert json.loads(Json().format(made))["value"] == value
 
 
-def test_no_error_text_passes_for_a_line_of_the_log() -> None:
+def test_no_error_text_looks_like_a_log_line() -> None:
     try:
         raise ValueError(f"{FORGED}\x1b[2J")
     except ValueError as error:
@@ -70,12 +70,12 @@ def test_no_error_text_passes_for_a_line_of_the_log() -> None:
     assert json.loads(Json().format(made))["traceback"].endswith("\x1b[2J")
 
 
-def test_what_is_said_to_people_does_not_command_their_terminal() -> None:
+def test_printed_lines_cannot_control_the_terminal() -> None:
     assert lines.shown("poison: $.\x1b[2J\x9bx\u202e\nnext\tline") == r"poison: $.\u001b[2J\u009bx\u202e" "\nnext\tline"
 
 
 @pytest.mark.parametrize("of", [Text(), Json()])
-def test_a_line_has_its_bounds(of: logging.Formatter) -> None:
+def test_a_line_is_bounded(of: logging.Formatter) -> None:
     try:
         raise ValueError("e" * 1_000_000)
     except ValueError as error:
@@ -84,10 +84,10 @@ def test_a_line_has_its_bounds(of: logging.Formatter) -> None:
         )
     line = of.format(made)
     assert len(line) < 3 * LONGEST + LONGEST_TRACEBACK + 1000
-    assert f"({1_000_000 - LONGEST} characters left out)" in line
+    assert f"({1_000_000 - LONGEST} characters omitted)" in line
 
 
-def test_a_secret_is_hidden_before_a_line_is_cut() -> None:
+def test_a_secret_is_masked_before_a_line_is_shortened() -> None:
     lines.hide(scrubber(["hunter2-hunter2"]))
     try:
         for before in range(LONGEST // 2 - 20, LONGEST // 2 + 5):
@@ -99,21 +99,21 @@ def test_a_secret_is_hidden_before_a_line_is_cut() -> None:
 
 
 @pytest.mark.parametrize("value", [1 << 64, -(1 << 70), float("nan"), {1: 2}, {(1, 2): object()}, b"\xff", ["\udc80"]])
-def test_no_value_costs_the_line(value: object) -> None:
+def test_any_value_can_be_logged(value: object) -> None:
     assert json.loads(Json().format(record("odd", value=value)))["message"] == "odd"
 
 
-def test_a_nested_field_is_nested_for_machines() -> None:
+def test_a_nested_field_is_nested_in_json() -> None:
     assert json.loads(Json().format(record("m", value={1: ["a", None]})))["value"] == {"1": ["a", None]}
 
 
-def test_a_cyclic_value_costs_nothing_either() -> None:
+def test_a_cyclic_value_can_be_logged() -> None:
     cyclic: list[object] = []
     cyclic.append(cyclic)
     assert json.loads(Json().format(record("odd", value=cyclic)))["message"] == "odd"
 
 
-def test_the_keys_of_json_are_not_for_fields() -> None:
+def test_fields_cannot_override_the_keys_of_json() -> None:
     context = {"slot": "shop", "logger": "x"}
     line = json.loads(Json(context).format(record("m", time="x", message_="y", traceback="z")))
     assert list(line) == ["time", "level", "logger", "message", "slot", "message_", "traceback"]
@@ -128,16 +128,16 @@ def test_a_context_with_a_secret_is_scrubbed() -> None:
         lines.hide(str)
 
 
-def test_a_level_is_in_colour_only_when_asked() -> None:
+def test_a_level_is_coloured_only_on_request() -> None:
     assert "\x1b" not in Text().format(record("m"))
     assert "\x1b[33mwarning\x1b[0m m" in Text(colour=True).format(record("m"))
 
 
-def test_no_line_of_a_traceback_that_is_said_passes_for_a_line_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_line_of_a_traceback_looks_like_a_log_line(capsys: pytest.CaptureFixture[str]) -> None:
     try:
         raise ValueError(f"{FORGED}\x1b[2J")
     except ValueError as error:
-        logs.say_traceback(error)
+        logs.print_traceback(error)
     text = capsys.readouterr().err
     assert "[2J" in text
     assert "ValueError: harmless" in text

@@ -1,4 +1,4 @@
-"""The thread that writes log lines: nobody waits for it, and what it could not write is told."""
+"""The writer thread of logs: logging never blocks, and dropped lines are counted."""
 
 import io
 import os
@@ -11,7 +11,7 @@ from cdc.logs.writer import Writer
 
 
 class Slow(io.StringIO):
-    """A stream that takes nothing until it may, and refuses what it is told to refuse."""
+    """A stream that blocks until it is released, and fails for chosen lines."""
 
     def __init__(self, refuses: Callable[[int], bool] = lambda _: False) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ def writer(stream: Any, room: int = 10) -> Writer:
     return Writer(stream, "{} are missing".format, room)
 
 
-def test_lines_beyond_the_room_are_told_where_they_are_missing_d9() -> None:
+def test_dropped_lines_are_reported_at_their_place_d9() -> None:
     stream = Slow()
     slow = writer(stream)
     slow.put("first")  # taken by the thread, or waiting
@@ -46,7 +46,7 @@ def test_lines_beyond_the_room_are_told_where_they_are_missing_d9() -> None:
     assert stream.getvalue().split() == ["first", *map(str, range(10)), "15", "are", "missing", "last"]
 
 
-def test_who_logs_never_waits_and_an_end_waits_so_long_only_d9() -> None:
+def test_logging_never_blocks_and_close_waits_a_limited_time_d9() -> None:
     stream = Slow()
     slow = writer(stream)
     started = time.monotonic()
@@ -58,7 +58,7 @@ def test_who_logs_never_waits_and_an_end_waits_so_long_only_d9() -> None:
     stream.may.set()
 
 
-def test_lines_that_a_full_disk_refused_are_told_once_d9() -> None:
+def test_lines_dropped_on_a_full_disk_are_reported_once_d9() -> None:
     stream = Slow(lambda write: write in (2, 3, 4))
     stream.may.set()
     full = writer(stream)
@@ -73,7 +73,7 @@ def test_lines_that_a_full_disk_refused_are_told_once_d9() -> None:
     assert len(written) - len(missing) + int(missing[0].split()[0]) == 4
 
 
-def test_a_closed_stream_and_none_at_all_are_survived_d9() -> None:
+def test_a_closed_or_missing_stream_is_tolerated_d9() -> None:
     closed = io.StringIO()
     closed.close()
     for stream in (closed, None):
@@ -86,7 +86,7 @@ def test_a_closed_stream_and_none_at_all_are_survived_d9() -> None:
         assert not thread.is_alive()
 
 
-def test_a_pipe_that_nobody_reads_is_survived_and_a_busy_one_waited_for_d9() -> None:
+def test_a_broken_pipe_is_tolerated_and_a_full_one_retried_d9() -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with os.fdopen(writing, "w") as pipe:
@@ -99,5 +99,5 @@ def test_a_pipe_that_nobody_reads_is_survived_and_a_busy_one_waited_for_d9() -> 
             received += os.read(reading, 65536)
         assert [int(line) for line in received.split()] == list(range(1000))
         os.close(reading)
-        slow.put("nobody reads this")
+        slow.put("without a reader")
         slow.close(5)

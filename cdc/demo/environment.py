@@ -1,6 +1,6 @@
-"""The stage: servers of the demo's own, made ready with the functions behind `outbox init` and `slot create`.
+"""Servers and publisher of the demo, set up as by `outbox init` and `slot create`.
 
-Everything is below one home folder, which no `local up` ever uses; each demo starts from nothing.
+All files are in one home folder, apart from that of `local up`. Each demo starts without data.
 """
 
 import fcntl
@@ -35,8 +35,8 @@ _LOG_LINES: Final = 12
 _STOP: Final = ((signal.SIGTERM, 30.0), *processes.KILL)
 
 
-class Stage:
-    """The demo's servers and publisher in `home`; a context that takes down what it put up unless `kept`."""
+class Environment:
+    """The demo's servers and publisher in `home`; a context manager that stops them unless `kept`."""
 
     def __init__(self, home: Path | None = None) -> None:
         self.home = Path(os.path.realpath(home or packages.cache() / "demo"))
@@ -44,33 +44,33 @@ class Stage:
         self.config = self.home / "cdc-publisher.toml"
         self.stack = Stack(self.home / "stack", brokers=1)
         self.kept = False
-        self.evidence = False  # keep the files: something is to be looked at
+        self.keep_files = False  # for analysis of a failure
         self._lock: TextIO | None = None
 
     def __enter__(self) -> Self:
-        """Claim the home and clear it. Raises LocalStackError while another demo runs there."""
+        """Lock and clear the home folder. Raises LocalStackError while another demo runs there."""
         self._lock = self._claim()
         self.clear()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Stop everything; files stay only for an error or when asked for."""
-        deafen()
+        """Stop everything unless `kept`; remove files except after an error or with `keep_files`."""
+        ignore_signals()
         failed = kind is not None and kind is not KeyboardInterrupt
         if failed or not self.kept:
-            self.clear(purge=not (failed or self.evidence))
+            self.clear(purge=not (failed or self.keep_files))
         if self._lock:
             self._lock.close()
 
     def stop(self) -> bool:
-        """Stop what an earlier demo left running and remove its data; True when something ran."""
+        """Stop an earlier demo and remove its data. Returns whether anything was running."""
         if not self.home.exists():
             return False
         with self._claim():
             return self.clear()
 
     def clear(self, *, purge: bool = True) -> bool:
-        """Stop what runs, and remove its files with `purge`; True when something ran."""
+        """Stop servers and publisher, and with `purge` remove their files. Returns whether anything was running."""
         left = self._publishers()
         processes.finish(processes.stopping(left, _STOP))
         ran = self.stack.down(purge=purge)
@@ -97,8 +97,8 @@ class Stage:
         return addresses, settings
 
     def publish(self, settings: Settings) -> psutil.Process:
-        """Start the publisher as a user would, and wait until it reads the slot."""
-        # The user's own settings must not win over the demo's.
+        """Start the publisher in a process of its own, and wait until it reads the slot."""
+        # The user's settings must not override the demo's.
         env = processes.environment(without="CDC_ PG")
         command = [sys.executable, "-m", "cdc", "--config", str(self.config), "start"]
         publisher = processes.launch(command, log=self.log, env=env)
@@ -107,25 +107,31 @@ class Stage:
             while slots.get(connection, settings.postgres.slot).active_pid is None:
                 self.require(publisher)
                 if time.monotonic() > deadline:
-                    raise self._failed(f"the publisher does not read its slot within {_READY_SECONDS:.0f} seconds")
+                    raise self._failed(
+                        f"the publisher did not start reading its slot within {_READY_SECONDS:.0f} seconds"
+                    )
                 time.sleep(0.05)
         return publisher
 
     def require(self, publisher: psutil.Process) -> None:
-        """Raises CdcError with the last lines of its log when the publisher does not run any more."""
+        """Raise CdcError with the last lines of the publisher's log if it has exited."""
         if not processes.is_running(publisher):
-            raise self._failed("the publisher has ended by itself")
+            raise self._failed("the publisher exited unexpectedly")
 
     def _failed(self, message: str) -> CdcError:
         lines = self.log.read_text(errors="replace").splitlines()[-_LOG_LINES:] if self.log.exists() else []
-        error = CdcError(message, f"its log is {self.log}")
+        error = CdcError(message, f"see {self.log}")
         for line in lines or ["(its log is empty)"]:
             error.add_note(line)
         return error
 
     def _publishers(self) -> list[psutil.Process]:
-        """What a demo that was kept, or killed, left running."""
-        names = {Path(sys.executable).name, "python", "python3"}  # another environment may have started it
+        """Return publishers of an earlier demo that was kept or killed."""
+        names = {
+            Path(sys.executable).name,
+            "python",
+            "python3",
+        }  # it may have been started from another virtual environment
         return [found for name in names for found in processes.find(name, "cdc", "start", str(self.config))]
 
     def _claim(self) -> TextIO:
@@ -135,24 +141,24 @@ class Stage:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
-            raise LocalStackError(f"another demo runs in {self.home}", "wait for its end") from None
+            raise LocalStackError(f"another demo runs in {self.home}", "wait until it ends") from None
         return lock
 
 
 def topics() -> list[str]:
-    """The topics of the shop's events."""
+    """Return the topics of the shop's events."""
     return [f"outbox.event.{aggregate}" for aggregate in shop.AGGREGATES]
 
 
-def deafen() -> None:
-    """Ignore further signals: what is being taken down must not be left half-way."""
+def ignore_signals() -> None:
+    """Ignore further signals, so that the shutdown of servers completes."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _toml(addresses: Addresses, schemas: Path) -> str:
-    # JSON's strings are TOML's too. CreateTime: a record's timestamp must stay the time of its commit. There is one
-    # broker, so of replication nothing is left to be told.
+    # JSON strings are valid TOML. CreateTime: a record's timestamp must remain its commit time. There is one broker,
+    # so warnings about replication are disabled.
     return f"""\
 [postgres]
 dsn = {json.dumps(addresses.postgres)}

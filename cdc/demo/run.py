@@ -1,4 +1,4 @@
-"""The play from beginning to end: stage, publisher, shop, audience, and at last the books."""
+"""Run the demo: start the servers, the publisher and the writers, show events, and compare the results."""
 
 import contextlib
 import os
@@ -13,11 +13,11 @@ from rich.console import Console
 
 from cdc.config import loading
 from cdc.config.settings import Settings
-from cdc.demo import books, stage
-from cdc.demo.books import Line, Witnesses
+from cdc.demo import comparison, environment
+from cdc.demo.comparison import Expected, Line, percentile
+from cdc.demo.environment import Environment
 from cdc.demo.reader import Arrival, Listener, Reader
 from cdc.demo.screen import PLAIN_WIDTH, row, screen
-from cdc.demo.stage import Stage
 from cdc.demo.tally import Tally
 from cdc.demo.writers import LARGE_ORDERS, LARGE_PARTS, TABLE, WRITERS, Writers
 from cdc.errors import CdcError
@@ -27,7 +27,7 @@ from cdc.postgres import slots
 from cdc.postgres.connection import connect, query
 
 _ARRIVE_SECONDS: Final = 30.0  # after the last commit
-_CONFIRM_SECONDS: Final = 15.0  # a status update goes out at the latest after 10
+_CONFIRM_SECONDS: Final = 15.0  # a status update is sent at least every 10 seconds
 _READ_SECONDS: Final = 30.0
 LARGE: Final = LARGE_ORDERS * (1 + LARGE_PARTS)
 _MARKS: Final = {None: ("", ""), True: ("ok", "green"), False: ("WRONG", "bold red")}
@@ -35,14 +35,14 @@ _MARKS: Final = {None: ("", ""), True: ("ok", "green"), False: ("WRONG", "bold r
 
 @dataclass(slots=True)
 class Latencies:
-    """Milliseconds from commit to consumer, each event once; those of the large transaction apart."""
+    """Milliseconds from commit to consumer for each event, separately for the large transaction."""
 
     seen: set[str] = field(default_factory=set)
     small: list[int] = field(default_factory=list)
     large: list[int] = field(default_factory=list)
 
     def add(self, arrivals: Iterable[Arrival], large: frozenset[str]) -> None:
-        """Take in what the reader received."""
+        """Add records that the reader received."""
         for arrival in arrivals:
             if arrival.event_id not in self.seen:
                 self.seen.add(arrival.event_id)
@@ -50,38 +50,38 @@ class Latencies:
 
 
 @dataclass(slots=True)
-class Play:
-    """One demo on `stage`, told on `console`."""
+class Demo:
+    """One demo in `environment`, reported on `console`."""
 
-    stage: Stage
+    environment: Environment
     console: Console
 
     def run(self) -> bool:
-        """Play it all; True when the books balance. Raises CdcError when the servers or the publisher fail."""
-        _forget_the_users_settings()
+        """Run the demo and return whether the comparison passed. Raises CdcError if a server or the publisher fails."""
+        _unset_libpq_variables()
         started = time.monotonic()
-        addresses, settings = self.stage.up(self.console)
-        versions = f"PostgreSQL {self.stage.stack.postgres.version} and Kafka {packages.KAFKA_VERSION}"
+        addresses, settings = self.environment.up(self.console)
+        versions = f"PostgreSQL {self.environment.stack.postgres.version} and Kafka {packages.KAFKA_VERSION}"
         self._say(f"{versions} run at {_place(addresses.postgres)} and {addresses.kafka}")
         self._say(
             f"created table {settings.outbox.table}, publication {settings.postgres.publication} and slot "
             f"{settings.postgres.slot}"
         )
-        self._say(f"created topics {' and '.join(stage.topics())}, {settings.topics.partitions} partitions each")
-        publisher = self.stage.publish(settings)
+        self._say(f"created topics {' and '.join(environment.topics())}, {settings.topics.partitions} partitions each")
+        publisher = self.environment.publish(settings)
         self._say(f"the publisher runs as process {publisher.pid}")
-        self._say(f"{WRITERS} writers open the shop; some roll back, and one transaction has {LARGE:,} rows\n")
+        self._say(f"{WRITERS} writers start; some transactions roll back, and one has {LARGE:,} rows\n")
         tally, latencies = self._show(settings, publisher)
-        lines = self._books(settings, tally)
-        self.stage.require(publisher)
-        balanced = all(line.right is not False for line in lines)
-        self.stage.evidence = not balanced
-        self._tell(lines, tally, latencies)
-        self._verdict(balanced, time.monotonic() - started)
-        return balanced
+        lines = self._compare(settings, tally)
+        self.environment.require(publisher)
+        passed = all(line.right is not False for line in lines)
+        self.environment.keep_files = not passed
+        self._print(lines, tally, latencies)
+        self._verdict(passed, time.monotonic() - started)
+        return passed
 
     def _show(self, settings: Settings, publisher: psutil.Process) -> tuple[Tally, Latencies]:
-        """The shop is open: until every writer has left and all that was committed has arrived."""
+        """Show events until all writers have finished and all committed rows have arrived."""
         latencies = Latencies()
         with contextlib.ExitStack() as exits:
             reader = open_reader(settings, exits)
@@ -99,21 +99,23 @@ class Play:
                 arrivals = listener.take(0.05)
                 latencies.add(arrivals, tally.large)
                 at_work = writers.at_work
-                self.stage.require(publisher)
-                view.show(arrivals, tally, len(latencies.seen), f"{at_work} writing" if at_work else "closed")
+                self.environment.require(publisher)
+                view.show(
+                    arrivals, tally, len(latencies.seen), f"{at_work} writing" if at_work else "waiting for events"
+                )
                 if at_work:
                     deadline = time.monotonic() + _ARRIVE_SECONDS
                 elif len(latencies.seen) >= tally.rows or time.monotonic() > deadline:
                     view.show([], tally, len(latencies.seen), "")
                     return tally, latencies
 
-    def _books(self, settings: Settings, tally: Tally) -> list[Line]:
-        witnesses = self._witnesses(settings)
+    def _compare(self, settings: Settings, tally: Tally) -> list[Line]:
+        expected = self._expected(settings)
         with contextlib.ExitStack() as exits:
             reader = open_reader(settings, exits)
-            return books.balance(tally, witnesses, list(reader.read_all(_READ_SECONDS)))
+            return comparison.compare(tally, expected, list(reader.read_all(_READ_SECONDS)))
 
-    def _witnesses(self, settings: Settings) -> Witnesses:
+    def _expected(self, settings: Settings) -> Expected:
         with connect(settings.postgres.dsn) as connection:
             wal_end = slots.wal_end(connection)
             deadline = time.monotonic() + _CONFIRM_SECONDS
@@ -130,9 +132,9 @@ class Play:
                 " where type = 'PaymentCaptured' group by 1",
             )
         amounts: dict[str, Decimal] = dict(money)
-        return Witnesses(frozenset(event_id for (event_id,) in ids), amounts, confirmed, wal_end)
+        return Expected(frozenset(event_id for (event_id,) in ids), amounts, confirmed, wal_end)
 
-    def _tell(self, lines: list[Line], tally: Tally, latencies: Latencies) -> None:
+    def _print(self, lines: list[Line], tally: Tally, latencies: Latencies) -> None:
         self._say(
             f"\n{tally.transactions:,} transactions committed, {tally.rollbacks:,} rolled back, "
             f"{tally.savepoint_rollbacks:,} savepoints rolled back\n"
@@ -143,48 +145,48 @@ class Play:
             self._say(f"{line.what:<36}{line.figure}")
         small, large = latencies.small, latencies.large
         self._say(
-            f"\ncommit to consumer: p50 {books.percentile(small, 0.5)} ms, p99 {books.percentile(small, 0.99)} ms; "
+            f"\ncommit to consumer: p50 {percentile(small, 0.5)} ms, p99 {percentile(small, 0.99)} ms; "
             f"the large transaction's {len(large):,} rows within {max(large, default=0)} ms"
         )
 
-    def _verdict(self, balanced: bool, seconds: float) -> None:
-        if balanced:
-            text = "The books balance: nothing lost, nothing twice, nothing invented, order kept."
+    def _verdict(self, passed: bool, seconds: float) -> None:
+        if passed:
+            text = "All checks passed: no events lost, duplicated, invented or reordered."
             self.console.print(text, style="bold green", highlight=False, soft_wrap=True, end=" ")
             self._say(f"({seconds:.0f} s)")
         else:
-            self.console.print(
-                "THE BOOKS DO NOT BALANCE: see the lines marked WRONG.", style="bold red", soft_wrap=True
+            self.console.print("CHECKS FAILED: see the lines marked WRONG.", style="bold red", soft_wrap=True)
+            self._say(
+                f"The servers' data and the publisher's log are kept in {self.environment.home} until the next demo."
             )
-            self._say(f"The servers' data and the publisher's log stay in {self.stage.home} until the next demo.")
 
     def _say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def follow(stage_: Stage, console: Console) -> NoReturn:
-    """Show what arrives in the topics of a demo that was kept, for ever. Raises CdcError when there is none."""
-    if stage_.stack.addresses() is None or not stage_.config.exists():
-        raise CdcError(f"no demo is kept in {stage_.home}", "start one with: cdc-publisher demo --keep")
-    settings = loading.load(stage_.config, environ={})
+def follow(environment_: Environment, console: Console) -> NoReturn:
+    """Show new events of a running demo until interrupted. Raises CdcError if no demo is running."""
+    if environment_.stack.addresses() is None or not environment_.config.exists():
+        raise CdcError(f"no demo is running in {environment_.home}", "start one with: cdc-publisher demo --keep")
+    settings = loading.load(environment_.config, environ={})
     with contextlib.ExitStack() as exits:
         reader = open_reader(settings, exits)
         before = sum(1 for _ in reader.read_all(_READ_SECONDS))
-        console.print(f"{before:,} events were there before; waiting for more, Ctrl-C to leave", highlight=False)
+        console.print(f"{before:,} earlier events; waiting for new ones, Ctrl-C to quit", highlight=False)
         while True:
             for arrival in reader.read(0.2):
                 console.out(row(arrival, console.width if console.is_terminal else PLAIN_WIDTH), highlight=False)
 
 
 def open_reader(settings: Settings, exits: contextlib.ExitStack) -> Reader:
-    """A reader of the shop's topics, closed with `exits`."""
-    reader = Reader(str(settings.kafka["bootstrap.servers"]), stage.topics(), settings.avro.schemas)
+    """Return a reader of the shop's topics, which `exits` closes."""
+    reader = Reader(str(settings.kafka["bootstrap.servers"]), environment.topics(), settings.avro.schemas)
     exits.callback(reader.close)
     return reader
 
 
-def _forget_the_users_settings() -> None:
-    # libpq reads PGSSLMODE, PGOPTIONS and others; meant for the user's servers, they would fail on ours.
+def _unset_libpq_variables() -> None:
+    # libpq reads PGSSLMODE, PGOPTIONS and others, which are meant for the user's servers and may fail with the demo's.
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
 

@@ -1,4 +1,4 @@
-"""The books: what was committed against what the topics hold. Plain arithmetic; one line for each thing promised."""
+"""Compare committed rows with records in Kafka; one line for each delivery guarantee."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ Money = Mapping[str, Decimal]  # by currency
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the books; `right` is None for a number that others are compared with."""
+    """One line of the comparison; `right` is None for a reference value."""
 
     what: str
     figure: str
@@ -22,8 +22,8 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Witnesses:
-    """What SQL says once the shop is closed: ids and captured money in the table, the slot, the WAL's end."""
+class Expected:
+    """Expected results, queried after the last commit: ids and captured money in the table, slot and end of the WAL."""
 
     ids: frozenset[str]
     money: Money
@@ -31,36 +31,36 @@ class Witnesses:
     wal_end: LSN  # just after the last commit
 
 
-def balance(tally: Tally, witnesses: Witnesses, arrivals: Sequence[Arrival]) -> list[Line]:
-    """The lines of the books; they balance when none is wrong."""
+def compare(tally: Tally, expected: Expected, arrivals: Sequence[Arrival]) -> list[Line]:
+    """Return the lines of the comparison; the demo passes unless `right` is False in any."""
     written = tally.ids()
     times = Counter(arrival.event_id for arrival in arrivals)
     duplicates = len(arrivals) - len(times)
     undone = len(tally.undone & times.keys())
-    keys = _keys_in_another_order(tally, arrivals)
+    keys = _reordered_keys(tally, arrivals)
     several = sum(len(ids) > 1 for ids in tally.per_key.values())
     backwards, partitions = _backwards(arrivals)
     captured = _captured(arrivals)
     return [
-        Line("rows committed, the writers' count", f"{tally.rows:,}"),
-        Line("rows committed, counted by SQL", f"{len(witnesses.ids):,}", witnesses.ids == written),
+        Line("rows committed, counted by writers", f"{tally.rows:,}"),
+        Line("rows committed, counted by SQL", f"{len(expected.ids):,}", expected.ids == written),
         Line("events in Kafka, by distinct id", f"{len(times):,}", times.keys() == written),
         Line("duplicates in Kafka", f"{duplicates:,}", duplicates == 0),
         Line("rolled-back rows in Kafka", f"{undone:,} of {len(tally.undone):,}", undone == 0),
         Line("keys out of order", f"{keys:,} of {several:,} with several events", keys == 0),
         Line("partitions out of commit order", f"{backwards} of {partitions}", backwards == 0),
-        Line("money captured, added up by SQL", _amounts(witnesses.money)),
-        Line("money captured, decoded from Kafka", _amounts(captured), captured == dict(witnesses.money)),
+        Line("money captured, added up by SQL", _amounts(expected.money)),
+        Line("money captured, decoded from Kafka", _amounts(captured), captured == dict(expected.money)),
         Line(
             "slot confirmed up to",
-            f"{witnesses.confirmed}; the last commit ends by {witnesses.wal_end}",
-            witnesses.confirmed >= witnesses.wal_end,
+            f"{expected.confirmed}; the last commit ends at {expected.wal_end}",
+            expected.confirmed >= expected.wal_end,
         ),
     ]
 
 
-def _keys_in_another_order(tally: Tally, arrivals: Iterable[Arrival]) -> int:
-    """How many keys have other events, or in another order, than the writers committed; repetitions aside."""
+def _reordered_keys(tally: Tally, arrivals: Iterable[Arrival]) -> int:
+    """Return the number of keys whose events or their order differ from the commits, ignoring duplicates."""
     found: dict[tuple[str, str], dict[str, None]] = {}
     for arrival in arrivals:
         aggregate = arrival.topic.rpartition(".")[2]
@@ -69,7 +69,7 @@ def _keys_in_another_order(tally: Tally, arrivals: Iterable[Arrival]) -> int:
 
 
 def _backwards(arrivals: Iterable[Arrival]) -> tuple[int, int]:
-    """Of the partitions with records, those where a position is not above the one before it; and how many there are."""
+    """Return the number of partitions with a position not above its predecessor, and of all partitions with records."""
     last: dict[tuple[str, int], str] = {}
     backwards = set()
     for arrival in arrivals:
@@ -93,6 +93,6 @@ def _amounts(money: Money) -> str:
 
 
 def percentile(values: Sequence[int], share: float) -> int:
-    """The smallest value that at least `share` of them do not exceed; 0 of none."""
+    """Return the smallest value that at least `share` of the values do not exceed; 0 if there are none."""
     ordered = sorted(values)
     return ordered[max(-int(-len(ordered) * share // 1) - 1, 0)] if ordered else 0

@@ -1,4 +1,4 @@
-"""What the `schema` commands work with: the contracts, and whom to ask about them."""
+"""Contracts selected for a `schema` command, with their registry and the outbox table."""
 
 import functools
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ from cdc.registry.opening import opened
 if TYPE_CHECKING:
     from cdc.registry.client import Reference, Registered, Registry
 
-SHOWN: Final = 100  # misfits that are told one by one; the others are counted
+SHOWN: Final = 100  # rows that do not fit and are reported one by one; the others are counted
 
 
-class Desk:
-    """The contracts of the settings, and whom to ask about them."""
+class ContractSet:
+    """The contracts of the settings, all or those of `types`, and checks of them against registry and outbox table."""
 
     def __init__(self, settings: Settings, topics: tuple[str, ...], types: tuple[str, ...] = ()) -> None:
         self._settings = settings
@@ -36,11 +36,11 @@ class Desk:
 
     @functools.cached_property
     def registry(self) -> "Registry | None":
-        """The registry of the settings, if any. Raises ConfigError when it cannot be used."""
+        """The registry of the settings, if any. Raises ConfigError if it cannot be used."""
         return opened(self._settings.schema_registry) if self._settings.schema_registry.url else None
 
     def subjects(self, contract: Contract) -> list[str]:
-        """The subjects of a contract; none when its topics are not known."""
+        """Return the subjects of a contract; empty if its topics are not known."""
         strategy = self._settings.avro.subject
         if strategy == "record-name":
             return [contract.name]
@@ -62,50 +62,50 @@ class Desk:
             return rows.topics(connection, self._settings)
 
     def lookup(self, contract: Contract, name: str) -> "Registered | None":
-        """What the registry has; None without a registry too."""
+        """Return the registered schema of a contract; None if it is not registered, or without a registry."""
         if self.registry is None:
             return None
         needed = self._references(contract)
         return None if needed is None else self.registry.lookup(name, contract.text, needed)
 
     def register(self, contract: Contract, name: str) -> "Registered":
-        """Register a contract, after what it refers to."""
+        """Register a contract after the schemas that it references."""
         assert self.registry
         needed = self._references(contract, register=True)
         return self.registry.register(name, contract.text, needed or ())
 
     def _references(self, contract: Contract, *, register: bool = False) -> "list[Reference] | None":
-        from cdc.registry.references import references  # only with a registry: it needs the extra
+        from cdc.registry.references import references  # needs an extra that only a registry requires
 
         assert self.registry
         return references(self.registry, self.definitions, contract.name, register=register)
 
     def registry_problems(self, checked: dict[str, int]) -> Iterator[dict[str, Any]]:
-        """What the registry would refuse."""
+        """Yield one problem for each reason why the registry would refuse a contract; counts in `checked`."""
         assert self.registry
         checked["subjects"] = 0
-        homeless = sum(not self.subjects(contract) for contract in self.contracts)
-        if homeless:
-            checked["contracts of no known topic"] = homeless
+        without_topic = sum(not self.subjects(contract) for contract in self.contracts)
+        if without_topic:
+            checked["contracts of no known topic"] = without_topic
         for contract in self.contracts:
             for name in self.subjects(contract):
                 checked["subjects"] += 1
-                # With all it needs written out: what it refers to may not be registered yet.
+                # As one schema with its references inlined, because these may not be registered yet.
                 for problem in self.registry.problems(name, self.definitions[contract.name].whole):
                     yield {"check": "registry", "type": contract.name, "subject": name, "problem": problem}
 
-    def misfits(self, checked: dict[str, int]) -> Iterator[dict[str, Any]]:
-        """The rows of the outbox table that would be poison."""
-        checked["rows"] = misfits = 0
+    def row_problems(self, checked: dict[str, int]) -> Iterator[dict[str, Any]]:
+        """Yield one problem for each row of the outbox table that would be a poison event; counts in `checked`."""
+        checked["rows"] = unfit = 0
         with connect(require(self._settings, kafka=False).postgres.dsn) as connection:
             for row in rows.read(connection, self._settings):
                 checked["rows"] += 1
                 if problem := misfit(self._settings, self._loaded.get, self._loaded.missing, row):
-                    misfits += 1
-                    if misfits <= SHOWN:
+                    unfit += 1
+                    if unfit <= SHOWN:
                         yield {"check": "table", "id": row.id, "type": row.type, "problem": problem}
-        if misfits > SHOWN:
-            yield {"check": "table", "problem": f"{misfits - SHOWN} more rows do not fit"}
+        if unfit > SHOWN:
+            yield {"check": "table", "problem": f"{unfit - SHOWN} more rows do not fit"}
 
 
 def _chosen(loaded: Contracts, types: tuple[str, ...]) -> list[Contract]:
