@@ -1,1 +1,1 @@
-"""Real PostgreSQL and Apache Kafka on this machine: no container engine, no root, no system service."""
+"""Run PostgreSQL and Apache Kafka on this machine, without containers, root or system services."""

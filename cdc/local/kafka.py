@@ -1,4 +1,4 @@
-"""Apache Kafka brokers of our own, each a combined KRaft broker and controller.
+"""Local Apache Kafka brokers, each a combined KRaft broker and controller.
 
 https://kafka.apache.org/41/configuration/broker-configs/
 """
@@ -23,12 +23,12 @@ from cdc.local.ports import Ports
 START_SECONDS = 90
 FORMAT_SECONDS = 60
 FREEZE_SECONDS = 5
-# The last brokers of a quorum cannot report their shutdown to a controller and would wait for minutes.
+# The last brokers of a quorum cannot report their shutdown to a controller and would take minutes.
 TERM = ((signal.SIGTERM, 10.0), *processes.KILL)
 
 JAVA = (
     "-Xmx512m",
-    "-XX:+UseSerialGC",  # two cores are shared with PostgreSQL and the publisher
+    "-XX:+UseSerialGC",  # shares few cores with PostgreSQL and the publisher
     "-XX:-UsePerfData",  # leaves nothing in /tmp
     "-XX:+ExitOnOutOfMemoryError",
     "-Djava.awt.headless=true",
@@ -51,7 +51,7 @@ logger.config.level = warn
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One member of the cluster, and the ports of its two listeners on 127.0.0.1."""
+    """A member of the cluster, with the ports of its two listeners on 127.0.0.1."""
 
     node_id: int
     port: int
@@ -59,9 +59,9 @@ class Node:
 
 
 def properties(node: Node, nodes: Sequence[Node], data: Path, advertised: str | None = None) -> dict[str, str]:
-    """The server properties of `node` in a cluster of `nodes`.
+    """Return the server properties of `node` in a cluster of `nodes`.
 
-    `advertised` is the host:port that clients are told instead of the listener's own, for a proxy between.
+    `advertised` is the host:port that clients get instead of the listener's, for a proxy in between.
     """
     replicas = str(len(nodes))
     in_sync = str(len(nodes) // 2 + 1)
@@ -90,7 +90,7 @@ def properties(node: Node, nodes: Sequence[Node], data: Path, advertised: str | 
         "group.initial.rebalance.delay.ms": "0",
         # The default of 128 MB is a quarter of the heap.
         "log.cleaner.dedupe.buffer.size": "16777216",
-        # How long a dead broker counts as alive, and keeps its own successor out: 30 and 9 seconds by default.
+        # How long a dead broker counts as alive and blocks its restart; 30 and 9 seconds by default.
         "replica.lag.time.max.ms": "3000",
         "broker.session.timeout.ms": "6000",
     }
@@ -106,7 +106,7 @@ class KafkaBroker:
         self.log = self.folder / "kafka.log"
         self.data = self.folder / "data"
         self.advertised: str | None = None  # host:port of a proxy; takes effect at the next start
-        self.settings: dict[str, str] = {}  # more server properties; they win over ours
+        self.settings: dict[str, str] = {}  # more server properties, which override the default ones
         self._brokers = brokers
         self._ports = Ports(self.home / "ports.json")
 
@@ -116,14 +116,14 @@ class KafkaBroker:
 
     @property
     def address(self) -> str:
-        """host:port of the broker itself, whatever is advertised."""
+        """host:port of the broker itself, even if another one is advertised."""
         return f"127.0.0.1:{self.node.port}"
 
     @property
     def cluster_id(self) -> str:
-        """The same for all brokers of a home: 22 characters that stand for 16 bytes."""
+        """The cluster id of all brokers of a home: 16 bytes as 22 characters."""
         text = base64.urlsafe_b64encode(uuid.uuid5(uuid.NAMESPACE_URL, str(self.home)).bytes).decode().rstrip("=")
-        # Kafka's own tool takes an id that begins with "-" for an option.
+        # Kafka's tool parses an id that begins with "-" as an option.
         return text.replace("-", "A", 1) if text.startswith("-") else text
 
     @property
@@ -137,33 +137,33 @@ class KafkaBroker:
         return process.pid if process else None
 
     def start(self) -> None:
-        """Start it and wait until it answers; does nothing more than wait when it runs. Raises LocalStackError."""
+        """Start the broker unless it runs, and wait until it responds. Raises LocalStackError."""
         processes.finish(self.starting(packages.kafka()))
 
     def stop(self) -> bool:
-        """SIGTERM, and SIGKILL when it takes more than 10 s; True when it ran."""
+        """Stop with SIGTERM, and SIGKILL after 10 s. Returns whether it was running."""
         return self._end(TERM)
 
     def kill(self) -> bool:
-        """SIGKILL; True when it ran."""
+        """Stop with SIGKILL. Returns whether it was running."""
         return self._end(processes.KILL)
 
     def freeze(self) -> None:
-        """SIGSTOP: it stays connected and says nothing. Raises LocalStackError when it does not run."""
+        """Send SIGSTOP: connections stay open without a response. Raises LocalStackError if it is not running."""
         process = self._running()
         process.suspend()
-        # The signal takes effect thread by thread; a test must not go on before the last.
+        # The signal takes effect thread by thread; wait for the last one.
         stopped = functools.partial(_is_stopped, process)
         processes.finish(processes.waiting(stopped, FREEZE_SECONDS, "Kafka did not freeze", self.log))
 
     def thaw(self) -> None:
-        """SIGCONT. Raises LocalStackError when it does not run."""
+        """Send SIGCONT. Raises LocalStackError if it is not running."""
         self._running().resume()
 
     def _running(self) -> psutil.Process:
         if process := self.process:
             return process
-        raise LocalStackError(f"Kafka broker {self.node_id} does not run")
+        raise LocalStackError(f"Kafka broker {self.node_id} is not running")
 
     def _end(self, steps: tuple[processes.Step, ...]) -> bool:
         was_running = self.process is not None
@@ -171,13 +171,13 @@ class KafkaBroker:
         return was_running
 
     def stopping(self, steps: tuple[processes.Step, ...] = TERM) -> Iterator[None]:
-        """`stop` as a task for `processes.finish`; also ends the formatting that a killed start left behind."""
+        """Do the same as `stop`, as a task for `processes.finish`; also end the formatting of a killed start."""
         process = self.process
         yield from processes.stopping([process] if process else [], steps)
         yield from self._clear()
 
     def starting(self, classpath: Sequence[Path]) -> Iterator[None]:
-        """`start` as a task for `processes.finish`; done when this broker and all of its cluster are listed."""
+        """Do the same as `start`, as a task for `processes.finish`."""
         process, begin = self.process, processes.size(self.log)
         if process is None:
             yield from self._clear()
@@ -201,15 +201,15 @@ class KafkaBroker:
                 metadata = client.list_topics(timeout=0.5)
             except KafkaException:
                 return False
-            # Its own cluster id, because somebody else's Kafka may have taken the port in the meantime.
+            # Compare the cluster id, because another Kafka may have taken the port in the meantime.
             # (str() gives that id; the attribute is wrongly declared as None.)
             return str(metadata) == self.cluster_id and self.node_id in metadata.brokers
 
-        complaint = f"Kafka broker {self.node_id} did not answer"
+        complaint = f"Kafka broker {self.node_id} did not respond"
         yield from processes.waiting(answers, START_SECONDS, complaint, self.log)
 
     def _format(self, env: Mapping[str, str]) -> Iterator[None]:
-        """Format beside the final place, then rename: a data folder is complete or not there."""
+        """Format a temporary folder, then rename it, so that a data folder is complete or missing."""
         draft = self.folder / "data.new"
         processes.remove(draft)
         file = self._write("format.properties", self._properties(draft))
@@ -230,7 +230,7 @@ class KafkaBroker:
         return {**properties(self.node, nodes, data, self.advertised), **self.settings}
 
     def _marks(self, task: str) -> list[str]:
-        """What tells our processes from every other Java process; see processes.find."""
+        """Return arguments that identify own Java processes; see processes.find."""
         return [f"-Dcdc.local.home={self.home}", f"-Dcdc.local.task={task}"]
 
     def _java(self, task: str, *arguments: str) -> list[str]:
@@ -242,7 +242,7 @@ class KafkaBroker:
         return [str(packages.java()), *JAVA, *system, *self._marks(task), *arguments]
 
     def _environment(self, classpath: Sequence[Path]) -> dict[str, str]:
-        # By environment, so that `ps` shows more than 46 jars.
+        # In the environment, because it would fill the command line in `ps`.
         environment = processes.environment(without="JAVA_ JDK_JAVA_ _JAVA_ CLASSPATH KAFKA_ LOG4J_")
         return {**environment, "CLASSPATH": ":".join(map(str, classpath))}
 

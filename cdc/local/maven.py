@@ -1,7 +1,7 @@
-"""Jars from Maven Central: jgo finds out which, this module fetches them.
+"""Download jars from Maven Central; jgo resolves the dependencies.
 
-jgo writes a download in place and only warns when its checksum is wrong, so an interrupted download would
-be trusted for ever. Here a file gets its name only after its SHA-1 was compared with the repository's.
+jgo downloads in place and only warns about a wrong checksum, so it would keep using an interrupted download. Here a
+file gets its name only after its SHA-1 matches that of the repository.
 """
 
 import contextlib
@@ -25,21 +25,21 @@ from urllib3.util import Retry
 
 from cdc.errors import LocalStackError
 
-TIMEOUT_SECONDS = 20  # without a byte
+TIMEOUT_SECONDS = 20  # without receiving data
 ATTEMPTS = 3
 DOWNLOADS_AT_ONCE = 6
 
 
 class _StoppedError(Exception):
-    """The user gave up while we were downloading."""
+    """The user interrupted the download."""
 
 
 class _Resolver(PythonResolver):
-    """jgo's resolver with a download that is atomic and verified."""
+    """jgo's resolver with atomic, verified downloads."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.session = requests.Session()  # keeps connections: a third of jgo's time
+        self.session = requests.Session()  # reuses connections, which takes a third of jgo's time
         retry = Retry(ATTEMPTS, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504))
         self.session.mount("https://", HTTPAdapter(max_retries=retry, pool_maxsize=DOWNLOADS_AT_ONCE))
         self.stopped = threading.Event()
@@ -59,7 +59,7 @@ class _Resolver(PythonResolver):
         return target
 
     def _fetch(self, url: str, target: Path) -> None:
-        """Raises requests.RequestException, and ValueError when the checksum differs."""
+        """Download a file. Raises requests.RequestException, and ValueError if the checksum differs."""
         expected = self._get(f"{url}.sha1").text.split()[0]
         target.parent.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha1(usedforsecurity=False)
@@ -87,9 +87,9 @@ class _Resolver(PythonResolver):
 
 
 def download(coordinates: Sequence[str], repository: Path, what: str, console: Console | None) -> list[Path]:
-    """Fetch the jars of `coordinates`, and of all that the first needs at run time, into `repository`.
+    """Download the jars of `coordinates`, and the runtime dependencies of the first, into `repository`.
 
-    Returns their paths. Raises LocalStackError when Maven Central cannot be reached or its answer is damaged.
+    Returns their paths. Raises LocalStackError if Maven Central is unreachable or a download is damaged.
     """
     logging.getLogger("jgo").setLevel(logging.ERROR)
     for leftover in repository.rglob("*.part"):  # of a killed download; the caller holds the lock
@@ -97,18 +97,18 @@ def download(coordinates: Sequence[str], repository: Path, what: str, console: C
     resolver = _Resolver()
     with resolver.session, _progress(resolver, what, console) as progress:
         try:
-            progress(f"{what}: which jars?", 0, None)
+            progress(f"{what}: resolving jars", 0, None)
             artifacts = _resolve(resolver, coordinates, repository)
             return _fetch_all(resolver, artifacts, lambda done: progress(f"{what}: jars", done, len(artifacts)))
         except (requests.RequestException, RuntimeError, ValueError, ElementTree.ParseError) as error:
             raise LocalStackError(
                 f"cannot download {what} from {MAVEN_CENTRAL_URL}: {_cause(error)}",
-                "the first start needs the network (45 MB, once)",
+                "the first start needs network access to download 45 MB",
             ) from error
 
 
 def _cause(error: BaseException) -> str:
-    """requests wraps urllib3 wraps the system's error; the innermost one says it best."""
+    """Return the innermost cause: requests wraps urllib3's error, which wraps the system's."""
     while inner := error.__cause__ or error.__context__:
         error = inner
     return f"{error}" or type(error).__name__
@@ -117,8 +117,8 @@ def _cause(error: BaseException) -> str:
 def _resolve(resolver: _Resolver, coordinates: Sequence[str], repository: Path) -> list[Artifact]:
     context = MavenContext(resolver=resolver, repo_cache=repository)
     first, *others = [context.create_dependency(coordinate) for coordinate in coordinates]
-    # One alone: jgo lets the version lists of all its inputs overrule each other's dependencies, and that
-    # of log4j names a kafka-clients of its own, far too old.
+    # Resolve the first alone: with several inputs, jgo would apply the dependency versions of log4j, which include a
+    # much older kafka-clients.
     given, needed = resolver.resolve([first])
     wanted = [d for d in needed if d.scope in ("compile", "runtime") and not d.optional]
     return [dependency.artifact for dependency in [*given, *others, *wanted]]

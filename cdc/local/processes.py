@@ -1,7 +1,7 @@
-"""Server processes: start them detached, find them again by their command line, stop them for sure.
+"""Start detached server processes, find them by their command lines, and stop them reliably.
 
-The rule: the process table is the truth. No pid file is believed, so a killed `local up` loses nothing,
-and a process whose command line does not name our folder is never touched.
+Only the process table is used, no pid files, so that servers of a killed `local up` are found. Processes whose command
+lines do not contain the stack's folder are never touched.
 """
 
 import os
@@ -26,13 +26,13 @@ KILL: tuple[Step, ...] = ((signal.SIGKILL, 10.0),)
 
 
 class _Detached(subprocess.Popen[bytes]):
-    """A process that is meant to outlive us: no ResourceWarning when its handle is dropped."""
+    """A process that outlives this one, without a ResourceWarning when its handle is dropped."""
 
     def __del__(self, *_: object) -> None:
         pass
 
 
-# Our own children, to reap them: a dead child that nobody waits for stays in the process table.
+# Own children to reap: without a wait, a dead child remains in the process table.
 _children: list[_Detached] = []
 
 
@@ -43,7 +43,7 @@ def launch(
     env: Mapping[str, str],
     user: str | None = None,
 ) -> psutil.Process:
-    """Start `command` in a session of its own, its output appended to `log`; as `user` when root gives one.
+    """Start `command` in a new session, optionally as `user`, and append its output to `log`.
 
     Raises LocalStackError.
     """
@@ -54,7 +54,7 @@ def _spawn(command: list[str], log: Path, env: Mapping[str, str], user: str | No
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > ROTATE_BYTES:
         log.replace(log.with_name(f"{log.name}.1"))
-    # No supplementary group of root's may follow into the other account.
+    # The other account must not get root's supplementary groups.
     group = pwd.getpwnam(user).pw_gid if user else 0
     account: dict[str, Any] = {"user": user, "group": group, "extra_groups": []} if user else {}
     try:
@@ -65,8 +65,8 @@ def _spawn(command: list[str], log: Path, env: Mapping[str, str], user: str | No
                 stdout=output,
                 stderr=output,
                 env=dict(env),
-                cwd="/",  # ours may be one that the other account cannot enter
-                start_new_session=True,  # Ctrl-C in our terminal is not for the servers
+                cwd="/",  # the other account may not be able to enter the current directory
+                start_new_session=True,  # Ctrl-C in the terminal must not stop the servers
                 **account,
             )
     except OSError as error:
@@ -76,7 +76,7 @@ def _spawn(command: list[str], log: Path, env: Mapping[str, str], user: str | No
 
 
 def find(program: str, *arguments: str) -> list[psutil.Process]:
-    """The running processes of `program` (file name of argv[0]) that have every one of `arguments` in argv."""
+    """Return running processes of `program` (file name of argv[0]) with all `arguments` in argv."""
     _reap()
     found = []
     for process in psutil.process_iter():
@@ -90,7 +90,7 @@ def find(program: str, *arguments: str) -> list[psutil.Process]:
 
 
 def find_in(folder: Path, program: str) -> list[psutil.Process]:
-    """The running processes of `program` whose working directory is `folder`."""
+    """Return running processes of `program` with the working directory `folder`."""
     _reap()
     found = []
     for process in psutil.process_iter():
@@ -103,25 +103,25 @@ def find_in(folder: Path, program: str) -> list[psutil.Process]:
 
 
 def is_running(process: psutil.Process) -> bool:
-    """Whether it still runs; a zombie does not, whoever its parent is."""
+    """Return whether the process is running; zombies are not."""
     _reap()
     try:
-        # The first thread of a dying Java process is a zombie while the others still hold its ports.
+        # The first thread of an exiting Java process is a zombie while other threads still hold its ports.
         return process.is_running() and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
     except psutil.NoSuchProcess:
         return False
 
 
 def _reap() -> None:
-    # Rebuilt, not changed in place: a thread of the fault tests may be in here as well.
+    # Replaced, not changed in place, because fault tests call this from several threads.
     global _children
     _children = [child for child in _children if child.poll() is None]
 
 
 def stopping(processes: Iterable[psutil.Process], steps: Iterable[Step]) -> Iterator[None]:
-    """Send each step's signal and yield until all are gone, else go on with the next step.
+    """Send the signal of each step and yield until all processes have exited, or its time is over.
 
-    Raises LocalStackError when some survive the last step.
+    Raises LocalStackError if processes survive the last step.
     """
     remaining = [process for process in processes if is_running(process)]
     for number, seconds in steps:
@@ -139,12 +139,12 @@ def stopping(processes: Iterable[psutil.Process], steps: Iterable[Step]) -> Iter
 def _send(process: psutil.Process, number: signal.Signals) -> None:
     try:
         if number is signal.SIGKILL:
-            # Stopped first, so that it makes no child that we do not see.
+            # Stop it first, so that it cannot fork more children.
             process.suspend()
             for child in process.children(recursive=True):
                 _send(child, number)
         process.send_signal(number)
-        process.resume()  # a frozen process takes no signal but SIGKILL
+        process.resume()  # a stopped process handles no signal but SIGKILL
     except psutil.NoSuchProcess:
         pass
     except psutil.AccessDenied as denied:
@@ -154,9 +154,9 @@ def _send(process: psutil.Process, number: signal.Signals) -> None:
 
 
 def finish(*tasks: Iterator[None]) -> None:
-    """Run tasks that yield while they wait, all at the same time, to their ends.
+    """Run tasks, which yield while they wait, concurrently until all have finished.
 
-    When one raises, the others are closed (their `finally` clauses run) and the error goes on.
+    If one raises, the others are closed (their `finally` clauses run) and the exception propagates.
     """
     waiting = list(tasks)
     try:
@@ -186,15 +186,15 @@ def running(
     user: str | None = None,
     seconds: float = 60,
 ) -> Iterator[None]:
-    """Run a tool to its end, yielding meanwhile; it never outlives this generator.
+    """Run a tool, yielding until it exits; it never outlives this generator.
 
-    Raises LocalStackError when it fails or takes longer than `seconds`.
+    Raises LocalStackError if it fails or takes longer than `seconds`.
     """
     start = size(log)
     child = _spawn(command, log, env, user)
     process = psutil.Process(child.pid)
     try:
-        yield from waiting(lambda: child.poll() is not None, seconds, f"{Path(command[0]).name} did not end", log)
+        yield from waiting(lambda: child.poll() is not None, seconds, f"{Path(command[0]).name} did not finish", log)
     finally:
         finish_quietly(process)
     if child.returncode:
@@ -202,12 +202,12 @@ def running(
 
 
 def finish_quietly(process: psutil.Process) -> None:
-    """Kill one process and wait until it is gone."""
+    """Kill a process and wait until it has exited."""
     finish(stopping([process], KILL))
 
 
 def waiting(done: Callable[[], bool], seconds: float, complaint: str, log: Path) -> Iterator[None]:
-    """Yield until `done()`. Raises LocalStackError with `complaint` after `seconds`."""
+    """Yield until `done()` returns true. Raises LocalStackError with `complaint` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:
@@ -216,15 +216,15 @@ def waiting(done: Callable[[], bool], seconds: float, complaint: str, log: Path)
 
 
 def size(log: Path) -> int:
-    """Bytes in `log` now; 0 when it does not exist."""
+    """Return the size of `log` in bytes; 0 if it does not exist."""
     return log.stat().st_size if log.exists() else 0
 
 
 def reason(log: Path, start: int) -> str:
-    """The line of `log` after byte `start` that tells best why a server died: the last error, else the last line."""
+    """Return the most likely reason of an exit: the last error in `log` after byte `start`, or else the last line."""
     if not log.exists():
         return "it wrote no log"
-    start = start if start <= size(log) else 0  # rotated meanwhile
+    start = start if start <= size(log) else 0  # the log was rotated
     with log.open("rb") as file:
         file.seek(start)
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
@@ -233,7 +233,7 @@ def reason(log: Path, start: int) -> str:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder and all in it; nothing happens when it does not exist."""
+    """Remove a folder and its content, if it exists."""
     if folder.is_symlink() or folder.is_file():
         folder.unlink()
     elif folder.exists():
@@ -241,6 +241,6 @@ def remove(folder: Path) -> None:
 
 
 def environment(*, without: str) -> dict[str, str]:
-    """Our environment in English, without the variables that start with `without` (names split by blanks)."""
+    """Return the environment with LC_ALL=C, without variables that have a prefix in the space-separated `without`."""
     unwanted = tuple(without.split())
     return {**{k: v for k, v in os.environ.items() if not k.startswith(unwanted)}, "LC_ALL": "C"}

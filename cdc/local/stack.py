@@ -1,7 +1,7 @@
-"""The local stack: one PostgreSQL and one or three Kafka brokers that share a home folder.
+"""The local stack: one PostgreSQL server and one or three Kafka brokers in a common home folder.
 
-`up` and `down` of one home wait for each other, `up` leaves either everything or what was there before,
-and both find what a killed `up` left, because they ask the process table (see processes.py).
+`up` and `down` of one home exclude each other. A failed `up` stops the servers that it started. Both find servers of a
+killed `up` in the process table (see processes.py).
 """
 
 import contextlib
@@ -26,14 +26,14 @@ OURS = ("postgres", "ports.json", "ports.json.new", *(f"kafka-{n}" for n in rang
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the servers listen: a PostgreSQL DSN, and Kafka's bootstrap servers."""
+    """Addresses of the servers: a PostgreSQL DSN, and Kafka's bootstrap servers."""
 
     postgres: str
     kafka: str
 
 
 class Stack:
-    """The servers in the folder `home`; `brokers` None means as many as it has, else one."""
+    """The servers in the folder `home`; by default with the previous number of brokers, or one."""
 
     def __init__(self, home: Path | None = None, *, brokers: int | None = None) -> None:
         self.home = Path(os.path.realpath(home or packages.cache() / "local"))
@@ -46,9 +46,9 @@ class Stack:
         self.brokers = [KafkaBroker(self.home, node_id, count) for node_id in range(1, count + 1)]
 
     def up(self, console: Console | None = None) -> Addresses:
-        """Start what does not run, wait until all of it answers, and return the addresses.
+        """Start the servers that are not running, wait until all respond, and return their addresses.
 
-        Stops what it started when anything goes wrong, Ctrl-C included. Raises LocalStackError.
+        After an error or Ctrl-C, it stops the servers that it started. Raises LocalStackError.
         """
         packages.require()
         try:
@@ -62,12 +62,12 @@ class Stack:
         return self._addresses()
 
     def down(self, *, purge: bool = False) -> bool:
-        """Stop everything; True when something ran. `purge` also removes the data, but not the downloads.
+        """Stop all servers, and with `purge` remove their data, but not the downloads.
 
-        Raises LocalStackError.
+        Returns whether any server was running. Raises LocalStackError.
         """
         try:
-            # A home that was removed by hand is not made again, but its servers may still run.
+            # If the home was removed manually, its servers may still be running.
             with self._lock(None) if self.home.exists() else contextlib.nullcontext():
                 stopped = self._stop(at_once=purge)
                 if purge:
@@ -77,7 +77,7 @@ class Stack:
         return stopped
 
     def addresses(self) -> Addresses | None:
-        """Where the servers listen; None when one of them does not run."""
+        """Return the addresses, or None if any server is not running."""
         return self._addresses() if all(server.process for server in self._servers) else None
 
     @property
@@ -99,19 +99,19 @@ class Stack:
             raise
 
     def _stop(self, *, at_once: bool) -> bool:
-        # All that the home can have, whatever number of brokers this object was made for.
+        # All brokers that the home may have, regardless of the number in this object.
         brokers = [KafkaBroker(self.home, node_id) for node_id in range(1, MOST_BROKERS + 1)]
         postgres = self.postgres
         ran = bool(postgres.process) or any(broker.process for broker in brokers)
-        # Data that is about to be removed needs no orderly end. (PostgreSQL reaps its children even so; killed,
-        # it would leave them to process 1, which in a container may reap nobody.)
+        # Data that will be removed needs no clean shutdown. An immediate one still lets PostgreSQL reap its children;
+        # after SIGKILL, process 1 of a container may leave them as zombies.
         tasks = [postgres.stopping(IMMEDIATE if at_once else FAST)]
         tasks += [broker.stopping(processes.KILL if at_once else TERM) for broker in brokers]
         processes.finish(*tasks)
         return ran
 
     def _settle_ports(self) -> None:
-        """Give up the ports that somebody else took while our servers were down."""
+        """Replace ports that other programs took while the servers were down."""
         postgres = self.postgres
         if not postgres.process and not is_free(postgres.port):
             postgres.renew_port()
@@ -124,11 +124,11 @@ class Stack:
         ]
         for name in taken:
             self._ports.renew(name)
-        if taken:  # each broker knows the controllers of all
+        if taken:  # all brokers must get the new controller ports
             processes.finish(*(broker.stopping() for broker in self.brokers))
 
     def _claim(self) -> None:
-        """Make the home ours. Raises LocalStackError when it holds something else, or another number of brokers."""
+        """Mark the home as a stack. Raises LocalStackError if it has other content or another number of brokers."""
         remembered = self._remembered()
         if remembered == len(self.brokers):
             return
@@ -139,13 +139,15 @@ class Stack:
             )
         foreign = sorted({path.name for path in self.home.iterdir()} - {"lock", "stack.json.new"})
         if foreign:
-            raise LocalStackError(f"{self.home} is not empty ({foreign[0]}) and is no stack", "choose another --home")
+            raise LocalStackError(
+                f"{self.home} is not empty (it contains {foreign[0]}) and is not a stack", "choose another --home"
+            )
         draft = self._file.with_name("stack.json.new")
         draft.write_text(json.dumps({"brokers": len(self.brokers)}) + "\n")
         os.replace(draft, self._file)
 
     def _remembered(self) -> int | None:
-        """The number of brokers of the stack in this home; None when there is no stack."""
+        """Return the number of brokers of the stack in this home, or None if there is no stack."""
         try:
             return int(json.loads(self._file.read_text())["brokers"])
         except (FileNotFoundError, NotADirectoryError):
@@ -154,20 +156,20 @@ class Stack:
             raise LocalStackError(f"{self._file} is damaged: {error}", f"remove {self.home}") from error
 
     def _remove(self) -> None:
-        # Only what is ours, by name: the folder came from the user.
+        # Remove only own files, by name, because the user chose the folder.
         processes.remove(accounts.shelter(self.postgres.home))
         if self._remembered() is None:
             return
         for name in OURS:
             processes.remove(self.home / name)
-        self._file.unlink()  # last: until here, another purge can go on
+        self._file.unlink()  # last, so that an interrupted purge can be repeated
         (self.home / "lock").unlink()
         with contextlib.suppress(OSError):
             self.home.rmdir()
 
     @contextlib.contextmanager
     def _lock(self, console: Console | None) -> Iterator[None]:
-        """One `up` or `down` at a time; the kernel gives the lock back when its holder dies."""
+        """Exclude other calls of `up` and `down`; the kernel releases the lock if its holder dies."""
         path = self.home / "lock"
         while True:
             self.home.mkdir(parents=True, exist_ok=True)
@@ -178,7 +180,7 @@ class Stack:
                     if console:
                         console.print("waiting for another `local up` or `local down`", highlight=False)
                     fcntl.flock(file, fcntl.LOCK_EX)
-                # Its holder may have been a purge, which removed the file that we have now locked.
+                # If the previous holder was a purge, the locked file has been removed.
                 if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
                     yield
                     return

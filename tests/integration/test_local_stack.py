@@ -1,4 +1,4 @@
-"""The local stack on real processes: what it starts, finds again, stops and leaves behind."""
+"""The local stack with real processes."""
 
 import json
 import os
@@ -97,7 +97,7 @@ def test_servers_that_crashed_come_back_on_the_same_ports_with_their_data(privat
         assert connection.execute("select letter from letters").fetchall() == [("a",)]
 
 
-def test_a_port_taken_by_another_program_while_the_stack_was_down_is_given_up(home: Path) -> None:
+def test_a_port_taken_by_another_program_is_replaced(home: Path) -> None:
     ports, foreign = Ports(home / "ports.json"), socket.socket()
     with foreign:
         stack = Stack(home)
@@ -113,7 +113,7 @@ def test_a_port_taken_by_another_program_while_the_stack_was_down_is_given_up(ho
 
 # Seconds after the start of `up`: before its servers, in initdb and the formatting, while Kafka starts.
 @pytest.mark.parametrize("moment", [0.35, 0.7, 1.2, 2.2])
-def test_what_a_killed_up_leaves_is_found_by_down(home: Path, moment: float) -> None:
+def test_down_stops_the_servers_of_a_killed_up(home: Path, moment: float) -> None:
     with subprocess.Popen([*COMMAND, "up", "--home", str(home)], stderr=subprocess.DEVNULL) as up:
         time.sleep(moment)
         up.kill()
@@ -185,7 +185,7 @@ def test_three_brokers_form_a_cluster_that_survives_the_death_of_one(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another account")
-def test_a_home_and_programs_that_the_other_account_cannot_reach_are_no_obstacle(
+def test_home_and_programs_may_be_inaccessible_to_the_other_account(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.chmod(0o700)
@@ -205,7 +205,7 @@ def test_a_home_and_programs_that_the_other_account_cannot_reach_are_no_obstacle
     assert not accounts.shelter(folder / "home").exists()
 
 
-def test_a_private_server_takes_settings_and_says_why_it_does_not_start(private_postgres: PrivatePostgres) -> None:
+def test_a_private_server_accepts_settings_and_reports_why_it_does_not_start(private_postgres: PrivatePostgres) -> None:
     server = private_postgres(settings={"wal_sender_timeout": "1s"})
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         assert connection.execute("show wal_sender_timeout").fetchone() == ("1s",)
@@ -223,7 +223,7 @@ def test_a_folder_with_other_things_in_it_is_left_alone(folder: Path) -> None:
     assert (folder / "postgres").exists()
 
 
-def test_a_process_that_only_mentions_our_folder_is_not_touched(home: Path) -> None:
+def test_an_unrelated_process_that_mentions_the_folder_is_not_touched(home: Path) -> None:
     with subprocess.Popen(["tail", "-f", "/dev/null", "--", str(home / "postgres" / "data")]) as other:
         Stack(home).down(purge=True)
         assert other.poll() is None
@@ -259,7 +259,7 @@ def test_ports_are_remembered_and_free(tmp_path: Path) -> None:
     assert ports.renew("a") != first
 
 
-def test_a_jar_that_is_not_as_it_was_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_jar_is_downloaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "cache", lambda: tmp_path)
     jar = tmp_path / "jars" / "kafka.jar"
     jar.parent.mkdir()

@@ -1,4 +1,4 @@
-"""What a broker is told, without starting one."""
+"""Arguments and settings of brokers, without starting one."""
 
 import base64
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from cdc.local.kafka import KafkaBroker
 
 
-def test_no_cluster_id_looks_like_an_option_whatever_the_home() -> None:
+def test_no_cluster_id_looks_like_an_option() -> None:
     ids = {KafkaBroker(Path(f"/homes/{number}"), 1).cluster_id for number in range(2000)}
     assert not [cluster_id for cluster_id in ids if cluster_id.startswith("-")]
     assert {len(base64.urlsafe_b64decode(cluster_id + "==")) for cluster_id in ids} == {16}
