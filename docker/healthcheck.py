@@ -1,6 +1,7 @@
-"""The container's health: exit code 0 when the publisher is ready, else 1; its own words for both on standard output.
+"""Health check of the container: exit code 0 if the publisher is ready, otherwise 1.
 
-`/readyz` of the address in CDC_HTTP__LISTEN. Ready is also who waits for Kafka, or stands by: see docs/http.md.
+Prints the answer to `/readyz` on the port of CDC_HTTP__LISTEN. A publisher that waits for Kafka, or is a standby, is
+ready too: see docs/http.md.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""Once for each database: table, publication and our topics, and the slot. What is there stays as it is.
+"""Create table, publication, own topics and slot for a new publisher; existing ones are not changed.
 
-Give this command when you set up a publisher, not each time one starts: a slot that was lost and is silently made
-anew is a gap in what is published.
+Run this once per database, not at each start of a publisher: silently re-creating a lost slot would hide that events
+are missing.
 """
 
 import json
@@ -10,18 +10,18 @@ import sys
 from typing import Any
 
 
-def told(*arguments: str) -> Any:
-    """What `cdc-publisher` says as JSON; ends with its exit code when it fails."""
+def json_output(*arguments: str) -> Any:
+    """Return the JSON output of `cdc-publisher`, or exit with its exit code if it fails."""
     done = subprocess.run(["cdc-publisher", *arguments, "--json"], stdout=subprocess.PIPE, check=False)
     if done.returncode:
         sys.exit(done.returncode)
     return json.loads(done.stdout)
 
 
-slot = told("config", "show")["postgres"]["slot"]
+slot = json_output("config", "show")["postgres"]["slot"]
 if code := subprocess.run(["cdc-publisher", "outbox", "init"], check=False).returncode:
     sys.exit(code)
-if slot in [each["name"] for each in told("slot", "list")]:
-    print(f"slot {slot} is there")
+if slot in [each["name"] for each in json_output("slot", "list")]:
+    print(f"slot {slot} exists already")
 else:
     sys.exit(subprocess.run(["cdc-publisher", "slot", "create"], check=False).returncode)

@@ -1,4 +1,4 @@
-"""The scripts of the image, beside a real publisher."""
+"""The scripts of the image, with a real publisher."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def script(name: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_setting_up_makes_what_is_missing_and_the_publisher_is_healthy_then(
+def test_setup_creates_what_is_missing_and_the_publisher_becomes_healthy(
     bare_pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = bare_pipeline.configure().parent
@@ -38,7 +38,7 @@ def test_setting_up_makes_what_is_missing_and_the_publisher_is_healthy_then(
     assert f"created slot {bare_pipeline.slot}" in first.stdout
     again = script("setup.py", folder)
     assert (again.returncode, "created" in again.stdout) == (0, False)
-    assert f"slot {bare_pipeline.slot} is there" in again.stdout
+    assert f"slot {bare_pipeline.slot} exists already" in again.stdout
 
     monkeypatch.setenv("CDC_HTTP__LISTEN", f"127.0.0.1:{Ports(folder / 'ports.json').get('http')}")
     assert script("healthcheck.py", folder).returncode == 1
@@ -48,7 +48,7 @@ def test_setting_up_makes_what_is_missing_and_the_publisher_is_healthy_then(
     assert publisher.stop() == 0
 
 
-def test_setting_up_ends_with_the_exit_code_of_what_fails(
+def test_setup_exits_with_the_code_of_the_failed_command(
     bare_pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = bare_pipeline.configure().parent
