@@ -1,1 +1,1 @@
-"""Avro: contracts from files, JSON values to Avro data, framing. fastavro is used here and nowhere else."""
+"""Avro: contracts, encoding of JSON payloads, framing and decoding. Only this package imports fastavro."""

@@ -1,9 +1,9 @@
-"""Whether what one schema wrote can be read by another, decided without a registry.
+"""Compatibility of two Avro schemas, decided without a registry.
 
-The rules are the specification's: <https://avro.apache.org/docs/1.12.0/specification/#schema-resolution>. Two things
-are stricter. Every branch of a writer's union must be readable, since any of them may have been written. And a time
-that changes its unit (timestamp-millis to timestamp-micros) is a problem, although the numbers resolve: each would be
-read as another instant.
+The rules are the specification's: <https://avro.apache.org/docs/1.12.0/specification/#schema-resolution>. Two rules
+are stricter. Every branch of a writer's union must be readable, since any of them may have been written. A time that
+changes its unit (timestamp-millis to timestamp-micros) is a problem, although the numbers resolve: each would be read
+as another instant.
 """
 
 from collections import Counter
@@ -27,15 +27,15 @@ _TIMES: Final = ("date", "time", "timestamp", "local-timestamp", "duration")
 
 
 def problems(reader_schema: Schema, writer_schema: Schema) -> list[str]:
-    """Why data of the writer's schema cannot be read with the reader's, each with its path; empty when it can.
+    """Return the reasons, each with its path, why the reader's schema cannot read the writer's data; empty if it can.
 
-    Both may be JSON as a schema file has it, or what fastavro parsed.
+    Both may be parsed by fastavro, or JSON values as in a schema file.
     """
     return _Resolution(_parsed(reader_schema), _parsed(writer_schema)).problems()
 
 
 def check(mode: str, new: Schema, olds: Sequence[tuple[str, Schema]]) -> list[str]:
-    """What breaks `mode` when `new` follows `olds`, given with their names, the oldest first.
+    """Return the problems that violate `mode` if `new` follows `olds`: pairs of name and schema, the oldest first.
 
     BACKWARD: new reads old. FORWARD: old reads new. FULL: both. Without _TRANSITIVE only the newest of `olds` counts.
     """
@@ -55,7 +55,7 @@ def _parsed(schema: Schema) -> Schema:
 
 
 class _Resolution:
-    """One comparison of two schemas, which may be recursive."""
+    """A comparison of two schemas, which may be recursive: each pair of named types is compared once."""
 
     def __init__(self, reader: Schema, writer: Schema) -> None:
         self._reader, self._writer = reader, writer
@@ -66,7 +66,7 @@ class _Resolution:
         return list(dict.fromkeys(self._resolve(self._reader, self._writer, "$")))
 
     def _resolve(self, reader: Schema, writer: Schema, path: str) -> Iterator[str]:
-        reader, writer = self._readers_own(reader), self._writers_own(writer)
+        reader, writer = self._reader_type(reader), self._writer_type(writer)
         if isinstance(writer, list):
             for branch in writer:
                 where = path if _shown(branch) == "null" else f"{path}({_shown(branch)})"
@@ -74,7 +74,7 @@ class _Resolution:
         elif isinstance(reader, list):
             branch = self._branch(reader, writer)
             if branch is None:
-                yield f"{path}: {_shown(writer)} fits no branch of [{', '.join(map(_shown, reader))}]"
+                yield f"{path}: {_shown(writer)} matches no branch of [{', '.join(map(_shown, reader))}]"
             else:
                 yield from self._resolve(branch, writer, path)
         elif problem := _mismatch(reader, writer):
@@ -108,40 +108,40 @@ class _Resolution:
         for field, sources in zip(reader["fields"], map(sorted, names), strict=True):
             name = field["name"]
             if len(sources) > 1:
-                yield f"{path}.{name}: stands for several fields of the writer: {', '.join(sources)}"
+                yield f"{path}.{name}: matches several fields of the writer: {', '.join(sources)}"
             elif sources and claims[sources[0]] > 1:
-                yield f"{path}.{name}: is not the only one that stands for the writer's {sources[0]}"
+                yield f"{path}.{name}: is not the only field that matches the writer's {sources[0]}"
             elif sources:
                 yield from self._resolve(field["type"], written[sources[0]]["type"], f"{path}.{name}")
             elif "default" not in field:
                 yield f"{path}.{name}: is not written, and has no default"
 
     def _branch(self, reader: list[Schema], writer: Schema) -> Schema | None:
-        """The branch that a value is read with: one of the writer's own type and name, else the first that fits."""
-        branches = [self._readers_own(branch) for branch in reader]
+        """The branch that reads the writer's values: one of the same type, else the first that matches; else None."""
+        branches = [self._reader_type(branch) for branch in reader]
         fitting = [branch for branch in branches if not _mismatch(branch, writer)]
         same = [branch for branch in fitting if _kind(branch) == _kind(writer)]
         return next(iter(same or fitting), None)
 
-    def _readers_own(self, schema: Schema) -> Schema:
+    def _reader_type(self, schema: Schema) -> Schema:
         return self._readers.get(schema, schema) if isinstance(schema, str) else schema
 
-    def _writers_own(self, schema: Schema) -> Schema:
+    def _writer_type(self, schema: Schema) -> Schema:
         return self._writers.get(schema, schema) if isinstance(schema, str) else schema
 
 
 def _mismatch(reader: Any, writer: Any) -> str:
-    """Why two schemas, neither of them a union, do not fit whatever is within them; empty when they do."""
+    """Why two schemas other than unions do not match, apart from their fields or items; empty if they match."""
     ours, theirs = _kind(reader), _kind(writer)
     if ours != theirs:
         if ours not in _PROMOTIONS.get(theirs, ()):
             return f"{_shown(writer)} cannot be read as {_shown(reader)}"
     elif ours in _NAMED:
         if not _same_name(reader, writer):
-            return f"{_shown(writer)} is not {_shown(reader)}, nor an alias of it"
+            return f"{_shown(writer)} is neither {_shown(reader)} nor one of its aliases"
         if ours == "fixed" and reader["size"] != writer["size"]:
             return f"fixed {_shown(writer)} has {writer['size']} bytes, not {reader['size']}"
-    return _other_meaning(_logical(reader), _logical(writer))
+    return _logical_mismatch(_logical(reader), _logical(writer))
 
 
 def _same_name(reader: DictSchema, writer: DictSchema) -> bool:
@@ -156,8 +156,8 @@ def _symbols(reader: DictSchema, writer: DictSchema, path: str) -> Iterator[str]
         yield f"{path}: {_shown(reader)} has no default and lacks {', '.join(unknown)}"
 
 
-def _other_meaning(reader: DictSchema | None, writer: DictSchema | None) -> str:
-    """Logical types that would read a value as another one."""
+def _logical_mismatch(reader: DictSchema | None, writer: DictSchema | None) -> str:
+    """Why the reader's logical type would change the value; empty if it would not."""
     if reader is None or writer is None:
         return ""
     ours, theirs = str(reader["logicalType"]), str(writer["logicalType"])
@@ -165,7 +165,7 @@ def _other_meaning(reader: DictSchema | None, writer: DictSchema | None) -> str:
         mine, other = _decimal(reader), _decimal(writer)
         return f"decimal{other} is not decimal{mine}" if mine != other else ""
     if ours != theirs and {_time(ours), _time(theirs)} <= set(_TIMES):
-        return f"{theirs} would be read as {ours}, which is another time"
+        return f"{theirs} would be read as {ours}, which changes the time"
     return ""
 
 
@@ -196,7 +196,7 @@ def _short(name: str) -> str:
 
 
 def named(schema: Schema) -> Iterator[tuple[str, DictSchema]]:
-    """The named types that a parsed schema defines, or was parsed after."""
+    """Yield the named types, with their full names, that a parsed schema defines or refers to."""
     if isinstance(schema, dict):
         yield from schema.get("__named_schemas", {}).items()
     yield from _within(schema)

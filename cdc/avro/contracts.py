@@ -20,10 +20,10 @@ from cdc.errors import ConfigError
 
 
 class Contract:
-    """How the payloads of one event type are encoded.
+    """The Avro schema of one event type, compiled to encoders of its payloads.
 
-    `name` is the record's full name, `header` what stands before each body, `text` the schema as its file has it and
-    `references` the full names of the types of other files which that text uses; `schema` holds them all.
+    `name` is the record's full name, `header` the ten bytes before each body, `text` the schema as written in its file,
+    and `references` the full names of types in other files that `text` uses; `schema` contains all of them.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class Contract:
         self._rules = rules
         self.header = framing.header(schema)
         self.encode_value = compiler.compile_encoder(schema, rules)
-        """A JSON value that is parsed already, and a header, to header and body. Raises Mismatch."""
+        """Encode a parsed JSON value: `(value, header)` to header and Avro body. Raises Mismatch."""
         self.encode = self._text_encoder()
-        """JSON text to header and Avro body; the header is that of single-object encoding unless given.
+        """Encode JSON text: `(payload, header)` to header and Avro body. The header defaults to single-object encoding.
 
-        Raises Mismatch or another ValueError that says where it does not fit.
+        Raises Mismatch with the JSON path of the mismatch, or another ValueError.
         """
 
     def _text_encoder(self) -> compiler.TextEncode:
@@ -52,24 +52,24 @@ class Contract:
 
     @functools.cached_property
     def plan(self) -> bytes | None:
-        """The same for the native accelerator, in so far as it can do it."""
+        """The instructions that the native accelerator compiles; None if it would decline every payload."""
         return plan(self.schema, self._rules)
 
     @classmethod
     def of(cls, definition: Definition, rules: Rules = STRICT) -> Self:
-        """The contract that a file or a registry's subject defines. Raises Mismatch for wrong defaults."""
+        """Compile the definition of a file or a registry's subject. Raises Mismatch if a default does not match."""
         return cls(definition.schema, str(definition.path), definition.text, definition.references, rules)
 
     @property
     def fingerprint(self) -> str:
-        """The schema's CRC-64-AVRO, 16 hex digits in the order of the wire."""
+        """The schema's CRC-64-AVRO as 16 hexadecimal digits, in the byte order of the wire (little-endian)."""
         return self.header[len(framing.MARKER) :].hex()
 
 
 class Contracts(Mapping[str, Contract]):
-    """All contracts by event type, as the `type` column names it.
+    """All contracts by event type, which is a full name, an unambiguous short name or a key of `[avro] types`.
 
-    `definitions` has the types of all files by full name, those that are no contracts included.
+    `definitions` maps full names to the types of all files, including those that are not contracts.
     """
 
     def __init__(
@@ -107,17 +107,17 @@ class Contracts(Mapping[str, Contract]):
         return len(self._by_type)
 
     def missing(self, event_type: str) -> str:
-        """Why there is no contract for `event_type`, and what comes nearest."""
+        """Return why there is no contract for `event_type`, and the most similar name that has one."""
         if event_type in self._ambiguous:
             names = ", ".join(contract.name for contract in self._ambiguous[event_type])
-            return f"event type {event_type!r} fits several contracts ({names}): use a full name or [avro] types"
+            return f"event type {event_type!r} matches several contracts ({names}): use a full name or [avro] types"
         near = difflib.get_close_matches(event_type, self._by_type, n=1)
         advice = f"; did you mean {near[0]!r}?" if near else ""
         return f"no contract for event type {event_type!r} in {self._origin}{advice}"
 
 
 def load(folder: Path, types: Mapping[str, str] | None = None, rules: Rules = STRICT) -> Contracts:
-    """Read every `.avsc` below `folder`. Raises ConfigError that lists every file that cannot be used."""
+    """Read every `.avsc` file below `folder`. Raises ConfigError with a problem for each unusable file."""
     definitions = files.read(folder)
     contracts: list[Contract] = []
     problems: list[str] = []
@@ -142,19 +142,19 @@ def _from_text(parse: Callable[[bytes], object], encode: compiler.Encode, own: b
         except RecursionError:
             raise ValueError("the payload is nested too deeply") from None
         except ArithmeticError:
-            raise ValueError("the payload holds a number that is out of range for any decimal") from None
+            raise ValueError("the payload contains a number that is out of range for any decimal") from None
         except (orjson.JSONDecodeError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ValueError(f"the payload is not JSON: {error}") from None
 
     return from_text
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-# Numbers bound for a decimal must not pass through a float: 0.1 has no exact binary form.
-_exact: Callable[[str], object] = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse_constant).decode
+# Numbers for decimals must not be parsed as float: 0.1 has no exact binary representation.
+_exact: Callable[[str], object] = json.JSONDecoder(parse_float=Decimal, parse_constant=_reject_constant).decode
 
 
 def _parse_exactly(payload: bytes) -> object:

@@ -1,7 +1,7 @@
-"""Avro bodies to values, as they were written or as a reader's schema has them.
+"""Decode Avro bodies with the writer's schema, or resolve them to a reader's schema.
 
-fastavro resolves the schemas. It hands out defaults of the reader's fields as the JSON that the schema file holds,
-and the same list or object to every record; here they become values like those that are read.
+fastavro resolves the schemas, but returns defaults of the reader's fields as the JSON in the schema file, and the same
+list or object for every record. This module converts defaults to the types of decoded values, and copies them.
 <https://avro.apache.org/docs/1.12.0/specification/#schema-resolution>
 """
 
@@ -18,7 +18,7 @@ from cdc.avro import compatibility, files
 
 
 def parsed(schema: Schema, named: Sequence[Schema] = ()) -> Schema:
-    """A schema that is JSON, after those it refers to. Raises ValueError when it is none."""
+    """Parse a JSON schema after the schemas `named` that it refers to. Raises ValueError if one is not valid."""
     names: NamedSchemas = {}
     try:
         for other in named:
@@ -29,7 +29,7 @@ def parsed(schema: Schema, named: Sequence[Schema] = ()) -> Schema:
 
 
 class Reading:
-    """Reads what `writer` wrote. Raises ValueError with every reason when `reader` cannot read all of it."""
+    """A decoder of one writer's schema. Raises ValueError with every reason if `reader` cannot read its data."""
 
     def __init__(self, writer: Schema, reader: Schema | None = None) -> None:
         self.name = str(writer["name"]) if isinstance(writer, dict) and "name" in writer else str(writer)
@@ -46,20 +46,20 @@ class Reading:
                 self._shared |= isinstance(default, (list, dict))
 
     def value(self, body: bytes) -> Any:
-        """The value of one body. Raises ValueError when the body is not one of the writer's schema, and all of it."""
+        """Decode one body. Raises ValueError if it does not match the writer's schema, or bytes are left over."""
         source = io.BytesIO(body)
         try:
             value = fastavro.schemaless_reader(source, self._writer, self._reader)
         except (ValueError, EOFError, IndexError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
-            raise ValueError(f"the body is not one of {self.name}: {type(error).__name__} {error}") from None
+            raise ValueError(f"the body does not match {self.name}: {type(error).__name__} {error}") from None
         left = len(body) - source.tell()
         if left:
-            raise ValueError(f"the body is not one of {self.name}: {left} bytes are left over")
+            raise ValueError(f"the body does not match {self.name}: {left} bytes are left over")
         return copy.deepcopy(value) if self._shared else value
 
 
 def _defaults(schema: Schema, named: dict[str, DictSchema]) -> Iterator[tuple[DictSchema, object]]:
-    """Each field that has a default, with its value."""
+    """Yield each field that has a default, with the default converted to a decoded value."""
     for record in {id(each): each for _, each in compatibility.named(schema)}.values():
         for field in record.get("fields", ()):
             if "default" in field:
@@ -89,7 +89,7 @@ def _value(schema: Any, default: Any, named: dict[str, DictSchema]) -> Any:
 
 
 def _takes(branch: Any, default: Any, named: dict[str, DictSchema]) -> bool:
-    """Whether a default of a union belongs to this branch."""
+    """Return whether the JSON type of a union's default matches this branch."""
     branch = named.get(branch, branch) if isinstance(branch, str) else branch
     kind = branch["type"] if isinstance(branch, dict) else branch
     types: dict[str, type | tuple[type, ...]] = {

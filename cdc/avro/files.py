@@ -1,8 +1,8 @@
-"""Schema files: every `.avsc` below a folder, in any order, and what they need of each other.
+"""Read schema files: every `.avsc` below a folder, in any order, with references between files.
 
-A file holds one named type. It may use the types of other files by their full names, or by short names of the same
-namespace, as Avro has it; types that are defined inside a file belong to that file. `Definition.schema` holds all it
-needs, each type written out where it is first used, so that encoding and fingerprints know nothing of files.
+A file contains one named type. It may use the types of other files by their full names, or by short names of the same
+namespace, as Avro defines; types that are defined inside a file belong to that file. `Definition.schema` is
+self-contained: each type is inlined where it is first used, so that encoding and fingerprints do not depend on files.
 """
 
 import re
@@ -28,24 +28,24 @@ NO_SCHEMA: Final = (SchemaParseException, ValueError, TypeError, KeyError, Attri
 
 
 def shipped(name: str) -> Path:
-    """The folder of contracts that this package brings under `schemas/`: `cdc`, or the demo's `shop`.
+    """Return the folder of shipped contracts `schemas/{name}`: `cdc`, or `shop` for the demo.
 
-    A wheel holds `schemas` inside the package, a checkout beside it. Raises ConfigError when neither is there.
+    A wheel contains `schemas` inside the package, a clone beside it. Raises ConfigError if neither exists.
     """
     package = Path(str(resources.files("cdc")))
     folders = [package / "schemas" / name, package.parent / "schemas" / name]
     for folder in folders:
         if folder.is_dir():
             return folder
-    raise ConfigError(f"the contracts of cdc-publisher are missing from {folders[0]}", hint="install it again")
+    raise ConfigError(f"the contracts of cdc-publisher are missing from {folders[0]}", hint="reinstall it")
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """The type of one file.
+    """The named type of one file.
 
-    `text` is what the file says, `references` the full names of the types of other files that it uses itself,
-    `schema` what fastavro made of it with those types written out.
+    `text` is the file's content, `references` the full names of the types in other files that it uses directly, and
+    `schema` the schema parsed by fastavro, with those types inlined.
     """
 
     name: str
@@ -56,12 +56,12 @@ class Definition:
 
     @property
     def is_contract(self) -> bool:
-        """Records are contracts; an enum or a fixed is only there to be used by them."""
+        """Whether the type is a record. An enum or a fixed can only be used by contracts."""
         return str(self.schema["type"]) == "record"
 
     @property
     def whole(self) -> str:
-        """`schema` as JSON text: what a registry needs to see when it does not know the types of other files."""
+        """`schema` as JSON text, self-contained for a registry that does not have the types of other files."""
         parts = {name: part for name, part in self.schema.items() if not name.startswith("__")}
         return orjson.dumps(parts).decode()
 
@@ -79,7 +79,7 @@ _Find = Callable[[str, _File], _File | None]
 
 
 def read(folder: Path) -> list[Definition]:
-    """One definition for each file. Raises ConfigError with a line for every file that cannot be used."""
+    """Read one definition per file. Raises ConfigError with a problem for each unusable file."""
     return _unique(*_files(folder))
 
 
@@ -87,12 +87,12 @@ def _unique(files: list[_File], problems: list[str]) -> list[Definition]:
     by_name: dict[str, _File] = {}
     for file in files:
         if file.name in by_name:
-            problems.append(f"contract {file.path}: {file.name} is defined in {by_name[file.name].path} too")
+            problems.append(f"contract {file.path}: {file.name} is also defined in {by_name[file.name].path}")
         else:
             by_name[file.name] = file
     for file in files:
         problems += [
-            f"contract {file.path}: {name} is defined in {by_name[name].path} too"
+            f"contract {file.path}: {name} is also defined in {by_name[name].path}"
             for name in list(_defined(file.written, ""))[1:]
             if name in by_name and by_name[name] is not file
         ]
@@ -100,7 +100,7 @@ def _unique(files: list[_File], problems: list[str]) -> list[Definition]:
 
 
 def parse(texts: Mapping[str, str]) -> list[Definition]:
-    """One definition for each text; the keys say where it comes from. Raises ConfigError as `read`."""
+    """Parse one definition per text; keys name the texts in messages. Raises ConfigError as `read` does."""
     files: list[_File] = []
     problems: list[str] = []
     for origin, text in texts.items():
@@ -112,9 +112,9 @@ def parse(texts: Mapping[str, str]) -> list[Definition]:
 
 
 def versions(folder: Path) -> dict[str, list[Definition]]:
-    """All versions of each type below `folder`, the oldest first: in the order of their paths, numbers by value.
+    """Read all versions of each type below `folder`, oldest first: sorted by path, with numbers compared by value.
 
-    Of several versions of a type, a file uses the one that is nearest in the folders. Raises ConfigError as `read`.
+    A file uses the version of a type that shares most folders with it. Raises ConfigError as `read` does.
     """
     files, problems = _files(folder)
     files.sort(key=lambda file: _natural(str(file.path)))
@@ -126,8 +126,8 @@ def versions(folder: Path) -> dict[str, list[Definition]]:
         found = sorted(by_name.get(name, ()), key=lambda other: -_shared(other.path, user.path))
         if len(found) > 1 and _shared(found[0].path, user.path) == _shared(found[1].path, user.path):
             raise ValueError(
-                f"{name} has several versions ({found[0].path}, {found[1].path}): put what belongs together into a"
-                " folder of its own"
+                f"{name} has several versions ({found[0].path}, {found[1].path}): put files that belong together into"
+                " one folder"
             )
         return found[0] if found else None
 
@@ -139,11 +139,13 @@ def versions(folder: Path) -> dict[str, list[Definition]]:
 
 def _files(folder: Path) -> tuple[list[_File], list[str]]:
     if not folder.is_dir():
-        raise ConfigError(f"[avro] schemas: {folder} is not a folder", hint="put one .avsc file per event type there")
+        raise ConfigError(
+            f"[avro] schemas: {folder} is not a folder", hint="create it with one .avsc file per event type"
+        )
     files: list[_File] = []
     problems: list[str] = []
     for path in sorted(folder.rglob("*.avsc")):
-        # Kubernetes keeps each version of a volume in a hidden folder, beside links to its files.
+        # Kubernetes keeps each version of a mounted volume in a hidden folder, with links to its files beside it.
         if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         try:
@@ -156,7 +158,7 @@ def _files(folder: Path) -> tuple[list[_File], list[str]]:
 def _file(path: Path, text: str) -> _File:
     written = orjson.loads(text)
     if not isinstance(written, dict) or written.get("type") not in ("record", "enum", "fixed"):
-        raise ValueError("not a schema to use: a contract is an Avro record, a type for contracts enum or fixed")
+        raise ValueError("neither a contract (an Avro record) nor a type for contracts (an enum or a fixed)")
     return _File(path, text, written, _full_name(written, ""))
 
 
@@ -177,12 +179,12 @@ def _definitions(files: list[_File], problems: list[str], find: _Find) -> list[D
 
 
 class _Inlining:
-    """Writes one file's schema out, with the types of other files at their first use."""
+    """Inlines the types of other files into one file's schema, each at its first use."""
 
     def __init__(self, find: _Find, file: _File) -> None:
         self._find = find
-        self._files = [file]  # from the one that is written out to the one that is being looked at
-        self._homes: dict[str, Path] = {}  # of the types that are defined so far
+        self._files = [file]  # a stack: the last one is being inlined into the others
+        self._homes: dict[str, Path] = {}  # the file of each type defined so far
         self._own = set(_defined(file.written, ""))
 
     def whole(self) -> DictSchema:
@@ -222,10 +224,11 @@ class _Inlining:
             raise ValueError(f"{name} is used before it is defined")
         file = self._find(name, user)
         if file is None:
-            raise ValueError(f"{name} is not defined{_told(user, self._files[0])} and no file defines it")
+            where = "" if user is self._files[0] else f" in {user.path}"
+            raise ValueError(f"{name} is not defined{where} and no file defines it")
         if file in self._files:
             way = " → ".join(str(each.path) for each in [*self._files[self._files.index(file) :], file])
-            raise ValueError(f"files that need each other cannot be written out: {way}; join them into one")
+            raise ValueError(f"files refer to each other in a circle: {way}; merge them into one file")
         user.references[name] = None
         if name in self._homes:
             return name
@@ -233,10 +236,6 @@ class _Inlining:
         whole = self._dict(file.written, "")
         self._files.pop()
         return whole
-
-
-def _told(user: _File, file: _File) -> str:
-    return "" if user is file else f" in {user.path}"
 
 
 def _full(name: str, namespace: str) -> str:
@@ -251,7 +250,7 @@ def _full_name(schema: DictSchema, namespace: str) -> str:
 
 
 def _defined(schema: Schema | None, namespace: str) -> Iterator[str]:
-    """The full names of all types that are defined within a schema; its own is the first."""
+    """Yield the full names of all types that a schema defines, its own first."""
     if isinstance(schema, list):
         for branch in schema:
             yield from _defined(branch, namespace)
@@ -267,7 +266,7 @@ def _defined(schema: Schema | None, namespace: str) -> Iterator[str]:
 
 
 def reason(error: Exception) -> str:
-    """Why a file cannot be used, for people."""
+    """Describe why a file cannot be used, for messages."""
     if isinstance(error, (orjson.JSONDecodeError, UnicodeDecodeError)):
         return f"not JSON: {error}"
     if isinstance(error, Mismatch) or type(error) is ValueError:
@@ -282,7 +281,7 @@ def _natural(text: str) -> list[tuple[int, str]]:
 
 
 def _shared(one: Path, other: Path) -> int:
-    """How many folders two files share."""
+    """The number of leading folders that two paths share."""
     return sum(
         1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one.parent.parts, other.parent.parts, strict=False))
     )

@@ -1,4 +1,4 @@
-"""Subjects: under which name a registry keeps the schema of a record.
+"""Subjects: the name under which a registry stores a record's schema.
 
 The three strategies of Confluent's serializers:
 <https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#subject-name-strategy>
@@ -17,5 +17,5 @@ _STRATEGIES: Final[dict[Strategy, Callable[[str, str], str]]] = {
 
 
 def subject(strategy: Strategy, topic: str, record_name: str) -> str:
-    """The subject of a value in `topic`; `record_name` is the record's full name."""
+    """Return the subject of values in `topic`; `record_name` is the record's full name."""
     return _STRATEGIES[strategy](topic, record_name)

@@ -1,7 +1,7 @@
-"""What compiled encoders call: Avro's binary encoding of single values, fast for what is common.
+"""Functions that compiled encoders call: Avro's binary encoding of single values, fast for common values.
 
-Small whole numbers come from a table; everything else, and everything that is wrong, goes through a function here. A
-value that does not fit raises Misfit and no reason: the mapping, which knows the path, is then asked for it.
+Small whole numbers come from a table; all other values, including invalid ones, go through a function here. A value
+that does not match raises Misfit without a reason: the caller then runs the mapping, which reports path and reason.
 <https://avro.apache.org/docs/1.12.0/specification/#binary-encoding>
 """
 
@@ -20,11 +20,11 @@ Json = object
 
 
 class Misfit(ValueError):
-    """The compiled code does not take this value; the mapping says why, or takes it."""
+    """The compiled code does not accept a value; the mapping then reports why, or accepts it."""
 
 
 def misfit() -> bytes:
-    """For where only an expression can stand."""
+    """Raise Misfit, in places of the generated source where only an expression is allowed."""
     raise Misfit
 
 
@@ -37,7 +37,7 @@ def _varint(number: int) -> bytes:
     return bytes(parts)
 
 
-# By number after zig-zag, so that SMALL, the even ones, has 0 to 8191. A pair is two bytes that more bytes follow.
+# Indexed by the zigzag-encoded number, so that SMALL, the even ones, has 0 to 8191. A pair is two continued bytes.
 _ENDS: Final = tuple(map(_varint, range(1 << 14)))
 _PAIRS: Final = tuple(bytes((low & 127 | 128, low >> 7 | 128)) for low in range(1 << 14))
 SMALL: Final = _ENDS[::2]
@@ -46,7 +46,7 @@ IN_TABLES: Final = len(LOW) * len(_ENDS)  # a whole number below it is in SMALL,
 
 
 def size(count: int) -> bytes:
-    """A length or a count as a long."""
+    """Encode a length or a count, which must not be negative, as a long."""
     return _zigzagged(count << 1)
 
 
@@ -61,14 +61,14 @@ def _zigzagged(number: int) -> bytes:
 
 
 def integer(value: Json) -> bytes:
-    """An int. Raises Misfit."""
+    """Encode an int. Raises Misfit, also for bool and out of 32 bits."""
     if type(value) is not int or not -0x80000000 <= value <= 0x7FFFFFFF:
         raise Misfit
     return _zigzagged(value << 1 ^ value >> 63)
 
 
 def long(value: Json) -> bytes:
-    """A long. Raises Misfit."""
+    """Encode a long. Raises Misfit, also for bool and out of 64 bits."""
     if type(value) is not int or not -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
         raise Misfit
     return _zigzagged(value << 1 ^ value >> 63)
@@ -79,12 +79,12 @@ _pack_float = struct.Struct("<f").pack
 
 
 def double(value: Json) -> bytes:
-    """A double. Raises Misfit or OverflowError."""
+    """Encode a double: 8 bytes, little-endian. Raises Misfit or OverflowError."""
     return _pack_double(_number(value))
 
 
 def single(value: Json) -> bytes:
-    """A float. Raises Misfit or OverflowError."""
+    """Encode a float: 4 bytes, little-endian. Raises Misfit or OverflowError."""
     return _pack_float(_number(value))
 
 
@@ -96,7 +96,7 @@ def _number(value: Json) -> float:
 
 
 def logical_bytes(schema: DictSchema) -> Callable[[Json], bytes] | None:
-    """The bytes of a value of a logical type, without their length; None when there is no logical type that applies."""
+    """Return an encoder of the logical type's values, without a length prefix; None if no logical type applies."""
     convert = logical.mapper(schema)
     if convert is None:
         return None
@@ -106,7 +106,7 @@ def logical_bytes(schema: DictSchema) -> Callable[[Json], bytes] | None:
         return lambda value: convert(value).encode()
     if schema["type"] == "fixed":
         return convert
-    return lambda value: long(convert(value))  # an int has the bytes of the long
+    return lambda value: long(convert(value))  # int and long have the same encoding
 
 
 def _decimal(schema: DictSchema) -> Callable[[Json], bytes]:
@@ -114,7 +114,7 @@ def _decimal(schema: DictSchema) -> Callable[[Json], bytes]:
 
     def decimal(value: Json) -> bytes:
         number = whole(value)
-        # A sign bit more than the number needs, as fastavro has it.
+        # One sign bit more than the number needs, as fastavro does.
         return number.to_bytes(width or (number.bit_length() + 8) // 8, "big", signed=True)
 
     return decimal

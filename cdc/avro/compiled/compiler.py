@@ -1,11 +1,11 @@
-"""Encoders compiled from a schema to Python: JSON value in, header and Avro body out, as the mapping demands.
+"""Compile a schema to Python encoders: JSON value in, header and Avro body out, by the rules of the mapping.
 
-fastavro's generic writer costs more than all else that is done with an event. The compiled code knows the schema, and
-leaves everything unusual to the mapping and fastavro's writer, which so are the judge of what is refused, and why:
-it stops at whatever does not fit, and the value starts again there. That is a whole value in doubt, or a part of it
-where more than one branch of a union may take that part.
+fastavro's generic writer takes more time than all other work on an event. Compiled code is specific to its schema, and
+leaves unusual values to the mapping and fastavro's writer, which alone decide what is rejected, and why: if a value
+does not match, it is encoded again by them. The same applies to a part of a value for which a union has several
+candidate branches.
 
-An encoder of JSON text knows the schema when it parses, too, where `cdc.avro.compiled.structs` has a type for it.
+An encoder of JSON text also parses by the schema, if `cdc.avro.compiled.structs` has a type for it.
 """
 
 import io
@@ -18,7 +18,7 @@ from fastavro.types import Schema
 
 from cdc.avro.compiled import structs
 from cdc.avro.compiled.emitter import Emitter
-from cdc.avro.mapping import convert as mapping
+from cdc.avro.mapping import convert
 from cdc.avro.mapping.rules import STRICT, Rules
 
 Json = object
@@ -26,24 +26,25 @@ Encode = Callable[[Json, bytes], bytes]
 
 
 class TextEncode(Protocol):
-    """JSON text to header and body."""
+    """A function from JSON text, and optionally a header, to header and Avro body."""
 
     def __call__(self, payload: bytes, header: bytes = ...) -> bytes: ...
 
 
 def compile_encoder(schema: Schema, rules: Rules = STRICT) -> Encode:
-    """A function from a JSON value and a header to the header and the Avro body.
+    """Return a function from a JSON value and a header to header and Avro body; it raises Mismatch.
 
-    It raises Mismatch, and what else `mapping.mapper` raises. So does this, for a schema that cannot be right.
+    Raises Mismatch itself for an invalid schema, as `convert.mapper` does.
     """
     encode: Encode = _executed(*_compiled(schema, rules))
     return encode
 
 
 def compile_text_encoder(schema: Schema, rules: Rules, general: TextEncode, header: bytes) -> TextEncode | None:
-    """A function from JSON text and a header, which is `header` unless given, to the header and the Avro body.
+    """Return a function from JSON text and a header (default: `header`) to header and Avro body.
 
-    What it does not take goes to `general`. None when no parser can know the schema; it must not have decimals.
+    It passes text that it does not accept to `general`. None if `structs` has no parser for the schema, which must not
+    contain decimals.
     """
     parse = structs.parser(schema, rules)
     if parse is None:
@@ -60,7 +61,7 @@ def _executed(text: str, names: dict[str, object]) -> Any:
 
 
 def source(schema: Schema, rules: Rules = STRICT) -> str:
-    """The encoder's Python source, to be read."""
+    """Return the encoder's Python source, for display."""
     return _compiled(schema, rules)[0]
 
 
@@ -73,7 +74,7 @@ def encode(value, header):
         return b"".join(out)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
         pass
-    return header + reference(value)  # says what does not fit, and where; or takes it
+    return header + reference(value)  # raises Mismatch with path and reason, or accepts the value
 """
 
 
@@ -92,29 +93,29 @@ def encode(payload, header=HEADER):
 
 def _compiled(schema: Schema, rules: Rules, *, typed: bool = False) -> tuple[str, dict[str, object]]:
     schemas = schema.get("__named_schemas", {}) if isinstance(schema, dict) else {}
-    reference = _reference(schema, rules)  # first: it refuses what is no schema
+    reference = _reference(schema, rules)  # first: it rejects an invalid schema
 
     def part(schema: Schema) -> Callable[[Json], bytes]:
-        # A union cannot carry the named types that it refers to; a record of one field has the bytes of that field.
+        # A union cannot contain the named types that it refers to; a record of one field is encoded as that field.
         field = {"name": "value", "type": schema}
         carrier = {"type": "record", "name": "Carrier", "fields": [field]}
         encode = _reference({**carrier, "__fastavro_parsed": True, "__named_schemas": schemas}, rules)
         return lambda value: encode({"value": value})
 
     emitter = Emitter(schemas, rules, part, typed=typed)
-    statements, functions = emitter.source(schema)
+    statements, functions = emitter.generate(schema)
     within = textwrap.indent("\n".join(statements), " " * 8)
     text = (_ENCODE_TEXT if typed else _ENCODE).format(statements=within) + functions
     return text, {**emitter.names, "reference": reference}
 
 
 def _reference(schema: Schema, rules: Rules) -> Callable[[Json], bytes]:
-    """The mapping and fastavro's writer."""
-    convert = mapping.mapper(schema, rules)
+    """Return the reference encoder, made of the mapping and fastavro's writer."""
+    to_datum = convert.mapper(schema, rules)
 
     def reference(value: Json) -> bytes:
         buffer = io.BytesIO()
-        fastavro.schemaless_writer(buffer, schema, convert(value))
+        fastavro.schemaless_writer(buffer, schema, to_datum(value))
         return buffer.getvalue()
 
     return reference

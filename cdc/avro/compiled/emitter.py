@@ -1,13 +1,13 @@
-"""A schema as Python source: statements that append a value's bytes to `out`.
+"""Generate Python source from a schema: statements that append a value's Avro encoding to `out`.
 
-Where a schema is a straight line (`int`, `string`, ...) it becomes expressions that are gathered into one
-`out += (...)`; arrays, maps, unions and records become statements. A record that is used in one place stands there, for
-a call costs 0.1 us; one that is used in several, or within itself, is a function. The code checks every type and range
-as it goes and raises on the first that is wrong, without a reason. What it calls by name is in `Emitter.names`.
+Types without branches (`int`, `string`, ...) become expressions that are gathered into one `out += (...)`; arrays,
+maps, unions and records become statements. A record that is used once is inlined, since calls are slow; one that is
+used several times, or within itself, becomes a function. The code checks every type and range as it goes, and raises on
+the first mismatch, without a reason. `Emitter.names` contains the globals that it uses.
 
-A part's variable begins with that of the whole: within `v_lines_item` there is `v_lines_item_sku`.
+A part's variable starts with that of the whole: `v_lines_item` has the part `v_lines_item_sku`.
 
-Of a value that is `typed`, parsed by `cdc.avro.compiled.structs`, all is known but ranges, and what a text means.
+Types of a `typed` value, parsed by `cdc.avro.compiled.structs`, are already checked, but not ranges and formats.
 """
 
 from collections import Counter
@@ -16,23 +16,22 @@ from typing import Final
 
 from fastavro.types import DictSchema, Schema
 
-from cdc.avro.compiled import binary, structs
-from cdc.avro.compiled import source as lines
+from cdc.avro.compiled import binary, source, structs
 from cdc.avro.mapping import logical
 from cdc.avro.mapping.branches import plain_integers, taking
 from cdc.avro.mapping.convert import aliases, renamed, resolved, type_name
 from cdc.avro.mapping.rules import Rules
 
-Reference = Callable[[Schema], Callable[[object], bytes]]  # for a schema: the mapping and fastavro's writer
+Reference = Callable[[Schema], Callable[[object], bytes]]  # from a schema to the mapping plus fastavro's writer
 
 _ABSENT: Final = object()
-_DEEPEST: Final = 5  # records that stand within each other: Python takes 20 blocks, and 100 levels of indentation
+_DEEPEST: Final = 5  # nested inlined records: Python allows 20 nested blocks and 100 levels of indentation
 _INTEGERS: Final = {"int": "integer", "long": "long"}
 _WITHIN: Final = {"int": "-0x80000000 <= {0} <= 0x7FFFFFFF", "long": "-1 << 63 <= {0} < 1 << 63"}
 
 
 class Emitter:
-    """Writes the functions of one schema; a record that is met for the first time is queued."""
+    """Generates the source for one schema. A record that needs a function is queued when it is first used."""
 
     def __init__(
         self, schemas: dict[str, DictSchema], rules: Rules, reference: Reference, *, typed: bool = False
@@ -48,15 +47,15 @@ class Emitter:
         self._uses: Counter[str] = Counter()
         self._depth = 0
 
-    def source(self, schema: Schema) -> tuple[list[str], str]:
-        """The statements for a value `v`, and the functions that they call."""
-        self._uses = lines.uses(schema)
+    def generate(self, schema: Schema) -> tuple[list[str], str]:
+        """Return the statements that encode a value `v`, and the functions that they call."""
+        self._uses = source.uses(schema)
         statements = list(self._write(schema, "v", []))
         functions: list[str] = []
         while self._waiting:
             record = self._waiting.pop(0)
-            functions += ["", "", f"def {self._functions[record['name']]}(v, out):  # {lines.comment(record['name'])}"]
-            functions += lines.indented(self._record(record, "v"))
+            functions += ["", "", f"def {self._functions[record['name']]}(v, out):  # {source.comment(record['name'])}"]
+            functions += source.indented(self._record(record, "v"))
         return statements, "\n".join([*functions, ""])
 
     def _record(self, record: DictSchema, value: str) -> Iterator[str]:
@@ -73,56 +72,56 @@ class Emitter:
             yield f"absent_{value} = 0"
         pending: list[str] = []
         for number, field in enumerate(fields):
-            variable = lines.variable(value, field)
-            straight = None if "default" in field else self._line(field["type"], variable)
-            if straight:
+            variable = source.variable(value, field)
+            simple = None if "default" in field else self._line(field["type"], variable)
+            if simple:
                 yield f"{variable} = {self._part(value, number, field)}  # {self._kind(field['type'])}"
-                yield from straight.statements
-                pending += straight.parts
+                yield from simple.statements
+                pending += simple.parts
             else:
-                yield from lines.out(pending)
+                yield from source.out(pending)
                 pending = []
                 yield from self._field(number, field, value, counted)
-        yield from lines.out(pending)
+        yield from source.out(pending)
         if counted:
             yield f"if len({value}){f' + absent_{value}' if optional else ''} != {len(fields)}: raise Misfit"
 
     def _part(self, value: str, number: int, field: DictSchema) -> str:
-        """The expression of a field's value."""
+        """Return the expression that reads a field's value."""
         if self._typed:
             return f"{value}.{structs.attribute(number)}"
         name = repr(field["name"])
         return f"{value}.get({name}, ABSENT)" if "default" in field else f"{value}[{name}]"
 
     def _field(self, number: int, field: DictSchema, value: str, counted: bool) -> Iterator[str]:
-        """A field that has a default, or is no straight line."""
-        variable = lines.variable(value, field)
+        """Yield statements for a field that has a default, or a type with branches."""
+        variable = source.variable(value, field)
         yield f"{variable} = {self._part(value, number, field)}  # {self._kind(field['type'])}"
         if "default" not in field:
             yield from self._write(field["type"], variable, [])
             return
-        # What is absent is written as its default is, which was made once and for all.
+        # The default is encoded once, when the source is generated.
         encode = self._reference({"type": "record", "name": "Default", "fields": [field]})
         yield f"if {variable} is ABSENT:"
         if counted:
             yield f"    absent_{value} += 1"
         yield f"    out.append({encode({})!r})  # default"
         yield "else:"
-        yield from lines.indented(self._write(field["type"], variable, []))
+        yield from source.indented(self._write(field["type"], variable, []))
 
     def _write(self, schema: Schema, variable: str, before: list[str]) -> Iterator[str]:
-        """Statements that append the parts `before` and then the value of a variable."""
-        straight = self._line(schema, variable)
-        if straight:
-            yield from straight.statements
-            yield from lines.out(before + straight.parts) or ["pass"]
+        """Yield statements that append the parts `before`, and then the value of a variable."""
+        simple = self._line(schema, variable)
+        if simple:
+            yield from simple.statements
+            yield from source.out(before + simple.parts) or ["pass"]
             return
         definition = resolved(schema, self._schemas)
         if isinstance(definition, list):
-            yield from lines.out(before)
+            yield from source.out(before)
             yield from self._union(definition, variable)
         elif definition["type"] in {"record", "error"}:
-            yield from lines.out(before)
+            yield from source.out(before)
             if self._uses[definition["name"]] == 1 and self._depth < _DEEPEST:
                 self._depth += 1
                 yield from self._record(definition, variable)
@@ -139,20 +138,20 @@ class Emitter:
             yield f"if type({variable}) is not {'list' if array else 'dict'}: raise Misfit"
         yield f"if {variable}:"
         yield f"    n_{variable} = len({variable})"
-        yield from lines.indented(lines.out([*before, lines.size(variable)]))
+        yield from source.indented(source.out([*before, source.size(variable)]))
         yield f"    for {item} in {variable}:" if array else f"    for {key}, {item} in {variable}.items():"
         parts = []
         if not array:
-            line = lines.sized(key, f"{key}.encode()")
-            yield from lines.indented(line.statements, 2)
+            line = source.sized(key, f"{key}.encode()")
+            yield from source.indented(line.statements, 2)
             parts = line.parts
-        yield from lines.indented(self._write(schema["items" if array else "values"], item, parts), 2)
+        yield from source.indented(self._write(schema["items" if array else "values"], item, parts), 2)
         yield r"    out.append(b'\0')"
         yield "else:"
-        yield from lines.indented(lines.out([*before, r"b'\0'"]))
+        yield from source.indented(source.out([*before, r"b'\0'"]))
 
     def _union(self, branches: list[Schema], variable: str) -> Iterator[str]:
-        """By the type of the value; what more than one branch may take is left to the mapping."""
+        """Yield a test per Python type of the value; values with several candidate branches are left to the mapping."""
         tests = {
             f"{variable} is None": [f"out.append({binary.size(index)!r})"]
             for index in taking(branches, type(None), self._schemas)
@@ -162,7 +161,7 @@ class Emitter:
             last = list(self._branch(others[0], branches, variable))
         else:
             choose = f"out.append({self._name('union', self._reference(branches))}({variable}))"
-            last = [f"{choose}  # more than one branch may take it, or none as it is"]
+            last = [f"{choose}  # several branches may match it, or none"]
             for python_type in (str, int, float, bool, list, dict):
                 found = taking(branches, python_type, self._schemas)
                 test = f"type({variable}) is {python_type.__name__}"
@@ -175,10 +174,10 @@ class Emitter:
                     })  # fmt: skip
         for number, (test, statements) in enumerate(tests.items()):
             yield f"{'elif' if number else 'if'} {test}:"
-            yield from lines.indented(statements)
+            yield from source.indented(statements)
         if tests:
             yield "else:"
-        yield from lines.indented(last, 1 if tests else 0)
+        yield from source.indented(last, 1 if tests else 0)
 
     def _branch(self, index: int, branches: list[Schema], variable: str) -> Iterator[str]:
         branch = branches[index]
@@ -191,58 +190,58 @@ class Emitter:
         number = repr(binary.size(index))
         yield from self._write(branch, variable, [number])
 
-    def _line(self, schema: Schema, variable: str) -> lines.Line | None:
+    def _line(self, schema: Schema, variable: str) -> source.Line | None:
         definition = resolved(schema, self._schemas)
         if isinstance(definition, list) or definition["type"] in {"record", "error", "array", "map"}:
             return None
         kind: str = definition["type"]
         convert = binary.logical_bytes(definition)
         if convert:
-            call = f"{self._name(lines.word(definition['logicalType']), convert)}({variable})"
-            return lines.sized(variable, call) if kind in {"string", "bytes"} else lines.Line([], [call])
+            call = f"{self._name(source.word(definition['logicalType']), convert)}({variable})"
+            return source.sized(variable, call) if kind in {"string", "bytes"} else source.Line([], [call])
         if kind in _INTEGERS:
             small = len(binary.SMALL)
             table = f"SMALL[{variable}] if {variable} < {small}"
             tables = f"{table} else LOW[{variable} & {small - 1}] + HIGH[{variable} >> {small.bit_length() - 1}]"
             asked = "" if self._typed else f"type({variable}) is int and "
             quick = f"{asked}0 <= {variable} < {binary.IN_TABLES}"
-            return lines.Line([], [f"({tables}) if {quick} else {_INTEGERS[kind]}({variable})"])
+            return source.Line([], [f"({tables}) if {quick} else {_INTEGERS[kind]}({variable})"])
         if kind in {"float", "double"}:
             quick = f"pack_{kind}({variable}) if type({variable}) is float and isfinite({variable})"
-            return lines.Line([], [f"{quick} else {'single' if kind == 'float' else kind}({variable})"])
+            return source.Line([], [f"{quick} else {'single' if kind == 'float' else kind}({variable})"])
         if kind == "boolean":
-            return lines.Line([], [rf"b'\1' if {variable} is True else b'\0' if {variable} is False else misfit()"])
+            return source.Line([], [rf"b'\1' if {variable} is True else b'\0' if {variable} is False else misfit()"])
         if kind == "null":
-            return lines.Line([f"if {variable} is not None: raise Misfit"], [])
+            return source.Line([f"if {variable} is not None: raise Misfit"], [])
         if kind == "enum":
             return self._enum(definition, variable)
         if kind == "string":
-            return lines.sized(variable, f"{variable}.encode()")
+            return source.sized(variable, f"{variable}.encode()")
         avro_json = self._rules.bytes_as == "avro-json"
         data = f"{variable}.encode('latin-1')" if avro_json else f"base64_bytes({variable})"
         if kind == "bytes":
-            return lines.sized(variable, data)
+            return source.sized(variable, data)
         wrong = f"if len({variable}) != {definition['size']}: raise Misfit"
-        return lines.Line([f"{variable} = {data}", wrong], [variable])
+        return source.Line([f"{variable} = {data}", wrong], [variable])
 
-    def _enum(self, schema: DictSchema, variable: str) -> lines.Line:
+    def _enum(self, schema: DictSchema, variable: str) -> source.Line:
         symbols = {symbol: binary.size(index) for index, symbol in enumerate(schema["symbols"])}
-        table = self._name(lines.word(schema["name"]), symbols)
+        table = self._name(source.word(schema["name"]), symbols)
         if schema.get("default") is None:
-            return lines.Line([], [f"{table}[{variable}]"])
+            return source.Line([], [f"{table}[{variable}]"])
         default = symbols[schema["default"]]
-        return lines.Line([], [f"{table}.get({variable}, {default!r}) if type({variable}) is str else misfit()"])
+        return source.Line([], [f"{table}.get({variable}, {default!r}) if type({variable}) is str else misfit()"])
 
     def _function(self, record: DictSchema) -> str:
-        """The name of the function of a record; a new one waits to be written."""
+        """Return the name of a record's function, and queue the record unless its function exists."""
         name: str = record["name"]
         if name not in self._functions:
-            self._functions[name] = self._free(f"record_{lines.word(name)}")
+            self._functions[name] = self._free(f"record_{source.word(name)}")
             self._waiting.append(record)
         return self._functions[name]
 
     def _name(self, name: str, value: object) -> str:
-        """A global of the source that stands for a value."""
+        """Add a value to the source's globals, and return its unique name."""
         name = self._free(f"{name}_{len(self.names)}")
         self.names[name] = value
         return name
@@ -255,6 +254,6 @@ class Emitter:
     def _kind(self, schema: Schema) -> str:
         definition = resolved(schema, self._schemas)
         if isinstance(definition, list):
-            return " or ".join(lines.comment(type_name(branch)) for branch in definition)
+            return " or ".join(source.comment(type_name(branch)) for branch in definition)
         logical_type = definition["logicalType"] if logical.mapper(definition) else None
-        return lines.comment(type_name(schema)) + (f" ({lines.comment(logical_type)})" if logical_type else "")
+        return source.comment(type_name(schema)) + (f" ({source.comment(logical_type)})" if logical_type else "")

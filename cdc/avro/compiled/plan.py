@@ -1,9 +1,9 @@
-"""A contract's schema as the plan that the accelerator (`native/`) compiles: what it takes as what, decided here.
+"""Translate a contract's schema to the plan that the accelerator (`native/`) compiles.
 
-The plan is a table of nodes in JSON, the root first; nodes refer to each other by number, so that a type may hold
-itself. What has no node of its own is one that declines: the accelerator leaves such a value to `Contract.encode`,
-which stays the judge of everything. A plan therefore never has to be complete, but never may it take more than the
-mapping does, nor write other bytes.
+The plan is a JSON table of nodes, the root first; nodes refer to each other by index, so that a type may contain
+itself. A type without a node of its own gets one that declines: the accelerator leaves such values to
+`Contract.encode`, which alone rejects values. So a plan may be incomplete, but it must never accept more than the
+mapping does, nor produce other bytes.
 """
 
 import base64
@@ -23,7 +23,7 @@ Node = dict[str, object]
 
 _SAME: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "string"})
 _DECLINED: Final[Node] = {"kind": "decline"}
-# A union's entry for a kind of JSON value, by the Python type it is parsed to.
+# A union's entry for a kind of JSON value, and the Python type that a parser returns for it.
 _ENTRIES: Final[dict[str, type]] = {
     "null": type(None),
     "boolean": bool,
@@ -32,12 +32,12 @@ _ENTRIES: Final[dict[str, type]] = {
     "object": dict,
 }
 _BITS: Final = {"int": 32, "long": 64}
-_PRECISION: Final = 38  # digits that 128 bits hold
+_PRECISION: Final = 38  # decimal digits that fit in 128 bits
 _WIDEST: Final = 4096  # bytes of a fixed decimal
 
 
 def plan(schema: Schema, rules: Rules) -> bytes | None:
-    """The plan of a schema parsed by fastavro, of which a contract has been made; None when it would decline all."""
+    """Return the plan of a contract's schema, parsed by fastavro, as JSON; None if it would decline every payload."""
     named = schema.get("__named_schemas", {}) if isinstance(schema, dict) else {}
     planner = _Planner(named, rules, has_decimal(schema))
     planner.node(schema)
@@ -45,7 +45,7 @@ def plan(schema: Schema, rules: Rules) -> bytes | None:
 
 
 def has_decimal(schema: Schema) -> bool:
-    """Whether a decimal is named anywhere, also where it does not apply: then numbers are read exactly."""
+    """Return whether a schema has a decimal anywhere, even one that does not apply; numbers are then read exactly."""
     if isinstance(schema, dict):
         return schema.get("logicalType") == "decimal" or any(
             has_decimal(part) for key, part in schema.items() if key in {"type", "fields", "items", "values"}
@@ -54,23 +54,23 @@ def has_decimal(schema: Schema) -> bool:
 
 
 class _Planner:
-    """Gathers the nodes of one schema; each record has one."""
+    """Collects the nodes of one schema, with one node per record."""
 
     def __init__(self, schemas: dict[str, DictSchema], rules: Rules, exact: bool) -> None:
         self.nodes: list[Node] = []
         self._schemas = schemas
         self._rules = rules
-        self._exact = exact  # numbers with a fraction or an exponent are parsed to Decimal, not to float
+        self._exact = exact  # numbers with a fraction or an exponent are parsed as Decimal, not as float
         self._records: dict[str, int] = {}
 
     def node(self, schema: Schema) -> int:
-        """The number of the node of a schema."""
+        """Return the index of a schema's node, and add the node unless it exists."""
         definition = resolved(schema, self._schemas)
         is_record = isinstance(definition, dict) and definition["type"] in {"record", "error"}
         if is_record and definition["name"] in self._records:
             return self._records[definition["name"]]
         number = len(self.nodes)
-        self.nodes.append(_DECLINED)  # its place, until what it holds is there
+        self.nodes.append(_DECLINED)  # reserves its index while the nodes that it refers to are added
         if is_record:
             self._records[definition["name"]] = number
         self.nodes[number] = self._node(definition)
@@ -120,7 +120,7 @@ class _Planner:
         }
 
     def _default(self, field: DictSchema) -> str | None:
-        """The bytes of a field that is absent, in base64, as `Contract.encode` writes them."""
+        """Return the encoded default of a field in base64, as `Contract.encode` writes it; None without default."""
         if "default" not in field:
             return None
         carrier = {"type": "record", "name": "Default", "fields": [field]}
@@ -135,7 +135,7 @@ class _Planner:
         return {**node, "whole": self._whole(branches)}
 
     def _whole(self, branches: list[Schema]) -> list[Node]:
-        """Of several, an int goes before a long as in the compiled code; anything else is left to the mapping."""
+        """Return the candidate branches of a whole number: int before long; the mapping handles all other cases."""
         found = taking(branches, int, self._schemas)
         if len(found) == 1:
             return [{"branch": self._branch(branches, found[0]), "bits": 64}]

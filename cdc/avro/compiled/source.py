@@ -1,4 +1,4 @@
-"""What the emitter's statements are made of: lines, names of variables, and texts that do no harm as source code."""
+"""Parts of generated source: lines, names of variables, and texts that are safe within source code."""
 
 import re
 from collections import Counter
@@ -11,24 +11,24 @@ from cdc.avro.compiled import binary
 
 
 class Line(NamedTuple):
-    """A value without branches: statements first, then its parts, each an expression of bytes."""
+    """Code for a value of a type without branches: statements, then expressions of type bytes, in order."""
 
     statements: list[str]
     parts: list[str]
 
 
 def sized(variable: str, data: str) -> Line:
-    """Bytes with their length before them."""
+    """Return the code for bytes with a length prefix; `data` is an expression that is assigned to `variable`."""
     return Line([f"{variable} = {data}; n_{variable} = len({variable})"], [size(variable), variable])
 
 
 def size(variable: str) -> str:
-    """The length of a variable, which is in another."""
+    """Return the expression that encodes the length in `n_{variable}`."""
     return f"SMALL[n_{variable}] if n_{variable} < {len(binary.SMALL)} else size(n_{variable})"
 
 
 def uses(schema: Schema) -> Counter[str]:
-    """How often each record is used; what refers to a name uses it once more."""
+    """Count the uses of each record: its definition, and each reference to its name."""
     if isinstance(schema, str):
         return Counter([schema])
     if isinstance(schema, list):
@@ -40,7 +40,7 @@ def uses(schema: Schema) -> Counter[str]:
 
 
 def variable(whole: str, field: DictSchema) -> str:
-    """A local variable for a field; Avro's names are identifiers, and what is none gets its numbers."""
+    """Return a local variable's name for a field; a name that is not an ASCII identifier becomes its code points."""
     name = f"{whole}_{field['name']}"
     if name.isascii() and name.isidentifier():
         return name
@@ -48,23 +48,23 @@ def variable(whole: str, field: DictSchema) -> str:
 
 
 def out(parts: list[str]) -> list[str]:
-    """The statement that appends parts, if there are any."""
+    """Return the statement that appends the parts to `out`; nothing without parts."""
     if len(parts) > 1:
         return ["out += (", *(f"    {part}," for part in parts), ")"]
     return [f"out.append({part})" for part in parts]
 
 
 def indented(lines: Iterable[str], depth: int = 1) -> Iterator[str]:
-    """The same lines, further to the right."""
+    """Indent lines by `depth` times four spaces."""
     for line in lines:
         yield "    " * depth + line
 
 
 def word(name: str) -> str:
-    """A name as part of an identifier."""
+    """Return a name with all characters replaced that an identifier must not contain."""
     return re.sub(r"[^A-Za-z0-9_]", "_", str(name))
 
 
 def comment(name: str) -> str:
-    """A name as part of a comment: on one line, whatever it holds."""
+    """Return a name that is safe within a comment: line breaks and special characters are replaced."""
     return re.sub(r"[^A-Za-z0-9_. -]", "_", str(name))

@@ -1,4 +1,4 @@
-"""Which branches of a union may take a JSON value, by the Python type it is parsed to."""
+"""Find the branches of a union that may accept a JSON value, by the Python type that a parser returns for it."""
 
 from typing import Final
 
@@ -11,21 +11,21 @@ _INT_BEFORE_LONG: Final = ("int", "long")
 
 
 def taking(branches: list[Schema], python_type: type, schemas: dict[str, DictSchema]) -> list[int]:
-    """The branches, by their number, that may take a value of a type."""
+    """Return the indexes of the branches that may accept values of a Python type."""
     return [index for index, branch in enumerate(branches) if python_type in takes(branch, schemas)]
 
 
 def takes(branch: Schema, schemas: dict[str, DictSchema]) -> frozenset[type]:
-    """The JSON values, by their Python types, that a schema other than a union may take."""
+    """Return the Python types of the JSON values that a schema other than a union may accept."""
     definition = resolved(branch, schemas)
     applies = logical.mapper(definition) is not None
     return unions.takes(definition["type"], definition["logicalType"] if applies else None)
 
 
 def plain_integers(branches: list[Schema], found: list[int], schemas: dict[str, DictSchema]) -> list[tuple[str, int]]:
-    """Of several branches that may take a whole number, int and then long, each with its number.
+    """Return name and index of the plain int and long branches among `found`, int first.
 
-    Nothing where one of them is an int with a question of its own: a date or a time of day.
+    Returns nothing if a branch is an int of a logical type, that is, a date or a time of day.
     """
     kinds = [resolved(branches[index], schemas) for index in found]
     if any(kind["type"] == "int" and logical.mapper(kind) for kind in kinds):

@@ -1,11 +1,11 @@
-"""JSON values to Avro data, strictly: what does not fit the schema exactly is refused, never bent.
+"""Convert JSON values to Avro data strictly: a value that does not match the schema exactly is rejected.
 
-fastavro's writer alone is not strict: it writes 3,000,000,000 as an int, 1.5 into a long as 1 and true as 1, and
-`validate` lets unknown fields pass. So the rules live here, and the writer only sees what has passed them.
+fastavro's writer alone is not strict: it writes 3,000,000,000 as an int, 1.5 into a long as 1 and true as 1, and its
+`validate` accepts unknown fields. So this module enforces the rules, and the writer only receives valid data.
 
 `mapper(schema, rules)` turns a schema parsed by fastavro into a function from a JSON value to the datum that
 `fastavro.schemaless_writer` takes. It raises Mismatch with the JSON path of the first value that does not fit.
-`compiler` makes the same bytes faster; docs/mapping.md is the table of what is taken as what.
+`compiler` produces the same bytes faster; docs/mapping.md lists how each JSON value is read.
 Schemas: <https://avro.apache.org/docs/1.12.0/specification/>
 """
 
@@ -26,27 +26,27 @@ Mapper = Callable[[Json], object]
 NAMED: Final = frozenset({"record", "enum", "fixed", "error"})
 _DEFINED: Final = NAMED | {"array", "map"} | PRIMITIVES.keys()
 _ABSENT: Final = object()
-_PENDING: Final = object()  # a default that is not made yet
+_PENDING: Final = object()  # a default that is not converted yet
 
 
 def mapper(schema: Schema, rules: Rules = STRICT) -> Mapper:
-    """The mapping of JSON values to `schema`.
+    """Return a function from a JSON value to the datum that fastavro writes; it raises Mismatch.
 
-    Raises Mismatch when a field's default does not fit its type, or a union has two branches that Avro cannot tell
-    apart.
+    Raises Mismatch itself if a field's default does not match its type, or a union has two branches that Avro cannot
+    distinguish.
     """
     return _Builder(schema.get("__named_schemas", {}) if isinstance(schema, dict) else {}, rules).build(schema)
 
 
 def type_name(schema: Schema) -> str:
-    """What a union calls this branch: the full name of a named type, else the type."""
+    """Return the name of a type as a branch of a union: the full name of a named type, else the type."""
     if isinstance(schema, dict):
         return str(schema["name"] if schema["type"] in NAMED else type_name(schema["type"]))
     return "union" if isinstance(schema, list) else str(schema)
 
 
 def resolved(schema: Schema, schemas: dict[str, DictSchema]) -> Any:
-    """The definition behind a reference or a type within a type; a primitive becomes `{"type": name}`."""
+    """Return the definition behind a reference or a nested `type`; a primitive becomes `{"type": name}`."""
     while True:
         if isinstance(schema, str):
             if schema in PRIMITIVES:
@@ -59,7 +59,7 @@ def resolved(schema: Schema, schemas: dict[str, DictSchema]) -> Any:
 
 
 def aliases(record: DictSchema) -> dict[str, str]:
-    """The field that each alias stands for; an alias that is another field's name or alias stands for none."""
+    """Map aliases to field names, without aliases that are ambiguous or another field's name."""
     names = {field["name"] for field in record["fields"]}
     times = Counter(alias for field in record["fields"] for alias in set(field.get("aliases", ())))
     return {
@@ -71,7 +71,7 @@ def aliases(record: DictSchema) -> dict[str, str]:
 
 
 def renamed(value: dict[str, Json], by_alias: dict[str, str]) -> dict[str, Json]:
-    """An object with its aliases replaced by the names of the fields. Raises Mismatch when a field is given twice."""
+    """Replace aliases in an object by field names. Raises Mismatch if a field is given twice."""
     fields = {}
     for key, given in value.items():
         name = by_alias.get(key, key)
@@ -82,7 +82,7 @@ def renamed(value: dict[str, Json], by_alias: dict[str, str]) -> dict[str, Json]
 
 
 class _Builder:
-    """Builds mappers, each named type once and references when they are first met, so that recursion ends."""
+    """Builds mappers: each named type once, and references when they are first called, so that recursion ends."""
 
     def __init__(self, schemas: dict[str, DictSchema], rules: Rules, *, logical_types: bool = True) -> None:
         self._schemas = schemas
@@ -145,7 +145,7 @@ class _Builder:
                 elif default is _ABSENT:
                     raise Mismatch("is missing and has no default").within(f".{name}")
                 elif default is _PENDING:
-                    raise Mismatch("its default holds itself").within(f".{name}")
+                    raise Mismatch("its default contains itself").within(f".{name}")
                 else:
                     datum[name] = default
             if strict and not names.issuperset(value):
@@ -153,7 +153,7 @@ class _Builder:
                 raise Mismatch(f"is not a field of {schema['name']}").within(f".{unknown}")
             return datum
 
-        # First the types, then the defaults, which may be of this very type.
+        # Types first, because defaults may be of this type.
         self._named[schema["name"]] = record
         for field in schema["fields"]:
             pending = _PENDING if "default" in field else _ABSENT
@@ -179,7 +179,7 @@ class _Builder:
         def fixed(value: Json) -> bytes:
             data = self._bytes(value)
             if len(data) != schema["size"]:
-                raise Mismatch(f"{len(data)} bytes are not the {schema['size']} of {schema['name']}")
+                raise Mismatch(f"{len(data)} bytes instead of the {schema['size']} of {schema['name']}")
             return data
 
         self._named[schema["name"]] = logical.mapper(schema) or fixed if self._logical_types else fixed
@@ -219,8 +219,8 @@ class _Builder:
     def _union(self, schema: list[Schema]) -> Mapper:
         for name, times in Counter(map(type_name, schema)).items():
             if times > 1 or name == "union":
-                what = f"has {times} branches of {name}" if times > 1 else "has a union as a branch"
-                raise Mismatch(f"not an Avro schema: a union {what}")
+                problem = f"has {times} branches of {name}" if times > 1 else "has a union as a branch"
+                raise Mismatch(f"not an Avro schema: a union {problem}")
         convert = [(branch, self.build(branch)) for branch in schema]
         branches = [self._branch(branch, mapped) for branch, mapped in convert if type_name(branch) != "null"]
         return unions.mapper(branches, nullable=len(branches) < len(schema))
@@ -238,7 +238,7 @@ class _Builder:
         return unions.Branch(name, kind, definition["logicalType"] if applies else None, convert)
 
     def _default(self, field: DictSchema) -> object:
-        """A field's default as a datum: Avro's own JSON encoding, so without the mapping of logical types."""
+        """Convert a field's default, which is in Avro's JSON encoding and so without logical types, to a datum."""
         if "default" not in field:
             return _ABSENT
         try:

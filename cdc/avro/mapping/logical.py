@@ -1,6 +1,6 @@
-"""Logical types from JSON: ISO-8601 text to dates and times, exact numbers or text to decimal.
+"""Convert JSON values to logical types: ISO 8601 text to dates and times, exact numbers or text to decimals.
 
-Exact or refused: a decimal with more places than the scale and a time finer than its unit are mismatches.
+Nothing is rounded: a decimal with more places than the scale, or a time more precise than its unit, is a mismatch.
 <https://avro.apache.org/docs/1.12.0/specification/#logical-types>
 """
 
@@ -25,7 +25,7 @@ _timestamp_text = re.compile(rf"{_DATE}[T ]{_TIME}(Z|[+-]\d\d(?::?\d\d)?)?", re.
 _uuid_text = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _decimal_text = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,6})?", re.ASCII)
 
-# What datetime.fromisoformat reads as we do, and in a fifth of the time; all else goes the long way.
+# Texts that datetime.fromisoformat, which is faster, reads exactly as the code below; other texts are read by parts.
 _HOUR, _MINUTE = r"(?:[01]\d|2[0-3])", r"[0-5]\d"
 _quick_text = {
     digits: re.compile(
@@ -42,7 +42,7 @@ DIGITS: Final = {"millis": 3, "micros": 6, "nanos": 9}  # decimal places of a se
 
 
 def mapper(schema: DictSchema) -> Mapper | None:
-    """The mapping for a schema's logical type; None when it has none that applies, as the specification asks."""
+    """Return the mapping for a schema's logical type; None if none applies, which the specification says to ignore."""
     kind, logical_type = schema["type"], schema.get("logicalType")
     if logical_type == "decimal" and kind in {"bytes", "fixed"}:
         return _decimal(schema)
@@ -64,7 +64,7 @@ def _decimal(schema: DictSchema) -> Mapper:
 
 
 def unscaled(schema: DictSchema) -> Callable[[object], int]:
-    """The mapping to the whole number that Avro stores for a decimal: its value times 10**scale."""
+    """Return the mapping to the whole number that Avro stores for a decimal: its value times 10**scale."""
     precision, scale = schema["precision"], schema.get("scale", 0)
     size = schema.get("size")
     unit, limit = Decimal((0, (1,), -scale)), Decimal((0, (1,), precision - scale))
@@ -104,7 +104,7 @@ def _uuid(value: object) -> str:
 
 
 def _duration(value: object) -> bytes:
-    """Months, days and milliseconds, each an unsigned 32-bit number, little-endian."""
+    """Encode months, days and milliseconds, each as an unsigned 32-bit little-endian number."""
     if not isinstance(value, dict) or value.keys() != {"months", "days", "millis"}:
         raise Mismatch(f"{shown(value)} is not a duration: an object of months, days and millis")
     for unit, amount in value.items():
@@ -118,17 +118,17 @@ def _days(year: str, month: str, day: str) -> int:
 
 
 def _ticks(digits: int, hour: str, minute: str, second: str | None, fraction: str | None) -> int:
-    """The time of day in units of 10**-digits seconds; 23:59:60 is refused, as Avro has no leap seconds."""
+    """Return the time of day in units of 10**-digits seconds. Raises ValueError for leap seconds, as Avro has none."""
     time = datetime.time(int(hour), int(minute), int(second or 0))
     fraction = (fraction or "").rstrip("0")
     if len(fraction) > digits:
-        raise Mismatch(f"is finer than a contract of {digits} decimal places of a second")
+        raise Mismatch(f"is more precise than {digits} decimal places of a second")
     seconds = time.hour * 3600 + time.minute * 60 + time.second
     return int(seconds * 10**digits) + int(fraction.ljust(digits, "0"))
 
 
 def _number(value: object, bits: int) -> int | None:
-    """Numbers are taken as what Avro stores: days, or units since midnight or the epoch."""
+    """Return a whole number as it is: days, or units since midnight or the epoch; None for any other value."""
     if type(value) is not int:
         return None
     if not -(1 << bits - 1) <= value < 1 << bits - 1:
@@ -136,10 +136,10 @@ def _number(value: object, bits: int) -> int | None:
     return value
 
 
-def _parsed(text: re.Pattern[str], value: object, what: str) -> re.Match[str]:
+def _parsed(text: re.Pattern[str], value: object, expected: str) -> re.Match[str]:
     match = text.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise Mismatch(f"{shown(value)} is not {what}")
+        raise Mismatch(f"{shown(value)} is not {expected}")
     return match
 
 
@@ -176,7 +176,7 @@ def _time(digits: int, bits: int) -> Mapper:
 
 def _timestamp(digits: int, *, local: bool) -> Mapper:
     example = "2026-01-31T17:45:00.5" + ("" if local else "Z")
-    what = f"a {'local ' if local else ''}timestamp such as {example}"
+    expected = f"a {'local ' if local else ''}timestamp such as {example}"
 
     quick = _quick_text[min(digits, 6)].fullmatch
     epoch = _LOCAL_EPOCH if local else _EPOCH
@@ -187,7 +187,7 @@ def _timestamp(digits: int, *, local: bool) -> Mapper:
             try:
                 since = datetime.datetime.fromisoformat(value) - epoch
             except ValueError:
-                return by_parts(value)  # for its message
+                return by_parts(value)  # raises Mismatch with a reason
             return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) // unit
         return by_parts(value)
 
@@ -195,10 +195,10 @@ def _timestamp(digits: int, *, local: bool) -> Mapper:
         number = _number(value, 64)
         if number is not None:
             return number
-        match = _parsed(_timestamp_text, value, what)
+        match = _parsed(_timestamp_text, value, expected)
         *parts, offset = match.groups()
         if (offset is None) != local:
-            raise Mismatch(f"{shown(value)} {'has an' if local else 'lacks its'} offset from UTC: expected {what}")
+            raise Mismatch(f"{shown(value)} {'has an' if local else 'has no'} offset from UTC: expected {expected}")
         try:
             seconds = _days(*parts[:3]) * 86_400 - _offset_seconds(offset)
             ticks = int(seconds * 10**digits) + _ticks(digits, *parts[3:])

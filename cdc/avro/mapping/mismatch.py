@@ -1,13 +1,13 @@
-"""Why a JSON value does not fit a schema, and where in the document it stands."""
+"""The error for a JSON value that does not match a schema: the reason, and the JSON path of the value."""
 
 from decimal import Decimal
 from typing import Self
 
-_SHOWN = 60  # characters of an offending value: payloads may be large, and may hold what should not be logged
+_SHOWN = 60  # characters of a rejected value: payloads may be large, or contain data that should not be logged
 
 
 class Mismatch(ValueError):
-    """A value that does not fit; prints as `$.lines[2].qty: 3000000000 is out of range for int`."""
+    """A value that does not match the schema; prints as `$.lines[2].qty: 3000000000 is out of range for int`."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -15,7 +15,7 @@ class Mismatch(ValueError):
         super().__init__(reason)
 
     def within(self, step: str) -> Self:
-        """The same mismatch, seen from one level up."""
+        """Prepend a step, such as `.qty` or `[2]`, to the path, and return the same mismatch."""
         self.path = step + self.path
         return self
 
@@ -24,7 +24,7 @@ class Mismatch(ValueError):
 
 
 def shown(value: object) -> str:
-    """A value as JSON has it, cut short."""
+    """Format a value as JSON, truncated; objects and arrays are named only."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Single values from JSON: null, booleans, numbers within their range, text, bytes in either form, enum symbols."""
+"""Convert single JSON values: null, booleans, numbers in range, text, bytes in both forms, enum symbols."""
 
 import binascii
 import math
@@ -16,7 +16,7 @@ Mapper = Callable[[Json], object]
 
 
 def symbol(schema: DictSchema) -> Mapper:
-    """An enum without its default."""
+    """Return the mapping of an enum that ignores its default."""
     symbols = frozenset(schema["symbols"])
 
     def known(value: Json) -> str:
@@ -81,26 +81,26 @@ def _string(value: Json) -> str:
 
 
 def text(value: str) -> str:
-    """The text, if it has a UTF-8 form: JSON can escape half a surrogate pair, which has none."""
+    """Return the text. Raises Mismatch for half a surrogate pair, which JSON can escape but UTF-8 cannot encode."""
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise Mismatch(f"holds half a surrogate pair (U+{ord(value[error.start]):04X}), which is no text") from None
+        raise Mismatch(f"contains half a surrogate pair (U+{ord(value[error.start]):04X}), which is not text") from None
     return value
 
 
 def avro_json_bytes(value: Json) -> bytes:
-    """Avro's JSON encoding of bytes: one character of code 0 to 255 for each."""
+    """Convert Avro's JSON encoding of bytes: one character of code 0 to 255 for each byte."""
     if not isinstance(value, str):
         raise Mismatch(f"{shown(value)} is not a string of bytes")
     try:
         return value.encode("latin-1")
     except UnicodeEncodeError:
-        raise Mismatch(f"{shown(value)} holds characters above U+00FF, which are no bytes") from None
+        raise Mismatch(f"{shown(value)} contains characters above U+00FF, which are not bytes") from None
 
 
 def base64_bytes(value: Json) -> bytes:
-    """Standard alphabet, padded, nothing else in it: exactly what an encoder writes."""
+    """Convert base64 in its canonical form only: standard alphabet, padded, without white space."""
     if not isinstance(value, str):
         raise Mismatch(f"{shown(value)} is not a string of bytes")
     try:

@@ -1,9 +1,9 @@
-"""Unions: which branch a JSON value is read as, when several might take it.
+"""Choose the branch of a union for a JSON value, if several branches might accept it.
 
-Natural values first. A number goes to the first of int, long, decimal, float and double that holds it exactly, else to
-double, else to float; an object goes to the record that fits it, and of several to the one that uses the most of its
-fields; anything else goes to the first branch that takes it. Where that names no branch, or more than one, Avro's
-tagged form `{"branch": value}` does. An enum's default is the last resort: it must not take what another branch fits.
+Plain values come first. A number goes to the first of int, long, decimal, float and double that represents it exactly,
+else to double, else to float; an object goes to the record that matches it, and among several to the one that uses most
+of its fields; any other value goes to the first branch that accepts it. If no branch matches, or more than one, Avro's
+tagged form `{"branch": value}` decides. An enum's default comes last, so that it does not hide a matching branch.
 """
 
 import struct
@@ -33,7 +33,7 @@ _TAKES: Final[dict[str, frozenset[type]]] = {
 
 
 def takes(kind: str, logical_type: str | None) -> frozenset[type]:
-    """The JSON values, by their Python types, that an Avro type may take."""
+    """Return the Python types of the JSON values that an Avro type may accept."""
     if logical_type == "decimal":
         return frozenset({int, str, Decimal})
     if logical_type == "duration":
@@ -43,17 +43,17 @@ def takes(kind: str, logical_type: str | None) -> frozenset[type]:
 
 @dataclass(frozen=True)
 class Branch:
-    """One branch that is not null. `logical_type` is None where it does not apply.
+    """One branch other than null. `logical_type` is None if the schema has none that applies.
 
-    `names` are a record's fields and aliases where unknown fields are ignored: a record that would ignore all of a
-    value is no reading of it.
+    `names` contains a record's fields and aliases if unknown fields are ignored: a record that would ignore every field
+    of a value does not match it.
     """
 
     name: str
     kind: str
     logical_type: str | None
     convert: Mapper
-    default: str | None = None  # an enum's; `convert` is without it
+    default: str | None = None  # of an enum; `convert` does not apply it
     names: frozenset[str] = frozenset()
 
     @property
@@ -61,14 +61,14 @@ class Branch:
         return takes(self.kind, self.logical_type)
 
     def read(self, value: Json) -> object:
-        """The value as this branch. Raises Mismatch."""
+        """Convert the value to this branch's datum. Raises Mismatch."""
         if self.names and isinstance(value, dict) and value and self.names.isdisjoint(value):
             raise Mismatch(f"none of its fields is a field of {self.name}")
         return self.convert(value)
 
 
 def mapper(branches: list[Branch], *, nullable: bool) -> Mapper:
-    """A function from a JSON value to None or (name of the branch, datum), as fastavro's writer takes them."""
+    """Return a function from a JSON value to None or (branch name, datum), the form that fastavro's writer expects."""
     records = [branch for branch in branches if branch.kind in {"record", "error"}]
     others = [branch for branch in branches if branch not in records]
     ranked = sorted((branch for branch in others if branch.kind in _RANK), key=lambda branch: _RANK[branch.kind])
@@ -98,16 +98,16 @@ def mapper(branches: list[Branch], *, nullable: bool) -> Mapper:
                     return tag, _tagged(branch, tagged)
         if ambiguous:
             raise Mismatch(
-                f"an object fits several branches of the union ({', '.join(ambiguous)}): "
-                f'say which, as in {{"{ambiguous[0]}": ...}}'
+                f"an object matches several branches of the union ({', '.join(ambiguous)}): "
+                f'name one, as in {{"{ambiguous[0]}": ...}}'
             )
-        raise _refusal(branches, value)
+        raise _mismatch(branches, value)
 
     return union
 
 
 def _readings(branch: Branch, value: Json) -> list[object]:
-    """The datum, if the branch takes the value."""
+    """Return a list of the datum, empty if the branch does not accept the value."""
     try:
         return [branch.read(value)]
     except Mismatch:
@@ -115,18 +115,18 @@ def _readings(branch: Branch, value: Json) -> list[object]:
 
 
 def _most_used(found: list[tuple[Branch, object]], value: dict[str, Json]) -> list[tuple[Branch, object]]:
-    """Those of the records that use the most of the given fields."""
+    """Keep the records that use the most fields of the value."""
     used = [len(branch.names & value.keys()) for branch, _ in found]
     return [one for one, count in zip(found, used, strict=True) if count == max(used)]
 
 
 def _by_number(ranked: list[Branch], value: Json) -> list[Branch]:
-    """The branches for a number, in the order in which they are to be tried."""
-    inexact = [branch for branch in ranked if branch.kind in {"float", "double"} and not _holds(branch, value)]
+    """Return the branches for a number in the order to try them: exact ones first, then double, then float."""
+    inexact = [branch for branch in ranked if branch.kind in {"float", "double"} and not _is_exact(branch, value)]
     return [branch for branch in ranked if branch not in inexact] + inexact[::-1]
 
 
-def _holds(branch: Branch, value: Any) -> bool:
+def _is_exact(branch: Branch, value: Any) -> bool:
     try:
         number = float(value)
         return bool((struct.unpack("<f", struct.pack("<f", number))[0] if branch.kind == "float" else number) == value)
@@ -143,12 +143,12 @@ def _tagged(branch: Branch, value: Json) -> object:
         raise mismatch.within(f".{branch.name}") from None
 
 
-def _refusal(branches: list[Branch], value: Json) -> Mismatch:
-    """Why a branch did not take the value, where only one can have been meant."""
-    meant = branches if len(branches) == 1 else [branch for branch in branches if type(value) in branch.takes]
-    if len(meant) == 1:
+def _mismatch(branches: list[Branch], value: Json) -> Mismatch:
+    """Return the mismatch with the only candidate branch; with several, one that lists all branches."""
+    candidates = branches if len(branches) == 1 else [branch for branch in branches if type(value) in branch.takes]
+    if len(candidates) == 1:
         try:
-            meant[0].read(value)
+            candidates[0].read(value)
         except Mismatch as mismatch:
             return mismatch
-    return Mismatch(f"{shown(value)} fits no branch of the union of {', '.join(branch.name for branch in branches)}")
+    return Mismatch(f"{shown(value)} matches no branch of the union of {', '.join(branch.name for branch in branches)}")

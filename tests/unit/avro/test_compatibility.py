@@ -69,12 +69,16 @@ UNREADABLE = [
     ("int", array("int"), "$.v: int cannot be read as array"),
     (array("long"), array("int"), "$.v[]: long cannot be read as int"),
     (map_("long"), map_("int"), "$.v{}: long cannot be read as int"),
-    ("string", ["null", "int"], "$.v: string fits no branch of [null, int]"),
+    ("string", ["null", "int"], "$.v: string matches no branch of [null, int]"),
     (["null", "int"], "int", "$.v: null cannot be read as int"),
-    (["null", "string", "int"], ["null", "int"], "$.v(string): string fits no branch of [null, int]"),
+    (["null", "string", "int"], ["null", "int"], "$.v(string): string matches no branch of [null, int]"),
     (enum("A", "B", "C"), enum("A"), "$.v: E has no default and lacks B, C"),
-    (enum("A", name="Old"), enum("A", name="New"), "$.v: Old is not New, nor an alias of it"),
-    (enum("A", name="b.Old"), enum("A", name="a.New", aliases=["Old"]), "$.v: b.Old is not a.New, nor an alias of it"),
+    (enum("A", name="Old"), enum("A", name="New"), "$.v: Old is neither New nor one of its aliases"),
+    (
+        enum("A", name="b.Old"),
+        enum("A", name="a.New", aliases=["Old"]),
+        "$.v: b.Old is neither a.New nor one of its aliases",
+    ),
     (enum("A"), fixed(1, name="E"), "$.v: E cannot be read as E"),
     (fixed(4), fixed(5), "$.v: fixed F has 4 bytes, not 5"),
     (decimal(8, 2), decimal(9, 2), "$.v: decimal(8, 2) is not decimal(9, 2)"),
@@ -82,7 +86,7 @@ UNREADABLE = [
     (
         {"type": "long", "logicalType": "timestamp-millis"},
         {"type": "long", "logicalType": "timestamp-micros"},
-        "$.v: timestamp-millis would be read as timestamp-micros, which is another time",
+        "$.v: timestamp-millis would be read as timestamp-micros, which changes the time",
     ),
     (NODE, TEXT_NODE, "$.v.v: int cannot be read as string"),
     (
@@ -109,11 +113,11 @@ def test_fields_come_and_go_by_name_default_and_alias() -> None:
     assert problems(record(field("long", "c", aliases=["a"])), old) == []
     assert problems(record(field("int", "c")), old) == ["$.c: is not written, and has no default"]
     assert problems(record(field("int", "c", aliases=["a", "gone"])), old) == [
-        "$.c: stands for several fields of the writer: a, gone"
+        "$.c: matches several fields of the writer: a, gone"
     ]
     assert problems(record(field("int", "a"), field("int", "c", aliases=["a"])), old) == [
-        "$.a: is not the only one that stands for the writer's a",
-        "$.c: is not the only one that stands for the writer's a",
+        "$.a: is not the only field that matches the writer's a",
+        "$.c: is not the only field that matches the writer's a",
     ]
 
 

@@ -109,9 +109,9 @@ def test_a_folder_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
 
 BROKEN = {
     "cut.avsc": ('{"type": "rec', "not JSON"),
-    "number.avsc": ("5", "schema"),
-    "list.avsc": ('["null", "int"]', "a contract is an Avro record"),
-    "array.avsc": ('{"type": "array", "items": "int"}', "a contract is an Avro record"),
+    "number.avsc": ("5", "neither a contract"),
+    "list.avsc": ('["null", "int"]', "neither a contract"),
+    "array.avsc": ('{"type": "array", "items": "int"}', "neither a contract"),
     "unknown.avsc": ('{"type": "record", "name": "U", "fields": [{"name": "v", "type": "Nope"}]}', "Nope"),
     "nameless.avsc": ('{"type": "record", "fields": []}', "not an Avro schema"),
     "fieldless.avsc": ('{"type": "record", "name": "F"}', "not an Avro schema"),
@@ -158,7 +158,7 @@ def test_every_file_that_cannot_be_used_is_told_at_once(tmp_path: Path) -> None:
     files = {"a.avsc": record("A"), "b.avsc": "{", "c.avsc": '"int"', "d.avsc": record("A"), "e.avsc": record("E")}
     found = problems(folder(tmp_path, files))
     assert len(found) == 3
-    assert found[2] == f"contract {tmp_path / 'd.avsc'}: A is defined in {tmp_path / 'a.avsc'} too"
+    assert found[2] == f"contract {tmp_path / 'd.avsc'}: A is also defined in {tmp_path / 'a.avsc'}"
 
 
 def test_a_short_name_of_two_contracts_is_ambiguous_and_full_names_are_not(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_short_name_of_two_contracts_is_ambiguous_and_full_names_are_not(tmp_p
     )
     assert contracts.get("Placed") is None
     reason = contracts.missing("Placed")
-    assert "'Placed' fits several contracts (a.Placed, b.Placed)" in reason
+    assert "'Placed' matches several contracts (a.Placed, b.Placed)" in reason
     assert contracts["a.Placed"].name == "a.Placed"
 
 

@@ -91,14 +91,14 @@ def test_a_type_used_before_it_is_defined_is_told(tmp_path: Path) -> None:
 def test_a_type_that_is_defined_twice_names_both_files(tmp_path: Path) -> None:
     folder(tmp_path, {"a.avsc": CURRENCY, "b.avsc": CURRENCY})
     assert problems(tmp_path) == (
-        f"contract {tmp_path / 'b.avsc'}: shop.Currency is defined in {tmp_path / 'a.avsc'} too",
+        f"contract {tmp_path / 'b.avsc'}: shop.Currency is also defined in {tmp_path / 'a.avsc'}",
     )
 
 
 def test_a_type_within_a_file_and_of_another_names_both_files(tmp_path: Path) -> None:
     folder(tmp_path, {"a.avsc": CURRENCY, "b.avsc": record("B", json.loads(CURRENCY))})
     assert problems(tmp_path) == (
-        f"contract {tmp_path / 'b.avsc'}: shop.Currency is defined in {tmp_path / 'a.avsc'} too",
+        f"contract {tmp_path / 'b.avsc'}: shop.Currency is also defined in {tmp_path / 'a.avsc'}",
     )
 
 

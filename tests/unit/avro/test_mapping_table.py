@@ -161,7 +161,7 @@ def test_a_record_that_uses_more_of_the_fields_is_taken() -> None:
 
 def test_an_ambiguous_object_is_told_of_the_tagged_form() -> None:
     with pytest.raises(
-        Mismatch, match=r"^\$\.v: an object fits several branches of the union \(L, T\): say which, as in"
+        Mismatch, match=r"^\$\.v: an object matches several branches of the union \(L, T\): name one, as in"
     ):
         compiler.compile_encoder(parsed([LINE, TWIN]))({"v": {"x": 1}}, b"")
 
@@ -183,5 +183,5 @@ def test_an_enums_default_holds_where_the_enum_is_referred_to_in_a_union() -> No
 
 def test_a_default_that_holds_itself_is_refused() -> None:
     schema = {"type": "record", "name": "R", "fields": [{"name": "v", "type": "R", "default": {}}]}
-    with pytest.raises(Mismatch, match="its default holds itself"):
+    with pytest.raises(Mismatch, match="its default contains itself"):
         mapping.mapper(fastavro.parse_schema(schema, named_schemas={}))

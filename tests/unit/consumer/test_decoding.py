@@ -101,7 +101,7 @@ def test_confluent_framing_is_decoded_by_a_function_from_id_to_schema() -> None:
         (b"\x00\x00\x00", UnknownFraming, "000000 is not a known framing"),
         (b"\xc3\x01" + bytes(8), UnknownFingerprint, "no contract has the fingerprint 0000000000000000; 2 are known"),
         (b"\x00\x00\x00\x00\x07", UnknownId, "schema id 7 needs a registry"),
-        (framing.header(V1), Unreadable, "the body is not one of a.Placed"),
+        (framing.header(V1), Unreadable, "the body does not match a.Placed"),
         (single(V1, {"n": 1}) + b"x", Unreadable, "1 bytes are left over"),
     ],
 )
