@@ -1,1 +1,1 @@
-"""Rows of the outbox table to events, and the topics that events go to."""
+"""Conversion of outbox rows to events, and the topics that events go to."""

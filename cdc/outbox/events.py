@@ -1,7 +1,7 @@
-"""Outbox rows to events: which column is what, by the table's own description in the stream.
+"""Convert outbox rows to events, by the column names and types in the stream's Relation messages.
 
-How to read a row is planned once per Relation message and row format, never from today's catalog: old rows come
-with the description they were written under. The format bytes say which cells are null, so a plan needs no checks.
+Reading is planned once per Relation message and combination of format bytes, never from the current catalog, because
+old rows follow the table's definition at the time of writing. Format bytes mark null cells, so a plan needs no checks.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,19 +10,19 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from cdc.errors import PoisonEvent, PostgresError, PostgresUnavailable, ProtocolError
 from cdc.outbox.topic_template import TopicTemplate, is_topic_name
-from cdc.replication import values as cells
 from cdc.replication.messages import Relation
 from cdc.replication.transactions import Row
+from cdc.replication.values import BYTEA, to_payload, to_text, to_utf8
 
 TRACE_COLUMNS: Final = ("traceparent", "tracestate")
-_CACHED_TOPICS: Final = 10_000  # a template may hold a column of many values: the cache must not grow with them
+_CACHED_TOPICS: Final = 10_000  # bounds the cache if the template contains a column of many values
 _BINARY, _NULL, _UNCHANGED = b"bnu"
 
 T = TypeVar("T")
 
 
 class Event(NamedTuple):
-    """What one outbox row asks to be published."""
+    """One outbox row as an event: topic, key, payload and headers of the record to be published."""
 
     row: Row
     id: str
@@ -31,13 +31,13 @@ class Event(NamedTuple):
     type: str
     aggregate: str
     payload: bytes | None  # None: a tombstone
-    payload_is_avro: bool  # bytea: the record's value as it is; else JSON text to be encoded by contract
-    headers: list[tuple[str, str]]  # from columns, beyond the three that every record has
+    payload_is_avro: bool  # bytea, sent unchanged as the record's value; otherwise JSON text to encode
+    headers: list[tuple[str, str]]  # from columns, in addition to the three headers of every record
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The table's column for each part of an event; Debezium's names by default."""
+    """The column names for the parts of an event; Debezium's names by default."""
 
     id: str = "id"
     aggregate: str = "aggregatetype"
@@ -46,7 +46,7 @@ class Columns:
     payload: str = "payload"
 
     def resolve(self, placeholder: str, present: Sequence[str]) -> str:
-        """The column a topic placeholder means: one of the table's, or Debezium's name of a mapped one."""
+        """Return the column of a topic placeholder: one of the table's, or the one mapped to Debezium's name."""
         if placeholder not in present:
             for role in self.__slots__:
                 if getattr(DEBEZIUM_COLUMNS, role) == placeholder:
@@ -54,7 +54,7 @@ class Columns:
         return placeholder
 
     def needed(self, present: Sequence[str], template: TopicTemplate, headers: Sequence[str]) -> list[str]:
-        """Every column that must be there and readable."""
+        """Return every column that must exist and be published: parts of events, placeholders, headers, traces."""
         roles = [self.id, self.aggregate, self.key, self.type, self.payload]
         placeholders = [self.resolve(name, present) for name in template.columns]
         return list(dict.fromkeys([*roles, *placeholders, *headers, *trace_columns(present, headers)]))
@@ -64,15 +64,15 @@ DEBEZIUM_COLUMNS: Final = Columns()
 
 
 def trace_columns(present: Sequence[str], headers: Sequence[str]) -> list[str]:
-    """The columns of W3C Trace Context that the table has, which become headers unasked."""
+    """Return the table's columns of W3C Trace Context, which become headers without being configured."""
     return [name for name in TRACE_COLUMNS if name in present and name not in headers]
 
 
 class Outbox:
-    """Reads events out of rows.
+    """Converts rows to events.
 
-    `stream` is the first part of positions: 8 hex digits, see `position`. `tombstones` says that an empty payload
-    means a record without a value; else it is poison.
+    `stream` is the first part of positions: 8 hexadecimal digits, see `position`. With `tombstones`, an empty payload
+    means a record without a value; without, the event is poison.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Outbox:
         self._topics: dict[tuple[bytes, ...], str] = {}
 
     def event(self, row: Row) -> Event:
-        """Read one row. Raises PoisonEvent when it cannot be published, PostgresError when the table cannot."""
+        """Convert one row. Raises PoisonEvent if it cannot be published, PostgresError if a column is missing."""
         if row.relation is not self._relation:
             self._relation = row.relation
             self._plans.clear()
@@ -125,12 +125,12 @@ class Outbox:
             ) from None
 
     def position(self, row: Row) -> str:
-        """Identity and order of an event, `{stream}-{commit_lsn}-{index}`: sortable as text within a stream."""
+        """Return an event's unique position, `{stream}-{commit_lsn}-{index}`: sortable as text within a stream."""
         return f"{self.stream}-{row.transaction.commit_lsn:016X}-{row.index:08X}"
 
     def _payload(self, plan: "_Plan", values: list[bytes]) -> bytes | None:
         payload = plan.payload.read(values[plan.payload.place])
-        # As Debezium has it: null, or nothing but white space.
+        # Debezium's rule: null or only white space.
         return None if self.tombstones and (not payload or payload.isspace()) else payload
 
     def _topic(self, plan: "_Plan", values: list[bytes]) -> str:
@@ -147,14 +147,14 @@ class Outbox:
 
 
 class _Cell(NamedTuple, Generic[T]):
-    """Where a cell stands in the row, and how to read it."""
+    """A cell's index in the row, and the function that decodes it."""
 
     place: int
     read: Callable[[bytes], T]
 
 
 class _Plan:
-    """How to read the rows of one relation that come in one combination of formats."""
+    """The decoders for rows of one relation in one combination of formats."""
 
     def __init__(self, relation: Relation, formats: bytes, outbox: Outbox) -> None:
         self._relation = relation
@@ -162,19 +162,19 @@ class _Plan:
         self._places = {column.name: place for place, column in enumerate(relation.columns)}
         self.poison = ""
         if len(formats) != len(relation.columns):
-            raise ProtocolError(f"a row of {len(formats)} columns came for a table of {len(relation.columns)}")
+            raise ProtocolError(f"received a row of {len(formats)} columns for a table of {len(relation.columns)}")
         columns, present = outbox.columns, list(self._places)
-        self.id = self._required(columns.id, cells.to_text)
-        self.key = self._required(columns.key, cells.to_utf8)
-        self.type = self._required(columns.type, cells.to_text)
-        self.aggregate = self._required(columns.aggregate, cells.to_text)
+        self.id = self._required(columns.id, to_text)
+        self.key = self._required(columns.key, to_utf8)
+        self.type = self._required(columns.type, to_text)
+        self.aggregate = self._required(columns.aggregate, to_text)
         self.payload = self._payload(columns.payload, tombstones=outbox.tombstones)
-        self.payload_is_avro = relation.columns[self.payload.place].type_oid == cells.BYTEA
+        self.payload_is_avro = relation.columns[self.payload.place].type_oid == BYTEA
         self.topic = [
-            (name, self._required(columns.resolve(name, present), cells.to_text)) for name in outbox.template.columns
+            (name, self._required(columns.resolve(name, present), to_text)) for name in outbox.template.columns
         ]
         self.headers = [
-            (name, self._required(name, cells.to_text))
+            (name, self._required(name, to_text))
             for name in [*outbox.headers, *trace_columns(present, outbox.headers)]
             if formats[self._place(name)] not in (_NULL, _UNCHANGED)
         ]
@@ -184,7 +184,7 @@ class _Plan:
             raise PostgresError(
                 f"table {self._relation.namespace}.{self._relation.name} has no column {column!r}"
                 f" (it has {', '.join(self._places)})",
-                hint="map it in [outbox] columns, or put the column back",
+                hint="map it in [outbox] columns, or add the column again",
             )
         return self._places[column]
 
@@ -192,7 +192,7 @@ class _Plan:
         place = self._place(column)
         if tombstones and self._formats[place] == _NULL:
             return _Cell(place, bytes)
-        return self._required(column, cells.to_payload)
+        return self._required(column, to_payload)
 
     def _required(self, column: str, decoder: "Callable[[int, bool], Callable[[bytes], T] | None]") -> _Cell[T]:
         place = self._place(column)
@@ -203,8 +203,6 @@ class _Plan:
             )
         read = decoder(type_oid, kind == _BINARY)
         if read is None:
-            # The column's type changed while we were reading binary: a new session asks for text.
-            raise PostgresUnavailable(
-                f"column {column!r} came in binary format of type {type_oid} (oid), which is not known"
-            )
+            # The column's type changed while it was read in binary format: the next session requests text.
+            raise PostgresUnavailable(f"column {column!r} has binary values of an unknown type (oid {type_oid})")
         return _Cell(place, read)

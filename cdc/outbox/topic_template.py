@@ -1,4 +1,4 @@
-"""Topic names: a template such as `outbox.event.{aggregatetype}` over the columns of a row."""
+"""Topic names from a template such as `outbox.event.{aggregatetype}`, filled with the columns of a row."""
 
 import re
 import string
@@ -11,12 +11,12 @@ _NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
 def is_topic_name(name: str) -> bool:
-    """Whether Kafka takes `name` as a topic's name."""
+    """Return whether Kafka accepts `name` as a topic name."""
     return bool(_NAME.fullmatch(name)) and name not in {".", ".."}
 
 
 class TopicTemplate:
-    """A template with `{column}` placeholders. Raises ConfigError when it is malformed or names nothing valid."""
+    """A template with `{column}` placeholders. Raises ConfigError if it is malformed or cannot yield a valid name."""
 
     def __init__(self, template: str) -> None:
         self.template = template
@@ -30,18 +30,18 @@ class TopicTemplate:
                 continue
             if not field or format_spec or conversion:
                 raise ConfigError(
-                    f"topic template {template!r}: a placeholder is a column's name in braces, as in {{type}}"
+                    f"topic template {template!r}: a placeholder must be a column name in braces, such as {{type}}"
                 )
             columns.append(field)
         self.columns = tuple(dict.fromkeys(columns))
         if not is_topic_name(self.fill(dict.fromkeys(self.columns, "x"))):
             raise ConfigError(
-                f"topic template {template!r} does not make a valid topic name",
+                f"topic template {template!r} does not yield a valid topic name",
                 hint="use letters, digits, '.', '_' and '-' around the placeholders, at most 249 characters",
             )
 
     def fill(self, values: Mapping[str, str]) -> str:
-        """The topic for one row's column values."""
+        """Return the topic for one row; `values` maps column names to text."""
         return "".join(
             literal + (values[field] if field is not None else "")
             for literal, field, _, _ in string.Formatter().parse(self.template)

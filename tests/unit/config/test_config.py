@@ -184,7 +184,7 @@ def test_problems_of_all_sources_are_reported_together(tmp_path: Path) -> None:
         (f"postgres.slot={'a' * 64}", "1 to 63"),
         ("postgres.publication=", "1 to 63 bytes"),
         ("topics.dead_letter=a b", "1 to 249"),
-        ("topics.name=.", "does not make a valid topic name"),
+        ("topics.name=.", "does not yield a valid topic name"),
         ("delivery.startup_seconds=-1", "greater than or equal to 0"),
         ("delivery.on_poison=skip", "input should be 'stop' or 'dead-letter'"),
         ("topics.create=perhaps", "valid boolean"),
