@@ -1,1 +1,1 @@
-"""What has to be so on both sides before and while the publisher runs, judged line by line."""
+"""The preflight check of PostgreSQL, Kafka and the contracts; `cdc.checks.preflight` runs it."""

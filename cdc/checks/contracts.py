@@ -1,4 +1,4 @@
-"""Contracts, the registry that may keep them, and whether the rows of the outbox fit them."""
+"""Check the contracts, the Schema Registry, and whether the rows of the outbox match their contracts."""
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -12,7 +12,7 @@ from cdc.config.settings import Settings
 from cdc.errors import CdcError, ConfigError
 from cdc.postgres.rows import OutboxRow
 from cdc.quantities import plural
-from cdc.records.fastpath import select as accelerator
+from cdc.records.fastpath import select
 
 if TYPE_CHECKING:
     from cdc.registry.client import Registry
@@ -22,22 +22,26 @@ _SHOWN: Final = 5
 
 
 class Seen(NamedTuple):
-    """What could be read; None where it could not."""
+    """The contracts and the registry's client; None if they could not be read, or no registry is configured."""
 
     contracts: Contracts | None = None
     registry: "Registry | None" = None
 
 
 def check(notes: Notes, settings: Settings) -> Seen:
-    """Read the contracts, from the registry if they are there; close its `registry` afterwards."""
+    """Check accelerator, registry and contracts. The caller must close the returned `registry`."""
     _accelerator(notes, settings)
     registry = _registry(notes, settings)
     if settings.avro.source == "registry" and registry is None:
-        return Seen()  # told by the registry's own line
+        return Seen()  # registry_reachable has reported it
     try:
         loaded = load(settings, registry)
     except ConfigError as error:
-        notes.fails("contracts", "; ".join(error.problems), hint=error.hint or "correct them, or [avro] schemas")
+        notes.fails(
+            "contracts",
+            "; ".join(error.problems),
+            hint=error.hint or "fix these files, or point [avro] schemas at another folder",
+        )
         return Seen(None, registry)
     except CdcError as error:
         notes.fails("contracts", error.message, hint=error.hint)
@@ -47,13 +51,15 @@ def check(notes: Notes, settings: Settings) -> Seen:
         where = f"registry {registry.url}" if settings.avro.source == "registry" and registry else settings.avro.schemas
         notes.passes("contracts", f"{plural(number, 'contract')} in {where}")
     else:
-        told = f"no contracts in {settings.avro.schemas}: no event can leave, but bytea payloads that are Avro already"
-        notes.warns("contracts", told, hint="one .avsc file for each event type, or another folder in [avro] schemas")
+        text = f"no contracts in {settings.avro.schemas}: only bytea payloads, which are Avro already, can be sent"
+        notes.warns(
+            "contracts", text, hint="add one .avsc file for each event type, or set [avro] schemas to another folder"
+        )
     return Seen(loaded, registry)
 
 
 def load(settings: Settings, registry: "Registry | None") -> Contracts:
-    """The contracts of the settings. Raises ConfigError, RegistryError and RegistryUnavailable."""
+    """Load the configured contracts. Raises ConfigError, RegistryError and RegistryUnavailable."""
     avro = settings.avro
     rules = Rules(avro.unknown_fields, avro.bytes)
     if avro.source == "registry" and registry:
@@ -65,18 +71,19 @@ def load(settings: Settings, registry: "Registry | None") -> Contracts:
 
 def _accelerator(notes: Notes, settings: Settings) -> None:
     try:
-        name = accelerator.choose(settings.delivery.accelerator).name
+        chosen = select.choose(settings.delivery.accelerator)
     except ConfigError as error:
         notes.fails("accelerator", error.message, hint=error.hint)
         return
-    why = ": the native one is not installed" if name == "python" and settings.delivery.accelerator == "auto" else ""
-    notes.passes("accelerator", f"records are made by {name}{why}")
+    missing = select.is_missing(settings.delivery.accelerator, chosen)
+    advice = f"; to raise throughput, install the native accelerator: {select.INSTALL}" if missing else ""
+    notes.passes("accelerator", f"records are encoded by {chosen.name}{advice}")
 
 
 def _registry(notes: Notes, settings: Settings) -> "Registry | None":
     if not settings.schema_registry.url:
         return None
-    # Only here: its client takes 0.3 s to import, and is an extra.
+    # Imported here: the client takes 0.3 s to import, and its packages are an extra.
     try:
         from cdc.registry.client import Registry
     except ImportError as error:
@@ -95,42 +102,42 @@ def _registry(notes: Notes, settings: Settings) -> "Registry | None":
 
 
 def types(notes: Notes, settings: Settings, loaded: Contracts, found: Iterable[str]) -> None:
-    """Whether each event type of the outbox has a contract."""
+    """Check that each event type in the outbox has a contract, or is sent in an envelope."""
     known = sorted(set(found))
     missing = [one for one in known if one not in loaded]
     if missing and settings.avro.unknown_types != "envelope":
-        told = "; ".join(loaded.missing(one) for one in missing[:_SHOWN])
-        hint = "write the contract, or name the one that is meant in [avro] types"
+        text = "; ".join(loaded.missing(one) for one in missing[:_SHOWN])
+        hint = "write the contract, or map the event type to one in [avro] types"
         note = notes.fails if settings.delivery.on_poison == "stop" else notes.warns
-        note("event_types", told, hint=hint)
+        note("event_types", text, hint=hint)
     elif missing:
-        notes.passes("event_types", f"sent within cdc.Envelope, for want of a contract: {', '.join(missing)}")
+        notes.passes("event_types", f"without a contract, sent in cdc.Envelope: {', '.join(missing)}")
     else:
-        told = f"each has a contract: {', '.join(known)}" if known else "the outbox is empty, or cannot be read"
-        notes.passes("event_types", told)
+        text = f"each type has a contract: {', '.join(known)}" if known else "the outbox is empty, or cannot be read"
+        notes.passes("event_types", text)
 
 
 def rows(notes: Notes, settings: Settings, loaded: Contracts, latest: list[OutboxRow]) -> None:
-    """Whether the latest rows fit their contracts; types that have none are told elsewhere."""
+    """Check that the latest rows match their contracts; rows without one are reported by `event_types`."""
     tried = [row for row in latest if row.type is None or row.type in loaded or row.payload is None]
     problems = [(row, misfit(settings, loaded.get, loaded.missing, row)) for row in tried]
     misfits = [f"row {row.id} of type {row.type}: {problem}" for row, problem in problems if problem]
     if misfits:
         more = f" (and {len(misfits) - _SHOWN} more)" if len(misfits) > _SHOWN else ""
-        told = f"{len(misfits)} of the latest {len(tried)} rows would be poison: {'; '.join(misfits[:_SHOWN])}{more}"
-        hint = "correct the contract, or the rows; all of them: cdc-publisher schema check --table"
+        text = f"{len(misfits)} of the latest {len(tried)} rows would be poison: {'; '.join(misfits[:_SHOWN])}{more}"
+        hint = "fix the contract or the rows; to check all rows, run: cdc-publisher schema check --table"
         note = notes.fails if settings.delivery.on_poison == "stop" else notes.warns
-        note("outbox_rows", told, hint=hint)
+        note("outbox_rows", text, hint=hint)
     else:
         notes.passes(
-            "outbox_rows", f"rows that were tried and fit: {len(tried)}, the latest" if tried else "none to try"
+            "outbox_rows", f"the latest {len(tried)} rows match their contracts" if tried else "there are no rows"
         )
 
 
 def misfit(
     settings: Settings, get: Callable[[str], Contract | None], missing: Callable[[str], str], row: OutboxRow
 ) -> str:
-    """Why a row would be poison; empty when it would not."""
+    """Return why a row would be a poison event; empty if it would not."""
     if row.payload is None or (settings.outbox.tombstones and not row.payload.strip()):
         return "" if settings.outbox.tombstones else "the payload is null"
     if row.type is None:
@@ -148,7 +155,7 @@ def misfit(
 
 
 def size(loaded: Contracts | None, row: OutboxRow) -> int:
-    """Bytes of the record's value; of a row that no contract encodes, those of its payload."""
+    """The size of the record's value in bytes; of the payload if no contract encodes it."""
     payload = row.payload or b""
     contract = loaded.get(row.type or "") if loaded else None
     if contract is None or row.payload_is_avro:
@@ -160,7 +167,7 @@ def size(loaded: Contracts | None, row: OutboxRow) -> int:
 
 
 def subjects(notes: Notes, settings: Settings, seen: Seen, pairs: Iterable[tuple[str, str]]) -> None:
-    """Whether the registry has the contracts of these topics and event types, or would take them."""
+    """Check that the contracts of these (topic, event type) pairs are registered, or would be accepted."""
     if seen.registry is None or seen.contracts is None or settings.avro.framing != "confluent":
         return
     registry, loaded = seen.registry, seen.contracts
@@ -171,7 +178,7 @@ def subjects(notes: Notes, settings: Settings, seen: Seen, pairs: Iterable[tuple
     }
     try:
         missing = [name for name, contract in wanted.items() if not _registered(registry, loaded, name, contract)]
-        refused = [
+        rejected = [
             f"{name}: {problem}"
             for name in missing
             for problem in registry.problems(name, loaded.definitions[wanted[name].name].whole)
@@ -179,16 +186,16 @@ def subjects(notes: Notes, settings: Settings, seen: Seen, pairs: Iterable[tuple
     except CdcError as error:
         notes.fails("registry_subjects", error.message, hint=error.hint)
         return
-    if refused:
-        hint = "change the contract so that it fits what is registered, or the subject's compatibility level"
-        notes.fails("registry_subjects", f"the registry would refuse {'; '.join(refused[:_SHOWN])}", hint=hint)
+    if rejected:
+        hint = "make the contract compatible with the registered versions, or change the subject's compatibility level"
+        notes.fails("registry_subjects", f"the registry would reject {'; '.join(rejected[:_SHOWN])}", hint=hint)
     elif missing and not settings.schema_registry.auto_register:
-        hint = "or let start do it: [schema_registry] auto_register = true"
+        hint = "or let start register them: [schema_registry] auto_register = true"
         notes.fails("registry_subjects", f"not registered: {', '.join(missing)}", REGISTER, hint=hint)
     elif missing:
-        notes.passes("registry_subjects", f"not registered, which start will do: {', '.join(missing)}")
+        notes.passes("registry_subjects", f"not registered, but start registers them: {', '.join(missing)}")
     else:
-        notes.passes("registry_subjects", f"registered: {', '.join(wanted) or 'none is asked for, there are no rows'}")
+        notes.passes("registry_subjects", f"registered: {', '.join(wanted) or 'none are needed, there are no rows'}")
 
 
 def _registered(registry: "Registry", loaded: Contracts, name: str, contract: Contract) -> bool:

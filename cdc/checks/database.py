@@ -1,32 +1,29 @@
-"""The side of PostgreSQL, from the connection to the rows."""
+"""Check PostgreSQL: connection, server settings, outbox table, publication, slots and transactions."""
 
 from functools import partial
 from typing import NamedTuple
 
 from cdc.app.connections import ordering
-from cdc.checks import outbox, postgres, sampling, slot
-from cdc.checks import postgres_facts as preflight
+from cdc.checks import outbox, postgres, postgres_facts, sampling, slot
 from cdc.checks.finding import Notes
-from cdc.checks.postgres import looked
+from cdc.checks.postgres import attempt
 from cdc.checks.postgres_facts import Conn, Server
 from cdc.checks.sampling import Sample
 from cdc.config.settings import Settings
 from cdc.delivery.positions import SlotRecord
-from cdc.postgres import defects
-from cdc.postgres import publication as definition
-from cdc.postgres import slot_health as health
+from cdc.postgres import defects, publication, slot_health
 from cdc.postgres.slot_health import Health
 
 
 class Seen(NamedTuple):
-    """What the other sides are compared with; None where it could not be read."""
+    """The slot and the rows, with which Kafka and the contracts are compared; None if they could not be read."""
 
-    mark: SlotRecord | None = None  # the slot as it stands
+    mark: SlotRecord | None = None  # the slot's current position and definition
     sample: Sample | None = None
 
 
 def check(notes: Notes, settings: Settings, long_seconds: float) -> Seen:
-    """Look at the server; transactions count as long from `long_seconds` on."""
+    """Add a finding per line to `notes`. A transaction is long if it is open for more than `long_seconds`."""
     with postgres.session(settings.postgres.dsn, notes) as connection:
         if connection is not None:
             return _Check(notes, settings, connection).run(long_seconds)
@@ -41,23 +38,23 @@ class _Check:
         self._sample: Sample | None = None
 
     def run(self, long_seconds: float) -> Seen:
-        """Raises PostgresUnavailable when the connection ends."""
+        """Run every check that the server's state allows. Raises PostgresUnavailable if the connection ends."""
         notes, connection, name = self._notes, self._connection, self._settings.postgres.slot
-        link, server = preflight.link(connection), preflight.server(connection)
+        link, server = postgres_facts.link(connection), postgres_facts.server(connection)
         postgres.reached(notes, link, server)
         if server.version < defects.OLDEST_VERSION:
             return Seen()
-        found = None if server.standby else health.read(connection, name)
-        reader = preflight.reader(connection, name)
+        found = None if server.standby else slot_health.read(connection, name)
+        reader = postgres_facts.reader(connection, name)
         postgres.settings(notes, server, slot_exists=found is not None, streams=reader is not None)
-        looked(connection, notes, "replication_role", lambda: postgres.role(connection, notes))
+        attempt(connection, notes, "replication_role", lambda: postgres.role(connection, notes))
         system = postgres.direct(notes, self._settings.postgres.dsn, link)
-        looked(connection, notes, "outbox_table", self._outbox)
+        attempt(connection, notes, "outbox_table", self._outbox)
         if server.standby:
-            return Seen(None, self._sample)  # it tells little of slots, and has none of ours
+            return Seen(None, self._sample)  # a standby does not have the publisher's slot
         usable = slot.slot(notes, name, found, reader)
         if found is not None and usable:
-            self._held(found, server)
+            self._retention(found, server)
         self._others(long_seconds)
         mark = self._mark(system, found) if system and found and usable else None
         return Seen(mark, self._sample)
@@ -65,39 +62,42 @@ class _Check:
     def _outbox(self) -> None:
         notes, connection, settings = self._notes, self._connection, self._settings
         needed = outbox.table(connection, notes, settings)
-        looked(connection, notes, "publication", lambda: outbox.publication(connection, notes, settings, needed))
-        found = preflight.rights(connection, settings.outbox.qualified_name)
+        attempt(connection, notes, "publication", lambda: outbox.publication(connection, notes, settings, needed))
+        found = postgres_facts.rights(connection, settings.outbox.qualified_name)
         outbox.rights(notes, settings, found, is_there=needed is not None)
         if needed is not None and found.selects and found.uses_schema:
-            looked(connection, notes, "outbox_rows", self._rows)
+            attempt(connection, notes, "outbox_rows", self._rows)
 
     def _rows(self) -> None:
         self._sample = sampling.take(self._connection, self._settings)
 
-    def _held(self, found: Health, server: Server) -> None:
+    def _retention(self, found: Health, server: Server) -> None:
         name, connection = self._settings.postgres.slot, self._connection
         slot.retained(self._notes, name, found, server)
         slot.timeouts(self._notes, server)
-        others = preflight.other_slots(connection, name)
-        slot.failover(self._notes, name, found, server, others, preflight.for_psql(self._settings.postgres.dsn))
+        others = postgres_facts.other_slots(connection, name)
+        slot.failover(self._notes, name, found, server, others, postgres_facts.for_psql(self._settings.postgres.dsn))
 
     def _others(self, long_seconds: float) -> None:
         notes, connection = self._notes, self._connection
-        look = partial(looked, connection, notes)
-        look("other_slots", lambda: slot.others(notes, preflight.other_slots(connection, self._settings.postgres.slot)))
+        look = partial(attempt, connection, notes)
+        look(
+            "other_slots",
+            lambda: slot.others(notes, postgres_facts.other_slots(connection, self._settings.postgres.slot)),
+        )
         look(
             "long_transactions",
-            lambda: slot.transactions(notes, preflight.long_transactions(connection, long_seconds), long_seconds),
+            lambda: slot.transactions(notes, postgres_facts.long_transactions(connection, long_seconds), long_seconds),
         )
         database = connection.info.dbname
         look(
             "prepared_transactions",
-            lambda: slot.prepared(notes, preflight.prepared(connection, long_seconds), long_seconds, database),
+            lambda: slot.prepared(notes, postgres_facts.prepared(connection, long_seconds), long_seconds, database),
         )
 
     def _mark(self, system: tuple[str, int], found: Health) -> SlotRecord | None:
         settings = self._settings
         if found.confirmed is None:
             return None
-        now = definition.read(self._connection, settings.postgres.publication, settings.outbox.qualified_name)
+        now = publication.read(self._connection, settings.postgres.publication, settings.outbox.qualified_name)
         return SlotRecord(*system, settings.postgres.slot, found.confirmed, now, ordering(settings))

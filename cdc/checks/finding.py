@@ -1,4 +1,4 @@
-"""One line of `check`: what was looked at, what was found, and what puts it right."""
+"""The result of one line of `check`: status, finding, and the commands that fix it."""
 
 from typing import Final, Literal, NamedTuple
 
@@ -11,7 +11,7 @@ FAIL: Final = "fail"
 
 
 class Finding(NamedTuple):
-    """`name` is stable; `fix` holds SQL or commands in the order in which to run them, each as it can be copied."""
+    """One line: `name` never changes between releases; `fix` holds SQL or shell commands, in the order to run them."""
 
     name: str
     side: Side
@@ -22,25 +22,25 @@ class Finding(NamedTuple):
 
 
 class Notes:
-    """Findings of one side, as they are made; of those of one name, the last."""
+    """Collects the findings of one side. A later finding replaces an earlier one of the same name."""
 
     def __init__(self, side: Side) -> None:
         self.side = side
         self.findings: list[Finding] = []
 
     def passes(self, name: str, found: str) -> None:
-        """All is well."""
+        """Record that nothing needs to be done."""
         self._add(name, PASS, found, (), "")
 
     def warns(self, name: str, found: str, *fix: str, hint: str = "") -> None:
-        """It works, and something may become of it."""
+        """Record a risk: the publisher works, but may fail or lose events later."""
         self._add(name, WARN, found, fix, hint)
 
     def fails(self, name: str, found: str, *fix: str, hint: str = "") -> None:
-        """The publisher cannot do its work."""
+        """Record a failure: the publisher cannot start, or cannot deliver events."""
         self._add(name, FAIL, found, fix, hint)
 
     def _add(self, name: str, status: Status, found: str, fix: tuple[str, ...], hint: str) -> None:
-        # A name stands once: what was well when it was looked at may have been lost since.
+        # A check that passed may fail later in the same run, for example when the connection is lost.
         self.findings = [one for one in self.findings if one.name != name]
         self.findings.append(Finding(name, self.side, status, found, fix, hint))

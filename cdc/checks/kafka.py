@@ -1,4 +1,4 @@
-"""The side of Kafka: the cluster first, and the topics once it is known which ones rows go to."""
+"""Check Kafka: first the cluster, then the topics, once the rows show which topics are used."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -16,7 +16,7 @@ _MEMORY_SECONDS = 10.0
 
 
 class Kafka:
-    """One cluster. Raises ConfigError when librdkafka does not take the properties."""
+    """The checks of one cluster. Raises ConfigError if librdkafka rejects the properties."""
 
     def __init__(self, notes: Notes, settings: Settings) -> None:
         self._notes = notes
@@ -26,7 +26,7 @@ class Kafka:
         self._cluster: Clusters | None = None
 
     def reach(self) -> None:
-        """Look at the cluster as a whole."""
+        """Check brokers and encryption; the other methods do nothing unless a broker answered here."""
         try:
             found = self._inspector.cluster()
         except CdcError as error:
@@ -34,28 +34,28 @@ class Kafka:
             return
         cluster.reached(self._notes, self._settings, found)
         if not all(broker.failure for broker in found.brokers):
-            self._cluster = found  # else nobody is there to be asked for more
+            self._cluster = found
 
     def topics(self, names: Iterable[str], largest: Mapping[str, int]) -> None:
-        """Look at the topics of events and at ours; `largest` are the largest values by topic, in bytes."""
+        """Check topics of events and the publisher's own; `largest` maps topics to their largest value in bytes."""
         if self._cluster is None:
             return
         events = sorted(set(names))
-        self._looked("event_topics", lambda: self._judge(events, largest))
+        self._attempt("event_topics", lambda: self._judge(events, largest))
 
     def remembered(self, notes: Notes, mark: SlotRecord) -> None:
-        """Compare the slot with what the publisher left in Kafka, and look at its transactional id."""
+        """Compare the slot with the publisher's record in Kafka, and check the right to its transactional id."""
         if self._cluster is None:
             return
         try:
             memory = positions.remembered(self._settings, mark.key, _MEMORY_SECONDS)
         except CdcError as error:
-            told = f"what the publisher left is not known: {error.message}"
-            (notes.warns if isinstance(error, Temporary) else notes.fails)("slot_identity", told, hint=error.hint)
+            text = f"the publisher's record of the slot cannot be read: {error.message}"
+            (notes.warns if isinstance(error, Temporary) else notes.fails)("slot_identity", text, hint=error.hint)
         else:
             slot.identity(notes, mark, memory.record, forgotten=memory.forgotten)
         if self._settings.delivery.guarantee == EXACTLY_ONCE:
-            self._looked("transactional_id", lambda: self._transactional_id(f"cdc-publisher-{mark.key}"))
+            self._attempt("transactional_id", lambda: self._transactional_id(f"cdc-publisher-{mark.key}"))
 
     def _judge(self, events: list[str], largest: Mapping[str, int]) -> None:
         assert self._cluster
@@ -68,7 +68,7 @@ class Kafka:
         own = [positions_, *([letters] if letters else [])]
         cluster.idempotence(self._notes, self._tools, self._cluster, list(found.values()))
         if self._settings.delivery.guarantee == EXACTLY_ONCE:
-            self._looked("transactions", self._transactions)
+            self._attempt("transactions", self._transactions)
         judge = Judge(self._notes, self._settings, self._cluster, self._tools)
         judge.exist(seen)
         judge.own(positions_, letters)
@@ -92,13 +92,13 @@ class Kafka:
         operations = self._cluster.operations or frozenset()
         allowed: bool | None = cluster.EVERYTHING in operations
         if not allowed:
-            # To whom ACLs are not shown, there seem to be none.
+            # Without DESCRIBE on the cluster, Kafka reports no ACLs at all.
             sees = "DESCRIBE" in operations
             allowed = self._inspector.may_write(name, self._tools.principal) if sees else None
         cluster.transactional_id(self._notes, self._tools, name, allowed)
 
-    def _looked(self, name: str, look: Callable[[], None]) -> None:
+    def _attempt(self, name: str, look: Callable[[], None]) -> None:
         try:
             look()
         except CdcError as error:
-            self._notes.warns(name, f"this could not be looked at: {error.message}", hint=error.hint)
+            self._notes.warns(name, f"could not be checked: {error.message}", hint=error.hint)

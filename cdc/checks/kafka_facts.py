@@ -1,4 +1,4 @@
-"""What `check` reads of a cluster: facts, by requests that change nothing."""
+"""Read facts about a Kafka cluster for `check`, with requests that change nothing."""
 
 import contextlib
 import socket
@@ -21,7 +21,7 @@ from confluent_kafka.admin import (
     TopicDescription,
 )
 
-from cdc.config import librdkafka as properties
+from cdc.config.librdkafka import Value, connection
 from cdc.kafka.client import admin_client
 from cdc.kafka.cluster import Cluster
 from cdc.kafka.errors import kafka_error
@@ -31,16 +31,16 @@ _CONNECT_SECONDS: Final = 3.0
 
 
 class Broker(NamedTuple):
-    """One broker, and where clients are told to find it."""
+    """One broker and its advertised address."""
 
     number: int
     host: str
     port: int
-    failure: str  # why nobody answers there; empty when somebody does
+    failure: str  # why the address does not answer; empty if it does
 
 
 class Clusters(NamedTuple):
-    """The cluster as a whole. `operations` are what we may do to it; None when it does not tell."""
+    """The cluster. `operations` are those that the principal may perform on it; None if it does not report them."""
 
     name: str
     brokers: list[Broker]
@@ -48,7 +48,7 @@ class Clusters(NamedTuple):
 
 
 class Topic(NamedTuple):
-    """One topic. `refusal` is why we may not see it; settings that may not be seen are None."""
+    """One topic. `refusal` is why the principal may not describe it; `config` is None if it may not be read."""
 
     name: str
     exists: bool
@@ -61,28 +61,28 @@ class Topic(NamedTuple):
 
     @property
     def replication(self) -> int:
-        """Of the partition with the fewest."""
+        """The number of replicas of the partition that has the fewest; 0 if there is no partition."""
         return min(map(len, self.replicas), default=0)
 
 
 class Inspector:
-    """Asks one cluster. Raises ConfigError when the properties are not librdkafka's."""
+    """An admin client of one cluster. Raises ConfigError if librdkafka rejects the properties."""
 
-    def __init__(self, given: Mapping[str, properties.Value]) -> None:
+    def __init__(self, given: Mapping[str, Value]) -> None:
         self._given = given
-        self._admin = admin_client(properties.connection(given))
+        self._admin = admin_client(connection(given))
 
     def cluster(self, seconds: float = SECONDS) -> Clusters:
-        """The cluster and its brokers, each of which is called on. Raises KafkaUnavailable, KafkaError."""
+        """Read the brokers, and connect to each at its advertised address. Raises KafkaUnavailable and KafkaError."""
         Cluster(self._given).reach(seconds)
         try:
             metadata = self._admin.list_topics(timeout=seconds)
         except KafkaException as error:
-            raise kafka_error(error.args[0], "asking for the brokers") from None
+            raise kafka_error(error.args[0], "listing the brokers") from None
         nodes = sorted((number, str(node.host), int(node.port)) for number, node in metadata.brokers.items())
         with ThreadPoolExecutor(min(len(nodes), 10) or 1) as callers:
-            brokers = list(callers.map(_called, nodes))
-        # (str() gives the cluster's id; the attribute is wrongly declared as None.)
+            brokers = list(callers.map(_connect, nodes))
+        # str() returns the cluster's id; the library's stub wrongly declares the attribute as None.
         return Clusters(str(metadata), brokers, None if all(one.failure for one in brokers) else self._operations())
 
     def _operations(self) -> frozenset[str] | None:
@@ -95,7 +95,7 @@ class Inspector:
         return _names(found.authorized_operations)
 
     def topics(self, names: Iterable[str]) -> list[Topic]:
-        """Topics, in the order of their names. Raises KafkaUnavailable and KafkaError."""
+        """Describe topics and their settings, sorted by name. Raises KafkaUnavailable and KafkaError."""
         wanted = sorted(set(names))
         if not wanted:
             return []
@@ -107,19 +107,19 @@ class Inspector:
         return [_topic(name, described[name], configs[found]) for name, found in zip(wanted, resources, strict=True)]
 
     def broker_settings(self, number: int) -> Mapping[str, str] | None:
-        """The settings of a broker; None when they may not be seen. Raises KafkaUnavailable and KafkaError."""
+        """Read a broker's settings; None without the right to. Raises KafkaUnavailable and KafkaError."""
         resource = ConfigResource(ResourceType.BROKER, str(number))
         return _config(self._admin.describe_configs([resource], request_timeout=SECONDS)[resource], f"broker {number}")
 
     def may_write(self, transactional_id: str, principal: str) -> bool | None:
-        """Whether an ACL lets the principal use a transactional id; None when they are not shown."""
-        anybody: Any = None  # which the library takes, but declares as a str
+        """Return whether an ACL allows the principal to use a transactional id; None if ACLs cannot be read."""
+        any_value: Any = None  # the library accepts None, but declares str
         asked = AclBindingFilter(
             ResourceType.TRANSACTIONAL_ID,
             transactional_id,
             ResourcePatternType.MATCH,
-            anybody,
-            anybody,
+            any_value,
+            any_value,
             AclOperation.ANY,
             AclPermissionType.ANY,
         )
@@ -137,7 +137,7 @@ class Inspector:
         return allowed[AclPermissionType.ALLOW] and not allowed[AclPermissionType.DENY]
 
 
-def _called(node: tuple[int, str, int]) -> Broker:
+def _connect(node: tuple[int, str, int]) -> Broker:
     number, host, port = node
     failure = ""
     try:

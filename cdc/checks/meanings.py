@@ -239,7 +239,7 @@ _KAFKA: Final = {
 }
 _CONTRACTS: Final = {
     "accelerator": (
-        "reports which encoder is used",
+        "reports which encoder is used, and how to install the native accelerator if it is missing",
         "",
         "`[delivery] accelerator` names one that cannot be used",
     ),

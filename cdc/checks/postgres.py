@@ -1,4 +1,4 @@
-"""The server as it is reached: connection, version, settings and role."""
+"""Check the connection to PostgreSQL, and the server's version, settings and role."""
 
 import contextlib
 import ipaddress
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from cdc.checks import postgres_facts as preflight
+from cdc.checks import postgres_facts
 from cdc.checks.finding import Notes
 from cdc.checks.postgres_facts import Conn, Link, Server
 from cdc.errors import CdcError, PostgresUnavailable
@@ -16,43 +16,43 @@ from cdc.postgres.defects import RELOAD, Defect
 from cdc.postgres.source import Source
 
 APPLICATION: Final = "cdc-publisher check"
-_STATEMENT_SECONDS: Final = 10  # catalogs answer at once, unless somebody holds a lock on them
-_MORE: Final = 10  # slots or walsenders, where there are too few
+_STATEMENT_SECONDS: Final = 10  # queries of catalogs are fast, unless a session holds a lock on them
+_MORE: Final = 10  # slots or walsenders to add if there are too few
 _SENDER_TIMEOUT: Final = "60s"  # PostgreSQL's default
 _FULL: Final = ("max_wal_senders", "53300")
 
 
 @contextlib.contextmanager
 def session(dsn: str, notes: Notes) -> Iterator[Conn | None]:
-    """A connection of which no query takes long; None when there is none to be had, which is noted."""
+    """Open a connection with a statement timeout; yield None, and note the failure, if the server is unreachable."""
     try:
         connection = connect(dsn, application_name=APPLICATION)
     except CdcError as error:
-        notes.fails("postgres_reachable", error.message, *entrance(error.message, dsn), hint=error.hint)
+        notes.fails("postgres_reachable", error.message, *access_fix(error.message, dsn), hint=error.hint)
         yield None
         return
     with connection:
         try:
-            # Behind a pooler it would stay with a connection that belongs to others.
-            if not preflight.link(connection).pooled:
+            # A pooler would keep the setting on a server connection that it hands to other clients.
+            if not postgres_facts.link(connection).pooled:
                 connection.execute(f"set statement_timeout = '{_STATEMENT_SECONDS}s'".encode())
             yield connection
         except PostgresUnavailable as error:
             notes.fails("postgres_reachable", error.message, hint=error.hint)
 
 
-def looked(connection: Conn, notes: Notes, name: str, look: Callable[[], object]) -> None:
-    """Look; what the role may not see, or takes too long, is a warning. Raises PostgresUnavailable when it ends."""
+def attempt(connection: Conn, notes: Notes, name: str, look: Callable[[], object]) -> None:
+    """Run one check, and warn if it fails or times out. Raises PostgresUnavailable if the connection ends."""
     try:
         look()
     except CdcError as error:
         if connection.closed:
             raise PostgresUnavailable(error.message, hint=error.hint) from None
-        notes.warns(name, f"this could not be looked at: {error.message}", hint=error.hint)
+        notes.warns(name, f"could not be checked: {error.message}", hint=error.hint)
 
 
 def defect_noted(notes: Notes, name: str, defect: Defect | None, well: str, *, fatal: bool = True) -> bool:
-    """Note a defect, or that there is none; returns whether there is none."""
+    """Record `defect`, or a pass with the text `well`; return whether it passed."""
     if defect is None:
         notes.passes(name, well)
     else:
@@ -61,7 +61,7 @@ def defect_noted(notes: Notes, name: str, defect: Defect | None, well: str, *, f
 
 
 def reached(notes: Notes, link: Link, server: Server) -> None:
-    """Where the connection leads to, and who may listen."""
+    """Report where the connection leads, and check its encryption, the server's version and role as a primary."""
     place = link.host if link.host.startswith("/") else f"{link.host}:{link.port}"
     notes.passes("postgres_reachable", f"database {link.database} at {place}, as role {link.user}")
     hint = "add sslmode=verify-full, and sslrootcert where needed, to [postgres] dsn"
@@ -70,8 +70,8 @@ def reached(notes: Notes, link: Link, server: Server) -> None:
     elif not link.encrypted:
         notes.warns("postgres_tls", f"the connection to {link.host} is not encrypted", hint=hint)
     elif not link.sslmode.startswith("verify"):
-        told = f"TLS, but nothing proves that it is {link.host} who answers (sslmode={link.sslmode})"
-        notes.warns("postgres_tls", told, hint=hint)
+        text = f"TLS, but the certificate of {link.host} is not verified (sslmode={link.sslmode})"
+        notes.warns("postgres_tls", text, hint=hint)
     else:
         notes.passes("postgres_tls", f"TLS, sslmode={link.sslmode}")
     text = f"PostgreSQL {server.version_text.split()[0]}"
@@ -80,15 +80,15 @@ def reached(notes: Notes, link: Link, server: Server) -> None:
 
 
 def settings(notes: Notes, server: Server, *, slot_exists: bool, streams: bool) -> None:
-    """What the server is set to, and what is left of what it limits."""
+    """Check the settings of replication, and whether a slot and a walsender are free for the publisher."""
     defect_noted(notes, "wal_level", defects.wal_level(server.wal_level), "wal_level is logical")
-    _left(notes, "replication_slots", server.slots, server.max_slots, has_ours=slot_exists)
-    _left(notes, "wal_senders", server.senders, server.max_senders, has_ours=streams)
+    _left(notes, "replication_slots", server.slots, server.max_slots, has_own=slot_exists)
+    _left(notes, "wal_senders", server.senders, server.max_senders, has_own=streams)
     if server.sender_timeout == "0":
         notes.warns(
             "wal_sender_timeout",
-            "wal_sender_timeout is 0: of a publisher whose machine vanished, the server never knows, and lets no other"
-            " one read the slot",
+            "wal_sender_timeout is 0: the server does not detect that a publisher's machine disappeared, so that no"
+            " other publisher can read the slot",
             f"ALTER SYSTEM SET wal_sender_timeout = '{_SENDER_TIMEOUT}';",
             RELOAD,
         )
@@ -96,37 +96,38 @@ def settings(notes: Notes, server: Server, *, slot_exists: bool, streams: bool) 
         notes.passes("wal_sender_timeout", f"wal_sender_timeout is {server.sender_timeout}")
 
 
-def _left(notes: Notes, name: str, used: int, most: int, *, has_ours: bool) -> None:
+def _left(notes: Notes, name: str, used: int, most: int, *, has_own: bool) -> None:
     left, parameter = most - used, f"max_{name}"
     fix = f"ALTER SYSTEM SET {parameter} = {most + _MORE};"
-    told = f"{used} of {most} in use{', ours among them' if has_ours else ''} ({parameter})"
-    if left < 1 and not has_ours:
-        notes.fails(name, f"{told}: none is left for the publisher", fix, hint="then restart PostgreSQL")
+    own = ", including the publisher's" if has_own else ""
+    text = f"{used} of {most} in use{own} ({parameter})"
+    if left < 1 and not has_own:
+        notes.fails(name, f"{text}: none is free for the publisher", fix, hint="then restart PostgreSQL")
     else:
-        notes.passes(name, told)
+        notes.passes(name, text)
 
 
 def role(connection: Conn, notes: Notes) -> None:
-    """Whether the role may replicate."""
+    """Check whether the role is a superuser, has REPLICATION, or belongs to a role of a cloud that has it."""
     defect = catalog.role_defect(connection)
     defect_noted(notes, "replication_role", defect, f"role {connection.info.user} may replicate")
 
 
 def direct(notes: Notes, dsn: str, link: Link) -> tuple[str, int] | None:
-    """Open a replication connection; returns the system's identifier and its timeline."""
-    hint = "point [postgres] dsn to PostgreSQL itself, not to a pooler such as PgBouncer"
+    """Open a replication connection; return the system identifier and the timeline, or None if it fails."""
+    hint = "point [postgres] dsn at PostgreSQL itself, not at a pooler such as PgBouncer"
     try:
         with contextlib.closing(Source(dsn)) as source:
             identity = source.identify()
     except CdcError as error:
-        told = f"no replication connection: {error.message}"
+        text = f"the replication connection failed: {error.message}"
         hint = hint if link.pooled else error.hint
         if any(part in error.message for part in _FULL):
-            told, hint = f"{told} (see wal_senders)", ""
-        notes.fails("direct_connection", told, *entrance(error.message, dsn), hint=hint)
+            text, hint = f"{text} (see wal_senders)", ""
+        notes.fails("direct_connection", text, *access_fix(error.message, dsn), hint=hint)
         return None
     if link.pooled:
-        notes.warns("direct_connection", "a pooler stands between here and PostgreSQL", hint=hint)
+        notes.warns("direct_connection", "the connection goes through a pooler", hint=hint)
     else:
         notes.passes("direct_connection", f"replication connection to system {identity[0]}, timeline {identity[1]}")
     return identity
@@ -139,7 +140,7 @@ def _is_local(address: str) -> bool:
         return False
 
 
-# What libpq says, with the names in it, and what lets the role in.
+# The server's refusals, with the names that the statements below need.
 _NO_LOGIN: Final = re.compile(r'role "(?P<role>.+?)" is not permitted to log in')
 _NO_ROLE: Final = re.compile(r'role "(?P<role>.+?)" does not exist')
 _CLOSED: Final = re.compile(r'database "(?P<database>.+?)" is not currently accepting connections')
@@ -149,8 +150,8 @@ _NO_HBA: Final = re.compile(
 )
 
 
-def entrance(message: str, dsn: str) -> tuple[str, ...]:
-    """What lets a role in that the server turned away, by the server's words; empty when nothing is to be run."""
+def access_fix(message: str, dsn: str) -> tuple[str, ...]:
+    """Return the command that admits a role, by the server's error message; empty if none would."""
     name = defects.name
     if found := _NO_LOGIN.search(message):
         return (f"ALTER ROLE {name(found['role'])} LOGIN;",)
@@ -159,7 +160,7 @@ def entrance(message: str, dsn: str) -> tuple[str, ...]:
     if found := _CLOSED.search(message):
         return (f"ALTER DATABASE {name(found['database'])} ALLOW_CONNECTIONS true;",)
     if found := _NO_CONNECT.search(message):
-        user = preflight.user(dsn)
+        user = postgres_facts.user(dsn)
         return (f"GRANT CONNECT ON DATABASE {name(found['database'])} TO {name(user)};",) if user else ()
     if found := _NO_HBA.search(message):
         bits = 128 if ":" in found["host"] else 32

@@ -1,4 +1,4 @@
-"""What `check` reads of a server: facts, each by one query that any role may run, and nothing is changed."""
+"""Read facts about a PostgreSQL server for `check`, each with one query that any role may run."""
 
 import shlex
 from typing import Final, NamedTuple
@@ -15,32 +15,32 @@ STATS_ROLE: Final = "pg_read_all_stats"
 
 
 def user(dsn: str) -> str | None:
-    """The role that a connection string names, if it does."""
+    """The role in a connection string; None if it names none."""
     return conninfo_to_dict(dsn).get("user")  # type: ignore[return-value]
 
 
 def for_psql(dsn: str) -> str:
-    """A connection string for commands of replication, quoted for a shell; without the password."""
+    """A connection string for replication commands, quoted for a shell, without the password."""
     given = conninfo_to_dict(dsn)
     known = {name: str(given[name]) for name in ("host", "port", "user", "dbname") if given.get(name)}
     return shlex.quote(make_conninfo(**known, replication="database"))
 
 
 class Link(NamedTuple):
-    """The connection itself."""
+    """Facts about a connection."""
 
-    host: str  # as it was asked for; a folder means a Unix socket
-    address: str  # the IP address that it leads to; empty for a Unix socket
+    host: str  # as configured; a folder means a Unix socket
+    address: str  # its IP address; empty for a Unix socket
     port: int
     database: str
     user: str
     encrypted: bool
     sslmode: str
-    pooled: bool  # somebody between us and the server answers in its name
+    pooled: bool  # a pooler is between the client and the server
 
 
 def link(connection: Conn) -> Link:
-    """What the connection is like."""
+    """Describe a connection."""
     info = connection.info
     ((pid,),) = query(connection, "asking for its pid", "select pg_backend_pid()")
     return Link(
@@ -51,13 +51,13 @@ def link(connection: Conn) -> Link:
         info.user,
         bool(connection.pgconn.ssl_in_use),
         info.get_parameters().get("sslmode", "prefer"),
-        # A pooler hands out a number of its own, since the server's process changes.
+        # A pooler reports a pid of its own, since the server process behind it changes.
         info.backend_pid != pid,
     )
 
 
 class Server(NamedTuple):
-    """Settings of the server, and how much of what is limited is in use. What a version does not know is None."""
+    """Settings of the server, and the slots and walsenders in use. Settings unknown to its version are None."""
 
     version: int
     version_text: str
@@ -67,15 +67,15 @@ class Server(NamedTuple):
     slots: int
     max_senders: int
     senders: int
-    sender_timeout: str  # of walsenders, with its unit; 0 is for ever
+    sender_timeout: str  # of walsenders, with its unit; 0 disables it
     idle_timeout: str | None  # of slots
     failover_waits_for: str | None  # synchronized_standby_slots
-    slot_limit_bytes: int | None  # max_slot_wal_keep_size; None is without limit
+    slot_limit_bytes: int | None  # max_slot_wal_keep_size; None means no limit
     max_wal_bytes: int
 
 
 def server(connection: Conn) -> Server:
-    """The server's settings."""
+    """Read the server's settings and usage in one query."""
     ((*found,),) = query(
         connection,
         "reading settings",
@@ -94,16 +94,16 @@ def server(connection: Conn) -> Server:
 
 
 class Rights(NamedTuple):
-    """What the role may do beyond replicating."""
+    """The role's rights other than replication."""
 
     user: str
-    sees_sessions: bool  # what other roles' sessions do
+    sees_sessions: bool  # may see the activity of other roles' sessions
     uses_schema: bool
     selects: bool
 
 
 def rights(connection: Conn, table: tuple[str, str]) -> Rights:
-    """The rights on a table; of one that is not there, none is missing."""
+    """Read the rights on a table; a table that does not exist counts as readable."""
     ((*found,),) = query(
         connection,
         "reading the role's rights",
@@ -121,15 +121,15 @@ def rights(connection: Conn, table: tuple[str, str]) -> Rights:
 
 
 class Published(NamedTuple):
-    """What a publication publishes beside the inserts of our table."""
+    """What a publication publishes in addition to inserts into the outbox table."""
 
     everything: bool  # FOR ALL TABLES
-    others: list[tuple[str, str]]  # schema and name of other tables, some of them
+    others: list[tuple[str, str]]  # schema and name of up to five other tables
     other_changes: list[str]
 
 
 def published(connection: Conn, publication: str, table: tuple[str, str]) -> Published:
-    """Of a publication that exists."""
+    """Read the scope of a publication, which must exist."""
     ((everything, updates, deletes, truncates),) = query(
         connection,
         "reading the publication",
@@ -144,7 +144,7 @@ def published(connection: Conn, publication: str, table: tuple[str, str]) -> Pub
         join pg_namespace n on n.nspname = t.schemaname
         join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename
         where t.pubname = %s and (t.schemaname, t.tablename) <> (%s, %s)
-        and not exists (  -- a partition of ours
+        and not exists (  -- a partition of the outbox table
             select from pg_partition_ancestors(c.oid) a join pg_class root on root.oid = a.relid
             join pg_namespace of on of.oid = root.relnamespace where of.nspname = %s and root.relname = %s)
         order by 1, 2 limit 5
@@ -158,14 +158,14 @@ def published(connection: Conn, publication: str, table: tuple[str, str]) -> Pub
 
 
 class Reader(NamedTuple):
-    """Who reads our slot now."""
+    """The client that reads the slot."""
 
     pid: int
-    application: str | None  # None: may not be seen
+    application: str | None  # None if the role may not see it
 
 
 def reader(connection: Conn, slot: str) -> Reader | None:
-    """None when nobody does."""
+    """Return the client that reads the slot; None if it is inactive."""
     found = query(
         connection,
         "reading the slot",
@@ -180,7 +180,7 @@ def reader(connection: Conn, slot: str) -> Reader | None:
 
 
 class OtherSlot(NamedTuple):
-    """A slot that is not ours."""
+    """A slot other than the publisher's."""
 
     name: str
     physical: bool
@@ -189,8 +189,8 @@ class OtherSlot(NamedTuple):
     retained_bytes: int | None
 
 
-def other_slots(connection: Conn, ours: str) -> list[OtherSlot]:
-    """All slots but ours, by name; not for standbys."""
+def other_slots(connection: Conn, own: str) -> list[OtherSlot]:
+    """List all permanent slots except `own`, by name. The query fails on a standby."""
     found = query(
         connection,
         "reading the slots",
@@ -199,13 +199,13 @@ def other_slots(connection: Conn, ours: str) -> list[OtherSlot]:
                pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::int8
         from pg_replication_slots where slot_name <> %s and not temporary order by slot_name
         """,
-        ours,
+        own,
     )
     return [OtherSlot(*one) for one in found]
 
 
 class LongTransaction(NamedTuple):
-    """A transaction that has written, and is open for long."""
+    """An open transaction that has written; `seconds` is its age."""
 
     pid: int
     user: str
@@ -215,7 +215,7 @@ class LongTransaction(NamedTuple):
 
 
 def long_transactions(connection: Conn, seconds: float) -> list[LongTransaction]:
-    """Those that have been open for more than `seconds`, the oldest first; only what the role may see."""
+    """List up to five visible transactions open for more than `seconds`, the oldest first."""
     found = query(
         connection,
         "reading the sessions",
@@ -232,7 +232,7 @@ def long_transactions(connection: Conn, seconds: float) -> list[LongTransaction]
 
 
 class Prepared(NamedTuple):
-    """A transaction that was prepared and neither committed nor rolled back."""
+    """A prepared transaction; `seconds` have passed since PREPARE TRANSACTION."""
 
     gid: str
     database: str
@@ -241,7 +241,7 @@ class Prepared(NamedTuple):
 
 
 def prepared(connection: Conn, seconds: float) -> list[Prepared]:
-    """Those that were prepared more than `seconds` ago, the oldest first."""
+    """List up to five transactions that were prepared more than `seconds` ago, the oldest first."""
     found = query(
         connection,
         "reading the prepared transactions",

@@ -1,4 +1,4 @@
-"""All of it: each side by itself and at the same time, then what one says about the other. Nothing is changed."""
+"""Run all checks: PostgreSQL, Kafka and contracts concurrently, then those that compare them. Nothing is changed."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +14,14 @@ from cdc.postgres import rows
 
 
 class Options(NamedTuple):
-    """What to look for."""
+    """Options of the command: more topics to check, and the age in seconds of a long transaction."""
 
-    topics: tuple[str, ...] = ()  # that events go to, beside those that the rows tell
-    long_seconds: float = 300.0  # from when on a transaction is long
+    topics: tuple[str, ...] = ()  # of events, in addition to those of the rows in the outbox
+    long_seconds: float = 300.0
 
 
 def check(settings: Settings, options: Options, doing: Callable[[str], None]) -> list[Finding]:
-    """Look at everything; `doing` is told what is looked at. Raises ConfigError when the settings cannot be used."""
+    """Run every check, calling `doing` with each step's name. Raises ConfigError if the settings cannot be used."""
     postgres, kafka, own = Notes("postgres"), Notes("kafka"), Notes("contracts")
     cluster = Kafka(kafka, settings)
     doing("PostgreSQL, Kafka, contracts")
@@ -43,24 +43,24 @@ def check(settings: Settings, options: Options, doing: Callable[[str], None]) ->
     doing("topics")
     cluster.topics(_events(settings, options, sample), _largest(settings, known, sample))
     if seen.mark is not None:
-        doing("what the publisher left")
+        doing("the publisher's record of the slot")
         cluster.remembered(postgres, seen.mark)
     return [*postgres.findings, *kafka.findings, *own.findings]
 
 
 def _events(settings: Settings, options: Options, sample: Sample) -> list[str]:
-    """The topics that events go to, as far as they are known."""
+    """The known topics of events: from options, a template without placeholders, and the rows."""
     template = TopicTemplate(settings.topics.name)
     fixed = [] if template.columns else [settings.topics.name]
     return [*options.topics, *fixed, *(topic for topic, _ in sample.topics)]
 
 
 def _largest(settings: Settings, known: contracts.Seen, sample: Sample) -> dict[str, int]:
-    """The size of the largest value of each topic, of the rows that were looked at, in bytes."""
+    """The size in bytes of the largest value of each topic, among the sampled rows."""
     found: dict[str, int] = {}
     for row in [*sample.latest, *([sample.largest] if sample.largest else [])]:
         pair = rows.topic(settings, row)
-        # To encode takes longer than to compare: only what may be the largest is encoded.
+        # Encoding is slow: encode a row only if its payload is longer than the largest value so far.
         if pair and len(row.payload or b"") > found.get(pair[0], -1):
             found[pair[0]] = max(found.get(pair[0], 0), contracts.size(known.contracts, row))
     return found

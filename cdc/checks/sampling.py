@@ -1,4 +1,4 @@
-"""What `check` needs to know of the rows that are in the outbox now, in a time that does not grow with the table."""
+"""Sample the rows in the outbox table, in a time that does not grow with the table."""
 
 from typing import Final, NamedTuple
 
@@ -15,24 +15,24 @@ from cdc.postgres.rows import OutboxRow
 Conn = Connection[TupleRow]
 
 ROWS: Final = 2000
-_PAGES: Final = 400  # of the table's end, where new rows mostly are
-_SCAN_SECONDS: Final = 5  # for a look at the whole table
+_PAGES: Final = 400  # at the end of the table, where new rows usually are
+_SCAN_SECONDS: Final = 5  # limit for queries that read the whole table
 
 
 class Sample(NamedTuple):
-    """`topics` and `largest` are of the whole table when it is `complete`, else of the latest rows alone."""
+    """Rows of the outbox. `topics` and `largest` cover the whole table if `complete`, else only the latest rows."""
 
-    topics: list[tuple[str, str]]  # with each event type there
+    topics: list[tuple[str, str]]  # pairs of topic and event type
     latest: list[OutboxRow]
     largest: OutboxRow | None
     complete: bool
 
 
 def take(connection: Conn, settings: Settings) -> Sample:
-    """Look at the rows. Raises PostgresError when the table cannot be read."""
+    """Read the sample; a scan over the time limit is abandoned. Raises PostgresError if the table cannot be read."""
     latest = _latest(connection, settings)
     try:
-        with connection.transaction():  # for the sake of the time limit
+        with connection.transaction():  # the scope of `set local`
             connection.execute(f"set local statement_timeout = '{_SCAN_SECONDS}s'".encode())
             return Sample(rows.topics(connection, settings), latest, _largest(connection, settings), complete=True)
     except PostgresUnavailable:
@@ -44,7 +44,7 @@ def take(connection: Conn, settings: Settings) -> Sample:
 
 
 def _latest(connection: Conn, settings: Settings) -> list[OutboxRow]:
-    """Some of the rows that were inserted last; of a partitioned table, some of its rows."""
+    """Read up to ROWS rows from the table's last pages; of a partitioned table, any rows."""
     table = settings.outbox.qualified_name
     ((first,),) = query(
         connection,

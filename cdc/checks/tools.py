@@ -1,4 +1,4 @@
-"""Commands that put a cluster right: Kafka's own scripts, as an administrator copies them into a shell."""
+"""Commands that fix a cluster: Kafka's own scripts, quoted so that an administrator can copy them into a shell."""
 
 import shlex
 from collections.abc import Iterable, Mapping
@@ -7,7 +7,7 @@ from typing import Final
 from cdc.config.settings import Settings
 
 ADMIN_FILE: Final = "admin.properties"
-ADMIN_HINT: Final = f"{ADMIN_FILE}: a file with the security settings of an administrator"
+ADMIN_HINT: Final = f"{ADMIN_FILE} is a file with an administrator's security settings"
 _SCRIPT_NAMES: Final = {  # of operations
     "READ": "Read",
     "WRITE": "Write",
@@ -19,7 +19,7 @@ _SCRIPT_NAMES: Final = {  # of operations
 
 
 class Tools:
-    """Makes the commands for one cluster."""
+    """Builds commands for one cluster, with its bootstrap servers and, if it is secured, a file of admin properties."""
 
     def __init__(self, settings: Settings) -> None:
         kafka = settings.kafka
@@ -30,11 +30,11 @@ class Tools:
 
     @property
     def hint(self) -> str:
-        """What is to be known of the commands; empty on a cluster without security."""
+        """A sentence about the file that the commands read; empty for a cluster without security."""
         return ADMIN_HINT if self.secured else ""
 
     def create(self, topic: str, partitions: int, replicas: int, config: Mapping[str, object]) -> str:
-        """Create a topic; -1 is the broker's default."""
+        """Return the command that creates a topic; -1 partitions or replicas means the broker's default."""
         words = ["--create", "--topic", topic]
         words += ["--partitions", str(partitions)] if partitions > 0 else []
         words += ["--replication-factor", str(replicas)] if replicas > 0 else []
@@ -43,19 +43,19 @@ class Tools:
         return self._command("kafka-topics.sh", *words)
 
     def alter(self, topic: str, name: str, value: object) -> str:
-        """Set one setting of a topic."""
+        """Return the command that changes one setting of a topic."""
         words = ("--alter", "--entity-type", "topics", "--entity-name", topic, "--add-config", f"{name}={value}")
         return self._command("kafka-configs.sh", *words)
 
     def allow(self, operations: Iterable[str], *resource: str) -> str:
-        """Let our principal do operations, by Kafka's names, on a resource such as `--topic NAME`."""
+        """Return the command that allows the principal `operations` (Kafka's names) on, for example, `--topic NAME`."""
         words = ["--add", "--allow-principal", self.principal]
         for operation in sorted(operations):
             words += ["--operation", _SCRIPT_NAMES[operation]]
         return self._command("kafka-acls.sh", *words, *resource)
 
     def replicate(self, topic: str, replicas: tuple[tuple[int, ...], ...], brokers: list[int], wanted: int) -> str:
-        """Give each partition of a topic more replicas, on brokers that have none of it."""
+        """Return the command that adds replicas to each partition, up to `wanted`, on brokers that have none of it."""
         parts = []
         for number, has in enumerate(replicas):
             free = [broker for broker in brokers if broker not in has]

@@ -1,4 +1,4 @@
-"""The topics: those of events, and the publisher's own."""
+"""Check the topics of events, and the publisher's own topics."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -6,19 +6,19 @@ from typing import Final
 from cdc.checks.finding import Notes
 from cdc.checks.kafka_facts import Clusters, Topic
 from cdc.checks.tools import Tools
-from cdc.config import librdkafka as properties
+from cdc.config import librdkafka
 from cdc.config.settings import Settings
 from cdc.quantities import plural
 
 INIT: Final = "cdc-publisher outbox init"
 SAFE_REPLICAS: Final = 3
 SAFE_IN_SYNC: Final = 2
-_AROUND: Final = 200  # bytes of key, headers and batch around a value, at the least
+_AROUND: Final = 200  # bytes of key, headers and batch around a value, at least
 _MIB: Final = 1024 * 1024
 
 
 class Judge:
-    """Judges topics by their settings; `events` are those that rows go to, `own` are the publisher's."""
+    """Checks topics by their settings: `events` are topics of outbox rows, `own` are the publisher's."""
 
     def __init__(self, notes: Notes, settings: Settings, cluster: Clusters, tools: Tools) -> None:
         self._notes = notes
@@ -27,32 +27,32 @@ class Judge:
         self._tools = tools
 
     def exist(self, events: list[Topic]) -> None:
-        """Whether the topics of events are there."""
+        """Check that the topics of events exist, or that `[topics] create` lets the publisher create them."""
         notes, wanted = self._notes, self._settings.topics
         missing = [topic.name for topic in events if not topic.exists and not topic.refusal]
         if not events:
-            told = "which topics rows go to is not known: the outbox is empty, or cannot be read"
-            notes.warns("event_topics", told, hint="name them: cdc-publisher check --topic NAME")
+            text = "the topics are unknown: the outbox is empty, or cannot be read"
+            notes.warns("event_topics", text, hint="name them: cdc-publisher check --topic NAME")
         elif missing and wanted.create:
-            notes.passes("event_topics", f"missing, and made by start: {', '.join(missing)}")
+            notes.passes("event_topics", f"missing, but start creates them: {', '.join(missing)}")
         elif missing:
             commands = [self._tools.create(name, wanted.partitions, *self._safe()) for name in missing]
-            told = f"rows go to topics that do not exist: {', '.join(missing)}"
-            hint = "or let start make them: [topics] create = true"
-            notes.fails("event_topics", told, *commands, hint=_joined(hint, self._tools.hint))
+            text = f"rows go to topics that do not exist: {', '.join(missing)}"
+            hint = "or let start create them: [topics] create = true"
+            notes.fails("event_topics", text, *commands, hint=_joined(hint, self._tools.hint))
         else:
-            told = ", ".join(f"{topic.name} ({plural(len(topic.replicas), 'partition')})" for topic in events)
-            notes.passes("event_topics", told)
+            text = ", ".join(f"{topic.name} ({plural(len(topic.replicas), 'partition')})" for topic in events)
+            notes.passes("event_topics", text)
 
     def _safe(self) -> tuple[int, Mapping[str, object]]:
-        """How many replicas new topics should have, and their settings: ours where we have any, else safe ones."""
+        """The replication factor and the settings of new topics: the configured ones, else safe defaults."""
         wanted = self._settings.topics
         if wanted.replication_factor > 0 or len(self._cluster.brokers) < SAFE_REPLICAS:
             return wanted.replication_factor, wanted.config
         return SAFE_REPLICAS, {"min.insync.replicas": SAFE_IN_SYNC, **wanted.config}
 
     def rights(self, events: list[Topic], own: list[Topic]) -> None:
-        """Whether the principal may do what the publisher does."""
+        """Check the principal's rights on each topic: fail if the publisher cannot work, warn if it is impaired."""
         needed, wished = {"DESCRIBE", "WRITE"}, {"READ", "DESCRIBE_CONFIGS"}
         if self._settings.delivery.sequence:
             needed, wished = needed | {"READ"}, wished - {"READ"}
@@ -70,14 +70,14 @@ class Judge:
         if not lacks:
             self._notes.passes("topic_rights", "the principal may describe, read and write the topics")
             return
-        told = "; ".join(f"{', '.join(sorted(missing))} on {name}" for name, missing in lacks.items())
+        text = "; ".join(f"{', '.join(sorted(missing))} on {name}" for name, missing in lacks.items())
         commands = [self._tools.allow(missing, "--topic", name) for name, missing in lacks.items()]
         note = self._notes.fails if refused else self._notes.warns
-        why = "" if refused else ", without which duplicates and sizes are not known beforehand"
-        note("topic_rights", f"the principal lacks {told}{why}", *commands, hint=self._tools.hint)
+        why = "" if refused else ", so that duplicates and size limits may go unnoticed"
+        note("topic_rights", f"the principal lacks {text}{why}", *commands, hint=self._tools.hint)
 
     def durability(self, topics: list[Topic]) -> None:
-        """Whether what is confirmed stays."""
+        """Check whether acknowledged records survive the loss of a broker."""
         readable = [topic for topic in topics if topic.config is not None]
         self._leaders(topics)
         self._replication(topics)
@@ -88,76 +88,82 @@ class Judge:
     def _leaders(self, topics: list[Topic]) -> None:
         without = [f"{topic.name} {_numbers(topic.leaderless)}" for topic in topics if topic.leaderless]
         behind = [f"{topic.name} {_numbers(topic.behind)}" for topic in topics if topic.behind]
-        hint = "start the brokers that have the other replicas, and see their logs"
+        hint = "start the brokers that have the other replicas, and read their logs"
         if without:
             self._notes.fails("topic_leaders", f"partitions without a leader: {'; '.join(without)}", hint=hint)
         elif behind:
             self._notes.warns("topic_leaders", f"replicas that are not in sync: {'; '.join(behind)}", hint=hint)
         else:
-            self._notes.passes("topic_leaders", "each partition has a leader, each replica is in sync")
+            self._notes.passes("topic_leaders", "each partition has a leader, and each replica is in sync")
 
     def _replication(self, topics: list[Topic]) -> None:
         weak = [topic for topic in topics if topic.replication < SAFE_REPLICAS]
         wanted, count = self._settings.topics.replication, len(self._cluster.brokers)
         if not weak or wanted == "any":
-            told = f"{SAFE_REPLICAS} replicas or more" if not weak else 'accepted by [topics] replication = "any"'
-            self._notes.passes("topic_replication", told)
+            text = f"{SAFE_REPLICAS} replicas or more" if not weak else 'accepted by [topics] replication = "any"'
+            self._notes.passes("topic_replication", text)
             return
-        told = ", ".join(f"{topic.name} ({topic.replication})" for topic in weak)
-        told = f"fewer than {SAFE_REPLICAS} replicas: {told}; when a broker is lost, so may be what it had confirmed"
+        text = ", ".join(f"{topic.name} ({topic.replication})" for topic in weak)
+        text = f"fewer than {SAFE_REPLICAS} replicas: {text}; losing a broker can lose acknowledged events"
         numbers = [broker.number for broker in self._cluster.brokers]
         enough = count >= SAFE_REPLICAS
         commands = [self._tools.replicate(one.name, one.replicas, numbers, SAFE_REPLICAS) for one in weak if enough]
-        hint = self._tools.hint if enough else f"the cluster has {plural(count, 'broker')}: {SAFE_REPLICAS} are safe"
+        hint = (
+            self._tools.hint
+            if enough
+            else f"the cluster has {plural(count, 'broker')}: at least {SAFE_REPLICAS} are recommended"
+        )
         accept = 'or accept it: [topics] replication = "any"'
         note = self._notes.fails if wanted == "refuse" else self._notes.warns
-        note("topic_replication", told, *commands, hint=_joined(hint, accept))
+        note("topic_replication", text, *commands, hint=_joined(hint, accept))
 
     def _in_sync(self, topics: list[Topic]) -> None:
         numbers = [(topic, int((topic.config or {}).get("min.insync.replicas", 1))) for topic in topics]
         above = [(topic, number) for topic, number in numbers if number > topic.replication]
         below = [(topic, number) for topic, number in numbers if number < SAFE_IN_SYNC <= topic.replication]
         if above:
-            told = ", ".join(f"{topic.name} ({number} of {topic.replication})" for topic, number in above)
-            told = f"min.insync.replicas is more than there are replicas, so that nothing can be written: {told}"
-            self._altered(self._notes.fails, "topic_in_sync", told, "min.insync.replicas", {
+            text = ", ".join(f"{topic.name} ({number} of {topic.replication})" for topic, number in above)
+            text = f"min.insync.replicas exceeds the number of replicas, so that nothing can be written: {text}"
+            self._altered(self._notes.fails, "topic_in_sync", text, "min.insync.replicas", {
                 topic.name: min(SAFE_IN_SYNC, topic.replication) for topic, _ in above
             })  # fmt: skip
         elif below and self._settings.topics.replication != "any":
-            told = ", ".join(topic.name for topic, _ in below)
-            told = f"min.insync.replicas is 1, so that one broker alone confirms: {told}"
+            text = ", ".join(topic.name for topic, _ in below)
+            text = f"min.insync.replicas is 1, so that acks=all can mean a single broker: {text}"
             note = self._notes.fails if self._settings.topics.replication == "refuse" else self._notes.warns
             values = {topic.name: SAFE_IN_SYNC for topic, _ in below}
-            self._altered(note, "topic_in_sync", told, "min.insync.replicas", values)
+            self._altered(note, "topic_in_sync", text, "min.insync.replicas", values)
         else:
-            told = ", ".join(f"{topic.name} {number} of {topic.replication}" for topic, number in numbers)
-            self._notes.passes("topic_in_sync", f"min.insync.replicas: {told}")
+            text = ", ".join(f"{topic.name} {number} of {topic.replication}" for topic, number in numbers)
+            self._notes.passes("topic_in_sync", f"min.insync.replicas: {text}")
 
     def _elections(self, topics: list[Topic]) -> None:
         name = "unclean.leader.election.enable"
         unclean = {one.name: "false" for one in topics if (one.config or {}).get(name) == "true"}
         if unclean:
-            told = f"{name} is true: a replica that lacks confirmed records may take over: {', '.join(unclean)}"
-            self._altered(self._notes.warns, "topic_unclean_election", told, name, unclean)
+            text = f"{name} is true: a replica without all acknowledged records can become leader: {', '.join(unclean)}"
+            self._altered(self._notes.warns, "topic_unclean_election", text, name, unclean)
         else:
-            self._notes.passes("topic_unclean_election", "only replicas that have everything become leaders")
+            self._notes.passes("topic_unclean_election", "only in-sync replicas can become leaders")
 
     def retention(self, events: list[Topic]) -> None:
-        """Whether events stay until they are read."""
+        """Report how long events are retained, and warn if compaction deletes all but the last of each key."""
         compacted = {one.name: "delete" for one in events if "compact" in (one.config or {}).get("cleanup.policy", "")}
         if compacted:
-            told = f"cleanup.policy has compact: of each key only the last event is kept: {', '.join(compacted)}"
-            self._altered(self._notes.warns, "topic_retention", told, "cleanup.policy", compacted)
+            text = (
+                f"cleanup.policy includes compact: only the last event of each key is retained: {', '.join(compacted)}"
+            )
+            self._altered(self._notes.warns, "topic_retention", text, "cleanup.policy", compacted)
             return
         kept = {one.name: _age((one.config or {}).get("retention.ms", "")) for one in events if one.config}
-        told = ", ".join(f"{name} {age}" for name, age in kept.items())
+        text = ", ".join(f"{name} {age}" for name, age in kept.items())
         self._notes.passes(
-            "topic_retention", f"events are kept: {told}" if told else "how long events are kept may not be read"
+            "topic_retention", f"events are retained: {text}" if text else "the topics' retention may not be read"
         )
 
     def sizes(self, events: list[Topic], largest: Mapping[str, int]) -> None:
-        """Whether the largest values, in bytes by topic, fit."""
-        made = properties.producer(self._settings.kafka)
+        """Check that the largest value of each topic, in bytes, fits into the topic's and the producer's limits."""
+        made = librdkafka.producer(self._settings.kafka)
         client = min(int(made["message.max.bytes"]), int(made["queue.buffering.max.kbytes"]) * 1024)
         over, alone = {}, [name for name, size in largest.items() if size + _AROUND > client]
         for topic in events:
@@ -166,43 +172,45 @@ class Judge:
                 over[topic.name] = -(-2 * size // _MIB) * _MIB
         if alone:
             hint = 'raise "message.max.bytes" and "queue.buffering.max.kbytes" in [kafka]'
-            told = f"the largest payloads do not fit into {client} bytes of the producer: {', '.join(alone)}"
-            self._notes.fails("topic_message_size", told, hint=hint)
+            text = f"the largest payloads exceed the producer's limit of {client} bytes: {', '.join(alone)}"
+            self._notes.fails("topic_message_size", text, hint=hint)
         elif over:
-            told = ", ".join(f"{name} ({largest[name]} bytes)" for name in over)
-            told = f"the largest payload is more than max.message.bytes of its topic: {told}"
+            text = ", ".join(f"{name} ({largest[name]} bytes)" for name in over)
+            text = f"the largest payload exceeds max.message.bytes of its topic: {text}"
             packed = str(made.get("compression.type", "none")).lower() not in ("none", "inherit")
             note = self._notes.warns if packed else self._notes.fails
-            self._altered(note, "topic_message_size", told, "max.message.bytes", over)
+            self._altered(note, "topic_message_size", text, "max.message.bytes", over)
         else:
-            told = ", ".join(f"{name} {size} bytes" for name, size in largest.items())
-            self._notes.passes("topic_message_size", f"largest payloads: {told}" if told else "there are no rows")
+            text = ", ".join(f"{name} {size} bytes" for name, size in largest.items())
+            self._notes.passes("topic_message_size", f"largest payloads: {text}" if text else "there are no rows")
 
     def own(self, positions: Topic, dead_letters: Topic | None) -> None:
-        """The publisher's own topics; of dead letters only where they are wanted."""
-        self._own(positions, "positions_topic", "cleanup.policy", "compact", "positions will be forgotten")
+        """Check the topic of positions and, if one is configured, that of dead letters."""
+        self._own(
+            positions, "positions_topic", "cleanup.policy", "compact", "retention deletes the publisher's records"
+        )
         if dead_letters:
-            self._own(dead_letters, "dead_letter_topic", "retention.ms", "-1", "old dead letters are deleted")
+            self._own(dead_letters, "dead_letter_topic", "retention.ms", "-1", "retention deletes old dead letters")
 
     def _own(self, topic: Topic, name: str, setting: str, wanted: str, otherwise: str) -> None:
         if topic.refusal:
-            return  # told by the rights
+            return  # topic_rights reports it
         value = (topic.config or {}).get(setting, wanted)
         if not topic.exists:
             self._notes.warns(
-                name, f"topic {topic.name} does not exist yet", INIT, hint="start makes it too, if it may"
+                name, f"topic {topic.name} does not exist yet", INIT, hint="start creates it too, if its principal may"
             )
         elif value != wanted:
-            told = f"topic {topic.name} has {setting} {value}: {otherwise}"
-            self._altered(self._notes.warns, name, told, setting, {topic.name: wanted})
+            text = f"topic {topic.name} has {setting} {value}: {otherwise}"
+            self._altered(self._notes.warns, name, text, setting, {topic.name: wanted})
         else:
-            self._notes.passes(name, f"topic {topic.name} is there, {setting} {value}")
+            self._notes.passes(name, f"topic {topic.name} exists, {setting} {value}")
 
     def _altered(
-        self, note: Callable[..., None], name: str, told: str, setting: str, values: Mapping[str, object]
+        self, note: Callable[..., None], name: str, text: str, setting: str, values: Mapping[str, object]
     ) -> None:
         commands = [self._tools.alter(topic, setting, value) for topic, value in values.items()]
-        note(name, told, *commands, hint=self._tools.hint)
+        note(name, text, *commands, hint=self._tools.hint)
 
 
 def _joined(*hints: str) -> str:
@@ -215,6 +223,6 @@ def _numbers(partitions: tuple[int, ...]) -> str:
 
 def _age(milliseconds: str) -> str:
     if not milliseconds.lstrip("-").isdigit():
-        return "for how long is not known"
+        return "for an unknown time"
     number = int(milliseconds)
-    return "for ever" if number < 0 else f"for {number / 86_400_000:.3g} days"
+    return "indefinitely" if number < 0 else f"for {number / 86_400_000:.3g} days"

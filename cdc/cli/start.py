@@ -66,6 +66,11 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
             "starting",
             extra={"version": __version__, "contracts": len(schemas.names), "accelerator": runs.name},
         )
+        if accelerator.is_missing(settings.delivery.accelerator, runs):
+            log.info(
+                "the native accelerator, which raises throughput, is not installed",
+                extra={"install": accelerator.INSTALL},
+            )
         with tracing.opened(settings) as tracer, Watchdog() as watchdog:
             service = Service(
                 settings,

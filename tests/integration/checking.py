@@ -1,4 +1,4 @@
-"""`check` as its user works with it: read the lines, copy each fix as it is printed, check again."""
+"""Use `check` as an operator does: read the lines, copy each fix as it is printed, check again."""
 
 import contextlib
 import json
@@ -23,6 +23,7 @@ from cdc.cli.main import cli
 from cdc.local import maven, packages
 from cdc.local.postgres import PostgresServer
 from cdc.logs import format as lines
+from tests import produced
 from tests.pipeline import PATIENCE, Pipeline, eventually, make_pipeline
 from tests.servers import drop_database
 
@@ -37,7 +38,7 @@ _SHELL = ("cdc-publisher ", "kafka-", "psql ", "echo ")
 
 
 class Line(NamedTuple):
-    """One line of the answer."""
+    """One line of the output of `check --json`, without its name and side."""
 
     status: str
     found: str
@@ -46,41 +47,47 @@ class Line(NamedTuple):
 
 
 def check(pipeline: Pipeline, *options: str) -> dict[str, Line]:
-    """The lines by their names, as `--json` has them."""
+    """Run `check --json` in this process, and return its lines by name."""
     arguments = ["--config", str(pipeline.configure()), "check", "--json", *options]
     try:
         done = CliRunner().invoke(cli, arguments, standalone_mode=False, catch_exceptions=False)
     finally:
         lines.hide(str)
-    answer = json.loads(done.stdout)
+    return parsed(done.stdout, done.return_value)
+
+
+def parsed(output: str, exit_code: int) -> dict[str, Line]:
+    """Parse the output of `check --json`, compare it with the exit code, and record its lines as produced."""
+    answer = json.loads(output)
     failed = [one for one in answer["checks"] if one["status"] == "fail"]
-    assert (done.return_value, answer["ok"]) == (1 if failed else 0, not failed)
+    assert (exit_code, answer["ok"]) == (1 if failed else 0, not failed)
     found = {one["name"]: Line(one["status"], one["found"], one["fix"], one["hint"]) for one in answer["checks"]}
     names = [one["name"] for one in answer["checks"]]
     assert len(found) == len(names) == sum(answer["counts"].values()), names
+    produced.record((name, line.status) for name, line in found.items())
     return found
 
 
 def not_passed(found: dict[str, Line]) -> dict[str, str]:
-    """The status of each line that does not pass."""
+    """Return the names and statuses of the lines that do not pass."""
     return {name: line.status for name, line in found.items() if line.status != "pass"}
 
 
-def mended(pipeline: Pipeline, name: str, status: str, *phrases: str, options: tuple[str, ...] = ()) -> Line:
-    """See a line that does not pass, do what it says as it is printed, and see it pass; returns what it was."""
+def fixed(pipeline: Pipeline, name: str, status: str, *phrases: str, options: tuple[str, ...] = ()) -> Line:
+    """Expect a line that does not pass, run its fix as it is printed, and expect a pass; return the first line."""
     line = check(pipeline, *options)[name]
     assert line.status == status, line
     for phrase in phrases:
         assert phrase in line.found
     assert line.fix, line
     copied(pipeline, line.fix)
-    # A server that was told to read its settings again does so a moment later.
+    # After pg_reload_conf() a server applies its settings with a short delay.
     eventually(lambda: check(pipeline, *options)[name].status == "pass", f"{name} passes", _SECONDS)
     return line
 
 
-def told(pipeline: Pipeline, name: str, status: str, *phrases: str, options: tuple[str, ...] = ()) -> Line:
-    """See a line that does not pass, and that can be mended in the settings or at the servers only."""
+def reported(pipeline: Pipeline, name: str, status: str, *phrases: str, options: tuple[str, ...] = ()) -> Line:
+    """Expect a line that does not pass and has a hint, but no command that fixes it."""
     line = check(pipeline, *options)[name]
     assert line.status == status, line
     for phrase in phrases:
@@ -101,7 +108,7 @@ def copied(pipeline: Pipeline, statements: list[str], superuser: str = "") -> No
 
 
 def shell(pipeline: Pipeline, command: str, dsn: str) -> None:
-    """Run a command where `cdc-publisher`, `psql` and Kafka's scripts are found."""
+    """Run a shell command with `cdc-publisher`, `psql` and Kafka's scripts on the PATH; it must succeed."""
     server = conninfo_to_dict(dsn)
     environment = {
         **os.environ,
@@ -125,7 +132,7 @@ _PSQL = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGDATABASE": "db
 
 
 def scripts(folder: Path) -> Path:
-    """A folder with the programs that fixes name."""
+    """Create a folder with the programs that fixes use, and return it."""
     made = folder / "bin"
     if made.is_dir():
         return made
@@ -140,7 +147,7 @@ def scripts(folder: Path) -> Path:
 
 
 def _tools() -> Path:
-    """What Kafka's archive has beside the broker."""
+    """Return the archive with Kafka's command line tools; download it if it is not cached."""
     version, repository = packages.KAFKA_VERSION, packages.cache() / "jars"
     jar = repository / "org" / "apache" / "kafka" / "kafka-tools" / version / f"kafka-tools-{version}.jar"
     if not jar.is_file():
@@ -159,7 +166,7 @@ def _psql() -> Path:
 
 @contextlib.contextmanager
 def sandbox(home: Path) -> Iterator[PostgresServer]:
-    """A server of PostgreSQL's own defaults, whose settings `ALTER SYSTEM` changes; it may be restarted."""
+    """Run a server with PostgreSQL's default settings, which tests change by `ALTER SYSTEM` and restarts."""
     kept = {name: cdc.local.postgres.SETTINGS[name] for name in ("listen_addresses", "unix_socket_directories")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cdc.local.postgres, "SETTINGS", kept)
@@ -173,7 +180,7 @@ def sandbox(home: Path) -> Iterator[PostgresServer]:
 
 @contextlib.contextmanager
 def database(server: PostgresServer, kafka: str, folder: Path) -> Iterator[Pipeline]:
-    """A pipeline in a new database of the server."""
+    """Create a database, and yield a pipeline in it; drop it afterwards."""
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(server.dsn, autocommit=True) as admin:
         admin.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
@@ -186,7 +193,7 @@ def database(server: PostgresServer, kafka: str, folder: Path) -> Iterator[Pipel
 
 
 def altered(server: PostgresServer, **settings: str) -> None:
-    """Change settings for good, with a restart."""
+    """Change settings by `ALTER SYSTEM`, and restart the server."""
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         for name, value in settings.items():
             connection.execute(
@@ -199,20 +206,20 @@ def altered(server: PostgresServer, **settings: str) -> None:
 
 
 def restarted(server: PostgresServer) -> None:
-    """Stop it and start it."""
+    """Restart the server; the sandbox keeps its address."""
     server.stop()
     server.start()
 
 
 def own_address() -> str:
-    """The address of this machine that others would see."""
+    """Return this machine's address in its network, which is not the loopback address."""
     with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
         probe.connect(("192.0.2.1", 9))  # which sends no packet
         return str(probe.getsockname()[0])
 
 
 def role(pipeline: Pipeline, options: str = "login replication") -> str:
-    """A new role with a password-less entrance, by whose name `check` connects from now on; drop it with `no_role`."""
+    """Create a role without a password, and let `check` connect as it; drop it with `no_role`."""
     name = f"Role of {pipeline.slot}"
     pipeline.sql(f'create role "{name}" {options}')
     pipeline.settings["postgres"]["dsn"] = make_conninfo(pipeline.dsn, user=name)
@@ -220,7 +227,7 @@ def role(pipeline: Pipeline, options: str = "login replication") -> str:
 
 
 def no_role(pipeline: Pipeline, name: str) -> None:
-    """Drop a role with all that it was granted."""
+    """Drop a role and its grants, and let `check` connect as before."""
     pipeline.settings["postgres"]["dsn"] = pipeline.dsn
     pipeline.sql(f'drop owned by "{name}"')
     pipeline.sql(f'drop role "{name}"')

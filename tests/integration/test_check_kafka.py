@@ -1,4 +1,4 @@
-"""Each defect of Kafka that `check` tells, made on real brokers, and mended by what it prints."""
+"""`check` reports each problem of Kafka, produced on real brokers; the fix that it prints solves the problem."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,67 +18,72 @@ from confluent_kafka.admin import (
 
 from cdc.local.kafka import KafkaBroker
 from cdc.local.ports import Ports
-from tests.integration.checking import check, copied, mended, not_passed, own_address, told
+from tests.integration.checking import check, copied, fixed, not_passed, own_address, reported
 from tests.pipeline import Pipeline, eventually, make_pipeline, prepare
+from tests.produced import produces
 from tests.servers import PrivateStack
 
 PASSWORD = "canary-of-a-principal"
-NAMES = [f"weak{number}" for number in range(9)]  # of principals without rights: one for each test
+NAMES = [f"weak{number}" for number in range(9)]  # principals without rights, one for each test
 _unused = iter(NAMES)
 
 
 def configured(pipeline: Pipeline, topic: str, **config: str) -> None:
-    """Set settings of a topic; of their names each _ is a dot."""
+    """Set settings of a topic; each _ in their names stands for a dot."""
     entries = [
         ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
         for name, value in config.items()
     ]
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
-    admin = AdminClient({"bootstrap.servers": pipeline.kafka})  # which must live as long as its answers are waited for
+    admin = AdminClient({"bootstrap.servers": pipeline.kafka})  # must outlive its futures
     admin.incremental_alter_configs([resource])[resource].result()
 
 
-def test_topics_that_rows_go_to_are_made_by_what_is_printed(bare_pipeline: Pipeline) -> None:
+@produces("event_topics:warn", "event_topics:fail")
+def test_printed_fix_creates_missing_topics_of_events(bare_pipeline: Pipeline) -> None:
     pipeline = bare_pipeline
     assert pipeline.run("outbox", "init").returncode == 0
-    told(pipeline, "event_topics", "warn", "which topics rows go to is not known")
+    reported(pipeline, "event_topics", "warn", "the topics are unknown")
     pipeline.insert(1)
     pipeline.settings["topics"] |= {"partitions": 3, "config": {"retention.ms": 1000000}}
-    line = mended(pipeline, "event_topics", "fail", f"do not exist: {pipeline.topic}")
+    line = fixed(pipeline, "event_topics", "fail", f"do not exist: {pipeline.topic}")
     assert "--partitions 3" in line.fix[0]
     assert f"{pipeline.topic} (3 partitions)" in check(pipeline)["event_topics"].found
     other = f"{pipeline.prefix}other"
     pipeline.settings["topics"]["create"] = True
-    assert f"made by start: {other}" in check(pipeline, "--topic", other)["event_topics"].found
+    assert f"start creates them: {other}" in check(pipeline, "--topic", other)["event_topics"].found
     pipeline.settings["topics"]["name"] = other
     assert other in check(pipeline)["event_topics"].found
 
 
-def test_our_own_topics_are_made_and_corrected(bare_pipeline: Pipeline) -> None:
+@produces("positions_topic:warn", "dead_letter_topic:warn")
+def test_printed_fix_creates_and_corrects_the_publishers_own_topics(bare_pipeline: Pipeline) -> None:
     bare_pipeline.settings["delivery"] = {"on_poison": "dead-letter"}
     names = bare_pipeline.settings["topics"]
     found = check(bare_pipeline)
     assert found["dead_letter_topic"].status == "warn"
-    mended(bare_pipeline, "positions_topic", "warn", "does not exist yet")
+    fixed(bare_pipeline, "positions_topic", "warn", "does not exist yet")
     assert check(bare_pipeline)["dead_letter_topic"].status == "pass"
     configured(bare_pipeline, names["positions"], cleanup_policy="delete")
-    mended(bare_pipeline, "positions_topic", "warn", "cleanup.policy delete: positions will be forgotten")
+    fixed(bare_pipeline, "positions_topic", "warn", "cleanup.policy delete: retention deletes the publisher's records")
     configured(bare_pipeline, names["dead_letter"], retention_ms="1000")
-    mended(bare_pipeline, "dead_letter_topic", "warn", "retention.ms 1000: old dead letters are deleted")
+    fixed(bare_pipeline, "dead_letter_topic", "warn", "retention.ms 1000: retention deletes old dead letters")
 
 
-def test_settings_of_topics_that_lose_events_are_corrected(pipeline: Pipeline) -> None:
+@produces("topic_retention:warn", "topic_unclean_election:warn", "topic_in_sync:fail")
+def test_printed_fix_corrects_topic_settings_that_lose_events(pipeline: Pipeline) -> None:
     pipeline.insert(1)
     assert check(pipeline)["topic_retention"].status == "pass"
     configured(pipeline, pipeline.topic, cleanup_policy="compact,delete")
-    mended(pipeline, "topic_retention", "warn", "of each key only the last event is kept")
+    fixed(pipeline, "topic_retention", "warn", "only the last event of each key is retained")
     configured(pipeline, pipeline.topic, unclean_leader_election_enable="true")
-    mended(pipeline, "topic_unclean_election", "warn", pipeline.topic)
+    fixed(pipeline, "topic_unclean_election", "warn", pipeline.topic)
     configured(pipeline, pipeline.topic, min_insync_replicas="4")
-    mended(pipeline, "topic_in_sync", "fail", "nothing can be written", f"{pipeline.topic} (4 of ")
+    fixed(pipeline, "topic_in_sync", "fail", "nothing can be written", f"{pipeline.topic} (4 of ")
 
 
-def test_a_payload_that_its_topic_does_not_take_is_told_before_it_is_sent(pipeline: Pipeline) -> None:
+@produces("topic_message_size:fail", "topic_message_size:warn")
+def test_payload_above_the_size_limits_is_reported(pipeline: Pipeline) -> None:
     pipeline.insert(1)
     pipeline.sql("update outbox set payload = jsonb_build_object('seq', 1, 'text', repeat('x', 1500000))")
     line = check(pipeline)["topic_message_size"]
@@ -86,21 +91,23 @@ def test_a_payload_that_its_topic_does_not_take_is_told_before_it_is_sent(pipeli
     pipeline.settings["kafka"]["compression.type"] = "zstd"
     assert check(pipeline)["topic_message_size"].status == "warn"
     pipeline.settings["kafka"].pop("compression.type")
-    mended(pipeline, "topic_message_size", "fail", "is more than max.message.bytes")
+    fixed(pipeline, "topic_message_size", "fail", "exceeds max.message.bytes")
     pipeline.settings["kafka"]["message.max.bytes"] = 1000000
-    told(pipeline, "topic_message_size", "fail", "do not fit into 1000000 bytes of the producer")
+    reported(pipeline, "topic_message_size", "fail", "exceed the producer's limit of 1000000 bytes")
 
 
-def test_few_replicas_are_accepted_warned_of_or_refused(pipeline: Pipeline) -> None:
+@produces("topic_replication:warn", "topic_replication:fail")
+def test_too_few_replicas_warn_fail_or_pass_as_configured(pipeline: Pipeline) -> None:
     pipeline.insert(1)
-    told(pipeline, "topic_replication", "warn", "fewer than 3 replicas")
+    reported(pipeline, "topic_replication", "warn", "fewer than 3 replicas")
     pipeline.settings["topics"]["replication"] = "refuse"
-    told(pipeline, "topic_replication", "fail", "fewer than 3 replicas")
+    reported(pipeline, "topic_replication", "fail", "fewer than 3 replicas")
     pipeline.settings["topics"]["replication"] = "any"
     assert check(pipeline)["topic_replication"].status == "pass"
 
 
-def test_replicas_are_added_and_brokers_that_are_missing_told(private_stack: PrivateStack, tmp_path: Path) -> None:
+@produces("topic_in_sync:warn", "topic_leaders:warn", "topic_leaders:fail")
+def test_printed_fix_adds_replicas_and_lost_broker_is_reported(private_stack: PrivateStack, tmp_path: Path) -> None:
     stack = private_stack(brokers=3)
     addresses = stack.up()
     pipeline = prepare(make_pipeline(addresses.postgres, addresses.kafka, "shop-", tmp_path))
@@ -109,29 +116,29 @@ def test_replicas_are_added_and_brokers_that_are_missing_told(private_stack: Pri
     alone = f"{pipeline.prefix}alone"
     pipeline.create_topic(alone, leaders=(1, 2, 3))
     named = ("--topic", alone)
-    mended(pipeline, "topic_replication", "warn", f"{alone} (1)", options=named)
+    fixed(pipeline, "topic_replication", "warn", f"{alone} (1)", options=named)
     configured(pipeline, alone, min_insync_replicas="1")
-    mended(pipeline, "topic_in_sync", "warn", "one broker alone confirms", options=named)
+    fixed(pipeline, "topic_in_sync", "warn", "acks=all can mean a single broker", options=named)
     assert not_passed(check(pipeline, *named)) == {"slot_wal_limit": "warn"}
 
     pipeline.create_topic(f"{pipeline.prefix}lonely", leaders=(1, 2, 3))
     stack.brokers[2].kill()
 
     def seen(*options: str) -> str:
-        found = check(pipeline, *options).get("topic_leaders")  # none while the cluster gets over it
+        found = check(pipeline, *options).get("topic_leaders")  # absent while the cluster elects a controller
         return found.status if found else ""
 
     eventually(lambda: seen(*named) == "warn", "replicas are not in sync")
-    line = told(pipeline, "topic_leaders", "warn", "replicas that are not in sync", options=named)
+    line = reported(pipeline, "topic_leaders", "warn", "replicas that are not in sync", options=named)
     assert "start the brokers" in (line.hint or "")
-    told(pipeline, "topic_leaders", "fail", "without a leader", options=("--topic", f"{pipeline.prefix}lonely"))
+    reported(pipeline, "topic_leaders", "fail", "without a leader", options=("--topic", f"{pipeline.prefix}lonely"))
     stack.brokers[2].start()
     eventually(lambda: seen("--topic", f"{pipeline.prefix}lonely") == "pass", "all replicas are in sync")
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
-    """A broker with ACLs, whose second listener knows principals by their passwords."""
+    """A broker with ACLs, whose second listener authenticates principals by password."""
     home = tmp_path_factory.mktemp("guarded")
     broker = KafkaBroker(home, 1)
     ports = Ports(home / "ports.json")
@@ -148,7 +155,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
         ),
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": "User:ANONYMOUS;User:admin",
-        # Too many for one broker, and too short.
+        # More replicas than brokers, and a limit below the publisher's transaction.timeout.ms.
         "transaction.state.log.replication.factor": "3",
         "transaction.max.timeout.ms": "15000",
     }
@@ -161,7 +168,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
 
 @pytest.fixture
 def weak(guarded: KafkaBroker, database: str, topic_prefix: str, tmp_path: Path) -> Pipeline:
-    """A pipeline whose principal may do nothing yet; what is made for it, an administrator made."""
+    """A pipeline whose principal has no rights yet; an administrator created its topics."""
     pipeline = prepare(make_pipeline(database, guarded.address, topic_prefix, tmp_path))
     pipeline.settings["kafka"] = {
         "bootstrap.servers": f"{own_address()}:{Ports(guarded.home / 'ports.json').get('guarded')}",
@@ -178,18 +185,19 @@ def weak(guarded: KafkaBroker, database: str, topic_prefix: str, tmp_path: Path)
     return pipeline
 
 
-def test_rights_that_are_missing_are_granted_by_what_is_printed(weak: Pipeline) -> None:
+@produces("kafka_idempotence:fail", "topic_rights:fail", "kafka_tls:warn")
+def test_printed_fix_grants_missing_rights_on_topics(weak: Pipeline) -> None:
     line = check(weak)["topic_rights"]
     assert (line.status, f"WRITE on {weak.topic}" in line.found) == ("fail", True)
     assert "kafka_idempotence" not in check(weak)  # to whom the cluster is not shown, it does not say
     copied(weak, [line.fix[0].split("--operation")[0] + "--operation Describe --cluster"])
-    mended(weak, "kafka_idempotence", "fail", "IDEMPOTENT_WRITE neither on the cluster nor by WRITE on a topic")
-    line = mended(weak, "topic_rights", "fail", f"DESCRIBE, DESCRIBE_CONFIGS, READ, WRITE on {weak.topic}")
+    fixed(weak, "kafka_idempotence", "fail", "IDEMPOTENT_WRITE neither on the cluster nor by WRITE on a topic")
+    line = fixed(weak, "topic_rights", "fail", f"DESCRIBE, DESCRIBE_CONFIGS, READ, WRITE on {weak.topic}")
     assert "admin.properties" in (line.hint or "")
     found = check(weak)
     assert "fail" not in not_passed(found).values()
     assert found["topic_message_size"].status == "pass"
-    line = told(weak, "kafka_tls", "warn", "security.protocol is SASL_PLAINTEXT")
+    line = reported(weak, "kafka_tls", "warn", "security.protocol is SASL_PLAINTEXT")
     assert "SASL_SSL" in (line.hint or "")
     running = weak.start().streams()
     weak.settles()
@@ -197,7 +205,8 @@ def test_rights_that_are_missing_are_granted_by_what_is_printed(weak: Pipeline) 
     assert PASSWORD not in str(found)
 
 
-def test_rights_that_one_can_do_without_are_a_warning(weak: Pipeline, guarded: KafkaBroker) -> None:
+@produces("topic_rights:warn")
+def test_missing_optional_rights_are_a_warning(weak: Pipeline, guarded: KafkaBroker) -> None:
     positions = weak.settings["topics"]["positions"]
     given = [(weak.topic, "WRITE"), (positions, "WRITE"), (positions, "READ"), (positions, "DESCRIBE")]
     principal = f"User:{weak.settings['kafka']['sasl.username']}"
@@ -211,20 +220,27 @@ def test_rights_that_one_can_do_without_are_a_warning(weak: Pipeline, guarded: K
     admin = AdminClient({"bootstrap.servers": guarded.address})
     for future in admin.create_acls(bindings).values():
         future.result()
-    mended(weak, "topic_rights", "warn", f"the principal lacks DESCRIBE_CONFIGS, READ on {weak.topic}")
+    fixed(weak, "topic_rights", "warn", f"the principal lacks DESCRIBE_CONFIGS, READ on {weak.topic}")
 
 
-def test_transactions_that_the_brokers_cannot_keep_are_told(weak: Pipeline, guarded: KafkaBroker) -> None:
+@produces(
+    "transactions:warn",
+    "transactions:fail",
+    "transactional_id:warn",
+    "transactional_id:fail",
+    "transaction_timeout:fail",
+)
+def test_brokers_that_cannot_support_transactions_are_reported(weak: Pipeline, guarded: KafkaBroker) -> None:
     weak.settings["delivery"] = {"guarantee": "exactly-once"}
-    told(weak, "transactions", "warn", "the brokers' settings may not be read")
+    reported(weak, "transactions", "warn", "the brokers' settings may not be read")
     line = check(weak)["transactional_id"]
-    assert (line.status, "ACLs may not be seen" in line.found) == ("warn", True)
+    assert (line.status, "ACLs are not visible" in line.found) == ("warn", True)
     copied(weak, line.fix)
-    mended(weak, "transactional_id", "fail", "the principal may not use transactional id cdc-publisher-")
+    fixed(weak, "transactional_id", "fail", "the principal may not use transactional id cdc-publisher-")
     weak.settings["kafka"] = {"bootstrap.servers": guarded.address}
-    line = told(weak, "transactions", "fail", "replication.factor is 3, and there are 1 brokers")
+    line = reported(weak, "transactions", "fail", "replication.factor is 3, and there are 1 brokers")
     assert "transaction.state.log.min.isr" in (line.hint or "")
-    told(weak, "transaction_timeout", "fail", "transaction.timeout.ms is 20000, more than the brokers'", "15000")
+    reported(weak, "transaction_timeout", "fail", "transaction.timeout.ms is 20000, more than the brokers'", "15000")
     weak.settings["kafka"]["transaction.timeout.ms"] = 15000
     assert check(weak)["transaction_timeout"].status == "pass"
     guarded.stop()
@@ -235,7 +251,7 @@ def test_transactions_that_the_brokers_cannot_keep_are_told(weak: Pipeline, guar
     assert check(weak)["transactions"].status == "pass"
 
 
-def test_a_wrong_password_of_kafka_is_told_and_not_shown(weak: Pipeline) -> None:
+def test_wrong_kafka_password_is_reported_and_not_shown(weak: Pipeline) -> None:
     weak.settings["kafka"]["sasl.password"] = "canary-wrong-one"
     done = weak.run("check")
     assert done.returncode == 1
@@ -243,7 +259,8 @@ def test_a_wrong_password_of_kafka_is_told_and_not_shown(weak: Pipeline) -> None
     assert "canary" not in done.stdout + done.stderr
 
 
-def test_a_broker_that_is_not_where_the_cluster_says_is_told(weak: Pipeline, guarded: KafkaBroker) -> None:
+@produces("kafka_brokers:fail")
+def test_broker_unreachable_at_its_advertised_address_is_reported(weak: Pipeline, guarded: KafkaBroker) -> None:
     guarded.stop()
     right = guarded.settings.pop("advertised.listeners")
     guarded.settings["advertised.listeners"] = right.replace(
@@ -252,7 +269,7 @@ def test_a_broker_that_is_not_where_the_cluster_says_is_told(weak: Pipeline, gua
     guarded.start()
     try:
         weak.settings["kafka"] = {"bootstrap.servers": guarded.address}
-        line = told(weak, "kafka_brokers", "fail", "broker 1 at 127.0.0.1:1: ", "refused")
+        line = reported(weak, "kafka_brokers", "fail", "broker 1 at 127.0.0.1:1: ", "refused")
         assert "advertised.listeners" in (line.hint or "")
     finally:
         guarded.stop()

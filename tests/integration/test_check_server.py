@@ -1,4 +1,4 @@
-"""Each defect of a server's settings, WAL and standbys that `check` tells, made on a real one, and mended."""
+"""`check` reports problems of a server's settings, WAL and standbys; the fix that it prints solves the problem."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,32 +15,34 @@ from tests.integration.checking import (
     check,
     copied,
     database,
-    mended,
+    fixed,
     own_address,
+    reported,
     restarted,
     sandbox,
     shell,
-    told,
 )
 from tests.pipeline import Pipeline, eventually, prepare
+from tests.produced import produces
 from tests.servers import Servers
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """A server whose settings may be changed, and which may be restarted."""
+    """A server of this module, which tests reconfigure and restart."""
     with sandbox(tmp_path_factory.mktemp("sandbox")) as server:
         yield server
 
 
 @pytest.fixture
 def outbox(server: PostgresServer, servers: Servers, tmp_path: Path) -> Iterator[Pipeline]:
-    """A pipeline on that server, without table, publication and slot."""
+    """A pipeline in a new database of that server, without table, publication and slot."""
     with database(server, servers.kafka, tmp_path) as pipeline:
         yield pipeline
 
 
-def test_a_server_that_is_not_set_up_becomes_one_that_is(server: PostgresServer, outbox: Pipeline) -> None:
+@produces("wal_level:fail", "replication_slots:fail", "wal_senders:fail")
+def test_printed_fixes_configure_a_new_server(server: PostgresServer, outbox: Pipeline) -> None:
     altered(server, wal_level="replica")
     found = check(outbox)
     assert (found["wal_level"].status, "'replica'" in found["wal_level"].found) == ("fail", True)
@@ -68,7 +70,8 @@ def test_a_server_that_is_not_set_up_becomes_one_that_is(server: PostgresServer,
     assert [found[name].status for name in ("replication_slots", "wal_senders", "direct_connection")] == ["pass"] * 3
 
 
-def test_settings_that_may_cost_the_slot_or_the_disk_are_told(server: PostgresServer, outbox: Pipeline) -> None:
+@produces("wal_sender_timeout:warn", "idle_slot_timeout:warn", "slot_wal_limit:warn")
+def test_settings_that_risk_the_slot_or_the_disk_are_reported(server: PostgresServer, outbox: Pipeline) -> None:
     altered(
         server,
         wal_level="logical",
@@ -77,14 +80,13 @@ def test_settings_that_may_cost_the_slot_or_the_disk_are_told(server: PostgresSe
         max_slot_wal_keep_size="-1",
     )
     prepare(outbox)
-    mended(outbox, "wal_sender_timeout", "warn", "wal_sender_timeout is 0")
-    mended(outbox, "idle_slot_timeout", "warn", "idle_replication_slot_timeout is 1h")
-    mended(outbox, "slot_wal_limit", "warn", "max_slot_wal_keep_size is -1")
+    fixed(outbox, "wal_sender_timeout", "warn", "wal_sender_timeout is 0")
+    fixed(outbox, "idle_slot_timeout", "warn", "idle_replication_slot_timeout is 1h")
+    fixed(outbox, "slot_wal_limit", "warn", "max_slot_wal_keep_size is -1")
 
 
-def test_wal_that_nobody_takes_is_told_before_and_after_the_slot_is_lost(
-    server: PostgresServer, outbox: Pipeline
-) -> None:
+@produces("retained_wal:warn", "other_slots:warn", "replication_slot:fail")
+def test_retained_wal_is_reported_before_and_after_the_slot_is_lost(server: PostgresServer, outbox: Pipeline) -> None:
     altered(server, wal_level="logical", max_wal_size="32MB", min_wal_size="32MB", max_slot_wal_keep_size="-1")
     prepare(outbox)
     outbox.sql("select pg_create_physical_replication_slot('abandoned', true)")
@@ -98,11 +100,12 @@ def test_wal_that_nobody_takes_is_told_before_and_after_the_slot_is_lost(
     running = outbox.start().streams()
     outbox.settles()
     assert running.stop() == 0
-    mended(outbox, "other_slots", "warn", "abandoned (holds")
+    fixed(outbox, "other_slots", "warn", "abandoned (retains")
 
-    _limit(outbox, _slot(outbox, "(pg_current_wal_lsn() - restart_lsn) / 1048576")[0] // 1 + 64)
-    while _slot(outbox, "safe_wal_size / 1048576")[0] > 20:
-        _write_wal(outbox, 1)
+    limit = int(_slot(outbox, "(pg_current_wal_lsn() - restart_lsn) / 1048576")[0]) + 64
+    _limit(outbox, limit)
+    while _slot(outbox, "safe_wal_size / 1048576")[0] * 5 >= limit:  # `check` warns below a fifth
+        outbox.sql("select pg_logical_emit_message(false, 'filler', repeat('x', 1000000))")
     line = check(outbox)["retained_wal"]
     assert (line.status, " away" in line.found) == ("warn", True)
     copied(outbox, line.fix)
@@ -110,7 +113,7 @@ def test_wal_that_nobody_takes_is_told_before_and_after_the_slot_is_lost(
     assert outbox.start().streams().stop() == 0
     _limit(outbox, 16)
     _write_wal(outbox, 3)
-    mended(outbox, "replication_slot", "fail", "is lost")
+    fixed(outbox, "replication_slot", "fail", "is lost")
     assert check(outbox)["slot_identity"].status == "pass"
 
 
@@ -126,7 +129,7 @@ def _limit(pipeline: Pipeline, megabytes: int) -> None:
 
 
 def _write_wal(pipeline: Pipeline, segments: int) -> None:
-    """Fill that many segments of 16 MB."""
+    """Write WAL until `segments` segments of 16 MB are complete."""
     with pipeline.connect() as connection:
         for _ in range(segments):
             connection.execute("select pg_logical_emit_message(false, 'filler', repeat('x', 100000))")
@@ -134,25 +137,27 @@ def _write_wal(pipeline: Pipeline, segments: int) -> None:
         connection.execute("checkpoint")
 
 
-def test_a_failover_slot_and_its_standbys_are_matched(server: PostgresServer, outbox: Pipeline) -> None:
+@produces("failover_slot:warn")
+def test_failover_slot_is_compared_with_standbys(server: PostgresServer, outbox: Pipeline) -> None:
     altered(server, wal_level="logical", synchronized_standby_slots="")
     prepare(outbox, "--failover")
-    told(outbox, "failover_slot", "warn", "synchronized_standby_slots is empty")
+    reported(outbox, "failover_slot", "warn", "synchronized_standby_slots is empty")
     outbox.sql("select pg_create_physical_replication_slot('standby_1', true)")
     standby = psycopg.connect(server.dsn, replication="true", autocommit=True)
     with contextlib.closing(standby):
         ((begin,),) = outbox.sql("select restart_lsn::text from pg_replication_slots where slot_name = 'standby_1'")
         standby.pgconn.exec_(f'START_REPLICATION SLOT "standby_1" PHYSICAL {begin}'.encode())
-        mended(outbox, "failover_slot", "warn", "synchronized_standby_slots is empty")
+        fixed(outbox, "failover_slot", "warn", "synchronized_standby_slots is empty")
         outbox.sql("select pg_drop_replication_slot(%s)", outbox.slot)
         assert outbox.run("slot", "create").returncode == 0
-        mended(outbox, "failover_slot", "warn", "there is a standby (standby_1)")
+        fixed(outbox, "failover_slot", "warn", "there is a standby (standby_1)")
     with psycopg.connect(server.dsn, autocommit=True) as admin:
         admin.execute("select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where active")
         admin.execute("select pg_drop_replication_slot('standby_1')")
 
 
-def test_a_connection_that_others_may_read_is_told(server: PostgresServer, outbox: Pipeline) -> None:
+@produces("postgres_tls:warn")
+def test_unencrypted_remote_connection_is_a_warning(server: PostgresServer, outbox: Pipeline) -> None:
     altered(server, wal_level="logical", listen_addresses="*")
     address = own_address()
     server.settings["listen_addresses"] = "*"
@@ -177,7 +182,8 @@ def test_a_connection_that_others_may_read_is_told(server: PostgresServer, outbo
         restarted(server)
 
 
-def test_a_standby_is_no_place_to_publish_from(server: PostgresServer, outbox: Pipeline) -> None:
+@produces("postgres_primary:fail")
+def test_standby_is_a_failure(server: PostgresServer, outbox: Pipeline) -> None:
     altered(server, wal_level="logical")
     prepare(outbox)
     server.stop()
@@ -185,7 +191,7 @@ def test_a_standby_is_no_place_to_publish_from(server: PostgresServer, outbox: P
     signal.touch()
     server.start()
     try:
-        line = told(outbox, "postgres_primary", "fail", "the server is a standby")
+        line = reported(outbox, "postgres_primary", "fail", "the server is a standby")
         assert line.hint == "point [postgres] dsn to the primary"
     finally:
         server.stop()

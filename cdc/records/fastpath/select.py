@@ -25,6 +25,13 @@ class Accelerator(NamedTuple):
 
 PYTHON: Final = Accelerator("python", Unrolled)
 
+INSTALL: Final = "pip install 'cdc-publisher[native]', or in a clone with Rust 1.88 or newer: pip install ./native"
+
+
+def is_missing(choice: Choice, chosen: Accelerator) -> bool:
+    """Return whether `choice` allows the native accelerator, but Python was chosen because it is not installed."""
+    return choice == "auto" and chosen is PYTHON
+
 
 def choose(choice: Choice) -> Accelerator:
     """The accelerator that is asked for. Raises ConfigError when it is the native one, and that cannot be used."""

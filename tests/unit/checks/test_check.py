@@ -1,13 +1,15 @@
-"""How `check` judges what no server of the tests is like, and how it prints."""
+"""Verdicts of `check` about servers that the integration tests do not have, and its output."""
 
 import json
+import sys
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from cdc.checks import postgres, slot
+from cdc.checks import contracts, postgres, slot
 from cdc.checks.finding import FAIL, PASS, WARN, Finding, Notes
+from cdc.checks.kafka import Kafka
 from cdc.checks.kafka_facts import Broker, Clusters, Topic
 from cdc.checks.postgres_facts import Link, OtherSlot, Server
 from cdc.checks.tools import Tools
@@ -15,9 +17,13 @@ from cdc.checks.topics import Judge
 from cdc.cli import check as command
 from cdc.cli.main import cli, run
 from cdc.config.settings import Settings
+from cdc.delivery.positions import SlotRecord
+from cdc.errors import KafkaUnavailable
 from cdc.logs import format as lines
+from cdc.lsn import LSN
 from cdc.postgres import defects
 from cdc.postgres.slot_health import Health
+from tests.produced import produces, record
 
 LINK = Link("db.example.com", "192.0.2.7", 5432, "shop", "cdc", encrypted=True, sslmode="verify-full", pooled=False)
 SERVER = Server(
@@ -39,13 +45,15 @@ SETTINGS = Settings.model_validate({"kafka": {"bootstrap.servers": "kafka:9092"}
 
 
 def reached(**link: Any) -> dict[str, Finding]:
+    """The findings about a connection like LINK, but with other values; `old` is a server of PostgreSQL 13."""
     notes = Notes("postgres")
     server = SERVER._replace(version=130012, version_text="13.12") if link.pop("old", False) else SERVER
     postgres.reached(notes, LINK._replace(**link), server)
+    record((one.name, one.status) for one in notes.findings)
     return {one.name: one for one in notes.findings}
 
 
-def test_of_one_name_the_last_finding_stands() -> None:
+def test_later_finding_replaces_an_earlier_one_of_its_name() -> None:
     notes = Notes("postgres")
     notes.passes("postgres_reachable", "there")
     notes.passes("wal_level", "logical")
@@ -53,7 +61,8 @@ def test_of_one_name_the_last_finding_stands() -> None:
     assert [(one.name, one.status) for one in notes.findings] == [("wal_level", PASS), ("postgres_reachable", FAIL)]
 
 
-def test_an_old_server_is_told() -> None:
+@produces("postgres_version:fail")
+def test_old_server_is_a_failure() -> None:
     found = reached(old=True)["postgres_version"]
     assert (found.status, found.found, found.hint) == (
         FAIL,
@@ -64,23 +73,50 @@ def test_an_old_server_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("link", "status", "told"),
+    ("link", "status", "phrase"),
     [
         ({}, PASS, "TLS, sslmode=verify-full"),
-        ({"sslmode": "require"}, WARN, "nothing proves that it is db.example.com who answers (sslmode=require)"),
+        ({"sslmode": "require"}, WARN, "the certificate of db.example.com is not verified (sslmode=require)"),
         ({"encrypted": False}, WARN, "the connection to db.example.com is not encrypted"),
         ({"encrypted": False, "address": "127.0.0.1"}, PASS, "no TLS, on this machine"),
         ({"encrypted": False, "address": "", "host": "/run/postgresql"}, PASS, "no TLS, on this machine"),
         ({"encrypted": False, "address": "fe80::1%eth0"}, WARN, "is not encrypted"),
     ],
 )
-def test_a_connection_is_judged_by_who_may_listen(link: dict[str, Any], status: str, told: str) -> None:
+def test_remote_connection_without_verified_tls_is_a_warning(link: dict[str, Any], status: str, phrase: str) -> None:
     found = reached(**link)["postgres_tls"]
     assert found.status == status
-    assert told in found.found
+    assert phrase in found.found
 
 
-def test_on_rds_a_role_is_granted_and_elsewhere_an_attribute_set() -> None:
+@produces("slot_identity:warn")
+def test_unreadable_record_of_the_slot_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unavailable(*_: object) -> None:
+        raise KafkaUnavailable("no broker answers")
+
+    monkeypatch.setattr("cdc.kafka.positions.remembered", unavailable)
+    cluster = Kafka(Notes("kafka"), SETTINGS)
+    cluster._cluster = Clusters("c", [Broker(1, "kafka", 9092, "")], None)
+    notes = Notes("postgres")
+    cluster.remembered(notes, SlotRecord("7", 1, "cdc", LSN(1), {}, {}))
+    (found,) = notes.findings
+    record([(found.name, found.status)])
+    assert found.found == "the publisher's record of the slot cannot be read: no broker answers"
+
+
+@pytest.mark.parametrize(("choice", "advised"), [("auto", True), ("python", False)])
+def test_missing_accelerator_is_named_with_the_command_that_installs_it(
+    choice: str, advised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cdc_native", None)  # importing it raises ModuleNotFoundError
+    notes = Notes("contracts")
+    contracts.check(notes, Settings.model_validate({"delivery": {"accelerator": choice}}))
+    (found,) = [one for one in notes.findings if one.name == "accelerator"]
+    assert found.status == PASS
+    assert ("pip install ./native" in found.found) == advised
+
+
+def test_fix_for_replication_grants_a_role_on_rds_and_sets_an_attribute_elsewhere() -> None:
     on_rds, elsewhere = (defects.role('o"dd', allowed=False, on_rds=on_rds) for on_rds in (True, False))
     assert on_rds
     assert elsewhere
@@ -97,11 +133,11 @@ def test_on_rds_a_role_is_granted_and_elsewhere_an_attribute_set() -> None:
         ("connection refused", ()),
     ],
 )
-def test_what_lets_a_role_in_is_read_from_what_the_server_says(message: str, fix: tuple[str, ...]) -> None:
-    assert postgres.entrance(f"{message} connections", "postgresql://me@db/shop") == fix
+def test_access_fix_is_derived_from_the_servers_error_message(message: str, fix: tuple[str, ...]) -> None:
+    assert postgres.access_fix(f"{message} connections", "postgresql://me@db/shop") == fix
 
 
-def test_a_limit_is_proposed_that_is_well_above_what_is_held() -> None:
+def test_proposed_wal_limit_is_well_above_the_retained_wal() -> None:
     notes = Notes("postgres")
     held = Health(
         plugin="pgoutput",
@@ -121,7 +157,7 @@ def test_a_limit_is_proposed_that_is_well_above_what_is_held() -> None:
     assert limit.fix == ("ALTER SYSTEM SET max_slot_wal_keep_size = '32GB';", "SELECT pg_reload_conf();")
 
 
-def test_slots_that_somebody_reads_are_not_proposed_for_removal() -> None:
+def test_fix_drops_only_slots_that_are_inactive() -> None:
     notes = Notes("postgres")
     read, kept, lost = (OtherSlot(name, False, name == "read", status, 5_000_000) for name, status in (
         ("read", "extended"), ("kept", "reserved"), ("it's", "lost"),
@@ -131,13 +167,13 @@ def test_slots_that_somebody_reads_are_not_proposed_for_removal() -> None:
     assert (found.status, found.fix) == (WARN, ("SELECT pg_drop_replication_slot('it''s');",))
 
 
-def test_replicas_are_spread_over_the_brokers_that_have_none() -> None:
+def test_new_replicas_are_spread_over_the_brokers_that_have_none() -> None:
     tools = Tools(SETTINGS)
     plan = tools.replicate("t", ((1,), (2,), (1, 3)), [1, 2, 3], 3).split("'")[1]
     assert [part["replicas"] for part in json.loads(plan)["partitions"]] == [[1, 2, 3], [2, 3, 1], [1, 3, 2]]
 
 
-def test_new_topics_are_safe_where_there_are_brokers_enough_and_ours_where_we_say_so() -> None:
+def test_new_topics_get_three_replicas_or_the_configured_number() -> None:
     for brokers, topics, expected in (
         (1, {}, "--topic t"),
         (3, {}, "--topic t --replication-factor 3 --config min.insync.replicas=2"),
@@ -151,7 +187,7 @@ def test_new_topics_are_safe_where_there_are_brokers_enough_and_ours_where_we_sa
         assert fix.endswith(expected)
 
 
-def test_commands_for_a_secured_cluster_name_an_administrators_file() -> None:
+def test_commands_for_a_secured_cluster_read_an_administrators_file() -> None:
     kafka = {"bootstrap.servers": "kafka:9092", "security.protocol": "SASL_SSL", "sasl.username": "o'dd"}
     tools = Tools(Settings.model_validate({"kafka": kafka}))
     assert tools.allow(["WRITE"], "--topic", "t") == (
@@ -170,7 +206,7 @@ FOUND = [
 
 @pytest.fixture
 def printed(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Print FOUND, with the options that are given."""
+    """A function that runs `check` with options, while FOUND is what it finds."""
     monkeypatch.setattr(command, "run_checks", lambda *_: FOUND)
 
     def invoked(*options: str) -> Any:
@@ -183,7 +219,7 @@ def printed(monkeypatch: pytest.MonkeyPatch) -> Any:
     return invoked
 
 
-def test_what_is_to_be_copied_is_not_folded_and_repeats_how_we_were_called(printed: Any) -> None:
+def test_commands_are_printed_unfolded_and_with_the_options_of_the_call(printed: Any) -> None:
     done = printed()
     assert done.return_value == 1
     output = done.stdout.split("\n")
@@ -196,7 +232,7 @@ def test_what_is_to_be_copied_is_not_folded_and_repeats_how_we_were_called(print
     assert output[-2] == "1 pass, 1 warn, 1 fail"
 
 
-def test_machines_get_one_object(printed: Any) -> None:
+def test_json_output_is_one_object_without_secrets(printed: Any) -> None:
     answer = json.loads(printed("--json").stdout)
     assert (answer["ok"], answer["counts"]) == (False, {"pass": 1, "warn": 1, "fail": 1})
     assert list(answer["checks"][0]) == ["name", "side", "status", "found", "fix", "hint"]
@@ -204,12 +240,12 @@ def test_machines_get_one_object(printed: Any) -> None:
     assert "canary" not in json.dumps(answer)
 
 
-def test_warnings_alone_are_no_failure(printed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warnings_alone_exit_with_0(printed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "run_checks", lambda *_: FOUND[2:])
     assert printed().return_value == 0
 
 
-def test_settings_that_cannot_be_used_end_it_with_78() -> None:
+def test_unusable_settings_exit_with_78() -> None:
     dsn, kafka = ("--set", "postgres.dsn=postgresql://db/shop"), ("--set", "kafka.bootstrap.servers=k:9")
     try:
         assert run([*dsn, "check"]) == 78
