@@ -62,7 +62,7 @@ def test_with_the_least_values_there_is_less_and_kubernetes_takes_it() -> None:
     least = manifests(done.stdout)
     assert {each["kind"] for each in least} == {"ConfigMap", "CronJob", "Deployment", "Pod", "Service"}
     for manifest in least:
-        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+        assert kubernetes_validate.validate(manifest, KUBERNETES, strict=True) == KUBERNETES
 
 
 @needs_helm
@@ -104,8 +104,8 @@ def test_every_value_is_in_the_schema_and_in_the_readme() -> None:
 
 
 @pytest.mark.parametrize("manifest", [m for m in MANIFESTS if m["kind"] not in OPERATOR], ids=lambda m: m["kind"])
-def test_kubernetes_takes_each_manifest(manifest: Manifest) -> None:
-    kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+def test_manifest_is_valid_for_kubernetes(manifest: Manifest) -> None:
+    assert kubernetes_validate.validate(manifest, KUBERNETES, strict=True) == KUBERNETES
 
 
 def test_the_schema_of_kubernetes_refuses_what_is_not_its_own() -> None:

@@ -194,3 +194,4 @@ def test_close_ends_the_thread_also_while_it_waits_to_try_again(
 
 def test_close_without_a_question_starts_nothing(make: Make) -> None:
     make().close()
+    assert "cdc-registry" not in [thread.name for thread in threading.enumerate()]
