@@ -307,7 +307,7 @@ def test_a_rebalance_forgets_retries_and_leaves_no_partition_paused(
     assert committed(servers.kafka, kafka["group.id"], topic, 2) == [2, 2]
 
 
-def test_a_second_process_with_the_same_instance_id_ends_the_first_with_a_clear_error(
+def test_second_process_with_the_same_instance_id_ends_the_first(
     servers: Servers, kafka: dict[str, Any], topic: str
 ) -> None:
     send(servers.kafka, topic, [Sent(1, partition=0)])

@@ -104,7 +104,7 @@ def test_each_event_is_applied_once_whichever_step_of_the_inbox_a_consumer_dies_
     assert [(event_id, seq) for event_id, _, seq in applied(database)] == [(r.id, r.lsn) for r in records]
 
 
-def test_two_processes_that_come_and_go_apply_duplicates_once_and_keep_the_order_of_each_key(
+def test_two_restarting_processes_apply_duplicates_once_and_in_order_per_key(
     servers: Servers, crew: Crew, database: str
 ) -> None:
     partitions, keys = 4, 12

@@ -66,7 +66,7 @@ def test_a_registered_contract_is_read_back_by_confluents_own_deserializer(
     assert [ours(r.raw, r.headers)["seq"] for r in records] == [1, 2, 3]
 
 
-def test_an_unregistered_contract_stops_before_its_first_row_and_goes_on_once_registered_d2(
+def test_unregistered_contract_stops_before_its_first_row_until_registered_d2(
     pipeline: Pipeline, registry: Double
 ) -> None:
     _use(pipeline, registry)
@@ -84,9 +84,7 @@ def test_an_unregistered_contract_stops_before_its_first_row_and_goes_on_once_re
     assert len(pipeline.records()) == 1
 
 
-def test_a_registry_that_is_down_holds_new_types_and_changes_nothing_for_known_ones_d1(
-    pipeline: Pipeline, registry: Double
-) -> None:
+def test_unavailable_registry_delays_new_types_but_not_known_ones_d1(pipeline: Pipeline, registry: Double) -> None:
     _use(pipeline, registry, auto_register=True)
     _schema(pipeline, "Other", {"name": "seq", "type": "long"})
     running = pipeline.start().streams()
@@ -112,7 +110,7 @@ def test_a_registry_that_is_down_holds_new_types_and_changes_nothing_for_known_o
     assert [r.header("eventType") for r in records] == ["Noted", "Noted", "Other", "Noted"]
 
 
-def test_contracts_come_from_the_registry_and_are_looked_for_again_at_an_unknown_type(
+def test_contracts_are_read_from_the_registry_and_again_for_an_unknown_type(
     pipeline: Pipeline, registry: Double
 ) -> None:
     _use(pipeline, registry)

@@ -91,7 +91,7 @@ def seqs(records: list[Received], wanted: Callable[[Received], bool]) -> dict[st
     return found
 
 
-def test_c8_poison_under_load_and_kill_9_goes_to_the_dead_letters_and_all_the_rest_to_its_topics_in_order(
+def test_c8_poison_under_load_and_kills_goes_to_dead_letters_and_the_rest_in_order(
     careful: Pipeline,
 ) -> None:
     chance = random.Random(8)
@@ -195,7 +195,7 @@ def test_c8_rows_that_are_broken_themselves_are_kept_with_what_can_be_read(caref
     assert done.stdout == "replayed 0 dead letters; 4 stay\n"
 
 
-def test_c7_an_event_that_is_too_large_for_its_topic_is_kept_only_where_there_is_room(careful: Pipeline) -> None:
+def test_c7_event_too_large_for_its_topic_becomes_a_dead_letter_only_if_it_fits(careful: Pipeline) -> None:
     careful.sql(
         "insert into outbox (aggregatetype, aggregateid, type, payload) values"
         " ('note', 'k', 'Noted', jsonb_build_object('seq', 1, 'text', repeat('x', 1500000)))"

@@ -36,9 +36,7 @@ def counted(records: list[Received]) -> list[Received]:
 
 
 @pytest.mark.parametrize("guarantee", GUARANTEES)
-def test_kills_of_the_publisher_and_crashes_of_postgres_make_neither_loss_nor_duplicates_d5_a17(
-    torment: Torment, guarantee: str
-) -> None:
+def test_publisher_kills_and_postgres_crashes_lose_and_repeat_nothing_d5_a17(torment: Torment, guarantee: str) -> None:
     stack, pipeline = torment()
     configure(pipeline, guarantee)
     chance = random.Random(guarantee)
@@ -80,7 +78,7 @@ def test_an_instance_that_was_frozen_while_another_took_over_adds_no_record_b16_
     counted(pipeline.judge())
 
 
-def test_a_huge_transaction_spans_kafka_transactions_and_is_gone_on_with_in_the_middle_a6(pipeline: Pipeline) -> None:
+def test_huge_transaction_spans_kafka_transactions_and_resumes_inside_a6(pipeline: Pipeline) -> None:
     configure(pipeline, "exactly-once", transaction_ms=20)
     pipeline.sql(
         "insert into outbox (aggregatetype, aggregateid, type, payload) select 'note', 'k' || n % 50, 'Noted',"
@@ -135,7 +133,7 @@ def test_dead_letters_are_sent_once_too_c8(pipeline: Pipeline, guarantee: str) -
     assert done.stdout.count("payload-mismatch") == 3
 
 
-def test_a_position_that_is_gone_corrupt_or_of_something_else_ends_it_before_anything_is_sent_c19(
+def test_missing_corrupt_or_foreign_position_stops_before_sending_c19(
     pipeline: Pipeline,
 ) -> None:
     running = configure(pipeline, "exactly-once").start().streams()

@@ -99,7 +99,7 @@ def test_nothing_is_published_that_the_standby_does_not_have_b12(private_pair: P
     assert [record.value["seq"] for record in pipeline.judge()] == [1, 2]
 
 
-def test_events_that_no_standby_was_asked_to_have_may_become_phantoms_which_is_told_b12(
+def test_events_missing_on_the_promoted_standby_are_reported_as_phantoms_b12(
     private_pair: PrivatePair, make: MakePipeline
 ) -> None:
     pair = private_pair()

@@ -92,7 +92,7 @@ def test_c7_a_topic_that_takes_little_gets_small_batches_in_order_after_one_rest
     assert [record.value["seq"] for record in pipeline.judge(duplicates=False)] == list(range(3000))
 
 
-def test_c6_c7_a_limit_lowered_while_running_stops_at_the_record_and_nothing_passes_it(pipeline: Pipeline) -> None:
+def test_c6_c7_size_limit_lowered_while_running_stops_at_the_record(pipeline: Pipeline) -> None:
     running = pipeline.start().streams()
     note(pipeline, 0)
     pipeline.settles()
@@ -117,7 +117,7 @@ def test_c6_c7_a_limit_lowered_while_running_stops_at_the_record_and_nothing_pas
     pipeline.judge(duplicates=True)
 
 
-def test_c6_a_refusal_that_a_second_try_does_not_explain_ends_the_program_and_nothing_passes_it(
+def test_c6_unexplained_rejection_stops_at_the_record(
     pipeline: Pipeline,
 ) -> None:
     replace(pipeline, pipeline.topic, max_message_bytes="1000")
@@ -135,7 +135,7 @@ def test_c6_a_refusal_that_a_second_try_does_not_explain_ends_the_program_and_no
     assert seqs(pipeline) == [0]
 
 
-def test_c12_c13_a_topic_deleted_while_running_is_waited_for_and_one_created_again_ends_the_program(
+def test_c12_c13_deleted_topic_is_waited_for_and_a_recreated_one_ends_the_program(
     pipeline: Pipeline,
 ) -> None:
     running = pipeline.start().streams()
@@ -245,7 +245,7 @@ def test_c3_a_producer_that_the_broker_forgot_while_it_was_idle_goes_on(torment:
     assert seqs(pipeline) == [30]
 
 
-def test_c3_c16_a_fatal_error_of_the_producer_begins_a_new_session_that_loses_nothing(torment: Torment) -> None:
+def test_c3_c16_fatal_producer_error_starts_a_new_session_without_loss(torment: Torment) -> None:
     stack, pipeline = torment()
     (broker,) = stack.brokers
     running = pipeline.start().streams()
@@ -307,7 +307,7 @@ def take(pipeline: Pipeline, *given: tuple[Any, ...]) -> None:
         future.result()
 
 
-def test_c7_c14_with_the_least_rights_it_publishes_and_a_right_that_is_taken_away_ends_it(torment: Torment) -> None:
+def test_c7_c14_least_rights_suffice_and_a_revoked_right_ends_the_program(torment: Torment) -> None:
     stack, pipeline = torment()
     (broker,) = stack.brokers
     broker.stop()

@@ -108,7 +108,7 @@ def _swap_table(pipeline: Pipeline) -> None:
         pytest.param(_swap_table, "table public.outbox was replaced by another of its name", {2}, id="b6_swapped"),
     ],
 )
-def test_a_stream_that_rows_do_not_reach_any_more_ends_at_once_and_names_the_suspect_rows(
+def test_stream_that_no_longer_receives_rows_ends_and_names_suspect_rows(
     shop: Shop, binaries: Path | None, change: Callable[[Pipeline], None], told: str, lost: set[int]
 ) -> None:
     _, pipeline = shop(binaries)
@@ -185,7 +185,7 @@ def test_b2_a_slot_that_was_taken_away_while_nobody_read_it_ends_with_what_to_do
     assert _missing(pipeline) == {2}
 
 
-def test_b2_a_slot_that_is_taken_away_while_kafka_does_not_answer_ends_with_what_to_do(
+def test_b2_slot_invalidated_during_a_kafka_outage_ends_with_advice(
     torment: Torment,
 ) -> None:
     stack, pipeline = torment(max_slot_wal_keep_size="1MB", max_wal_size="32MB", min_wal_size="32MB")
@@ -265,9 +265,7 @@ def _require_password(server: PostgresServer, role: str) -> None:
 
 
 @VERSIONS
-def test_b20_a_password_that_is_changed_under_a_running_publisher_is_tried_again_before_it_gives_up(
-    shop: Shop, binaries: Path | None
-) -> None:
+def test_b20_changed_password_is_retried_before_the_publisher_exits(shop: Shop, binaries: Path | None) -> None:
     server, pipeline = shop(binaries)
     pipeline.sql("create role publisher login replication password 'first'")
     _require_password(server, "publisher")
@@ -292,7 +290,7 @@ def test_b20_a_password_that_is_changed_under_a_running_publisher_is_tried_again
     assert "password authentication failed" in _stops(pipeline.start())  # never accepted: at once
 
 
-def test_b12_a_failover_slot_is_made_on_demand_and_warned_about_when_no_standby_is_waited_for(shop: Shop) -> None:
+def test_b12_failover_slot_is_created_with_a_warning_unless_a_standby_is_waited_for(shop: Shop) -> None:
     _, pipeline = shop()
     assert pipeline.run("slot", "drop", "--yes").returncode == 0
     assert pipeline.run("slot", "create", "--failover").returncode == 0

@@ -95,9 +95,7 @@ def test_idle_and_streaming_are_green_and_the_end_is_red(pipeline: Pipeline) -> 
     assert endpoint.running.stop() == 0
 
 
-def test_kafka_that_is_frozen_is_no_reason_to_be_restarted_and_the_backlog_is_caught_up_with(
-    stack: Stack, outbox: Pipeline
-) -> None:
+def test_frozen_kafka_keeps_the_process_alive_and_the_backlog_is_sent_later(stack: Stack, outbox: Pipeline) -> None:
     slowly(outbox)
     endpoint = listening(outbox)
     outbox.insert(0)

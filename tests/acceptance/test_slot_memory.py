@@ -23,7 +23,7 @@ def refused(pipeline: Pipeline) -> str:
     return publisher.messages()[-1]
 
 
-def test_a_slot_that_was_dropped_and_created_again_is_noticed_and_not_gone_on_with_b1(pipeline: Pipeline) -> None:
+def test_slot_dropped_and_created_again_is_detected_and_not_used_b1(pipeline: Pipeline) -> None:
     started_and_stopped(pipeline, 1, 2)
     left = pipeline.confirmed()
     pipeline.sql("select pg_drop_replication_slot(%s)", pipeline.slot)
@@ -97,7 +97,7 @@ def test_events_do_not_move_to_other_topics_unless_somebody_means_it_d10(pipelin
     pipeline.judge()
 
 
-def test_a_server_that_is_silent_though_connected_is_given_up_and_nothing_is_lost_a14(
+def test_connected_but_silent_server_is_given_up_without_loss_a14(
     private_postgres: PrivatePostgres, servers: Servers, topic_prefix: str, tmp_path: Path
 ) -> None:
     server = private_postgres({"wal_sender_timeout": "2s"})

@@ -80,7 +80,7 @@ def test_the_screen_moves_is_resized_and_outlives_the_publisher(pipeline: Pipeli
     assert again.stop() == 0
 
 
-def test_with_nobody_there_it_says_so_and_waits_without_colour_where_that_is_not_wanted(
+def test_watch_waits_for_an_unreachable_publisher_without_colour_if_disabled(
     bare_pipeline: Pipeline,
 ) -> None:
     listen(bare_pipeline)

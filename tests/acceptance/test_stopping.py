@@ -43,7 +43,7 @@ def test_a16_sigint_inside_a_large_transaction_finishes_it_first(pipeline: Pipel
     assert len(pipeline.judge(duplicates=False)) == 60_001
 
 
-def test_a3_a4_a18_a_restart_repeats_nothing_that_was_confirmed_and_skips_nothing_that_was_not(
+def test_a3_a4_a18_restart_repeats_nothing_confirmed_and_skips_nothing_unconfirmed(
     pipeline: Pipeline,
 ) -> None:
     running = pipeline.start().streams()

@@ -43,9 +43,7 @@ KINDS: Final = {
 
 
 @pytest.mark.parametrize("guarantee", KINDS)
-def test_a1_a15_a17_b16_c2_c18_d5_faults_on_all_sides_lose_reorder_and_invent_nothing(
-    guarantee: str, folder: Path
-) -> None:
+def test_a1_a15_a17_b16_c2_c18_d5_faults_lose_reorder_and_invent_nothing(guarantee: str, folder: Path) -> None:
     faults = [fault for fault in FAULTS if fault.name in KINDS[guarantee]]
     plan = Plan(SECONDS, seed=20, faults=faults, once=True, guarantee=guarantee, sequence=guarantee == EXACTLY_ONCE)
     outcomes = run(plan, folder / "torture", print)

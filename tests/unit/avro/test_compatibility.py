@@ -107,7 +107,7 @@ def test_not_readable(writer: Any, reader: Any, problem: str) -> None:
     assert problems(record(field(reader)), record(field(writer))) == [problem]
 
 
-def test_fields_come_and_go_by_name_default_and_alias() -> None:
+def test_fields_are_added_and_removed_by_name_default_and_alias() -> None:
     old = record(field("int", "a"), field("int", "gone"))
     assert problems(record(field("int", "b", default=1), field("int", "a")), old) == []
     assert problems(record(field("long", "c", aliases=["a"])), old) == []
@@ -121,7 +121,7 @@ def test_fields_come_and_go_by_name_default_and_alias() -> None:
     ]
 
 
-def test_every_problem_is_told() -> None:
+def test_every_problem_is_reported() -> None:
     writer = record(field("long", "a"), field(["null", "string"], "b"))
     assert len(problems(record(field("int", "a"), field("int", "b"), field("int", "c")), writer)) == 4
 
@@ -218,7 +218,7 @@ def _unnamed_top(schema: Any) -> Any:
 
 @examples(1500)
 @given(evolutions())
-def test_what_is_called_readable_can_be_read(evolution: tuple[Any, Any, Any]) -> None:
+def test_fastavro_reads_what_is_reported_as_readable(evolution: tuple[Any, Any, Any]) -> None:
     writer, datum, reader = evolution
     reader = _unnamed_top(reader)
     found = problems(reader, writer)

@@ -34,7 +34,7 @@ def nested(depth: int) -> dict[str, Any]:
     return {"type": "record", "name": f"R{depth}", "fields": [{"name": "v", "type": {"type": "array", "items": inner}}]}
 
 
-def test_a_record_is_a_function_where_it_is_used_twice_or_within_itself_or_stands_deep() -> None:
+def test_record_becomes_a_function_if_used_twice_recursive_or_deeply_nested() -> None:
     point = {"type": "record", "name": "P", "fields": [{"name": "x", "type": "int"}]}
     tree = {"type": "record", "name": "T", "fields": [{"name": "down", "type": ["null", "T"]}]}
     source = compiler.source(
@@ -59,7 +59,7 @@ def test_the_header_stands_before_the_body() -> None:
     assert encode({"v": 1}, b"") == b"\2"
 
 
-def test_what_fits_needs_no_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matching_values_do_not_use_the_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
     line = {"type": "record", "name": "Line", "fields": [{"name": "q", "type": "int", "aliases": ["qty"]}]}
     schema = parsed(
         {"name": "lines", "type": {"type": "array", "items": line}},
@@ -81,14 +81,14 @@ def test_what_fits_needs_no_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [encode(value, b"") for value in values] == expected
 
 
-def test_a_mismatch_is_the_mappings_and_has_no_other_error_behind_it() -> None:
+def test_mismatch_comes_from_the_mapping_without_a_chained_error() -> None:
     with pytest.raises(Mismatch, match=r"^\$\.v: true is not an int$") as caught:
         compiler.compile_encoder(parsed({"name": "v", "type": "int"}))({"v": True}, b"")
     assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("number", [0, 1, 63, 64, 8191, 8192, *(1 << bits for bits in range(14, 63)), (1 << 63) - 1])
-def test_whole_numbers_of_every_length_are_zig_zag(number: int) -> None:
+def test_whole_numbers_of_every_length_are_zigzag_encoded(number: int) -> None:
     for signed in (number, -number, -number - 1):
         zigzag, expected = signed << 1 ^ signed >> 63, bytearray()
         while zigzag > 127:
@@ -98,13 +98,13 @@ def test_whole_numbers_of_every_length_are_zig_zag(number: int) -> None:
 
 
 @pytest.mark.parametrize("size", [8190, 8191, 8192, 8193, 1 << 20])
-def test_long_texts_and_arrays_have_their_length(size: int) -> None:
+def test_long_texts_and_arrays_have_a_length_prefix(size: int) -> None:
     schema = parsed({"name": "s", "type": "string"}, {"name": "a", "type": {"type": "array", "items": "null"}})
     body = compiler.compile_encoder(schema)({"s": "x" * size, "a": [None] * size}, b"")
     assert body == binary.long(size) + b"x" * size + binary.long(size) + b"\0"
 
 
-def test_names_that_are_no_identifiers_do_no_harm() -> None:
+def test_names_that_are_not_identifiers_are_safe_in_source() -> None:
     """fastavro lets them pass; contracts do not."""
     names = ["out", "value", "absent", "class", "é", "e9", "a b", "x\nimport os"]
     schema = {"type": "record", "name": "R\nraise", "fields": [{"name": name, "type": "string"} for name in names]}
@@ -112,14 +112,14 @@ def test_names_that_are_no_identifiers_do_no_harm() -> None:
     assert encode(dict(zip(names, "12345678", strict=True)), b"") == b"".join(b"\2%d" % n for n in range(1, 9))
 
 
-def test_records_of_names_that_look_alike_are_kept_apart() -> None:
+def test_records_with_similar_names_are_distinguished() -> None:
     one = {"type": "record", "name": "a.b_c", "fields": [{"name": "x", "type": "int"}]}
     two = {"type": "record", "name": "a_b.c", "fields": [{"name": "x", "type": "string"}]}
     schema = parsed({"name": "one", "type": one}, {"name": "two", "type": two})
     assert compiler.compile_encoder(schema)({"one": {"x": 1}, "two": {"x": "a"}}, b"") == b"\2\2a"
 
 
-def test_the_compiler_refuses_what_the_mapping_refuses() -> None:
+def test_compiler_rejects_schemas_that_the_mapping_rejects() -> None:
     schema = parsed({"name": "v", "type": {"type": "fixed", "name": "F", "size": 2}, "default": "a"})
     with pytest.raises(Mismatch) as by_mapping:
         mapping.mapper(schema)

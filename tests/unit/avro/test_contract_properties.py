@@ -16,7 +16,7 @@ from tests.unit.schemas import Typed, disturbed, records
 
 @given(records(), st.data())
 @examples(300)
-def test_a_value_that_fits_is_read_back_equal(typed: Typed, data: st.DataObject) -> None:
+def test_matching_value_is_read_back_equal(typed: Typed, data: st.DataObject) -> None:
     value, expected = data.draw(typed.values)
     assert read_back(contract(typed.schema), json.dumps(value)) == expected
 
@@ -30,7 +30,7 @@ def almost(draw: st.DrawFn) -> tuple[Any, Any]:
 
 @given(almost())
 @examples(500)
-def test_what_fastavros_validation_refuses_is_refused(case: tuple[Any, Any]) -> None:
+def test_value_that_fastavro_validation_rejects_is_rejected(case: tuple[Any, Any]) -> None:
     schema, value = case
     target = contract(schema)
     valid = fastavro.validation.validate(value, target.schema, raise_errors=False)
@@ -44,7 +44,7 @@ def test_what_fastavros_validation_refuses_is_refused(case: tuple[Any, Any]) -> 
 
 @given(almost())
 @examples(300)
-def test_what_is_encoded_is_the_value_that_was_given(case: tuple[Any, Any]) -> None:
+def test_encoded_value_decodes_to_the_given_value(case: tuple[Any, Any]) -> None:
     schema, value = case
     target = contract(schema)
     try:
@@ -71,7 +71,7 @@ def _rounded(schema: Any, value: Any) -> Any:
 
 
 @given(st.integers(1, 40), st.data())
-def test_a_decimal_is_exact_or_refused(precision: int, data: st.DataObject) -> None:
+def test_decimal_is_exact_or_rejected(precision: int, data: st.DataObject) -> None:
     scale = data.draw(st.integers(0, precision))
     digits = data.draw(st.integers(-(10**42), 10**42))
     places = data.draw(st.integers(0, 42))

@@ -47,7 +47,7 @@ PLACED = {
 
 
 @pytest.mark.parametrize("event_type", ["OrderPlaced", "shop.OrderPlaced"])
-def test_the_shops_order_is_read_back_as_it_was_written(event_type: str) -> None:
+def test_order_of_the_shop_is_read_back_as_written(event_type: str) -> None:
     contracts = load(SHOP)
     order = Decoder(folder=SHOP)(contracts[event_type].encode(json.dumps(PLACED).encode()))
     assert order == {
@@ -63,7 +63,7 @@ def test_the_shops_order_is_read_back_as_it_was_written(event_type: str) -> None
     }
 
 
-def test_the_shops_other_contracts_take_their_payloads() -> None:
+def test_other_contracts_of_the_shop_encode_their_payloads() -> None:
     contracts = load(SHOP)
     cancelled = {
         "order_id": ID,
@@ -85,13 +85,13 @@ def test_the_shops_other_contracts_take_their_payloads() -> None:
     }
 
 
-def test_a_poisoned_order_is_told_where_it_does_not_fit() -> None:
+def test_mismatch_of_an_order_names_its_path() -> None:
     bad = {**PLACED, "lines": [{"sku": "a", "qty": 3000000000, "unit_price": 1}]}
     with pytest.raises(ValueError, match=r"^\$\.lines\[0\]\.qty: 3000000000 is out of range for int$"):
         load(SHOP)["OrderPlaced"].encode(json.dumps(bad).encode())
 
 
-def test_contracts_are_found_in_folders_below_and_other_files_are_ignored(tmp_path: Path) -> None:
+def test_contracts_are_found_in_subfolders_and_other_files_are_ignored(tmp_path: Path) -> None:
     contracts = load(folder(tmp_path, {"a.avsc": record("A"), "x/y/b.avsc": record("B"), "README.md": "no"}))
     assert sorted(contracts) == ["A", "B"]
     assert len(contracts) == 2
@@ -101,7 +101,7 @@ def test_an_empty_folder_has_no_contracts(tmp_path: Path) -> None:
     assert len(load(tmp_path)) == 0
 
 
-def test_a_folder_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
+def test_missing_folder_is_a_problem(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path / "none")
     assert str(tmp_path / "none") in problem
     assert problem.endswith("is not a folder")
@@ -142,7 +142,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_file_that_cannot_be_used_is_a_problem_with_its_path(tmp_path: Path, name: str) -> None:
+def test_unusable_file_is_a_problem_with_its_path(tmp_path: Path, name: str) -> None:
     text, reason = BROKEN[name]
     (problem,) = problems(folder(tmp_path, {name: text}))
     assert problem.startswith(f"contract {tmp_path / name}: ")
@@ -154,7 +154,7 @@ def test_a_file_that_is_not_utf_8_is_a_problem(tmp_path: Path) -> None:
     assert "not JSON" in problems(tmp_path)[0]
 
 
-def test_every_file_that_cannot_be_used_is_told_at_once(tmp_path: Path) -> None:
+def test_all_unusable_files_are_reported_together(tmp_path: Path) -> None:
     files = {"a.avsc": record("A"), "b.avsc": "{", "c.avsc": '"int"', "d.avsc": record("A"), "e.avsc": record("E")}
     found = problems(folder(tmp_path, files))
     assert len(found) == 3
@@ -171,7 +171,7 @@ def test_a_short_name_of_two_contracts_is_ambiguous_and_full_names_are_not(tmp_p
     assert contracts["a.Placed"].name == "a.Placed"
 
 
-def test_a_contract_without_a_namespace_is_not_hidden_by_one_with_it(tmp_path: Path) -> None:
+def test_contract_without_namespace_is_not_hidden_by_one_with_namespace(tmp_path: Path) -> None:
     contracts = load(folder(tmp_path, {"1.avsc": record("Placed"), "2.avsc": record("Placed", namespace="b")}))
     assert contracts["Placed"].name == "Placed"
     assert contracts["b.Placed"].name == "b.Placed"
@@ -183,7 +183,7 @@ def test_types_map_event_types_to_contracts(tmp_path: Path) -> None:
     assert contracts["order-placed"] is contracts["short"] is contracts["Other"] is contracts["a.Placed"]
 
 
-def test_types_that_name_no_contract_are_all_told_with_those_there_are(tmp_path: Path) -> None:
+def test_all_unknown_names_in_types_are_reported_with_the_known_ones(tmp_path: Path) -> None:
     folder(tmp_path, {"a.avsc": record("A")})
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, {"x": "X", "y": "Y", "z": "A"})

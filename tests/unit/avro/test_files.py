@@ -31,7 +31,7 @@ def problems(path: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("names", [("a", "b", "c"), ("c", "b", "a"), ("x/y/b", "z/a", "c"), ("b", "x/c", "x/a")])
-def test_types_of_other_files_are_written_out_whatever_the_order(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_types_of_other_files_are_inlined_in_any_order(tmp_path: Path, names: tuple[str, ...]) -> None:
     texts = (MONEY, CURRENCY, ORDER)
     folder(tmp_path, {f"{name}.avsc": text for name, text in zip(names, texts, strict=True)})
     order = next(each for each in read(tmp_path) if each.name == "shop.Order")
@@ -64,12 +64,12 @@ def test_recursion_within_a_file_is_fine(tmp_path: Path) -> None:
     assert [each.references for each in read(tmp_path)] == [(), ("a.Node",)]
 
 
-def test_a_type_without_a_namespace_is_used_by_one_without(tmp_path: Path) -> None:
+def test_type_without_namespace_is_found_by_type_without_namespace(tmp_path: Path) -> None:
     folder(tmp_path, {"a.avsc": record("A", "B", "x.C"), "b.avsc": record("B"), "c.avsc": record("C", namespace="x")})
     assert read(tmp_path)[0].references == ("B", "x.C")
 
 
-def test_a_missing_type_is_told_with_the_file(tmp_path: Path) -> None:
+def test_missing_type_is_reported_with_its_file(tmp_path: Path) -> None:
     folder(tmp_path, {"o.avsc": ORDER, "m.avsc": MONEY})
     assert problems(tmp_path) == (
         f"contract {tmp_path / 'm.avsc'}: shop.Currency is not defined and no file defines it",
@@ -77,32 +77,32 @@ def test_a_missing_type_is_told_with_the_file(tmp_path: Path) -> None:
     )
 
 
-def test_a_type_within_another_file_is_not_to_be_had(tmp_path: Path) -> None:
+def test_type_defined_inside_another_file_cannot_be_used(tmp_path: Path) -> None:
     inner = json.loads(record("a.Inner", "int"))
     folder(tmp_path, {"a.avsc": record("a.A", inner), "b.avsc": record("a.B", "a.Inner")})
     assert problems(tmp_path) == (f"contract {tmp_path / 'b.avsc'}: a.Inner is not defined and no file defines it",)
 
 
-def test_a_type_used_before_it_is_defined_is_told(tmp_path: Path) -> None:
+def test_type_used_before_its_definition_is_reported(tmp_path: Path) -> None:
     folder(tmp_path, {"a.avsc": record("a.A", "a.In", json.loads(record("a.In")))})
     assert problems(tmp_path) == (f"contract {tmp_path / 'a.avsc'}: a.In is used before it is defined",)
 
 
-def test_a_type_that_is_defined_twice_names_both_files(tmp_path: Path) -> None:
+def test_type_defined_twice_is_reported_with_both_files(tmp_path: Path) -> None:
     folder(tmp_path, {"a.avsc": CURRENCY, "b.avsc": CURRENCY})
     assert problems(tmp_path) == (
         f"contract {tmp_path / 'b.avsc'}: shop.Currency is also defined in {tmp_path / 'a.avsc'}",
     )
 
 
-def test_a_type_within_a_file_and_of_another_names_both_files(tmp_path: Path) -> None:
+def test_inner_type_that_another_file_defines_is_reported_with_both_files(tmp_path: Path) -> None:
     folder(tmp_path, {"a.avsc": CURRENCY, "b.avsc": record("B", json.loads(CURRENCY))})
     assert problems(tmp_path) == (
         f"contract {tmp_path / 'b.avsc'}: shop.Currency is also defined in {tmp_path / 'a.avsc'}",
     )
 
 
-def test_a_volume_of_kubernetes_holds_each_contract_once(tmp_path: Path) -> None:
+def test_kubernetes_volume_yields_each_contract_once(tmp_path: Path) -> None:
     version = tmp_path / "..2026_01_31_10_00_00.123456789"
     version.mkdir()
     (version / "A.avsc").write_text(record("shop.A", "int"))
@@ -111,7 +111,7 @@ def test_a_volume_of_kubernetes_holds_each_contract_once(tmp_path: Path) -> None
     assert [(d.name, d.path) for d in read(tmp_path)] == [("shop.A", tmp_path / "A.avsc")]
 
 
-def test_types_within_two_files_clash_only_where_both_are_used(tmp_path: Path) -> None:
+def test_inner_types_of_two_files_conflict_only_if_both_are_used(tmp_path: Path) -> None:
     inner = json.loads(record("In", "int"))
     folder(tmp_path, {"a.avsc": record("A", inner), "b.avsc": record("B", inner)})
     assert len(read(tmp_path)) == 2
@@ -121,14 +121,14 @@ def test_types_within_two_files_clash_only_where_both_are_used(tmp_path: Path) -
     )
 
 
-def test_files_that_need_each_other_are_refused(tmp_path: Path) -> None:
+def test_circular_references_between_files_are_rejected(tmp_path: Path) -> None:
     folder(tmp_path, {"a.avsc": record("A", "B"), "b.avsc": record("B", ["null", "A"])})
     found = problems(tmp_path)
     assert len(found) == 2
     assert f"{tmp_path / 'a.avsc'} → {tmp_path / 'b.avsc'} → {tmp_path / 'a.avsc'}" in found[0]
 
 
-def test_versions_come_in_the_order_of_their_numbers_each_with_its_own_types(tmp_path: Path) -> None:
+def test_versions_are_sorted_by_number_with_their_own_types(tmp_path: Path) -> None:
     money2 = record("shop.Money", "double", "shop.Currency")
     folder(
         tmp_path,
@@ -140,7 +140,7 @@ def test_versions_come_in_the_order_of_their_numbers_each_with_its_own_types(tmp
     assert kinds == ["long", "double"]
 
 
-def test_versions_that_could_belong_to_either_are_refused(tmp_path: Path) -> None:
+def test_ambiguous_versions_are_rejected(tmp_path: Path) -> None:
     folder(tmp_path, {"m1.avsc": MONEY, "m2.avsc": MONEY, "c.avsc": CURRENCY, "o.avsc": ORDER})
     with pytest.raises(ConfigError, match=r"shop\.Money has several versions"):
         versions(tmp_path)

@@ -137,31 +137,31 @@ def label(value: Any) -> str:
 
 
 @pytest.mark.parametrize(("kind", "text", "expected"), TAKEN, ids=label)
-def test_a_value_that_fits_is_what_a_consumer_sees(kind: Any, text: str, expected: Any) -> None:
+def test_matching_value_is_decoded_as_expected(kind: Any, text: str, expected: Any) -> None:
     got = seen(kind, text)
     assert got == expected
     assert type(got) is type(expected)
 
 
 @pytest.mark.parametrize(("kind", "text", "reason"), REFUSED, ids=label)
-def test_a_value_that_does_not_fit_exactly_is_refused(kind: Any, text: str, reason: str) -> None:
+def test_inexact_value_is_rejected(kind: Any, text: str, reason: str) -> None:
     with pytest.raises(Mismatch) as caught:
         seen(kind, text)
     assert str(caught.value) == f"$.v: {reason}"
 
 
 @pytest.mark.parametrize("text", ["1e99999999999999999999", "0e99999999999999999999", "1e-99999999999999999999"])
-def test_a_number_beyond_any_decimal_is_refused_and_never_a_crash(text: str) -> None:
+def test_number_beyond_any_decimal_is_rejected_without_a_crash(text: str) -> None:
     with pytest.raises(ValueError, match=r"\$|not JSON|out of range"):
         seen(MONEY, text)
 
 
-def test_numbers_of_thousands_of_digits_are_refused_and_never_a_crash() -> None:
+def test_numbers_of_thousands_of_digits_are_rejected_without_a_crash() -> None:
     with pytest.raises(ValueError, match=r"out of range|digits"):
         seen(MONEY, "9" * 5000)
 
 
-def test_a_number_for_a_decimal_never_passes_through_a_float() -> None:
+def test_number_for_a_decimal_is_never_converted_to_float() -> None:
     assert seen(decimal(20, 18), "0.1") == Decimal("0.1")
     assert seen(decimal(20, 0), "12345678901234567890") == Decimal("12345678901234567890")
     assert seen(["null", decimal(34, 17)], "9007199254740993.00000000000000001") == Decimal(

@@ -107,14 +107,14 @@ def label(value: Any) -> str:
 
 
 @pytest.mark.parametrize(("kind", "text", "expected"), TAKEN, ids=label)
-def test_a_value_that_fits_is_what_a_consumer_sees(kind: Any, text: str, expected: Any) -> None:
+def test_matching_value_is_decoded_as_expected(kind: Any, text: str, expected: Any) -> None:
     got = seen(kind, text)
     assert got == expected
     assert type(got) is type(expected)
 
 
 @pytest.mark.parametrize(("kind", "text", "reason"), REFUSED, ids=label)
-def test_a_value_that_does_not_fit_is_refused_with_its_path(kind: Any, text: str, reason: str) -> None:
+def test_mismatching_value_is_rejected_with_its_path(kind: Any, text: str, reason: str) -> None:
     with pytest.raises(Mismatch) as caught:
         seen(kind, text)
     assert str(caught.value) == f"$.v: {reason}"
@@ -122,7 +122,7 @@ def test_a_value_that_does_not_fit_is_refused_with_its_path(kind: Any, text: str
 
 @pytest.mark.parametrize("text", ["1.5", "true", "3000000000000000000000", '"1"', "1e400"])
 @pytest.mark.parametrize("kind", ["int", "long"])
-def test_a_number_is_refused_alike_where_numbers_are_parsed_exactly(kind: str, text: str) -> None:
+def test_number_is_rejected_equally_if_numbers_are_parsed_exactly(kind: str, text: str) -> None:
     decimal = {"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2}
     exact = contract({
         "type": "record",
@@ -133,22 +133,22 @@ def test_a_number_is_refused_alike_where_numbers_are_parsed_exactly(kind: str, t
         exact.encode(f'{{"v": {text}}}'.encode())
 
 
-def test_an_unknown_field_is_refused() -> None:
+def test_unknown_field_is_rejected() -> None:
     with pytest.raises(Mismatch, match=r"^\$\.w: is not a field of R$"):
         of("int").encode(b'{"v": 1, "w": null}')
 
 
-def test_a_missing_field_without_a_default_is_refused() -> None:
+def test_missing_field_without_default_is_rejected() -> None:
     with pytest.raises(Mismatch, match=r"^\$\.v: is missing and has no default$"):
         of("int").encode(b"{}")
 
 
-def test_a_misspelt_optional_field_is_refused_and_never_defaulted() -> None:
+def test_misspelt_optional_field_is_rejected_and_not_defaulted() -> None:
     with pytest.raises(Mismatch, match=r"^\$\.V: is not a field of R$"):
         of(["null", "int"], default=None).encode(b'{"V": 1}')
 
 
-def test_a_field_that_is_there_twice_counts_as_the_last() -> None:
+def test_last_of_two_equal_fields_counts() -> None:
     assert seen("int", '1, "v": 2') == 2
 
 
@@ -170,7 +170,7 @@ def test_a_missing_field_takes_its_default(kind: Any, default: Any, expected: An
 
 
 @pytest.mark.parametrize(("kind", "default"), [("int", 1 << 31), (COLOUR, "GREEN"), (PAIR, "a")])
-def test_a_default_that_does_not_fit_is_found_when_the_contract_is_read(kind: Any, default: Any) -> None:
+def test_mismatching_default_is_found_when_the_contract_is_loaded(kind: Any, default: Any) -> None:
     with pytest.raises(Mismatch, match=r"^\$\.v \(default\): "):
         of(kind, default=default)
 
@@ -178,19 +178,19 @@ def test_a_default_that_does_not_fit_is_found_when_the_contract_is_read(kind: An
 @pytest.mark.parametrize(
     "payload", ["", "{", "nul", "{'v': 1}", '{"v": NaN}', '{"v": 01}', '{"v": 1} x', b'{"v": "\xff"}']
 )
-def test_a_payload_that_is_not_json_is_refused(payload: str | bytes) -> None:
+def test_payload_that_is_not_json_is_rejected(payload: str | bytes) -> None:
     data = payload.encode() if isinstance(payload, str) else payload
     with pytest.raises(ValueError, match="the payload is not JSON"):
         of("int").encode(data)
 
 
 @pytest.mark.parametrize("payload", ["[]", "5", '"x"', "null"])
-def test_a_payload_that_is_no_object_is_refused(payload: str) -> None:
+def test_payload_that_is_not_an_object_is_rejected(payload: str) -> None:
     with pytest.raises(Mismatch, match=r"^\$: .* is not an object \(R\)$"):
         of("int").encode(payload.encode())
 
 
-def test_an_offending_value_is_shown_cut_short() -> None:
+def test_rejected_value_is_truncated_in_the_message() -> None:
     with pytest.raises(Mismatch) as caught:
         seen("int", f'"{"secret " * 1000}"')
     assert len(str(caught.value)) < 120

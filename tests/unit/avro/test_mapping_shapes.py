@@ -80,14 +80,14 @@ def test_a_mismatch_deep_in_a_recursive_record_has_the_whole_path() -> None:
 
 
 @pytest.mark.parametrize("depth", [2_000, 100_000])
-def test_a_payload_nested_without_end_is_refused_and_never_a_crash(depth: int) -> None:
+def test_endlessly_nested_payload_is_rejected_without_a_crash(depth: int) -> None:
     payload = '{"n": 1, "left": ' * depth + "null" + "}" * depth
     with pytest.raises(ValueError, match=r"nested too deeply|not JSON"):
         contract(TREE).encode(payload.encode())
 
 
 @pytest.mark.parametrize("depth", [400, 2_000, 100_000])
-def test_where_numbers_are_parsed_exactly_nesting_without_end_is_refused_too(depth: int) -> None:
+def test_endless_nesting_is_rejected_if_numbers_are_parsed_exactly(depth: int) -> None:
     money = {"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2}
     with pytest.raises(ValueError, match=r"nested too deeply|not JSON|an array"):
         of({"type": "array", "items": money}).encode(b'{"v": ' + b"[" * depth + b"]" * depth + b"}")
@@ -107,11 +107,11 @@ B = {"type": "record", "name": "B", "fields": [{"name": "y", "type": "int", "def
         ({"B": {}}, {"y": 0}),
     ],
 )
-def test_a_union_of_records_takes_the_first_that_fits_or_the_one_that_is_named(payload: Any, expected: Any) -> None:
+def test_union_of_records_uses_the_matching_or_the_named_record(payload: Any, expected: Any) -> None:
     assert read_back(of(["null", A, B]), json.dumps({"v": payload})) == {"v": expected}
 
 
-def test_a_tagged_value_that_does_not_fit_is_told_of_its_own_branch() -> None:
+def test_mismatch_of_a_tagged_value_names_its_branch() -> None:
     with pytest.raises(Mismatch) as caught:
         of(["null", A, B]).encode(b'{"v": {"A": {"x": "?"}}}')
     assert str(caught.value) == '$.v.A.x: "?" is not an int'

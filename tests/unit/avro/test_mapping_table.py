@@ -124,12 +124,12 @@ def test_base64_is_strict(kind: Any, text: Any, taken: bool) -> None:
     assert takes(parsed(kind), {"v": text}, BASE64) is taken
 
 
-def test_base64_is_not_for_defaults() -> None:
+def test_defaults_are_never_base64() -> None:
     schema = parsed("bytes", default="\u00ff")
     assert compiler.compile_encoder(schema, BASE64)({}, b"") == b"\x02\xff"
 
 
-def test_unknown_fields_are_left_out_when_asked_at_any_depth() -> None:
+def test_unknown_fields_are_ignored_at_any_depth_if_configured() -> None:
     schema = parsed(["null", TWIN])
     ignore = Rules(unknown_fields="ignore")
     encode = compiler.compile_encoder(schema, ignore)
@@ -148,18 +148,18 @@ def test_unknown_fields_are_left_out_when_asked_at_any_depth() -> None:
     ([{"type": "map", "values": "int"}, TWIN], '{"x": 1}', 1), ([{**ENUM, "default": "A"}, "string"], '"C"', 1),
     ([LINE, TWIN], '{"T": {"x": 1}}', 1),
 ])  # fmt: skip
-def test_a_union_takes_the_branch_that_the_page_says(branches: list[Any], text: str, index: int) -> None:
+def test_union_uses_the_documented_branch(branches: list[Any], text: str, index: int) -> None:
     assert compiler.compile_encoder(parsed(branches))({"v": value(text)}, b"")[0] == 2 * index
 
 
-def test_a_record_that_uses_more_of_the_fields_is_taken() -> None:
+def test_record_that_uses_most_fields_is_chosen() -> None:
     wide = {"type": "record", "name": "W", "fields": [{"name": "x", "type": "int"}, {"name": "y", "type": "int"}]}
     encode = compiler.compile_encoder(parsed([TWIN, wide]), Rules(unknown_fields="ignore"))
     assert encode({"v": {"x": 1, "y": 2, "z": 3}}, b"") == b"\x02\x02\x04"
     assert encode({"v": {"x": 1, "z": 3}}, b"") == b"\x00\x02"
 
 
-def test_an_ambiguous_object_is_told_of_the_tagged_form() -> None:
+def test_ambiguous_object_is_rejected_with_the_tagged_form() -> None:
     with pytest.raises(
         Mismatch, match=r"^\$\.v: an object matches several branches of the union \(L, T\): name one, as in"
     ):
@@ -167,12 +167,12 @@ def test_an_ambiguous_object_is_told_of_the_tagged_form() -> None:
 
 
 @pytest.mark.parametrize("branches", [["int", "int"], ["bytes", MONEY], ["null", {"type": "null"}], ["int", ["null"]]])
-def test_a_union_that_avro_cannot_tell_apart_is_refused(branches: list[Any]) -> None:
+def test_union_with_indistinguishable_branches_is_rejected(branches: list[Any]) -> None:
     with pytest.raises(Mismatch, match="not an Avro schema: a union has"):
         compiler.compile_encoder(parsed(branches))
 
 
-def test_an_enums_default_holds_where_the_enum_is_referred_to_in_a_union() -> None:
+def test_default_of_an_enum_applies_where_a_union_refers_to_it() -> None:
     schema = {"type": "record", "name": "R", "fields": [
         {"name": "a", "type": ["null", {**ENUM, "default": "B"}]}, {"name": "b", "type": ["null", "E"]},
         {"name": "c", "type": "E"},
@@ -181,7 +181,7 @@ def test_an_enums_default_holds_where_the_enum_is_referred_to_in_a_union() -> No
     assert encode(orjson.loads('{"a": "?", "b": "?", "c": "?"}'), b"") == b"\x02\x02\x02\x02\x02"
 
 
-def test_a_default_that_holds_itself_is_refused() -> None:
+def test_default_that_contains_itself_is_rejected() -> None:
     schema = {"type": "record", "name": "R", "fields": [{"name": "v", "type": "R", "default": {}}]}
     with pytest.raises(Mismatch, match="its default contains itself"):
         mapping.mapper(fastavro.parse_schema(schema, named_schemas={}))

@@ -37,7 +37,7 @@ def check(contract: Contract, compiled: bytes | None, payload: bytes) -> bool:
 
 @given(cases(), rules, st.data())
 @examples(2000)
-def test_what_is_taken_of_any_schema_has_the_bytes_of_the_contract(
+def test_accepted_payloads_have_the_bytes_of_the_contract(
     case: tuple[Any, Any], how: Rules, data: st.DataObject
 ) -> None:
     schema, value = case
@@ -52,7 +52,7 @@ def test_what_is_taken_of_any_schema_has_the_bytes_of_the_contract(
 
 @given(records(), st.data())
 @examples(1000)
-def test_what_is_plain_is_taken(typed: Typed, data: st.DataObject) -> None:
+def test_plain_payloads_are_accepted(typed: Typed, data: st.DataObject) -> None:
     value, _ = data.draw(typed.values)
     contract = made(fastavro.parse_schema(typed.schema, named_schemas={}), STRICT)
     assert contract is not None
@@ -63,7 +63,7 @@ def test_what_is_plain_is_taken(typed: Typed, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("how", [Rules(u, b) for u in ("reject", "ignore") for b in ("avro-json", "base64")], ids=str)
-def test_every_spelling_is_taken_as_python_takes_it_or_declined(kind: Any, how: Rules) -> None:
+def test_every_spelling_is_read_as_by_python_or_declined(kind: Any, how: Rules) -> None:
     beside = {
         "name": "w",
         "type": ["null", {"type": "bytes", "logicalType": "decimal", "precision": 3}],
@@ -112,7 +112,7 @@ moments = st.one_of(
 
 @given(moments, st.sampled_from([kind for kind in KINDS if isinstance(kind, dict) and kind["type"] in ("int", "long")]))
 @examples(3000)
-def test_dates_and_times_are_those_of_python_or_declined(text: str, kind: Any) -> None:
+def test_dates_and_times_match_python_or_are_declined(text: str, kind: Any) -> None:
     schema = {"type": "record", "name": "R", "fields": [{"name": "v", "type": kind}]}
     contract = made(fastavro.parse_schema(schema, named_schemas={}), STRICT)
     assert contract is not None
@@ -121,7 +121,7 @@ def test_dates_and_times_are_those_of_python_or_declined(text: str, kind: Any) -
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(["float", "double"]), st.sampled_from("egfr"))
 @examples(2000)
-def test_floats_are_rounded_as_python_rounds_them(number: float, kind: str, form: str) -> None:
+def test_floats_are_rounded_as_by_python(number: float, kind: str, form: str) -> None:
     schema = {"type": "record", "name": "R", "fields": [{"name": "v", "type": kind}]}
     contract = made(fastavro.parse_schema(schema, named_schemas={}), STRICT)
     assert contract is not None
@@ -130,11 +130,11 @@ def test_floats_are_rounded_as_python_rounds_them(number: float, kind: str, form
 
 
 @pytest.mark.parametrize("wrong", [b"", b"{}", b'{"nodes":[]}', b'{"nodes":[{"kind":"array","items":1}]}', b"\xff"])
-def test_a_plan_that_is_none_declines_everything(wrong: bytes) -> None:
+def test_invalid_plan_declines_everything(wrong: bytes) -> None:
     assert native.encode(wrong, b"[]") is None
 
 
-def test_no_plan_and_no_payload_ends_the_process() -> None:
+def test_no_plan_or_payload_crashes_the_process() -> None:
     deep = json.dumps({"nodes": [{"kind": "array", "items": 0}]}).encode()
     assert native.encode(deep, b"[" * 64 + b"]" * 64) is not None
     assert native.encode(deep, b"[" * 100_000 + b"]" * 100_000) is None

@@ -58,28 +58,28 @@ def test_each_type_has_its_node(kind: Any, expected: dict[str, Any]) -> None:
     assert node(kind) == expected
 
 
-def test_the_rules_are_in_the_plan() -> None:
+def test_plan_contains_the_rules() -> None:
     assert node("bytes", IGNORING) == {"kind": "bytes", "form": "base64"}
     assert nodes(how=IGNORING)[0]["ignore_unknown"]
     assert not nodes()[0]["ignore_unknown"]
 
 
-def test_a_default_is_there_as_the_bytes_that_are_written() -> None:
+def test_plan_contains_encoded_defaults() -> None:
     field = {"name": "v", "type": ["string", "null"], "default": "x"}
     assert nodes(field)[0]["fields"][0]["default"] == base64.b64encode(b"\x00\x02x").decode()
 
 
-def test_aliases_are_named_to_be_declined() -> None:
+def test_plan_lists_aliases_to_decline() -> None:
     assert nodes({"name": "v", "type": "int", "aliases": ["w"]})[0]["aliases"] == ["w"]
 
 
-def test_a_type_that_holds_itself_has_one_node() -> None:
+def test_recursive_type_has_one_node() -> None:
     found = nodes({"name": "next", "type": ["null", "R"]})
     assert len([each for each in found if each["kind"] == "record"]) == 1
     assert found[found[0]["fields"][0]["node"]]["object"] == {"index": 1, "node": 0}
 
 
-def test_a_value_that_several_branches_may_take_is_declined() -> None:
+def test_value_with_several_candidate_branches_is_declined() -> None:
     union = node(["null", "string", "bytes", "float", "double"])
     assert union["null"] == {"index": 0, "node": union["null"]["node"]}
     assert union["text"] is None
@@ -87,13 +87,13 @@ def test_a_value_that_several_branches_may_take_is_declined() -> None:
     assert union["whole"] == []
 
 
-def test_an_int_goes_before_a_long() -> None:
+def test_int_is_tried_before_long() -> None:
     whole = node(["long", "int"])["whole"]
     assert [(each["bits"], each["branch"]["index"]) for each in whole] == [(32, 1), (64, 0)]
     assert node([{"type": "int", "logicalType": "date"}, "long"])["whole"] == []
 
 
-def test_a_fraction_may_be_a_decimal_only_where_numbers_are_read_exactly() -> None:
+def test_fraction_may_be_a_decimal_only_if_numbers_are_read_exactly() -> None:
     assert node(["null", PRICE])["float"]["index"] == 1
     assert node(["double", PRICE])["float"] is None
 

@@ -70,7 +70,7 @@ def decimals(schema: Any) -> bool:
 
 @given(cases(), rules, st.data())
 @examples(1000)
-def test_what_is_taken_of_any_schema_has_the_bytes_of_the_general_road(
+def test_accepted_texts_have_the_bytes_of_the_general_encoder(
     case: tuple[Any, Any], how: Rules, data: st.DataObject
 ) -> None:
     schema, value = case
@@ -85,7 +85,7 @@ def test_what_is_taken_of_any_schema_has_the_bytes_of_the_general_road(
 
 @given(records(), st.data())
 @examples(500)
-def test_what_is_plain_is_taken(drawn: Typed, data: st.DataObject) -> None:
+def test_plain_payloads_are_accepted(drawn: Typed, data: st.DataObject) -> None:
     value, _ = data.draw(drawn.values)
     schema: Any = fastavro.parse_schema(drawn.schema, named_schemas={})
     contract = made(schema, STRICT)
@@ -96,7 +96,7 @@ def test_what_is_plain_is_taken(drawn: Typed, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if not decimals(kind)], ids=str)
-def test_every_spelling_is_taken_as_the_general_road_takes_it_or_left_to_it(kind: Any) -> None:
+def test_every_spelling_is_read_as_by_the_general_encoder_or_left_to_it(kind: Any) -> None:
     for more in ({}, {"default": None} if isinstance(kind, list) and kind[0] == "null" else {}):
         schema = parsed({"name": "v", "type": kind, **more})
         contract = made(schema, STRICT)
@@ -117,7 +117,7 @@ NUMBERS = [
 
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(), st.sampled_from("egfr"))
 @examples(2000)
-def test_numbers_are_rounded_as_on_the_general_road(number: float, form: str) -> None:
+def test_numbers_are_rounded_as_by_the_general_encoder(number: float, form: str) -> None:
     text = repr(number) if form == "r" or isinstance(number, int) else f"{number:.20{form}}"
     for contract, attempt in NUMBERS:
         check(contract, attempt, f'{{"v":{text}}}'.encode())
@@ -134,22 +134,22 @@ def test_numbers_are_rounded_as_on_the_general_road(number: float, form: str) ->
     ],
     ids=str,
 )
-def test_a_schema_that_a_parser_cannot_decide_about_has_none(kind: Any, how: Rules) -> None:
+def test_schema_without_an_exact_type_has_no_parser(kind: Any, how: Rules) -> None:
     assert structs.parser(parsed({"name": "v", "type": kind}), how) is None
 
 
-def test_the_header_is_the_contracts_own_unless_given() -> None:
+def test_header_defaults_to_the_contracts_own() -> None:
     contract = Contract(parsed({"name": "v", "type": "int"}), "test.avsc")
     assert contract.encode(b'{"v": 1}') == contract.header + b"\2"
     assert contract.encode(b'{"v": 1}', b"h") == b"h\2"
 
 
-def test_a_number_bound_for_a_decimal_passes_through_no_float() -> None:
+def test_schema_with_decimals_is_parsed_without_floats() -> None:
     contract = Contract(parsed({"name": "v", "type": MONEY}, {"name": "w", "type": "int"}), "test.avsc")
     assert contract.encode(b'{"v": 9007199.93, "w": 1}', b"")[-5:-1] == (900719993).to_bytes(4, "big")
 
 
-def test_a_text_that_is_not_taken_is_refused_in_the_words_of_the_general_road() -> None:
+def test_text_is_rejected_with_the_message_of_the_general_encoder() -> None:
     contract = Contract(parsed({"name": "v", "type": "int"}), "test.avsc")
     with pytest.raises(ValueError, match="3000000000 is out of range for int"):
         contract.encode(b'{"v": 3000000000}')

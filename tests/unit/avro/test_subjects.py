@@ -13,5 +13,5 @@ from cdc.avro.subjects import Strategy, subject
         ("topic-name", "outbox.event.order-value"),
     ],
 )
-def test_the_subject_of_a_value_as_confluents_serializers_name_it(strategy: Strategy, expected: str) -> None:
+def test_subjects_match_those_of_confluent_serializers(strategy: Strategy, expected: str) -> None:
     assert subject(strategy, "outbox.event.order", "shop.OrderPlaced") == expected

@@ -41,7 +41,7 @@ def test_the_steady_rate_leaves_out_the_first_twentieth_and_the_time_before_it()
     assert figures.steady_rate(appended) == pytest.approx(1000)
 
 
-def test_a_burst_that_crosses_the_first_twentieth_counts_for_nobody() -> None:
+def test_burst_across_the_first_twentieth_is_left_out() -> None:
     # All of the first burst is behind the moment from which is measured, not only its first twentieth.
     assert figures.steady_rate({1_000: 500, 2_000: 500}) == pytest.approx(500)
 
@@ -65,7 +65,7 @@ def test_rounds_that_do_not_match_are_an_error() -> None:
         figures.paired([1.0, 2.0], [1.0])
 
 
-def test_everybody_is_first_once_and_nobody_is_left_out() -> None:
+def test_each_item_is_first_once_and_none_is_left_out() -> None:
     orders = [figures.rotated("abc", by) for by in range(3)]
     assert orders == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"]]
     assert figures.rotated("abc", 3) == orders[0]
@@ -80,5 +80,5 @@ def test_the_exponent_says_how_cost_grows() -> None:
 
 
 @pytest.mark.parametrize(("x", "y"), [((0, 10), (1, 2)), ((10, 10), (1, 2)), ((1, 10), (0, 2)), ((1, 10), (-1, 2))])
-def test_what_has_no_exponent_is_nan(x: tuple[float, float], y: tuple[float, float]) -> None:
+def test_undefined_exponent_is_nan(x: tuple[float, float], y: tuple[float, float]) -> None:
     assert math.isnan(figures.exponent(x, y))

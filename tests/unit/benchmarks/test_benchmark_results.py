@@ -73,7 +73,7 @@ def test_a_measure_that_a_contestant_does_not_have_is_left_out(measured: dict[st
     assert contestants["python"]["rate"]["median"] == 85.0
 
 
-def test_a_ceiling_that_varies_or_is_passed_is_told(measured: dict[str, Any]) -> None:
+def test_ceiling_that_varies_or_is_exceeded_is_reported(measured: dict[str, Any]) -> None:
     assert measured["throughput 200B"]["doubts"] == ["the ceiling went from 100 to 200/s: the machine was not quiet"]
     passed = {"ceiling": [run("ceiling", 100.0)], "python": [run("python", 101.0)]}
     assert throughput.doubtful(passed) == ["python reached 101/s, which is above the ceiling"]
@@ -122,7 +122,7 @@ def test_dimensions_leave_out_backlogs_that_are_too_long() -> None:
     assert list(backlog.cells) == [100_000, 1_000_000]
 
 
-def test_goals_are_read_from_the_results_and_missed_ones_are_told(measured: dict[str, Any]) -> None:
+def test_missed_goals_are_reported(measured: dict[str, Any]) -> None:
     found = {one.goal.name: one.met for one in goals.outcomes(measured)}
     assert found["plain Python, events/s over the ceiling's"]
     assert not found["latency at 1,000/s, p50 ms"]
@@ -203,7 +203,7 @@ def test_the_page_of_this_repository_has_the_marks() -> None:
 
 
 @pytest.mark.skipif(not charts.available(), reason="charts need the extra bench")
-def test_charts_are_drawn_of_whatever_was_measured(measured: dict[str, Any], tmp_path: Path) -> None:
+def test_charts_are_drawn_for_the_measured_sections(measured: dict[str, Any], tmp_path: Path) -> None:
     drawn = charts.draw(measured, tmp_path)
     assert {path.name for path in drawn} == {"throughput.png", "latency.png", "memory.png", "growth.png"}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)

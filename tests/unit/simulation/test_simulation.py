@@ -57,7 +57,7 @@ def test_a_world_that_breaks_a_rule_is_kept_and_played_again(tmp_path: Path, mon
     assert kept[0].play().lives == 3
 
 
-def test_the_same_seed_makes_the_same_world_in_another_process_with_another_hash_seed() -> None:
+def test_same_seed_makes_the_same_world_under_another_hash_seed() -> None:
     command = [sys.executable, "-c", "from tests.simulation.campaign import sample; print(sample())"]
     hashes = {
         subprocess.run(

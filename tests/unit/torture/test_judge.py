@@ -428,7 +428,7 @@ def test_i6_a_transaction_without_events_is_settled_by_itself() -> None:
     assert watch.status(110) == []
 
 
-def test_a_watch_knows_how_often_a_transaction_was_read_and_whether_anything_would_be_read_again() -> None:
+def test_watch_counts_reads_of_a_transaction_and_pending_repeats() -> None:
     watch = Watch()
     steps: list[Callable[[], object]] = [
         lambda: watch.begin(100),

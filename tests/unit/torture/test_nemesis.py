@@ -50,7 +50,7 @@ def test_no_kind_is_left_out_when_each_is_wanted_once() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_crashes_are_as_many_as_wanted_in_an_order_of_the_seeds_and_mostly_hit_a_publisher_that_streams(
+def test_crashes_follow_the_seed_in_number_and_order_and_hit_streaming_publishers(
     seed: int,
 ) -> None:
     planned = shuffled(seed, 200, 30)
