@@ -1,1 +1,1 @@
-"""How fast, how soon and with how much memory the publisher works: `python -m benchmarks --help`, docs/speed.md."""
+"""Benchmarks of throughput, latency, startup and memory: see `python -m benchmarks --help` and docs/speed.md."""

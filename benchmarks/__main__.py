@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure the publisher; tables, JSON and charts of what came out. See docs/speed.md."""
+"""`python -m benchmarks`: measure the publisher, and write tables, JSON and charts. See docs/speed.md."""
 
 import sys
 from collections.abc import Callable
@@ -24,7 +24,7 @@ FAILURES = (Unverified, RuntimeError, CdcError, KafkaException, psycopg.Error)
 
 
 def measuring(command: Callable[..., Sections]) -> Callable[..., None]:
-    """Options of every command that measures; it gets a Bench, and its sections are saved and shown."""
+    """Add the options of measuring commands; the command gets a Bench, and its sections are saved and printed."""
 
     def invoke(out: Path, postgres: str | None, kafka: str | None, **options: Any) -> None:
         console = Console()
@@ -87,7 +87,7 @@ def cli() -> None:
 @click.option("--contestants", "names", default=",".join(NAMES), show_default=True, callback=_names)
 @measuring
 def throughput(ready: Bench, events: int | None, rounds: int, shapes: list[str], names: list[str]) -> Sections:
-    """Events/s, CPU and memory over a backlog, beside the ceiling, in alternation."""
+    """Measure events/s, CPU and memory on a backlog, alternating with the ceiling."""
     chosen = {shape: replace(SHAPES[shape], events=events or SHAPES[shape].events) for shape in shapes}
     return ready.throughput(chosen, names, rounds)
 
@@ -98,7 +98,7 @@ def throughput(ready: Bench, events: int | None, rounds: int, shapes: list[str],
 @contestant_option
 @measuring
 def latency_(ready: Bench, rates: list[int], seconds: float, contestant: str) -> Sections:
-    """From commit to append, at steady rates."""
+    """Measure latency from commit to append, at steady rates."""
     return ready.latency(rates, seconds, contestant)
 
 
@@ -107,7 +107,7 @@ def latency_(ready: Bench, rates: list[int], seconds: float, contestant: str) ->
 @contestant_option
 @measuring
 def startup(ready: Bench, times: int, contestant: str) -> Sections:
-    """From the start of the process to the first event."""
+    """Measure the time from the start of the process to the first event."""
     return ready.startup(times, contestant)
 
 
@@ -117,7 +117,7 @@ def startup(ready: Bench, times: int, contestant: str) -> Sections:
 @contestant_option
 @measuring
 def memory_(ready: Bench, events: int, transaction: int, contestant: str) -> Sections:
-    """Memory over a long backlog and one huge transaction; 10 million events need 15 GB of disk."""
+    """Measure memory over a long backlog and one huge transaction; 10 million events need 15 GB of disk."""
     return ready.memory(memory.workloads(events, transaction), contestant)
 
 
@@ -129,7 +129,7 @@ def memory_(ready: Bench, events: int, transaction: int, contestant: str) -> Sec
 @contestant_option
 @measuring
 def growth_(ready: Bench, events: int, largest: int, rounds: int, only: list[str], contestant: str) -> Sections:
-    """How the cost of an event changes with payload, columns, types, keys, partitions, transactions, backlog."""
+    """Measure the cost per event for growing payloads, columns, types, keys, partitions, transactions and backlogs."""
     wanted = [one for one in growth.dimensions(events, largest) if not only or one.name in only]
     rates = latency.RATES if not only or growth.TRANSACTIONS in only else ()
     return ready.growth(wanted, rounds, contestant, rates)
@@ -140,7 +140,7 @@ def growth_(ready: Bench, events: int, largest: int, rounds: int, only: list[str
 @click.option("--rounds", type=int, default=5, show_default=True, help="Of the main backlog.")
 @measuring
 def all_(ready: Bench, events: int, rounds: int) -> Sections:
-    """Everything but the backlog of 10 million: 15 to 20 minutes on 2 cores."""
+    """Run everything except the backlog of 10 million: 15 to 20 minutes on 2 cores."""
     return ready.everything(events, rounds)
 
 
@@ -148,7 +148,7 @@ def all_(ready: Bench, events: int, rounds: int) -> Sections:
 @click.argument("before", type=click.Path(path_type=Path, exists=True), default=OUT / results.PREVIOUS)
 @click.argument("now", type=click.Path(path_type=Path, exists=True), default=OUT / results.FILE)
 def compare(before: Path, now: Path) -> None:
-    """The change of each median between two results."""
+    """Print the change of each median between two results."""
     click.echo(tables.changes(results.changes(results.read(before), results.read(now))))
 
 

@@ -1,4 +1,4 @@
-"""One backlog: a database of its own, the outbox as `outbox init` makes it, and a slot that is copied for each run."""
+"""One backlog: its own database, the outbox as created by `outbox init`, and a slot that is copied for each run."""
 
 import contextlib
 import secrets
@@ -24,7 +24,7 @@ Progress = Callable[[float], None]
 
 
 class Backlog:
-    """Rows that wait, from `start` to `end` in the WAL. `folder` has the contracts."""
+    """Waiting rows, from LSN `start` to `end`. `folder` contains the contracts."""
 
     def __init__(self, servers: Servers, given: Workload, folder: Path) -> None:
         self.servers = servers
@@ -41,7 +41,7 @@ class Backlog:
         return cursor.fetchall() if cursor.description else []
 
     def prepare(self) -> None:
-        """The database, the table, the publication, and the slot."""
+        """Create the database, the table, the publication and the slot."""
         self.servers.query(f"create database bench_{self.token}")
         self.connection = psycopg.connect(self.dsn, autocommit=True)
         workload.write_contracts(self.folder / "schemas", self.workload)
@@ -54,7 +54,7 @@ class Backlog:
         self.query("select pg_create_logical_replication_slot(%s, 'pgoutput')", self.base)
 
     def settings(self, name: str, *, slot: str, prefix: str) -> Path:
-        """A settings file with what is needed and nothing else; all other settings are the defaults."""
+        """Write a settings file with required settings only, so that all others have their defaults."""
         file = self.folder / name
         file.write_text(
             f'[postgres]\ndsn = "{_escaped(self.dsn)}"\nslot = "{slot}"\n'
@@ -80,7 +80,7 @@ class Backlog:
         return LSN.parse(self.query("select pg_current_wal_insert_lsn()::text")[0][0])
 
     def _check(self) -> None:
-        """The rows are those that workload.payload describes."""
+        """Check that the rows are those that workload.payload returns."""
         numbers = [number for number in (1, 10) if number <= self.workload.events]
         ids = [workload.event_id(number) for number in numbers]
         rows = self.query("select payload from outbox where id = any(%s::uuid[]) order by id", ids)
@@ -89,14 +89,14 @@ class Backlog:
             raise RuntimeError(f"PostgreSQL made other payloads than expected: {rows} instead of {expected}")
 
     def payload_bytes(self) -> float:
-        """How long a payload is as text, on average."""
+        """Return the average length of a payload as text."""
         return float(
             self.query("select avg(octet_length(payload::text)) from (select payload from outbox limit 1000)")[0][0]
         )
 
     @contextlib.contextmanager
     def slot(self, *, empty: bool = False) -> Iterator[str]:
-        """A slot that stands before the backlog, or `empty` behind it; dropped afterwards."""
+        """Create a slot before the backlog, or if `empty` after it; drop it afterwards."""
         name = f"bench_{self.token}_{secrets.token_hex(4)}"
         if empty:
             self.query("select pg_create_logical_replication_slot(%s, 'pgoutput')", name)
@@ -111,7 +111,7 @@ class Backlog:
             self.query("select pg_drop_replication_slot(%s)", name)
 
     def drop(self) -> None:
-        """The database and its slots."""
+        """Drop the database and its slots."""
         if hasattr(self, "connection"):
             self.connection.close()
         with psycopg.connect(self.servers.dsn, autocommit=True) as admin:
@@ -138,7 +138,7 @@ def _insertion(given: Workload, first: int, last: int) -> str:
 
 @contextlib.contextmanager
 def backlog(servers: Servers, given: Workload, progress: Progress = lambda _: None) -> Iterator[Backlog]:
-    """A backlog, built, and dropped afterwards."""
+    """Build a backlog, and drop it afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="cdc-bench-"))
     made = Backlog(servers, given, folder)
     try:

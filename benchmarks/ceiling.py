@@ -1,8 +1,8 @@
-"""The ceiling: a reader that discards what PostgreSQL sends, as fast as it can be read in Python or anything else.
+"""The ceiling: a reader that discards PostgreSQL's messages as fast as they can be read.
 
-It is a process of its own, like the publisher: `python -m benchmarks.ceiling DSN SLOT EVENTS WAIT_US`. It reads in
-bursts (takes all that is there, looks once more, and when that is nothing sleeps), says what it found, and keeps the
-connection until its input ends, so that the walsender's time can still be read.
+It is a separate process, like the publisher: `python -m benchmarks.ceiling DSN SLOT EVENTS WAIT_US`. It reads in bursts
+(reads all available data, polls once more, and sleeps if there is none), prints its findings, and keeps the connection
+until its input ends, so that the walsender's CPU time can still be read.
 """
 
 import json
@@ -52,7 +52,7 @@ _kept: list[Any] = []  # a connection that is collected is closed
 
 
 def _read(pgconn: pq.abc.PGconn, events: int, wait: float) -> tuple[float, float, int]:
-    """When 5 % and when all were read (Unix time), and how many those 5 % were."""
+    """Return when 5 % and when all events were read (Unix time), and the number of events in those 5 %."""
     count, share, told = 0, max(1, events // 20), time.monotonic()
     first_at, first = 0.0, 0
     while count < events:
@@ -67,7 +67,7 @@ def _read(pgconn: pq.abc.PGconn, events: int, wait: float) -> tuple[float, float
 
 
 def _burst(pgconn: pq.abc.PGconn, wait: float) -> int:
-    """Take all that is there, then wait; the number of rows in it."""
+    """Read all available data, then wait; return the number of rows read."""
     count, drained, get_copy_data = 0, False, pgconn.get_copy_data
     while True:
         length, data = get_copy_data(1)
@@ -82,7 +82,7 @@ def _burst(pgconn: pq.abc.PGconn, wait: float) -> int:
             pgconn.consume_input()
             drained = True
     if wait:
-        time.sleep(wait)  # meanwhile the walsender fills the buffer, and need not wake anybody
+        time.sleep(wait)  # meanwhile the walsender fills the buffer without waking this process
     return count
 
 

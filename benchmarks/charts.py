@@ -1,4 +1,4 @@
-"""The results as PNG charts, with matplotlib, which is the extra `bench`; without it there are tables only."""
+"""Draw the results as PNG charts with matplotlib (extra `bench`); without it there are tables only."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -22,7 +22,7 @@ def available() -> bool:
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """Every chart for which there are results. Raises ImportError without matplotlib."""
+    """Draw every chart for which there are results. Raises ImportError without matplotlib."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -60,7 +60,7 @@ def _panels(count: int, height: float = 3.2) -> tuple[Any, list[Any]]:
 
 
 def _throughput(parts: Results) -> Any:
-    """One panel a shape: events/s of each contestant, with the range of its runs."""
+    """Draw one panel per shape: events/s of each contestant, with the range of its runs."""
     figure, panels = _panels(len(parts))
     for axes, (name, part) in zip(panels, parts.items(), strict=True):
         found = part["contestants"].items()
@@ -80,7 +80,7 @@ def _throughput(parts: Results) -> Any:
 
 
 def _latency(rates: Results) -> Any:
-    """Percentiles by rate, on a logarithmic scale: the maximum is part of the picture."""
+    """Draw percentiles by rate, on a logarithmic scale, which includes the maximum."""
     figure, (axes,) = _panels(1, 3.6)
     names = ("p50", "p95", "p99", "max")
     for shift, (rate, result) in enumerate(rates.items()):
@@ -97,7 +97,7 @@ def _latency(rates: Results) -> Any:
 
 
 def _memory(parts: Results) -> Any:
-    """Resident memory over time, from zero."""
+    """Draw resident memory over time, on a scale from zero."""
     figure, panels = _panels(len(parts))
     for axes, (name, part) in zip(panels, parts.items(), strict=True):
         axes.plot([at for at, _ in part["samples"]], [size for _, size in part["samples"]])
@@ -110,7 +110,7 @@ def _memory(parts: Results) -> Any:
 
 
 def _growth(dimensions: Results) -> Any:
-    """One panel a dimension, both scales logarithmic: a slope of 1 is in proportion."""
+    """Draw one panel per dimension, both scales logarithmic: a slope of 1 is linear growth."""
     figure, panels = _panels(len(dimensions))
     for axes, (name, found) in zip(panels, dimensions.items(), strict=True):
         values = [int(value) for value in found["cells"]]

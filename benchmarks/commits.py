@@ -1,7 +1,7 @@
-"""Transactions at a steady rate, committed inside PostgreSQL, and when each of them was.
+"""Commit transactions inside PostgreSQL at a steady rate, and record the time of each commit.
 
-A procedure in several sessions inserts one row a transaction by a schedule that does not wait for the publisher (open
-loop): a late commit is not taken out of the schedule. Its cost is that of the inserts; there is no client to slow it.
+A procedure in several sessions inserts one row per transaction by a schedule that does not depend on the publisher
+(open loop): a late commit stays in the schedule. No client slows it down.
 """
 
 import concurrent.futures
@@ -45,7 +45,7 @@ _STAMP: Final = "extract(epoch from pg_xact_commit_timestamp(outbox.xmin))::floa
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """When a transaction was committed, in Unix time: as its COMMIT returned, and as PostgreSQL has stamped it."""
+    """The time of a commit, in Unix time: when COMMIT returned, and PostgreSQL's commit timestamp."""
 
     id: str
     returned: float
@@ -54,18 +54,18 @@ class Commit:
 
 
 def prepare(backlog: Backlog) -> None:
-    """The procedure, and the table of its notes, which is not published."""
+    """Create the procedure and its table of commit times, which is not published."""
     backlog.query("create unlogged table bench_commits (n bigint, due timestamptz, returned timestamptz)")
     backlog.query(_PROCEDURE.format(rows=workload.rows_sql(backlog.workload)))
 
 
 def sessions(rate: int) -> int:
-    """How many sessions commit at the same time: one waits for the disk while others work."""
+    """Return the number of concurrent sessions: one waits for the disk while others work."""
     return 1 if rate <= 200 else 4 if rate <= 2000 else 16
 
 
 def write(backlog: Backlog, rate: int, seconds: float) -> list[Commit]:
-    """Commit `rate` rows a second for so long, durably, and return when they were committed."""
+    """Commit `rate` rows per second durably, and return the commits."""
     backlog.query("truncate bench_commits, outbox")
     count, begin_at = sessions(rate), time.time() + LEAD_SECONDS
     total = int(rate * seconds / count)

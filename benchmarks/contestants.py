@@ -1,4 +1,4 @@
-"""Who is measured on one backlog, and one run of each: the ceiling, pg_recvlogical, and the publisher in its ways."""
+"""The contestants on one backlog, and one run of each: ceiling, pg_recvlogical, and variants of the publisher."""
 
 import secrets
 import time
@@ -31,7 +31,7 @@ def has_accelerator_setting() -> bool:
 
 
 def absent(name: str) -> str:
-    """Why a contestant cannot take part; empty when it can."""
+    """Return why a contestant cannot run here; empty if it can."""
     if name == NATIVE and not has_accelerator_setting():
         return "the program has no setting [delivery] accelerator"
     if name == NATIVE and find_spec(_NATIVE_MODULE) is None:
@@ -42,21 +42,21 @@ def absent(name: str) -> str:
 
 
 def environment(name: str) -> dict[str, str]:
-    """The settings that make a publisher the contestant of that name; all else is the default."""
+    """Return the settings, as environment variables, of a publisher variant; all others have their defaults."""
     if name == EXACTLY_ONCE:
         return {"CDC_DELIVERY__GUARANTEE": "exactly-once"}
     return {_ACCELERATOR: name} if has_accelerator_setting() and name in (PYTHON, NATIVE) else {}
 
 
 def default_accelerator() -> str:
-    """The contestant that the default settings amount to here."""
+    """Return the contestant that default settings select on this machine."""
     return PYTHON if absent(NATIVE) else NATIVE
 
 
 def run(name: str, backlog: Backlog, seen: Seen, *, wait_us: int = 20_000) -> Run:
-    """One run. `seen` is told how much is done, `wait_us` is the ceiling's.
+    """Measure one run. `seen` is called with the progress from 0 to 1; `wait_us` applies to the ceiling.
 
-    Raises Unverified or RuntimeError when it is worth nothing.
+    Raises Unverified or RuntimeError if the run is invalid.
     """
     if name == CEILING:
         return readers.run_ceiling(name, backlog, wait_us)
@@ -66,7 +66,7 @@ def run(name: str, backlog: Backlog, seen: Seen, *, wait_us: int = 20_000) -> Ru
 
 
 def run_publisher(name: str, backlog: Backlog, seen: Seen) -> Run:
-    """The publisher, from an empty topic to the last confirmation; what Kafka has is verified."""
+    """Measure a publisher from an empty topic to the last confirmation, and verify the records in Kafka."""
     servers, partitions = backlog.servers, backlog.workload.partitions
     prefix = f"bench-{backlog.token}-{secrets.token_hex(4)}"
     topic = records.create_topic(servers.kafka, prefix, partitions)
@@ -102,9 +102,9 @@ def _run(name: str, found: Records, running: Program, broker_seconds: float | No
 
 
 def idle_cpu(backlog: Backlog, name: str) -> float:
-    """CPU seconds of a publisher that starts, finds nothing, and is stopped: what a short run pays besides its events.
+    """Return the CPU seconds of a publisher that starts, finds no events and is stopped: the fixed cost of a run.
 
-    It also warms up what the first run would pay for: files in memory, the topics of Kafka's own.
+    It also warms up the file cache and Kafka's internal topics for the first run.
     """
     prefix = f"bench-{backlog.token}-{secrets.token_hex(4)}"
     with backlog.slot(empty=True) as slot, program(backlog, slot, prefix, environment(name)) as running:

@@ -1,4 +1,4 @@
-"""Puts results into docs/speed.md: charts and tables between two marks."""
+"""Write results into docs/speed.md: charts and tables between two marks."""
 
 import shutil
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ TITLES: Final = {
 
 
 def replaced(page: str, results: Sections, charts: Sequence[str]) -> str:
-    """The page with charts and the tables of `results` between its marks. Raises ValueError when it has no marks."""
+    """Return the page with charts and tables of `results` between its marks. Raises ValueError without marks."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
@@ -31,7 +31,7 @@ def replaced(page: str, results: Sections, charts: Sequence[str]) -> str:
 
 
 def write(page: Path, results: Sections, charts: Path) -> list[Path]:
-    """Rewrite the page, copy the charts to `images` beside it, and return all that was written."""
+    """Rewrite the page, copy the charts to `images` beside it, and return the written paths."""
     drawn = sorted(charts.glob("*.png"), key=lambda chart: [*TITLES, chart.name].index(chart.name))
     page.write_text(replaced(page.read_text(), results, [chart.name for chart in drawn]))
     images = page.parent / "images"

@@ -1,4 +1,4 @@
-"""Arithmetic on what was measured; no clock, no server."""
+"""Arithmetic on measurements, without clocks and servers."""
 
 import math
 import statistics
@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 
 
 class Spread(NamedTuple):
-    """The median of some runs, and the lowest and highest of them."""
+    """The median, lowest and highest value of some runs."""
 
     median: float
     lowest: float
@@ -19,16 +19,16 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Raises ValueError when there are no values."""
+    """Return the spread of values. Raises ValueError without values."""
     if not values:
         raise ValueError("nothing was measured")
     return Spread(statistics.median(values), min(values), max(values))
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that is not below `share` percent of all (nearest rank: it was really measured).
+    """Return the percentile by nearest rank: the smallest value that at least `share` percent do not exceed.
 
-    `values` are sorted. Raises ValueError when there are none.
+    `values` must be sorted. Raises ValueError without values.
     """
     if not values:
         raise ValueError("nothing was measured")
@@ -36,9 +36,9 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def steady_rate(appended: Mapping[int, int], share: float = 0.05) -> float:
-    """Events/s from the moment when `share` of all had been appended until the last one was.
+    """Return events/s from the time when `share` of all events were appended until the last append.
 
-    `appended` is the number of events by time in ms. Nan when all of them came within one of those milliseconds.
+    `appended` maps times in ms to numbers of events. Nan if all were appended within one millisecond.
     """
     total, before = sum(appended.values()), 0
     last = max(appended, default=0)
@@ -50,18 +50,18 @@ def steady_rate(appended: Mapping[int, int], share: float = 0.05) -> float:
 
 
 def paired(numerator: Sequence[float], denominator: Sequence[float]) -> Spread:
-    """The ratios within each round: what slows a whole round slows both."""
+    """Return the ratio within each round, since a disturbance affects both runs of a round."""
     return spread([over / under for over, under in zip(numerator, denominator, strict=True)])
 
 
 def rotated(items: Sequence[Item], by: int) -> list[Item]:
-    """The same items, begun at another: nobody is always first, or always behind the same one."""
+    """Rotate the items by `by` places, so that no item is always first or always after the same one."""
     start = by % len(items) if items else 0
     return [*items[start:], *items[:start]]
 
 
 def exponent(x: tuple[float, float], y: tuple[float, float]) -> float:
-    """How y grows with x between two points: 0 not at all, 1 in proportion, above 1 faster than that."""
+    """Return the exponent of y's growth with x between two points: 0 constant, 1 linear, above 1 superlinear."""
     if min(*x, *y) <= 0 or x[0] == x[1]:
         return math.nan
     return math.log(y[1] / y[0]) / math.log(x[1] / x[0])

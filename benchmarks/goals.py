@@ -1,11 +1,11 @@
-"""What the publisher means to reach, and whether it did: read from the results, missed goals included."""
+"""Performance goals of the publisher, and whether the results meet them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 
 class Goal(NamedTuple):
-    """A figure's place in the results, and the limit: at least that much, or at most."""
+    """A figure's path in the results, with a lower or upper limit."""
 
     name: str
     path: Sequence[str]
@@ -55,13 +55,13 @@ GOALS: Final = (
 
 
 def short(results: Mapping[str, Any]) -> int:
-    """The events of the main backlog when they are too few to judge by: the start weighs on each. Else 0."""
+    """Return the size of the main backlog if it is too small to judge, because startup dominates; else 0."""
     events: int = results.get(_BASE, {}).get("workload", {}).get("events", MEANT_EVENTS)
     return events if events < MEANT_EVENTS else 0
 
 
 def outcomes(results: Mapping[str, Any]) -> list[Outcome]:
-    """Of each goal whose figure was measured."""
+    """Return the outcome of each goal whose figure was measured."""
     found = []
     for goal in GOALS:
         value: Any = results

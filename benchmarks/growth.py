@@ -1,6 +1,6 @@
-"""How the cost of one event changes as the work grows, one dimension at a time, on small backlogs.
+"""Measure how the cost of one event changes as the work grows, one dimension at a time, on small backlogs.
 
-The cost is the publisher's CPU without that of starting, which is measured in each cell with an empty slot.
+The cost is the publisher's CPU time without that of starting, which is measured in each cell with an empty slot.
 """
 
 import math
@@ -22,9 +22,9 @@ LIVE_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """Workloads by a number that grows; `allowed` is the exponent of the cost per event that is still linear work.
+    """Workloads by a growing number; `allowed` is the exponent of the cost per event that linear work may have.
 
-    An event that is ten times as large may cost ten times as much; the ten-millionth may cost no more than the first.
+    An event that is ten times larger may cost ten times more; the ten-millionth must not cost more than the first.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Dimension:
 
 
 def dimensions(events: int, largest: int) -> list[Dimension]:
-    """What is varied; `largest` is the longest backlog."""
+    """Return the dimensions to vary; `largest` is the number of events in the longest backlog."""
     base = Workload(events)
     sizes = {
         200: base,
@@ -55,7 +55,7 @@ def dimensions(events: int, largest: int) -> list[Dimension]:
 def measure(
     servers: Servers, screen: Screen, wanted: Sequence[Dimension], rounds: int, name: str, rates: Sequence[int]
 ) -> dict[str, Any]:
-    """By dimension: its cells, the exponents between neighbours, and what grows faster than linearly."""
+    """Measure each dimension: its cells, exponents between neighbours, and superlinear steps."""
     known: dict[Workload, dict[str, Any]] = {}
     found = {}
     for dimension in wanted:
@@ -88,7 +88,7 @@ def _cell(servers: Servers, screen: Screen, workload: Workload, rounds: int, nam
 
 
 def _live(servers: Servers, screen: Screen, rates: Sequence[int], name: str) -> dict[int, dict[str, Any]]:
-    """Single-row transactions that come one by one, at rates that were really reached."""
+    """Measure single-row transactions at steady rates, keyed by the rate actually reached."""
     extra, found = contestants.environment(name), {}
     with backlog(servers, Workload(0)) as rows:
         commits.prepare(rows)
@@ -101,9 +101,9 @@ def _live(servers: Servers, screen: Screen, rates: Sequence[int], name: str) -> 
 
 
 def judged(cells: Mapping[int, Mapping[str, Any]], allowed: float, *, paced: bool = False) -> dict[str, Any]:
-    """Cells with the exponents of the cost from each to the next, and the steps that grow faster than linearly.
+    """Return cells with exponents of the cost from each to the next, and the steps with superlinear growth.
 
-    The cost of an event is CPU of the publisher, and time; `paced` events come at their own time.
+    The cost of an event is the publisher's CPU time and elapsed time; for `paced` events, only CPU time.
     """
     found = {value: dict(cells[value]) for value in sorted(cells)}
     steps = [_step(one, other, found, paced=paced) for one, other in pairwise(found)]

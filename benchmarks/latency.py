@@ -1,4 +1,4 @@
-"""From the commit in PostgreSQL to the append in Kafka, at steady rates, with synchronous_commit = on."""
+"""Latency from the commit in PostgreSQL to the append in Kafka, at steady rates, with synchronous_commit = on."""
 
 import secrets
 import statistics
@@ -23,7 +23,7 @@ HALF_MS: Final = 0.5
 def measure(
     servers: Servers, screen: Screen, rates: Sequence[int], seconds: float, name: str
 ) -> dict[str, dict[str, Any]]:
-    """By rate: percentiles in ms, the rate that was reached, and the publisher's CPU."""
+    """Measure each rate: percentiles in ms, the rate reached, and the publisher's CPU time."""
     found = {}
     with backlog(servers, Workload(0)) as rows:
         commits.prepare(rows)
@@ -36,7 +36,7 @@ def measure(
 
 
 def at_rate(rows: Backlog, rate: int, seconds: float, extra: Mapping[str, str]) -> dict[str, Any]:
-    """One rate on a new slot and a new topic. Raises Unverified when an event is missing."""
+    """Measure one rate on a new slot and a new topic. Raises Unverified if an event is missing."""
     servers, prefix = rows.servers, f"bench-{rows.token}-{secrets.token_hex(4)}"
     topic = records.create_topic(servers.kafka, prefix, PARTITIONS)
     try:
@@ -56,7 +56,7 @@ def at_rate(rows: Backlog, rate: int, seconds: float, extra: Mapping[str, str]) 
 
 
 def summary(written: Sequence[Commit], appended: Mapping[str, int], cpu_seconds: float) -> dict[str, Any]:
-    """Latencies of the commits after the warm-up, from PostgreSQL's stamp when it keeps one, else from the return."""
+    """Summarize latencies after the warm-up, from PostgreSQL's commit timestamp if available, else from the return."""
     begin, end = min(commit.returned for commit in written), max(commit.returned for commit in written)
     counted = [commit for commit in written if commit.returned >= begin + WARM_UP_SECONDS] or list(written)
     stamped = all(commit.stamped is not None for commit in counted)
@@ -81,7 +81,7 @@ def _percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def line(rate: int, result: Mapping[str, Any]) -> str:
-    """One rate in one line."""
+    """Format one rate as a line."""
     told = "  ".join(f"{name} {value:.1f}" for name, value in result["ms"].items())
     after = "  ".join(f"{name} {value:.1f}" for name, value in result["ms_after_return"].items())
     return (

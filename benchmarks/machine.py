@@ -1,4 +1,4 @@
-"""What it was measured on: without that, a figure says nothing."""
+"""A description of the machine on which figures were measured."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ from benchmarks.servers import Servers
 
 
 def described(servers: Servers) -> dict[str, str]:
-    """The machine, the versions, the revision and the time."""
+    """Return machine, versions, revision and time."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "revision": _revision(),
@@ -44,7 +44,7 @@ def _cpu() -> str:
 
 
 def _revision() -> str:
-    """The commit, and whether the tree differs from it; unknown outside a clone."""
+    """Return the commit, marked if the tree differs from it; unknown outside a clone."""
     try:
         commit, changes = (
             subprocess.run(["git", *arguments], cwd=processes.ROOT, capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""Resident memory over a backlog, and over one huge transaction: the peak, and whether it grows on the way."""
+"""Resident memory over a backlog and over one huge transaction: the peak, and whether it keeps growing."""
 
 import statistics
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from benchmarks.workload import Workload
 
 
 def workloads(backlog: int, transaction: int) -> dict[str, Workload]:
-    """A long backlog and one huge transaction, of so many events; 0 leaves one out."""
+    """Return a long backlog and one huge transaction of the given numbers of events; 0 omits one."""
     found = {"backlog": Workload(backlog), "one transaction": Workload(transaction, rows=0)}
     return {name: workload for name, workload in found.items() if workload.events}
 
 
 def measure(servers: Servers, screen: Screen, workload: Workload, name: str) -> dict[str, Any]:
-    """One verified run: peak, growth and samples in MB."""
+    """Measure one verified run: peak, growth and samples in MB."""
     title = f"{workload.events:,} events {'in one transaction' if not workload.rows else 'of backlog'}"
     with screen.bar(f"building {title}") as bar, build(servers, workload, bar) as rows:
         contestants.idle_cpu(rows, name)
@@ -40,7 +40,7 @@ def measure(servers: Servers, screen: Screen, workload: Workload, name: str) -> 
 
 
 def growth(samples: Sequence[float]) -> float:
-    """How much more the last quarter of the samples holds than the second; the first is the start."""
+    """Return the growth from the second to the last quarter of the samples; the first is the start."""
     quarter = len(samples) // 4
     if not quarter:
         return 0.0

@@ -16,9 +16,9 @@ ROOT = str(Path(cdc.__file__).resolve().parents[1])
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Ours without any setting of the program, so that the defaults hold; the program is that of this tree.
+    """Return this process's environment without settings of the program, and with the program of this tree.
 
-    Python may keep what it has compiled: an installed package is compiled once, too, and not at each start.
+    Python may write bytecode, since an installed package is compiled once and not at each start.
     """
     dropped = ("CDC_", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
@@ -31,7 +31,7 @@ def python(*arguments: str) -> list[str]:
 
 
 def walsender(pid: int | None) -> psutil.Process | None:
-    """PostgreSQL's process of that id; None when it is on another machine, or in a container with ids of its own."""
+    """Return PostgreSQL's process with a pid; None if it is on another machine or in another pid namespace."""
     with contextlib.suppress(psutil.Error):
         found = psutil.Process(pid) if pid else None
         return found if found and "walsender" in " ".join(found.cmdline()) else None
@@ -39,7 +39,7 @@ def walsender(pid: int | None) -> psutil.Process | None:
 
 
 def cpu_seconds(process: psutil.Process | None) -> float | None:
-    """User and system time of all threads so far; None when there is no such process."""
+    """Return user and system time of all threads so far; None if the process does not exist."""
     if process is None:
         return None
     try:
@@ -50,9 +50,9 @@ def cpu_seconds(process: psutil.Process | None) -> float | None:
 
 
 def peak_bytes(pid: int) -> int:
-    """The most memory that was resident so far (VmHWM); 0 when the process is gone.
+    """Return the peak resident memory so far (VmHWM); 0 if the process has ended.
 
-    Not ru_maxrss: that begins at the size of the process which started it.
+    ru_maxrss is unsuitable: it starts at the size of the parent process.
     """
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -62,7 +62,7 @@ def peak_bytes(pid: int) -> int:
 
 
 def resident_bytes(pid: int) -> int:
-    """What is resident now; 0 when the process is gone."""
+    """Return the resident memory in bytes; 0 if the process has ended."""
     try:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
@@ -70,7 +70,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def end(process: "subprocess.Popen[bytes]", sent: signal.Signals | None = signal.SIGTERM) -> float:
-    """Send a signal, wait for the end, and return the CPU seconds of its whole life."""
+    """Send a signal, wait until the process ends, and return its total CPU seconds."""
     if sent:
         process.send_signal(sent)
     _, status, usage = os.wait4(process.pid, 0)
@@ -79,7 +79,7 @@ def end(process: "subprocess.Popen[bytes]", sent: signal.Signals | None = signal
 
 
 def run(command: Sequence[str], folder: Path) -> None:
-    """Run to the end. Raises RuntimeError with what it said when it fails."""
+    """Run a command to its end. Raises RuntimeError with its output if it fails."""
     done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {done.stdout}{done.stderr}")

@@ -1,4 +1,4 @@
-"""The publisher as its users start it: `python -m cdc start`, with a settings file that leaves the defaults alone."""
+"""The publisher as users start it: `python -m cdc start`, with default settings except for required ones."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ RESIDENT_SECONDS: Final = 0.5  # between two samples of the memory
 
 
 class Program:
-    """One running publisher on `slot`; its log is a file. `started` is Unix time."""
+    """A running publisher on `slot` that logs to a file. `started` is Unix time."""
 
     def __init__(self, backlog: Backlog, slot: str, prefix: str, environment: Mapping[str, str]) -> None:
         self._backlog = backlog
@@ -41,7 +41,7 @@ class Program:
         self._walsender: psutil.Process | None = None
 
     def streaming_after(self) -> float:
-        """Seconds until it said that it is streaming. Raises RuntimeError when it did not within a minute."""
+        """Return the seconds until it logged `streaming`. Raises RuntimeError after a minute."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             for line in self._log.read_text().splitlines():
@@ -52,7 +52,7 @@ class Program:
         raise RuntimeError(f"the publisher did not begin to stream: {self._said()}")
 
     def wait_until(self, end: LSN, seen: Callable[[LSN], None] = lambda _: None) -> None:
-        """Wait until the slot is confirmed up to `end`. Raises RuntimeError when the program ends before that."""
+        """Wait until the slot is confirmed up to `end`. Raises RuntimeError if the program ends before."""
         while True:
             row = self._backlog.query(
                 "select confirmed_flush_lsn::text, active_pid from pg_replication_slots where slot_name = %s",
@@ -67,7 +67,7 @@ class Program:
             time.sleep(POLL_SECONDS)
 
     def cpu_so_far(self) -> float:
-        """CPU seconds of all its threads until now."""
+        """Return the CPU seconds of all its threads so far."""
         return processes.cpu_seconds(psutil.Process(self.pid)) or 0.0
 
     def _sample(self, walsender: int | None) -> None:
@@ -86,7 +86,7 @@ class Program:
         return self._log.read_text()[-2000:]
 
     def stop(self) -> None:
-        """SIGTERM, and wait. Raises RuntimeError when that is no clean end."""
+        """Send SIGTERM and wait. Raises RuntimeError unless the exit code is 0."""
         if self._process.returncode is not None:
             return
         self.cpu_seconds = processes.end(self._process)
@@ -94,7 +94,7 @@ class Program:
             raise RuntimeError(f"the publisher ended with {self._process.returncode}: {self._said()}")
 
     def kill(self) -> None:
-        """End it whatever its state, when something went wrong."""
+        """End the process in any state, after an error."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
@@ -106,7 +106,7 @@ def _logged_at(line: str) -> float:
 
 @contextlib.contextmanager
 def program(backlog: Backlog, slot: str, prefix: str, environment: Mapping[str, str]) -> Iterator[Program]:
-    """A publisher that is certainly gone afterwards."""
+    """Start a publisher, and end it afterwards in any case."""
     running = Program(backlog, slot, prefix, environment)
     try:
         yield running

@@ -1,4 +1,4 @@
-"""Runs of those that only read: the ceiling, and pg_recvlogical."""
+"""Runs of contestants that only read: the ceiling, and pg_recvlogical."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ _SAMPLE_SECONDS = 0.05
 
 
 def run_ceiling(name: str, backlog: Backlog, wait_us: int) -> Run:
-    """The discarding reader, which sleeps `wait_us` when nothing is there."""
+    """Run the discarding reader, which sleeps `wait_us` microseconds when no data is available."""
     events = backlog.workload.events
     with backlog.slot() as slot:
         started = time.time()
@@ -30,7 +30,7 @@ def run_ceiling(name: str, backlog: Backlog, wait_us: int) -> Run:
 
 
 def _told(reader: "subprocess.Popen[bytes]") -> dict[str, float]:
-    """What the reader says when it has read everything. It stays until its input is closed."""
+    """Return the reader's output after it has read everything. It runs until its input is closed."""
     assert reader.stdout
     line = reader.stdout.readline()
     if not line:
@@ -40,7 +40,7 @@ def _told(reader: "subprocess.Popen[bytes]") -> dict[str, float]:
 
 
 def run_recvlogical(name: str, backlog: Backlog) -> Run:
-    """PostgreSQL's own client, into /dev/null. It tells no times, so its rate is that of the whole run."""
+    """Run PostgreSQL's own client into /dev/null. It reports no times, so its rate is that of the whole run."""
     events, walsender, peak = backlog.workload.events, None, 0
     with backlog.slot() as slot:
         started = time.time()

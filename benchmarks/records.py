@@ -1,6 +1,6 @@
-"""Topics of a run, and what is in them afterwards: counted, in order, once each, and a sample decoded.
+"""Create a run's topics, and verify their records afterwards: number, order, no duplicates, and decoded samples.
 
-Records are read back with the time at which the broker appended them, so that measuring costs nothing meanwhile.
+Records carry the time of the append by the broker, so measuring does not slow down the run.
 """
 
 import io
@@ -27,12 +27,12 @@ SILENT_SECONDS: Final = 30.0
 
 
 class Unverified(Exception):
-    """What is in Kafka is not what was committed: the run counts for nothing."""
+    """The records in Kafka differ from the committed rows, which makes the run invalid."""
 
 
 @dataclass(slots=True)
 class Records:
-    """What a topic holds. `appended` counts records by the time of the append, in Unix ms."""
+    """The records of a topic. `appended` counts records by the time of the append, in Unix ms."""
 
     count: int = 0
     appended: Counter[int] = field(default_factory=Counter)
@@ -55,13 +55,13 @@ class Records:
 
 
 def _position(header: bytes) -> int:
-    """`{stream}-{commit LSN}-{index}` as one number of the same order; within 64 bits up to a terabyte of WAL."""
+    """Return a position as a number of the same order; it fits in 64 bits up to a terabyte of WAL."""
     _, commit_lsn, index = header.split(b"-")
     return int(commit_lsn, 16) << 24 | int(index, 16)
 
 
 def create_topic(kafka: str, prefix: str, partitions: int) -> str:
-    """The topic of a run's events."""
+    """Create the topic of a run's events."""
     topic = f"{prefix}.{AGGREGATE}"
     config = {"message.timestamp.type": "LogAppendTime"}
     admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
@@ -75,7 +75,7 @@ def delete_topic(kafka: str, topic: str) -> None:
 
 
 def read_back(kafka: str, topic: str, partitions: int, *, by_id: bool = False) -> Records:
-    """Every committed record of a topic. Raises Unverified when it cannot be read to its end."""
+    """Read every committed record of a topic. Raises Unverified if it cannot be read to its end."""
     consumer = Consumer(
         {
             "bootstrap.servers": kafka,
@@ -112,7 +112,7 @@ def _read(consumer: Consumer, topic: str, partitions: int, *, by_id: bool) -> Re
 
 
 def verify(records: Records, backlog: Backlog) -> None:
-    """Raises Unverified unless each event of the backlog is there once, in order, and a sample is as its row."""
+    """Raise Unverified unless each event of the backlog exists once, in order, and samples match their rows."""
     expected = backlog.workload.events
     if records.count != expected:
         raise Unverified(f"{records.count} records instead of {expected}")

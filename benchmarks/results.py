@@ -1,4 +1,4 @@
-"""results.json: one section for each thing measured, kept until it is measured again; the one before beside it."""
+"""results.json: one section per measurement, kept until it is repeated; the previous file is kept beside it."""
 
 import json
 import math
@@ -19,7 +19,7 @@ Sections = dict[str, dict[str, Any]]
 
 
 class Change(NamedTuple):
-    """A figure, before and now; `percent` is nan when it was zero."""
+    """A figure's previous and current value; `percent` is nan if the previous one was zero."""
 
     name: str
     before: float
@@ -31,7 +31,7 @@ class Change(NamedTuple):
 
 
 def read(file: Path) -> Sections:
-    """The sections of a file; none when it does not exist."""
+    """Read the sections of a file; none if it does not exist."""
     try:
         found: Sections = json.loads(file.read_text())
     except FileNotFoundError:
@@ -40,7 +40,7 @@ def read(file: Path) -> Sections:
 
 
 def save(folder: Path, sections: Sections) -> Sections:
-    """Write new sections over those of the same name, keep the file as it was beside it, and return all of them."""
+    """Replace sections by name, keep a copy of the previous file, and return all sections."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / FILE
     before = read(file)
@@ -52,7 +52,7 @@ def save(folder: Path, sections: Sections) -> Sections:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no nan."""
+    """Replace nan, which JSON does not have, by None."""
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -61,7 +61,7 @@ def _finite(value: Any) -> Any:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
-    """Each median and single figure that both have, in the order of `now`."""
+    """Compare each median and single figure in both results, in the order of `now`."""
     known = dict(_figures("", before))
     return [Change(name, known[name], value) for name, value in _figures("", now) if name in known]
 

@@ -1,11 +1,11 @@
-"""What one run of one contestant comes to."""
+"""The figures of one run of one contestant."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of one contestant. What does not apply, or cannot be seen from here, is None."""
+    """One run of one contestant. Figures that do not apply or cannot be measured here are None."""
 
     contestant: str
     events: int
@@ -20,5 +20,5 @@ class Run:
 
 
 def per_event(seconds: float | None, events: int) -> float | None:
-    """Microseconds of each event."""
+    """Return microseconds per event."""
     return None if seconds is None else seconds / events * 1e6

@@ -1,4 +1,4 @@
-"""What is seen while it runs: a progress bar on a terminal, and one line for each run anywhere."""
+"""Progress output: a progress bar on a terminal, and one line per run in any output."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ class Screen:
 
     @contextlib.contextmanager
     def bar(self, description: str) -> Iterator[Callable[[float], None]]:
-        """A bar that is told how much is done, from 0 to 1."""
+        """Show a progress bar; call the yielded function with the progress from 0 to 1."""
         task = self._progress.add_task(description, total=1.0)
         try:
             yield lambda done: self._progress.update(task, completed=done)

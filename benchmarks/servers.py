@@ -1,4 +1,4 @@
-"""The servers: those that are given, else a local stack of our own that is taken down afterwards."""
+"""The servers of the benchmark: given ones, else a local stack that is removed afterwards."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ LOCAL = {"127.0.0.1", "localhost", "::1"}
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Where they listen, and the broker's process when it is on this machine."""
+    """The servers' addresses, and the broker's process if it runs on this machine."""
 
     dsn: str
     kafka: str
@@ -30,11 +30,11 @@ class Servers:
 
     @property
     def postgres_is_here(self) -> bool:
-        """Whether PostgreSQL is on this machine."""
+        """Return whether PostgreSQL runs on this machine."""
         return conninfo_to_dict(self.dsn).get("host", "localhost") in LOCAL
 
     def query(self, statement: str, *values: object) -> list[tuple[object, ...]]:
-        """All rows of one statement, on a connection of its own."""
+        """Return all rows of one statement, run on a new connection."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
@@ -42,7 +42,7 @@ class Servers:
 
 @contextlib.contextmanager
 def servers(postgres: str | None, kafka: str | None, console: Console) -> Iterator[Servers]:
-    """Given servers: options, then CDC_TEST_POSTGRES_DSN and CDC_TEST_KAFKA; both or none."""
+    """Yield servers from options or CDC_TEST_POSTGRES_DSN and CDC_TEST_KAFKA (both or none), else a local stack."""
     dsn = postgres or os.environ.get("CDC_TEST_POSTGRES_DSN")
     bootstrap = kafka or os.environ.get("CDC_TEST_KAFKA")
     if dsn and bootstrap:
@@ -63,7 +63,7 @@ def servers(postgres: str | None, kafka: str | None, console: Console) -> Iterat
 
 
 def listener(port: int) -> psutil.Process | None:
-    """The process on this machine that listens on a port; None when there is none, or it may not be seen."""
+    """Return the process on this machine that listens on a port; None if there is none or it is not visible."""
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
             listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
@@ -73,6 +73,6 @@ def listener(port: int) -> psutil.Process | None:
 
 
 def _version(broker: psutil.Process | None) -> str:
-    """A broker of our own packages has their version; any other does not tell."""
+    """Return the version of a broker from the local stack's packages; other brokers do not report theirs."""
     own = broker is not None and any("cdc.local.home" in argument for argument in broker.cmdline())
     return packages.KAFKA_VERSION if own else "unknown"

@@ -1,4 +1,4 @@
-"""How long it takes from the start of the process to the first event in Kafka, when events wait."""
+"""Time from the start of the process to the first event in Kafka, with events waiting."""
 
 import os
 import secrets
@@ -20,7 +20,7 @@ EVENTS: Final = 10
 
 
 def measure(servers: Servers, screen: Screen, times: int, name: str) -> dict[str, Any]:
-    """Warm and cold: seconds until it logs `streaming`, and until the first event is appended."""
+    """Measure warm and cold starts: seconds until `streaming` is logged, and until the first append."""
     extra = contestants.environment(name)
     with backlog(servers, Workload(EVENTS)) as rows:
         contestants.idle_cpu(rows, name)
@@ -59,7 +59,7 @@ def _once(rows: Backlog, extra: Mapping[str, str]) -> dict[str, float]:
 
 
 def _cold(rows: Backlog, extra: Mapping[str, str]) -> dict[str, float]:
-    """As after the installation: no bytecode, and files that no other process uses are not in memory."""
+    """Measure one start in the state after installation: no bytecode, and an empty file cache where possible."""
     bytecode = rows.folder / f"bytecode-{secrets.token_hex(4)}"
     for file in _program_files():
         _evict(file)

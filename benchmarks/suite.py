@@ -1,4 +1,4 @@
-"""What each command measures, as sections of the results."""
+"""The measurements of each command, as sections of the results."""
 
 import contextlib
 import os
@@ -74,7 +74,7 @@ class Bench:
         return {"growth": self._section({"contestant": contestant, "dimensions": found})}
 
     def everything(self, events: int, rounds: int) -> Sections:
-        """All but the longest backlog, with fewer rounds of what is not the main shape."""
+        """Measure everything except the longest backlog, with fewer rounds for secondary shapes."""
         default = contestants.default_accelerator()
         main = {"200B": replace(SHAPES["200B"], events=events)}
         scale = events / SHAPES["200B"].events * OTHER_SHARE
@@ -97,7 +97,7 @@ class Bench:
 
 @contextlib.contextmanager
 def bench(console: Console, postgres: str | None, kafka: str | None) -> Iterator[Bench]:
-    """The servers, and what is seen of the work. Whatever ends it, a stack of our own is taken down."""
+    """Yield a Bench on the servers; a local stack is removed in any case."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with servers(postgres, kafka, console) as found, Screen(console) as screen:
         yield Bench(found, screen)

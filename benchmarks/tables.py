@@ -1,4 +1,4 @@
-"""The results as Markdown tables."""
+"""Format results as Markdown tables."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ _OF_A_RUN = {"date": "{}", "revision": "at {}", "load before": "load before {}"}
 
 
 def markdown(results: Results) -> str:
-    """All sections, each under its heading."""
+    """Return all sections, each under its heading."""
     parts = ["# Results", _machine(results), _goals(results)]
     parts += [_throughput(name, part) for name, part in results.items() if name.startswith("throughput ")]
     parts += [_latency(results["latency"])] if "latency" in results else []
@@ -34,18 +34,18 @@ def markdown(results: Results) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; numbers to the right, the first column to the left."""
+    """Return a Markdown table with the first column aligned left and numbers right."""
     marks = ["---", *("---:" for _ in header[1:])]
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, marks, *rows])
 
 
 def shown(value: Any, form: str) -> str:
-    """A number, or a dash for what was not measured."""
+    """Format a number, or a dash if it was not measured."""
     return form.format(value) if isinstance(value, int | float) and math.isfinite(value) else "-"
 
 
 def spread(value: Mapping[str, Any] | None, form: str) -> str:
-    """Median, and the range of the runs in brackets."""
+    """Format the median, with the range of the runs in brackets."""
     if not value:
         return "-"
     median, lowest, highest = (shown(value[name], form) for name in ("median", "lowest", "highest"))
@@ -53,7 +53,7 @@ def spread(value: Mapping[str, Any] | None, form: str) -> str:
 
 
 def _machine(results: Results) -> str:
-    """Each machine once, with what was measured on it, when, and at which revision."""
+    """List each machine once, with its measurements, their times and revisions."""
     machines: dict[tuple[tuple[str, str], ...], list[list[str]]] = {}
     for name, part in results.items():
         same = tuple(item for item in part["machine"].items() if item[0] not in _OF_A_RUN)
@@ -148,6 +148,6 @@ def _dimension(name: str, found: Results) -> str:
 
 
 def changes(found: Sequence[Change]) -> str:
-    """Each figure before and now."""
+    """Return a table of each figure's previous and current value."""
     rows = [[one.name, f"{one.before:,.2f}", f"{one.now:,.2f}", shown(one.percent, "{:+.1f} %")] for one in found]
     return table(["figure", "before", "now", "change"], rows)

@@ -1,4 +1,4 @@
-"""Events per second, CPU and memory on one backlog: every contestant once a round, in rotated order."""
+"""Events per second, CPU and memory on one backlog: every contestant once per round, in rotated order."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ MEASURES: Final = ("rate", "whole_rate", "cpu_us", "peak_mb", "walsender_us", "b
 def measure(
     servers: Servers, screen: Screen, shape: str, workload: Workload, names: Sequence[str], rounds: int
 ) -> dict[str, Any]:
-    """The results of one shape, as they are written to results.json. Raises Unverified when one run is wrong."""
+    """Measure one shape, in the form of results.json. Raises Unverified if one run is invalid."""
     with screen.bar(f"{shape}: {workload.events:,} rows") as bar, backlog(servers, workload, bar) as rows:
         size = rows.payload_bytes()
         screen.say(f"{shape}: {workload.events:,} events, payloads of {size:.0f} bytes")
@@ -44,7 +44,7 @@ def measure(
 
 
 def _best_wait(rows: Backlog, screen: Screen) -> int:
-    """The wait with which the discarding reader is fastest here, by its best try: a low ceiling would flatter."""
+    """Find the wait with which the discarding reader is fastest: a low ceiling would flatter the publisher."""
     rates = dict.fromkeys(ceiling.WAITS_US, 0.0)
     for number in range(TRIES):
         for wait_us in [wait_us for wait_us in rates if rates[wait_us] >= HOPEFUL * max(rates.values())]:
@@ -58,7 +58,7 @@ def _best_wait(rows: Backlog, screen: Screen) -> int:
 
 
 def _warm_up(rows: Backlog, screen: Screen, names: Sequence[str]) -> None:
-    """A run of each publisher that does not count: Kafka's JVM compiles its code in these, on the cores of all."""
+    """Run each publisher once without counting it, so that Kafka's JVM compiles its code first."""
     for name in names:
         if name in PUBLISHERS:
             with screen.bar(f"warm-up: {name}") as bar:
@@ -77,7 +77,7 @@ def _alternate(rows: Backlog, screen: Screen, names: Sequence[str], rounds: int,
 
 
 def line(run: Run) -> str:
-    """One run in one line."""
+    """Format one run as a line."""
     parts = [f"{run.contestant:12}"]
     for value, text in (
         (run.rate, "{:>9,.0f}/s"),
@@ -92,7 +92,7 @@ def line(run: Run) -> str:
 
 
 def summary(runs: Sequence[Run]) -> dict[str, Any]:
-    """The spread of each measure that all runs of one contestant have."""
+    """Return the spread of each figure that all runs of one contestant have."""
     columns = {name: [getattr(run, name) for run in runs] for name in MEASURES}
     return {name: _spread(values) for name, values in columns.items() if None not in values}
 
@@ -103,7 +103,7 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def ratios(runs: dict[str, list[Run]]) -> dict[str, Any]:
-    """Ratios of the rates, paired within the rounds."""
+    """Return ratios of the rates, paired within rounds."""
     default = contestants.default_accelerator()
     pairs = [(PYTHON, CEILING), (NATIVE, CEILING), (EXACTLY_ONCE, CEILING), (EXACTLY_ONCE, default)]
     rate: Callable[[Run], float] = lambda run: run.rate or math.nan  # noqa: E731
@@ -115,7 +115,7 @@ def ratios(runs: dict[str, list[Run]]) -> dict[str, Any]:
 
 
 def doubtful(runs: dict[str, list[Run]]) -> list[str]:
-    """Why the ratios should not be believed: the ceiling was none, or the machine was busy with something else."""
+    """Return why the ratios are unreliable: the ceiling was exceeded, or varied because the machine was busy."""
     found = []
     limit = [run.rate or math.nan for run in runs.get(CEILING, [])]
     if limit and max(limit) > STEADY * min(limit):

@@ -1,7 +1,7 @@
-"""What is published: an order as nested jsonb, in several sizes, and its contract. The same rows each time.
+"""The published events: an order as nested jsonb, in several sizes, and its contract. Rows are the same in each run.
 
-`payload` and `payload_sql` make the same document, one here and one in PostgreSQL, which is where backlogs are
-built; a backlog is checked against the first.
+`payload` and `payload_sql` produce the same document, in Python and in PostgreSQL, where backlogs are built; a backlog
+is checked against the first.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ CURRENCIES: Final = ("EUR", "USD", "GBP")
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One backlog: how many events, of what size, in what transactions."""
+    """A backlog's number of events, their size, and the size of its transactions."""
 
     events: int
     lines: int = 2  # order lines in each payload
@@ -33,7 +33,7 @@ class Workload:
 
     @property
     def type_names(self) -> list[str]:
-        """The event types, in the order of `number % types`."""
+        """Return the event types, in the order of `number % types`."""
         return ["OrderPlaced"] if self.types == 1 else [f"OrderPlaced{number}" for number in range(self.types)]
 
 
@@ -47,7 +47,7 @@ SHAPES: Final = {
 
 
 def payload(workload: Workload, number: int) -> dict[str, Any]:
-    """The payload of event `number`."""
+    """Return the payload of event `number`."""
     text = hashlib.md5(str(number).encode()).hexdigest() * (workload.note // 32 + 1)
     return {
         "order_id": number,
@@ -63,12 +63,12 @@ def payload(workload: Workload, number: int) -> dict[str, Any]:
 
 
 def event_id(number: int) -> str:
-    """The id of event `number`."""
+    """Return the id of event `number`."""
     return str(uuid.UUID(f"{number:012x}{hashlib.md5(str(number).encode()).hexdigest()[12:]}"))
 
 
 def payload_sql(workload: Workload) -> str:
-    """The same as an SQL expression over a bigint `n`."""
+    """Return the payload as an SQL expression over a bigint `n`."""
     line = (
         "jsonb_build_object('sku', 'SKU-' || (10000 + (n * 31 + {0} * 7919) % 90000), 'qty', (1 + (n + {0}) % 9)::int)"
     )
@@ -86,7 +86,7 @@ def payload_sql(workload: Workload) -> str:
 
 
 def rows_sql(workload: Workload) -> str:
-    """Columns and a select list over `n` for an insert into the outbox."""
+    """Return the columns and the select list over `n` of an insert into the outbox."""
     # Ids in the order of time, as UUIDv7: random ones would fill the WAL with pages of the index.
     kind = f"'{workload.type_names[0]}'" if workload.types == 1 else f"'OrderPlaced' || n % {workload.types}"
     columns = ["id", "aggregatetype", "aggregateid", "type", "payload"]
@@ -107,7 +107,7 @@ def extra_columns(workload: Workload) -> list[str]:
 
 
 def contract(name: str) -> dict[str, Any]:
-    """The Avro schema of an event type."""
+    """Return the Avro schema of an event type."""
     line = {"type": "record", "name": f"{name}Line", "fields": [_field("sku", "string"), _field("qty", "int")]}
     fields = [
         _field("order_id", "long"),
@@ -125,7 +125,7 @@ def _field(name: str, kind: Any) -> dict[str, Any]:
 
 
 def write_contracts(folder: Path, workload: Workload) -> None:
-    """One `.avsc` for each event type."""
+    """Write one `.avsc` file per event type."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in workload.type_names:
         (folder / f"{name}.avsc").write_text(json.dumps(contract(name)))

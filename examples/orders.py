@@ -1,4 +1,4 @@
-"""Keep a table of orders: whatever crashes and however often an event comes, each is applied once.
+"""Maintain a table of orders: each event is applied once, despite crashes and redelivered events.
 
 python examples/orders.py --dsn postgresql://postgres@127.0.0.1/shop --kafka 127.0.0.1:9092 --schemas schemas
 """
@@ -16,7 +16,7 @@ TABLE = "CREATE TABLE IF NOT EXISTS orders (id uuid PRIMARY KEY, customer text, 
 
 
 def apply(event: Event, connection: "psycopg.Connection[Any]") -> None:
-    """What is written here, the event's row in the inbox, and nothing less are one transaction."""
+    """Apply one event, in the same transaction as its row in the inbox."""
     order = event.value
     if event.type == "OrderPlaced":
         connection.execute(

@@ -1,4 +1,4 @@
-"""An asyncio service with its own Kafka loop, that counts payments by method: AsyncInbox without our Consumer.
+"""An asyncio service with its own Kafka loop that counts payments by method: AsyncInbox without cdc's Consumer.
 
 python examples/service.py --dsn postgresql://postgres@127.0.0.1/shop --kafka 127.0.0.1:9092 --schemas schemas
 """
@@ -37,7 +37,7 @@ async def serve(given: argparse.Namespace) -> None:
                 async with inbox.event(connection, event.id) as new:
                     if new:
                         await connection.execute(COUNT, [event.value["method"]])
-                # Only now: what a crash leaves uncommitted comes again, and the inbox knows it.
+                # Commit last: after a crash, uncommitted records are redelivered, and the inbox recognizes them.
                 consumer.commit(message=message)
     finally:
         consumer.close()

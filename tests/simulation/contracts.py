@@ -8,7 +8,7 @@ from tests.simulation.world import World
 
 
 class SimContracts:
-    """Encoders and framing; a schema may be known late, and poison may be mended."""
+    """Encoders and framing; a schema's id may become known late, and poison events may become valid."""
 
     name = "Placed"
     envelope: Encoder | None = None

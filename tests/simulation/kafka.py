@@ -129,11 +129,11 @@ class SimKafka:
         }
 
     def record(self, mark: SlotRecord) -> None:
-        """Somebody else than the publisher writes about the slot."""
+        """Write a record of the slot, as a program other than the publisher."""
         self.positions.append((self.world.now, mark.key, mark.encode()))
 
     def remembered(self, key: str) -> Memory:
-        """Reads the topic of positions; waits for Kafka, but not for ever."""
+        """Reads the topic of positions; waits for Kafka for a limited time."""
         self.world.enter()
         wait = self.available(self.log((POSITIONS, 0)))
         if wait > 5.0:

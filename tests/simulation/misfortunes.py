@@ -1,4 +1,4 @@
-"""What can happen to servers, networks, processes and operators. It ends by itself, or a person mends it."""
+"""Faults of servers, networks, processes and operators. Each ends by itself, or is fixed by an operator."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,8 @@ class Misfortunes:
         self._pg = run.pg
         self._kafka = run.kafka
         self.busy_until = 0.0
-        self.told: list[str] = []  # what may stop the program until it is mended
-        self.gaps: list[str] = []  # what may have skipped rows: a person must hear of it
+        self.told: list[str] = []  # errors that may stop the program until an operator fixes the cause
+        self.gaps: list[str] = []  # events that may have skipped rows, which must be reported to an operator
 
     def begin(self, name: str, arguments: tuple[Any, ...]) -> None:
         """Let one happen."""
@@ -187,12 +187,12 @@ class Misfortunes:
         self._pg.describe()
 
     def rename_while_away(self) -> None:
-        """Renamed and renamed back while nobody reads, with a row in between."""
+        """Rename the table and back while no session reads, with a row in between."""
         self._pg.when_idle(self._rename_while_away)
 
     def _rename_while_away(self) -> None:
         if self._run.over:
-            return  # nobody will read the row
+            return  # no session will read the row
         pg = self._pg
         for name in ("outbox_old", "outbox"):
             pg.table = name
@@ -240,7 +240,7 @@ class Misfortunes:
         self._later(seconds, lambda: self._kafka.missing.discard(topic))
 
     def expire(self, topic: str, share: float) -> None:
-        """The oldest records of a topic are deleted: nobody can find them any more."""
+        """Delete the oldest records of a topic, so that they cannot be found any more."""
         seen = self._kafka.seen.get(topic, [])
         gone, kept = seen[: round(share * len(seen))], seen[round(share * len(seen)) :]
         self._kafka.seen[topic] = kept
@@ -270,7 +270,7 @@ class Misfortunes:
             self._kafka.seen[topic].insert(place, (number, record._replace(headers=headers)))
 
     def _take_away(self, topic: str, place: int) -> list[tuple[int, Record]]:
-        """The record at a place, if there is one and nobody counts on it yet."""
+        """The record at an offset, if it exists and does not count as delivered yet."""
         found = self._kafka.seen.get(topic, [])[place : place + 1]
         for taken in found:
             row = self._run.oracle.row(taken[1])
@@ -289,7 +289,7 @@ class Misfortunes:
         self._run.contracts.known_at = self._world.now + seconds
         self._later(seconds, lambda: None)
 
-    # A person comes
+    # An operator arrives
 
     def mend(self, why: str) -> None:
         """The program has stopped and said so: put right what is wrong."""
@@ -310,8 +310,8 @@ class Misfortunes:
         pg.describe()
 
     def accept(self, why: str) -> None:
-        """The program has said that rows may be lost: take note of which, and let it go on from where the slot is."""
+        """Note the rows that the program reported as possibly lost, and let it resume from the slot's position."""
         if not self.gaps:
             raise Violation(f"I9: it stopped, and nothing was changed: {why}")
-        self._pg.abort()  # nobody writes while the tables are compared
+        self._pg.abort()  # no writes while the tables are compared
         self._pg.oracle.excuse()

@@ -73,7 +73,7 @@ class Oracle:
                     row.skipped = row.skipped or not row.durable
 
     def excuse(self) -> None:
-        """A person was told that what was skipped will not come by itself."""
+        """Record that an operator was informed of skipped rows, which will not be published."""
         for row in self.rows:
             row.excused = row.excused or row.skipped
 
@@ -110,7 +110,7 @@ class Oracle:
             self._durable_up_to(mark.confirmed, "B1: told Kafka of")
 
     def emptied(self, topic: str, numbers: set[int]) -> None:
-        """Partitions that hold nothing any more: what was counted there nobody knows."""
+        """Note partitions that are empty now, so that the numbers counted in them are unknown."""
         self._emptied |= {place for place in self._numbers if place[1] == topic and place[2] in numbers}
 
     def lost(self, record: Record) -> None:

@@ -1,4 +1,4 @@
-"""What is going to happen in a world: traffic and misfortunes, as data."""
+"""The plan of a world: traffic and faults, as data."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -62,7 +62,7 @@ class Plan:
     save_rate: float = 0.3
     drain: float = 5.0
     patience: float = 60.0  # until everything must be settled after the last misfortune
-    recorded: bool = True  # whether Kafka was told of the slot when it was created
+    recorded: bool = True  # whether the slot was recorded in Kafka when it was created
     kafka: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from cdc.errors import CdcError, PostgresError, PostgresUnavailable
 from cdc.lsn import LSN
-from cdc.replication import publication as definition
+from cdc.replication import publication
 from tests.simulation.oracle import Oracle
 from tests.simulation.rows import POISON, Kind, Operation, Row, Tx, outbox_relation
 from tests.simulation.world import Violation, World
@@ -31,7 +31,7 @@ class Slot:
         self.lost = False  # its WAL was removed
         self.broken = False  # 15: its decoding meets a publication that did not exist then
         self.stream: Stream | None = None
-        self.used = False  # somebody has read from it
+        self.used = False  # a session has read from it
 
 
 class SimPg:
@@ -141,7 +141,7 @@ class SimPg:
         tx.aborted = True
 
     def abort(self) -> None:
-        """Whoever writes has to begin anew."""
+        """Abort the open transactions, which their writers must start again."""
         for tx in self.running:
             tx.aborted = True
         self.running.clear()
@@ -245,7 +245,7 @@ class SimPg:
         self._relation = outbox_relation(self.table, self.columns, swapped=self.swapped)
 
     def publish(self) -> None:
-        """Put the publication right: what is made anew has another oid."""
+        """Restore the publication; a re-created one has another oid."""
         if not self.publication:
             self.publication_oid += 1
         if not self.published:
@@ -256,11 +256,11 @@ class SimPg:
         """What the stream depends on, as the publisher's catalog has it."""
         there = self.table == "outbox"
         return {
-            definition.TABLE: "public.outbox",
-            definition.TABLE_OID: str(OID) if there else definition.NONE,
-            definition.PUBLICATION: "cdc_publisher",
-            definition.PUBLICATION_OID: str(self.publication_oid) if self.publication else definition.NONE,
-            definition.PUBLISHED_BY: f"name (oid {self.membership})" if self.published and there else definition.NONE,
+            publication.TABLE: "public.outbox",
+            publication.TABLE_OID: str(OID) if there else publication.NONE,
+            publication.PUBLICATION: "cdc_publisher",
+            publication.PUBLICATION_OID: str(self.publication_oid) if self.publication else publication.NONE,
+            publication.PUBLISHED_BY: f"name (oid {self.membership})" if self.published and there else publication.NONE,
         }
 
     def changed(self) -> CdcError:
@@ -268,14 +268,14 @@ class SimPg:
         return PostgresError("the publication or the table was changed")
 
     def when_idle(self, act: Callable[[], None]) -> None:
-        """Do it as soon as nobody reads the slot and the server is up: an active slot cannot be dropped."""
+        """Run an action once the server is up and the slot inactive: an active slot cannot be dropped."""
         if self.up and (self.slot is None or self.slot.stream is None):
             act()
         else:
             self.world.at(0.05, self.when_idle, act)
 
     def defect(self) -> CdcError | None:
-        """What is wrong with table, publication or slot."""
+        """Return the defects of table, publication or slot."""
         if self.slot is None:
             return PostgresError("the slot does not exist")
         if self.slot.lost:

@@ -37,7 +37,7 @@ class Flag:
 
 
 class Clock:
-    """The clocks of the machine: one that only goes on, and one on the wall."""
+    """The machine's clocks: a monotonic one and a wall clock."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -112,7 +112,7 @@ class Process:
         self.sent_to = max(self.sent_to, self.oracle.end_of(record))
 
     def told(self, record: Record) -> None:
-        """It tells Kafka how far the slot is going to be moved."""
+        """Record in Kafka how far the slot is going to be moved."""
         assert record.value is not None
         self.oracle.told(SlotRecord.decode(record.value))
 
@@ -124,7 +124,7 @@ class Process:
             self.sink.close()
 
     def power_off(self) -> None:
-        """The machine is gone: nobody tells the server."""
+        """The machine disappears without closing its connections."""
         if self.stream:
             self.stream.deaf = True
         if self.sink:

@@ -46,7 +46,7 @@ class Row:
     dead: int = 0  # how often it is in the topic of dead letters
     poison: bool = False
     skipped: bool = False  # PostgreSQL will never send it, by an act of an operator
-    excused: bool = False  # and a person was told
+    excused: bool = False  # and an operator was informed
 
     @property
     def durable(self) -> bool:

@@ -138,7 +138,7 @@ class Run:
             self._judge()
         except Violation as error:
             violation = str(error)
-        except Exception as error:  # whatever it is, it is no CdcError
+        except Exception as error:  # any exception other than a CdcError
             violation = f"the program broke: {error!r}"
         finally:
             logging.disable(logging.NOTSET)
@@ -209,7 +209,7 @@ class Run:
             self.world.ended()
 
     def _stopped(self, process: Process, why: str) -> None:
-        """A person reads why, mends it, and starts again."""
+        """An operator reads the error, fixes the cause, and starts the program again."""
         self.world.note("exit 1", why)
         if ACCEPT in why:
             self.misfortunes.accept(why)
@@ -239,7 +239,7 @@ class Run:
         process.hindered_at = self.world.now
 
     def second_instance(self, seconds: float, *, kill: bool) -> None:
-        """The process stands still, another takes over for so long, and then it goes on as if nothing had been."""
+        """Freeze the process while another one takes over, and then let it resume."""
         if self.over or self._taken_over:
             return
         self._taken_over = True

@@ -143,7 +143,7 @@ _FAULTS: Final = (
     _plan("failover, asynchronous (B12)", _THREE, Act(0.1, "sync_slot"), Act(0.3, "fail_over", (False,))),
     _plan("frozen while another takes over (D6, B16)", _THREE, Act(0.055, "take_over", (3.0, False)), timeout=1.0),
     _plan("the clock on the wall jumps (C20)", _THREE, Act(0.06, "jump", (-86400.0,)), timeout=0.0),
-    # No record of the position was delivered before the slot was made anew: the process itself knows better.
+    # No record of the position was delivered before the slot was re-created; only the process knows its position.
     _plan(
         "slot is made anew before Kafka was told (B1)",
         (_tx(0.002, _row()), _tx(0.4)),

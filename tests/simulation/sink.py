@@ -133,7 +133,7 @@ class SimSink:
 
     @property
     def _ready(self) -> bool:
-        """Whether `poll` has something to tell."""
+        """Whether `poll` has delivery reports to return."""
         return bool(self._reports or self._fatal)
 
     def _report(self, record: Record, error: object) -> None:
@@ -193,7 +193,7 @@ class SimSink:
         return self.kafka.latency * (0.5 + self._random.random())
 
     def _gone(self, batch: Batch) -> bool:
-        """Whether nobody tries any more: then a batch that was not taken never will be."""
+        """Whether retries have ended, so that a batch that was not accepted never will be."""
         return (self._closed or self._fatal is not None) and batch.tries > 0
 
     def _arrive(self, lane: Lane, batch: Batch) -> None:
@@ -249,7 +249,7 @@ class SimSink:
             self.world.at(self._delay() / 2, self._settle, lane, batch, None)
 
     def _retry(self, lane: Lane, batch: Batch) -> None:
-        """The reply was lost: an idempotent producer's second request is told to be a duplicate."""
+        """Lose a reply: the broker answers an idempotent producer's second request as a duplicate."""
         batch.tries += 1
         if self._idempotent:
             self.world.at(3 * self._delay(), self._settle, lane, batch, None)
@@ -271,7 +271,7 @@ class SimSink:
         if error.startswith("local"):
             self._reports.extend((record, error) for record in others)
         elif self._gapless:
-            # The rest of the partition is purged, and nobody hears what became of it.
+            # The rest of the partition is purged, without delivery reports.
             lane.stopped = True
             lane.queue.clear()
             for batch in lane.flight:
@@ -287,7 +287,7 @@ class SimSink:
 
 
 def failed(failure: Failure) -> CdcError:
-    """A failed delivery as one of ours."""
+    """Convert a failed delivery to one of the program's errors."""
     if "denied" in str(failure.error):
         return KafkaError(f"Kafka refuses: {failure.error}")
     return KafkaUnavailable(f"Kafka, delivering: {failure.error}")

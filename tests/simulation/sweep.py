@@ -23,7 +23,7 @@ def run(schedule: Schedule, *, trace: bool = False) -> Outcome:
 def calls(plan: Plan) -> int:
     """How many calls the first process of a scenario makes in which it may die; none where nothing is recorded.
 
-    A process that dies before Kafka was told of the slot takes with it all there is to compare a slot with.
+    A process that dies before it recorded the slot in Kafka leaves nothing to compare the slot with.
     """
     if not plan.recorded:
         return 0

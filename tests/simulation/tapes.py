@@ -1,4 +1,4 @@
-"""Worlds that once broke a rule: kept, and run again for ever."""
+"""Worlds that once violated a rule: stored, and run as regression tests."""
 
 import json
 from dataclasses import asdict, dataclass

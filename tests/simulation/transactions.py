@@ -1,6 +1,6 @@
 """Kafka transactions of one transactional id: a producer, and the coordinator that it asks to commit.
 
-What is open or was aborted nobody sees. A request to commit may be late, and its answer may be lost.
+Open and aborted transactions are invisible. A request to commit may be late, and its answer may be lost.
 """
 
 from typing import Final
@@ -68,7 +68,7 @@ class SimTransactionalSink(SimSink):
             self._held.append((topic, number, record))
 
     def _commit(self) -> None:
-        """The request to commit reaches the coordinator; nobody takes it back when the process dies."""
+        """The request to commit reaches the coordinator, which commits even if the process dies."""
         busy = self.kafka.available(self.kafka.log(_COORDINATOR))
         if busy:
             self.world.at(busy + self._delay(), self._commit)
@@ -101,7 +101,7 @@ class SimTransactionalSink(SimSink):
 
 
 def begin(kafka: SimKafka) -> int:
-    """Whoever had the transactional id is fenced, and what it had open is aborted; returns the new epoch."""
+    """Fence the previous owner of the transactional id, abort its open transaction, and return the new epoch."""
     wait = kafka.available(kafka.log(_COORDINATOR))
     if wait > 5.0:
         kafka.world.advance(5.0)

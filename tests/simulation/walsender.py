@@ -99,7 +99,7 @@ class Stream:
             self.deaf = True
 
     def thaw(self) -> None:
-        """The walsender goes on, with whatever was written to it meanwhile."""
+        """Let the walsender continue, with the messages that arrived meanwhile."""
         self.frozen = False
         writes, self._writes = self._writes, []
         for write in writes:
@@ -190,7 +190,7 @@ class Stream:
     def _hand(self, burst: list[bytes]) -> None:
         open_tx = self._open
         if open_tx is not None and self._begun and self._keepalives and self.random.random() < self._keepalives:
-            # In the midst of a transaction, with whatever LSN: it must never count.
+            # Within a transaction, with an arbitrary LSN: it must never count.
             burst.append(frames.keepalive(open_tx.end_lsn, reply=self.random.random() < 0.3))
         payload, row = self._queue.popleft()
         burst.append(payload)

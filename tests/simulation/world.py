@@ -16,7 +16,7 @@ NOON: Final = 1_785_585_600.0  # 2026-08-01 12:00 UTC
 
 
 class Crash(BaseException):
-    """The process is gone, in the middle of whatever it was doing. No code of it may catch this."""
+    """The process is killed at an arbitrary point. Its code must not catch this."""
 
 
 class Violation(BaseException):
@@ -34,7 +34,7 @@ class World:
         self.seed = seed
         self.now = 1000.0
         self.wall_offset = NOON - self.now
-        self.grain = grain  # the scheduler lets nobody sleep for less
+        self.grain = grain  # the shortest sleep that the scheduler allows
         self.trace: list[tuple[Any, ...]] = []
         self.calls = 0
         self.events = 0
@@ -84,7 +84,7 @@ class World:
     # The process
 
     def started(self) -> None:
-        """A process starts: its calls are counted anew."""
+        """Start a process, and count its calls from zero."""
         self.calls = 0
         self._die_before = self._die_after = -1
         if self._crashes:
@@ -110,7 +110,7 @@ class World:
         return self.calls, self._die_before, self._die_after
 
     def resume(self, saved: tuple[int, int, int]) -> None:
-        """The first one goes on."""
+        """Let the first process resume."""
         self.calls, self._die_before, self._die_after = saved
 
     def enter(self) -> None:

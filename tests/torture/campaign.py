@@ -123,7 +123,7 @@ class Outcomes:
         return sum(self.injected[fault.name] for fault in FAULTS if fault.group == name)
 
     def duplicates(self) -> "dict[str, Repeated]":
-        """What was repeated after kills of the publisher, after crashes of PostgreSQL, and otherwise."""
+        """Count duplicates after kills of the publisher, after crashes of PostgreSQL, and otherwise."""
         return repeated(self.verdict.duplicates_by_session, self.causes)
 
     def summary(self) -> dict[str, Any]:
@@ -255,12 +255,12 @@ def _torment(stage: Stage, plan: Plan, nemesis: Nemesis) -> Writers:
         try:
             nemesis.run()
         finally:
-            stage.heal()  # or the writers would wait for ever
+            stage.heal()  # otherwise the writers would wait indefinitely
     return writers
 
 
 def _settle(stage: Stage, progress: Callable[[str], None]) -> tuple[list[str], float]:
-    """I7: everything is healed and nobody writes: the lag must go, and the publisher must end."""
+    """I7: after all faults are healed and writing ends, the lag must reach zero, and the publisher must end."""
     end, begun = stage.lsn(), time.monotonic()
     progress("healed; waiting for the lag to reach 0")
     stuck = []

@@ -1,4 +1,4 @@
-"""Which events are in Kafka for good, as far as the traffic proves it. Pure; the proxies tell it what passes.
+"""Events that are committed in Kafka, as far as the traffic proves it. Pure code, called by the proxies per message.
 
 A record outside of transactions counts when a broker has acknowledged it. One in a transaction counts when that is
 proven to be committed: by an answer to EndTxn, or, where the answer never came, by a read_committed reader that is
@@ -31,7 +31,7 @@ class Commits:
         self._undecided: dict[bytes, Transaction] = {}  # by the identity of each batch
         self.committed = 0
         self.aborted = 0
-        self.read_back = 0  # committed, known only because somebody read it
+        self.read_back = 0  # committed, known only because a consumer read it
 
     def acknowledge(self, batch: Batch) -> None:
         """A broker has a batch, and the publisher is about to hear of it."""

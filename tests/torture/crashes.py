@@ -40,7 +40,7 @@ class Crashes(Nemesis):
     def __init__(self, stage: Stage, planned: Iterable[Planned]) -> None:
         super().__init__(stage, planned)
         self._streamed: dict[int, int] = {}  # by process: how often it had begun to when the last crash came
-        self._down: list[tuple[str, float]] = []  # what has come since, and when it was healed
+        self._down: list[tuple[str, float]] = []  # faults since then, and when each was healed
 
     def run(self) -> None:
         recovering: list[threading.Thread] = []

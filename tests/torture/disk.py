@@ -36,7 +36,7 @@ class SmallDisk:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        # Lazily: an open log file must not keep it for ever.
+        # Lazily: an open log file must not keep the file system mounted.
         subprocess.run(["umount", "--lazy", str(self._folder)], check=True)
 
     def fill(self) -> None:

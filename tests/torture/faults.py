@@ -132,7 +132,7 @@ def _postgres_fast(stage: Stage, chance: random.Random) -> None:
 
 
 def _pause(chance: random.Random) -> None:
-    """Mostly none: the server is back before anybody has counted to one."""
+    """Usually no pause at all: the server is back within a second."""
     time.sleep(chance.choice((0, 0, 0, 0.5, 2.0)))
 
 

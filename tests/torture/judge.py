@@ -84,7 +84,7 @@ Sessions = Mapping[Partition, Sequence[tuple[int, int]]]
 
 
 class Rules(NamedTuple):
-    """What was promised."""
+    """The guarantee that the log is judged by."""
 
     exactly_once: bool = False
     numbered: bool = False

@@ -57,7 +57,7 @@ def batches(data: bytes) -> Iterator[Batch]:
 def visible(data: bytes, aborted: Sequence[tuple[int, int]], *, read_committed: bool) -> Iterator[Batch]:
     """Of what was fetched, what is there for good: neither aborted nor, to a reader of everything, undecided.
 
-    `aborted` are (producer id, first offset) as the broker tells them to a read_committed reader.
+    `aborted` are (producer id, first offset) as the broker reports them to a read_committed reader.
     """
     waiting = sorted(((first, producer) for producer, first in aborted), reverse=True)
     gone: set[int] = set()

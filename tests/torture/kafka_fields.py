@@ -1,4 +1,4 @@
-"""The fields of those of Kafka's requests and responses that tell what becomes of records. <https://kafka.apache.org/protocol>"""
+"""Fields of Kafka's requests and responses that show the fate of records. <https://kafka.apache.org/protocol>"""
 
 import struct
 from collections.abc import Iterator

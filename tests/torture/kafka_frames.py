@@ -41,7 +41,7 @@ class Asked(NamedTuple):
 
 
 class KafkaFrames:
-    """One connection's requests and responses. What they prove is told to the `tape` when it reaches the client."""
+    """One connection's requests and responses; their evidence is passed to `tape` when it reaches the client."""
 
     def __init__(self, tape: Tape, sessions: dict[Partition, list[tuple[int, int]]]) -> None:
         self._tape = tape
@@ -65,7 +65,7 @@ class KafkaFrames:
         return isinstance(sent, Sent) and (partition is None or partition in sent.batches)
 
     def ending(self, frame: bytes, direction: Direction) -> Ended | None:
-        """What is asked for by an EndTxn request, or answered by its response; None of other frames."""
+        """Parse an EndTxn request or its response; None for other frames."""
         found = self._waiting.get(_correlation(frame[4:] if direction == "up" else frame))
         return found if isinstance(found, Ended) else None
 

@@ -94,7 +94,7 @@ class Nemesis:
 
 
 class Overlapping(Nemesis):
-    """Each fault at its time, whatever else goes on; but no two at once that torment the same."""
+    """Injects each fault at its time; faults of the same target never overlap."""
 
     def __init__(self, stage: Stage, planned: Iterable[Planned]) -> None:
         super().__init__(stage, planned)

@@ -37,7 +37,7 @@ def _postgres(stage: Stage, _: random.Random) -> list[Proxy]:
 
 
 def _kafka(stage: Stage, chance: random.Random) -> list[Proxy]:
-    """Mostly the road to one broker, sometimes all of them."""
+    """Choose the connections to one broker in most cases, sometimes to all of them."""
     return stage.kafka_proxies if chance.random() < 0.25 else [chance.choice(stage.kafka_proxies)]
 
 

@@ -22,13 +22,13 @@ class Tape:
     def __init__(self, watch: Watch, placed: Callable[[int, int], None], unsafe: Callable[[Unsafe], None]) -> None:
         self.watch = watch
         self.commits = Commits(watch)
-        self.placed = placed  # is told of each transaction's xid and commit LSN
+        self.placed = placed  # called with each transaction's xid and commit LSN
         self.unsafe = unsafe
         self.sessions = 0  # how often streaming began
 
 
 class PostgresFrames:
-    """One connection's messages in both directions; they are told to the `tape` when they arrive."""
+    """One connection's messages in both directions, passed to `tape` when they arrive."""
 
     def __init__(self, tape: Tape) -> None:
         self._tape = tape

@@ -114,7 +114,7 @@ class Proxy:
         return self._each(lambda connection: connection.forsake())
 
     def cut(self, direction: Direction, after: int) -> int:
-        """RST after so many more bytes of `direction`, in the middle of whatever is being said then."""
+        """Reset the connection after a number of further bytes in `direction`, possibly within a message."""
         return self._each(lambda connection: connection.cut(direction, after))
 
     def insert(self, message: Callable[[Any], bytes | None], *, last: bool = False) -> int:

@@ -224,7 +224,7 @@ class Stage:
         return [self.pg_proxy, *self.kafka_proxies]
 
     def heal(self) -> None:
-        """Everything runs and every road is open."""
+        """Whether all servers run and all connections are open."""
         for proxy in self.proxies:
             proxy.heal()
         for full in self.full_disks.values():

@@ -1,4 +1,4 @@
-"""I6, live: a status update may confirm only what Kafka has for good. Pure; the proxies tell it what passes.
+"""I6, live: a status update may only confirm events committed in Kafka. Pure code; the proxies call it per message.
 
 What PostgreSQL sent is known from the frames themselves, what Kafka has from its responses: see `commits`. A session
 reads in commit order from the slot on, so a transaction that is new lies behind all that were ever read.

@@ -25,7 +25,7 @@ _INSERT: Final = "insert into outbox (id, aggregatetype, aggregateid, type, payl
 
 
 class Writers:
-    """Threads that write until they are told to stop; a context manager that joins them.
+    """Threads that write until they are stopped; a context manager that joins them.
 
     `rate` is the number of transactions a second of all of them together.
     """

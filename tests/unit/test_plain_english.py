@@ -14,7 +14,7 @@ from tests.documents import ROOT
 from tests.prose import Text
 
 # Pages that are not rewritten yet, or that quote texts of the program which are not. This set must only shrink.
-PENDING: set[str] = {}
+PENDING: set[str] = set()
 # Commands whose help is not rewritten yet. This set must only shrink.
 PENDING_HELP = {"status"}
 # Files and folders whose comments, docstrings and texts are in plain English. This list must only grow.

@@ -1,4 +1,4 @@
-"""Compatibility by the rules of the specification, one row each; and never a promise that fastavro cannot keep."""
+"""Compatibility by the specification's rules, one row each; fastavro can read whatever is reported as readable."""
 
 import copy
 import io
@@ -162,7 +162,7 @@ KINDS = ["null", "boolean", "int", "long", "float", "double", "string"]
 
 @st.composite
 def evolutions(draw: st.DrawFn) -> tuple[Any, Any, Any]:
-    """A writer's schema, a value of it, and what the schema became."""
+    """A writer's schema, a value of it, and a changed schema to read it with."""
     typed = draw(records())
     _, datum = draw(typed.values)
     return typed.schema, datum, _evolved(draw, copy.deepcopy(typed.schema))

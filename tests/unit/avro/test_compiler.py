@@ -1,4 +1,4 @@
-"""Compiled encoders: their source, what stays off the slow road, and names that must do no harm."""
+"""Compiled encoders: their source, values that do not need the mapping, and names that must be safe in source."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from cdc.avro.compiled import binary, compiler
-from cdc.avro.mapping import convert as mapping
+from cdc.avro.mapping import convert
 from cdc.avro.mapping.mismatch import Mismatch
 from tests import ROOT
 
@@ -105,7 +105,7 @@ def test_long_texts_and_arrays_have_a_length_prefix(size: int) -> None:
 
 
 def test_names_that_are_not_identifiers_are_safe_in_source() -> None:
-    """fastavro lets them pass; contracts do not."""
+    """fastavro accepts them; contracts do not."""
     names = ["out", "value", "absent", "class", "é", "e9", "a b", "x\nimport os"]
     schema = {"type": "record", "name": "R\nraise", "fields": [{"name": name, "type": "string"} for name in names]}
     encode = compiler.compile_encoder({**schema, "__fastavro_parsed": True, "__named_schemas": {}})
@@ -122,7 +122,7 @@ def test_records_with_similar_names_are_distinguished() -> None:
 def test_compiler_rejects_schemas_that_the_mapping_rejects() -> None:
     schema = parsed({"name": "v", "type": {"type": "fixed", "name": "F", "size": 2}, "default": "a"})
     with pytest.raises(Mismatch) as by_mapping:
-        mapping.mapper(schema)
+        convert.mapper(schema)
     with pytest.raises(Mismatch) as by_compiler:
         compiler.compile_encoder(schema)
     assert str(by_mapping.value) == str(by_compiler.value)

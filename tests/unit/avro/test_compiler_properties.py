@@ -1,4 +1,4 @@
-"""Random schemas and values: compiled code does what the mapping and fastavro's writer do, bytes or refusal."""
+"""Random schemas and values: compiled code yields the bytes or the message of the mapping and fastavro's writer."""
 
 import io
 import itertools
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.avro.compiled import compiler
-from cdc.avro.mapping import convert as mapping
+from cdc.avro.mapping import convert
 from cdc.avro.mapping.rules import Rules
 from tests.examples import examples
 from tests.unit.schemas import anything
@@ -57,7 +57,7 @@ leaves = st.one_of(
 
 
 class Drawn:
-    """One random schema: its named types by number, and how many are open, which may be referred to."""
+    """One random schema: its named types by number, and the number of unfinished ones, which may be referred to."""
 
     def __init__(self, draw: st.DrawFn, logical: bool, defaults: bool) -> None:
         self.draw = draw
@@ -92,7 +92,7 @@ class Drawn:
         branches = [self.any(depth - 1, union=False) for _ in range(size)]
         branches += ["null"] if size == 1 or self.draw(st.booleans()) else []
         return list(
-            {mapping.type_name(branch): branch for branch in branches[:: self.draw(st.sampled_from([1, -1]))]}.values()
+            {convert.type_name(branch): branch for branch in branches[:: self.draw(st.sampled_from([1, -1]))]}.values()
         )
 
     def name(self, letter: str) -> str:
@@ -126,7 +126,7 @@ class Drawn:
         return {"type": "record", "name": name, "fields": fields}
 
     def default(self, schema: Any) -> Any:
-        """A default that may well be wrong: then the contract is refused."""
+        """A default that may be invalid, which makes the contract invalid."""
         first = schema[0] if isinstance(schema, list) else schema
         kind = first["type"] if isinstance(first, dict) else first
         fitting: dict[str, Any] = {
@@ -144,7 +144,7 @@ class Drawn:
 
 @st.composite
 def cases(draw: st.DrawFn, *, logical: bool = True, defaults: bool = True) -> tuple[Any, Any]:
-    """A schema and a value that fits it, or nearly."""
+    """A schema, and a value that matches it or nearly does."""
     drawn = Drawn(draw, logical, defaults)
     schema = drawn.record(2)
     parsed: Any
@@ -157,16 +157,16 @@ def cases(draw: st.DrawFn, *, logical: bool = True, defaults: bool = True) -> tu
 
 
 def _value(draw: st.DrawFn, schema: Any, named: dict[str, Any], depth: int, wrong: float) -> Any:
-    """A value that mostly fits; what a leaf takes is drawn from lists that hold a fitting one among others."""
+    """A value that usually matches; leaves are drawn from lists of matching and other values."""
     if wrong and draw(st.floats(0, 1)) < wrong:
         return draw(anything)
-    schema = mapping.resolved(schema, named)
+    schema = convert.resolved(schema, named)
     if isinstance(schema, list):
         branch = draw(st.sampled_from(schema)) if schema else "null"
         if depth < 1 and "null" in schema:
             return None
         value = _value(draw, branch, named, depth - 1, wrong)
-        return {mapping.type_name(branch): value} if draw(st.integers(0, 5)) == 0 else value
+        return {convert.type_name(branch): value} if draw(st.integers(0, 5)) == 0 else value
     kind = schema["type"]
     few = st.integers(0, 2 if depth > 0 else 0)
     if kind == "array":
@@ -211,13 +211,13 @@ def _fitting(schema: Any) -> st.SearchStrategy[Any]:
 
 
 def outcome(schema: Any, rules: Rules, value: Any, *, compiled: bool) -> bytes | str:
-    """The bytes, or the type and text of the refusal."""
+    """The bytes, or the type and text of the error."""
     try:
         if compiled:
             return compiler.compile_encoder(schema, rules)(value, HEADER)
         buffer = io.BytesIO()
         buffer.write(HEADER)
-        fastavro.schemaless_writer(buffer, schema, mapping.mapper(schema, rules)(value))
+        fastavro.schemaless_writer(buffer, schema, convert.mapper(schema, rules)(value))
         return buffer.getvalue()
     except RecursionError:
         return "RecursionError"
@@ -250,15 +250,15 @@ def test_values_that_fastavro_rejects_are_rejected(case: tuple[Any, Any]) -> Non
 
 
 def _same(schema: Any, named: dict[str, Any], value: Any, read: Any) -> bool:
-    """Whether what is read is the value: in a union as one of the branches, or as the one that is named."""
-    schema = mapping.resolved(schema, named)
+    """Whether the decoded value equals the given one, in a union as any branch or the tagged one."""
+    schema = convert.resolved(schema, named)
     if isinstance(schema, list):
         tagged = isinstance(value, dict) and len(value) == 1
         return any(
             _same(branch, named, value, read)
             or (
                 tagged
-                and value.keys() == {mapping.type_name(branch)}
+                and value.keys() == {convert.type_name(branch)}
                 and _same(branch, named, next(iter(value.values())), read)
             )
             for branch in schema

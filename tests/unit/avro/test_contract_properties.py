@@ -1,4 +1,4 @@
-"""Random schemas and values: what is encoded is read back equal, and nothing passes that fastavro refuses."""
+"""Random schemas and values: encoded values are read back equal, and values that fastavro rejects are rejected."""
 
 import json
 from decimal import Context, Decimal
@@ -23,7 +23,7 @@ def test_matching_value_is_read_back_equal(typed: Typed, data: st.DataObject) ->
 
 @st.composite
 def almost(draw: st.DrawFn) -> tuple[Any, Any]:
-    """A schema, and a value that fits but for one part of it."""
+    """A schema, and a value that matches except for one part."""
     typed = draw(records(with_bytes=False))
     return typed.schema, disturbed(draw, draw(typed.values)[0])
 
@@ -55,7 +55,7 @@ def test_encoded_value_decodes_to_the_given_value(case: tuple[Any, Any]) -> None
 
 
 def _rounded(schema: Any, value: Any) -> Any:
-    """Binary floats may round what they are given; everything else may not."""
+    """Round floats to their binary type; all other values must be exact."""
     if isinstance(schema, list):
         return None if value is None else _rounded(next(b for b in schema if b != "null"), value)
     kind = schema["type"] if isinstance(schema, dict) else schema

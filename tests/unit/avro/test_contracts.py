@@ -1,4 +1,4 @@
-"""Contracts from files: found by type, read back, and every defect of a folder at once."""
+"""Contracts from files: found by type, read back, and all defects of a folder reported together."""
 
 import json
 from datetime import UTC, datetime

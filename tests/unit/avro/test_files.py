@@ -1,4 +1,4 @@
-"""Schema files that use each other's types: written out in one piece, or refused with the files' names."""
+"""Schema files that use each other's types: inlined, or rejected with the files' names."""
 
 import json
 from pathlib import Path

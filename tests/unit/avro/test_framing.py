@@ -1,4 +1,4 @@
-"""Fingerprints and headers, against the algorithm as the Avro specification prints it."""
+"""Fingerprints and headers, compared with the algorithm in the Avro specification."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Logical types from JSON: exact, or refused."""
+"""Logical types from JSON: exact, or rejected."""
 
 import datetime
 from decimal import Decimal

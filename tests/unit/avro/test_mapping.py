@@ -1,4 +1,4 @@
-"""JSON to Avro, type by type: what is taken, as what a consumer sees it, and what is refused."""
+"""JSON to Avro, type by type: accepted values as a consumer decodes them, and rejected values."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""docs/mapping.md, row by row: what the table says is taken is taken, what it says is refused is refused."""
+"""docs/mapping.md, row by row: values are accepted or rejected as the table says."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from cdc.avro.compiled import compiler
-from cdc.avro.mapping import convert as mapping
+from cdc.avro.mapping import convert
 from cdc.avro.mapping.mismatch import Mismatch
 from cdc.avro.mapping.rules import STRICT, Rules
 from tests import ROOT
@@ -85,7 +85,7 @@ def parsed(kind: Any, **more: Any) -> Any:
 
 
 def value(text: str) -> Any:
-    """Numbers as contracts with a decimal have them."""
+    """Parse JSON with exact numbers, as contracts with a decimal do."""
     return json.loads(text, parse_float=Decimal)
 
 
@@ -94,9 +94,9 @@ def takes(schema: Any, payload: Any, rules: Rules = STRICT) -> bool:
         compiler.compile_encoder(schema, rules)(payload, b"")
     except Mismatch as mismatch:
         with pytest.raises(Mismatch, match=f"^{re.escape(str(mismatch))}$"):
-            mapping.mapper(schema, rules)(payload)
+            convert.mapper(schema, rules)(payload)
         return False
-    mapping.mapper(schema, rules)(payload)
+    convert.mapper(schema, rules)(payload)
     return True
 
 
@@ -184,4 +184,4 @@ def test_default_of_an_enum_applies_where_a_union_refers_to_it() -> None:
 def test_default_that_contains_itself_is_rejected() -> None:
     schema = {"type": "record", "name": "R", "fields": [{"name": "v", "type": "R", "default": {}}]}
     with pytest.raises(Mismatch, match="its default contains itself"):
-        mapping.mapper(fastavro.parse_schema(schema, named_schemas={}))
+        convert.mapper(fastavro.parse_schema(schema, named_schemas={}))

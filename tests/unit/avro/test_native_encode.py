@@ -1,4 +1,4 @@
-"""The accelerator's way from JSON to Avro: what it takes has the bytes of `Contract.encode`, the rest it declines."""
+"""The accelerator's encoder: a payload has the bytes of `Contract.encode`, or is declined."""
 
 import json
 from typing import Any
@@ -20,7 +20,7 @@ native = pytest.importorskip("cdc_native", reason="the accelerator is not instal
 
 
 def judged(contract: Contract, payload: bytes) -> bytes | None:
-    """The body, or None when Python refuses the payload."""
+    """The body, or None if Python rejects the payload."""
     try:
         return contract.encode(payload, b"")
     except ValueError:
@@ -28,7 +28,7 @@ def judged(contract: Contract, payload: bytes) -> bytes | None:
 
 
 def check(contract: Contract, compiled: bytes | None, payload: bytes) -> bool:
-    """Compare both; returns whether the accelerator took the payload."""
+    """Compare both encoders; return whether the accelerator accepted the payload."""
     got = native.encode(compiled, payload) if compiled else None
     if got is not None:
         assert got == judged(contract, payload)

@@ -1,4 +1,4 @@
-"""Plans for the accelerator: what they say of a schema. That they are right is proven in test_native_encode.py."""
+"""Plans for the accelerator, by schema. test_native_encode.py tests that encoding by them is correct."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Contracts that msgspec parses for: it takes nothing that orjson and the mapping would not take, nor otherwise."""
+"""Contracts with a msgspec parser: it accepts only values that orjson and the mapping accept, with the same result."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,15 +27,15 @@ def parsed(*fields: dict[str, Any]) -> Any:
 
 
 class Left(Exception):
-    """A payload was left to the general road."""
+    """A payload was left to the general encoder."""
 
 
-def leave(payload: bytes, header: bytes = b"") -> bytes:  # noqa: ARG001 - fits the general road
+def leave(payload: bytes, header: bytes = b"") -> bytes:  # noqa: ARG001 - has the general encoder's signature
     raise Left
 
 
 def typed(schema: Any, how: Rules = STRICT) -> Callable[[bytes], bytes | None]:
-    """What the typed encoder makes of a text; None when it leaves it to the general road."""
+    """The typed encoder's result for a text; None if it leaves the text to the general encoder."""
     encode = compiler.compile_text_encoder(schema, how, leave, HEADER)
 
     def attempt(payload: bytes) -> bytes | None:
@@ -48,7 +48,7 @@ def typed(schema: Any, how: Rules = STRICT) -> Callable[[bytes], bytes | None]:
 
 
 def general(contract: Contract, payload: bytes) -> bytes | None:
-    """What orjson and the encoder of values make of it; None when they refuse it."""
+    """The result of orjson and the encoder of values; None if they reject the text."""
     try:
         return contract.encode_value(orjson.loads(payload), HEADER)
     except (ValueError, ArithmeticError, RecursionError):
@@ -56,7 +56,7 @@ def general(contract: Contract, payload: bytes) -> bytes | None:
 
 
 def check(contract: Contract, attempt: Callable[[bytes], bytes | None], payload: bytes) -> bool:
-    """Compare both; returns whether the typed encoder took the payload."""
+    """Compare both encoders; return whether the typed one accepted the payload."""
     got = attempt(payload)
     if got is not None:
         assert got == general(contract, payload)
@@ -64,7 +64,7 @@ def check(contract: Contract, attempt: Callable[[bytes], bytes | None], payload:
 
 
 def decimals(schema: Any) -> bool:
-    """Whether numbers of the schema are read in another way."""
+    """Whether the schema has decimals, so that numbers are parsed exactly."""
     return "decimal" in str(schema)
 
 

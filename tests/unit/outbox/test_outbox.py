@@ -199,6 +199,6 @@ def test_a_missing_column_stops_with_the_columns_there_are_b7() -> None:
 
 
 def test_the_format_is_chosen_by_every_column_that_is_read_trace_columns_too() -> None:
-    # Else a trace column without a binary decoder ends each new session with PostgresUnavailable, for ever.
+    # Otherwise a trace column without a binary decoder would end every session with PostgresUnavailable.
     needed = Columns().needed([*dict(COLUMNS), "traceparent"], TopicTemplate("events"), [])
     assert "traceparent" in needed

@@ -57,7 +57,7 @@ def test_what_a_service_waits_for_can_happen(name: str, other: str, condition: s
         assert "healthcheck" in SERVICES[other]
     else:
         assert condition == "service_completed_successfully"
-        # A service that is started again for ever never completes.
+        # A service that is always restarted never completes.
         assert SERVICES[other]["restart"] == "no"
     missing = set(SERVICES[other].get("profiles", [])) - set(SERVICES[name].get("profiles", []))
     assert not missing, f"{name} runs without {other}"

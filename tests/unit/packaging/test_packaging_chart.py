@@ -167,7 +167,7 @@ def test_a_stop_may_drain_before_the_pod_is_killed() -> None:
 def test_probes_ask_the_paths_that_the_publisher_answers() -> None:
     (container,) = PODS["publisher"]["containers"]
     paths = {probe: container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")}
-    # A restart mends a loop that stands still, not a Kafka that is down: liveness never asks for readiness.
+    # A restart fixes a blocked loop, not an unavailable Kafka: liveness must not depend on readiness.
     assert paths == {"startup": "/livez", "liveness": "/livez", "readiness": "/readyz"}
 
 

@@ -1,4 +1,4 @@
-"""Alert rules, dashboard and Prometheus' own settings ask for what the publisher tells."""
+"""Alert rules, dashboard and Prometheus' settings use metrics that the publisher reports."""
 
 import json
 import re
