@@ -1,4 +1,4 @@
-"""With the native accelerator or without it the same rows become the same records."""
+"""The same rows become the same records with and without the native accelerator."""
 
 import importlib.util
 from pathlib import Path
@@ -24,7 +24,7 @@ values ('note', 'k1', 'Noted', '{"seq": "one"}'), ('note', 'k1', 'Noted', '{"seq
 
 
 def published(pipeline: Pipeline, accelerator: str) -> list[Received]:
-    """The records of one run."""
+    """Publish the rows with an accelerator, and return the records."""
     pipeline.settings["delivery"] = {"on_poison": "dead-letter", "accelerator": accelerator}
     pipeline.sql("alter table outbox add column if not exists traceparent text")
     running = pipeline.start().streams()
@@ -38,15 +38,15 @@ def published(pipeline: Pipeline, accelerator: str) -> list[Received]:
 
 
 @pytest.mark.parametrize("accelerator", ["python", "native"])
-def test_what_rows_become_does_not_depend_on_the_accelerator(pipeline: Pipeline, accelerator: str) -> None:
+def test_records_do_not_depend_on_the_accelerator(pipeline: Pipeline, accelerator: str) -> None:
     if accelerator == "native" and not importlib.util.find_spec("cdc_native"):
         pytest.skip("the native accelerator is not installed: there is no Rust toolchain")
     records = published(pipeline, accelerator)
     rows = pipeline.sql("select id::text, aggregateid, type, payload, traceparent from outbox")
-    told = {record.id: record for record in records}
-    assert (len(rows), len(records), len(told)) == (803, 801, 801)
+    by_id = {record.id: record for record in records}
+    assert (len(rows), len(records), len(by_id)) == (803, 801, 801)
     for event_id, key, event_type, payload, traceparent in rows:
-        record = told.get(event_id)
+        record = by_id.get(event_id)
         if record is None:
             assert event_type == "Lost" or payload["seq"] == "one"
             continue
@@ -56,7 +56,7 @@ def test_what_rows_become_does_not_depend_on_the_accelerator(pipeline: Pipeline,
 
 
 def broken(folder: Path, source: str) -> dict[str, str]:
-    """An environment in which the accelerator is something else."""
+    """Return an environment in which `import cdc_native` runs the given source."""
     (folder / "cdc_native.py").write_text(source)
     return {"PYTHONPATH": str(folder)}
 
@@ -69,7 +69,7 @@ def broken(folder: Path, source: str) -> dict[str, str]:
         ("raise ImportError('wrong machine')\n", "wrong machine"),
     ],
 )
-def test_an_accelerator_that_cannot_be_used_is_a_configuration_error_with_a_way_out(
+def test_unusable_accelerator_is_a_configuration_error_with_advice(
     pipeline: Pipeline, tmp_path: Path, choice: str, source: str, problem: str
 ) -> None:
     pipeline.settings["delivery"] = {"accelerator": choice}

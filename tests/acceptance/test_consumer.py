@@ -23,7 +23,7 @@ QUICK = Retry(attempts=3, first_seconds=0.01, longest_seconds=0.05)
 
 
 class Running:
-    """Runs a consumer in a thread; a context manager that stops it and raises what it raised."""
+    """Runs a consumer in a thread; a context manager that stops it, and raises the consumer's exception."""
 
     def __init__(self, consumer: Consumer) -> None:
         self.consumer = consumer
@@ -77,19 +77,19 @@ class Handler:
 
 @pytest.fixture
 def kafka(servers: Servers, topic_prefix: str) -> dict[str, Any]:
-    """Properties of a group of this test."""
+    """The properties of a consumer group for one test."""
     return {"bootstrap.servers": servers.kafka, "group.id": f"{topic_prefix}group"}
 
 
 @pytest.fixture
 def topic(servers: Servers, topic_prefix: str) -> str:
-    """A topic of two partitions."""
+    """Create a topic of two partitions."""
     return make_topic(servers.kafka, f"{topic_prefix}events", 2)
 
 
 @pytest.fixture
 def dead(servers: Servers, topic_prefix: str) -> str:
-    """A topic for dead letters."""
+    """Create a topic for dead letters."""
     return make_topic(servers.kafka, f"{topic_prefix}dead")
 
 
@@ -107,7 +107,7 @@ def read(bootstrap: str, topic: str, count: int) -> Iterator[Message]:
 
 
 def texts(message: Message) -> dict[str, str]:
-    """The headers that have a value."""
+    """The record's headers, without those that are null."""
     headers: Any = message.headers() or []
     return {name: value.decode() for name, value in headers if value is not None}
 
@@ -130,12 +130,12 @@ def test_a_failing_event_blocks_only_its_partition_and_is_dead_lettered(
     with Running(consumer) as running:
         running.until(lambda: len(handler.attempts) >= 2, "two attempts")
         send(servers.kafka, topic, [Sent(lsn, "good", partition=1) for lsn in range(4, 24)])
-        running.until(lambda: len(handler.handled) == 20, "the other partition goes on")
+        running.until(lambda: len(handler.handled) == 20, "the other partition continues")
         assert handler.handled == [("good", lsn) for lsn in range(4, 24)]
         running.until(lambda: committed(servers.kafka, kafka["group.id"], topic, 2)[1] == 20, "and is committed")
         assert committed(servers.kafka, kafka["group.id"], topic, 2)[0] < 0
         go.set()
-        running.until(lambda: len(handler.handled) == 22, "what was behind")
+        running.until(lambda: len(handler.handled) == 22, "the events behind it")
     assert handler.handled[20:] == [("behind", 2), ("behind", 3)]
     assert handler.attempts.count(("bad", 1)) == 3
     assert committed(servers.kafka, kafka["group.id"], topic, 2) == [3, 20]
@@ -387,7 +387,7 @@ def test_long_retries_keep_the_membership_and_a_slow_handler_loses_it(
         running.until(lambda: committed(servers.kafka, kafka["group.id"], topic) == [1], "it is committed")
 
         send(servers.kafka, topic, [Sent(2, "slow", partition=0)])
-        running.until(lambda: len(handled) == 3, "the slow one comes again: its offset was not committed")
+        running.until(lambda: len(handled) == 3, "the slow event is redelivered: its offset was not committed")
         assert "longer than max.poll.interval.ms" in caplog.text
         assert "lost partitions to other consumers" in caplog.text
     assert handled[1:] == [(b"slow", 1), (b"slow", 1)]

@@ -1,4 +1,4 @@
-"""Consumers that are killed between the inbox's steps, and groups that rebalance under duplicates: each event once."""
+"""Consumers killed between the inbox's steps, and rebalancing groups with duplicates apply each event once."""
 
 import random
 import signal
@@ -18,7 +18,7 @@ from tests.servers import PrivateStack, Servers
 
 
 class Crew:
-    """Consumer processes of one group; those that still run at the end are killed."""
+    """Consumer processes of one group; processes that still run at the end are killed."""
 
     def __init__(self, options: dict[str, Any], log: Path) -> None:
         self.options = options
@@ -75,7 +75,7 @@ def test_each_event_is_applied_once_whichever_step_of_the_inbox_a_consumer_dies_
 ) -> None:
     group, topic = crew.options["kafka"]["group.id"], make_topic(servers.kafka, crew.options["topic"])
     records = [Sent(lsn, f"key {lsn % 3}") for lsn in range(1, 61)]
-    # Some come again, as after a crash of the publisher.
+    # Some events are repeated, as after a crash of the publisher.
     log = [*records[:40], *records[30:40], *records[40:]]
     send(servers.kafka, topic, log)
     for lsn in (7, 21, 41):
@@ -159,7 +159,7 @@ def test_two_restarting_processes_apply_duplicates_once_and_in_order_per_key(
     assert min(committed(servers.kafka, group, topic, partitions)) > 0
 
 
-def test_a_consumer_outlives_crashes_of_both_servers(
+def test_consumer_survives_crashes_of_both_servers(
     private_stack: PrivateStack, crashes: Crashes, tmp_path: Path
 ) -> None:
     stack = private_stack()
@@ -191,12 +191,12 @@ def test_a_consumer_outlives_crashes_of_both_servers(
         stack.brokers[0].kill()
         stack.brokers[0].start()
         more()
-        eventually(all_applied, "it goes on after a crash of Kafka")
+        eventually(all_applied, "it continues after a crash of Kafka")
         stack.postgres.kill()
         more()
         eventually(lambda: "the inbox cannot connect" in crew.log.read_text(), "it waits for PostgreSQL")
         stack.postgres.start()
-        eventually(all_applied, "it goes on after a crash of PostgreSQL")
+        eventually(all_applied, "it continues after a crash of PostgreSQL")
         crew.stop("only")
     finally:
         crew.close()

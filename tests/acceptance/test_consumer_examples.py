@@ -26,7 +26,7 @@ from tests.servers import Servers
 
 @contextlib.contextmanager
 def running(log: Path, example: str, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """An example; it is stopped by SIGTERM, as an orchestrator would, and must end with 0."""
+    """Run an example, and stop it with SIGTERM, as an orchestrator does; it must exit with 0."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "examples" / example), *arguments], stdout=output, stderr=output
@@ -43,7 +43,7 @@ def running(log: Path, example: str, *arguments: str) -> Iterator["subprocess.Po
 
 
 def rows(dsn: str, statement: str) -> list[tuple[Any, ...]]:
-    """What a table holds; nothing while it is not there."""
+    """The rows of a table; none while it does not exist."""
     with psycopg.connect(dsn) as connection, contextlib.suppress(psycopg.errors.UndefinedTable):
         return connection.execute(statement.encode()).fetchall()
     return []
@@ -51,7 +51,7 @@ def rows(dsn: str, statement: str) -> list[tuple[Any, ...]]:
 
 @pytest.fixture
 def shop(pipeline: Pipeline) -> Pipeline:
-    """The shop's topics, and a publisher that runs."""
+    """Create the shop's topics, and start a publisher."""
     pipeline.settings["avro"]["schemas"] = str(ROOT / "schemas" / "shop")
     for name in ("order", "payment"):
         pipeline.create_topic(f"{pipeline.prefix}{name}")

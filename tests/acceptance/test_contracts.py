@@ -1,4 +1,4 @@
-"""Every event leaves as typed Avro, or it does not leave: registry, framing, envelope, tombstones, on real servers."""
+"""Events are sent as typed Avro or not at all: registry, framing, envelope and tombstones, on real servers."""
 
 import json
 import signal
@@ -175,7 +175,7 @@ def test_references_between_files_unknown_types_tombstones_and_lenient_settings(
     assert int(envelope["committed_at"].timestamp() * 1000) == unheard.timestamp[1]
 
 
-def test_bare_avro_bodies_in_bytea_are_framed_when_asked_for(bare_pipeline: Pipeline) -> None:
+def test_bare_avro_bodies_in_bytea_are_framed_if_configured(bare_pipeline: Pipeline) -> None:
     pipeline = bare_pipeline
     pipeline.sql(
         "create table outbox (id uuid primary key default gen_random_uuid(), aggregatetype text not null,"

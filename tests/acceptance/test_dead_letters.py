@@ -1,4 +1,4 @@
-"""With `on_poison = "dead-letter"` nothing is lost: what does not fit waits in its topic until it is replayed, once."""
+"""With `on_poison = "dead-letter"` nothing is lost: poison events stay in their topic until they are replayed once."""
 
 import json
 import random
@@ -30,7 +30,7 @@ NOTICED = {
 
 
 class Careless(Load):
-    """Writers of whose rows one in fifty has no contract, or a field that its contract does not know."""
+    """Writers that write one row in fifty without a contract, or with a field unknown to its contract."""
 
     def _transaction(
         self, connection: "psycopg.Connection[tuple[object, ...]]", chance: random.Random, number: int, seq: int
@@ -51,13 +51,13 @@ class Careless(Load):
 
 @pytest.fixture
 def careful(pipeline: Pipeline) -> Pipeline:
-    """A pipeline that keeps poison in its dead-letter topic."""
+    """A pipeline that sends poison events to its dead-letter topic."""
     pipeline.settings["delivery"] = {"on_poison": "dead-letter"}
     return pipeline
 
 
 def rows(pipeline: Pipeline) -> tuple[dict[str, int], dict[str, int]]:
-    """The table's good rows and its bad ones: id to seq."""
+    """The table's good and poison rows, each a mapping of id to seq."""
     good: dict[str, int] = {}
     bad: dict[str, int] = {}
     for row_id, event_type, payload in pipeline.sql("select id, type, payload from outbox"):
@@ -67,7 +67,7 @@ def rows(pipeline: Pipeline) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def listed(pipeline: Pipeline, *options: str) -> dict[str, dict[str, Any]]:
-    """What `dlq list` has, by id."""
+    """The output of `dlq list`, by id."""
     done = pipeline.run("dlq", "list", "--json", *options)
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
@@ -76,12 +76,12 @@ def listed(pipeline: Pipeline, *options: str) -> dict[str, dict[str, Any]]:
 
 
 def dead(pipeline: Pipeline) -> list[Received]:
-    """All that is in the dead-letter topic, markers too."""
+    """All records of the dead-letter topic, including markers."""
     return read_all(pipeline.kafka, f"{pipeline.prefix}dead", lambda value: value)
 
 
 def seqs(records: list[Received], wanted: Callable[[Received], bool]) -> dict[str, list[int]]:
-    """By key, the numbers of first occurrences, in their order."""
+    """The numbers of first occurrences in order, by key."""
     seen: set[str] = set()
     found: dict[str, list[int]] = {}
     for record in records:
@@ -117,12 +117,12 @@ def test_c8_poison_under_load_and_kills_goes_to_dead_letters_and_the_rest_in_ord
     told = [line for line in running.log if line["message"].startswith("an event became a dead letter")]
     assert all(line["level"] == "warning" and line["id"] in bad for line in told)
 
-    # Nothing fits yet: all stay, whatever is asked for.
+    # No contract matches yet: all letters stay, with any options.
     some = next(letter["id"] for letter in letters.values() if letter["error"] == "contract-missing")
     assert careful.run("dlq", "replay", some, "--yes").returncode == 1
     assert len(careful.records()) == len(records)
 
-    # The contracts are mended, first one and then the other; the publisher is not even running.
+    # The contracts are fixed one after the other, while the publisher is stopped.
     (careful.folder / "schemas" / "Noticed.avsc").write_text(json.dumps(NOTICED))
     planned = careful.run("dlq", "replay", "--type", "Noticed", "--dry-run")
     assert planned.returncode == 0
@@ -172,7 +172,7 @@ def test_c8_poison_in_the_middle_of_a_transaction_holds_up_neither_it_nor_the_sl
     assert first.position < record.position
 
 
-def test_c8_rows_that_are_broken_themselves_are_kept_with_what_can_be_read(careful: Pipeline) -> None:
+def test_c8_unreadable_rows_are_parked_with_their_readable_columns(careful: Pipeline) -> None:
     careful.sql("alter table outbox alter aggregateid drop not null, alter payload drop not null")
     running = careful.start().streams()
     careful.sql(
@@ -219,7 +219,7 @@ def test_c7_event_too_large_for_its_topic_becomes_a_dead_letter_only_if_it_fits(
     assert {record.value["seq"] for record in careful.records()} == {1, 2}
 
 
-def test_c8_kill_9_while_replaying_sends_nothing_twice_and_nothing_is_left_out(careful: Pipeline) -> None:
+def test_c8_kill_9_during_a_replay_repeats_and_skips_nothing(careful: Pipeline) -> None:
     count = 20_000
     careful.sql(
         "insert into outbox (aggregatetype, aggregateid, type, payload) select 'note', 'k' || n % 5, 'Noticed',"
@@ -256,7 +256,7 @@ def grown(pipeline: Pipeline, wanted: int) -> bool:
 
 
 def end(pipeline: Pipeline) -> int:
-    """Where the dead-letter topic ends, records of open transactions included."""
+    """The end of the dead-letter topic, including records of open transactions."""
     consumer = Consumer({"bootstrap.servers": pipeline.kafka, "group.id": "end", "isolation.level": "read_uncommitted"})
     try:
         offset: int = consumer.get_watermark_offsets(TopicPartition(f"{pipeline.prefix}dead", 0), timeout=30)[1]
@@ -266,7 +266,7 @@ def end(pipeline: Pipeline) -> int:
 
 
 def limit_records(kafka: str, topic: str, size: int) -> None:
-    """Set how large a record the topic takes."""
+    """Set `max.message.bytes` of the topic."""
     entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     admin = AdminClient({"bootstrap.servers": kafka})

@@ -27,13 +27,13 @@ COMMAND = [sys.executable, "-m", "cdc", "demo"]
 
 @pytest.fixture
 def home(folder: Path) -> Iterator[Path]:
-    """A home for one demo; stopped afterwards."""
+    """The home directory of one demo, which is stopped afterwards."""
     yield folder / "demo"
     Environment(folder / "demo").stop()
 
 
 def processes_of(home: Path) -> list[psutil.Process]:
-    """All processes that name `home`, or the shelter of its PostgreSQL, in their command line or work in there."""
+    """All processes with `home` or its PostgreSQL's directory in their command line or as working directory."""
     names = (str(home), str(accounts.shelter(home / "stack" / "postgres")))
     found = []
     for process in psutil.process_iter():

@@ -1,4 +1,4 @@
-"""Each event once, whatever dies and whoever takes over; and no duplicate after a crash without transactions either."""
+"""Exactly-once delivery through crashes and takeovers; and no duplicates after a crash without transactions either."""
 
 import random
 import signal
@@ -26,7 +26,7 @@ def configure(pipeline: Pipeline, guarantee: str, **delivery: Any) -> Pipeline:
 
 
 def counted(records: list[Received]) -> list[Received]:
-    """The same records. Their numbers must begin at 1 in each partition, and have no gap."""
+    """Return the records after checking that their numbers start at 1 in each partition without gaps."""
     numbers = defaultdict(list)
     for record in records:
         numbers[record.topic, record.partition, record.position[:8]].append(int(record.header("cdc-sequence")))

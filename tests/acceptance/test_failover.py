@@ -1,4 +1,4 @@
-"""The primary dies and its standby takes over, or something else answers in its place."""
+"""The primary fails and its standby takes over, or another server answers at its address."""
 
 import time
 from collections import Counter
@@ -20,7 +20,7 @@ MakePipeline = Callable[[str], Pipeline]
 
 @pytest.fixture
 def make(servers: Servers, topic_prefix: str, tmp_path: Path) -> Iterator[MakePipeline]:
-    """`make(dsn)` is a pipeline between a server of the test and Kafka; all but the slot is ready."""
+    """`make(dsn)` returns a pipeline between a server of the test and Kafka, without a slot."""
     made: list[Pipeline] = []
 
     def one(dsn: str) -> Pipeline:
@@ -34,13 +34,13 @@ def make(servers: Servers, topic_prefix: str, tmp_path: Path) -> Iterator[MakePi
 
 
 def streaming(pipeline: Pipeline, pair: Pair) -> Running:
-    """A publisher at work on a failover slot, which the standby has too."""
+    """A publisher that streams from a failover slot, which is synchronized to the standby."""
     running = prepare(pipeline, "--failover").start().streams()
     pair.synchronised(pipeline.slot)
     return running
 
 
-def test_after_a_failover_without_a_failover_slot_it_ends_and_makes_none_b11(
+def test_failover_without_failover_slot_ends_without_creating_one_b11(
     private_pair: PrivatePair, make: MakePipeline
 ) -> None:
     pair = private_pair()
@@ -122,7 +122,7 @@ def test_events_missing_on_the_promoted_standby_are_reported_as_phantoms_b12(
     assert pipeline.sql("select payload -> 'seq' from outbox order by 1") == [(1,), (3,)]
 
 
-def test_another_cluster_at_the_same_address_is_refused_b13(
+def test_another_cluster_at_the_same_address_is_rejected_b13(
     private_postgres: PrivatePostgres, make: MakePipeline, folder: Path
 ) -> None:
     first = private_postgres()

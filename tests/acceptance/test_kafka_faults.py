@@ -1,4 +1,4 @@
-"""Topics and brokers that refuse, change or forget: nothing is passed over; what needs a person ends the program."""
+"""Topics and brokers that reject, change or lose data: no event is skipped; errors that need an operator end it."""
 
 import shutil
 import socket
@@ -49,7 +49,7 @@ def delete(pipeline: Pipeline, topic: str) -> None:
 
 
 def replace(pipeline: Pipeline, topic: str, **config: str) -> None:
-    """Make the topic anew, with other settings."""
+    """Re-create the topic with other settings."""
     delete(pipeline, topic)
     client = admin(pipeline)
     new = NewTopic(topic, num_partitions=3, config={name.replace("_", "."): value for name, value in config.items()})
@@ -61,7 +61,7 @@ def replace(pipeline: Pipeline, topic: str, **config: str) -> None:
 
 
 def note(pipeline: Pipeline, seq: int, text: str = "", key: str = "k") -> None:
-    """One note in a transaction of its own."""
+    """Insert one note in its own transaction."""
     pipeline.sql(
         "insert into outbox (aggregatetype, aggregateid, type, payload)"
         " values ('note', %s, 'Noted', jsonb_build_object('seq', %s::int, 'text', %s::text))",
@@ -72,7 +72,7 @@ def note(pipeline: Pipeline, seq: int, text: str = "", key: str = "k") -> None:
 
 
 def seqs(pipeline: Pipeline) -> list[int]:
-    """What is in the topic, for tests with one key."""
+    """The numbers in the topic, for tests with one key."""
     return [record.value["seq"] for record in pipeline.records()]
 
 
@@ -81,7 +81,7 @@ def last_words(running: Running) -> str:
     return str(running.messages()[-1])
 
 
-def test_c7_a_topic_that_takes_little_gets_small_batches_in_order_after_one_restart(pipeline: Pipeline) -> None:
+def test_c7_topic_with_a_small_limit_gets_small_batches_in_order(pipeline: Pipeline) -> None:
     replace(pipeline, pipeline.topic, max_message_bytes="1000")
     running = pipeline.start().streams()
     pipeline.insert(*range(3000))
@@ -158,7 +158,7 @@ def test_c12_c13_deleted_topic_is_waited_for_and_a_recreated_one_ends_the_progra
     assert sorted(set(seqs(pipeline))) == [1, 2]
 
 
-def test_c13_a_topic_created_again_behind_our_back_ends_the_program_within_seconds(pipeline: Pipeline) -> None:
+def test_c13_recreated_topic_ends_the_program_within_seconds(pipeline: Pipeline) -> None:
     running = pipeline.start().streams()
     note(pipeline, 0)
     pipeline.settles()
@@ -166,7 +166,7 @@ def test_c13_a_topic_created_again_behind_our_back_ends_the_program_within_secon
     assert "was deleted and re-created" in last_words(running)
 
 
-def test_c13_partitions_added_under_load_lose_nothing_and_are_told(pipeline: Pipeline) -> None:
+def test_c13_partitions_added_under_load_lose_nothing_and_are_logged(pipeline: Pipeline) -> None:
     running = pipeline.start().streams()
     with Load(pipeline.dsn) as load:
         load.goes_on()
@@ -190,7 +190,7 @@ def test_c13_partitions_added_under_load_lose_nothing_and_are_told(pipeline: Pip
     assert all(numbers == sorted(numbers) for numbers in by_place.values())
 
 
-def test_c15_topics_that_may_lose_what_they_confirmed_are_told_once_or_refused(pipeline: Pipeline) -> None:
+def test_c15_topics_that_may_lose_acknowledged_events_are_logged_or_rejected(pipeline: Pipeline) -> None:
     replace(pipeline, pipeline.topic, min_insync_replicas="1")
     running = pipeline.start().streams()
     for seq in range(3):
@@ -210,7 +210,7 @@ def test_c15_topics_that_may_lose_what_they_confirmed_are_told_once_or_refused(p
     assert seqs(pipeline) == [0, 1, 2, 3]
 
 
-def test_c20_a_topic_that_refuses_the_commit_time_ends_the_program_with_the_setting(pipeline: Pipeline) -> None:
+def test_c20_topic_that_rejects_the_commit_time_ends_the_program_with_advice(pipeline: Pipeline) -> None:
     alter(pipeline, pipeline.topic, message_timestamp_before_max_ms="500")
     note(pipeline, 0)
     time.sleep(1)
@@ -227,7 +227,7 @@ def test_c20_a_topic_that_refuses_the_commit_time_ends_the_program_with_the_sett
     pipeline.judge(duplicates=False)
 
 
-def test_c3_a_producer_that_the_broker_forgot_while_it_was_idle_goes_on(torment: Torment) -> None:
+def test_c3_producer_id_that_expired_while_idle_is_renewed(torment: Torment) -> None:
     forgets = {"producer.id.expiration.ms": "1000", "producer.id.expiration.check.interval.ms": "200"}
     _, pipeline = torment(kafka=forgets)
     running = pipeline.start().streams()
@@ -272,7 +272,7 @@ def test_c3_c16_fatal_producer_error_starts_a_new_session_without_loss(torment: 
 
 
 def with_rights(stack: Stack) -> dict[str, str]:
-    """A second listener, where users have names and only the rights that they were given."""
+    """A second listener that authenticates users, who have only the rights granted to them."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     node = stack.brokers[0].node

@@ -1,4 +1,4 @@
-"""PostgreSQL is changed behind the publisher's back: it stops within seconds, says what, which rows, and what next."""
+"""PostgreSQL is changed while the publisher runs: it stops within seconds, and reports cause, rows and next steps."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ Shop = Callable[..., tuple[PostgresServer, Pipeline]]
 def shop(
     private_postgres: PrivatePostgres, servers: Servers, topic_prefix: str, tmp_path: Path
 ) -> Iterator[Callable[..., tuple[PostgresServer, Pipeline]]]:
-    """`shop(binaries, **settings)`: a PostgreSQL server of this test alone, and a pipeline from it to Kafka."""
+    """`shop(binaries, **settings)` starts a PostgreSQL server for one test, with a pipeline to Kafka."""
     made: list[Pipeline] = []
 
     def make(binaries: Path | None = None, **settings: str) -> tuple[PostgresServer, Pipeline]:
@@ -46,7 +46,7 @@ def shop(
 
 
 def _stops(running: Running) -> str:
-    """It ends by itself with exit code 1 within seconds; returns its last line."""
+    """Wait until the publisher exits with 1 within seconds, and return its last line."""
     eventually(lambda: running.process.poll() is not None, f"exit, after {running.messages()}", SECONDS_TO_STOP)
     assert running.wait() == 1, running.messages()
     assert running.count("Traceback") == 0
@@ -54,7 +54,7 @@ def _stops(running: Running) -> str:
 
 
 def _missing(pipeline: Pipeline) -> set[int]:
-    """Numbers of the rows that are in the table, or were in the one before it, and not in the topics."""
+    """Numbers of the rows that are in the table or its predecessor, but not in the topics."""
     published = {record.value["seq"] for record in pipeline.records()}
     ((old,),) = pipeline.sql("select to_regclass('old_outbox')")
     tables = ["outbox", "old_outbox"] if old else ["outbox"]
@@ -129,7 +129,7 @@ def test_stream_that_no_longer_receives_rows_ends_and_names_suspect_rows(
     assert _missing(pipeline) == lost
 
 
-def test_b4_a_publication_made_anew_is_accepted_only_when_it_is_said(shop: Shop) -> None:
+def test_b4_recreated_publication_is_accepted_only_on_request(shop: Shop) -> None:
     _, pipeline = shop()
     running = pipeline.start().streams()
     pipeline.insert(1)
@@ -149,7 +149,7 @@ def test_b4_a_publication_made_anew_is_accepted_only_when_it_is_said(shop: Shop)
 
 
 def _fill(pipeline: Pipeline) -> None:
-    """Write so much WAL that a slot limited to 1 MB cannot keep up, and let PostgreSQL notice."""
+    """Write more WAL than a slot limited to 1 MB may retain, and let a checkpoint invalidate it."""
     pipeline.sql("create table if not exists filler (n int)")
     for _ in range(6):
         pipeline.sql("insert into filler values (1)")
@@ -163,9 +163,7 @@ def _wal_status(pipeline: Pipeline) -> Any:
 
 
 @VERSIONS
-def test_b2_a_slot_that_was_taken_away_while_nobody_read_it_ends_with_what_to_do(
-    shop: Shop, binaries: Path | None
-) -> None:
+def test_b2_slot_invalidated_while_inactive_ends_with_advice(shop: Shop, binaries: Path | None) -> None:
     _, pipeline = shop(binaries, max_slot_wal_keep_size="1MB", max_wal_size="32MB", min_wal_size="32MB")
     running = pipeline.start().streams()
     pipeline.insert(1)
@@ -210,7 +208,7 @@ def test_b2_slot_invalidated_during_a_kafka_outage_ends_with_advice(
     assert _missing(pipeline) <= {2}
 
 
-def test_b3_an_idle_timeout_is_warned_about_and_spares_a_slot_only_while_it_is_read(shop: Shop) -> None:
+def test_b3_idle_timeout_is_logged_and_spares_only_an_active_slot(shop: Shop) -> None:
     _, pipeline = shop(idle_replication_slot_timeout="2s")
     running = pipeline.start().streams()
     assert running.count("idle_replication_slot_timeout is 2s") == 1
@@ -229,7 +227,7 @@ def test_b3_an_idle_timeout_is_warned_about_and_spares_a_slot_only_while_it_is_r
     assert "cdc-publisher slot create" in last
 
 
-def test_b18_a_server_without_room_for_us_is_waited_for(shop: Shop) -> None:
+def test_b18_server_without_a_free_walsender_is_waited_for(shop: Shop) -> None:
     server, pipeline = shop(max_wal_senders="1", max_connections="12")
     with psycopg.connect(make_conninfo(server.dsn, replication="database"), autocommit=True):
         running = pipeline.start().logs("max_wal_senders", times=2)
@@ -257,7 +255,7 @@ def test_b18_a_server_without_room_for_us_is_waited_for(shop: Shop) -> None:
 
 
 def _require_password(server: PostgresServer, role: str) -> None:
-    """From the next connection on, one role must give its password; the others stay trusted."""
+    """Require a password of one role for new connections; other roles stay trusted."""
     hba = server.data / "pg_hba.conf"
     hba.write_text(f"host all {role} 127.0.0.1/32 scram-sha-256\n{hba.read_text()}")
     with psycopg.connect(server.dsn, autocommit=True) as connection:

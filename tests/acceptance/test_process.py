@@ -1,4 +1,4 @@
-"""Faults of the process itself: nobody reads its logs, it is frozen, there are several of it."""
+"""Faults of the process: its logs are not read, it is frozen, several instances run."""
 
 import fcntl
 import json
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(240)
 
 
 class Loud:
-    """A publisher that logs all it can, as JSON, to a standard error of the test's choice."""
+    """A publisher with verbose JSON logs on a standard error that the test chooses."""
 
     def __init__(self, pipeline: Pipeline, stderr: "int | IO[bytes] | None" = None) -> None:
         pipeline.settings["kafka"]["debug"] = "all"
@@ -34,7 +34,7 @@ class Loud:
         self._pipeline = pipeline
 
     def settles(self) -> None:
-        """Wait until the slot has passed all that is in the WAL now."""
+        """Wait until the slot has moved past the current WAL position."""
         end = self._pipeline.wal_end()
 
         def passed() -> bool:
@@ -44,7 +44,7 @@ class Loud:
         eventually(passed, "the slot moves")
 
     def stop(self) -> int:
-        """SIGTERM; returns the exit code."""
+        """Send SIGTERM, and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE)
 
@@ -55,13 +55,13 @@ class Loud:
 
 @dataclass
 class Pipe:
-    """The ends of a small pipe, whose writing end is for others."""
+    """The two ends of a small pipe; a child process gets the writing end."""
 
     reading: IO[bytes]
     writing: IO[bytes]
 
     def lines(self) -> list[str]:
-        """All that was written, until nobody has it open for writing."""
+        """Read the pipe until all its writers have closed it."""
         self.writing.close()
         return self.reading.read().decode().split("\n")[:-1]
 
@@ -74,7 +74,7 @@ def pipe() -> Iterator[Pipe]:
         yield Pipe(reading, writing)
 
 
-def test_events_go_on_while_nobody_reads_the_logs_d9(pipeline: Pipeline, pipe: Pipe) -> None:
+def test_events_are_published_while_no_process_reads_the_logs_d9(pipeline: Pipeline, pipe: Pipe) -> None:
     loud = Loud(pipeline, pipe.writing)
     try:
         for seq in range(1, 31):
@@ -105,7 +105,7 @@ def test_logs_come_in_order_and_complete_when_their_reader_is_back_d9(pipeline: 
     assert len(messages) > 100
 
 
-def test_events_go_on_without_standard_error_d9(pipeline: Pipeline) -> None:
+def test_events_are_published_without_standard_error_d9(pipeline: Pipeline) -> None:
     loud = Loud(pipeline, None)
     try:
         pipeline.insert(1)
@@ -116,7 +116,7 @@ def test_events_go_on_without_standard_error_d9(pipeline: Pipeline) -> None:
     assert len(pipeline.judge()) == 1
 
 
-def test_events_go_on_when_the_reader_of_the_logs_is_gone_d9(pipeline: Pipeline, pipe: Pipe) -> None:
+def test_events_are_published_after_the_reader_of_the_logs_has_ended_d9(pipeline: Pipeline, pipe: Pipe) -> None:
     pipe.reading.close()
     loud = Loud(pipeline, pipe.writing)
     try:
@@ -128,7 +128,7 @@ def test_events_go_on_when_the_reader_of_the_logs_is_gone_d9(pipeline: Pipeline,
     assert len(pipeline.judge()) == 1
 
 
-def test_events_go_on_when_the_disk_of_the_logs_is_full_d9(pipeline: Pipeline) -> None:
+def test_events_are_published_while_the_disk_of_the_logs_is_full_d9(pipeline: Pipeline) -> None:
     with Path("/dev/full").open("wb", buffering=0) as full:
         loud = Loud(pipeline, full)
         try:
@@ -154,7 +154,7 @@ def test_the_error_that_ends_it_is_the_last_line_also_for_a_slow_reader_d9(pipel
     assert json.loads(lines[0])["message"] == "starting"
 
 
-def test_an_error_ends_it_although_nobody_reads_that_d9(pipeline: Pipeline, pipe: Pipe) -> None:
+def test_error_ends_the_program_while_no_process_reads_the_logs_d9(pipeline: Pipeline, pipe: Pipe) -> None:
     os.set_blocking(pipe.writing.fileno(), False)
     while pipe.writing.write(b"x" * 512) is not None:
         pass
@@ -171,7 +171,7 @@ def test_an_error_ends_it_although_nobody_reads_that_d9(pipeline: Pipeline, pipe
 def impatient(
     private_postgres: PrivatePostgres, servers: Servers, topic_prefix: str, tmp_path: Path
 ) -> Iterator[Pipeline]:
-    """A pipeline of a server that drops a client which is silent for 2 s."""
+    """A pipeline of a server that disconnects clients after 2 s of silence."""
     server = private_postgres({"wal_sender_timeout": "2s"})
     pipeline = make_pipeline(server.dsn, servers.kafka, topic_prefix, tmp_path)
     yield prepare(pipeline)
@@ -183,7 +183,7 @@ def commit_lsn(position: str) -> LSN:
 
 
 def settled(pipeline: Pipeline) -> None:
-    """Wait until the slot has passed all that is in the WAL now, whoever moves it."""
+    """Wait until any publisher has moved the slot past the current WAL position."""
     end = pipeline.wal_end()
     eventually(lambda: pipeline.confirmed() >= end, f"slot at {end}")
 
@@ -204,7 +204,7 @@ def test_two_and_three_publishers_on_one_slot_take_turns_b15(pipeline: Pipeline)
     pipeline.judge(duplicates=False)
 
 
-def test_a_publisher_that_was_frozen_and_replaced_notices_and_waits_b15_b16_d6(impatient: Pipeline) -> None:
+def test_frozen_and_replaced_publisher_detects_it_and_waits_b15_b16_d6(impatient: Pipeline) -> None:
     pipeline = impatient
     frozen = pipeline.start().streams()
     standby = pipeline.start().logs("standby")
@@ -236,7 +236,7 @@ def test_a_publisher_that_was_frozen_and_replaced_notices_and_waits_b15_b16_d6(i
 
 
 def noticing(running: Running, lines: int) -> str:
-    """Wait until a publisher waits as standby again; returns what it said first after these lines."""
+    """Wait until a publisher is a standby again, and return its first message after these lines."""
     eventually(
         lambda: any("standby" in line["message"] for line in running.log[lines:]), f"standby in {running.messages()}"
     )

@@ -1,4 +1,4 @@
-"""Each state of `/readyz`, reached on real servers: red is only what a restart or a person must handle."""
+"""Each state of `/readyz` on real servers: 503 only if a restart or an operator is needed."""
 
 import contextlib
 import secrets
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """Servers of these tests alone, which they may stop and freeze."""
+    """Servers for these tests only, which may be stopped and frozen."""
     folder = Path(tempfile.mkdtemp(prefix="cdc-test-"))
     folder.chmod(0o755)  # PostgreSQL's account has to enter it
     stack = Stack(folder / "stack")
@@ -40,7 +40,7 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture
 def outbox(stack: Stack, tmp_path: Path) -> Iterator[Pipeline]:
-    """A pipeline on these servers that is ready to start; both run again when the test is over."""
+    """A pipeline on these servers, ready to start; both servers run again after the test."""
     addresses = stack.addresses()
     assert addresses
     name = f"test_{secrets.token_hex(4)}"
@@ -57,7 +57,7 @@ def outbox(stack: Stack, tmp_path: Path) -> Iterator[Pipeline]:
 
 
 def slowly(pipeline: Pipeline) -> None:
-    """From the next start on, some thousands of events a second are the most."""
+    """Limit the next start to some thousands of events per second."""
     pipeline.settings["kafka"] |= {"queue.buffering.max.messages": 100, "linger.ms": 40}
 
 
@@ -75,7 +75,7 @@ def insert(pipeline: Pipeline, event_type: str, payload: str) -> None:
 
 
 def ends_with_1(endpoint: Endpoint) -> str:
-    """Wait for the end that needs a person; returns the last line."""
+    """Wait until the publisher exits with 1, and return its last line."""
     assert endpoint.running.wait() == 1
     with pytest.raises(ConnectionRefusedError):
         endpoint.ready()
@@ -115,7 +115,7 @@ def test_frozen_kafka_keeps_the_process_alive_and_the_backlog_is_sent_later(stac
     outbox.judge(duplicates=True)
 
 
-def test_a_publisher_that_is_told_to_stop_is_not_ready_while_it_waits_for_kafka(stack: Stack, outbox: Pipeline) -> None:
+def test_stopping_publisher_is_not_ready_while_it_waits_for_kafka(stack: Stack, outbox: Pipeline) -> None:
     endpoint = listening(outbox)
     outbox.insert(1)
     outbox.settles()
@@ -130,7 +130,9 @@ def test_a_publisher_that_is_told_to_stop_is_not_ready_while_it_waits_for_kafka(
     assert len(outbox.judge()) == 2
 
 
-def test_postgres_that_is_down_is_waited_for_and_what_never_worked_is_not_ready(stack: Stack, outbox: Pipeline) -> None:
+def test_unavailable_postgres_is_waited_for_but_not_ready_before_the_first_session(
+    stack: Stack, outbox: Pipeline
+) -> None:
     endpoint = listening(outbox)
     endpoint.reaches("idle", 200)
     stack.postgres.stop()
@@ -144,7 +146,7 @@ def test_postgres_that_is_down_is_waited_for_and_what_never_worked_is_not_ready(
     assert endpoint.running.stop() == 0
 
 
-def test_a_walsender_that_says_nothing_is_a_stall(outbox: Pipeline) -> None:
+def test_silent_walsender_is_a_stall(outbox: Pipeline) -> None:
     endpoint = listening(outbox)
     endpoint.reaches("idle", 200)
     ((pid,),) = outbox.sql("select active_pid from pg_replication_slots where slot_name = %s", outbox.slot)
@@ -174,7 +176,7 @@ def test_a_second_instance_is_a_standby_and_takes_over(pipeline: Pipeline) -> No
     assert second.running.stop() == 0
 
 
-def test_a_registry_that_is_down_holds_a_new_type_only(pipeline: Pipeline) -> None:
+def test_unavailable_registry_delays_only_a_new_type(pipeline: Pipeline) -> None:
     event_of_a_new_type(pipeline)
     with Double() as registry:
         pipeline.settings["schema_registry"] = {"url": registry.url, "timeout_seconds": 1, "auto_register": True}
@@ -189,7 +191,7 @@ def test_a_registry_that_is_down_holds_a_new_type_only(pipeline: Pipeline) -> No
         endpoint.running.kill()
 
 
-def test_a_slot_that_is_dropped_is_told_until_the_process_ends(pipeline: Pipeline) -> None:
+def test_dropped_slot_is_reported_until_the_process_ends(pipeline: Pipeline) -> None:
     endpoint = listening(pipeline, linger_seconds=3)
     endpoint.reaches("idle", 200)
 
@@ -211,7 +213,7 @@ def test_a_slot_that_is_dropped_is_told_until_the_process_ends(pipeline: Pipelin
     assert pipeline.slot in ends_with_1(endpoint)
 
 
-def test_poison_is_told_until_the_process_ends_and_a_signal_ends_that_at_once(pipeline: Pipeline) -> None:
+def test_poison_is_reported_until_the_process_ends_or_a_signal_arrives(pipeline: Pipeline) -> None:
     endpoint = listening(pipeline, linger_seconds=120)
     endpoint.reaches("idle", 200)
     insert(pipeline, "Noted", '{"seq": "none"}')

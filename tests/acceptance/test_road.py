@@ -1,4 +1,4 @@
-"""What is committed arrives: every row once, in commit order per key, in the documented layout."""
+"""Committed rows arrive once each, in commit order per key, in the documented layout."""
 
 import json
 import random
@@ -62,7 +62,7 @@ def test_a7_interleaved_transactions_with_savepoints_arrive_in_commit_order(pipe
 
 
 def _write(dsn: str, number: int) -> None:
-    """One writer with keys of its own: transactions of 1 to 6 rows, some undone wholly or in part."""
+    """One writer with its own keys: transactions of 1 to 6 rows, some rolled back in whole or in part."""
     chance = random.Random(number)
     with psycopg.connect(dsn) as connection:
         for turn in range(60):
@@ -128,7 +128,7 @@ def test_a8_an_idle_outbox_never_pins_wal_while_other_tables_are_busy(pipeline: 
     assert running.stop() == 0
 
 
-def test_b9_updates_deletes_and_truncates_are_no_events_and_undo_none(pipeline: Pipeline) -> None:
+def test_b9_updates_deletes_and_truncates_are_ignored(pipeline: Pipeline) -> None:
     pipeline.sql("alter publication cdc_publisher set (publish = 'insert, update, delete, truncate')")
     running = pipeline.start().streams()
     with pipeline.connect() as connection, connection.transaction():

@@ -1,7 +1,7 @@
-"""No part of any secret is in any output, whatever goes wrong (B23).
+"""No output contains any part of a secret, in any error (B23).
 
-Every secret is made of syllables between characters that connection strings, addresses, shells and logs quote: in
-whatever notation a part of one gets out, a syllable is seen.
+Every secret consists of syllables between characters that connection strings, addresses, shells and logs quote: if
+part of a secret is shown in any notation, a syllable is found.
 """
 
 import json
@@ -82,7 +82,7 @@ def seen(output: str) -> list[str]:
 
 
 def said(pipeline: Pipeline, *arguments: str, **environment: str) -> str:
-    """All output of a command, which must be without secrets."""
+    """Run a command, check that its output contains no secrets, and return the output."""
     done = pipeline.run_process(*arguments, **environment)
     output = done.stdout + done.stderr
     assert not seen(output), (arguments, output)
@@ -91,7 +91,7 @@ def said(pipeline: Pipeline, *arguments: str, **environment: str) -> str:
 
 @pytest.fixture
 def unreachable(tmp_path: Path) -> Pipeline:
-    """A pipeline none of whose servers is there."""
+    """A pipeline whose servers are unreachable."""
     pipeline = make_pipeline("dbname=db", "127.0.0.1:1", "test-", tmp_path)
     pipeline.settings["delivery"] = {"startup_seconds": 0}
     pipeline.settings["schema_registry"] = {"timeout_seconds": 0.5}
@@ -99,9 +99,7 @@ def unreachable(tmp_path: Path) -> Pipeline:
 
 
 @pytest.mark.parametrize("dsn", CONNECTIONS.values(), ids=CONNECTIONS)
-def test_no_command_shows_a_part_of_the_password_of_a_server_that_is_not_there_b23(
-    unreachable: Pipeline, dsn: str
-) -> None:
+def test_no_command_shows_part_of_the_password_of_an_unreachable_server_b23(unreachable: Pipeline, dsn: str) -> None:
     unreachable.settings["postgres"]["dsn"] = dsn
     output = said(unreachable, "-v", "slot", "list")
     assert "cdc-publisher: " in output
@@ -156,16 +154,14 @@ def test_no_part_of_a_registrys_secret_is_shown_b23(unreachable: Pipeline, regis
         {"sasl.pasword": SECRET},
     ],
 )
-def test_what_librdkafka_says_to_wrong_properties_holds_no_secret_b23(
-    unreachable: Pipeline, kafka: dict[str, Any]
-) -> None:
+def test_librdkafka_errors_about_properties_contain_no_secret_b23(unreachable: Pipeline, kafka: dict[str, Any]) -> None:
     unreachable.settings["kafka"] |= {"sasl.password": SECRET, "debug": "all", **kafka}
     said(unreachable, "-v", "config", "validate")
 
 
 @pytest.fixture
 def guarded(private_postgres: PrivatePostgres) -> PostgresServer:
-    """A server that lets `u` in only with the secret."""
+    """A server that requires the secret as the password of `u`."""
     server = private_postgres()
     hba = server.data / "pg_hba.conf"
     rules = hba.read_text()
@@ -179,7 +175,7 @@ def guarded(private_postgres: PrivatePostgres) -> PostgresServer:
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_a_publisher_with_a_secret_password_publishes_and_tells_nothing_of_it_b23(
+def test_publisher_with_a_password_publishes_without_showing_it_b23(
     guarded: PostgresServer, servers: Servers, topic_prefix: str, tmp_path: Path, log_format: str
 ) -> None:
     dsn = f"postgresql://u:{ENCODED}@127.0.0.1:{guarded.port}/postgres"

@@ -1,4 +1,4 @@
-"""No part of any secret is in what the endpoint answers, nor in what `status` and `check` make of it (B23)."""
+"""Responses of the endpoint, and the output of `status` and `check`, contain no part of a secret (B23)."""
 
 import http.client
 import re
@@ -35,7 +35,7 @@ def guarded() -> Iterator[GuardedPostgres]:
 def pipeline(
     guarded: GuardedPostgres, servers: Servers, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Pipeline]:
-    """Secrets in every place that holds one: passwords in files, keys and tokens in the settings."""
+    """Secrets in every setting that can contain one: passwords in files, keys and tokens in the settings."""
     (tmp_path / "password").write_text(SECRET)
     made = prepare(
         make_pipeline(f"{guarded.server.dsn.removesuffix('postgres')}shop", servers.kafka, topic_prefix, tmp_path)
@@ -54,7 +54,7 @@ def pipeline(
 
 
 def address(running: Running) -> str:
-    """host:port of the endpoint, as it was logged."""
+    """The endpoint's host:port from the log."""
     running.logs("listening")
     (told,) = [line["http"] for line in running.log if line["message"] == "listening"]
     found = re.search(r"http://([^/]+)/", told)
@@ -63,7 +63,7 @@ def address(running: Running) -> str:
 
 
 def get(where: str, path: str) -> str:
-    """Everything that is answered: status, headers and body."""
+    """Every response as text: status, headers and body."""
     connection = http.client.HTTPConnection(where, timeout=10)
     try:
         connection.request("GET", path)
@@ -73,9 +73,7 @@ def get(where: str, path: str) -> str:
         connection.close()
 
 
-def test_no_answer_of_the_endpoint_and_nothing_made_of_it_holds_a_secret_b23(
-    pipeline: Pipeline, guarded: GuardedPostgres
-) -> None:
+def test_no_response_of_the_endpoint_contains_a_secret_b23(pipeline: Pipeline, guarded: GuardedPostgres) -> None:
     running = pipeline.start().streams()
     where = address(running)
     pipeline.insert(1)
@@ -104,7 +102,7 @@ def test_no_answer_of_the_endpoint_and_nothing_made_of_it_holds_a_secret_b23(
 
 
 def refuse(guarded: GuardedPostgres) -> None:
-    """From now on the publisher's password is wrong, and its connections are gone."""
+    """Change the publisher's password on the server, and terminate its connections."""
     guarded.set_password("publisher", OTHER)
     with guarded.connect() as connection:
         connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'publisher'")

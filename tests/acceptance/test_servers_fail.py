@@ -1,4 +1,4 @@
-"""Servers stop, crash, freeze and hang up: nothing is lost, and the publisher goes on by itself."""
+"""Servers stop, crash, freeze and disconnect: nothing is lost, and the publisher recovers by itself."""
 
 import random
 import signal
@@ -119,7 +119,7 @@ def test_a2_deliveries_out_of_order_over_brokers_hold_the_slot_at_the_oldest(tor
     assert running.stop() == 0
 
 
-def test_a15_connections_that_are_cut_at_any_byte_are_made_again(torment: Torment) -> None:
+def test_a15_connections_cut_at_any_byte_are_reopened(torment: Torment) -> None:
     _, pipeline = torment()
     address = conninfo_to_dict(pipeline.dsn)
     pipeline.settings["delivery"] = {"startup_seconds": 60}
@@ -134,7 +134,7 @@ def test_a15_connections_that_are_cut_at_any_byte_are_made_again(torment: Tormen
     pipeline.judge(duplicates=True)
 
 
-def test_a15_a_walsender_that_is_terminated_is_connected_to_again(torment: Torment) -> None:
+def test_a15_publisher_reconnects_after_its_walsender_is_terminated(torment: Torment) -> None:
     _, pipeline = torment()
     running = pipeline.start().streams()
     with Load(pipeline.dsn) as load:
@@ -147,7 +147,7 @@ def test_a15_a_walsender_that_is_terminated_is_connected_to_again(torment: Torme
     pipeline.judge(duplicates=True)
 
 
-def test_b17_a_fast_shutdown_of_postgres_is_not_held_up_while_kafka_is_frozen(torment: Torment) -> None:
+def test_b17_fast_shutdown_of_postgres_is_not_delayed_by_frozen_kafka(torment: Torment) -> None:
     stack, pipeline = torment()
     running = pipeline.start().streams()
     pipeline.insert(1)
@@ -195,9 +195,9 @@ def test_d4_stop_while_kafka_is_down_ends_at_its_deadline_or_second_signal(torme
 
 
 def _budgets(cuts: int) -> Iterator[int]:
-    """A third of the connections end in the handshake or the preflight, the others somewhere in the stream.
+    """A third of the connections are cut in the handshake or the preflight, the others within the stream.
 
-    Before that begins, the answer to WIDEN has passed.
+    Cutting begins after the response to WIDEN has passed.
     """
     chance = random.Random(15)
     for _ in range(3 * cuts):  # of the three connections of a session one is cut

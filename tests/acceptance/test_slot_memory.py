@@ -1,4 +1,4 @@
-"""What the publisher remembers of its slot: moved, made again or read by others, it does not go on in silence."""
+"""The publisher's record of its slot: a slot moved, re-created or read by others is never used silently."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def started_and_stopped(pipeline: Pipeline, *seqs: int) -> None:
 
 
 def refused(pipeline: Pipeline) -> str:
-    """Start it; it ends with 1. Returns what it said."""
+    """Start the publisher, which must exit with 1, and return its output."""
     publisher = pipeline.start()
     assert publisher.wait() == 1
     assert publisher.count("streaming") == 0
@@ -45,7 +45,7 @@ def test_slot_dropped_and_created_again_is_detected_and_not_used_b1(pipeline: Pi
     started_and_stopped(pipeline, 5)
 
 
-def test_a_slot_that_somebody_else_advanced_is_noticed_a19(pipeline: Pipeline) -> None:
+def test_slot_advanced_by_another_client_is_detected_a19(pipeline: Pipeline) -> None:
     started_and_stopped(pipeline, 1)
     pipeline.insert(2)
     pipeline.sql("select pg_replication_slot_advance(%s, pg_current_wal_lsn())", pipeline.slot)
@@ -53,7 +53,7 @@ def test_a_slot_that_somebody_else_advanced_is_noticed_a19(pipeline: Pipeline) -
     assert "it was advanced, or dropped and created again" in told
 
 
-def test_a_slot_that_was_moved_by_our_own_commands_is_gone_on_with_a19_b1(pipeline: Pipeline) -> None:
+def test_slot_moved_by_own_commands_is_used_a19_b1(pipeline: Pipeline) -> None:
     started_and_stopped(pipeline, 1)
     pipeline.insert(2)
     assert pipeline.run("slot", "advance", "--yes").returncode == 0
@@ -65,7 +65,7 @@ def test_a_slot_that_was_moved_by_our_own_commands_is_gone_on_with_a19_b1(pipeli
     assert [record.value["seq"] for record in pipeline.records()] == [1, 3, 5]
 
 
-def test_a_publication_that_was_made_again_while_nobody_was_reading_is_noticed_b4(pipeline: Pipeline) -> None:
+def test_publication_recreated_while_stopped_is_detected_b4(pipeline: Pipeline) -> None:
     started_and_stopped(pipeline, 1)
     pipeline.sql("drop publication cdc_publisher")
     pipeline.insert(2)
@@ -74,7 +74,7 @@ def test_a_publication_that_was_made_again_while_nobody_was_reading_is_noticed_b
     assert "publication cdc_publisher was dropped and created again" in told
 
 
-def test_a_table_that_was_swapped_while_nobody_was_reading_is_noticed_b6(pipeline: Pipeline) -> None:
+def test_table_swapped_while_stopped_is_detected_b6(pipeline: Pipeline) -> None:
     started_and_stopped(pipeline, 1)
     pipeline.sql("alter table outbox rename to outbox_old")
     pipeline.sql("create table outbox (like outbox_old including all)")
@@ -83,7 +83,7 @@ def test_a_table_that_was_swapped_while_nobody_was_reading_is_noticed_b6(pipelin
     assert "table public.outbox was replaced by another of its name" in told
 
 
-def test_events_do_not_move_to_other_topics_unless_somebody_means_it_d10(pipeline: Pipeline) -> None:
+def test_events_move_to_other_topics_only_on_request_d10(pipeline: Pipeline) -> None:
     started_and_stopped(pipeline, 1)
     pipeline.settings["topics"]["name"] = f"{pipeline.prefix}other.{{aggregatetype}}"
     told = refused(pipeline)

@@ -1,4 +1,4 @@
-"""The status page in a real browser: what it shows, whom it serves, and what it lets happen."""
+"""The status page in a real browser: its content, accessibility and security policy."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -151,7 +151,7 @@ def test_no_window_is_too_narrow(browser: Browser, server: Server, metrics: Metr
     assert browser.run("return document.documentElement.scrollWidth") <= width
 
 
-def test_a_publisher_that_does_not_answer_is_told_and_so_is_its_return(browser: Browser, metrics: Metrics) -> None:
+def test_page_shows_an_unreachable_publisher_and_its_return(browser: Browser, metrics: Metrics) -> None:
     with Server(LOOPBACK, metrics, specimen.IDENTITY) as server:
         browser.open(url(server))
         filled(browser)
@@ -166,9 +166,7 @@ def test_a_publisher_that_does_not_answer_is_told_and_so_is_its_return(browser: 
     assert "streaming" in browser.title()
 
 
-def test_who_listens_instead_of_looking_hears_of_a_change_once(
-    browser: Browser, server: Server, metrics: Metrics
-) -> None:
+def test_screen_readers_announce_a_change_once(browser: Browser, server: Server, metrics: Metrics) -> None:
     browser.open(url(server))
     filled(browser)
     browser.run(
@@ -198,7 +196,7 @@ def test_who_listens_instead_of_looking_hears_of_a_change_once(
     )
 
 
-def test_pointing_at_a_chart_tells_the_value_of_that_moment(browser: Browser, server: Server) -> None:
+def test_pointing_at_a_chart_shows_the_value_at_that_time(browser: Browser, server: Server) -> None:
     browser.open(url(server))
     filled(browser)
     browser.run(

@@ -18,7 +18,7 @@ COLOURS = re.compile(rb"\x1b\[[0-9;]*[349][0-7][0-9;]*m")
 
 
 def listen(pipeline: Pipeline) -> str:
-    """Give the publisher an address of its own."""
+    """Configure a free address for the publisher's endpoint."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
     pipeline.settings["http"] = {"listen": address}
@@ -31,18 +31,18 @@ def watching(pipeline: Pipeline, columns: int = 100, lines: int = 34, **environm
 
 
 def delivered(shown: str) -> int:
-    """The number of the line of totals; 0 where there is none."""
+    """The number in the line of totals; 0 without such a line."""
     found = re.search(r"([\d,]+) delivered", shown)
     return int(found[1].replace(",", "")) if found else 0
 
 
 def ends(shown: str) -> bool:
-    """The last line is that of the screen."""
+    """Check that the last line is that of the screen."""
     return shown.endswith("Ctrl-C leaves")
 
 
 def left_cleanly(terminal: Terminal) -> bool:
-    """The terminal is as it was before, and nothing went wrong on the way."""
+    """Check that the terminal is restored and no error was printed."""
     told = bytes(terminal.raw)
     assert b"Traceback" not in told
     assert told.rindex(LEAVE_ALTERNATE_SCREEN) > len(told) - 100
@@ -97,7 +97,7 @@ def test_watch_waits_for_an_unreachable_publisher_without_colour_if_disabled(
         assert COLOURS.search(bytes(terminal.raw))
 
 
-def test_it_is_left_at_once_while_nobody_answers(bare_pipeline: Pipeline) -> None:
+def test_watch_ends_at_once_while_the_publisher_does_not_answer(bare_pipeline: Pipeline) -> None:
     """Neither the endpoint nor PostgreSQL says a word: the look that is under way is not waited for."""
     enough = threading.Event()
 

@@ -1,4 +1,4 @@
-"""However the publisher ends, nothing is lost; when it ends in peace, nothing is repeated either."""
+"""Any end of the publisher loses nothing; a graceful end repeats nothing either."""
 
 import random
 import signal

@@ -1,4 +1,4 @@
-"""Most of a minute of everything: real faults on three brokers and PostgreSQL, and the judge's verdict."""
+"""About a minute of real faults on three brokers and PostgreSQL, and the judge's verdict."""
 
 from pathlib import Path
 from typing import Final

@@ -73,8 +73,8 @@ CALLS: Final[list[tuple[str, dict[str, str], int, str]]] = [
     ("schema register --topic t", WITH_REGISTRY, 78, REGISTRY_HINT),
     ("check", WITH_REGISTRY, 1, "pip install 'cdc-publisher[registry]'"),
     ("start", {"CDC_TRACING__ENABLED": "true"}, 78, "pip install cdc-publisher[otel]"),
-    ("start", {"CDC_DELIVERY__ACCELERATOR": "native"}, 78, "pip install cdc-publisher[native]"),
-    ("check", {"CDC_DELIVERY__ACCELERATOR": "native"}, 1, "pip install cdc-publisher[native]"),
+    ("start", {"CDC_DELIVERY__ACCELERATOR": "native"}, 78, "pip install 'cdc-publisher[native]'"),
+    ("check", {"CDC_DELIVERY__ACCELERATOR": "native"}, 1, "pip install 'cdc-publisher[native]'"),
 ]
 MANY_LINES: Final = {"check", "status"}
 

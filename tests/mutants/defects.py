@@ -1,4 +1,4 @@
-"""The defects: each a sentence, the row of the catalogue, and an exact replacement in one file of the core."""
+"""Deliberate defects: each has a description, a row of docs/faults.md, and an exact replacement in one file."""
 
 from typing import Final, NamedTuple
 
@@ -29,7 +29,7 @@ _LAST_STATUS: Final = """\
 
 DEFECTS: Final = (
     Defect(
-        "maximum", "A2", "The last transaction that is settled is confirmed, though older ones are not.",
+        "maximum", "A2", "The last settled transaction is confirmed, although older ones are not settled.",
         "replication/settlement.py",
         _SETTLE,
         """\
@@ -86,7 +86,7 @@ DEFECTS: Final = (
         "        self._transactions.append(self.open)\n",
     ),
     Defect(
-        "row-lsn", "A5", "Rows whose own LSN is below the confirmed one are taken for old.", "delivery/session.py",
+        "row-lsn", "A5", "Rows whose own LSN is below the confirmed one are treated as old.", "delivery/session.py",
         "                taken = self._path",
         "                if int.from_bytes(frame[1:9], 'big') < self.ledger.confirmed:\n"
         "                    transaction.events += 1\n"
@@ -95,24 +95,24 @@ DEFECTS: Final = (
         "                taken = self._path",
     ),
     Defect(
-        "pending-dropped", "D1", "An event that had to wait for its schema is forgotten.", "delivery/session.py",
+        "pending-dropped", "D1", "An event that waited for its schema is lost.", "delivery/session.py",
         "            self.waits_for = pending.waits_for\n",
         "            self.waits_for = pending.waits_for\n"
         "            self.ledger.open.events += 1\n            self._at += 1\n",
     ),
     Defect(
-        "unread-dropped", "D1", "What was read behind an event that has to wait is forgotten.", "delivery/session.py",
+        "unread-dropped", "D1", "Rows read after an event that waits are lost.", "delivery/session.py",
         "            self.waits_for = pending.waits_for\n",
         "            self.waits_for = pending.waits_for\n            self._frames = self._frames[: self._at + 1]\n",
     ),
     Defect(
-        "poison-skipped", "C8", "A poison event is passed over.", "delivery/session.py",
+        "poison-skipped", "C8", "A poison event is skipped.", "delivery/session.py",
         "            self.poison = poison\n",
         "            self.ledger.open.events += 1\n            self._at += 1\n            self.events += len(records)\n"
         "            return records + self.resume()\n",
     ),
     Defect(
-        "dead-letter-early", "C8", "A dead letter counts before Kafka has it.", "records/path.py",
+        "dead-letter-early", "C8", "A dead letter counts as delivered before Kafka has it.", "records/path.py",
         "            self.dead_lettered += 1\n",
         "            self.dead_lettered += 1\n            row.transaction.undelivered -= 1\n"
         "            record = record._replace(on_delivery=lambda error, message: None)\n",
@@ -127,33 +127,33 @@ DEFECTS: Final = (
         "        return settled\n",
     ),
     Defect(
-        "last-status-all", "A16", "The last status update confirms everything that was read.",
+        "last-status-all", "A16", "The last status update confirms every row that was read.",
         "delivery/confirmation.py",
         "        return self._status(now, unix_time, reply=False)\n",
         "        read = self.ledger._transactions[-1].end_lsn if self.ledger._transactions else None\n"
         "        return status_update(read or self.lsn, unix_time)\n",
     ),
     Defect(
-        "told-is-delivered", "B1", "The record of the own position counts before Kafka has it.",
+        "told-is-delivered", "B1", "The record of the slot's position counts as delivered before Kafka has it.",
         "delivery/positions.py",
         "        record = replace(self.record, confirmed=confirmed, ",
         "        record = self.record = replace(self.record, confirmed=confirmed, ",
     ),
     Defect(
-        "telling-fails", "B1", "A refused record of the own position is passed over.", "delivery/positions.py",
+        "telling-fails", "B1", "A rejected record of the slot's position is ignored.", "delivery/positions.py",
         "                self._failed(Failure(error, message, confirmed))\n", "                pass\n",
     ),
     Defect(
-        "slot-ahead", "A19", "A slot that stands further than it was moved is accepted.", "delivery/positions.py",
+        "slot-ahead", "A19", "A slot further ahead than the publisher moved it is accepted.", "delivery/positions.py",
         " and found.confirmed > remembered.confirmed:", " and not found.confirmed:",
     ),
     Defect(
-        "own-mark-dropped", "B1", "What the process knows of its slot is forgotten when Kafka knows nothing.",
+        "own-mark-dropped", "B1", "The process discards its record of the slot if Kafka has none.",
         "delivery/slot_memory.py",
         "self._record = ends.remembered().record or self._record", "self._record = ends.remembered().record",
     ),
     Defect(
-        "name-only", "B6", "Rows of the outbox that come under another name are taken for another table's.",
+        "name-only", "B6", "Rows of a renamed outbox table are treated as another table's.",
         "replication/transactions.py", " or relation.oid == self._oid:", ":",
     ),
     Defect(
@@ -161,16 +161,16 @@ DEFECTS: Final = (
         "        if changes and not self._accept_changes:\n", "        if changes and not changes:\n",
     ),
     Defect(
-        "defect-ignored", "B5", "What the sentinel finds is passed over.", "delivery/monitor.py",
+        "defect-ignored", "B5", "Findings of the sentinel are ignored.", "delivery/monitor.py",
         "            raise observation.error\n", "            return\n",
     ),
     Defect(
-        "shutdown-ignored", "B17", "A server that wants to stop is held up.", "delivery/monitor.py",
+        "shutdown-ignored", "B17", "A server's fast shutdown is delayed.", "delivery/monitor.py",
         "        if self._leave_at is not None and now >= self._leave_at:\n",
         "        if self._leave_at is not None and now < 0:\n",
     ),
     Defect(
-        "own-position", "A18", "A session starts from the position in memory instead of the slot's.",
+        "own-position", "A18", "A session starts at the position in memory instead of the slot's.",
         "delivery/service.py",
         "            ledger = Ledger(ends.slot.confirmed, settled)\n",
         "            ledger = Ledger(max(ends.slot.confirmed, known.confirmed if known else 0))\n",
@@ -181,21 +181,21 @@ DEFECTS: Final = (
         "            ledger = self.__dict__.setdefault('ledger', Ledger(ends.slot.confirmed))\n",
     ),
     Defect(
-        "backlog-kept", "A15", "Records that were not sent are sent in the next session.", "delivery/loop.py",
+        "backlog-kept", "A15", "Unsent records of a session are sent in the next one.", "delivery/loop.py",
         "        self._backlog: list[Sendable] = []\n",
         "        self._backlog = clock.__dict__.setdefault('backlog', [])\n",
     ),
     Defect(
-        "failure-ignored", "C6", "After a failed delivery the session goes on.", "delivery/loop.py",
+        "failure-ignored", "C6", "The session continues after a failed delivery.", "delivery/loop.py",
         "        if failure:\n", "        if failure and not failure:\n",
     ),
     Defect(
-        "status-waits", "A12", "No status update is sent while Kafka takes nothing.", "delivery/loop.py",
+        "status-waits", "A12", "No status update is sent while Kafka accepts no records.", "delivery/loop.py",
         "        if status:\n            self._source.write(status)\n",
         "        if status and not self._backlog:\n            self._source.write(status)\n",
     ),
     Defect(
-        "queue-full", "C9", "What the full queue of the producer does not take is dropped.", "delivery/loop.py",
+        "queue-full", "C9", "Records that do not fit in the producer's queue are dropped.", "delivery/loop.py",
         "            del self._backlog[:sent]\n",
         "            self._backlog.clear()\n",
     ),
@@ -214,7 +214,7 @@ DEFECTS: Final = (
         "            prefix, index = self._prefix % following.commit_lsn, 0\n",
     ),
     Defect(
-        "run-swallows", "D1", "The row at which a run ends is passed over.", "records/fastpath/path.py",
+        "run-swallows", "D1", "The row that ends a run is skipped.", "records/fastpath/path.py",
         "            at += len(run)\n", "            at += len(run) + 1\n",
     ),
     Defect(
@@ -222,7 +222,7 @@ DEFECTS: Final = (
         "            at += len(run)\n", "            at += len(run) - (len(run) > 1)\n",
     ),
     Defect(
-        "run-across-settled", "A5", "A run that goes on in the next transaction forgets to end the one before.",
+        "run-across-settled", "A5", "A run that continues in the next transaction does not end the previous one.",
         "replication/transactions.py",
         "        self._commit(commit_lsn, end_lsn)\n        return", "        self._ledger.open = None\n        return",
     ),
@@ -231,26 +231,26 @@ DEFECTS: Final = (
         " if sent.beyond(transaction.commit_lsn) else None\n", "\n",
     ),
     Defect(
-        "run-beside", "A14", "Of the last transaction that Kafka has, what is missing counts as all.",
+        "run-beside", "A14", "Missing events of the last transaction in Kafka are counted as all of it.",
         "delivery/deduplication.py",
         "        return commit_lsn > self._highest\n", "        return commit_lsn >= self._highest\n",
     ),
     Defect(
-        "layout-kept", "B7", "Rows of a table that was changed are read as before.", "records/fastpath/path.py",
+        "layout-kept", "B7", "Rows of a changed table are read by its old definition.", "records/fastpath/path.py",
         "        if self._transactions.outbox.get(self._relation.oid) is not self._relation:\n",
         "        if self._relation.oid not in self._transactions.outbox:\n",
     ),
     Defect(
-        "reads-on", "I10", "Reading goes on while records wait for Kafka.", "delivery/loop.py",
+        "reads-on", "I10", "Reading continues while records wait for Kafka.", "delivery/loop.py",
         "        elif self._full():\n            self._liveness.heard()\n", "",
     ),
     Defect(
-        "wall-clock", "C20", "Status updates follow the clock on the wall.", "delivery/loop.py",
+        "wall-clock", "C20", "Status updates follow the wall clock.", "delivery/loop.py",
         "confirmation.status(now, unix_time)", "confirmation.status(unix_time, unix_time)",
     ),
     Defect("no-last-status", "A16", "A clean stop sends no last status update.", "delivery/loop.py", _LAST_STATUS, ""),
     Defect(
-        "drain-untold", "A16", "A clean stop does not wait until it may confirm what is delivered.", "delivery/loop.py",
+        "drain-untold", "A16", "A clean stop does not wait until it may confirm delivered events.", "delivery/loop.py",
         " and self._settled() and self._session.confirmation.complete", " and self._settled()",
     ),
     Defect(
@@ -258,7 +258,7 @@ DEFECTS: Final = (
         "        return ledger.undelivered == 0 and ledger.open is None\n", "        return ledger.open is None\n",
     ),
     Defect(
-        "deaf", "A14", "A silent server is waited for without end.", "delivery/liveness.py",
+        "deaf", "A14", "A silent server is waited for indefinitely.", "delivery/liveness.py",
         "        if self.silence > self._limit:\n", "        if self.silence < 0:\n",
     ),
     Defect(
@@ -267,24 +267,24 @@ DEFECTS: Final = (
         "        transaction.events += 1\n        if message.relation_oid not in self._known:\n",
     ),
     Defect(
-        "up-to-the-last", "C6", "What is below the last position of its partition is taken for sent.",
+        "up-to-the-last", "C6", "Events below the last position of their partition are treated as sent.",
         "delivery/deduplication.py",
         "        found = tail.id_at(place, *at)\n",
         "        last = max((key[1:] for key in tail.ids if key[0] == place), default=(0, 0))\n"
         "        found = event_id if at <= last else None\n",
     ),
     Defect(
-        "up-to-the-maximum", "C6", "What is below the last position of its topic is taken for sent.",
+        "up-to-the-maximum", "C6", "Events below the last position of their topic are treated as sent.",
         "delivery/deduplication.py",
         "        found = tail.id_at(place, *at)\n",
         "        found = event_id if at <= max((key[1:] for key in tail.ids), default=(0, 0)) else None\n",
     ),
     Defect(
-        "any-id", "C17", "Whatever has the position of an event is taken for it.", "delivery/deduplication.py",
+        "any-id", "C17", "Any record with an event's position is treated as that event.", "delivery/deduplication.py",
         "        if found == event_id:\n", "        if found is not None:\n",
     ),
     Defect(
-        "any-partition", "C13", "An event is taken for sent in whatever partition it is.", "delivery/deduplication.py",
+        "any-partition", "C13", "An event is treated as sent if it is in any partition.", "delivery/deduplication.py",
         "        place = None if key is None else partition(key, tail.partitions)\n", "        place = None\n",
     ),
     Defect(
@@ -293,23 +293,23 @@ DEFECTS: Final = (
         "        return SentBefore(), record\n",
     ),
     Defect(
-        "read-back-too-short", "D5", "Only the first of the transactions that come again are looked for.",
+        "read-back-too-short", "D5", "Only the first redelivered transactions are searched in Kafka.",
         "delivery/slot_memory.py",
         "        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), record\n",
         "        end = LSN(ends.slot.confirmed + 1)\n"
         "        return SentBefore(end, position or NOWHERE, ends.tails, dead_letters), record\n",
     ),
     Defect(
-        "dead-letters-forgotten", "C8", "Dead letters are not looked for.", "delivery/deduplication.py",
+        "dead-letters-forgotten", "C8", "Dead letters are not searched in Kafka.", "delivery/deduplication.py",
         "        topics = [topic] if self._dead_letters in (None, topic) else [topic, self._dead_letters]\n",
         "        topics = [topic]\n",
     ),
     Defect(
-        "skipped-undelivered", "A6", "What is skipped is never settled.", "delivery/deduplication.py",
+        "skipped-undelivered", "A6", "Skipped events are never settled.", "delivery/deduplication.py",
         "        row.transaction.report(None, None)\n", "",
     ),
     Defect(
-        "position-too-far", "C18", "The position of a Kafka transaction is one event too far.", "delivery/positions.py",
+        "position-too-far", "C18", "The position in a Kafka transaction is one event too far.", "delivery/positions.py",
         "            self._position = position\n",
         "            self._position = position._replace(number=position.number + 1)\n",
     ),
@@ -324,7 +324,7 @@ DEFECTS: Final = (
         "        position = None\n",
     ),
     Defect(
-        "position-in-memory", "C18", "A commit of unknown outcome is taken for one that failed.",
+        "position-in-memory", "C18", "A commit with an unknown outcome is treated as failed.",
         "delivery/slot_memory.py",
         "            memory = ends.remembered()\n",
         "            memory = type(ends.remembered())(self._record or ends.remembered().record, False)\n",
@@ -334,21 +334,21 @@ DEFECTS: Final = (
         "    if record.position is None or record.timeline == timeline:\n", "    if True:\n",
     ),
     Defect(
-        "guarantee-early", "C18", "What was sent at least once is forgotten as soon as transactions begin.",
+        "guarantee-early", "C18", "Events sent at least once are forgotten when transactions begin.",
         "delivery/positions.py",
         "        self._caught_up = record.caught_up\n", "        self._caught_up = batch is not None\n",
     ),
     Defect(
-        "not-handed-over", "B16", "Transactions that are open go on when the guarantee is another one.",
+        "not-handed-over", "B16", "Open transactions continue after the guarantee has changed.",
         "delivery/slot_memory.py",
         "            ends.hand_over(record)\n", "            pass\n",
     ),
     Defect(
-        "batch-open", "C18", "A Kafka transaction is not ended by time.", "delivery/positions.py",
+        "batch-open", "C18", "A Kafka transaction does not end after transaction_ms.", "delivery/positions.py",
         " or now - self._since >= seconds\n", "\n",
     ),
     Defect(
-        "numbers-anew", "I4", "Numbers begin anew in each session.", "delivery/sequence.py",
+        "numbers-anew", "I4", "Numbers restart in each session.", "delivery/sequence.py",
         " = tail.sequence(place)\n", " = 0\n",
     ),
     Defect(
@@ -363,7 +363,7 @@ DEFECTS: Final = (
         '    "message.timeout.ms": (0, ', '    "message.timeout.ms": (2000, ',
     ),
     Defect(
-        "gapless-off", "C6", "Later records may pass a refused one.", "config/librdkafka.py",
+        "gapless-off", "C6", "Later records may overtake a rejected one.", "config/librdkafka.py",
         '    "enable.gapless.guarantee": (True, ', '    "enable.gapless.guarantee": (False, ',
     ),
     Defect(
@@ -371,7 +371,7 @@ DEFECTS: Final = (
         '    "enable.idempotence": (True, ', '    "enable.idempotence": (False, ',
     ),
     Defect(
-        "acks-1", "C15", "The leader's word is enough.", "config/librdkafka.py",
+        "acks-1", "C15", "The leader's acknowledgement is enough.", "config/librdkafka.py",
         '    "acks": ("all", ', '    "acks": ("1", ',
     ),
 )  # fmt: skip

@@ -49,6 +49,6 @@ def choose(choice: Choice) -> Accelerator:
         problem = f"the native accelerator is of version {native.__version__}, not {VERSION}"
     raise ConfigError(
         f"[delivery] accelerator: {problem}",
-        hint="install it with `pip install cdc-publisher[native]` or from its wheel (native/README.md), remove it with"
-        ' `pip uninstall cdc-publisher-native`, or set accelerator = "python"',
+        hint=f"install the matching version ({INSTALL}), remove it with `pip uninstall cdc-publisher-native`, or set"
+        ' accelerator = "python"',
     )

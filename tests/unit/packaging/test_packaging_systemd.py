@@ -22,7 +22,7 @@ def given(name: str, text: str = TEXT) -> list[str]:
     return re.findall(rf"^{name}=(.*)$", text, re.MULTILINE)
 
 
-def test_exit_codes_that_need_a_person_are_not_tried_again_and_others_are() -> None:
+def test_only_temporary_exit_codes_are_restarted() -> None:
     (prevented,) = given("RestartPreventExitStatus")
     codes = set(map(int, prevented.split()))
     assert codes == {CdcError.exit_code, ConfigError.exit_code, 2}  # 2: usage
@@ -66,7 +66,7 @@ def test_each_secret_is_a_credential_that_its_setting_names(tmp_path: Path) -> N
         "SystemCallFilter=@system-service",
     ],
 )
-def test_it_is_shut_in(directive: str) -> None:
+def test_unit_is_sandboxed(directive: str) -> None:
     assert re.search(rf"^{re.escape(directive)}$", TEXT, re.MULTILINE)
 
 

@@ -43,11 +43,11 @@ def test_random_worlds_keep_every_invariant_i1_to_i10() -> None:
 
 
 @pytest.mark.parametrize("tape", tapes(), ids=lambda tape: tape.message[:60])
-def test_what_once_broke_a_rule_keeps_it(tape: Tape) -> None:
+def test_worlds_that_once_violated_a_rule_keep_it(tape: Tape) -> None:
     assert tape.play().violation is None
 
 
-def test_a_world_that_breaks_a_rule_is_kept_and_played_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_world_that_violates_a_rule_is_stored_and_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.simulation.tapes.FOLDER", tmp_path)
     kept = [Tape("I1", scenario="plain", crashes=((3, True), (4, False))), Tape("I2", seed=5)]
     older = Tape("I3", seed=6, version=0)
@@ -105,6 +105,6 @@ def test_each_mutant_still_fits_the_core(defect: Defect) -> None:
     assert defect.old not in patched(defect) or defect.old in defect.new
 
 
-def test_a_mutant_that_does_not_fit_is_refused() -> None:
+def test_mutant_that_does_not_match_the_code_is_rejected() -> None:
     with pytest.raises(SystemExit, match="0 times"):
         patched(DEFECTS[0]._replace(old="no such text"))
