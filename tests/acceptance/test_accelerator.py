@@ -77,3 +77,14 @@ def test_unusable_accelerator_is_a_configuration_error_with_advice(
     assert done.returncode == 78
     assert problem in done.stderr
     assert 'set accelerator = "python"' in done.stderr
+
+
+def test_start_logs_the_command_that_installs_a_missing_accelerator(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = broken(tmp_path, "raise ModuleNotFoundError('cdc_native')\n")
+    monkeypatch.setenv("PYTHONPATH", missing["PYTHONPATH"])
+    running = pipeline.start().streams()
+    (line,) = [line for line in running.log if str(line["message"]).startswith("the native accelerator")]
+    assert "pip install ./native" in str(line["install"])
+    assert running.stop() == 0
