@@ -81,6 +81,6 @@ class Background(Generic[K, V]):
         except TryAgain as again:
             self.run(partial(self._answer, key, question))
             self.closed.wait(again.seconds)
-        except Exception as error:  # of whatever kind: `ask` raises it
+        except Exception as error:  # of any kind: `ask` raises it
             if not self.closed.is_set():  # which may be the reason
                 self._failures[key] = error

@@ -235,5 +235,5 @@ class ResendProducer:
         except errors.Fenced:
             raise errors.KafkaError(
                 f"another {self._called} has begun, and this one ends",
-                hint="what was sent is known; the other one, or a later one, sends the rest",
+                hint="sent events are known; the other run, or a later one, sends the rest",
             ) from None

@@ -1,4 +1,4 @@
-"""What is remembered of a slot outside of PostgreSQL: a record in the compacted topic `cdc.positions`.
+"""The publisher's record of a slot outside of PostgreSQL, in the compacted topic `cdc.positions`.
 
 PostgreSQL does not report that a slot was dropped and re-created, or advanced by an operator: the rows in between are
 never seen. So before the slot is moved, a record in Kafka says how far; a slot that stands further than the last such
@@ -114,7 +114,7 @@ class Memory(NamedTuple):
 
 
 def differences(found: SlotRecord, remembered: SlotRecord) -> list[str]:
-    """What is not as it was when the slot was last moved: one sentence for each."""
+    """Return one sentence for each change since the slot was last moved."""
     changes = []
     # Another timeline has an LSN of its own for everything after the switch: nothing can be compared.
     if found.timeline == remembered.timeline and found.confirmed > remembered.confirmed:

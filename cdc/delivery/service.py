@@ -50,9 +50,9 @@ _STANDBY_SECONDS: Final = 1.0
 
 
 class Service:
-    """Publishes until `stop` is set; when `reload` is set, goes on with contracts that are read again.
+    """Publishes until `stop` is set; when `reload` is set, continues with reloaded contracts.
 
-    `alive` is called at least every few seconds, whatever happens. `make` creates what takes runs of plain rows. The
+    `alive` is called at least every few seconds in every state. `make` creates what takes runs of plain rows. The
     metrics are written into `metrics`; with `metered`, also those counted for each record. `tracer` makes spans of
     events.
     """
@@ -95,7 +95,7 @@ class Service:
     def run(self) -> bool:
         """Publish until stopped; return True when everything that was read is delivered and confirmed.
 
-        Raises PoisonEvent, PostgresError, KafkaError or ConfigError for what needs a person, and Temporary when the
+        Raises PoisonEvent, PostgresError, KafkaError or ConfigError for errors that need an operator, and Temporary when the
         servers were never reached within `startup_seconds`.
         """
         give_up_at = self._clock.monotonic() + self._settings.delivery.startup_seconds

@@ -55,7 +55,7 @@ class Recognition:
         guarantee = self._settings.delivery.guarantee
         record = replace(ends.slot, position=position, guarantee=guarantee, caught_up=caught_up)
         if caught_up:
-            # What is beyond the position was never committed; and without one nothing was.
+            # Events beyond the position were never committed; without a position, none was.
             return (SentBefore(LSN(position.commit_lsn + 1), position) if position else SentBefore()), record
         if known and known.guarantee == EXACTLY_ONCE and not self.batch:
             ends.hand_over(record)
@@ -63,7 +63,7 @@ class Recognition:
         return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), record
 
     def recognise(self, ends: Ends) -> SlotRecord | None:
-        """What is known of the slot from before.
+        """Return the remembered record of the slot.
 
         Raises PostgresError when it, or what its stream depends on, is not as the publisher left it.
         """

@@ -73,7 +73,7 @@ class Listener(ThreadingHTTPServer):
     def handle_error(self, *_: object) -> None:
         """Log errors, except those of clients who leave: anyone could fill the log."""
         if not isinstance(sys.exception(), OSError):
-            log.exception("the HTTP server goes on after an error")
+            log.exception("the HTTP server continues after an error")
 
 
 def _hang_up(connection: socket.socket) -> None:
@@ -122,6 +122,6 @@ class Server:
                 listener.serve_forever(_TURN_SECONDS)
                 return
             except Exception:  # of any kind: when this thread dies, every probe fails
-                log.exception("the HTTP server goes on after an error")
+                log.exception("the HTTP server continues after an error")
             if self._stopped.wait(_TURN_SECONDS):
                 return

@@ -153,7 +153,7 @@ class Source:
             pass
 
     def close(self) -> None:
-        """Close the connection, whatever its state."""
+        """Close the connection in any state."""
         self._connection.close()
 
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:

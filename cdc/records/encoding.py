@@ -67,7 +67,7 @@ class Framing(Protocol):
 
 
 class Topics(Protocol):
-    """What is known of topics."""
+    """The known limits and partitions of topics."""
 
     @property
     def changes(self) -> int:
@@ -176,7 +176,7 @@ class Encoding:
         try:
             header = self._framing.header(event.topic, encoder.name)
         except CdcError as error:
-            # Nobody could read the record: it stops where it is, like one that does not fit.
+            # No consumer could read the record, so the event is poison, like one that does not fit.
             raise Unfit("schema-refused", f"{event.type} has no schema id: {error}") from None
         if header is None:
             raise Pending("registry")

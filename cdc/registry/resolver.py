@@ -1,7 +1,7 @@
 """Resolves the ids of schemas for the publisher, whose main thread must never wait for a registry (fault D1).
 
 Ids are kept, so that an outage of the registry does not affect the schemas in use. The events of a new schema wait, and
-all events behind them, while the publisher goes on serving PostgreSQL.
+all events behind them, while the publisher keeps serving PostgreSQL.
 """
 
 import logging

@@ -21,7 +21,7 @@ PARTITION_ROOT: Final = "via partition root"
 NONE: Final = "none"
 
 GO_ON: Final = (
-    "publish again what is missing, if anything: cdc-publisher audit --repair; then, to go on from where the slot"
+    "publish again what is missing, if anything: cdc-publisher audit --repair; then, to continue from where the slot"
     " stands, run once: cdc-publisher start --accept-changes"
 )
 PUT_RIGHT: Final = (
@@ -33,7 +33,7 @@ Definition = Mapping[str, str]
 
 
 def differences(now: Definition, before: Definition) -> list[str]:
-    """What has changed, one sentence for each cause; a part that one of the two does not know is none."""
+    """Return one sentence for each changed part; parts that only one side knows are ignored."""
     if not (now and before):
         return []  # of a slot that was only created nothing else is known
     table, publication = (f"{kind} {now[kind]}" for kind in (TABLE, PUBLICATION))

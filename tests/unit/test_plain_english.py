@@ -13,10 +13,6 @@ from tests import prose
 from tests.documents import ROOT
 from tests.prose import Text
 
-# Pages that are not rewritten yet, or that quote texts of the program which are not. This set must only shrink.
-PENDING: set[str] = set()
-# Commands whose help is not rewritten yet. This set must only shrink.
-PENDING_HELP = {"status"}
 # Files and folders whose comments, docstrings and texts are in plain English.
 CODE = ["cdc", "docker", "benchmarks", "examples"]
 # Words that are names: the account `nobody` of Unix.
@@ -32,16 +28,10 @@ PAGES = sorted(
 )
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in PENDING])
+@pytest.mark.parametrize("page", PAGES)
 def test_page_is_in_plain_english(page: str) -> None:
     found = prose.findings(prose.markdown(ROOT / page, page))
     assert not found, "\n".join(["", *found])
-
-
-@pytest.mark.parametrize("page", sorted(PENDING))
-def test_pending_page_exists_and_still_needs_work(page: str) -> None:
-    assert page in PAGES
-    assert prose.findings(prose.markdown(ROOT / page, page)), f"remove {page} from PENDING"
 
 
 def _files(places: Iterable[str]) -> set[str]:
@@ -62,7 +52,7 @@ def test_help_of_command_is_in_plain_english(name: str) -> None:
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     found = prose.findings([*prose.help_texts(command), Text(name, 1, COMMANDS[name][1])])
-    assert bool(found) == (name in PENDING_HELP), "\n".join(["", *found])
+    assert not found, "\n".join(["", *found])
 
 
 def test_settings_are_described_in_plain_english() -> None:

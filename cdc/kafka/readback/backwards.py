@@ -2,7 +2,7 @@
 
 A partition was read far enough when the first own record of a chunk is below the LSN that the slot confirmed, or when
 all records as new as the first redelivered event were read: timestamps are commit times. A search for the last number
-in `cdc-sequence` goes on until it is found.
+in `cdc-sequence` continues until it is found.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ class Partition(Chunks):
 
     def __init__(self, low: int, high: int) -> None:
         super().__init__(high)
-        self.window: int | None = None  # where the search for redelivered events ends, while it goes on
+        self.window: int | None = None  # where the search for redelivered events ends, during the search
         self.numbers: int | None = None  # the same of the search for the last number
         self.bounded = False  # the latter ends before the log does
         self.oldest: int | None = None  # commit LSN of the first own record in the chunk

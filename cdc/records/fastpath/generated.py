@@ -81,7 +81,7 @@ class _Splitting:
     """Statements that cut a frame into the cells that are needed, `c0` and so on.
 
     What stands in the same place of every row is cut by one struct, `start`, with the head of the text behind it;
-    that is 0.1 us less than slice by slice. From there on `o` is where the frame goes on.
+    that is 0.1 us less than slice by slice. From there on, `o` is the offset of the rest of the frame.
     """
 
     def __init__(self, layout: Layout) -> None:

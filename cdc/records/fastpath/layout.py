@@ -50,7 +50,7 @@ class Layout(NamedTuple):
 
 
 class Route(NamedTuple):
-    """What is the same for all events of one type and topic."""
+    """The parts that all events of one type and topic share."""
 
     topic: str
     type: str

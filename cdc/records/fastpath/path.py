@@ -19,7 +19,7 @@ _BINARY: Final = b"b"
 
 
 class FastPath:
-    """The runs of one session. `crosses`: a run may go on in the next transaction."""
+    """The runs of one session. `crosses`: a run may continue in the next transaction."""
 
     def __init__(self, general: GeneralPath, make: Make) -> None:
         self.crosses = True
