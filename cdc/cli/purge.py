@@ -38,6 +38,7 @@ log = logging.getLogger("cdc.purge.horizon")
 @click.option(
     "--grace",
     type=Duration(),
+    metavar="DURATION",
     default="1d",
     show_default=True,
     help="Keep rows younger than this, such as 30m, 12h or 7d.",
@@ -48,17 +49,25 @@ log = logging.getLogger("cdc.purge.horizon")
 @click.option(
     "--wait",
     type=Duration(),
+    metavar="DURATION",
     default="20s",
     show_default=True,
     help="How long to wait for the publisher to confirm its position.",
 )
-@click.option("--age-column", metavar="NAME", help="Column with a row's creation time.  [default: created_at]")
+@click.option("--age-column", metavar="COLUMN", help="Column with a row's creation time.  [default: created_at]")
 @click.option("--keep-partitions", is_flag=True, help="Delete rows only, and drop no partitions.")
 @click.option("--accept-unknown", is_flag=True, help="Trust the slot if Kafka has no record of it.")
 @click.option("--dry-run", is_flag=True, help="Show what would be deleted without deleting it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--watch", is_flag=True, help="Repeat until SIGTERM or SIGINT.")
-@click.option("--interval", type=Duration(), default="1m", show_default=True, help="Pause between rounds of --watch.")
+@click.option(
+    "--interval",
+    type=Duration(),
+    metavar="DURATION",
+    default="1m",
+    show_default=True,
+    help="Pause between rounds of --watch.",
+)
 @click.pass_obj
 def purge(invocation: Invocation, /, *, as_json: bool, interval: float, **given: Any) -> int:
     """Delete rows that are older than --grace and whose events are in Kafka.
