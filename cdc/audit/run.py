@@ -236,7 +236,7 @@ class Auditing:
         others = self._reading.others
         streams = ", ".join(f"{stream} ({count})" for stream, count in others.most_common(3) if stream)
         if streams:
-            why = f"they are of other streams: {streams}; if one belongs to an earlier slot of this publisher, name it with --stream"
+            why = f"they are of other streams: {streams}; name the stream of an earlier slot with --stream"
             self.notes.append(Note("records", sum(others.values()) - others[""], why))
 
 

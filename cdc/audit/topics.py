@@ -40,7 +40,7 @@ class TopicReader:
     def __init__(self, settings: Settings, *, seconds: float = SECONDS) -> None:
         self._cluster = Cluster(settings.kafka)
         self._seconds = seconds
-        # Where retention deletes records meanwhile, reading continues with the oldest left: `kept` reports it afterwards.
+        # If retention deletes records meanwhile, reading continues with the oldest left, which `kept` reports.
         self._consumer = reader(
             settings.kafka,
             "cdc-publisher-audit",

@@ -95,8 +95,8 @@ class Service:
     def run(self) -> bool:
         """Publish until stopped; return True when everything that was read is delivered and confirmed.
 
-        Raises PoisonEvent, PostgresError, KafkaError or ConfigError for errors that need an operator, and Temporary when the
-        servers were never reached within `startup_seconds`.
+        Raises PoisonEvent, PostgresError, KafkaError or ConfigError for errors that need an operator, and Temporary
+        when the servers were never reached within `startup_seconds`.
         """
         give_up_at = self._clock.monotonic() + self._settings.delivery.startup_seconds
         drained = True
