@@ -14,7 +14,7 @@ from tests.memory import NOON
 from tests.unit.loop import Loop
 from tests.unit.shop import event, transaction
 
-STUCK = "Kafka has not confirmed the oldest transaction; reading goes on when it does"
+STUCK = "Kafka has not confirmed the oldest transaction; reading continues when it does"
 
 
 class Clock(memory.Clock):

@@ -45,7 +45,7 @@ def test_an_invalid_address_is_refused_with_an_example(listen: str) -> None:
 
 
 def test_an_ipv6_address_without_brackets_is_refused() -> None:
-    with pytest.raises(ConfigError, match="written in brackets"):
+    with pytest.raises(ConfigError, match="IPv6 address in brackets"):
         listen_address("::1:8080")
 
 
