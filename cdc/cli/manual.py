@@ -6,10 +6,12 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import click
 
+from cdc.checks.finding import Side
+from cdc.checks.meanings import table
 from cdc.cli.main import cli
 from cdc.config.reference import reference
 
@@ -69,10 +71,18 @@ def _escaped(text: str) -> str:
     return re.sub(r"^(?=[.'])", r"\\&", text.replace("\\", "\\e").replace("-", "\\-"), flags=re.MULTILINE)
 
 
+def with_check_tables(page: str) -> str:
+    """Return docs/check.md with its tables of lines, one for each side, written again from their meanings."""
+    tables = iter(["\n".join(table(side)) + "\n" for side in get_args(Side)])
+    return re.sub(r"(?m)^\| line \| passes .*\n(?:\|.*\n)*", lambda _: next(tables), page)
+
+
 def pages() -> dict[Path, str]:
     """Return the content of every generated file by its path."""
     root = Path(__file__).parents[2]
+    checks = root / "docs" / "check.md"
     return {
+        checks: with_check_tables(checks.read_text(encoding="utf-8")),
         root / "docs" / "configuration.md": reference(),
         root / "docs" / "commands.md": markdown(),
         root / "cdc" / "cli" / "cdc-publisher.1": man(),
