@@ -7,7 +7,7 @@ from cdc.cli.main import Invocation
 from cdc.cli.purge import purge
 from cdc.config.settings import Settings, require
 from cdc.kafka.cluster import Cluster
-from cdc.postgres import outbox_table as table
+from cdc.postgres import outbox_table
 from cdc.postgres.connection import connect
 
 _REACH_SECONDS = 10.0
@@ -32,13 +32,13 @@ def init(invocation: Invocation, print_only: bool) -> None:
     """
     settings = invocation.settings()
     if print_only:
-        click.echo(f"{table.create_table(settings)}\n\n{table.create_publication(settings)}")
+        click.echo(f"{outbox_table.create_table(settings)}\n\n{outbox_table.create_publication(settings)}")
         return
     require(settings, kafka=False)
     kafka = _kafka(settings)
     with connect(settings.postgres.dsn) as connection:
-        statements = table.missing(connection, settings)
-        table.execute(connection, statements)
+        statements = outbox_table.missing(connection, settings)
+        outbox_table.execute(connection, statements)
     for statement in statements:
         click.echo(f"created {' '.join(statement.split()[1:3]).lower().replace(chr(34), '')}")
     if not statements:

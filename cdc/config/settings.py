@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cdc.config import librdkafka as properties
+from cdc.config import librdkafka
 from cdc.config.kinds import Address, Dsn, Identifier, RegistryUrl, SlotName, Template, Topic
 from cdc.config.passwords import with_password
 from cdc.errors import ConfigError
@@ -224,7 +224,7 @@ class Settings(Section):
     postgres: Postgres = Field(default_factory=Postgres)
     outbox: Outbox = Field(default_factory=Outbox)
     topics: Topics = Field(default_factory=Topics)
-    kafka: dict[str, properties.Value] = Field(
+    kafka: dict[str, librdkafka.Value] = Field(
         {}, description="any librdkafka property that does not break the delivery guarantee"
     )
     avro: Avro = Field(default_factory=Avro)

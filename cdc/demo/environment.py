@@ -25,8 +25,7 @@ from cdc.kafka.cluster import Cluster
 from cdc.kafka.errors import kafka_error
 from cdc.local import packages, processes
 from cdc.local.stack import Addresses, Stack
-from cdc.postgres import outbox_table as table
-from cdc.postgres import slots
+from cdc.postgres import outbox_table, slots
 from cdc.postgres.connection import connect
 
 PARTITIONS: Final = 3
@@ -85,7 +84,7 @@ class Environment:
         self.config.write_text(_toml(addresses, shipped("shop")))
         settings = loading.load(self.config, environ={})
         with connect(settings.postgres.dsn) as connection:
-            table.execute(connection, table.missing(connection, settings))
+            outbox_table.execute(connection, outbox_table.missing(connection, settings))
             slots.create(connection, settings.postgres.slot)
         cluster = Cluster(settings.kafka)
         cluster.ensure_own_topics(settings.topics)
