@@ -1,5 +1,6 @@
 """Reads topics back from beginning to end, without a consumer group."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,7 +55,7 @@ def read_all(bootstrap: str, prefix: str, decode: Callable[[bytes], Any]) -> lis
             if topic.startswith(prefix) and not topic.removeprefix(prefix).startswith(INTERNAL)
             for number in metadata.partitions
         ]
-        ends = {(p.topic, p.partition): consumer.get_watermark_offsets(p, timeout=30)[1] for p in partitions}
+        ends = _ends(bootstrap, consumer, partitions)
         wanted = {partition for partition, end in ends.items() if end > 0}
         consumer.assign([p for p in partitions if (p.topic, p.partition) in wanted])
         records: list[Received] = []
@@ -72,6 +73,23 @@ def read_all(bootstrap: str, prefix: str, decode: Callable[[bytes], Any]) -> lis
         return sorted(records, key=lambda r: (r.topic, r.partition, r.offset))
     finally:
         consumer.close()
+
+
+def _ends(bootstrap: str, consumer: Consumer, partitions: list[TopicPartition]) -> dict[tuple[str, int], int]:
+    """Where committed records end, once a transaction that was just committed is visible: that takes a moment."""
+    unread = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused", "isolation.level": "read_uncommitted"})
+    try:
+        deadline = time.monotonic() + 2.0  # a transaction that stays open is not waited for
+        while True:
+            written, ends = [
+                {(p.topic, p.partition): reader.get_watermark_offsets(p, timeout=30)[1] for p in partitions}
+                for reader in (unread, consumer)
+            ]
+            if all(ends[place] >= end for place, end in written.items()) or time.monotonic() > deadline:
+                return ends
+            time.sleep(0.02)
+    finally:
+        unread.close()
 
 
 def _received(message: Any, decode: Callable[[bytes], Any]) -> Received:

@@ -149,6 +149,13 @@ def database(servers: Servers) -> Iterator[str]:
         yield dsn
 
 
+@pytest.fixture(scope="module")
+def quiet_postgres() -> Iterator[str]:
+    """The DSN of a server for the tests of one module, where no transaction of another test is open."""
+    with a_folder() as home, a_postgres(home) as server:
+        yield server.dsn
+
+
 @contextlib.contextmanager
 def a_database(server: str) -> Iterator[str]:
     """The same on the server of a DSN."""

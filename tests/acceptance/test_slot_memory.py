@@ -30,7 +30,7 @@ def test_slot_dropped_and_created_again_is_detected_and_not_used_b1(pipeline: Pi
     pipeline.insert(3)
     created = pipeline.run("slot", "create")
     assert created.returncode == 0
-    assert "there was a slot" in created.stderr
+    assert "an earlier slot" in created.stderr
     again = pipeline.confirmed()
     told = refused(pipeline)
     assert f"'{pipeline.slot}' stands at {again}, but the publisher moved it only to" in told

@@ -187,7 +187,7 @@ def test_a_replay_sends_what_the_publisher_would_have_sent_and_marks_it(yard: Ya
     assert yard.run("replay", "--all", "--yes").returncode == 0
     assert yard.run("replay", "--all", "--yes").stdout == f"nothing to replay in {yard.topic}\n"
     assert [note.value["seq"] for note in sorted(yard.notes(), key=lambda note: note.offset)] == [2, 1, 3]
-    assert yard.run("list").stdout == f"no dead letters in {yard.topic} that wait\n"
+    assert yard.run("list").stdout == f"no dead letters in {yard.topic} that wait for replay\n"
 
 
 def test_replays_keep_the_order_of_positions_over_partitions_and_transactions(yard: Yard) -> None:

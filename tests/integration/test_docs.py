@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from psycopg import conninfo
 from cdc.local import packages
 from tests import documents, shell_lines
 from tests.documents import PAGES, ROOT, Block
+from tests.ports import free_port
 from tests.servers import Servers, drop_database
 
 # What Debezium would have done by then: its slot has moved on whenever somebody looks.
@@ -211,7 +211,7 @@ def run(script: str, folder: Path, shop: str, servers: Servers) -> "subprocess.C
         **{f"PG{name.upper()}": str(given[name]) for name in ("host", "port", "user", "password") if name in given},
         "PGDATABASE": DATABASE,
     }
-    text = f"{PRELUDE}\n{script}\n{ENDING}".replace("127.0.0.1:8080", f"127.0.0.1:{_free_port()}")
+    text = f"{PRELUDE}\n{script}\n{ENDING}".replace("127.0.0.1:8080", f"127.0.0.1:{free_port()}")
     try:
         return subprocess.run(
             ["bash", "-c", text.replace("127.0.0.1:9092", servers.kafka)],
@@ -227,11 +227,6 @@ def run(script: str, folder: Path, shop: str, servers: Servers) -> "subprocess.C
     finally:
         _end(folder / "publisher.pid")
         (folder / SETTINGS).unlink(missing_ok=True)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def _script(page: Path) -> str:

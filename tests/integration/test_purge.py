@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,15 @@ from cdc.local.postgres import PostgresServer
 from cdc.purge.horizon import BELOW
 from tests.integration.purging import OLD, Confirming, Yard, end, insert
 from tests.pipeline import Pipeline, make_pipeline
-from tests.servers import PrivatePostgres
+from tests.servers import PrivatePostgres, a_database
 from tests.versions import OLD_POSTGRES
+
+
+@pytest.fixture
+def database(quiet_postgres: str) -> Iterator[str]:
+    """A database on a server of the module's own: any open transaction holds back the rows that may be deleted."""
+    with a_database(quiet_postgres) as dsn:
+        yield dsn
 
 
 @pytest.fixture

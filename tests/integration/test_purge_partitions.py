@@ -1,6 +1,7 @@
 """`outbox purge` of partitioned outboxes: whole partitions go, and nobody who writes is held up."""
 
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -8,6 +9,7 @@ import pytest
 
 from tests.integration.purging import Confirming, Yard, end, insert
 from tests.pipeline import Pipeline, eventually
+from tests.servers import a_database
 
 COLUMNS = """
     id uuid not null default gen_random_uuid(), aggregatetype text, aggregateid text, type text, payload jsonb,
@@ -22,6 +24,13 @@ def days(table: str, oldest: int, newest: int, suffix: str = "") -> str:
         execute format('create table p%s partition of {table} for values from (%L) to (%L) {suffix}',
             d, {DAY} - make_interval(days => d), {DAY} - make_interval(days => d - 1));
     end loop; end $do$"""
+
+
+@pytest.fixture
+def database(quiet_postgres: str) -> Iterator[str]:
+    """A database on a server of the module's own: any open transaction holds back the rows that may be deleted."""
+    with a_database(quiet_postgres) as dsn:
+        yield dsn
 
 
 @pytest.fixture

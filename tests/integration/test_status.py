@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import socket
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +16,7 @@ from cdc.status.lookout import looked
 from tests.endpoint import listening
 from tests.impostor import Impostor, answering
 from tests.pipeline import Pipeline, eventually, make_pipeline, prepare
+from tests.ports import free_port
 from tests.servers import PrivatePostgres, Servers
 
 NOT_SET = "[http] listen is not set: from the database alone"
@@ -27,11 +27,6 @@ def status(pipeline: Pipeline, url: str | None = None) -> tuple[int, dict[str, A
     """Exit code and JSON of one look, without a process of its own."""
     found = looked(load(pipeline.configure(), environ={}), url)
     return found.exit_code, json.loads(found.json_line())
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 def test_the_life_of_a_slot_is_shown_from_the_database(bare_pipeline: Pipeline) -> None:
