@@ -345,5 +345,5 @@ def test_c7_c14_least_rights_suffice_and_a_revoked_right_ends_the_program(tormen
     told = last_words(running)  # the limit cannot be asked: no second try
     assert "MSG_SIZE_TOO_LARGE" in told
     assert "DESCRIBE_CONFIGS" in told
-    assert running.count("streaming") == 1
+    assert running.count("streaming") == 1, running.messages()
     assert seqs(pipeline) == [0, 1, 2, 3, 4]
