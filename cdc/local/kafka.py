@@ -194,12 +194,15 @@ class KafkaBroker:
         client = admin_client({"bootstrap.servers": self.address})
 
         def answers() -> bool:
+            nonlocal client
             if not processes.is_running(process):
                 why = processes.reason(self.log, begin)
                 raise LocalStackError(f"Kafka broker {self.node_id} died while starting: {why}", f"see {self.log}")
             try:
                 metadata = client.list_topics(timeout=0.5)
             except KafkaException:
+                # A client that has learned advertised addresses asks only those, even if none of them can be reached.
+                client = admin_client({"bootstrap.servers": self.address})
                 return False
             # Compare the cluster id, because another Kafka may have taken the port in the meantime.
             # (str() gives that id; the attribute is wrongly declared as None.)
