@@ -68,18 +68,18 @@ const draw = (name, attributes) => {
   return node;
 };
 
-function showState(told) {
-  const [tone, words] = STATES[told.state] || ['quiet', String(told.state)];
+function showState(reported) {
+  const [tone, words] = STATES[reported.state] || ['quiet', String(reported.state)];
   const prefix = `${words}: `;
   element('hero').dataset.tone = tone;
   element('mark').setAttribute('d', MARKS[tone]);
   put('state', words);
   put('said', `The publisher is ${words}.`);
-  put('summary', told.summary.startsWith(prefix) ? told.summary.slice(prefix.length) : told.summary === words ? '' : told.summary);
-  put('ready', told.ready ? 'ready' : 'not ready');
-  put('since', `in this state for ${seconds(Math.max(0, unix(told.time) - unix(told.since)))}`);
-  put('slot-name', told.slot.name);
-  document.title = `${words} · ${told.slot.name} · cdc-publisher`;
+  put('summary', reported.summary.startsWith(prefix) ? reported.summary.slice(prefix.length) : reported.summary === words ? '' : reported.summary);
+  put('ready', reported.ready ? 'ready' : 'not ready');
+  put('since', `in this state for ${seconds(Math.max(0, unix(reported.time) - unix(reported.since)))}`);
+  put('slot-name', reported.slot.name);
+  document.title = `${words} · ${reported.slot.name} · cdc-publisher`;
   setIcon(COLOURS[tone]);
 }
 
@@ -89,22 +89,22 @@ function setIcon(colour) {
   if (element('icon').href !== address) element('icon').href = address;
 }
 
-function showError(told) {
-  const error = told.last_error;
+function showError(reported) {
+  const error = reported.last_error;
   element('error').hidden = !error;
   if (!error) return;
-  const age = Math.max(0, unix(told.time) - unix(error.time));
+  const age = Math.max(0, unix(reported.time) - unix(error.time));
   element('error').classList.toggle('old', age > WINDOW);
   put('error-when', `· ${ago(age)}`);
   put('error-kind', error.kind);
   put('error-message', error.message);
 }
 
-function showTiles(told) {
-  const { lag, latency, slot, totals } = told;
-  const flight = told.in_flight;
-  put('rate', rate(told.rate.events_per_second));
-  put('rate-more', `${rate(told.rate.transactions_per_second)} transactions, ${bytes(told.rate.bytes_per_second)} per second`);
+function showTiles(reported) {
+  const { lag, latency, slot, totals } = reported;
+  const flight = reported.in_flight;
+  put('rate', rate(reported.rate.events_per_second));
+  put('rate-more', `${rate(reported.rate.transactions_per_second)} transactions, ${bytes(reported.rate.bytes_per_second)} per second`);
   put('lag', seconds(lag.seconds));
   put('lag-more', `${bytes(lag.bytes)} of WAL, ${events(lag.events)}`);
   put('p50', milliseconds(latency.p50_ms));
@@ -146,9 +146,9 @@ function showList(id, pairs) {
   element(id).replaceChildren(...pairs.flatMap(([name, value]) => [make('dt', name), make('dd', value)]));
 }
 
-function showAbout(told) {
-  const { slot, totals } = told;
-  const publisher = told.publisher || {};
+function showAbout(reported) {
+  const { slot, totals } = reported;
+  const publisher = reported.publisher || {};
   showList('about-slot', [
     ['name', slot.name], ['publication', slot.publication], ['stream', slot.stream || '–'],
     ['confirmed', slot.confirmed || '–'], ['last moved', slot.confirmed_age_seconds === null ? '–' : ago(slot.confirmed_age_seconds)],
@@ -156,17 +156,17 @@ function showAbout(told) {
     ['left until the limit', slot.limit_bytes ? bytes(slot.safe_bytes) : 'no limit'],
   ]);
   showList('about-process', [
-    ['version', told.version], ['guarantee', publisher.guarantee || '–'], ['accelerator', publisher.accelerator || '–'],
+    ['version', reported.version], ['guarantee', publisher.guarantee || '–'], ['accelerator', publisher.accelerator || '–'],
     ['process', String(publisher.pid ?? '–')], ['uptime', seconds(publisher.uptime_seconds)],
     ['sessions', count(publisher.sessions)], ['reconnects', count(publisher.reconnects)],
-    ['encoding a row', told.encode.mean_us ? `${told.encode.mean_us.toFixed(1)} µs` : '–'],
+    ['encoding a row', reported.encode.mean_us ? `${reported.encode.mean_us.toFixed(1)} µs` : '–'],
   ]);
   showList('about-totals', [
     ['events', count(totals.events)], ['bytes', bytes(totals.bytes)], ['transactions', count(totals.transactions)],
     ['poison', count(totals.poison)], ['dead letters', count(totals.dead_letters)],
     ['replays skipped', count(totals.skipped_replays)], ['sent again', count(totals.sent_again)],
   ]);
-  put('version', `Version ${told.version}.`);
+  put('version', `Version ${reported.version}.`);
 }
 
 // Charts: one curve each over the last minutes, on a scale from 0 to a round number.
@@ -264,20 +264,20 @@ const charts = [
   [new Chart('chart-latency', milliseconds, 10), 'latency_ms'],
 ];
 
-// Asking, and what to say when nobody answers.
+// Asking, and what the page shows without an answer.
 
 let failures = 0;
 let answered = null; // when, by this machine's clock
 let timer = null;
 
-function show(told) {
-  showState(told);
-  showError(told);
-  showTiles(told);
-  showTopics(told.topics);
-  showAbout(told);
-  for (const [chart, key] of charts) chart.show(told.history.times, told.history[key], unix(told.time));
-  put('updated', `at ${clock(unix(told.time))}`);
+function show(reported) {
+  showState(reported);
+  showError(reported);
+  showTiles(reported);
+  showTopics(reported.topics);
+  showAbout(reported);
+  for (const [chart, key] of charts) chart.show(reported.history.times, reported.history[key], unix(reported.time));
+  put('updated', `at ${clock(unix(reported.time))}`);
 }
 
 function showAnswers(answers) {
