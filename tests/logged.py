@@ -18,13 +18,12 @@ LEVELS: Final = {
     "critical": "critical",
 }
 HOLE: Final = re.compile(r"%[-#0 +]*[\d*]*(?:\.[\d*]+)?[a-zA-Z]")
-GIVEN: Final = {"cdc.cli.signals": "cdc.start"}  # whose logger is given by the caller
 
 
 class Line(NamedTuple):
-    """The parts of a logged line that are the same every time."""
+    """The parts of a logged line that are the same every time. `event` names it for good; the sentence may change."""
 
-    logger: str
+    event: str
     level: str
     sentence: str
     fields: tuple[str, ...]
@@ -37,22 +36,21 @@ def lines() -> list[Line]:
 
 def _lines(path: Path) -> Iterator[Line]:
     tree = ast.parse(path.read_text())
-    logger = ".".join(["cdc", *path.relative_to(PACKAGE).with_suffix("").parts])
-    logger = GIVEN.get(logger, logger)
-    loggers = dict(_loggers(tree, logger))
+    loggers = {"log", *_loggers(tree)}
     for call in ast.walk(tree):
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in LEVELS:
-            of = ast.unparse(call.func.value)
-            if of == "log" or of in loggers:
-                yield Line(loggers.get(of, logger), LEVELS[call.func.attr], _sentence(call.args[0]), _fields(call))
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+            continue
+        if call.func.attr in LEVELS and ast.unparse(call.func.value) in loggers:
+            extra = _extra(call)
+            event = extra.pop("event", None)
+            assert isinstance(event, ast.Constant), f"{path}: {ast.unparse(call)} needs a constant field `event`"
+            yield Line(str(event.value), LEVELS[call.func.attr], _sentence(call.args[0]), tuple(extra))
 
 
-def _loggers(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
+def _loggers(tree: ast.Module) -> Iterator[str]:
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("logging.getLogger("):
-            assert isinstance(node.value, ast.Call)
-            (name,) = node.value.args
-            yield ast.unparse(node.targets[0]), str(name.value) if isinstance(name, ast.Constant) else module
+            yield ast.unparse(node.targets[0])
 
 
 def _sentence(node: ast.expr) -> str:
@@ -62,10 +60,10 @@ def _sentence(node: ast.expr) -> str:
     return "…"
 
 
-def _fields(call: ast.Call) -> tuple[str, ...]:
-    keys = []
+def _extra(call: ast.Call) -> dict[str, ast.expr]:
     for keyword in call.keywords:
         if keyword.arg == "extra":
             assert isinstance(keyword.value, ast.Dict), f"{ast.unparse(call)}: its fields belong here"
-            keys += [str(key.value) for key in keyword.value.keys if isinstance(key, ast.Constant)]
-    return tuple(keys)
+            fields = zip(keyword.value.keys, keyword.value.values, strict=True)
+            return {str(key.value): value for key, value in fields if isinstance(key, ast.Constant)}
+    return {}

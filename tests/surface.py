@@ -550,7 +550,7 @@ def _signature(called: Any) -> str:
 def _log_lines() -> Entries:
     fields: dict[str, set[str]] = {}
     for line in lines():
-        fields.setdefault(f"{line.level}: {line.sentence}", set()).update(line.fields)
+        fields.setdefault(f"{line.event}: {line.level}", set()).update(line.fields)
     return ((name, ", ".join(sorted(found))) for name, found in fields.items())
 
 

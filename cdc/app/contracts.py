@@ -64,7 +64,11 @@ class Schemas:
             self._background.forget(event_type)
             self._use(found)
         except CdcError as error:
-            log.warning("reloading contracts failed; keeping the previous ones: %s", error)
+            log.warning(
+                "reloading contracts failed; keeping the previous ones: %s",
+                error,
+                extra={"event": "contract_lookup_failed"},
+            )
         self._looked_for.add(event_type)
         return event_type in self._contracts
 

@@ -139,20 +139,20 @@ def _watch(settings: Settings, options: Options, interval: float, stop: threadin
                 if not isinstance(error, NotConfirmed):
                     pause = backoff.pause()
                 if not stop.is_set():
-                    log.warning("%s", error, extra={"retry_in_seconds": round(pause, 2)})
+                    log.warning("%s", error, extra={"event": "purge_retried", "retry_in_seconds": round(pause, 2)})
             stop.wait(pause)
     finally:
         if purging is not None:
             purging.close()
-    log.info("stopped")
+    log.info("stopped", extra={"event": "purge_stopped"})
 
 
 def _log(outcome: Outcome, seconds: float, logged: set[str]) -> None:
     for note in outcome.notes:
         if note not in logged:
-            log.warning("%s", note)
+            log.warning("%s", note, extra={"event": "rows_kept"})
     logged |= set(outcome.notes)
-    log.info("purged", extra={**_facts(outcome), "seconds": round(seconds, 2)})
+    log.info("purged", extra={"event": "purged", **_facts(outcome), "seconds": round(seconds, 2)})
 
 
 def _facts(outcome: Outcome) -> dict[str, object]:
@@ -184,6 +184,6 @@ def _bar() -> Progress:
 
 def _warn(text: str, *, watch: bool) -> None:
     if watch:
-        log.warning("%s", text)
+        log.warning("%s", text, extra={"event": "purge_warning"})
     else:
         logs.print_line(f"cdc-publisher: warning: {text}")

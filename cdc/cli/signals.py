@@ -13,7 +13,7 @@ def stop_on_signals(stop: threading.Event, log: logging.Logger) -> None:
     def handle(number: int, _: FrameType | None) -> None:
         if stop.is_set():
             os._exit(128 + number)
-        log.info("stopping", extra={"signal": signal.Signals(number).name})
+        log.info("stopping", extra={"event": "stopping", "signal": signal.Signals(number).name})
         stop.set()
 
     signal.signal(signal.SIGTERM, handle)

@@ -64,12 +64,17 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
         tune()
         log.info(
             "starting",
-            extra={"version": __version__, "contracts": len(schemas.names), "accelerator": runs.name},
+            extra={
+                "event": "starting",
+                "version": __version__,
+                "contracts": len(schemas.names),
+                "accelerator": runs.name,
+            },
         )
         if accelerator.is_missing(settings.delivery.accelerator, runs):
             log.info(
                 "the native accelerator, which raises throughput, is not installed",
-                extra={"install": accelerator.INSTALL},
+                extra={"event": "accelerator_missing", "install": accelerator.INSTALL},
             )
         with tracing.opened(settings) as tracer, Watchdog() as watchdog:
             service = Service(
@@ -115,5 +120,5 @@ def _linger(error: CdcError, metrics: Metrics, settings: Settings, stop: threadi
     """Report a fatal error over HTTP for `linger_seconds`, or until a signal."""
     metrics.meet(error, FAILED, time.time())
     if settings.http.listen is not None and not isinstance(error, Temporary):
-        log.error("%s", error, extra={"exits_in_seconds": settings.http.linger_seconds})
+        log.error("%s", error, extra={"event": "failed", "exits_in_seconds": settings.http.linger_seconds})
         stop.wait(settings.http.linger_seconds)

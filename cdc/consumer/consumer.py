@@ -231,6 +231,7 @@ class Consumer:
             type(error).__name__,
             error,
             exc_info=error if partition.failures == 1 and not isinstance(error, Temporary) else None,
+            extra={"event": "handler_failed"},
         )
         if not partition.paused:
             self._group.pause(partition.topic, partition.number)
@@ -252,7 +253,12 @@ class Consumer:
                 self._problem = problem
             elif self._assignment.is_current(partition):
                 failures.warning(
-                    "sent %s to dead-letter topic %r: %s: %s", event, self._dead_letter, type(error).__name__, error
+                    "sent %s to dead-letter topic %r: %s: %s",
+                    event,
+                    self._dead_letter,
+                    type(error).__name__,
+                    error,
+                    extra={"event": "event_dead_lettered"},
                 )
                 self._finish(partition)
 
@@ -272,18 +278,18 @@ class Consumer:
 
     def _assigned(self, places: list[Place]) -> None:
         self._assignment.add(places)
-        log.info("assigned: %s", _listed(places))
+        log.info("assigned: %s", _listed(places), extra={"event": "partitions_assigned"})
 
     def _revoked(self, places: list[Place]) -> None:
         assert self._group
         self._group.commit(self._assignment.uncommitted(places), wait=True)
         self._forget(places)
-        log.info("revoked: %s", _listed(places))
+        log.info("revoked: %s", _listed(places), extra={"event": "partitions_revoked"})
 
     def _lost(self, places: list[Place]) -> None:
         # Another consumer owns them already: a commit now could revert its offsets.
         self._forget(places)
-        log.warning("lost partitions to other consumers: %s", _listed(places))
+        log.warning("lost partitions to other consumers: %s", _listed(places), extra={"event": "partitions_lost"})
 
     def _forget(self, places: list[Place]) -> None:
         assert self._group

@@ -91,19 +91,26 @@ class Group:
             now = time.monotonic()
             if now >= self._logged_until.get(topic or "", 0.0):
                 self._logged_until[topic or ""] = now + _REPEAT_SECONDS
-                log.warning("topic %r does not exist; waiting for it", topic, extra={"error": error.name()})
+                log.warning(
+                    "topic %r does not exist; waiting for it",
+                    topic,
+                    extra={"event": "topic_missing", "error": error.name()},
+                )
         elif code == KafkaError._MAX_POLL_EXCEEDED:
-            log.warning("a handler took longer than max.poll.interval.ms, so the group reassigns the partitions")
+            log.warning(
+                "a handler took longer than max.poll.interval.ms, so the group reassigns the partitions",
+                extra={"event": "poll_interval_exceeded"},
+            )
         elif _is_fatal(error) or code in _PERMANENT:
             raise failure(error)
         else:
-            log.warning("Kafka: %s (%s)", error.str(), error.name())
+            log.warning("Kafka: %s (%s)", error.str(), error.name(), extra={"event": "kafka_error"})
 
     def _on_error(self, error: KafkaError) -> None:
         if _is_fatal(error):
             self._fatal = error
         else:
-            log.warning("Kafka: %s (%s)", error.str(), error.name())
+            log.warning("Kafka: %s (%s)", error.str(), error.name(), extra={"event": "kafka_error"})
 
     def pause(self, topic: str, partition: int) -> None:
         """Stop fetching from a partition."""
@@ -144,6 +151,7 @@ class Group:
                     part.topic,
                     part.partition,
                     problem.str(),
+                    extra={"event": "commit_failed"},
                 )
 
     def close(self) -> None:
@@ -151,7 +159,7 @@ class Group:
         try:
             self._consumer.close()
         except KafkaException as error:
-            log.warning("leaving the group failed: %s", error.args[0].str())
+            log.warning("leaving the group failed: %s", error.args[0].str(), extra={"event": "leaving_failed"})
 
 
 def failure(error: KafkaError) -> errors.CdcError:

@@ -137,6 +137,7 @@ class Monitor:
         log.info(
             "progress",
             extra={
+                "event": "progress",
                 "events": session.events,
                 "events_per_second": round((session.events - self._reported_events) / elapsed, 1),
                 "lag_bytes": metrics.lag_bytes,
@@ -150,7 +151,11 @@ class Monitor:
         if oldest and waiting >= STUCK_SECONDS:
             log.warning(
                 "Kafka has not confirmed the oldest transaction; reading continues when it does",
-                extra={"commit_lsn": str(oldest.commit_lsn), "waiting_seconds": round(waiting)},
+                extra={
+                    "event": "kafka_not_confirming",
+                    "commit_lsn": str(oldest.commit_lsn),
+                    "waiting_seconds": round(waiting),
+                },
             )
 
     def _take(self, observation: Observation, now: float) -> None:

@@ -139,24 +139,32 @@ class Service:
         phase = HELD if active.held else STANDBY
         if phase != self._metrics.phase:  # once, not each second
             if active.held:
-                log.warning("%s", active.held, extra={"reason": active.message})
+                log.warning("%s", active.held, extra={"event": "slot_held", "reason": active.message})
             else:
-                log.info("standby: another publisher reads the slot", extra={"reason": active.message})
+                log.info(
+                    "standby: another publisher reads the slot", extra={"event": "standby", "reason": active.message}
+                )
         self._metrics.enter(phase, self._clock.unix(), active.held)
 
     def _pause(self, error: CdcError) -> None:
         self._metrics.meet(error, WAITING, self._clock.unix())
         pause = self._backoff.pause()
-        log.warning("%s", error, extra={"retry_in_seconds": round(pause, 2)})
+        log.warning("%s", error, extra={"event": "session_failed", "retry_in_seconds": round(pause, 2)})
         self._stop.wait(pause)
 
     def _read_again(self) -> None:
         self._reload.clear()
         try:
             self._contracts.read()
-            log.info("reloaded the contracts", extra={"contracts": len(self._contracts.names)})
+            log.info(
+                "reloaded the contracts", extra={"event": "contracts_reloaded", "contracts": len(self._contracts.names)}
+            )
         except CdcError as error:
-            log.error("reloading contracts failed; keeping the previous ones: %s", error)
+            log.error(
+                "reloading contracts failed; keeping the previous ones: %s",
+                error,
+                extra={"event": "contracts_not_reloaded"},
+            )
 
     def _session(self) -> bool:
         settings = self._settings
@@ -191,6 +199,7 @@ class Service:
             log.info(
                 "streaming",
                 extra={
+                    "event": "streaming",
                     "slot": settings.postgres.slot,
                     "publication": settings.postgres.publication,
                     "confirmed": str(ends.slot.confirmed),
@@ -238,13 +247,17 @@ class Service:
             drained = publisher.drain(self._clock.monotonic() + self._settings.delivery.drain_seconds)
             source.stop()
         except Temporary as error:
-            log.warning("the last status update may not have arrived: %s", error)
+            log.warning(
+                "the last status update may not have arrived: %s", error, extra={"event": "status_update_unanswered"}
+            )
         if not drained:
             log.warning(
                 "stopped before Kafka confirmed everything; the rest is sent again at the next start",
-                extra={"undelivered": session.ledger.undelivered},
+                extra={"event": "stopped_undelivered", "undelivered": session.ledger.undelivered},
             )
-        log.info("stopped", extra={"events": session.events, "confirmed": str(session.confirmation.lsn)})
+        log.info(
+            "stopped", extra={"event": "stopped", "events": session.events, "confirmed": str(session.confirmation.lsn)}
+        )
         if session.poison:
             raise session.poison
         return drained

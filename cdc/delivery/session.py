@@ -164,5 +164,10 @@ class Session:
         if sent.skipped or sent.suspicious:
             log.info(
                 "resumed after the last event found in Kafka",
-                extra={"skipped": sent.skipped, "sent_again": sent.sent_again, "suspicious": sent.suspicious},
+                extra={
+                    "event": "resumed",
+                    "skipped": sent.skipped,
+                    "sent_again": sent.sent_again,
+                    "suspicious": sent.suspicious,
+                },
             )

@@ -88,11 +88,16 @@ class Recognition:
                 hint=GO_ON,
             )
         if changes:
-            log.warning("continuing despite changes: %s", "; ".join(changes))
+            log.warning("continuing despite changes: %s", "; ".join(changes), extra={"event": "changes_accepted"})
         elif self._record and self._record.timeline != found.timeline:
             log.warning(
                 "PostgreSQL is on another timeline: a standby was promoted, or a backup was restored",
-                extra={"timeline": found.timeline, "before": self._record.timeline, "confirmed": str(found.confirmed)},
+                extra={
+                    "event": "timeline_changed",
+                    "timeline": found.timeline,
+                    "before": self._record.timeline,
+                    "confirmed": str(found.confirmed),
+                },
             )
         self._accept_changes = False
         return self._record
@@ -111,4 +116,4 @@ class Recognition:
         )
         if self.batch:
             raise PostgresError(problem, hint=SET_BACK)
-        log.warning("comparing positions together with ids: %s", problem)
+        log.warning("comparing positions together with ids: %s", problem, extra={"event": "comparing_ids"})

@@ -50,7 +50,7 @@ class Application:
         try:
             return route(accept)
         except Exception:
-            log.exception("no answer could be made for %s", path)
+            log.exception("no answer could be made for %s", path, extra={"event": "http_answer_failed"})
             return answers.text("an internal error; see the log", HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _document(self) -> StatusDocument:

@@ -73,7 +73,7 @@ class Listener(ThreadingHTTPServer):
     def handle_error(self, *_: object) -> None:
         """Log errors, except those of clients who leave: anyone could fill the log."""
         if not isinstance(sys.exception(), OSError):
-            log.exception("the HTTP server continues after an error")
+            log.exception("the HTTP server continues after an error", extra={"event": "http_server_error"})
 
 
 def _hang_up(connection: socket.socket) -> None:
@@ -103,7 +103,9 @@ class Server:
         ]
         for thread in self._threads:
             thread.start()
-        log.info("listening", extra={"http": ", ".join(f"http://{where}/" for where in self.addresses)})
+        log.info(
+            "listening", extra={"event": "listening", "http": ", ".join(f"http://{where}/" for where in self.addresses)}
+        )
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -122,6 +124,6 @@ class Server:
                 listener.serve_forever(_TURN_SECONDS)
                 return
             except Exception:  # of any kind: when this thread dies, every probe fails
-                log.exception("the HTTP server continues after an error")
+                log.exception("the HTTP server continues after an error", extra={"event": "http_server_error"})
             if self._stopped.wait(_TURN_SECONDS):
                 return

@@ -27,7 +27,7 @@ def ensure(settings: Settings) -> bool:
     topic = settings.topics.positions
     cluster = Cluster(settings.kafka)
     if cluster.ensure_topic(settings.topics, topic, POSITIONS_CONFIG):
-        log.info("created topic", extra={"topic": topic})
+        log.info("created topic", extra={"event": "topic_created", "topic": topic})
         return True
     try:
         config = cluster.describe(topic).result().config
@@ -38,6 +38,7 @@ def ensure(settings: Settings) -> bool:
             "topic %r has cleanup.policy %s: positions will be forgotten; set it to compact",
             topic,
             config["cleanup.policy"],
+            extra={"event": "positions_not_compacted"},
         )
     return False
 

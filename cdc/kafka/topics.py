@@ -148,7 +148,7 @@ class KnownTopics:
         if topic in self._seen:
             self._remind(f"topic {topic!r} does not exist any more, and the events in it are lost; waiting for it")
         elif self._settings.create:
-            log.info("creating topic", extra={"topic": topic})
+            log.info("creating topic", extra={"event": "topic_creating", "topic": topic})
             self._asked[topic] = self._cluster.create(topic, self._settings, self._settings.config)
         else:
             self._remind(f"topic {topic!r} does not exist: create it, or set [topics] create = true; waiting for it")
@@ -160,7 +160,7 @@ class KnownTopics:
             self._told_hidden = True
             log.info(
                 "the settings of topics cannot be read: a limit is unknown until the topic refuses a record",
-                extra={"topic": topic, "reason": found.hidden},
+                extra={"event": "topic_limits_unknown", "topic": topic, "reason": found.hidden},
             )
         limit = found.config.get("max.message.bytes")
         largest = self._largest[topic] = self._limits.learn(topic, int(limit) if limit else None)
@@ -196,7 +196,7 @@ class KnownTopics:
             "partitions were added to topic %r: keys move to other partitions, where consumers may read them"
             " before earlier events",
             topic,
-            extra={"partitions": found.partitions, "before": before.partitions},
+            extra={"event": "partitions_added", "partitions": found.partitions, "before": before.partitions},
         )
         return True
 
@@ -215,10 +215,10 @@ class KnownTopics:
         if wanted == "refuse":
             raise errors.KafkaError(problem, hint=hint)
         self._warned.add(topic)
-        log.warning("%s; %s", problem, hint)
+        log.warning("%s; %s", problem, hint, extra={"event": "topic_unsafe"})
 
     def _remind(self, message: str) -> None:
         now = self._monotonic()
         if now >= self._remind_at:
             self._remind_at = now + _REMIND_SECONDS
-            log.warning(message)
+            log.warning(message, extra={"event": "topic_waiting"})

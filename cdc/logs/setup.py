@@ -132,7 +132,7 @@ class Handler(logging.Handler):
 def _dropped(count: int) -> logging.LogRecord:
     message = "log lines were dropped here because standard error blocked"
     warning = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING"}
-    return logging.makeLogRecord({**warning, "msg": message, "lines": count})
+    return logging.makeLogRecord({**warning, "msg": message, "event": "log_lines_dropped", "lines": count})
 
 
 def _takes_colour() -> bool:

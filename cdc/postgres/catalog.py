@@ -251,4 +251,4 @@ def _warn(connection: Conn, slot: Health) -> None:
     )
     for defect in (defects.idle_timeout(idle_timeout), defects.failover(slot.failover, standbys)):
         if defect:
-            log.warning("%s", defect.error())
+            log.warning("%s", defect.error(), extra={"event": "slot_endangered"})

@@ -75,9 +75,18 @@ class Sentinel:
         if isinstance(error, Temporary | psycopg.OperationalError):
             log.debug("the sentinel lost PostgreSQL: %s", failure)
         elif isinstance(error, CdcError | psycopg.Error):
-            log.warning("publication, table and slot are not monitored at the moment: %s", failure)
+            log.warning(
+                "publication, table and slot are not monitored at the moment: %s",
+                failure,
+                extra={"event": "monitoring_interrupted"},
+            )
         else:
-            log.error("publication, table and slot are not monitored at the moment: %s", failure, exc_info=error)
+            log.error(
+                "publication, table and slot are not monitored at the moment: %s",
+                failure,
+                exc_info=error,
+                extra={"event": "monitoring_failed"},
+            )
 
     def _watch(self, connection: Conn) -> None:
         while not self._stopped.is_set():
@@ -115,10 +124,10 @@ class Sentinel:
         self._observations.put(seen)
         state, sentence = slot_health.warning(self._slot, found) or (None, "")
         if state is None and self._warned:
-            log.info("replication slot %r is out of danger", self._slot)
+            log.info("replication slot %r is out of danger", self._slot, extra={"event": "slot_out_of_danger"})
             self._warned.clear()
         elif state is not None and state not in self._warned:
-            log.warning("%s", sentence)
+            log.warning("%s", sentence, extra={"event": "slot_in_danger"})
             self._warned.add(state)
         return None
 

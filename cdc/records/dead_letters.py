@@ -54,7 +54,13 @@ class DeadLetters:
             log.warning(
                 "an event became a dead letter: %s",
                 poison.reason,
-                extra={"id": read.id, "type": read.type, "position": position, "error": poison.kind},
+                extra={
+                    "event": "dead_lettered",
+                    "id": read.id,
+                    "type": read.type,
+                    "position": position,
+                    "error": poison.kind,
+                },
             )
         headers: Headers = [
             (ID, read.id),

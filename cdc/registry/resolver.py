@@ -81,7 +81,10 @@ class Resolver:
                 f"registry {self._registry.url}: contract {contract_name} is not registered under subject {name}",
                 hint="run: cdc-publisher schema register",
             )
-        log.info("schema resolved", extra={"subject": name, "version": found.version, "id": found.id})
+        log.info(
+            "schema resolved",
+            extra={"event": "schema_resolved", "subject": name, "version": found.version, "id": found.id},
+        )
         header = b"\x00" + found.id.to_bytes(4, "big")
         self._by_subject[name, contract_name] = header
         return header
@@ -90,4 +93,4 @@ class Resolver:
         now = time.monotonic()
         if now >= self._warn_at:
             self._warn_at = now + WARNING_SECONDS
-            log.warning("%s", error, extra={"topic": topic, "contract": contract_name})
+            log.warning("%s", error, extra={"event": "schema_unavailable", "topic": topic, "contract": contract_name})

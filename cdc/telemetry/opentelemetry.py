@@ -57,7 +57,7 @@ class OpenTelemetry:
         try:
             return self._begin(facts, carrier)
         except Exception:
-            log.warning("an event has no span", exc_info=True)
+            log.warning("an event has no span", exc_info=True, extra={"event": "span_missing"})
             return None
 
     def _begin(self, facts: Facts, carrier: Mapping[str, str]) -> "_Span | None":
@@ -93,7 +93,7 @@ class OpenTelemetry:
         last.start()
         last.join(seconds)
         if last.is_alive():
-            log.warning("the last spans were not exported within %g s", seconds)
+            log.warning("the last spans were not exported within %g s", seconds, extra={"event": "spans_not_exported"})
 
 
 class _Span:
@@ -131,7 +131,7 @@ class _Span:
         try:
             self._tracer.export(self, *self._outcome(error, message))
         except Exception:
-            log.warning("a span is lost", exc_info=True)
+            log.warning("a span is lost", exc_info=True, extra={"event": "span_lost"})
 
     def _outcome(self, error: Any, message: Any) -> tuple[dict[str, str | int], Status | None]:
         if error is not None:

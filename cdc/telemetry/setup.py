@@ -33,10 +33,13 @@ def opened(settings: Settings) -> Iterator[Tracer | None]:
         ) from None
     tracer = opentelemetry.exporting(settings.postgres.slot)
     if tracer is None:
-        log.warning("tracing is enabled, but OpenTelemetry's environment says that nothing is exported")
+        log.warning(
+            "tracing is enabled, but OpenTelemetry's environment says that nothing is exported",
+            extra={"event": "tracing_exports_nothing"},
+        )
         yield None
         return
-    log.info("spans are exported", extra={"endpoint": _endpoint()})
+    log.info("spans are exported", extra={"event": "tracing_started", "endpoint": _endpoint()})
     with contextlib.closing(tracer):
         yield tracer
 

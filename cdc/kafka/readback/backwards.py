@@ -149,6 +149,7 @@ class Backwards:
                 log.warning(
                     "no own record with %s among the last %d of topic %r, partition %d: numbers start at 1 there",
                     *(SEQUENCE, FARTHEST, topic, number),
+                    extra={"event": "sequence_not_found"},
                 )
 
     def _offset(self, answer: Future[ListOffsetsResultInfo]) -> int:
@@ -191,6 +192,7 @@ class Backwards:
                 "topic %r has an open transaction of another producer: records behind it cannot be read, and own"
                 " events among them may be sent twice",
                 topic,
+                extra={"event": "foreign_transaction_skipped"},
             )
             for part in held_back:
                 part.give_up()
@@ -198,6 +200,7 @@ class Backwards:
             log.warning(
                 "topic %r is held back by an open transaction of another producer; waiting for its end, at most %.0f s",
                 *(topic, self._patience),
+                extra={"event": "foreign_transaction_waiting"},
             )
 
     def _ours(

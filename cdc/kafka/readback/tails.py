@@ -115,7 +115,12 @@ class Tails:
                 tail.highest = LSN(max([tail.highest, *(commit_lsn for _, commit_lsn, _, _, _ in found)]))
         tail.sequences = {partition: part.sequence for partition, part in parts.items()}
         if differing := self._seen.differing(tail.number):
-            log.warning("topic %r has %d own positions with more than one id each", topic, differing)
+            log.warning(
+                "topic %r has %d own positions with more than one id each",
+                topic,
+                differing,
+                extra={"event": "positions_ambiguous"},
+            )
 
     def _refused(self, topic: str, error: KafkaError) -> None:
         """Raise the error, or log it where the content of the topic is not required."""
@@ -126,4 +131,9 @@ class Tails:
             raise errors.KafkaError(f"Kafka, reading topic {topic!r}: {error.str()} ({error.name()})", hint=hint)
         if not self._told:
             self._told = True
-            log.warning("topic %r cannot be read: events may be sent twice after a crash; %s", topic, hint)
+            log.warning(
+                "topic %r cannot be read: events may be sent twice after a crash; %s",
+                topic,
+                hint,
+                extra={"event": "topic_unreadable"},
+            )

@@ -1,4 +1,4 @@
-"""docs/logs.md documents every log message with its level, logger and fields."""
+"""docs/logs.md documents every log event with its level, message and fields."""
 
 import re
 from typing import Final
@@ -9,31 +9,31 @@ from tests import ROOT
 from tests.logged import Line, lines
 
 DOCS = (ROOT / "docs" / "logs.md").read_text()
-NO_FIELDS = {"time", "level", "logger", "message", "slot", "repeated", "traceback"}
+NO_FIELDS = {"time", "level", "logger", "message", "event", "slot", "repeated", "traceback"}
 
 LOGGED: Final = lines()
-ROW = re.compile(r"^\| `(?P<sentence>[^|]+)` \| (?P<level>\w+) \| `(?P<logger>[\w.]+)` \| (?P<fields>[^|]*) \|", re.M)
-DOCUMENTED = [
-    Line(row["logger"], row["level"], row["sentence"], tuple(re.findall(r"`(\w+)`", row["fields"])))
+ROW = re.compile(r"^\| `(?P<event>\w+)` \| (?P<level>\w+) \| `(?P<sentence>[^|]+)` \| (?P<fields>[^|]*) \|", re.M)
+DOCUMENTED: Final = {
+    row["event"]: Line(row["event"], row["level"], row["sentence"], tuple(re.findall(r"`(\w+)`", row["fields"])))
     for row in ROW.finditer(DOCS)
-]
+}
 
 
-def _id(line: Line) -> str:
-    return f"{line.logger}: {line.sentence[:50]}"
+@pytest.mark.parametrize("line", LOGGED, ids=lambda line: f"{line.event}: {line.sentence[:50]}")
+def test_a_logged_event_is_documented(line: Line) -> None:
+    wanted = f"docs/logs.md needs: | `{line.event}` | {line.level} | `{line.sentence}` | … | …"
+    row = DOCUMENTED.get(line.event)
+    assert row is not None, wanted
+    assert row[:3] == line[:3], wanted
+    assert set(line.fields) <= set(row.fields), f"and its fields {line.fields}"
 
 
-@pytest.mark.parametrize("line", LOGGED, ids=_id)
-def test_a_logged_message_is_documented(line: Line) -> None:
-    rows = [row for row in DOCUMENTED if row[:3] == line[:3]]
-    assert rows, f"docs/logs.md needs a row: | `{line.sentence}` | {line.level} | `{line.logger}` | … | …"
-    assert any(set(line.fields) <= set(row.fields) for row in rows), f"and its fields {line.fields}"
+def test_every_documented_event_is_logged_and_stands_in_one_row() -> None:
+    assert sorted({line.event for line in LOGGED}) == sorted(row["event"] for row in ROW.finditer(DOCS))
 
 
-@pytest.mark.parametrize("line", DOCUMENTED, ids=_id)
-def test_a_documented_message_is_logged(line: Line) -> None:
-    known = [logged for logged in LOGGED if logged[:3] == line[:3]]
-    assert any(set(logged.fields) <= set(line.fields) for logged in known), known
+def test_names_of_events_are_snake_case() -> None:
+    assert [line.event for line in LOGGED if not re.fullmatch(r"[a-z]+(_[a-z]+)*", line.event)] == []
 
 
 def test_no_field_has_a_reserved_name() -> None:
