@@ -76,7 +76,7 @@ class Monitor:
     def sample(self) -> None:
         """Read the session into the metrics."""
         unix_time, metrics, ledger = self._clock.unix(), self._metrics, self._session.ledger
-        self._count()
+        self._count(unix_time)
         confirmed = self._session.confirmation.lsn
         if confirmed != metrics.confirmed:
             metrics.confirmed, metrics.confirmed_since = confirmed, unix_time
@@ -90,11 +90,13 @@ class Monitor:
         self._append_sample(unix_time)
         self._note_state(unix_time)
 
-    def _count(self) -> None:
+    def _count(self, unix_time: float) -> None:
         metrics, session = self._metrics, self._session
         read, dead_letters, poison, skipped, sent_again = self._before
         metrics.read = read + session.events
-        metrics.dead_letters = dead_letters + session.dead_lettered
+        dead_letters += session.dead_lettered
+        if dead_letters > metrics.dead_letters:
+            metrics.dead_letters, metrics.last_dead_letter = dead_letters, unix_time
         metrics.poison = poison + session.dead_lettered + (session.poison is not None)
         metrics.skipped_replays = skipped + session.sent_before.skipped
         metrics.sent_again = sent_again + session.sent_before.sent_again

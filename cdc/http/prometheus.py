@@ -3,6 +3,7 @@
 The names are a promise: dashboards and alert rules of others depend on them.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Final
@@ -52,12 +53,19 @@ NAMES: Final = frozenset(
         "cdc_encode_seconds_count",
         "cdc_state",
         "cdc_ready",
+        "cdc_last_dead_letter_timestamp_seconds",
         "cdc_last_error_timestamp_seconds",
         "cdc_start_time_seconds",
         "cdc_build_info",
     ]
 )
 """Names of all series, apart from those of the process and of Python."""
+
+
+_UNKNOWN_VERSION: Final = re.compile(
+    r"(application/openmetrics-text[^,]*?;\s*version\s*=\s*)(?!(?:0\.0\.1|1\.0\.0)\s*(?:[;,]|$))[^;,]+"
+)
+"""A version of OpenMetrics that does not exist: the library would claim to answer in it."""
 
 
 class Exposition:
@@ -73,7 +81,7 @@ class Exposition:
     def answer(self, accept: str) -> Answer:
         """Answer in the format that the client asks for: OpenMetrics, or Prometheus' text format."""
         try:
-            encode, content_type = choose_encoder(accept)
+            encode, content_type = choose_encoder(_UNKNOWN_VERSION.sub(r"\g<1>1.0.0", accept))
             body = encode(self._registry)
         except (TypeError, ValueError):  # raised by the library's parser for an invalid version
             encode, content_type = choose_encoder("")
@@ -106,6 +114,12 @@ class _Publisher(Collector):
         confirmed, trouble = metrics.confirmed, metrics.trouble
         yield _counter("cdc_reconnects_total", "Sessions started again after an error.", metrics.reconnects)
         yield _gauge("cdc_confirmed_lsn", "", "Confirmed LSN, as a number of bytes.", confirmed)
+        yield _gauge(
+            "cdc_last_dead_letter_timestamp_seconds",
+            "seconds",
+            "Time of the last event sent to the dead-letter topic; absent if there was none.",
+            metrics.last_dead_letter,
+        )
         yield _gauge(
             "cdc_last_error_timestamp_seconds",
             "seconds",

@@ -92,6 +92,7 @@ class Metrics:
         self.transactions = 0  # settled, with events
         self.poison = 0
         self.dead_letters = 0
+        self.last_dead_letter: float | None = None  # when the last of them was sent
         self.skipped_replays = 0
         self.sent_again = 0
         self.events: Counter[str] = Counter()  # by topic

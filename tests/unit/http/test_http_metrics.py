@@ -56,6 +56,14 @@ def test_prometheus_gets_openmetrics_and_everyone_else_plain_text() -> None:
     assert kinds[1].startswith("text/plain; version=0.0.4")
 
 
+@pytest.mark.parametrize("version", ["99.9", "2.0.0", "1.0.1", "1.0.0.1", "99.9;q=0.5"])
+def test_case_h15_a_version_of_openmetrics_that_does_not_exist_is_answered_in_the_newest(version: str) -> None:
+    application = Application(specimen.metrics(), specimen.IDENTITY)
+    accept = f"application/openmetrics-text; version={version}, text/plain;version=0.0.4;q=0.3"
+    kind = ask(application, "/metrics", accept=accept).headers["Content-Type"]
+    assert kind.startswith("application/openmetrics-text; version=1.0.0;")
+
+
 @pytest.mark.parametrize(
     "accept",
     [
@@ -107,7 +115,7 @@ def test_buckets_are_cumulative_and_end_with_the_count() -> None:
 def test_unknown_values_are_absent_and_not_zero() -> None:
     found = series(families(Metrics()).values())
     unknown = {"lag_bytes", "retained_wal_bytes", "retained_wal_limit_bytes", "safe_wal_bytes", "confirmed_lsn"}
-    unknown |= {"confirmed_lsn_age_seconds", "last_error_timestamp_seconds"}
+    unknown |= {"confirmed_lsn_age_seconds", "last_dead_letter_timestamp_seconds", "last_error_timestamp_seconds"}
     labelled = {"events_total", "bytes_total"}  # there is no topic yet
     assert {f"cdc_{name}" for name in unknown | labelled} == NAMES - found
 

@@ -122,6 +122,7 @@ def test_every_kind_is_made() -> None:
 @pytest.mark.parametrize("pod", PODS.values(), ids=PODS)
 def test_each_pod_runs_with_the_least_rights(pod: dict[str, Any]) -> None:
     assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert f"USER {pod['securityContext']['runAsUser']}:" in (ROOT / "Dockerfile").read_text()
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}

@@ -73,7 +73,13 @@ def test_only_metrics_and_states_that_there_are_are_asked_for(expression: str) -
 
 def test_every_metric_is_on_the_dashboard() -> None:
     shown = {selector.name for expression in SHOWN for selector in selectors(promql_parser.parse(expression))}
-    left_out = {"cdc_ready", "cdc_delivery_seconds_sum", "cdc_delivery_seconds_count", "cdc_encode_seconds_bucket"}
+    left_out = {
+        "cdc_last_dead_letter_timestamp_seconds",
+        "cdc_ready",
+        "cdc_delivery_seconds_sum",
+        "cdc_delivery_seconds_count",
+        "cdc_encode_seconds_bucket",
+    }
     assert NAMES - shown <= left_out
 
 
@@ -106,6 +112,13 @@ def test_an_alert_says_how_bad_it_is_what_it_is_and_what_to_read(rule: dict[str,
     for selector in selectors(promql_parser.parse(rule["expr"])):
         # So that the chart can narrow each to its own release.
         assert matchers(selector)["job"] == "cdc-publisher"
+
+
+def test_case_h5_an_alert_on_a_counter_sees_what_was_counted_before_the_first_scrape() -> None:
+    for rule in RULES:
+        for counter in re.findall(r"increase\((\w+)\{", rule["expr"]):
+            guard = rf"{counter}\{{[^}}]*\}} > \d+\s+unless {counter}\{{[^}}]*\}} offset 15m"
+            assert re.search(guard, rule["expr"]), f"{rule['alert']}: increase() of {counter} misses its first value"
 
 
 def test_every_alert_has_its_section_in_operating() -> None:
