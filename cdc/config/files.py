@@ -4,11 +4,26 @@ Error messages never show a file's content, and show the variable's value only i
 secret itself, set by mistake.
 """
 
+import codecs
 from pathlib import Path
 from typing import Final
 
 LARGEST: Final = 1_000_000  # bytes; secrets are small, and a larger file may be a device or a log
 SUFFIX: Final = "_FILE"
+
+
+NEWLINES: Final = "\r\n"
+"""Removed at the end of a value: `echo` writes one, and with it base64 texts of Kubernetes secrets end in one."""
+
+
+def decoded(content: bytes) -> str:
+    """Return the text of a file. Raises ValueError if it is not UTF-8, or begins with a byte order mark."""
+    if content.startswith(codecs.BOM_UTF8):
+        raise ValueError("a UTF-8 byte order mark (BOM) is not supported: save the file as UTF-8 without it")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise ValueError("not valid UTF-8") from None
 
 
 def read(name: str) -> str:
@@ -21,9 +36,9 @@ def read(name: str) -> str:
     if len(content) > LARGEST:
         raise ValueError(f"{_shown(name)}: larger than {LARGEST} bytes, the limit for a setting")
     try:
-        text = content.decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise ValueError(f"{_shown(name)}: not valid UTF-8") from None
+        text = decoded(content).rstrip(NEWLINES)
+    except ValueError as error:
+        raise ValueError(f"{_shown(name)}: {error}") from None
     if not text:
         raise ValueError(f"{_shown(name)}: empty")
     return text

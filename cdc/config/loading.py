@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -22,6 +22,14 @@ PREFIX = "CDC_"
 FOR_TESTS = "CDC_TEST_"  # servers for tests, not settings of the publisher
 
 Path_ = tuple[str, ...]
+
+# A setting has two underscores in a row, and the name of a Service makes none.
+_ONE: Final = r"CDC_(?:(?!\w*__)\w+_)?"
+_OF_SERVICE: Final = re.compile(
+    _ONE + r"(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PORT|PROTO))?)"
+)
+_PORT_OF_SERVICE: Final = re.compile(_ONE + r"PORT")  # a mistyped setting may end so: only the value shows which it is
+_ADDRESS: Final = re.compile(r"(?:tcp|udp|sctp)://")
 
 # In a settings file, these paths are relative to that file.
 PATHS = {("avro", "schemas"), *(("schema_registry", name) for name in ("ssl_ca", "ssl_certificate", "ssl_key"))}
@@ -84,12 +92,12 @@ def load(file: Path | None = None, options: Iterable[str] = (), environ: Mapping
 
 def _from_file(given: _Given, file: Path) -> None:
     try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+        tables = tomllib.loads(files.decoded(file.read_bytes()))
     except OSError as error:
         raise ConfigError(
             f"settings file {file}: {error.strerror}", hint="name the settings file with --config"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"settings file {file}: {error}") from None
     for section, table in tables.items():
         if not isinstance(table, dict):
@@ -113,7 +121,9 @@ def _flat(table: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, 
 
 def _from_environment(given: _Given, environ: Mapping[str, str]) -> None:
     for variable, text in sorted(environ.items()):
-        if not variable.startswith(PREFIX) or variable.startswith(FOR_TESTS) or not text:
+        if not variable.startswith(PREFIX) or variable.startswith(FOR_TESTS) or not text.rstrip(files.NEWLINES):
+            continue
+        if _is_service_link(variable, text):
             continue
         section, *names = variable.removeprefix(PREFIX).lower().split("__")
         if not names or not all(names):
@@ -126,16 +136,25 @@ def _from_environment(given: _Given, environ: Mapping[str, str]) -> None:
             _from_variable(given, environ, variable, _path(section, names))
 
 
+def _is_service_link(variable: str, text: str) -> bool:
+    """Return whether Kubernetes made a variable for a Service whose name begins with `cdc`, in every pod beside it.
+
+    See "Accessing the Service" in <https://kubernetes.io/docs/tutorials/services/connect-applications-service/>, and
+    Docker's links, which have the same form.
+    """
+    return bool(_OF_SERVICE.fullmatch(variable) or (_PORT_OF_SERVICE.fullmatch(variable) and _ADDRESS.match(text)))
+
+
 def _path(section: str, names: list[str]) -> Path_:
     return (section, names[0].replace("_", ".")) if section == "kafka" else (section, *names)
 
 
 def _from_variable(given: _Given, environ: Mapping[str, str], variable: str, path: Path_) -> None:
-    text = environ[variable]
+    text = environ[variable].rstrip(files.NEWLINES)
     if _names_a_file(path):
         path = (*path[:-1], path[-1][: -len(files.SUFFIX)])
         plain = variable.removesuffix(files.SUFFIX)
-        if environ.get(plain):
+        if environ.get(plain, "").rstrip(files.NEWLINES):
             given.problems.append(f"{variable} and {plain} are both set: set only one of them")
             return
         if path in PATHS:

@@ -179,3 +179,19 @@ def test_a_secret_from_a_file_is_scrubbed_in_every_notation(file: str) -> None:
     scrub = scrubber(secrets(settings.model_dump()))
     for text in (SECRET, settings.postgres.dsn, repr(settings), settings.model_dump_json()):
         assert "trill" not in scrub(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\xef\xbb\xbf[postgres]\n", "a UTF-8 byte order mark .* save the file as UTF-8 without it"),
+        ("[postgres]\n".encode("utf-16"), "not valid UTF-8"),
+    ],
+)
+def test_case_h15_a_settings_file_that_is_no_plain_utf_8_is_told_as_such(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=f"settings file {file}: {reason}"):
+        loading.load(file, (), {})
