@@ -119,7 +119,7 @@ def test_the_scripts_that_are_run_in_it_are_in_it() -> None:
 
 
 @contextmanager
-def answering(status: int) -> Iterator[int]:
+def answering(status: int, host: str = "127.0.0.1") -> Iterator[int]:
     """A server whose every answer has this status; its port."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -131,7 +131,7 @@ def answering(status: int) -> Iterator[int]:
         def log_message(self, *_: object) -> None:
             """Nothing."""
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+    with http.server.HTTPServer((host, 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -144,19 +144,39 @@ def answering(status: int) -> Iterator[int]:
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
 def test_the_health_check_is_readiness_in_its_own_words(status: int, code: int) -> None:
     with answering(status) as port:
-        done = checked(port)
+        done = checked(f"0.0.0.0:{port}")
     assert (done.returncode, done.stdout) == (code, "/readyz for text/plain\n")
 
 
 def test_the_health_check_says_when_nobody_answers() -> None:
     with answering(200) as port:
         pass
-    done = checked(port)
+    done = checked(f"0.0.0.0:{port}")
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.startswith(f"no answer on port {port}: ")
+    assert done.stdout.startswith(f"no answer at 0.0.0.0:{port}: ")
 
 
-def checked(port: int) -> subprocess.CompletedProcess[str]:
-    environment = {"CDC_HTTP__LISTEN": f"0.0.0.0:{port}"}
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2", "0.0.0.0", "[::]", ""])
+def test_case_h15_the_health_check_asks_where_the_publisher_listens(host: str) -> None:
+    with answering(200, "127.0.0.2" if host == "127.0.0.2" else "127.0.0.1") as port:
+        assert checked(f"{host}:{port}").returncode == 0
+
+
+def test_case_h15_the_health_check_reads_the_settings_file_where_the_variable_is_empty(tmp_path: Path) -> None:
+    with answering(200) as port:
+        (tmp_path / "cdc-publisher.toml").write_text(f'[http]\nlisten = "127.0.0.1:{port}"\n')
+        assert checked("", tmp_path).returncode == 0
+    assert checked("", tmp_path).returncode == 1
+
+
+def test_case_h15_without_an_endpoint_there_is_nothing_to_check(tmp_path: Path) -> None:
+    done = checked("", tmp_path)
+    assert (done.returncode, done.stdout) == (0, "[http] listen is not set: nothing to ask\n")
+
+
+def checked(listen: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the health check with this `CDC_HTTP__LISTEN`, where the image would: beside the settings file."""
     command = [sys.executable, "-I", str(HEALTHCHECK)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, env={"CDC_HTTP__LISTEN": listen}, cwd=folder, capture_output=True, text=True, check=False
+    )
