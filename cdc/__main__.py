@@ -1,5 +1,19 @@
-"""`python -m cdc` is `cdc-publisher`."""
+"""The command `cdc-publisher`, and `python -m cdc`."""
 
-from cdc.cli.main import main
+import os
+import signal
 
-main()
+
+def main() -> None:
+    """Run the command."""
+    if os.getpid() == 1:
+        # The kernel gives the first process of a container no signal without a handler, so that SIGTERM during the
+        # imports, a few tenths of a second, would be lost. Python has one for SIGINT.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+    from cdc.cli.main import main as command
+
+    command()
+
+
+if __name__ == "__main__":
+    main()
