@@ -147,6 +147,8 @@ class Connection:
                 await lane.changed.wait()
             arrived, frame = lane.queue[0]
             await self._wait_for(lane, arrived, frame)
+            if lane.writer.is_closing():
+                return  # reset while the frame waited: nobody gets it, so that it must not count as passed on
             batch = self._batch(lane)
             if not await self._send(lane, batch):
                 return
