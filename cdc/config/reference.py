@@ -27,8 +27,8 @@ connecting to any server.
 * **Secrets in files:** a variable with the suffix `_FILE`, such as `CDC_POSTGRES__DSN_FILE`, names a file that contains
   the value. Setting both variables is an error.
 * **Newlines** at the end of a value, as `echo` writes them, are ignored in variables and in their files.
-* **Kubernetes** puts variables such as `CDC_PUBLISHER_SERVICE_HOST` into every pod beside a Service with this name. They
-  are ignored.
+* **Kubernetes** puts variables such as `CDC_PUBLISHER_SERVICE_HOST` into every pod beside a Service with this name.
+  They are ignored.
 * **Paths** in a settings file are relative to that file; elsewhere they are relative to the working directory.
 
 ```toml
