@@ -36,6 +36,23 @@ class Pair:
         with psycopg.connect(self.standby.dsn, autocommit=True) as connection:
             connection.execute("select pg_promote()")
 
+    def rejoined(self) -> "Pair":
+        """Make the former primary, which is down, the standby of the promoted one: the same pair with swapped parts.
+
+        `pg_rewind` removes its slots with everything else that the new primary does not have.
+        """
+        former, primary = self.primary, self.standby
+        with psycopg.connect(primary.dsn, autocommit=True) as connection:
+            connection.execute("select pg_create_physical_replication_slot(%s)", [PHYSICAL_SLOT])
+        with (former.data / "postgresql.conf").open("a") as settings:
+            # For its recovery by pg_rewind, which then needs the WAL back to the last checkpoint they have in common.
+            settings.write("wal_level = logical\nmax_prepared_transactions = 20\nwal_keep_size = 512MB\n")
+        _run(former, "pg_rewind", "--target-pgdata", str(former.data), "--source-server", primary.dsn, "--no-sync")
+        former.settings = _following(primary)
+        _becomes_standby(former)
+        former.start()
+        return Pair(primary, former)
+
     def synchronised(self, slot: str) -> None:
         """Wait until the standby knows a failover slot of the primary, which somebody must read: a standby takes over
         no slot that is behind its own beginning."""
@@ -65,22 +82,13 @@ def private_pair(folder: Path) -> Iterator[PrivatePair]:
             primary = PostgresServer(
                 # A publisher that is asked for its position often lets the slot advance often.
                 folder / f"primary-{secrets.token_hex(3)}",
-                settings={"wal_sender_timeout": "2s", **(settings or {})},
+                settings={"wal_sender_timeout": "2s", "wal_keep_size": "512MB", **(settings or {})},
             )
             purges.callback(primary.purge)
             primary.start()
             with psycopg.connect(primary.dsn, autocommit=True) as connection:
                 connection.execute("select pg_create_physical_replication_slot(%s)", [PHYSICAL_SLOT])
-            standby = PostgresServer(
-                folder / f"standby-{secrets.token_hex(3)}",
-                settings={
-                    "primary_conninfo": make_conninfo(primary.dsn, application_name=PHYSICAL_SLOT),
-                    "primary_slot_name": PHYSICAL_SLOT,
-                    "hot_standby_feedback": "on",
-                    "sync_replication_slots": "on",
-                    "wal_retrieve_retry_interval": "200ms",
-                },
-            )
+            standby = PostgresServer(folder / f"standby-{secrets.token_hex(3)}", settings=_following(primary))
             purges.callback(standby.purge)
             _copy(primary, standby)
             standby.start()
@@ -89,20 +97,34 @@ def private_pair(folder: Path) -> Iterator[PrivatePair]:
         yield start
 
 
+def _following(primary: PostgresServer) -> dict[str, str]:
+    """The settings of a standby that copies the failover slots of its primary."""
+    return {
+        "primary_conninfo": make_conninfo(primary.dsn, application_name=PHYSICAL_SLOT),
+        "primary_slot_name": PHYSICAL_SLOT,
+        "hot_standby_feedback": "on",
+        "sync_replication_slots": "on",
+        "wal_retrieve_retry_interval": "200ms",
+    }
+
+
 def _copy(primary: PostgresServer, standby: PostgresServer) -> None:
     """Take a base backup of one server for another that has no data yet."""
-    user = accounts.unprivileged()
     data = standby.home / "data"
     data.mkdir(parents=True, mode=0o700)
-    accounts.give(data, user)
-    program = str(primary._binaries(user) / "pg_basebackup")
-    processes.finish(
-        processes.running(
-            [program, "--pgdata", str(data), "--dbname", primary.dsn, "--checkpoint=fast", "--no-sync"],
-            log=standby.log,
-            env=processes.environment(without="PG"),
-            user=user,
-        )
-    )
-    (data / "standby.signal").touch()
-    accounts.give(data / "standby.signal", user)
+    accounts.give(data, accounts.unprivileged())
+    _run(standby, "pg_basebackup", "--pgdata", str(data), "--dbname", primary.dsn, "--checkpoint=fast", "--no-sync")
+    _becomes_standby(standby)
+
+
+def _becomes_standby(server: PostgresServer) -> None:
+    signal = server.data / "standby.signal"
+    signal.touch()
+    accounts.give(signal, accounts.unprivileged())
+
+
+def _run(server: PostgresServer, program: str, *arguments: str) -> None:
+    """Run one of PostgreSQL's programs to its end, as the account of the server."""
+    user = accounts.unprivileged()
+    command = [str(server._binaries(user) / program), *arguments]
+    processes.finish(processes.running(command, log=server.log, env=processes.environment(without="PG"), user=user))

@@ -83,6 +83,34 @@ def test_a_failover_with_a_synchronised_slot_loses_and_invents_nothing_b12(
     assert min(Counter(streams).values()) > 10
 
 
+def test_a_failback_after_pg_rewind_loses_and_invents_nothing_b12(
+    private_pair: PrivatePair, make: MakePipeline
+) -> None:
+    pair = private_pair({"synchronized_standby_slots": PHYSICAL_SLOT})
+    pipeline = make(pair.dsn)
+    running = streaming(pipeline, pair)
+    pipeline.insert(1)
+    pipeline.settles()
+    pair.primary.kill()
+    pair.promote()
+    running.logs("streaming", times=2)
+    pipeline.insert(2)
+    pipeline.settles()
+    back = pair.rejoined()
+    back.synchronised(pipeline.slot)
+    pipeline.insert(3)
+    pipeline.settles()
+    back.primary.stop()
+    back.promote()
+    running.logs("streaming", times=3)
+    pipeline.insert(4)
+    pipeline.settles()
+    assert running.stop() == 0
+    records = pipeline.judge(duplicates=True)
+    assert list(dict.fromkeys(record.value["seq"] for record in records)) == [1, 2, 3, 4]
+    assert len({record.position.split("-")[0] for record in records}) == 3  # timelines, and so streams of positions
+
+
 def test_nothing_is_published_that_the_standby_does_not_have_b12(private_pair: PrivatePair, make: MakePipeline) -> None:
     pair = private_pair({"synchronized_standby_slots": PHYSICAL_SLOT})
     pipeline = make(pair.dsn)
