@@ -7,10 +7,13 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from cdc.audit.verdicts import Group, TableRow, TakenPosition, TopicRecord
+from cdc.audit.range import Range
+from cdc.audit.verdicts import Edges, Group, TableRow, TakenPosition, TopicRecord
 from cdc.scratch import storage_errors
 
 DUPLICATE_MARK, UNMATCHED_MARK, PHANTOM_MARK = 1, 2, 3
+LARGEST: Final = (1 << 63) - 1
+"""The largest LSN that is kept: SQLite has signed numbers, and no WAL reaches larger ones."""
 
 _TABLES: Final = """
 pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -16384; pragma temp_store = file;
@@ -22,8 +25,9 @@ create table letters (id text, stream int, lsn int, idx int, judged int, primary
 create table markers (stream int, lsn int, idx int, primary key (stream, lsn, idx)) without rowid;
 create table flight (id text);
 create table marks (number integer primary key, mark int);
-create table firsts (id text, lsn int);
-create table missing (id text primary key, topic int, key blob, committed int, xid int, place int) without rowid;
+create table firsts (committed int, lsn int);
+create table missing (id text primary key, topic int, key blob, age int, committed int, xid int, place int)
+  without rowid;
 create table findings (kind text, id text, key blob, topic text, partition int, offset int, position text, meaning text,
   events int);
 """
@@ -166,8 +170,8 @@ class Books:
     def add_missing(self, rows: Iterable[TableRow]) -> None:
         """Add the rows of missing events."""
         self._many(
-            "insert or ignore into missing values (?, ?, ?, ?, ?, ?)",
-            ((row.id, self._topic(row.topic), row.key, row.committed, row.xid, row.place) for row in rows),
+            "insert or ignore into missing values (?, ?, ?, ?, ?, ?, ?)",
+            ((row.id, self._topic(row.topic), *row[2:]) for row in rows),
         )
 
     def found(self, ids: Iterable[str]) -> None:
@@ -177,7 +181,7 @@ class Books:
     def missing(self) -> Iterator[TableRow]:
         """Yield the rows of missing events, in the order of their commits as far as it is known."""
         for values in self._rows(
-            "select r.id, t.name, key, null, committed, xid, place from missing r join topics t on t.number = r.topic"
+            "select r.id, t.name, key, age, committed, xid, place from missing r join topics t on t.number = r.topic"
             " order by committed, xid, place"
         ):
             yield TableRow(*values)
@@ -191,24 +195,28 @@ class Books:
         """Yield the ids of dead letters that were not replayed."""
         return (event_id for (event_id,) in self._rows(f"select id {_UNREPLAYED_LETTERS}"))
 
-    def add_first(self, pairs: Iterable[tuple[str, int]]) -> None:
-        """Add the LSNs of rows."""
+    def add_first(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Add the commit times, in microseconds, and LSNs of rows."""
         self._many("insert into firsts values (?, ?)", pairs)
 
-    def neighbours(self) -> Iterator[tuple[str, int | None, int | None]]:
-        """Yield for each missing event the highest LSN of the rows before it and the lowest of those behind it."""
-        order = "order by r.committed, r.xid, r.place"
-        return self._rows(
-            f"""
-            select id, below, above from (
-                select r.id, m.id is not null as lost,
-                       max(f.lsn) over ({order} rows between unbounded preceding and current row) as below,
-                       min(f.lsn) over ({order} rows between current row and unbounded following) as above
-                from rows r left join (select id, max(lsn) as lsn from firsts group by id) f on f.id = r.id
-                left join missing m on m.id = r.id
-            ) where lost
-            """
+    def edges(self, wanted: Range) -> Edges:
+        """Return the times around the ends of a range of LSNs."""
+        lowest = -1 if wanted.from_lsn is None else min(wanted.from_lsn, LARGEST)
+        highest = LARGEST if wanted.to_lsn is None else min(wanted.to_lsn, LARGEST)
+        ((before, last),) = self._rows(
+            "select max(committed) filter (where lsn < ?), max(committed) filter (where lsn <= ?)"
+            " from firsts where committed > 0",
+            lowest,
+            highest,
         )
+        ((first, behind),) = self._rows(
+            "select min(timestamp) filter (where lsn >= ?), min(timestamp) filter (where lsn > ?)"
+            " from records where kind = 0",
+            lowest,
+            highest,
+        )
+        thousandth = [None if moment is None else moment // 1000 for moment in (before, last)]
+        return Edges(thousandth[0], first, thousandth[1], behind)
 
     def find(self, findings: Iterable[Finding]) -> None:
         """Add findings."""

@@ -33,6 +33,7 @@ class Facts:
     kept: Mapping[str, Kept] = field(default_factory=dict)  # by topic
     trimmed: frozenset[tuple[str, int]] = frozenset()  # partitions whose first records were deleted
     begins: frozenset[tuple[str, int]] = frozenset()  # partitions that were read from their first record
+    began: bool = True  # ages are moments before the commit of their rows, by the server's clock
     settled: bool = True  # all events in flight are known
     sparse: bool = False  # rows may have been deleted, without any sign of it
     deleted: Callable[[], bool] = bool  # whether the table counts rows that were deleted
@@ -79,7 +80,7 @@ class Judgement:
             marks: list[tuple[int, int]] = []
             findings: list[Finding] = []
             missing: list[TableRow] = []
-            firsts: list[tuple[str, int]] = []
+            firsts: list[tuple[int, int]] = []
             for group in groups:
                 verdict = verdicts.judge(group)
                 for row, record in verdict.matched:
@@ -88,13 +89,16 @@ class Judgement:
                     if row is not None:
                         if record.kind != REPAIRED:
                             self._oldest = min(self._oldest or record.position, record.position)
-                        firsts.append((row.id, record.lsn))
+                            firsts.append((row.committed, record.lsn))
                         if judged and not verdicts.fits(record, row):
                             findings.append(self._misplaced(record, row))
                 for record, first in verdict.duplicates:
                     marks.append((record.number, DUPLICATE_MARK))
                     if record.judged:
                         findings.append(self._duplicate(record, first))
+                for row, record in verdict.elsewhere:
+                    self._elsewhere(row, record)
+                self.counts["also"] += verdict.also
                 marks += ((record.number, UNMATCHED_MARK) for record in verdict.unmatched)
                 self.counts["in_flight"] += verdict.in_flight
                 self.counts["dead_lettered"] += verdict.dead
@@ -107,9 +111,20 @@ class Judgement:
         if not wanted.by_lsn:
             books.find(map(self._missing, books.missing()))
         self._note("rows", "expired", "their topic has deleted or compacted old records, and may have had theirs")
+        self._note("rows", "elsewhere", "their only records are of another program or stream: found by id alone")
+        self._note("rows", "undecided", "undecided: another program's record has their id, and another topic or key")
+        self._note("records", "also", "another program or stream sent these events too, which is no finding")
         if not self._facts.settled:
             why = "the rows that the slot has not confirmed are unknown: these may be in flight, or missing"
             self._note("rows", "in_flight", why)
+
+    def _elsewhere(self, row: TableRow, record: TopicRecord) -> None:
+        """Count a row that only a foreign record shows. An id that is a number may be that of another outbox's row."""
+        if self._facts.wanted.numeric and not verdicts.fits(record, row):
+            self.counts["undecided"] += 1
+        elif not self._facts.wanted.by_lsn:
+            self.counts["delivered"] += 1
+            self.counts["elsewhere"] += 1
 
     def _is_missing(self, row: TableRow) -> bool:
         kept = self._facts.kept.get(row.topic)
@@ -122,17 +137,22 @@ class Judgement:
         return False
 
     def _place_missing(self) -> None:
-        """Keep the missing events within the range of LSNs: only their order is known, not their LSNs."""
-        outside = [
-            event_id
-            for event_id, below, above in self._books.neighbours()
-            if not verdicts.within(self._facts.wanted, below, above)
-        ]
+        """Keep the missing events that are certainly within the range of LSNs: a row does not show the LSN it has."""
+        wanted, edges, outside, undecided = self._facts.wanted, self._books.edges(self._facts.wanted), [], 0
+        for row in self._books.missing():
+            committed = row.committed // 1000 if row.committed else None
+            found = verdicts.within(wanted, edges, row.age if self._facts.began else None, committed)
+            if not found:
+                outside.append(row.id)
+                undecided += found is None
         self._books.found(outside)
         self._books.find(map(self._missing, self._books.missing()))
-        if outside:
-            why = "they are in no topic, and probably outside of the range of LSNs, or at its edge"
-            self.notes.append(Note("rows", len(outside), why))
+        self.counts["undecided"] += undecided
+        if undecided:
+            why = "undecided: they are in no topic, and may have been committed outside of the range of LSNs"
+            if not self._facts.began or wanted.to_lsn is not None:
+                why += "; track_commit_timestamp = on shows when later rows are committed"
+            self.notes.append(Note("rows", undecided, why))
 
     def _by_row(self) -> None:
         """Distinguish phantoms from records whose rows were deleted.

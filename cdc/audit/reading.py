@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from cdc.audit import verdicts
+from cdc.audit.books import LARGEST
 from cdc.audit.range import Range
 from cdc.audit.verdicts import TopicRecord
 from cdc.records.headers import ID, POSITION, REPAIRED, REPLAYED, SEQUENCE, Position, sequence
 
-_LARGEST: Final = (1 << 63) - 1
 _STREAMS: Final = 1000  # of others, that are counted separately
 
 
@@ -30,21 +30,21 @@ class RecordReader:
         timestamp: int,
         headers: Sequence[tuple[str, bytes | None]],
     ) -> TopicRecord | None:
-        """Return a record of the streams, or None. `place` is topic, partition and offset."""
+        """Return a record, or None when it has neither a position nor an id. `place` is topic, partition, offset.
+
+        A record of another program or stream is foreign, and counted in `others`.
+        """
         found = {name: (value or b"").decode(errors="replace") for name, value in reversed(headers)}
         event_id, text = found.get(ID, ""), found.get(POSITION, "")
         position = Position.parse(text)
-        if position is None:
-            if REPAIRED not in found or not event_id:
-                self._other("")
-                return None
-            judged = not self._range.by_lsn and self._range.holds(event_id, 0, timestamp)
-            return TopicRecord(number, event_id, 0, 0, 0, *place, key, timestamp, None, verdicts.REPAIRED, judged)
-        stream = self._streams.get(position.stream)
-        if stream is None:
-            self._other(position.stream)
-            return None
-        lsn = min(position.commit_lsn, _LARGEST)
+        stream = None if position is None else self._streams.get(position.stream)
+        if position is None or stream is None:
+            repaired = position is None and REPAIRED in found and bool(event_id)
+            if not repaired:
+                self._other("" if position is None else position.stream)
+            kind = verdicts.REPAIRED if repaired else verdicts.FOREIGN
+            return self._without_position(number, event_id, place, key, timestamp, kind) if event_id else None
+        lsn = min(position.commit_lsn, LARGEST)
         return TopicRecord(
             number,
             event_id or text,
@@ -59,12 +59,19 @@ class RecordReader:
             self._range.holds(event_id, lsn, timestamp),
         )
 
+    def _without_position(
+        self, number: int, event_id: str, place: tuple[str, int, int], key: bytes | None, timestamp: int, kind: int
+    ) -> TopicRecord:
+        judged = not self._range.by_lsn and self._range.holds(event_id, 0, timestamp)
+        return TopicRecord(number, event_id, 0, 0, 0, *place, key, timestamp, None, kind, judged)
+
     def number(self, position: str) -> tuple[int, int, int] | None:
-        """Return stream, LSN and index of a position of the streams, or None."""
+        """Return stream, LSN and index of a position; None of other text. Other streams have negative numbers."""
         found = Position.parse(position)
-        if found is None or found.stream not in self._streams:
+        if found is None:
             return None
-        return self._streams[found.stream], min(found.commit_lsn, _LARGEST), found.index
+        stream = self._streams.get(found.stream, -1 - int(found.stream, 16))
+        return stream, min(found.commit_lsn, LARGEST), found.index
 
     def position(self, stream: int, lsn: int, index: int) -> str | None:
         """Format a position as in its header; None of a record without one."""

@@ -19,7 +19,7 @@ from cdc.audit.range import Range
 from cdc.audit.reading import RecordReader
 from cdc.audit.table import OutboxTable
 from cdc.audit.topics import TopicReader, choose, pattern
-from cdc.audit.verdicts import FINDINGS, TopicRecord
+from cdc.audit.verdicts import FINDINGS, FOREIGN, TopicRecord
 from cdc.config.settings import Settings
 from cdc.errors import CdcError
 from cdc.lsn import LSN
@@ -80,6 +80,7 @@ class Auditing:
         self._reading = RecordReader((), self._wanted)
         self._template_tells = True
         self._read = 0
+        self._letters = 0  # of other streams
 
     def close(self) -> None:
         """Close the connection to Kafka, and delete the books."""
@@ -108,6 +109,7 @@ class Auditing:
             "records": self._read,
             **{name: judgement.counts[name] for name in ("delivered", "in_flight", "dead_lettered", "purged", "newer")},
             "expired": judgement.counts["expired"],
+            "undecided": judgement.counts["undecided"],
             "foreign": sum(self._reading.others.values()),
             **{kind: self.books.counts().get(kind, 0) for kind in FINDINGS},
         }
@@ -147,19 +149,22 @@ class Auditing:
         self._reading = RecordReader([*others, *streams], self._wanted)
         return settled, confirmed, len(others) + timeline
 
+    def everywhere(self) -> set[str]:
+        """Return all topics that may have events, also those that the audit was not asked about."""
+        existing = self.topics.existing()
+        return {*self._chosen(existing, frozenset()), *self.destinations} & existing
+
     def _choose(self) -> Mapping[str, bool]:
         settings = self._settings.topics
         self._template_tells = pattern(settings.name) is not None
         if not self._template_tells and not self._asked.topics:
             why = "[topics] name has no text beside its columns, so that topics without a row are not searched for"
             self.notes.append(Note("topics", 0, why))
-        return choose(
-            self.topics.existing(),
-            self.books.topics(),
-            settings.name,
-            (settings.dead_letter, settings.positions),
-            self._asked.topics,
-        )
+        return self._chosen(self.topics.existing(), self._asked.topics)
+
+    def _chosen(self, existing: set[str], only: frozenset[str]) -> Mapping[str, bool]:
+        settings = self._settings.topics
+        return choose(existing, self.books.topics(), settings.name, (settings.dead_letter, settings.positions), only)
 
     def _records(self, names: list[str]) -> Iterator[Step]:
         dead_letter = self._settings.topics.dead_letter
@@ -176,14 +181,14 @@ class Auditing:
         """Yield the records of the topics, up to the ends that were found; add dead letters to the books."""
         done, dead_letter = 0, self._settings.topics.dead_letter
         for messages in self.topics.read():
-            records = []
+            records: list[TopicRecord] = []
             for message in messages:
                 headers = headers_of(message)
                 key, topic = message.key(), message.topic() or ""
                 key = key.encode() if isinstance(key, str) else key
                 timestamp = message.timestamp()[1]
                 if topic == dead_letter:
-                    self._letter(dead_letters.read(key, b"", timestamp, headers), timestamp)
+                    records += self._letter(dead_letters.read(key, b"", timestamp, headers), timestamp)
                     continue
                 self._read += 1
                 place = topic, message.partition() or 0, message.offset() or 0
@@ -193,11 +198,19 @@ class Auditing:
             done += len(messages)
             yield done, records
 
-    def _letter(self, letter: DeadLetter | Marker | None, timestamp: int) -> None:
+    def _letter(self, letter: DeadLetter | Marker | None, timestamp: int) -> Iterator[TopicRecord]:
+        """Add a letter to the books. One of another stream may be of another outbox: then its id, if that is a number,
+        is no proof, and the letter is yielded as a foreign record."""
         position = self._reading.number(letter.position) if letter is not None else None
         if position is None:
             return
-        if isinstance(letter, DeadLetter):
+        if isinstance(letter, DeadLetter) and letter.id and position[0] < 0 and self.table.numeric:
+            self._letters += 1
+            place = letter.topic, 0, 0
+            yield TopicRecord(
+                -self._letters, letter.id, 0, 0, 0, *place, letter.key, timestamp, None, FOREIGN, judged=False
+            )
+        elif isinstance(letter, DeadLetter):
             judged = self._wanted.holds(letter.id, position[1], timestamp)
             judged &= not self._asked.topics or letter.topic in self._asked.topics
             self.books.add_letter(letter.id or letter.position, position, judged=judged)
@@ -223,6 +236,7 @@ class Auditing:
             wanted=self._wanted,
             position=self._reading.position,
             present=self.table.present,
+            began=self.table.tells_beginning,
             deleted=self.table.deleted,
             kept={name: self.topics.kept(name, now) for name in self.names},
             trimmed=frozenset(trimmed),
@@ -236,7 +250,10 @@ class Auditing:
         others = self._reading.others
         streams = ", ".join(f"{stream} ({count})" for stream, count in others.most_common(3) if stream)
         if streams:
-            why = f"they are of other streams: {streams}; name the stream of an earlier slot with --stream"
+            why = (
+                f"they are of other streams: {streams}; only their ids count;"
+                " name the stream of an earlier slot with --stream"
+            )
             self.notes.append(Note("records", sum(others.values()) - others[""], why))
 
 

@@ -22,7 +22,8 @@ PORTION: Final = 5000
 AGE: Final = "created_at"  # the column that `outbox init` makes
 
 _INTEGERS: Final = (INT2, INT4, INT8)
-_TIMES: Final = ("timestamp without time zone", "timestamp with time zone", "date")
+_TIMES: Final = ("timestamp", "date")
+_MOMENT: Final = " with time zone"
 
 
 class OutboxTable:
@@ -47,12 +48,18 @@ class OutboxTable:
         self.age = age or (AGE if self._is_time(AGE) else None)
         if age and not self._is_time(age):
             raise PostgresError(f"column {age!r} is {present[age][1]}, not a time", hint="name another with --age")
+        # Of other types a session's time zone decides, or the moment is lost.
+        self.tells_beginning = self.age is not None and present[self.age][1].endswith(_MOMENT)
         self.numeric = present[self._columns.id][0] in _INTEGERS
         tracked = query(connection, "reading settings", "select current_setting('track_commit_timestamp')::bool")
         self.knows_commit_times = bool(tracked[0][0])
 
     def _is_time(self, name: str) -> bool:
-        return name in self._present and self._present[name][1].startswith(_TIMES)
+        return (
+            name in self._present
+            and self._present[name][1].startswith(_TIMES)
+            and not self._present[name][1].endswith("]")
+        )
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[LSN]:

@@ -50,6 +50,7 @@ class TopicReader:
         )
         self._reached: dict[Place, int] = {}
         self._ends: dict[Place, int] = {}
+        self._late: set[Place] = set()  # that are read from a time on
 
     def close(self) -> None:
         """Close the consumer."""
@@ -63,7 +64,8 @@ class TopicReader:
     def look(self, names: Iterable[str], since: int | None = None) -> int:
         """Find the current ends of topics; return how many offsets are to be read.
 
-        Records that were read before are not read again; new topics start at a time, in milliseconds since 1970.
+        Records that were read before are not read again. New topics start at a time, in milliseconds since 1970;
+        without one, topics that started at a time start again from their beginning.
         """
         for name in sorted(names):
             self._look(name, since)
@@ -73,10 +75,12 @@ class TopicReader:
         for number, end in self._asked(lambda: self._cluster.ends(name), f"looking up topic {name!r}").items():
             place = name, number
             self._ends[place] = end
-            if place not in self._reached:
+            if place not in self._reached or (since is None and place in self._late):
                 self._reached[place] = self._lows(place)
+                self._late.discard(place)
                 if since is not None:
                     self._reached[place] = max(self._reached[place], self._since(place, since, end))
+                    self._late.add(place)
 
     def _lows(self, place: Place) -> int:
         part = TopicPartition(*place)

@@ -14,8 +14,9 @@ MISSING, DUPLICATE, OUT_OF_ORDER = "missing", "duplicate", "out_of_order"
 PHANTOM, MISPLACED, HOLE, GAP = "phantom", "misplaced", "hole", "sequence_gap"
 FINDINGS: Final = (MISSING, DUPLICATE, OUT_OF_ORDER, PHANTOM, MISPLACED, HOLE, GAP)
 
-PUBLISHED, REPLAYED, REPAIRED = range(3)
-"""How a record was sent: from the stream, by `dlq replay`, or by `audit --repair`, without a position."""
+PUBLISHED, REPLAYED, REPAIRED, FOREIGN = range(4)
+"""How a record was sent: from the stream, by `dlq replay`, by `audit --repair` (without a position), or by another
+program or slot, whose record shows by its id that an event is there, and nothing else."""
 
 
 class TableRow(NamedTuple):
@@ -31,7 +32,7 @@ class TableRow(NamedTuple):
 
 
 class TopicRecord(NamedTuple):
-    """One record of the publisher. `stream` counts the timelines from 1; a repaired record has 0, and no position."""
+    """One record. `stream` counts the timelines from 1; a repaired or foreign record has 0, and no position."""
 
     number: int  # in the order of reading
     id: str
@@ -72,19 +73,23 @@ class Verdict(NamedTuple):
     missing: list[TableRow]
     dead: int
     in_flight: int
+    elsewhere: list[tuple[TableRow, TopicRecord]]  # rows that only a foreign record shows to be in a topic
+    also: int  # foreign records of events that are in a topic anyway
 
 
 def judge(group: Group) -> Verdict:
     """Pair rows with records. An id that several rows share may have as many records."""
-    if len(group.rows) == len(group.records) == 1:  # nearly always, and faster
-        return Verdict([(group.rows[0], group.records[0])], [], [], [], 0, 0)
+    if len(group.rows) == len(group.records) == 1 and group.records[0].kind != FOREIGN:  # nearly always, and faster
+        return Verdict([(group.rows[0], group.records[0])], [], [], [], 0, 0, [], 0)
     rows, in_flight, letters = list(group.rows), group.in_flight, group.letters
     expected = max(len(rows), in_flight, 1)
     left = sorted(group.records, key=lambda record: (not _fits_any(record, rows), _age(record)))
-    firsts, others = left[:expected], left[expected:]
+    foreign = [record for record in left if record.kind == FOREIGN]
+    own = [record for record in left if record.kind != FOREIGN]
+    firsts, others = own[:expected], own[expected:]
     duplicates = [(record, firsts[0]) for record in others]
     if not rows and not in_flight:
-        return Verdict([], firsts, duplicates, [], min(letters, 0 if firsts else letters), 0)
+        return Verdict([], firsts, duplicates, [], min(letters, 0 if firsts else letters), 0, [], 0)
     matched: list[tuple[TableRow | None, TopicRecord]] = []
     for record in firsts:
         row = next((row for row in rows if fits(record, row)), rows[0] if rows else None)
@@ -93,7 +98,10 @@ def judge(group: Group) -> Verdict:
         matched.append((row, record))
     dead = min(len(rows), letters)
     waiting = min(len(rows) - dead, in_flight)
-    return Verdict(matched, [], duplicates, rows[dead + waiting :], dead, waiting)
+    rest = rows[dead + waiting :]
+    elsewhere = list(zip(rest, foreign, strict=False))
+    also = len(foreign) - len(elsewhere)
+    return Verdict(matched, [], duplicates, rest[len(elsewhere) :], dead, waiting, elsewhere, also)
 
 
 def fits(record: TopicRecord, row: TableRow) -> bool:
@@ -204,11 +212,29 @@ class Kept(NamedTuple):
         return self.trimmed and self.keeps_since is not None and (age is None or age < self.keeps_since)
 
 
-def within(wanted: Range, below: int | None, above: int | None) -> bool:
-    """Return whether a missing row is within a range of LSNs, as its neighbours in the order of commits are.
+class Edges(NamedTuple):
+    """The commit times of events around the ends of a range of LSNs, in milliseconds; None: no event is known there."""
 
-    `below` is the highest LSN of those before it, `above` the lowest of those behind it.
+    before: int | None = None  # the last row known to commit before the range; only where commit times are kept
+    first: int | None = None  # the first record within it
+    last: int | None = None  # the last row known to commit within it; only where commit times are kept
+    behind: int | None = None  # the first record behind it
+
+
+def within(wanted: Range, edges: Edges, began: int | None, committed: int | None) -> bool | None:
+    """Return whether a missing row committed within a range of LSNs; None where its times cannot prove either.
+
+    `committed` is the time of its commit in milliseconds where the server keeps it, `began` a time that is not after
+    its commit. Transaction ids prove nothing: of two transactions, the one with the lower id may commit last.
     """
-    return (wanted.from_lsn is None or (below is not None and below >= wanted.from_lsn)) and (
-        wanted.to_lsn is None or (above is not None and above <= wanted.to_lsn)
-    )
+    earliest = committed if committed is not None else began
+    inside = True
+    if wanted.from_lsn is not None:
+        if committed is not None and edges.before is not None and committed < edges.before:
+            return False
+        inside &= earliest is not None and edges.first is not None and earliest > edges.first
+    if wanted.to_lsn is not None and edges.behind is not None:  # else, all known events are in the range
+        if earliest is not None and earliest > edges.behind:
+            return False
+        inside &= committed is not None and edges.last is not None and committed < edges.last
+    return inside or None

@@ -23,6 +23,7 @@ _MEANINGS: Final = {
     "purged": "records whose row was deleted from the table",
     "newer": "records written after the table was read",
     "expired": "rows older than their topic's oldest record",
+    "undecided": "rows that may be missing, or outside of the range",
     "foreign": "records of other programs or streams",
     "missing": "confirmed rows without a record",
     "duplicate": "records whose event is in the topic more than once",

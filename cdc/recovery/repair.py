@@ -75,8 +75,11 @@ class MissingEvents:
 
 
 def look_again(audit: Auditing, dead_letter: str) -> int:
-    """Read what has come since the audit, also in the topic of dead letters; return how many events are missing."""
-    audit.topics.look({*audit.destinations, dead_letter} & audit.topics.existing())
+    """Read what has come since the audit, and what its range left out; return how many events are missing.
+
+    No event is sent whose id a topic of events has, or the topic of dead letters, no matter which program sent it.
+    """
+    audit.topics.look({*audit.everywhere(), dead_letter} & audit.topics.existing())
     for _, records in audit.read():
         audit.books.found(record.id for record in records)
     audit.books.found(audit.books.dead())

@@ -29,7 +29,7 @@ from cdc.recovery.repair import MissingEvents, look_again
 from tests.load import Load
 from tests.pipeline import Pipeline, eventually
 from tests.producing import in_order
-from tests.reader import Received
+from tests.reader import Received, read_all
 from tests.servers import PrivatePostgres
 
 NOTHING = dict.fromkeys(FINDINGS, 0)
@@ -76,6 +76,10 @@ class Auditor:
             timestamp=record.timestamp[1],
             headers=changed,  # type: ignore[arg-type]
         )
+
+    def produce(self, topic: str, value: bytes, key: bytes, **more: Any) -> None:
+        """A record as another program sends it."""
+        self._producer.produce(topic, value, key, **more)
 
     def remove(self, records: list[Received]) -> None:
         """Remove records, and all before them in their partitions."""
@@ -435,6 +439,80 @@ def test_rows_are_in_the_order_of_commits_where_the_server_remembers_their_times
         second.execute("delete from outbox where id = 11")
         second.execute("select pg_stat_force_next_flush()")
         eventually(table.deleted, "the count of deleted rows")
+
+
+def by_another_program(auditor: Auditor, row_id: str, key: str, timestamp: int = 0) -> None:
+    """What Debezium, or any other program, sends for a row: the header `id` is all that it shares with ours."""
+    auditor.produce(auditor.pipeline.topic, b"{}", key.encode(), timestamp=timestamp, headers=[("id", row_id.encode())])
+
+
+def take_over(auditor: Auditor) -> tuple[str, dict[str, str]]:
+    """Commit A, which began first, behind B; advance the slot between them, and publish the rest. Returns that LSN."""
+    pipeline = auditor.pipeline
+    insert = (
+        "insert into outbox (aggregatetype, aggregateid, type, payload)"
+        " values ('note', %s, 'Noted', '{\"seq\": 1}') returning id::text"
+    )
+    ids = {}
+    with pipeline.connect() as connection:
+        with connection.transaction():
+            ((ids["A"],),) = connection.execute(insert, ["a"]).fetchall()
+            ((ids["B"],),) = pipeline.sql(insert, "b")
+            theirs = str(pipeline.wal_end())
+            assert pipeline.run("slot", "advance", "--to", theirs, "--yes").returncode == 0
+        for name in ("C", "D"):
+            ((ids[name],),) = connection.execute(insert, [name.lower()]).fetchall()
+    pipeline.start().streams()
+    pipeline.settles()
+    assert {record.id for record in pipeline.records()} == {ids[name] for name in "ACD"}
+    return theirs, ids
+
+
+def test_case_g1_an_event_that_another_program_sent_is_there_by_its_id_and_is_not_repaired(auditor: Auditor) -> None:
+    theirs, ids = take_over(auditor)
+    by_another_program(auditor, ids["B"], "b", timestamp=1_000_000)  # also where its time is before all ranges
+    by_another_program(auditor, ids["C"], "c")
+    for options in ((), ("--from-lsn", theirs), ("--to-lsn", theirs), ("--id", ids["B"])):
+        found = auditor.finds(*options)
+        assert (found["counts"]["missing"], found["counts"]["undecided"]) == (0, 0), options
+    counts = auditor.finds()["counts"]
+    assert (counts["delivered"], counts["foreign"]) == (4, 2)
+    for options in ((), ("--from-lsn", theirs), ("--since", "1h"), ("--topic", auditor.pipeline.topic)):
+        auditor.run("--repair", "--yes", *options)
+    records = read_all(auditor.pipeline.kafka, auditor.pipeline.prefix, bytes)
+    assert not [record for record in records if "cdc-repaired" in dict(record.headers)]
+
+
+def test_case_g1_what_the_edge_of_a_range_cannot_decide_is_undecided_and_is_not_repaired(auditor: Auditor) -> None:
+    theirs, ids = take_over(auditor)
+    found = auditor.finds("--from-lsn", theirs)
+    assert found["counts"]["undecided"] == 1
+    assert [note["count"] for note in found["not_judged"] if note["why"].startswith("undecided: ")] == [1]
+    done = auditor.run("--from-lsn", theirs, "--repair", "--yes")
+    assert (done.returncode, done.stdout.endswith("nothing to repair\n")) == (0, True)
+    assert auditor.finds("--to-lsn", theirs)["counts"]["undecided"] == 1
+    auditor.finds(missing=[ids["B"]])  # without a range there is no edge
+
+
+def test_case_g1_after_a_slot_was_made_anew_events_and_dead_letters_of_the_old_one_count(auditor: Auditor) -> None:
+    pipeline = auditor.pipeline
+    running = pipeline.start().streams()
+    pipeline.insert(1, 2)
+    pipeline.sql(
+        "insert into outbox (aggregatetype, aggregateid, type, payload) values ('note', 'a', 'Noted', '{\"no\": 1}')"
+    )
+    pipeline.settles()
+    assert running.stop() == 0
+    assert pipeline.run("slot", "drop", "--yes").returncode == 0
+    pipeline.settings["postgres"]["slot"] = f"{pipeline.slot}_again"
+    assert pipeline.run("slot", "create").returncode == 0
+    pipeline.start().streams()
+    pipeline.insert(3)
+    pipeline.settles()
+    counts = auditor.finds()["counts"]
+    assert (counts["rows"], counts["delivered"], counts["dead_lettered"]) == (4, 3, 1)
+    assert auditor.run("--repair", "--yes").stdout.endswith("nothing to repair\n")
+    assert len(pipeline.records()) == 3
 
 
 def test_what_cannot_be_audited_is_refused_with_the_reason(auditor: Auditor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from cdc.audit.topics import choose, pattern
 from cdc.audit.verdicts import (
     DUPLICATE,
     FINDINGS,
+    FOREIGN,
     GAP,
     HOLE,
     MISPLACED,
@@ -28,6 +29,7 @@ from cdc.audit.verdicts import (
     PHANTOM,
     REPAIRED,
     REPLAYED,
+    Edges,
     Kept,
     TableRow,
     TopicRecord,
@@ -429,7 +431,9 @@ def test_a_reading_tells_ours_from_strangers() -> None:
     replayed = read(("id", b"x"), position, ("cdc-replayed", b"now"))
     assert replayed is not None
     assert (replayed.kind, replayed.judged) == (REPLAYED, False)  # "x" is no number, as ids here are
-    assert read(("id", b"1")) is None
+    foreign = read(("id", b"7"))
+    assert foreign is not None
+    assert (foreign.id, foreign.kind, foreign.stream, foreign.judged) == ("7", FOREIGN, 0, True)
     assert read() is None
     assert read(("cdc-position", b"cccccccc-0000000000000001-00000000")) is None
     assert read(("cdc-position", b"nonsense")) is None
@@ -440,13 +444,77 @@ def test_a_reading_tells_ours_from_strangers() -> None:
     assert (far.id, far.lsn) == ("aaaaaaaa-FFFFFFFFFFFFFFFF-00000000", (1 << 63) - 1)
 
 
-def test_a_missing_row_is_within_a_range_of_lsns_when_its_neighbours_are() -> None:
-    wanted = Range(from_lsn=LSN(10), to_lsn=LSN(20))
-    assert within(wanted, 10, 20)
-    assert not within(wanted, 9, 20)
-    assert not within(wanted, 10, 21)
-    assert not within(wanted, None, 20)
-    assert within(replace(wanted, from_lsn=None), None, 20)
+def test_case_g1_times_decide_whether_a_missing_row_is_in_a_range_and_what_they_cannot_is_undecided() -> None:
+    wanted, edges = Range(from_lsn=LSN(10), to_lsn=LSN(20)), Edges(before=90, first=100, last=200, behind=210)
+    assert within(wanted, edges, None, 150) is True
+    assert within(wanted, edges, 1, 80) is False
+    assert within(wanted, edges, 1, 215) is False
+    assert within(wanted, edges, 1, 95) is None
+    assert within(wanted, edges, 1, 100) is None
+    assert within(wanted, edges, 1, 205) is None
+    assert within(wanted, edges, None, None) is None
+    # Without its commit time only a lower bound is known: it began behind the first of the range, or behind its end.
+    assert within(wanted, edges, 150, None) is None
+    assert within(wanted, edges, 215, None) is False
+    assert within(wanted, edges, 1, None) is None
+    from_here = replace(wanted, to_lsn=None)
+    assert within(from_here, edges, 150, None) is True
+    assert within(from_here, edges, 100, None) is None
+    assert within(from_here, Edges(), 150, None) is None
+    assert within(replace(wanted, from_lsn=None), Edges(), None, None) is True  # nothing is known behind the range
+
+
+def test_case_g1_a_record_of_another_program_shows_by_its_id_that_an_event_is_there() -> None:
+    history = simple()
+    theirs = history.log.pop(3)
+    history.append(foreign(theirs))
+    history.append(foreign(theirs))
+    history.append(foreign(history.log[0]))
+    history.append(foreign(theirs)._replace(id="of no row"))
+    audited = history.audit()
+    assert [one for one in audited.found if one.kind != GAP] == []
+    assert (audited.counts["delivered"], audited.counts["undecided"]) == (12, 0)
+    assert "their only records are of another program or stream: found by id alone" in audited.notes
+    assert "another program or stream sent these events too, which is no finding" in audited.notes
+
+
+def test_case_g1_a_number_as_id_may_be_of_another_outbox_where_topic_or_key_differ() -> None:
+    history = simple()
+    theirs = history.log.pop(3)
+    history.append(foreign(theirs)._replace(key=b"another"))
+    audited = history.audit(Range(numeric=True))
+    assert audited.ids(MISSING) == []
+    assert audited.counts["undecided"] == 1
+    history.log[-1] = history.log[-1]._replace(key=theirs.key)
+    assert history.audit(Range(numeric=True)).counts["undecided"] == 0
+
+
+def test_case_g1_a_duplicate_of_ours_stays_one_beside_the_record_of_another_program() -> None:
+    history = simple()
+    history.append(history.log[2])
+    history.append(foreign(history.log[2]))
+    assert history.audit().ids(DUPLICATE) == [history.log[2].id]
+
+
+def test_case_g1_a_row_that_began_before_the_range_and_has_a_higher_transaction_id_is_undecided() -> None:
+    # Transaction 2 began first and committed last; 3 committed before the range, and another program sent it.
+    history = History.of([1] * 6, [0, 0, 1, 0, 0, 0])
+    slow = history.log[2]
+    history.log = [r for r in history.log if r.lsn > slow.lsn + 100]
+    history.append(slow._replace(lsn=lsn(3) + 50, timestamp=3055, sequence=None))
+    audited = history.audit(Range(from_lsn=LSN(lsn(3) + 20)))
+    assert audited.found == []
+    assert audited.counts["undecided"] == 3  # also the rows before: nothing shows when they were committed
+    assert [note for note in audited.notes if note.startswith("undecided: they are in no topic")]
+    lost = history.log.pop(0)
+    assert lost.lsn == lsn(4)
+    audited = history.audit(Range(from_lsn=LSN(lsn(3) + 20)))
+    assert audited.ids(MISSING) == [lost.id]
+    assert history.audit(Range(from_lsn=LSN(lsn(3) + 20)), began=False).ids(MISSING) == []
+
+
+def foreign(record: TopicRecord) -> TopicRecord:
+    return record._replace(kind=FOREIGN, stream=0, lsn=0, nth=0, sequence=None)
 
 
 def test_the_topics_are_those_of_rows_and_those_that_the_template_makes() -> None:
