@@ -2,7 +2,7 @@
 
 from cdc.consumer.consumer import Consumer
 from cdc.consumer.decoding import Decoder, Undecodable, decode
-from cdc.consumer.errors import HandlerFailed, InboxError, MissingId, Rejected
+from cdc.consumer.errors import CommittedEarly, HandlerFailed, InboxError, InvalidId, MissingId, Rejected
 from cdc.consumer.events import Event
 from cdc.consumer.gaps import GapDetector
 from cdc.consumer.inbox import AsyncInbox, Inbox
@@ -24,6 +24,7 @@ from cdc.records.headers import Position
 
 __all__ = [
     "AsyncInbox",
+    "CommittedEarly",
     "Consumer",
     "Decoder",
     "Duplicate",
@@ -35,6 +36,7 @@ __all__ = [
     "InOrder",
     "Inbox",
     "InboxError",
+    "InvalidId",
     "MissingId",
     "Position",
     "Recounted",

@@ -19,6 +19,14 @@ class MissingId(Rejected):
     """The record has no header `id`, so the inbox cannot detect whether it was applied before."""
 
 
+class InvalidId(InboxError, Rejected):
+    """The inbox cannot store the event's id."""
+
+
+class CommittedEarly(InboxError, Rejected):
+    """The block of an event executed COMMIT: the event counts as applied, and a retry would not apply the rest."""
+
+
 class HandlerFailed(CdcError):
     """The handler failed for an event and will not be retried; `__cause__` is its exception.
 

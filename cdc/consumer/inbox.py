@@ -20,10 +20,13 @@ import psycopg
 from psycopg import pq, sql
 from psycopg.rows import tuple_row
 
-from cdc.consumer.errors import InboxError
+from cdc.consumer.errors import CommittedEarly, InboxError, InvalidId
 from cdc.errors import ConfigError
 
 BATCH: Final = 1000
+LONGEST_ID: Final = 2600
+"""Bytes of an event id and its consumer's name together: PostgreSQL indexes no entry of more than 2,704 bytes."""
+_LONGEST_CONSUMER: Final = 1000
 _LONGEST_NAME: Final = 63  # bytes; PostgreSQL truncates longer names
 
 _CREATE: Final = """\
@@ -36,7 +39,13 @@ CREATE TABLE {table} (
 CREATE INDEX ON {table} (consumer, received_at);"""
 # ON CONFLICT names the key, so that a table without that unique key is an error.
 _INSERT: Final = (
-    "INSERT INTO {table} (consumer, event_id) VALUES (%s, %s) ON CONFLICT (consumer, event_id) DO NOTHING RETURNING 1"
+    "INSERT INTO {table} (consumer, event_id) VALUES (%s, %s) ON CONFLICT (consumer, event_id) DO NOTHING"
+    " RETURNING pg_current_xact_id()::text"
+)
+# Whether a transaction is still this session's, and its state. The transaction's status does not show that a block
+# executed ROLLBACK AND CHAIN; the table cannot be asked, because a block may change role and search_path.
+_STATE: Final = (
+    "SELECT pg_current_xact_id_if_assigned()::text IS NOT DISTINCT FROM %(xid)s, pg_xact_status(%(xid)s::text::xid8)"
 )
 _PRUNE: Final = """
 DELETE FROM {table} WHERE ctid = ANY(ARRAY(
@@ -52,6 +61,8 @@ class _Table:
     def __init__(self, consumer: str, *, table: str = "inbox", schema: str | None = None) -> None:
         if not consumer:
             raise ConfigError("an inbox needs the name of its consumer")
+        if len(consumer.encode(errors="replace")) > _LONGEST_CONSUMER:
+            raise ConfigError(f"the name of an inbox's consumer has at most {_LONGEST_CONSUMER} bytes")
         for name in (table, schema):
             if name is not None and not 0 < len(name.encode()) <= _LONGEST_NAME:
                 raise ConfigError(f"{name!r} is not a valid name of a table or schema, which has 1 to 63 bytes")
@@ -67,9 +78,21 @@ class _Table:
         self._prune = _PRUNE.format(table=named).encode()
 
     def _values(self, event_id: str | UUID) -> tuple[str, str]:
-        if not event_id:
-            raise InboxError("the event has no id", hint="give each event a unique id")
-        return self.consumer, str(event_id)
+        text = str(event_id or "")
+        if not text:
+            raise InvalidId("the event has no id", hint="give each event a unique id")
+        try:
+            size, longest = len(text.encode()), LONGEST_ID - len(self.consumer.encode())
+        except UnicodeEncodeError as error:
+            raise InvalidId(f"the event id cannot be stored as text: {error}") from None
+        if size > longest:
+            raise InvalidId(
+                f"the event id has {size} bytes; an inbox of consumer {self.consumer!r} takes at most {longest}",
+                hint="give events shorter ids, such as UUIDs",
+            )
+        if "\0" in text:
+            raise InvalidId("the event id contains a NUL character, which PostgreSQL cannot store")
+        return self.consumer, text
 
     def _pruned(self, older_than: timedelta, batch: int) -> tuple[str, timedelta, int]:
         if older_than <= timedelta(0) or batch < 1:
@@ -93,6 +116,31 @@ def _check_end(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any
             f"event {event_id} was not applied: a statement failed, but its exception was caught",
             hint="let the exception propagate from the block, or catch it around a nested connection.transaction()",
         )
+
+
+def _check_state(state: tuple[Any, ...] | None, event_id: str | UUID) -> None:
+    """Raise InboxError if the transaction of the inbox's row is not the session's transaction any more."""
+    same, status = state or (False, None)
+    if same:
+        return
+    if status == "committed":
+        raise _committed_early(event_id)
+    did = "rolled back" if status == "aborted" else "ended"
+    raise InboxError(f"event {event_id} was not applied: the block {did} the transaction by SQL", hint=_LEAVE_IT)
+
+
+def _committed_early(event_id: str | UUID) -> CommittedEarly:
+    return CommittedEarly(
+        f"event {event_id} counts as applied, perhaps in part: the block committed the transaction by SQL",
+        hint=_LEAVE_IT,
+    )
+
+
+_LEAVE_IT: Final = "execute no BEGIN, COMMIT or ROLLBACK in the block; for savepoints use connection.transaction()"
+
+
+def _can_ask(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    return connection.info.transaction_status in (pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS)
 
 
 @contextlib.contextmanager
@@ -138,19 +186,37 @@ class Inbox(_Table):
         the transaction remains usable, and the event is applied if and only if you commit.
 
         Raises InboxError, with nothing applied, if a transaction is open without `nested`, if the block caught an error
-        that failed its transaction, or if it raised psycopg.Rollback. Raises errors of psycopg: SerializationFailure at
+        that failed its transaction, if it raised psycopg.Rollback, or if it executed ROLLBACK. Raises CommittedEarly if
+        it executed COMMIT, and InvalidId for an id that is empty, longer than 2,600 bytes (together with the consumer's
+        name) or not storable as text. Raises errors of psycopg: SerializationFailure at
         isolation levels above READ COMMITTED for an event that another process just committed (retry it), and
         OperationalError if the connection is lost. If it is lost during the commit, a retry finds out whether the event
         was applied.
         """
-        values = self._values(event_id)
+        values, inserted = self._values(event_id), None
         _check_begin(connection, nested=nested)
-        with connection.transaction():
-            with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
-                new = cursor.execute(self._insert, values).fetchone() is not None
-            with _refuse_rollback(event_id):
-                yield new
-            _check_end(connection, event_id)
+        try:
+            with connection.transaction():
+                with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
+                    inserted = cursor.execute(self._insert, values).fetchone()
+                with _refuse_rollback(event_id):
+                    yield inserted is not None
+                _check_end(connection, event_id)
+                if inserted is not None:
+                    _check_state(self._state(connection, inserted), event_id)
+        except InboxError:
+            raise
+        except Exception as error:
+            if inserted is not None and _can_ask(connection):
+                with connection.transaction():
+                    _, status = self._state(connection, inserted) or (False, None)
+                if status == "committed":
+                    raise _committed_early(event_id) from error
+            raise
+
+    def _state(self, connection: psycopg.Connection[Any], inserted: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
+            return cursor.execute(_STATE, {"xid": inserted[0]}).fetchone()
 
     def prune(self, connection: psycopg.Connection[Any], *, older_than: timedelta, batch: int = BATCH) -> int:
         """Delete events that this consumer applied longer ago than `older_than`, and return their number.
@@ -187,14 +253,32 @@ class AsyncInbox(_Table):
         self, connection: psycopg.AsyncConnection[Any], event_id: str | UUID, *, nested: bool = False
     ) -> AsyncIterator[bool]:
         """Do the same as `Inbox.event`. A task that is cancelled within the block rolls back."""
-        values = self._values(event_id)
+        values, inserted = self._values(event_id), None
         _check_begin(connection, nested=nested)
-        async with connection.transaction():
-            async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
-                new = await (await cursor.execute(self._insert, values)).fetchone() is not None
-            with _refuse_rollback(event_id):
-                yield new
-            _check_end(connection, event_id)
+        try:
+            async with connection.transaction():
+                async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
+                    inserted = await (await cursor.execute(self._insert, values)).fetchone()
+                with _refuse_rollback(event_id):
+                    yield inserted is not None
+                _check_end(connection, event_id)
+                if inserted is not None:
+                    _check_state(await self._state(connection, inserted), event_id)
+        except InboxError:
+            raise
+        except Exception as error:
+            if inserted is not None and _can_ask(connection):
+                async with connection.transaction():
+                    _, status = await self._state(connection, inserted) or (False, None)
+                if status == "committed":
+                    raise _committed_early(event_id) from error
+            raise
+
+    async def _state(
+        self, connection: psycopg.AsyncConnection[Any], inserted: tuple[Any, ...]
+    ) -> tuple[Any, ...] | None:
+        async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
+            return await (await cursor.execute(_STATE, {"xid": inserted[0]})).fetchone()
 
     async def prune(
         self, connection: psycopg.AsyncConnection[Any], *, older_than: timedelta, batch: int = BATCH

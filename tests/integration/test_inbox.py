@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import threading
 import uuid
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ import pytest
 from psycopg import errors
 from psycopg.rows import dict_row
 
-from cdc.consumer import AsyncInbox, Inbox, InboxError
+from cdc.consumer import AsyncInbox, Inbox, InboxError, Rejected
+from cdc.consumer.inbox import LONGEST_ID
 from cdc.errors import ConfigError
 from tests.pipeline import eventually
 
@@ -339,3 +341,138 @@ def test_the_asynchronous_inbox_has_the_same_guarantees(connection: Connection, 
     asyncio.run(run())
     assert written(database) == ["one of five", "failing", "nested", "cancelled"]
     assert apply(inbox, connection)
+
+
+LEAVING = [
+    "rollback",
+    "rollback and chain",
+    "rollback; begin",
+    "abort; insert into written values ('within another transaction')",
+    "savepoint mine; rollback",
+]
+
+
+def leave(connection: Connection, statements: str, failure: Exception | None = None) -> None:
+    """End the transaction of the block by SQL, which psycopg does not notice, and write more or fail."""
+    connection.execute("insert into written values ('never')")
+    for statement in statements.split("; "):
+        connection.execute(statement)  # type: ignore[call-overload]
+    if failure is not None:
+        raise failure
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("statements", LEAVING)
+def test_case_h8_a_rollback_by_sql_is_not_reported_as_a_commit(
+    connection: Connection, database: str, inbox: Inbox, statements: str, nested: bool
+) -> None:
+    if nested:
+        connection.execute("select 1")
+    with pytest.raises(InboxError, match="rolled back the transaction"), inbox.event(connection, ID, nested=nested):
+        leave(connection, statements)
+    connection.rollback()
+    assert written(database) == []
+    assert apply(inbox, connection)
+    assert written(database) == ["once"]
+
+
+def test_case_h8_a_rollback_by_sql_on_an_autocommit_connection_is_an_error(database: str, inbox: Inbox) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        inbox.create(connection)
+        connection.execute("create table written (what text)")
+        with pytest.raises(InboxError, match="rolled back the transaction"), inbox.event(connection, ID):
+            leave(connection, "rollback")
+        assert apply(inbox, connection)
+    assert written(database) == ["once"]
+
+
+@pytest.mark.parametrize("statements", ["commit", "commit and chain", "end; begin", "commit; select 1"])
+def test_case_h8_a_commit_by_sql_is_an_error_that_no_retry_hides(
+    connection: Connection, database: str, inbox: Inbox, statements: str
+) -> None:
+    with pytest.raises(InboxError, match="committed the transaction") as ended, inbox.event(connection, ID):
+        leave(connection, statements)
+    assert isinstance(ended.value, Rejected)
+    with pytest.raises(InboxError, match="committed the transaction") as failed, inbox.event(connection, "other"):
+        leave(connection, statements, ValueError("after half of the writes"))
+    assert isinstance(failed.value.__cause__, ValueError)
+    assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    assert written(database) == ["never", "never"]
+
+
+def test_case_h8_savepoints_settings_and_other_roles_in_the_block_are_no_error(
+    connection: Connection, database: str, inbox: Inbox
+) -> None:
+    with inbox.event(connection, ID) as new:
+        assert new
+        leave(connection, "savepoint mine; insert into written values ('undone'); rollback to savepoint mine")
+        connection.execute("set local search_path = pg_catalog")
+        connection.execute("set local role pg_monitor")
+        connection.execute("reset all")
+    assert written(database) == ["never"]
+    with inbox.event(connection, ID) as new:
+        assert not new
+        connection.execute("rollback")  # nothing was written: the event stays as it was
+    assert not apply(inbox, connection)
+
+
+def test_case_h8_a_prepared_transaction_is_not_reported_as_a_commit(connection: Connection, inbox: Inbox) -> None:
+    with (
+        pytest.raises((InboxError, errors.ObjectNotInPrerequisiteState)),
+        inbox.event(connection, ID),
+    ):
+        leave(connection, f"prepare transaction '{connection.info.dbname}'")
+    if connection.execute("select 1 from pg_prepared_xacts where database = current_database()").fetchone():
+        connection.rollback()
+        connection.autocommit = True
+        connection.execute(f"rollback prepared '{connection.info.dbname}'")  # type: ignore[call-overload]
+
+
+def test_case_h8_the_asynchronous_inbox_notices_that_its_transaction_ended(
+    connection: Connection, database: str
+) -> None:
+    same = AsyncInbox("billing")
+
+    async def run() -> None:
+        async with await psycopg.AsyncConnection.connect(database) as own:
+
+            async def leave_within(event_id: str, statement: bytes, failure: Exception | None = None) -> None:
+                async with same.event(own, event_id):
+                    await own.execute(statement)
+                    await own.execute("insert into written values ('within another transaction')")
+                    if failure is not None:
+                        raise failure
+
+            for statement in (b"rollback", b"rollback and chain"):
+                with pytest.raises(InboxError, match="rolled back the transaction"):
+                    await leave_within(ID, statement)
+            with pytest.raises(InboxError, match="committed the transaction"):
+                await leave_within("other", b"commit", ValueError("after half of the writes"))
+            async with same.event(own, ID) as new:
+                assert new
+
+    asyncio.run(run())
+    assert written(database) == []
+    assert not apply(Inbox("billing"), connection)
+
+
+@pytest.mark.parametrize("size", [2604, 10_000])
+def test_case_h15_an_event_id_that_no_index_can_hold_is_refused_with_the_limit(
+    connection: Connection, database: str, inbox: Inbox, size: int
+) -> None:
+    long = "".join(random.choices("0123456789abcdefghijklmnopqrstuvwxyz", k=size))
+    with pytest.raises(InboxError, match=f"the event id has {size} bytes; .* at most {LONGEST_ID - 7}") as refused:
+        apply(inbox, connection, long)
+    assert isinstance(refused.value, Rejected)
+    assert apply(inbox, connection, long[: LONGEST_ID - len("billing")])
+    assert not apply(inbox, connection, long[: LONGEST_ID - len("billing")])
+    assert written(database) == ["once"]
+
+
+@pytest.mark.parametrize("wrong", ["a\0b", "\ud800"])
+def test_case_h15_an_event_id_that_postgresql_cannot_store_is_refused(
+    connection: Connection, inbox: Inbox, wrong: str
+) -> None:
+    with pytest.raises(InboxError, match="the event id"):
+        apply(inbox, connection, wrong)
+    assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
