@@ -7,6 +7,7 @@ from cdc.errors import PostgresRefused, PostgresUnavailable
 from cdc.records.record import Record
 from tests.simulation.postgres import Slot
 from tests.simulation.sink import TOO_LARGE
+from tests.simulation.table import Table
 from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
@@ -111,14 +112,35 @@ class Misfortunes:
     def _accept(self) -> None:
         self._pg.refusing = None
 
-    def add_column(self) -> None:
-        self._pg.columns += 1
-        self._pg.describe()
+    # ALTER TABLE waits for writers, and writers for it
 
-    def swap_columns(self) -> None:
-        """Two columns are renamed to each other: the next rows look the same and mean something else."""
-        self._pg.swapped = not self._pg.swapped
-        self._pg.describe()
+    def add_column(self, name: str = "") -> None:
+        self._alone(lambda table: table.add(name))
+
+    def drop_column(self, name: str) -> None:
+        self._alone(lambda table: table.drop(name))
+
+    def move_column(self, name: str) -> None:
+        """Drop a column and add it again: it is the last one now, and may have another type than before."""
+
+        def move(table: Table) -> None:
+            if table.type_of(name) is not None:
+                table.drop(name)
+                table.add(name)
+
+        self._alone(move)
+
+    def retype_column(self, name: str, type_oid: int) -> None:
+        self._alone(lambda table: table.retype(name, type_oid))
+
+    def swap_columns(self, one: str = "id", other: str = "aggregateid") -> None:
+        self._alone(lambda table: table.swap(one, other))
+
+    def _alone(self, change: Callable[[Table], None]) -> None:
+        if any(operation.row for tx in self._pg.running for operation in tx.operations):
+            self._later(0.05, lambda: self._alone(change))
+            return
+        change(self._pg.table)
 
     def jump(self, seconds: float) -> None:
         self._world.wall_offset += seconds
@@ -183,8 +205,7 @@ class Misfortunes:
 
     def rename_table(self) -> None:
         self.gaps.append("table renamed")
-        self._pg.table = "outbox_old"
-        self._pg.describe()
+        self._pg.table.rename_table("outbox_old")
 
     def rename_while_away(self) -> None:
         """Rename the table and back while no session reads, with a row in between."""
@@ -195,8 +216,7 @@ class Misfortunes:
             return  # no session will read the row
         pg = self._pg
         for name in ("outbox_old", "outbox"):
-            pg.table = name
-            pg.describe()
+            pg.table.rename_table(name)
             if name == "outbox_old":
                 tx = pg.begin()
                 pg.change(tx, "insert")
@@ -306,8 +326,7 @@ class Misfortunes:
         pg.abort()
         if pg.slot is None or pg.slot.lost or pg.slot.broken:
             self.new_slot()
-        pg.table = "outbox"
-        pg.describe()
+        pg.table.rename_table("outbox")
 
     def accept(self, why: str) -> None:
         """Note the rows that the program reported as possibly lost, and let it resume from the slot's position."""

@@ -24,10 +24,11 @@ STREAM = "{:08x}"
 class Oracle:
     """The ledger of one world."""
 
-    def __init__(self, world: World, partitions: int, *, dead_letters: bool) -> None:
+    def __init__(self, world: World, partitions: int, *, dead_letters: bool, headers: tuple[str, ...] = ()) -> None:
         self.world = world
         self.partitions = partitions
         self.dead_letters = dead_letters
+        self.headers = headers
         self.rows: list[Row] = []
         self.txs: list[Tx] = []  # of the current history, in commit order
         self.duplicates = 0
@@ -135,7 +136,7 @@ class Oracle:
         if topic == DEAD_LETTERS:
             if not (row.poison and self.dead_letters):
                 raise Violation(f"I5: row {row.number} is no dead letter")
-            if (record.key, record.value) != (row.key.encode(), row.payload.encode()):
+            if (record.key, record.value) != (row.key.encode(), row.value):
                 raise Violation(f"C8: the dead letter of row {row.number} is {record}")
             row.dead += 1
             return
@@ -183,13 +184,16 @@ class Oracle:
 
     def _same(self, row: Row, topic: str, number: int, record: Record) -> None:
         position = f"{STREAM.format(row.tx.timeline)}-{row.tx.commit_lsn:016X}-{row.index:08X}"
-        expected = (row.topic, row.key.encode(), row.payload.encode(), row.tx.timestamp, position)
+        expected = (row.topic, row.key.encode(), row.value, row.tx.timestamp, position)
         headers = dict(record.headers)
         found = (topic, record.key, record.value, record.timestamp, headers.get("cdc-position"))
         # After a failover PostgreSQL sends old rows under its new timeline.
         same_position = str(found[4]).partition("-")[2] == position.partition("-")[2]
         if found[:4] != expected[:4] or not same_position or row.place != (topic, number):
             raise Violation(f"I5: row {row.number} became {found} in partition {number}, not {expected}")
+        tenant = row.tenant if "tenant" in self.headers else None
+        if headers.get("tenant") != tenant:
+            raise Violation(f"I5: row {row.number} has tenant {headers.get('tenant')!r}, not {tenant!r}")
 
     def _in_order(self, row: Row) -> None:
         line, front = self._turns[row.place], self._front.get(row.place, 0)

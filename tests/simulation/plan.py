@@ -63,6 +63,7 @@ class Plan:
     drain: float = 5.0
     patience: float = 60.0  # until everything must be settled after the last misfortune
     recorded: bool = True  # whether the slot was recorded in Kafka when it was created
+    headers: tuple[str, ...] = ()  # columns that are headers
     kafka: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from cdc.errors import CdcError, PostgresError, PostgresUnavailable
 from cdc.lsn import LSN
-from cdc.replication import publication
+from cdc.replication import publication, values
 from tests.simulation.oracle import Oracle
-from tests.simulation.rows import POISON, Kind, Operation, Row, Tx, outbox_relation
+from tests.simulation.rows import POISON, TOMBSTONE, Kind, Operation, Row, Tx
+from tests.simulation.table import Table
 from tests.simulation.world import Violation, World
 from tests.unit.shop import COMMIT_TIME, OID
 
@@ -37,7 +38,9 @@ class Slot:
 class SimPg:
     """One primary."""
 
-    def __init__(self, world: World, oracle: Oracle, *, version: int = 18, timeout: float = 3.0) -> None:
+    def __init__(
+        self, world: World, oracle: Oracle, *, version: int = 18, timeout: float = 3.0, tenant: bool = False
+    ) -> None:
         self.world = world
         self.oracle = oracle
         self.version = version
@@ -59,11 +62,8 @@ class SimPg:
         # The catalog
         self.published = True
         self.publication = True
-        self.table = "outbox"
+        self.table = Table(tenant=tenant)
         self.publication_oid = self.membership = 100
-        self.columns = 5
-        self.swapped = False
-        self._relation = outbox_relation(self.table, self.columns)
         self._numbers = 0
         self._transactions = 0
 
@@ -93,15 +93,27 @@ class SimPg:
             row = None
             if kind in ("insert", "undone"):
                 self._numbers += 1
-                text = payload or f'{{"n":{self._numbers}}}'
-                row = Row(
-                    self._numbers, f"00000000-0000-4000-8000-{self._numbers:012x}", aggregate, key or "k", text, tx
-                )
-                row.poison = POISON in text
+                row = self._row(tx, key or "k", aggregate, payload)
             if kind == "undone":  # written in a savepoint that was rolled back
                 continue
             published = self.published or kind not in ("insert", "update", "delete", "truncate")
-            tx.operations.append(Operation(kind, at, self._relation, row, published))
+            tx.operations.append(Operation(kind, at, self.table.relation, row, published))
+
+    def _row(self, tx: Tx, key: str, aggregate: str, payload: str) -> Row:
+        number, table = self._numbers, self.table
+        text = payload or f'{{"n":{number}}}'
+        row = Row(
+            number,
+            table.id(number),
+            aggregate,
+            table.key(key),
+            None if payload == TOMBSTONE else text,
+            table.tenant(number),
+            tx,
+        )
+        # Contracts have no say in what is bytea.
+        row.poison = POISON in text and table.type_of("payload") != values.BYTEA
+        return row
 
     def commit(self, tx: Tx) -> None:
         """The commit record is written; it counts when it is flushed."""
@@ -240,10 +252,6 @@ class SimPg:
 
     # Operators
 
-    def describe(self) -> None:
-        """The table's description changed: rows from now on come with another Relation."""
-        self._relation = outbox_relation(self.table, self.columns, swapped=self.swapped)
-
     def publish(self) -> None:
         """Restore the publication; a re-created one has another oid."""
         if not self.publication:
@@ -254,7 +262,7 @@ class SimPg:
 
     def catalog(self) -> dict[str, str]:
         """What the stream depends on, as the publisher's catalog has it."""
-        there = self.table == "outbox"
+        there = self.table.name == "outbox"
         return {
             publication.TABLE: "public.outbox",
             publication.TABLE_OID: str(OID) if there else publication.NONE,
@@ -284,6 +292,6 @@ class SimPg:
             return PostgresError("the publication does not exist")
         if not self.published:
             return PostgresError("the publication does not hold the table")
-        if self.table != "outbox":
+        if self.table.name != "outbox":
             return PostgresError("the table does not exist")
         return None

@@ -16,12 +16,15 @@ from cdc.replication.messages import (
     TupleData,
     Update,
 )
+from tests.simulation.table import NAMES, cell
 from tests.unit import frames, shop
 from tests.unit.shop import COMMIT_TIME, COMMIT_TIME_MS, OID
 
 Kind = Literal["insert", "other", "update", "delete", "truncate", "message", "origin", "undone"]
 OTHER_OID: Final = 777
 POISON: Final = "bad"
+TOMBSTONE: Final = "(null)"
+"""A payload that is written as NULL."""
 _OTHER: Final = frames.relation(OTHER_OID, "orders", [("id", shop.INT8)])
 _OTHER_ROW: Final = Insert(OTHER_OID, frames.row("1"))
 
@@ -34,7 +37,8 @@ class Row:
     id: str
     aggregate: str
     key: str
-    payload: str
+    payload: str | None
+    tenant: str | None  # of a column that may be a header
     tx: "Tx"
     index: int = 0
     topic: str = ""
@@ -47,6 +51,11 @@ class Row:
     poison: bool = False
     skipped: bool = False  # PostgreSQL will never send it, by an act of an operator
     excused: bool = False  # and an operator was informed
+
+    @property
+    def value(self) -> bytes | None:
+        """The value of its record."""
+        return None if self.payload is None else self.payload.encode()
 
     @property
     def durable(self) -> bool:
@@ -90,17 +99,16 @@ class Tx:
         return frames.xlog(Commit(0, LSN(self.commit_lsn), LSN(self.end_lsn), self.time), self.commit_lsn)
 
 
-def frame(operation: Operation) -> bytes:
+def frame(operation: Operation, *, binary: bool) -> bytes:
     """The frame of one change, in the table as it was then."""
+    relation = operation.relation
     if operation.kind == "insert":
         assert operation.row
-        row = operation.row
-        cells = _cells(row.id, row.aggregate, row.key, row.payload, operation.relation)
-        return frames.xlog(Insert(OID, cells), operation.lsn)
+        return frames.xlog(Insert(relation.oid, _cells(operation.row, relation, binary=binary)), operation.lsn)
     if operation.kind == "other":
         return frames.xlog(_OTHER_ROW, operation.lsn)
     if operation.kind == "update":
-        return frames.xlog(Update(OID, None, None, _cells("0", "order", "k", "{}", operation.relation)), operation.lsn)
+        return frames.xlog(Update(OID, None, None, _cells(None, relation, binary=binary)), operation.lsn)
     if operation.kind == "delete":
         return frames.xlog(Delete(OID, frames.row("0"), None), operation.lsn)
     if operation.kind == "truncate":
@@ -110,16 +118,23 @@ def frame(operation: Operation) -> bytes:
     return frames.xlog(LogicalMessage(True, LSN(operation.lsn), "prefix", b"heartbeat"), operation.lsn)
 
 
-def _cells(event_id: str, aggregate: str, key: str, payload: str, relation: Relation) -> TupleData:
-    cells = {"id": event_id, "aggregatetype": aggregate, "aggregateid": key, "type": "Placed", "payload": payload}
-    return frames.row(*(cells.get(column.name, "more") for column in relation.columns))
-
-
-def outbox_relation(name: str, columns: int, *, swapped: bool = False) -> Relation:
-    """The table under a name, with more columns than it needs; `swapped`: id and key have each other's name."""
-    more = [(f"more{number}", shop.TEXT) for number in range(columns - len(shop.COLUMNS))]
-    names = {"id": "aggregateid", "aggregateid": "id"} if swapped else {}
-    return frames.relation(OID, name, [*((names.get(column, column), kind) for column, kind in shop.COLUMNS), *more])
+def _cells(row: Row | None, relation: Relation, *, binary: bool) -> TupleData:
+    """The cells of a row; without one, of an event that was changed afterwards."""
+    found: dict[str, str | None] = dict.fromkeys(NAMES, "0")
+    if row:
+        found = {
+            "id": row.id,
+            "aggregatetype": row.aggregate,
+            "aggregateid": row.key,
+            "type": "Placed",
+            "payload": row.payload,
+            "tenant": row.tenant,
+        }
+    cells = [
+        cell(column.type_oid, found.get(column.name, "more"), binary=binary and row is not None)
+        for column in relation.columns
+    ]
+    return frames.row(*cells)
 
 
 OTHER_RELATION: Final = _OTHER

@@ -48,8 +48,8 @@ class Run:
         self.plan = plan
         self.world = World(f"{plan.name}/{seed}", grain=plan.grain, crashes=crashes)
         self.random = self.world.random("director")
-        self.oracle = Oracle(self.world, plan.partitions, dead_letters=plan.dead_letters)
-        self.pg = SimPg(self.world, self.oracle, version=plan.version, timeout=plan.timeout)
+        self.oracle = Oracle(self.world, plan.partitions, dead_letters=plan.dead_letters, headers=plan.headers)
+        self.pg = SimPg(self.world, self.oracle, version=plan.version, timeout=plan.timeout, tenant=bool(plan.headers))
         self.pg.flush_delay, self.pg.save_rate = plan.flush_delay, plan.save_rate
         self.kafka = SimKafka(self.world, self.oracle, partitions=plan.partitions, latency=plan.latency)
         self.contracts = SimContracts(self.world)
@@ -66,6 +66,7 @@ class Run:
             keepalives=plan.keepalives,
             properties={**plan.kafka, "queue.buffering.max.messages": plan.room},
             dead_letters=plan.dead_letters,
+            headers=plan.headers,
         )
         self.misfortunes = Misfortunes(self)
         if plan.recorded:  # as `slot create` leaves it

@@ -109,13 +109,16 @@ class SimServers:
         assert slot
         if slot.stream is not None:
             raise SlotActive("the slot is active for another process")
-        stream = Stream(pg, slot, process, burst=self._settings.burst, keepalives=self._settings.keepalives)
+        binary = pg.table.binary(self._settings.headers)
+        stream = Stream(
+            pg, slot, process, burst=self._settings.burst, keepalives=self._settings.keepalives, binary=binary
+        )
         stack.callback(self._close_stream, stream)
         found, wal_end = mark(pg), LSN(pg.lsn)
         kind = SimTransactionalSink if self._exactly_once else SimSink
         sink = kind(self._kafka, process, self._settings.properties)
         stack.callback(self._close_sink, sink)
-        outbox = Outbox(STREAM.format(pg.timeline), _COLUMNS, _TEMPLATE)
+        outbox = Outbox(STREAM.format(pg.timeline), _COLUMNS, _TEMPLATE, self._settings.headers, tombstones=True)
         tails = SimTails(self._kafka, outbox.stream, found.confirmed)
         process.opened(stream, sink, self._kafka.findable(outbox.stream), found.confirmed)
         used, slot.used = slot.used, True
@@ -137,7 +140,7 @@ class SimServers:
             timelines=pg.ends,
             failed=failed,
             wal_sender_timeout=pg.wal_sender_timeout,
-            binary=False,
+            binary=binary,
         )
 
     def _close_stream(self, stream: Stream) -> None:
@@ -153,10 +156,18 @@ class SessionSettings:
     """What the sessions of a world have in common."""
 
     def __init__(
-        self, random: Random, *, burst: int, keepalives: float, properties: dict[str, Value], dead_letters: bool
+        self,
+        random: Random,
+        *,
+        burst: int,
+        keepalives: float,
+        properties: dict[str, Value],
+        dead_letters: bool,
+        headers: tuple[str, ...],
     ) -> None:
         self.random = random
         self.burst = burst
         self.keepalives = keepalives
         self.properties = properties
         self.dead_letters = dead_letters
+        self.headers = headers

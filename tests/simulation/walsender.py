@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 TCP_SECONDS: Final = 20.0
 """How soon a server without `wal_sender_timeout` finds out about a dead client."""
 
+_DESCRIBED_AGAIN: Final = 0.02
+"""How often a table is described again as it was: also ANALYZE does that."""
+
 
 class Stream:
     """Frames out by `read`, status updates in by `write`; the shape of `cdc.postgres.source.Source`."""
 
-    def __init__(self, pg: "SimPg", slot: "Slot", process: "Process", *, burst: int, keepalives: float) -> None:
+    def __init__(
+        self, pg: "SimPg", slot: "Slot", process: "Process", *, burst: int, keepalives: float, binary: bool
+    ) -> None:
         self.pg = pg
         self.world = pg.world
         self.process = process
@@ -28,6 +33,7 @@ class Stream:
         self.deaf = False  # the network swallows everything, in both directions
         self._slot = slot
         self._burst = burst
+        self._binary = binary
         self._keepalives = keepalives  # how often one comes where it is not awaited
         self._start = slot.confirmed
         self._next = 0  # of pg.committed
@@ -143,7 +149,7 @@ class Stream:
             for operation in tx.operations:
                 if operation.published:
                     self._describe(operation)
-                    self._queue.append((frame(operation), operation.row))
+                    self._queue.append((frame(operation, binary=self._binary), operation.row))
                 else:
                     self._warned |= pg.version >= 18 and not pg.publication
             self._queue.append((tx.commit(), None))
@@ -155,7 +161,9 @@ class Stream:
 
     def _describe(self, operation: Operation) -> None:
         relation = OTHER_RELATION if operation.kind == "other" else operation.relation
-        if operation.kind in ("message", "origin") or self._known.get(relation.oid) == relation:
+        if operation.kind in ("message", "origin") or (
+            self._known.get(relation.oid) == relation and self.random.random() > _DESCRIBED_AGAIN
+        ):
             return
         self._known[relation.oid] = relation
         self._queue.append((frames.xlog(relation), None))
