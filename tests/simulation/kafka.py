@@ -28,6 +28,8 @@ class Log:
     leader: int = 0  # its epoch
     down_until: float = 0.0
     tail: "list[Batch]" = field(default_factory=list)  # appended, and not yet copied
+    known: set[int] = field(default_factory=set)  # producers of which the leader knows the last sequence number
+    unready: int = 0  # how many batches are turned away, to be sent again
 
 
 class SimKafka:
@@ -43,6 +45,8 @@ class SimKafka:
         self.logs: dict[Place, Log] = {}
         self.missing: set[str] = set()  # topics that do not exist now; only asked, never walked through
         self.limits: dict[str, int] = {}
+        self.topic_ids: dict[str, int] = {}  # another one after a topic was made anew
+        self.untold: set[str] = set()  # topics that were made anew, and of which no operator has heard yet
         self.positions: list[tuple[float, str, bytes | None]] = []
         self.refusing: dict[str, str] = {}  # topic: with which error records are refused
         self.lost_replies = 0.0
@@ -77,12 +81,15 @@ class SimKafka:
             for batch in log.tail:
                 batch.appended = False
                 self.truncated += 1
+                if not batch.producer.delivered_to(batch.place):
+                    log.known.discard(batch.producer.number)
             log.tail.clear()
 
     def append(self, place: Place, batch: "Batch", copied: Callable[["Batch"], None]) -> None:
         """The leader takes a batch."""
         log = self.log(place)
         log.tail.append(batch)
+        log.known.add(batch.producer.number)
         batch.appended = True
         self.world.at(self.latency * self.random.random(), self._copy, place, batch, log.leader, copied)
 
@@ -127,6 +134,43 @@ class SimKafka:
             if str(headers["cdc-position"]).startswith(stream)
             and (topic == DEAD_LETTERS or number == partition(record.key or b"", self.partitions))
         }
+
+    def forget_producers(self) -> None:
+        """Every partition forgets the sequence numbers of its producers, and accepts any from each."""
+        self.world.note("producers are forgotten")
+        for log in self.logs.values():
+            log.known.clear()
+
+    def compact(self, topic: str, share: float, *, tombstones: bool) -> list[tuple[int, Record]]:
+        """Keep each key's newest record in the oldest `share` of a topic; with `tombstones`, not those without a value.
+
+        The newest record of a partition is in the active segment, which is left alone. Returns what is gone.
+        """
+        seen = self.seen.get(topic, [])
+        clean = round(share * len(seen))
+        newest = {(number, record.key): at for at, (number, record) in enumerate(seen[:clean])}
+        active = {number: at for at, (number, _) in enumerate(seen)}
+        kept: list[tuple[int, Record]] = []
+        gone: list[tuple[int, Record]] = []
+        for at, (number, record) in enumerate(seen):
+            older = at < clean and newest[number, record.key] != at
+            deleted = at < clean and tombstones and record.value is None
+            (gone if (older or deleted) and active[number] != at else kept).append((number, record))
+        self.seen[topic] = kept
+        self.world.note("compacted", topic, len(gone))
+        return gone
+
+    def delete(self, topic: str) -> list[tuple[int, Record]]:
+        """Delete a topic, and create it again empty; returns what is gone."""
+        gone = self.seen.pop(topic, [])
+        self.topic_ids[topic] = self.topic_ids.get(topic, 0) + 1
+        for (name, _), log in self.logs.items():
+            if name == topic:
+                log.known.clear()
+                log.tail.clear()
+                log.leader += 1
+        self.world.note("made anew", topic, len(gone))
+        return gone
 
     def record(self, mark: SlotRecord) -> None:
         """Write a record of the slot, as a program other than the publisher."""

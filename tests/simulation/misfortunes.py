@@ -267,6 +267,42 @@ class Misfortunes:
         self._run.oracle.emptied(topic, {number for number, _ in gone} - {number for number, _ in kept})
         self._run.process.knows = {entry for entry in self._run.process.knows if entry[0] != topic}
 
+    def compact(self, topic: str, share: float, tombstones: bool) -> None:
+        """Compact a topic by key."""
+        self._vanish(self._kafka.compact(topic, share, tombstones=tombstones), topic)
+
+    def compact_while_down(self, topic: str, share: float, tombstones: bool) -> None:
+        """The process dies, and the cleaner runs before it is started again."""
+        self._world.kill(after=False)
+        self._later(0.04, lambda: self.compact(topic, share, tombstones))
+
+    def make_topic_anew(self, topic: str) -> None:
+        """Delete a topic and create it again while no process runs."""
+        self._world.kill(after=False)
+        self._later(0.04, lambda: self._make_topic_anew(topic))
+
+    def _make_topic_anew(self, topic: str) -> None:
+        if self._run.running:
+            return
+        gone = self._kafka.delete(topic)
+        if gone:
+            self.gaps.append(f"topic {topic} made anew")
+            self._kafka.untold.add(topic)
+        self._vanish(gone, topic)
+        self._run.oracle.emptied(topic, {number for number, _ in gone})
+
+    def _vanish(self, gone: list[tuple[int, Record]], topic: str) -> None:
+        """Records cannot be found any more, though they were delivered."""
+        ids = {(topic, str(dict(record.headers)["id"])) for _, record in gone}
+        self._run.process.knows -= ids
+
+    def unready(self, topic: str, number: int, batches: int) -> None:
+        """A leader has too few followers, and turns some batches away."""
+        self._kafka.log((topic, number)).unready = batches
+
+    def forget_producers(self) -> None:
+        self._kafka.forget_producers()
+
     def end_transaction(self) -> None:
         """The coordinator takes back a transaction that has been open for too long."""
         self._kafka.epoch += 1

@@ -125,10 +125,11 @@ class Oracle:
     def appended(self, topic: str, number: int, record: Record, producer: "SimSink") -> None:
         """Consumers can see a record: I2 to I5."""
         last = producer.turns  # that its producer wrote before
+        self.overlapped |= producer.superseded and not producer.exactly_once
         if topic == POSITIONS:
             self._passed(record)
             return
-        self._numbered(topic, number, record, producer)
+        self._numbered(topic, number, record)
         headers = dict(record.headers)
         row = self._by_id.get(str(headers.get("id")))
         if row is None:
@@ -167,7 +168,7 @@ class Oracle:
                 if not (beyond or row.durable or row.excused or row.skipped):
                     raise Violation(f"I1: position {mark.position} passes row {row.number}, which is not in Kafka")
 
-    def _numbered(self, topic: str, number: int, record: Record, producer: "SimSink") -> None:
+    def _numbered(self, topic: str, number: int, record: Record) -> None:
         """Numbers have no gap; but two producers that are not in transactions may write at the same time."""
         headers = dict(record.headers)
         if "cdc-sequence" not in headers:
@@ -175,7 +176,6 @@ class Oracle:
         stream = str(headers["cdc-position"])[:8]
         place, found = (stream, topic, number), int(str(headers["cdc-sequence"]))
         expected = self._numbers.get(place, 0) + 1
-        self.overlapped |= producer.superseded
         anew = found == 1 and place in self._emptied
         self._emptied.discard(place)
         if found != expected and not (anew or self.overlapped):
@@ -206,7 +206,47 @@ class Oracle:
     def _accounted(self, row: Row) -> bool:
         return row.copies > 0 or row.excused or row.skipped or (row.poison and self.dead_letters)
 
+    def behind_gaps(self, found: set[tuple[str, str]], confirmed: int) -> set[tuple[str, str]]:
+        """Events that have to be sent again although they are there, because an earlier one of their key is not.
+
+        Otherwise the earlier one would be the newest record of its key.
+        """
+        behind = set()
+        for line in self._turns.values():
+            gaps: set[str] = set()
+            for row in line:
+                if row.tx.commit_lsn < confirmed:
+                    continue
+                here = (row.topic, row.id)
+                if row.key in gaps:
+                    behind.add(here)
+                elif here not in found and (DEAD_LETTERS, row.id) not in found:
+                    gaps.add(row.key)
+        return behind
+
     # The end
+
+    def newest(self, topics: dict[str, list[tuple[int, Record]]]) -> None:
+        """Raise Violation where the newest record of a key is not its newest event: compaction keeps that alone.
+
+        Not where two producers have written at the same time: at-least-once delivery cannot stop the older one.
+        """
+        if self.overlapped:
+            return
+        lines = self._turns.values()
+        events = {(row.place, row.key): row for line in lines for row in line if row.copies}
+        # A failover has taken back what Kafka has: what is newest there is nobody's fault.
+        for gone in (row for line in lines for row in line if row.excused):
+            events.pop((gone.place, gone.key), None)
+        for topic, seen in topics.items():
+            if topic == DEAD_LETTERS:
+                continue
+            records = {(number, record.key): record for number, record in seen}
+            for (number, key), record in records.items():
+                row = self._by_id.get(str(dict(record.headers)["id"]))
+                newest = events.get(((topic, number), (key or b"").decode()))
+                if row and newest and row is not newest:
+                    raise Violation(f"I2: of key {newest.key!r} row {row.number} is newest, not row {newest.number}")
 
     def missing(self) -> list[Row]:
         """Rows that are in no topic."""

@@ -11,6 +11,7 @@ from cdc.delivery.service import AHEAD, Service
 from cdc.errors import CdcError, Temporary
 from tests.simulation.contracts import SimContracts
 from tests.simulation.kafka import SimKafka
+from tests.simulation.mended import mended
 from tests.simulation.misfortunes import Misfortunes
 from tests.simulation.oracle import Oracle
 from tests.simulation.plan import SWITCH, Plan, Transaction, Write
@@ -56,6 +57,7 @@ class Run:
         self.process = Process(self.world, self.oracle)
         self.powered_off = False
         self.over = False
+        self.running = False
         self._accept_changes = False
         self._mended_at = float("-inf")
         self._lives = 0
@@ -160,6 +162,10 @@ class Run:
         missing = self.oracle.missing()
         if missing:
             raise Violation(f"I1: rows {[row.number for row in missing]} are in no topic")
+        if self.kafka.untold and mended("D4"):
+            raise Violation(f"I9: {', '.join(sorted(self.kafka.untold))} was made anew, and nobody has heard of it")
+        if mended("D1"):
+            self.oracle.newest(self.kafka.seen)
         if self._lives == 1 and all(act.name in BROKERS for act in self.plan.acts):
             if self.oracle.duplicates:
                 raise Violation(f"I4: {self.oracle.duplicates} duplicates, although only brokers were at fault")
@@ -189,6 +195,7 @@ class Run:
             self.random.random,
             accept_changes=accept,
         )
+        self.running = True
         try:
             drained = service.run()
             self.world.note("end", drained)
@@ -207,11 +214,13 @@ class Run:
         except CdcError as error:
             self._stopped(process, str(error))
         finally:
+            self.running = self._taken_over
             self.world.ended()
 
     def _stopped(self, process: Process, why: str) -> None:
         """An operator reads the error, fixes the cause, and starts the program again."""
         self.world.note("exit 1", why)
+        self.kafka.untold = {topic for topic in self.kafka.untold if repr(topic) not in why}
         if ACCEPT in why:
             self.misfortunes.accept(why)
             self._accept_changes = True

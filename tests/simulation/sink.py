@@ -8,10 +8,11 @@ from typing import Final
 
 from cdc.config.librdkafka import Value, producer
 from cdc.errors import CdcError, KafkaError, KafkaUnavailable
+from cdc.kafka.first_records import Firsts
 from cdc.records.partitioner import partition
 from cdc.records.record import Record, Sendable
 from cdc.replication.settlement import Failure
-from tests.simulation.kafka import Place, SimKafka
+from tests.simulation.kafka import Log, Place, SimKafka
 from tests.simulation.oracle import DEAD_LETTERS, POSITIONS
 from tests.simulation.process import Process
 
@@ -36,7 +37,7 @@ class Batch:
     durable: bool = False  # in the followers' too
     settled: bool = False  # reported, for good or ill
     tries: int = 0
-    waiting: bool = field(default=False)
+    refused: bool = False  # was turned away by the leader, to be sent again
 
 
 @dataclass(slots=True)
@@ -73,16 +74,41 @@ class SimSink:
         self._fatal: str | None = None
         self._too_large = False
         self._closed = False  # or its process is dead
+        self._firsts = Firsts(self._partitions, self.world.now, given["partitioner"])
+        self._delivered: set[Place] = set()
         kafka.producers += 1
         self.number = kafka.producers
+
+    def _partitions(self, topic: str) -> int:
+        return 1 if topic in (POSITIONS, DEAD_LETTERS) else self.kafka.partitions
+
+    def delivered_to(self, place: Place) -> bool:
+        """Whether a batch of this producer is for good in a partition."""
+        return place in self._delivered
 
     # The process's side
 
     def send(self, records: Sequence[Sendable]) -> int:
         taken = 0
-        while taken < len(records) and self._take(Record(*records[taken])):
+        while taken < len(records) and self._place(Record(*records[taken])):
             taken += 1
         return taken
+
+    def _place(self, record: Record) -> bool:
+        """Queue a record as `cdc.kafka.producer.Sink` does: the first one of each partition alone."""
+        if record.topic in self._firsts.proven:
+            return self._take(record)
+        place = self._firsts.place(record)
+        if place is None:
+            return False
+        if place.first and not self.exactly_once:  # in transactions nothing is reported before the commit
+            report = self._firsts.reporting(record.topic, place.number, record.on_delivery)
+            record = record._replace(on_delivery=report)
+        if not self._take(record._replace(partition=place.partition)):
+            return False
+        if place.first:
+            self._firsts.sent(record.topic, place.number)
+        return True
 
     def _take(self, record: Record) -> bool:
         self.world.enter()
@@ -93,8 +119,9 @@ class SimSink:
             self.process.told(record)
         else:
             self.process.sends(record)
-        parts = self.kafka.partitions if record.topic not in (POSITIONS, DEAD_LETTERS) else 1
-        number = record.partition if record.partition >= 0 else partition(record.key or b"", parts)
+        number = record.partition
+        if number < 0:
+            number = partition(record.key or b"", self._partitions(record.topic))
         place = (record.topic, number)
         lane = self._lanes.get(place)
         if lane is None:
@@ -121,6 +148,7 @@ class SimSink:
             self._report(record, error)
         if self._fatal:
             raise self._error(self._fatal)
+        self._firsts.forget(self.world.now)
         self.world.leave()
 
     def hasten(self) -> None:
@@ -147,6 +175,7 @@ class SimSink:
 
     def taken(self, topic: str, number: int, record: Record) -> None:
         """The log has a record for good."""
+        self._delivered.add((topic, number))
         self.kafka.visible(topic, number, record, self)
 
     def __len__(self) -> int:
@@ -205,13 +234,21 @@ class SimSink:
             self._settle(lane, batch, "local: message timed out")
             return
         busy = self.kafka.available(log)
-        early = self._idempotent and self._early(lane, batch)
+        if self._idempotent and self._passed(lane, batch):
+            self._lose(lane, batch)
+            return
+        early = self._idempotent and self._early(log, lane, batch)
         if early and (self._closed or self._fatal):
             return
         if busy or early:
             # A dead producer's request may wait in the network for a while.
             batch.tries += not self._closed
             self.world.at(busy + self._delay(), self._arrive, lane, batch)
+            return
+        if log.unready:
+            log.unready -= 1
+            batch.refused = True
+            self.world.at(4 * self._delay(), self._arrive, lane, batch)
             return
         refused = self._refused(batch)
         if refused:
@@ -221,15 +258,27 @@ class SimSink:
         if not self._acks_all:
             self.world.at(self._delay() / 4, self._settle, lane, batch, None)
 
-    @staticmethod
-    def _early(lane: Lane, batch: Batch) -> bool:
-        """Whether an earlier batch is missing: the broker wants sequence numbers without a gap."""
+    def _early(self, log: Log, lane: Lane, batch: Batch) -> bool:
+        """Whether an earlier batch is missing: the broker wants sequence numbers without a gap.
+
+        From a producer that it does not know it takes any number; a connection keeps the order, but for what was
+        turned away.
+        """
         for other in lane.flight:
             if other is batch:
                 return False
             if not (other.appended or other.durable):
-                return True
+                return self.number in log.known or not other.refused
         return False
+
+    @staticmethod
+    def _passed(lane: Lane, batch: Batch) -> bool:
+        """Whether the broker has a later batch: it takes this one for a duplicate, and the client library believes it.
+
+        <https://github.com/confluentinc/librdkafka/blob/master/INTRODUCTION.md#idempotent-producer>
+        """
+        later = lane.flight[lane.flight.index(batch) + 1 :]
+        return not (batch.appended or batch.durable) and any(other.appended or other.durable for other in later)
 
     def _refused(self, batch: Batch) -> str | None:
         if self._too_large:
@@ -256,6 +305,13 @@ class SimSink:
         else:
             batch.appended = batch.durable = False
             self.world.at(3 * self._delay(), self._arrive, lane, batch)
+
+    def _lose(self, lane: Lane, batch: Batch) -> None:
+        """Report a batch that the broker takes for a duplicate."""
+        batch.settled = True
+        lane.flight.remove(batch)
+        if not (self._closed or self._fatal):
+            self._reports.extend((record, NO_OFFSET) for record in batch.records)
 
     def _settle(self, lane: Lane, batch: Batch, error: str | None) -> None:
         if batch.settled or self._closed or self._fatal:

@@ -1,17 +1,22 @@
 """Random worlds: each seed enables some of the misfortunes, at rates of its own."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 from typing import Final
 
 from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE
+from tests.simulation.mended import mended
 from tests.simulation.plan import SWITCH, Act, Plan, Transaction, Write
-from tests.simulation.rows import POISON, Kind
+from tests.simulation.rows import POISON, TOMBSTONE, Kind
+from tests.simulation.table import ENUM, RETYPES
 
 _KEYS: Final = ("a", "b", "c", "d", "e")
 _TOPICS: Final = ("outbox.event.order", "outbox.event.payment")
 _DURATIONS: Final = (0.05, 0.5, 2.0, 7.0)
 _TIMEOUTS: Final = (1.0, 3.0, 6.0, 60.0, 0.0)
+
+_TWO_COLUMNS: Final = (("id", "aggregateid"), ("aggregateid", "type"), ("tenant", "aggregateid"), ("payload", "type"))
 
 Draw = Callable[[Random], tuple[object, ...]]
 
@@ -67,6 +72,27 @@ FAULTS: Final[dict[str, Draw]] = {
 }
 """Misfortunes of which several may come."""
 
+
+def _retype(random: Random) -> tuple[object, ...]:
+    column = random.choice(list(RETYPES))
+    return column, random.choice([kind for kind in RETYPES[column] if kind != ENUM or mended("A2")])
+
+
+TABLES: Final[dict[str, Draw]] = {
+    "retype_column": _retype,
+    "move_column": lambda random: (random.choice(list(RETYPES)),),
+    "swap_columns": lambda random: random.choice(_TWO_COLUMNS),
+    "add_column": _nothing,
+}
+BROKERS: Final[dict[str, Draw]] = {
+    "unready": lambda random: (random.choice(_TOPICS), random.choice((0, 1)), random.choice((1, 1, 3))),
+    "compact_while_down": lambda random: (random.choice(_TOPICS), random.random(), random.random() < 0.3),
+    "compact": lambda random: (random.choice(_TOPICS), random.random(), random.random() < 0.3),
+    "make_topic_anew": lambda random: (random.choice(_TOPICS),),
+}
+"""What others do to tables and topics; drawn apart from the rest, so that a seed keeps the rest of its world."""
+_CASES: Final = {"compact_while_down": "D1", "compact": "D1", "make_topic_anew": "D4"}
+
 OPERATORS: Final[dict[str, Draw]] = {
     "drop_slot": _nothing,
     "create_slot_again": _nothing,
@@ -80,14 +106,14 @@ OPERATORS: Final[dict[str, Draw]] = {
 """What operators and standbys do, of which at most one comes."""
 
 
-def plan(seed: int) -> Plan:
-    """The world of a seed."""
+def plan(seed: int, *, others: bool = True) -> Plan:
+    """The world of a seed; with `others`, tables and topics are changed too."""
     random = Random(f"swarm/{seed}")
     span = random.choice((1.0, 3.0, 8.0))
     traffic = _traffic(random, span)
     acts = _acts(random, span)
     dead_letters = random.random() < 0.25
-    return Plan(
+    made = Plan(
         f"swarm-{seed}",
         traffic,
         acts,
@@ -106,6 +132,34 @@ def plan(seed: int) -> Plan:
         guarantee=random.choice((AT_LEAST_ONCE, AT_LEAST_ONCE, EXACTLY_ONCE, EXACTLY_ONCE, SWITCH)),
         sequence=random.random() < 0.5,
     )
+    return _by_others(made, Random(f"others/{seed}"), span) if others else made
+
+
+def _by_others(made: Plan, random: Random, span: float) -> Plan:
+    """The same plan with changes of its table and topics."""
+    headers = ("tenant",) if random.random() < 0.3 else ()
+    acts = []
+    for kinds in (TABLES, BROKERS):
+        names = [name for name in kinds if random.random() < 0.4 and mended(_CASES.get(name, ""))]
+        if names and random.random() < 0.5:
+            for _ in range(random.choice((1, 2, 4))):
+                name = random.choice(names)
+                acts.append(Act(span * random.random(), name, kinds[name](random)))
+    if random.random() < 0.3:  # what it begins with
+        acts.append(Act(0.0, "retype_column", _retype(random)))
+    traffic = made.traffic
+    if random.random() < 0.2:
+        traffic = tuple(
+            replace(each, writes=tuple(_buried(write, random) for write in each.writes)) for each in traffic
+        )
+    recorded = made.recorded and (random.random() < 0.9 or not mended("D7"))
+    recorded = recorded or any(act.name in OPERATORS for act in made.acts)  # else nothing can be compared
+    acts = sorted([*made.acts, *acts], key=lambda act: act.at)
+    return replace(made, headers=headers, acts=tuple(acts), traffic=traffic, recorded=recorded)
+
+
+def _buried(write: Write, random: Random) -> Write:
+    return replace(write, payload=TOMBSTONE) if not write.payload and random.random() < 0.2 else write
 
 
 def _traffic(random: Random, span: float) -> tuple[Transaction, ...]:

@@ -21,11 +21,8 @@ def run(schedule: Schedule, *, trace: bool = False) -> Outcome:
 
 
 def calls(plan: Plan) -> int:
-    """How many calls the first process of a scenario makes in which it may die; none where nothing is recorded.
-
-    A process that dies before it recorded the slot in Kafka leaves nothing to compare the slot with.
-    """
-    if not plan.recorded:
+    """How many calls the first process of a scenario makes in which it may die."""
+    if not plan.swept:
         return 0
     return Run(plan, SEED).go().calls[0]
 

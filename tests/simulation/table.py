@@ -79,8 +79,8 @@ class Table:
 
     def swap(self, one: str, other: str) -> None:
         """Two columns are renamed to each other: the next rows look the same and mean something else."""
-        names = {one: other, other: one}
-        if {one, other} <= dict(self.columns).keys():
+        names, types = {one: other, other: one}, dict(self.columns)
+        if types.get(one) in RETYPES[other] and types.get(other) in RETYPES[one]:
             self.columns = [(names.get(name, name), type_oid) for name, type_oid in self.columns]
             self._describe()
 

@@ -12,7 +12,7 @@ from cdc.records.record import Record
 from tests.simulation.kafka import SimKafka
 from tests.simulation.oracle import POSITIONS
 from tests.simulation.process import Process
-from tests.simulation.sink import SimSink
+from tests.simulation.sink import NO_OFFSET, SimSink
 from tests.simulation.world import Violation
 
 _COORDINATOR: Final = ("__transaction_state", 0)
@@ -32,6 +32,10 @@ class SimTransactionalSink(SimSink):
         self._ending = self._asking = self._committed = False
         self._broken = False  # the client library commits no transaction of which a record failed
 
+    def _place(self, record: Record) -> bool:
+        """See `TransactionalSink`: a record of the position is alone in its transaction."""
+        return self._take(record) if record.topic == POSITIONS else super()._place(record)
+
     def _take(self, record: Record) -> bool:
         if self._ending or not super()._take(record):
             return False
@@ -43,12 +47,15 @@ class SimTransactionalSink(SimSink):
         super().poll(seconds)
         if self._committed:
             self._committed = self._asking = self._ending = False
+            self._firsts.all_delivered()
             waiting, self._waiting = self._waiting, []
             for record in waiting:
                 record.on_delivery(None, None)
         elif self._ending and not (self._asking or self._broken or self._pending):
             self._asking = True
             self.world.at(self._delay(), self._commit)
+        elif self._firsts.waiting and not (self._ending or self._broken or self._pending):
+            self._firsts.all_delivered()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -58,12 +65,13 @@ class SimTransactionalSink(SimSink):
         return super()._ready or self._committed
 
     def _report(self, record: Record, error: object) -> None:
-        if error is not None:
+        if error is not None and error != NO_OFFSET:
             self._broken = True
             record.on_delivery(error, record)
 
     def taken(self, topic: str, number: int, record: Record) -> None:
         """The log has a record; it can be seen when its transaction is committed."""
+        self._delivered.add((topic, number))
         if self._epoch == self.kafka.epoch:
             self._held.append((topic, number, record))
 
