@@ -273,17 +273,18 @@ class Misfortunes:
 
     def compact_while_down(self, topic: str, share: float, tombstones: bool) -> None:
         """The process dies, and the cleaner runs before it is started again."""
-        self._world.kill(after=False)
-        self._later(0.04, lambda: self.compact(topic, share, tombstones))
+        self._while_down(lambda: self.compact(topic, share, tombstones))
 
     def make_topic_anew(self, topic: str) -> None:
         """Delete a topic and create it again while no process runs."""
+        self._while_down(lambda: self._make_topic_anew(topic))
+
+    def _while_down(self, act: Callable[[], None]) -> None:
+        """The process dies, and something happens before it is started again."""
         self._world.kill(after=False)
-        self._later(0.04, lambda: self._make_topic_anew(topic))
+        self._run.once_down.append(act)
 
     def _make_topic_anew(self, topic: str) -> None:
-        if self._run.running:
-            return
         gone = self._kafka.delete(topic)
         if gone:
             self.gaps.append(f"topic {topic} made anew")

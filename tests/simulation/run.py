@@ -1,7 +1,7 @@
 """One world from beginning to end: a process that is started again whenever it dies, until everything is settled."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,7 +57,7 @@ class Run:
         self.process = Process(self.world, self.oracle)
         self.powered_off = False
         self.over = False
-        self.running = False
+        self.once_down: list[Callable[[], None]] = []  # what happens as soon as no process runs
         self._accept_changes = False
         self._mended_at = float("-inf")
         self._lives = 0
@@ -138,6 +138,9 @@ class Run:
             while not self.over:
                 self._life()
                 self.world.advance(0.05 + 0.5 * self.random.random())
+                acts, self.once_down = self.once_down, []
+                for act in acts:
+                    act()
             self._judge()
         except Violation as error:
             violation = str(error)
@@ -195,7 +198,6 @@ class Run:
             self.random.random,
             accept_changes=accept,
         )
-        self.running = True
         try:
             drained = service.run()
             self.world.note("end", drained)
@@ -214,7 +216,6 @@ class Run:
         except CdcError as error:
             self._stopped(process, str(error))
         finally:
-            self.running = self._taken_over
             self.world.ended()
 
     def _stopped(self, process: Process, why: str) -> None:

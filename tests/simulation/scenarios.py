@@ -7,7 +7,7 @@ from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE
 from cdc.records.partitioner import partition
 from cdc.replication import values
 from tests.simulation.mended import mended
-from tests.simulation.oracle import DEAD_LETTERS
+from tests.simulation.oracle import DEAD_LETTERS, POSITIONS
 from tests.simulation.plan import SWITCH, Act, Plan, Transaction, Write
 from tests.simulation.rows import POISON, TOMBSTONE
 from tests.simulation.sink import NO_OFFSET
@@ -225,7 +225,15 @@ _RETYPED: Final = (
     _retyped("a header becomes text", (0.0, "tenant", values.INT4), (0.3, "tenant", values.TEXT), headers=("tenant",)),
     _retyped("the payload becomes bytea and JSON", (0.2, "payload", values.BYTEA), (0.4, "payload", values.JSONB)),
     _retyped("the type becomes an enum, in text format", (0.3, "type", ENUM), (0.31, "tenant", values.BOOL)),
-    _retyped("an enum becomes text before it was read", (0.0, "type", ENUM), (0.3, "type", values.TEXT), case="A2"),
+    _plan(
+        "an enum becomes text before it was read (A2)",
+        _THREE,
+        Act(0.0, "retype_column", ("type", ENUM)),
+        Act(0.01, "outage", (0.5,)),
+        Act(0.3, "retype_column", ("type", values.TEXT)),
+        Act(0.31, "crash", (False,)),
+        case="A2",
+    ),
     _plan(
         "two text columns swap their names (A1)",
         _THREE,
@@ -241,7 +249,14 @@ _RETYPED: Final = (
         Act(0.31, "move_column", ("tenant",)),
         headers=("tenant",),
     ),
-    _plan("a header's column is added with a backlog (A5)", _THREE, Act(0.3, "add_column", ("tenant",)), case="A5"),
+    _plan(
+        "the column of a header is added while rows wait (A5)",
+        _THREE,
+        Act(0.0, "drop_column", ("tenant",)),
+        Act(0.04, "add_column", ("tenant",)),
+        headers=("tenant",),
+        case="A5",
+    ),
 )
 _FIRST: Final = (
     _plan(
@@ -272,16 +287,16 @@ _COMPACTED: Final = tuple(
     for plan in (
         _plan(
             "a topic is compacted (D1)",
-            (*_TOMBSTONES, _tx(0.4, _row(), _row("b"))),
-            Act(0.05, "compact_while_down", (ORDER, 1.0, False)),
-            Act(0.3, "compact_while_down", (ORDER, 1.0, False)),
-            save_rate=0.0,
+            _TOMBSTONES,
+            Act(0.03, "slow_partition", (POSITIONS, 0, 0.6)),  # so that the slot does not move
+            Act(0.25, "compact_while_down", (ORDER, 1.0, False)),
             case="D1",
         ),
         _plan(
             "a topic is compacted, and tombstones are deleted (D1)",
-            (*_TOMBSTONES, _tx(0.4, _row(), _row("b"))),
-            Act(0.09, "compact_while_down", (ORDER, 0.7, True)),
+            _TOMBSTONES,
+            Act(0.03, "slow_partition", (POSITIONS, 0, 0.6)),
+            Act(0.25, "compact_while_down", (ORDER, 0.9, True)),
             Act(0.3, "compact", (ORDER, 1.0, True)),
             case="D1",
         ),
