@@ -12,6 +12,7 @@ CdcError
 ├── LocalStackError       the servers of the local stack cannot run                    exit 1
 └── Temporary             retried with exponential backoff                             exit 75
     ├── PostgresUnavailable
+    │   └── Locked            another session holds a lock that a statement needs
     ├── SlotActive        another process reads the slot; this one is the standby
     └── KafkaUnavailable
         └── Fenced        another producer took over the transactional id
@@ -106,6 +107,12 @@ class Temporary(CdcError):
 
 class PostgresUnavailable(Temporary):
     """PostgreSQL is unreachable or closed the connection."""
+
+
+class Locked(PostgresUnavailable):
+    """Another session of PostgreSQL holds a lock that a statement needs."""
+
+    hint = "wait for the end of that transaction, or end it"
 
 
 class SlotActive(Temporary):

@@ -52,7 +52,9 @@ class _Check:
         attempt(connection, notes, "outbox_table", self._outbox)
         if server.standby:
             return Seen(None, self._sample)  # a standby does not have the publisher's slot
-        usable = slot.slot(notes, name, found, reader)
+        usable = slot.slot(
+            notes, name, found, reader, server.version, postgres_facts.for_psql(self._settings.postgres.dsn)
+        )
         if found is not None and usable:
             self._retention(found, server)
         self._others(long_seconds)

@@ -16,7 +16,8 @@ from cdc.postgres.defects import RELOAD, Defect
 from cdc.postgres.source import Source
 
 APPLICATION: Final = "cdc-publisher check"
-_STATEMENT_SECONDS: Final = 10  # queries of catalogs are fast, unless a session holds a lock on them
+_STATEMENT_SECONDS: Final = 10
+_LOCK_SECONDS: Final = 2
 _MORE: Final = 10  # slots or walsenders to add if there are too few
 _SENDER_TIMEOUT: Final = "60s"  # PostgreSQL's default
 _FULL: Final = ("max_wal_senders", "53300")
@@ -26,16 +27,15 @@ _FULL: Final = ("max_wal_senders", "53300")
 def session(dsn: str, notes: Notes) -> Iterator[Conn | None]:
     """Open a connection with a statement timeout; yield None, and note the failure, if the server is unreachable."""
     try:
-        connection = connect(dsn, application_name=APPLICATION)
+        connection = connect(
+            dsn, lock_seconds=_LOCK_SECONDS, statement_seconds=_STATEMENT_SECONDS, application_name=APPLICATION
+        )
     except CdcError as error:
         notes.fails("postgres_reachable", error.message, *access_fix(error.message, dsn), hint=error.hint)
         yield None
         return
     with connection:
         try:
-            # A pooler would keep the setting on a server connection that it hands to other clients.
-            if not postgres_facts.link(connection).pooled:
-                connection.execute(f"set statement_timeout = '{_STATEMENT_SECONDS}s'".encode())
             yield connection
         except PostgresUnavailable as error:
             notes.fails("postgres_reachable", error.message, hint=error.hint)

@@ -7,36 +7,32 @@ from cdc.checks.postgres import defect_noted
 from cdc.checks.postgres_facts import LongTransaction, OtherSlot, Prepared, Reader, Server
 from cdc.delivery.positions import SlotRecord, differences
 from cdc.postgres import defects, slot_health
-from cdc.postgres.catalog import PLUGIN
 from cdc.postgres.connection import INVALIDATED, NEW_SLOT
 from cdc.postgres.defects import RELOAD
-from cdc.postgres.slot_health import Health
+from cdc.postgres.slot_health import CREATE, DROP, Health
 from cdc.quantities import size
 from cdc.replication.publication import GO_ON
 
-CREATE: Final = "cdc-publisher slot create"
-DROP: Final = "cdc-publisher slot drop --yes"
 _STREAM: Final = "cdc-publisher stream"
 _LEAST_LIMIT: Final = 10 * 1024**3  # bytes; an hour of 3 MB a second
 _FAILOVER_VERSION: Final = 170000
 
 
-def slot(notes: Notes, name: str, found: Health | None, reader: Reader | None) -> bool:
-    """Check that the slot exists and is a usable logical slot of this database; return whether it is."""
-    if found is not None and found.plugin != PLUGIN:
-        kind = f"uses the plugin {found.plugin}" if found.plugin else "is a physical slot"
-        hint = "name a logical slot of plugin pgoutput in [postgres] slot"
-        notes.fails("replication_slot", f"replication slot {name!r} {kind}", hint=hint)
-        return False
-    if found is not None and not found.here:
-        text = f"replication slot {name!r} belongs to database {found.database!r}"
-        notes.fails("replication_slot", text, hint="check [postgres] dsn, or name another [postgres] slot")
+def slot(notes: Notes, name: str, found: Health | None, reader: Reader | None, version: int, connection: str) -> bool:
+    """Check that the publisher can read the slot; return whether it can. `connection` is as for `failover`."""
+    if found and (defect := slot_health.unfit(name, found, version)):
+        fixes = [one.replace("'replication=database'", connection) for one in defect.fix]
+        notes.fails("replication_slot", defect.problem, *fixes, hint=defect.hint)
         return False
     if problem := slot_health.problem(name, found):
         fix, hint = ((CREATE,), NEW_SLOT) if found is None else ((DROP, CREATE), INVALIDATED)
         notes.fails("replication_slot", problem[0], *fix, hint=hint)
         return False
     assert found is not None
+    if found.confirmed is None:
+        text = f"process {found.pid} of PostgreSQL has not finished creating replication slot {name!r}"
+        notes.fails("replication_slot", text, hint="it waits for the end of the transactions that are open now")
+        return False
     _read_by(notes, f"slot {name} is confirmed up to {found.confirmed}", reader)
     return True
 

@@ -22,7 +22,7 @@ from cdc.cli.params import LsnType, Moment
 from cdc.config.settings import Settings, require
 from cdc.kafka.cluster import Cluster
 from cdc.lsn import LSN
-from cdc.postgres.connection import connect
+from cdc.postgres.connection import LONG_SECONDS, connect
 from cdc.quantities import plural
 
 _REACH_SECONDS: Final = 10.0
@@ -89,7 +89,9 @@ def audit(
     Cluster(settings.kafka).reach(_REACH_SECONDS)
     asked = Asked(wanted=wanted, topics=frozenset(topics), streams=streams, age=age, sparse=sparse)
     with (
-        connect(settings.postgres.dsn, application_name="cdc-publisher audit") as connection,
+        connect(
+            settings.postgres.dsn, statement_seconds=LONG_SECONDS, application_name="cdc-publisher audit"
+        ) as connection,
         contextlib.closing(Auditing(settings, asked, connection)) as auditing,
     ):
         _run(auditing)

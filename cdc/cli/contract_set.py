@@ -13,7 +13,7 @@ from cdc.config.settings import Settings, require
 from cdc.errors import ConfigError
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import rows
-from cdc.postgres.connection import connect
+from cdc.postgres.connection import LONG_SECONDS, connect
 from cdc.registry.opening import opened
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class ContractSet:
     def _topics_of_table(self) -> list[tuple[str, str]]:
         if not self._settings.postgres.dsn:
             return []
-        with connect(self._settings.postgres.dsn) as connection:
+        with connect(self._settings.postgres.dsn, statement_seconds=LONG_SECONDS) as connection:
             return rows.topics(connection, self._settings)
 
     def lookup(self, contract: Contract, name: str) -> "Registered | None":
@@ -97,7 +97,8 @@ class ContractSet:
     def row_problems(self, checked: dict[str, int]) -> Iterator[dict[str, Any]]:
         """Yield one problem for each row of the outbox table that would be a poison event; counts in `checked`."""
         checked["rows"] = unfit = 0
-        with connect(require(self._settings, kafka=False).postgres.dsn) as connection:
+        settings = require(self._settings, kafka=False)
+        with connect(settings.postgres.dsn, statement_seconds=LONG_SECONDS) as connection:
             for row in rows.read(connection, self._settings):
                 checked["rows"] += 1
                 if problem := misfit(self._settings, self._loaded.get, self._loaded.missing, row):

@@ -25,6 +25,7 @@ from cdc.errors import (
     Fenced,
     KafkaError,
     KafkaRefused,
+    Locked,
     PostgresRefused,
     SlotActive,
     Temporary,
@@ -114,7 +115,8 @@ class Service:
                 self._check_fences(fenced)
                 self._pause(fenced)
             except Temporary as error:
-                if not self._reached and self._clock.monotonic() >= give_up_at:
+                # A lock shows that PostgreSQL was reached.
+                if not self._reached and not isinstance(error, Locked) and self._clock.monotonic() >= give_up_at:
                     raise
                 self._pause(error)
             except (PostgresRefused, KafkaRefused) as error:

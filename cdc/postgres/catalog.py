@@ -2,10 +2,9 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Final
 
 from cdc.config.settings import Settings
-from cdc.errors import PostgresError, SlotLost
+from cdc.errors import SlotActive, SlotLost
 from cdc.lsn import LSN
 from cdc.outbox.events import Columns
 from cdc.outbox.topic_template import TopicTemplate
@@ -13,12 +12,17 @@ from cdc.postgres import defects, publication, slot_health
 from cdc.postgres.connection import Conn, query
 from cdc.postgres.defects import Defect
 from cdc.postgres.slot_health import Health
-from cdc.replication.publication import COLUMN_LIST, NONE
+from cdc.replication.publication import (
+    COLUMN_LIST,
+    INSERTS,
+    NONE,
+    PARTITION_ROOT,
+    PUBLICATION_OID,
+    PUBLISHED_BY,
+)
 from cdc.replication.values import BYTEA, PAYLOAD_TYPES, TEXT, has_binary_decoder
 
 log = logging.getLogger(__name__)
-
-PLUGIN: Final = "pgoutput"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,46 +189,42 @@ def columns_defect(connection: Conn, name: str, table: tuple[str, str], needed: 
 
 def publication_defect(connection: Conn, name: str, table: tuple[str, str]) -> Defect | None:
     """Return why the publication does not publish the inserts of `table`; None when it does."""
-    found = query(
-        connection,
-        "reading the publication",
-        """
-        select p.pubinsert, exists (
-            select from pg_publication_tables t where t.pubname = p.pubname and t.schemaname = %s and t.tablename = %s
-        ), not p.pubviaroot and exists (
-            select from pg_class c join pg_namespace n on n.oid = c.relnamespace
-            where n.nspname = %s and c.relname = %s and c.relkind = 'p')
-        from pg_publication p where p.pubname = %s
-        """,
-        *table,
-        *table,
-        name,
-    )
-    if not found:
+    found = publication.read(connection, name, table)
+    if found[PUBLICATION_OID] == NONE:
         return defects.no_publication(name)
-    ((inserts, holds_table, by_partition),) = found
-    if by_partition:
+    if found[PARTITION_ROOT] == "no" and _is_partitioned(connection, table):
         return defects.by_partition(name, table)
-    if not holds_table:
+    if found[PUBLISHED_BY] == NONE:
         return defects.without_table(name, table)
-    return None if inserts else defects.without_inserts(name)
+    return None if found[INSERTS] == "yes" else defects.without_inserts(name)
+
+
+def _is_partitioned(connection: Conn, table: tuple[str, str]) -> bool:
+    return bool(
+        query(
+            connection,
+            "reading the outbox table",
+            """
+            select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+            where n.nspname = %s and c.relname = %s and c.relkind = 'p'
+            """,
+            *table,
+        )
+    )
 
 
 def slot(connection: Conn, settings: Settings) -> Health:
     """Return the slot of the settings. Raises PostgresError when the publisher cannot read it."""
     name = settings.postgres.slot
     found = slot_health.read(connection, name)
-    if found is not None:
-        if found.plugin != PLUGIN:
-            kind = f"uses the plugin {found.plugin}" if found.plugin else "is a physical slot"
-            raise PostgresError(f"replication slot {name!r} {kind}", hint="name a logical slot of plugin pgoutput")
-        if not found.here:
-            raise PostgresError(
-                f"replication slot {name!r} belongs to database {found.database!r}", hint="check [postgres] dsn"
-            )
+    if found and (defect := slot_health.unfit(name, found, connection.info.server_version)):
+        raise defect.error()
     if problem := slot_health.problem(name, found):
         raise SlotLost(*problem)
     assert found is not None
+    if found.confirmed is None:
+        reason = f"process {found.pid} of PostgreSQL has not finished creating replication slot {name!r}"
+        raise SlotActive(reason, held=reason)
     return found
 
 

@@ -4,6 +4,8 @@ SQLSTATEs: <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 """
 
 import contextlib
+import functools
+import math
 from collections.abc import Iterator
 from typing import Final, LiteralString
 
@@ -13,9 +15,24 @@ from psycopg.abc import ConnDict, ConnParam
 from psycopg.rows import TupleRow
 
 from cdc.config.masking import mask_dsn
-from cdc.errors import CdcError, ConfigError, PostgresError, PostgresRefused, PostgresUnavailable, SlotActive, SlotLost
+from cdc.errors import (
+    CdcError,
+    ConfigError,
+    Locked,
+    PostgresError,
+    PostgresRefused,
+    PostgresUnavailable,
+    SlotActive,
+    SlotLost,
+)
+from cdc.postgres.session import REPLY_SECONDS, Session
 
 CONNECT_SECONDS: Final = 10
+LOCK_SECONDS: Final = 5.0
+STATEMENT_SECONDS: Final = 20.0
+LONG_SECONDS: Final = 3600.0  # for statements that read or change many rows
+_COMMAND_SECONDS: Final = 30.0  # of a replication connection, before it streams
+_OBSERVER_SECONDS: Final = 2
 
 Conn = psycopg.Connection[TupleRow]
 
@@ -27,19 +44,6 @@ _DEFAULTS: Final[ConnDict] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
 }
-
-# Settings that the text of values depends on. A role, a database, PGOPTIONS or the DSN may set others; set_config comes
-# after all of them, and works on replication connections too.
-_SESSION: Final = {
-    "client_encoding": "UTF8",
-    "DateStyle": "ISO",
-    "IntervalStyle": "postgres",
-    "TimeZone": "UTC",
-    "bytea_output": "hex",
-    "extra_float_digits": "1",
-    "row_security": "off",  # a row that a policy hides is an error, and is not overlooked
-}
-_PIN: Final = "select " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SESSION.items())
 
 _CREDENTIALS: Final = "check the user and the password in [postgres] dsn, or [postgres] password"
 _REPLICATION: Final = "run: ALTER ROLE <user> REPLICATION"
@@ -90,9 +94,9 @@ NEW_SLOT: Final = (
 )
 
 # Temporary errors. Classes: connection, rolled back, resources, operator intervention, system and internal errors
-# (spill files, snapshot files, WAL that is not there yet); states: locks, and sessions that idled too long.
+# (spill files, snapshot files, WAL that is not there yet); states: sessions that idled too long.
 _TEMPORARY_CLASSES: Final = frozenset({"08", "40", "53", "57", "58", "XX"})
-_TEMPORARY: Final = frozenset({"55P03", "25P03", "25P04"})
+_TEMPORARY: Final = frozenset({"25P03", "25P04"})
 _CORRUPTED: Final = frozenset({"XX001", "XX002"})
 _TOO_LARGE: Final = "invalid memory alloc request size"
 
@@ -122,32 +126,60 @@ _KNOWN: Final = (
 )
 
 
-def connect(dsn: str, **parameters: ConnParam) -> Conn:
-    """Open a connection in autocommit mode, whose text does not depend on the server's settings.
+def connect(
+    dsn: str,
+    *,
+    lock_seconds: float = LOCK_SECONDS,
+    statement_seconds: float = STATEMENT_SECONDS,
+    **parameters: ConnParam,
+) -> Session:
+    """Open a connection in autocommit mode that does not depend on settings of server, role, database or environment.
 
+    No statement waits longer than `lock_seconds` for a lock, or takes longer than `statement_seconds`; 0 means no
+    limit. Replication connections have neither, because they would apply to decoding too.
     Raises ConfigError, PostgresError or PostgresUnavailable.
     """
+    given = _given(dsn)
     try:
-        given = conninfo.conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
-        # libpq's message may repeat a password that was not quoted well.
-        raise ConfigError(
-            f"[postgres] dsn is not a connection string: {mask_dsn(dsn)}",
-            hint="write postgresql://user:password@host:5432/database, with special characters percent-encoded",
-        ) from None
-    try:
-        connection = psycopg.connect(conninfo.make_conninfo("", **_parameters(given, parameters)), autocommit=True)
+        connection = _connected(given, parameters)
     except psycopg.Error as error:
         raise _not_connected(error, given) from None
+    limits = {"lock_timeout": lock_seconds, "statement_timeout": statement_seconds}
+    connection.patience = statement_seconds + REPLY_SECONDS if statement_seconds else math.inf
+    if "replication" in parameters:
+        limits = dict.fromkeys(limits, 0.0)
+        connection.patience = _COMMAND_SECONDS
+    connection.observer = functools.partial(_observer, given)
     try:
-        # A replication connection takes simple queries only, of one statement each.
-        result = connection.pgconn.exec_(_PIN.encode())
+        result = connection.pin(limits)
     except psycopg.Error as error:
         connection.close()
         raise described(error, "preparing the session") from None
     if result.status != pq.ExecStatus.TUPLES_OK:
         connection.close()
         raise result_error(result, "preparing the session")
+    return connection
+
+
+def _given(dsn: str) -> ConnDict:
+    try:
+        return conninfo.conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        # libpq's message may repeat a password that was not quoted well.
+        raise ConfigError(
+            f"[postgres] dsn is not a connection string: {mask_dsn(dsn)}",
+            hint="write postgresql://user:password@host:5432/database, with special characters percent-encoded",
+        ) from None
+
+
+def _connected(given: ConnDict, parameters: ConnDict) -> Session:
+    return Session.connect(conninfo.make_conninfo("", **_parameters(given, parameters)), autocommit=True)
+
+
+def _observer(given: ConnDict) -> Session:
+    own: ConnDict = {"application_name": "cdc-publisher observer", "connect_timeout": _OBSERVER_SECONDS}
+    connection = _connected(given, own)
+    connection.patience = _OBSERVER_SECONDS
     return connection
 
 
@@ -215,6 +247,8 @@ def classified(sqlstate: str | None, text: str, doing: str) -> CdcError:
         return PostgresUnavailable(message)
     if sqlstate == "55006":
         return SlotActive(message)
+    if sqlstate == "55P03":
+        return Locked(message)
     hopeless = sqlstate in _CORRUPTED or (sqlstate == "XX000" and _TOO_LARGE in text)
     if (sqlstate[:2] in _TEMPORARY_CLASSES or sqlstate in _TEMPORARY) and not hopeless:
         return PostgresUnavailable(message)

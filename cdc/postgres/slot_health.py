@@ -10,12 +10,18 @@ from typing import Final
 
 from cdc.lsn import LSN
 from cdc.postgres.connection import INVALIDATED, NEW_SLOT, Conn, query
+from cdc.postgres.defects import Defect
 from cdc.quantities import size
 
+PLUGIN: Final = "pgoutput"
+CREATE: Final = "cdc-publisher slot create"
+DROP: Final = "cdc-publisher slot drop --yes"
+_COMPARE: Final = "then compare the table with the topics, and publish missing events: cdc-publisher audit --repair"
+_ALTERS_TWO_PHASE: Final = 180000  # 18: the first whose ALTER_REPLICATION_SLOT does
 _NEAR: Final = 5  # warn when less than a fifth of max_slot_wal_keep_size is left
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Health:
     """One slot of `pg_replication_slots`; columns that a version of PostgreSQL does not have are None."""
 
@@ -29,6 +35,9 @@ class Health:
     limit_bytes: int | None  # max_slot_wal_keep_size
     invalidation: str | None  # why it was invalidated
     failover: bool
+    temporary: bool  # it ends with the session that created it
+    two_phase: bool  # prepared transactions are sent at PREPARE TRANSACTION
+    pid: int | None  # of the process that reads or creates it
 
 
 def read(connection: Conn, name: str) -> Health | None:
@@ -42,24 +51,14 @@ def read(connection: Conn, name: str) -> Health | None:
                (select nullif(setting::int8, -1) * 1024 * 1024 from pg_settings where name = 'max_slot_wal_keep_size'),
                coalesce(to_jsonb(s) ->> 'invalidation_reason',
                         case when (to_jsonb(s) ->> 'conflicting')::bool then 'conflicting' end),
-               coalesce((to_jsonb(s) ->> 'failover')::bool, false)
+               coalesce((to_jsonb(s) ->> 'failover')::bool, false), s.temporary,
+               coalesce((to_jsonb(s) ->> 'two_phase')::bool, false), s.active_pid
         from pg_replication_slots s where s.slot_name = %s
         """,
         name,
     )
-    for plugin, database, here, confirmed, wal_status, safe, retained, limit, invalidation, failover in found:
-        return Health(
-            plugin=plugin,
-            database=database,
-            here=here,
-            confirmed=LSN.parse(confirmed) if confirmed else None,
-            wal_status=wal_status,
-            safe_bytes=safe,
-            retained_bytes=retained,
-            limit_bytes=limit,
-            invalidation=invalidation,
-            failover=failover,
-        )
+    for plugin, database, here, confirmed, *rest in found:
+        return Health(plugin, database, here, LSN.parse(confirmed) if confirmed else None, *rest)
     return None
 
 
@@ -75,6 +74,30 @@ def problem(name: str, health: Health | None) -> tuple[str, str] | None:
     reason = health.invalidation or "WAL that it needed was removed"
     since = f": events committed after LSN {health.confirmed} are not in it" if health.confirmed else ""
     return f"replication slot {name!r} is lost ({reason}){since}", INVALIDATED
+
+
+def unfit(name: str, health: Health, version: int) -> Defect | None:
+    """Return the property of an existing slot for which the publisher cannot read it, and the fix; None if it can."""
+    slot = f"replication slot {name!r}"
+    if health.plugin != PLUGIN:
+        kind = f"uses the plugin {health.plugin}" if health.plugin else "is a physical slot"
+        return Defect(f"{slot} {kind}", hint="name a logical slot of plugin pgoutput in [postgres] slot")
+    if not health.here:
+        hint = "check [postgres] dsn, or name another [postgres] slot"
+        return Defect(f"{slot} belongs to database {health.database!r}", hint=hint)
+    if health.temporary:
+        return Defect(
+            f"{slot} is temporary: it ends with the session of process {health.pid} that created it",
+            (f"SELECT pg_terminate_backend({health.pid});", CREATE),
+            "or name another [postgres] slot",
+        )
+    if health.two_phase:
+        text = f"{slot} was created with two_phase, which sends transactions before they are committed"
+        if version >= _ALTERS_TWO_PHASE:
+            alter = f"ALTER_REPLICATION_SLOT {name} (TWO_PHASE false);"
+            return Defect(text, (f"psql 'replication=database' -c '{alter}'",), "run it while no client reads the slot")
+        return Defect(text, (DROP, CREATE), _COMPARE)
+    return None
 
 
 def warning(name: str, health: Health) -> tuple[str, str] | None:

@@ -7,8 +7,8 @@ import psycopg
 
 from cdc.errors import PostgresError
 from cdc.lsn import LSN
-from cdc.postgres.catalog import PLUGIN
 from cdc.postgres.connection import Conn, described, query
+from cdc.postgres.slot_health import PLUGIN
 
 _FAILOVER_VERSION: Final = 170000
 

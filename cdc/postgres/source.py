@@ -69,7 +69,7 @@ class Source:
 
     def _command(self, command: bytes, expected: pq.ExecStatus) -> pq.abc.PGresult:
         try:
-            result = self._pgconn.exec_(command)
+            result = self._connection.command(command)
         except psycopg.Error as error:
             raise PostgresUnavailable(f"the replication connection failed: {error}") from None
         if result.status != expected:

@@ -13,23 +13,20 @@ from psycopg import sql
 
 from cdc.errors import CdcError, PostgresError, PostgresUnavailable
 from cdc.lsn import LSN
-from cdc.postgres.connection import Conn, connect, described, query
+from cdc.postgres.connection import LONG_SECONDS, Conn, connect, described, query
 from cdc.purge.horizon import BELOW, Age, Clock, Horizon, window
 
 DOING: Final = "purging the outbox"
 _FIRST_WINDOW: Final = 64
 _SESSION: Final = """
     reset timezone; -- columns of timestamp and date are compared in the time zone that rows were written in
-    set default_transaction_isolation = 'read committed'; -- each statement sees what was committed before it
     set synchronous_commit = off; -- rows that come back after a crash are deleted again
-    set statement_timeout = 0;
-    set lock_timeout = '1s';
 """
 
 
 def session(dsn: str) -> Conn:
     """Open a connection for purging. Raises ConfigError, PostgresError or PostgresUnavailable."""
-    connection = connect(dsn, application_name="cdc-publisher purge")
+    connection = connect(dsn, lock_seconds=1, statement_seconds=LONG_SECONDS, application_name="cdc-publisher purge")
     try:
         connection.execute(_SESSION)
     except psycopg.Error as error:

@@ -80,14 +80,13 @@ def _rows(connection: Conn, table: tuple[str, str]) -> int | None:
         connection,
         "estimating the outbox table",
         """
-        select sum(part.reltuples)::int8
-        from pg_class root join pg_namespace n on n.oid = root.relnamespace
-        cross join lateral (
-            select relid from pg_partition_tree(root.oid) where isleaf
-            union all select root.oid::regclass where root.relkind = 'r' and not root.relispartition
-        ) leaf
-        join pg_class part on part.oid = leaf.relid
-        where n.nspname = %s and root.relname = %s and part.reltuples >= 0
+        with recursive part(oid) as (  -- pg_partition_tree() would wait for a lock on the table
+            select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
+            where n.nspname = %s and c.relname = %s
+            union all select i.inhrelid from pg_inherits i join part on part.oid = i.inhparent
+        )
+        select sum(c.reltuples)::int8 from part join pg_class c on c.oid = part.oid
+        where c.relkind = 'r' and c.reltuples >= 0
         """,
         *table,
     )

@@ -150,6 +150,9 @@ def test_proposed_wal_limit_is_well_above_the_retained_wal() -> None:
         limit_bytes=None,
         invalidation=None,
         failover=False,
+        temporary=False,
+        two_phase=False,
+        pid=None,
     )
     slot.retained(notes, "cdc", held, SERVER)
     retained, limit = notes.findings

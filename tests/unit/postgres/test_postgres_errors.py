@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from cdc.errors import CdcError, PostgresError, PostgresRefused, PostgresUnavailable, SlotActive, SlotLost
+from cdc.errors import CdcError, Locked, PostgresError, PostgresRefused, PostgresUnavailable, SlotActive, SlotLost
 from cdc.lsn import LSN
 from cdc.postgres.connection import classified, query, refusal
 from cdc.postgres.sentinel import tells_of_shutdown
@@ -25,7 +25,7 @@ WAIT, STANDBY, STOP, REFUSED, LOST = PostgresUnavailable, SlotActive, PostgresEr
         ("40001", "could not serialize access due to concurrent update", WAIT, ""),
         ("53100", "could not write to file: No space left on device", WAIT, ""),
         ("53200", "out of memory", WAIT, ""),
-        ("55P03", "canceling statement due to lock timeout", WAIT, ""),
+        ("55P03", "canceling statement due to lock timeout", Locked, "wait for the end of that transaction"),
         # B18
         ("53300", "sorry, too many clients already", WAIT, ""),
         ("53300", 'number of requested standby connections exceeds "max_wal_senders" (currently 1)', WAIT, ""),
@@ -152,6 +152,9 @@ def _health(
         limit_bytes=limit,
         invalidation=invalidation,
         failover=False,
+        temporary=False,
+        two_phase=False,
+        pid=None,
     )
 
 
