@@ -135,6 +135,8 @@ class MemoryTail:
         self.partitions = partitions
         self.ids: dict[tuple[int, int, int], str] = {}
         self.numbers: dict[int, int] = {}
+        self.late: set[tuple[int, int]] = set()  # positions that have an older event of their key behind them
+        self.repeated: set[bytes] = set()
 
     def id_at(self, partition: int | None, commit_lsn: int, index: int, /) -> str | None:
         places = range(self.partitions) if partition is None else (partition,)
@@ -148,6 +150,12 @@ class MemoryTail:
 
     def elsewhere(self, partition: int, commit_lsn: int, index: int, /) -> bool:
         return any((place, commit_lsn, index) in self.ids for place in range(self.partitions) if place != partition)
+
+    def overtaken(self, partition: int, key: bytes, commit_lsn: int, index: int, /) -> bool:  # noqa: ARG002
+        return (commit_lsn, index) in self.late or key in self.repeated
+
+    def repeat(self, key: bytes, /) -> None:
+        self.repeated.add(key)
 
     def sequence(self, partition: int, /) -> int:
         return self.numbers.get(partition, 0)

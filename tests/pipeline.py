@@ -282,12 +282,13 @@ def make_pipeline(dsn: str, kafka: str, prefix: str, folder: Path) -> Pipeline:
     return Pipeline(dsn, kafka, prefix, folder, settings)
 
 
-def prepare(pipeline: Pipeline, *slot_options: str) -> Pipeline:
-    """Make table, publication, slot and topic by the program's own commands."""
+def prepare(pipeline: Pipeline, *slot_options: str, topic: bool = True) -> Pipeline:
+    """Make table, publication and slot by the program's own commands, and the topic."""
     for command in (("outbox", "init"), ("slot", "create", *slot_options)):
         done = pipeline.run(*command)
         assert done.returncode == 0, done.stderr
-    pipeline.create_topic(pipeline.topic)
+    if topic:
+        pipeline.create_topic(pipeline.topic)
     return pipeline
 
 

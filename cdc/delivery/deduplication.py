@@ -2,18 +2,23 @@
 
 PostgreSQL redelivers everything from where the slot was last moved to, or further back after a crash of its own. What
 of it Kafka has is decided event by event: the highest position that was seen says nothing about those below it, of
-which a refused one may have left a hole. When in doubt an event is sent again.
+which a refused one may have left a hole, and compaction removes all but the newest of a key. When in doubt an event is
+sent again.
+
+The events of a key keep their order: once one is sent again, those behind it are too, though Kafka has them. So a
+topic ends with the newest event of each key, and compaction keeps that one.
 """
 
 from collections.abc import Callable
 from typing import Final
 
-from cdc.delivery.ports import Tails
+from cdc.delivery.ports import Tail, Tails
 from cdc.lsn import LSN, Position
 from cdc.records.encoding import Pending
 from cdc.records.fastpath.path import FastPath
 from cdc.records.partitioner import partition
 from cdc.records.path import GeneralPath, Taken
+from cdc.records.record import Sendable
 from cdc.replication.settlement import Transaction
 from cdc.replication.transactions import Row
 
@@ -59,16 +64,22 @@ class SentBefore:
         return commit_lsn > self._highest
 
     def holds(self, row: Row, topic: str, key: bytes | None, event_id: str) -> bool:
-        """Whether the event of a row is in its topic, or among the dead letters. Raises Pending, and Kafka's errors."""
+        """Whether the event of a row is in its topic, or among the dead letters. Raises Pending, and Kafka's errors.
+
+        In the topic it counts only where no older event of its key comes behind it.
+        """
         if self._tails is None:
             return False
-        topics = [topic] if self._dead_letters in (None, topic) else [topic, self._dead_letters]
-        return any(self._holds(self._tails, name, row, key, event_id) for name in topics)
-
-    def _holds(self, tails: Tails, topic: str, row: Row, key: bytes | None, event_id: str) -> bool:
-        tail = tails.ask(topic, row.transaction.timestamp)
-        if tail is None:
+        names = [topic] if self._dead_letters in (None, topic) else [topic, self._dead_letters]
+        tails = [self._tails.ask(name, row.transaction.timestamp) for name in names]
+        if None in tails:
             raise Pending
+        return any(
+            tail is not None and self._holds(tail, row, key, event_id, ordered=name != self._dead_letters)
+            for name, tail in zip(names, tails, strict=True)
+        )
+
+    def _holds(self, tail: Tail, row: Row, key: bytes | None, event_id: str, *, ordered: bool) -> bool:
         self._highest = max(self._highest, tail.highest)
         if not tail.partitions or row.transaction.commit_lsn > tail.highest:
             return False
@@ -76,10 +87,17 @@ class SentBefore:
         at = row.transaction.commit_lsn, row.index
         found = tail.id_at(place, *at)
         if found == event_id:
-            return True
+            return not ordered or place is None or key is None or not tail.overtaken(place, key, *at)
         if found is not None or (place is not None and tail.elsewhere(place, *at)):
             self.suspicious += 1  # another event, or in a partition that is not the key's: consumers may miss it
         return False
+
+    def sends(self, row: Row, records: list[Sendable]) -> None:
+        """Take note of the records that a row becomes: later events of their keys follow."""
+        for topic, _, key, *_ in records:
+            tail = self._tails.ask(topic, row.transaction.timestamp) if self._tails and key is not None else None
+            if tail and key is not None and row.transaction.commit_lsn <= tail.highest:
+                tail.repeat(key)
 
     def over(self) -> None:
         """Take everything from now on as new."""
@@ -116,7 +134,9 @@ class Deduplication:
         if row is None:
             return Taken([], at + 1, None)
         if not (self._sent.passed(row) or self._is_there(row)):
-            return self._fast.take_row(row, at)
+            taken = self._fast.take_row(row, at)
+            self._sent.sends(row, taken.records)
+            return taken
         row.transaction.add_event()
         row.transaction.report(None, None)
         self._sent.skipped += 1

@@ -103,6 +103,14 @@ class Tail(Protocol):
         """Whether a position is in another partition than this."""
         ...
 
+    def overtaken(self, partition: int, key: bytes, commit_lsn: int, index: int, /) -> bool:
+        """Whether an older event of the key comes behind that of a position: in the partition, or by `repeat`."""
+        ...
+
+    def repeat(self, key: bytes, /) -> None:
+        """Take note that an event of the key is sent again, and so comes behind all that the topic holds."""
+        ...
+
     def sequence(self, partition: int, /) -> int:
         """The last number in the header `cdc-sequence` of a partition; 0 when there is none."""
         ...

@@ -132,18 +132,19 @@ class Cluster:
     def ends(self, topic: str, seconds: float = REQUEST_SECONDS) -> dict[int, int]:
         """Return the end offset of each partition, committed or not; waits. Raises KafkaException."""
         partitions = identity(self.identities([topic], seconds)[topic]).partitions
-        answers = self.offsets(topic, partitions, OffsetSpec.latest(), seconds)
-        return {number: answer.result().offset for number, answer in answers.items()}
+        places = [(topic, number) for number in range(partitions)]
+        answers = self.offsets(places, OffsetSpec.latest(), seconds)
+        return {number: answer.result().offset for (_, number), answer in answers.items()}
 
     def offsets(
-        self, topic: str, partitions: int, spec: OffsetSpec, seconds: float
-    ) -> dict[int, Future[ListOffsetsResultInfo]]:
+        self, places: Iterable[tuple[str, int]], spec: OffsetSpec, seconds: float
+    ) -> dict[tuple[str, int], Future[ListOffsetsResultInfo]]:
         """Request the offset of each partition that an OffsetSpec means, among committed and uncommitted records."""
-        asked = {TopicPartition(topic, number): spec for number in range(partitions)}
+        asked = {TopicPartition(*place): spec for place in places}
         answers = self._admin.list_offsets(
             asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=seconds
         )
-        return {part.partition: answer for part, answer in answers.items()}
+        return {(part.topic, part.partition): answer for part, answer in answers.items()}
 
     def describe(self, topic: str) -> Description:
         """Request the identity and the settings of a topic."""

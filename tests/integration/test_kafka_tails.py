@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError as Error
 from confluent_kafka import KafkaException, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
@@ -25,8 +24,11 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from cdc.config.settings import Settings
 from cdc.errors import CdcError, KafkaError, KafkaUnavailable
-from cdc.kafka.readback import backwards, chunks
-from cdc.kafka.readback.tails import Tail, Tails
+from cdc.kafka.readback import backwards, chunks, consumer
+from cdc.kafka.readback import partition as decisions
+from cdc.kafka.readback.log import Entry
+from cdc.kafka.readback.tail import Tail
+from cdc.kafka.readback.tails import Tails
 from cdc.local.kafka import KafkaBroker
 from cdc.lsn import LSN
 from tests.pipeline import eventually
@@ -216,9 +218,31 @@ def test_old_events_behind_newer_ones_do_not_end_the_search(yard: Yard) -> None:
     yard.send(topic, event(50), event(150))
     yard.foreign(topic, 2 * chunks.FIRST)
     yard.send(topic, [*event(51), ("cdc-replayed", "2026-08-01")], [*event(52), ("cdc-repaired", "2026-08-01")])
-    assert found(yard.read(topic), range(200)) == [150]
+    assert found(yard.read(topic), range(CONFIRMED, 200)) == [150]
     yard.send(topic, event(160), event(53))  # nor do those that filled a hole
-    assert found(yard.read(topic), range(200)) == [150, 160]
+    assert found(yard.read(topic), range(CONFIRMED, 200)) == [150, 160]
+
+
+def late(tail: Tail, lsns: Iterable[int], key: bytes = b"k", partition: int = 0) -> list[int]:
+    """Those of the commit LSNs that have an older event of the key behind them."""
+    return [lsn for lsn in lsns if tail.overtaken(partition, key, lsn, 0)]
+
+
+def test_case_d1_events_are_overtaken_by_older_ones_of_their_key_that_a_killed_replay_left(yard: Yard) -> None:
+    topic, confirmed, apart, ordered = (yard.topic() for _ in range(4))
+    lsns = range(CONFIRMED, 200)
+    yard.send(topic, *(event(lsn) for lsn in (103, 104, 101, 102)))
+    yard.send(confirmed, *(event(lsn) for lsn in (103, 104, 98, 99)))  # the slot has passed what was sent again
+    yard.send(apart, event(103), event(104))
+    yard.foreign(apart, 3 * chunks.FIRST)
+    yard.send(apart, event(102), event(103))
+    yard.send(ordered, *(event(lsn) for lsn in (101, 103, 101, 102, 103)))
+    tails = yard.open()
+    assert late(asked(tails, topic), lsns) == [103, 104]
+    assert late(asked(tails, confirmed), lsns) == [103, 104]
+    assert late(asked(tails, apart), lsns) == [104]
+    assert late(asked(tails, ordered), lsns) == []
+    assert found(asked(tails, ordered), lsns) == [101, 102, 103]
 
 
 def test_what_is_older_than_the_first_that_comes_again_is_not_read(yard: Yard) -> None:
@@ -303,16 +327,15 @@ def test_what_has_expired_is_not_there(yard: Yard) -> None:
 def test_what_expires_while_it_is_read_is_passed_over(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     topic = yard.topic()
     yard.send(topic, *(event(lsn) for lsn in range(1000, 1000 + 3 * chunks.FIRST)))
-    part_more, ends = backwards.Partition.more, iter([2 * chunks.FIRST + n for n in (500, 1000, chunks.FIRST)])
+    seek, ends = consumer.KafkaLog.seek, iter([2 * chunks.FIRST + n for n in (500, 1000, chunks.FIRST)])
 
-    def more(part: backwards.Partition, confirmed: int) -> bool:
+    def deleting(log: consumer.KafkaLog, offsets: Any) -> None:
         """Before each chunk, more of the partition is deleted: at last all of it."""
-        begun = part_more(part, confirmed)
-        if (end := next(ends, None)) is not None:
+        if offsets and (end := next(ends, None)) is not None:
             yard.admin.delete_records([TopicPartition(topic, 0, end)])[TopicPartition(topic, 0)].result()
-        return begun
+        seek(log, offsets)
 
-    monkeypatch.setattr(backwards.Partition, "more", more)
+    monkeypatch.setattr(consumer.KafkaLog, "seek", deleting)
     tail = yard.read(topic)
     first, last = 1000 + 2 * chunks.FIRST + 500, 1000 + 3 * chunks.FIRST
     assert found(tail, range(1000, last)) == list(range(first, last))
@@ -329,36 +352,13 @@ def test_two_ids_of_one_position_are_told(yard: Yard, caplog: pytest.LogCaptureF
     assert f"topic {topic!r} has 1 own positions with more than one id each" in caplog.text
 
 
-class Late:
-    """What a consumer could still hand over of a topic that was read before: a record, or the end."""
-
-    def __init__(self, topic: str | None, offset: int, code: int | None) -> None:
-        self.topic, self.offset, self.partition, self.headers = (
-            (lambda: topic),
-            (lambda: offset),
-            int,
-            lambda: event(101),
-        )
-        self._error = None if code is None else Error(code)
-
-    def error(self) -> Error | None:
-        return self._error
-
-
 def test_what_comes_late_of_another_topic_is_no_part_of_this(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     topic, other = yard.topic(), yard.topic()
     yard.send(topic, event(102), event(103))
-    ours = backwards.Backwards._ours
-    late: Any = [
-        Late(other, 0, None),
-        Late(other, 2, Error._PARTITION_EOF),
-        Late(other, 0, Error.UNKNOWN_TOPIC_OR_PART),
-    ]
-
-    def with_late(reader: backwards.Backwards, name: str, tag: int, parts: Any, messages: Any) -> Any:
-        return ours(reader, name, tag, parts, [*late, *messages])
-
-    monkeypatch.setattr(backwards.Backwards, "_ours", with_late)
+    receive = consumer.KafkaLog.receive
+    headers = tuple((name, str(value).encode()) for name, value in event(101))
+    late: list[Entry] = [(other, 0, 0, b"k", headers), (other, 0, 2, None, None)]
+    monkeypatch.setattr(consumer.KafkaLog, "receive", lambda log: [*late, *receive(log)])
     assert found(yard.read(topic), range(200)) == [102, 103]
 
 
@@ -386,15 +386,16 @@ def test_the_last_number_of_each_partition_is_found_also_where_nothing_is_new(ya
     yard.send(topic, [*event(56)[:3], ("cdc-sequence", "-1")], [*event(56), ("cdc-sequence", None)], partition=4)
     tail = yard.read(topic, sequences=True)
     assert [tail.sequence(partition) for partition in range(5)] == [10, 3, 0, 5, 0]
-    assert found(tail, range(200), 3) == [153, 154, 156]
+    assert found(tail, range(CONFIRMED, 200), 3) == [153, 154, 156]
     assert yard.read(topic).sequence(7) == 0
 
 
 def test_the_search_for_a_number_has_an_end(
     yard: Yard, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(decisions, "FARTHEST", 5000)
     monkeypatch.setattr(backwards, "FARTHEST", 5000)
-    monkeypatch.setattr(backwards, "UNNUMBERED", 1000)
+    monkeypatch.setattr(decisions, "UNNUMBERED", 1000)
     topic = yard.topic(2)
     yard.send(topic, event(50, sequence=3), at=SECOND - HOUR)
     yard.foreign(topic, 6000, at=SECOND - HOUR)

@@ -267,17 +267,9 @@ DEFECTS: Final = (
         "        transaction.events += 1\n        if message.relation_oid not in self._known:\n",
     ),
     Defect(
-        "up-to-the-last", "C6", "Events below the last position of their partition are treated as sent.",
-        "delivery/deduplication.py",
-        "        found = tail.id_at(place, *at)\n",
-        "        last = max((key[1:] for key in tail.ids if key[0] == place), default=(0, 0))\n"
-        "        found = event_id if at <= last else None\n",
-    ),
-    Defect(
         "up-to-the-maximum", "C6", "Events below the last position of their topic are treated as sent.",
         "delivery/deduplication.py",
-        "        found = tail.id_at(place, *at)\n",
-        "        found = event_id if at <= max((key[1:] for key in tail.ids), default=(0, 0)) else None\n",
+        "        found = tail.id_at(place, *at)\n", "        found = event_id\n",
     ),
     Defect(
         "any-id", "C17", "Any record with an event's position is treated as that event.", "delivery/deduplication.py",
@@ -301,8 +293,8 @@ DEFECTS: Final = (
     ),
     Defect(
         "dead-letters-forgotten", "C8", "Dead letters are not searched in Kafka.", "delivery/deduplication.py",
-        "        topics = [topic] if self._dead_letters in (None, topic) else [topic, self._dead_letters]\n",
-        "        topics = [topic]\n",
+        "        names = [topic] if self._dead_letters in (None, topic) else [topic, self._dead_letters]\n",
+        "        names = [topic]\n",
     ),
     Defect(
         "skipped-undelivered", "A6", "Skipped events are never settled.", "delivery/deduplication.py",

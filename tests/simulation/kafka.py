@@ -125,15 +125,23 @@ class SimKafka:
         self.oracle.appended(topic, number, record, producer)
 
     def findable(self, stream: str) -> set[tuple[str, str]]:
-        """Topic and id of every record of a stream that a consumer can see, in the partition of its key."""
-        return {
-            (topic, str(headers["id"]))
-            for topic, seen in self.seen.items()
-            for number, record in seen
-            for headers in [dict(record.headers)]
-            if str(headers["cdc-position"]).startswith(stream)
-            and (topic == DEAD_LETTERS or number == partition(record.key or b"", self.partitions))
-        }
+        """Topic and id of every record of a stream that a consumer can see, in the partition of its key.
+
+        Without those that have an older event of their key behind them.
+        """
+        found: set[tuple[str, str]] = set()
+        oldest: dict[tuple[str, int, bytes | None], str] = {}  # position of each key, from the end
+        for topic, seen in self.seen.items():
+            for number, record in reversed(seen):
+                headers = dict(record.headers)
+                position, line = str(headers["cdc-position"]), (topic, number, record.key)
+                if not position.startswith(stream):
+                    continue
+                in_order = position <= oldest.get(line, position)
+                oldest[line] = min(position, oldest.get(line, position))
+                if topic == DEAD_LETTERS or (number == partition(record.key or b"", self.partitions) and in_order):
+                    found.add((topic, str(headers["id"])))
+        return found
 
     def forget_producers(self) -> None:
         """Every partition forgets the sequence numbers of its producers, and accepts any from each."""

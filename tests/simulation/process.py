@@ -73,6 +73,7 @@ class Process:
         self.in_hand: dict[str, Row] = {}  # rows that were read in this session, and are not sent
         self.ahead = 0  # how many rows it may read ahead of what the producer took
         self.knows: set[tuple[str, str]] = set()  # topic and id of what it found there in this session
+        self.repeats: set[tuple[str, bytes | None]] = set()  # topics and keys of which it sent something
         self.confirmed = 0
         self.sent_to = 0  # end of the last transaction of which it sent something
         self.stopped_at: int | None = None  # the same, after a proper end
@@ -89,6 +90,7 @@ class Process:
         self.sent_to = 0
         self.in_hand.clear()
         self.knows = knows
+        self.repeats.clear()
         self.confirmed = confirmed
         self.stopped_at = None
 
@@ -106,7 +108,10 @@ class Process:
     def sends(self, record: Record) -> None:
         """The producer took a record of a row."""
         event_id = str(dict(record.headers)["id"])
-        if (record.topic, event_id) in self.knows:
+        line = record.topic, record.key
+        if (record.topic, event_id) not in self.knows:
+            self.repeats.add(line)
+        elif line not in self.repeats:  # else an older event of its key was sent again, and it follows
             raise Violation(f"I4: sends event {event_id} again, although it was found in {record.topic}")
         self.in_hand.pop(event_id, None)
         self.sent_to = max(self.sent_to, self.oracle.end_of(record))

@@ -1,46 +1,96 @@
-"""What a new session reads of the topics: everything that consumers can see at that moment."""
+"""What a new session reads of the topics: everything that consumers can see at that moment.
 
-from tests.memory import MemoryTail
+The pure core of reading back decides what is there (`cdc.kafka.readback`); only its consumer is simulated.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from cdc.kafka.readback.log import Bounds, Entry, Place
+from cdc.kafka.readback.seen import Seen
+from cdc.kafka.readback.tail import Readback, Tail
+from cdc.records.record import Record
 from tests.simulation.kafka import SimKafka
 from tests.simulation.oracle import DEAD_LETTERS
 
+_BURST: Final = 7
+
+
+class SimLog:
+    """The shape of `cdc.kafka.readback.log.Log`, on the logs as they are when its first method is called.
+
+    Nothing waits: a caller in virtual time comes when all leaders answer.
+    """
+
+    def __init__(self, kafka: SimKafka) -> None:
+        self._kafka = kafka
+        self._logs: dict[Place, list[Record]] = {}
+        self._ends: dict[Place, int] = {}
+        self._reached: dict[Place, int] = {}
+
+    def partitions(self, topics: Sequence[str], /) -> dict[str, int]:
+        found = {topic: 1 if topic == DEAD_LETTERS else self._kafka.partitions for topic in topics}
+        for topic, count in found.items():
+            for number in range(count):
+                self._logs[topic, number] = [record for n, record in self._kafka.seen.get(topic, ()) if n == number]
+        return found
+
+    def bounds(self, places: Collection[Place], since: int | None, /) -> dict[Place, Bounds]:
+        return {place: Bounds(0, len(self._logs[place]), self._since(place, since)) for place in places}
+
+    def _since(self, place: Place, since: int | None) -> int | None:
+        if since is None:
+            return None
+        return next((at for at, record in enumerate(self._logs[place]) if record.timestamp >= since), -1)
+
+    def seek(self, offsets: Mapping[Place, int], /) -> None:
+        self._reached = dict(offsets)
+
+    def receive(self) -> list[Entry]:
+        found: list[Entry] = []
+        for (topic, number), at in self._reached.items():
+            records = self._logs[topic, number][at : at + _BURST]
+            for offset, record in enumerate(records, at):
+                headers = tuple(
+                    (name, value.encode() if isinstance(value, str) else value) for name, value in record.headers
+                )
+                found.append((topic, number, offset, record.key, headers))
+            if len(records) < _BURST:
+                found.append((topic, number, at + len(records), None, None))
+            self._reached[topic, number] = at + len(records)
+        return found
+
+    def now(self) -> float:
+        return self._kafka.world.now
+
 
 class SimTails:
-    """The shape of `cdc.delivery.deduplication.Tails`."""
+    """The shape of `cdc.delivery.ports.Tails`."""
 
     def __init__(self, kafka: SimKafka, stream: str, confirmed: int) -> None:
         self._kafka = kafka
-        self._stream = stream
-        self._confirmed = confirmed
+        self._log = SimLog(kafka)
+        self._seen = Seen()
+        self._readback = Readback(self._log, stream, confirmed, self._seen, sequences=True)
         self._asked: set[str] = set()
-        self._read: dict[str, MemoryTail] = {}
+        self._read: dict[str, Tail] = {}
 
-    def ask(self, topic: str, since: int, /) -> MemoryTail | None:  # noqa: ARG002 - nothing is searched for by time here
+    def ask(self, topic: str, since: int, /) -> Tail | None:
         if topic not in self._asked:
             world = self._kafka.world
             world.enter()
             self._asked.add(topic)
-            world.at(self._kafka.latency * self._kafka.random.random(), self._begin, topic)
+            world.at(self._kafka.latency * self._kafka.random.random(), self._begin, topic, since)
             world.leave()
         return self._read.get(topic)
 
     def forget(self) -> None:
-        for tail in self._read.values():
-            tail.ids.clear()
+        self._seen.forget()
 
-    def _begin(self, topic: str) -> None:
+    def _begin(self, topic: str, since: int) -> None:
         kafka = self._kafka
         busy = max(kafka.available(kafka.log((topic, number))) for number in range(kafka.partitions))
         if busy:
-            kafka.world.at(busy + 0.01, self._begin, topic)
+            kafka.world.at(busy + 0.01, self._begin, topic, since)
             return
-        tail = MemoryTail(1 if topic == DEAD_LETTERS else kafka.partitions)
-        for number, record in kafka.seen.get(topic, ()):
-            headers = dict(record.headers)
-            stream, commit_lsn, index = str(headers["cdc-position"]).split("-")
-            if stream != self._stream:
-                continue
-            tail.numbers[number] = max(tail.sequence(number), int(str(headers.get("cdc-sequence", 0))))
-            if int(commit_lsn, 16) >= self._confirmed:
-                tail.ids[number, int(commit_lsn, 16), int(index, 16)] = str(headers["id"])
-        self._read[topic] = tail
+        self._read |= self._readback.read(topic, self._log.partitions([topic]), since)

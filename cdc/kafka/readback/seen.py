@@ -1,43 +1,72 @@
-"""Stores the positions of the publisher's stream that were seen in each topic, with their ids.
+"""Stores the positions of the publisher's stream that were seen in each topic, with ids and keys.
 
 They are in an unnamed temporary file, which uses the disk only when there are many; it is deleted with this object.
 """
 
+import itertools
 import sqlite3
-import threading
 from collections.abc import Sequence
-from typing import Any, Final
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final, NamedTuple
 
 from cdc.errors import CdcError
 from cdc.scratch import storage_error
 
-Sighting = tuple[int, int, int, int, bytes]
-"""Number of the topic, commit LSN, index, partition, id."""
+
+class Sighting(NamedTuple):
+    """One record of the stream."""
+
+    topic: int  # its number
+    commit_lsn: int
+    number: int  # within the transaction
+    partition: int
+    event_id: bytes
+    key: bytes | None
+    offset: int
+
 
 _TABLES: Final = """
 pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -16384;
-create table seen (topic int, commit_lsn int, number int, partition int, id blob, differs int default 0,
+create table seen (topic int, commit_lsn int, number int, partition int, id blob, key int, place int,
+  differs int default 0, primary key (topic, commit_lsn, number, partition)) without rowid;
+create table overtaken (topic int, commit_lsn int, number int, partition int,
   primary key (topic, commit_lsn, number, partition)) without rowid;
+create table repeated (topic int, key int, primary key (topic, key)) without rowid;
 """
 _INSERT: Final = """
-insert into seen (topic, commit_lsn, number, partition, id) values (?, ?, ?, ?, ?)
-on conflict (topic, commit_lsn, number, partition) do update set differs = 1 where id <> excluded.id
+insert into seen (topic, commit_lsn, number, partition, id, key, place) values (?, ?, ?, ?, ?, ?, ?)
+on conflict (topic, commit_lsn, number, partition) do update
+  set differs = differs or id <> excluded.id, place = max(place, excluded.place)
+"""
+_OVERTAKEN: Final = """
+insert or ignore into overtaken select topic, commit_lsn, number, partition from (
+  select *, max(place) over (partition by partition, key order by commit_lsn, number
+    rows between unbounded preceding and 1 preceding) as older
+  from seen where topic = ? and key is not null)
+where place < older
 """
 _ANYWHERE: Final = "select id from seen where topic = ? and commit_lsn = ? and number = ?"
 _HERE: Final = f"{_ANYWHERE} and partition = ?"
 _ELSEWHERE: Final = f"{_ANYWHERE} and partition <> ?"
+_IS_OVERTAKEN: Final = "select 1 from overtaken where topic = ? and commit_lsn = ? and number = ? and partition = ?"
 
 
 class Seen:
-    """Each position of a partition once, with the id that was seen first. Any thread may use it.
+    """Each position of a partition once, with the id that was seen first and the highest offset.
 
-    Raises CdcError when there is no disk space, and is empty from then on.
+    With a `lock` any thread may use it. Raises CdcError when there is no disk space, and is empty from then on.
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, lock: AbstractContextManager[object] | None = None) -> None:
+        self._lock = lock or nullcontext()
+        self._repeats = False
+        self._numbers = itertools.count()
         self._database: sqlite3.Connection | None = sqlite3.connect("", check_same_thread=False, isolation_level=None)
         self._database.executescript(_TABLES)
+
+    def number(self) -> int:
+        """Return a number for one more topic."""
+        return next(self._numbers)
 
     def forget(self) -> None:
         """Drop all positions, and those to come."""
@@ -46,14 +75,25 @@ class Seen:
 
     def add(self, rows: Sequence[Sighting]) -> None:
         """Store positions."""
-        with self._lock:
-            if self._database and rows:
-                try:
-                    self._database.execute("begin")
-                    self._database.executemany(_INSERT, rows)
-                    self._database.execute("commit")
-                except sqlite3.Error as error:
-                    raise self._failed(error) from None
+        self._write(_INSERT, [(*row[:5], _hash(row.key), row.offset) for row in rows])
+
+    def compare(self, topic: int) -> None:
+        """Find out which records of a topic are overtaken: an older event of their key comes behind them."""
+        self._write(_OVERTAKEN, [(topic,)])
+
+    def overtaken(self, topic: int, partition: int, commit_lsn: int, index: int) -> bool:
+        """Return whether an older event of the key comes behind that of a position, as `compare` found out."""
+        return self._first(_IS_OVERTAKEN, (topic, commit_lsn, index, partition)) is not None
+
+    def repeat(self, topic: int, key: bytes) -> None:
+        """Note that an event of a key is sent again, behind what the topic holds."""
+        self._repeats = True
+        self._write("insert or ignore into repeated (topic, key) values (?, ?)", [(topic, hash(key))])
+
+    def repeated(self, topic: int, key: bytes) -> bool:
+        """Return whether an event of a key was sent again."""
+        query = "select 1 from repeated where topic = ? and key = ?"
+        return self._repeats and self._first(query, (topic, hash(key))) is not None
 
     def id_at(self, topic: int, partition: int | None, commit_lsn: int, index: int) -> str | None:
         """Return the id of a position in a partition, or in any; None when it was not seen."""
@@ -70,6 +110,16 @@ class Seen:
     def differing(self, topic: int) -> int:
         """Return how many positions have more than one id in the same partition."""
         return self._first("select count(*) from seen where differs and topic = ?", (topic,)) or 0
+
+    def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        with self._lock:
+            if self._database and rows:
+                try:
+                    self._database.execute("begin")
+                    self._database.executemany(statement, rows)
+                    self._database.execute("commit")
+                except sqlite3.Error as error:
+                    raise self._failed(error) from None
 
     def _first(self, query: str, values: tuple[int, ...]) -> Any:
         with self._lock:
@@ -89,3 +139,8 @@ class Seen:
         if self._database:
             self._database.close()
             self._database = None
+
+
+def _hash(key: bytes | None) -> int | None:
+    """Return 64 bits for a key: two keys that share them are sent again together, which does no harm."""
+    return None if key is None else hash(key)

@@ -51,18 +51,39 @@ def rows(*numbers: int, at: int = 200) -> list[bytes]:
     return transaction(at, *map(row_of, numbers))
 
 
-def test_what_is_there_is_skipped_and_what_is_not_is_sent_even_below_what_is() -> None:
+def test_case_d1_the_events_of_a_key_that_follow_a_missing_one_are_sent_again_too() -> None:
     target = reading(holding(0, 1, 3, 4))
-    assert ids(target.receive(rows(0, 1, 2, 3, 4, 5))) == ["id-2", "id-5"]
-    assert resumed(target) == (4, 2, 0)
-    assert target.ledger.undelivered == 2
+    assert ids(target.receive(rows(0, 1, 2, 3, 4, 5))) == ["id-2", "id-3", "id-4", "id-5"]
+    assert resumed(target) == (2, 4, 0)
+    assert target.ledger.undelivered == 4
+
+
+def test_case_d1_other_keys_are_not_sent_again_for_a_missing_event() -> None:
+    target = reading(holding(0, 2, 4))
+    frames = transaction(200, row_of(0), row_of(1, "o-2"), row_of(2), row_of(3, "o-2"), row_of(4))
+    assert ids(target.receive(frames)) == ["id-1", "id-3"]
+
+
+def test_case_d1_an_event_that_has_an_older_one_of_its_key_behind_it_is_sent_again() -> None:
+    tail = holding(0, 1, 2)
+    tail.late = {(200, 1)}
+    target = reading(tail)
+    assert ids(target.receive(rows(0, 1, 2))) == ["id-1", "id-2"]
+
+
+def test_case_d1_a_dead_letter_is_not_sent_again_for_an_event_before_it() -> None:
+    target = reading(holding(2), dead=holding(1))
+    assert ids(target.receive(rows(0, 1, 2))) == ["id-0", "id-2"]
 
 
 @given(st.sets(st.integers(0, 30)), st.integers(1, 31))
-def test_every_event_is_there_or_sent_and_none_is_both(there: set[int], count: int) -> None:
+def test_every_event_is_there_or_sent_and_from_the_first_missing_one_on_all_are_sent(
+    there: set[int], count: int
+) -> None:
     target = reading(holding(*there))
     sent = ids(target.receive(rows(*range(count))))
-    assert sent == [f"id-{number}" for number in range(count) if number not in there]
+    first = min(set(range(count)) - there, default=count)
+    assert sent == [f"id-{number}" for number in range(first, count)]
 
 
 def test_a_transaction_that_is_there_as_a_whole_is_confirmed_without_being_sent() -> None:
@@ -93,7 +114,7 @@ def test_a_topic_that_is_being_read_is_waited_for() -> None:
     assert target.pending
     tails = target.sent_before._tails
     assert isinstance(tails, MemoryTails)
-    assert tails.asked == [(TOPIC, shop.COMMIT_TIME_MS)]
+    assert tails.asked == [(name, shop.COMMIT_TIME_MS) for name in (TOPIC, DEAD)]
     tails.tails[TOPIC] = holding(0)
     assert ids(target.resume()) == ["id-1"]
 
