@@ -65,7 +65,8 @@ class PoisonEvent(CdcError):
     """An outbox row that cannot become a record.
 
     `position` is the value of the header `cdc-position`; `event_id` is the row's id as text, or empty if the id itself
-    is invalid; `kind` is one of unreadable-row, payload-mismatch, contract-missing, schema-refused, too-large.
+    is invalid; `kind` is one of unreadable-row, payload-mismatch, contract-missing, schema-refused, kafka-refused,
+    too-large.
     """
 
     hint = "correct the contract or fix the source of the row, then start again; the slot has not moved past the event"

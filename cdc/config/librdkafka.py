@@ -27,6 +27,8 @@ OURS: Final[dict[str, tuple[Value, str]]] = {
 PRODUCER_DEFAULTS: Final[dict[str, Value]] = {name: value for name, (value, _) in OURS.items()}
 ONE_BY_ONE: Final[dict[str, Value]] = {"max.in.flight.requests.per.connection": 1}
 """For producers that need not be fast: no request overtakes a refused one (see `cdc.kafka.first_records`)."""
+ALONE: Final[dict[str, Value]] = {"batch.num.messages": 1}
+"""For sessions that must know which record a broker refuses: it refuses whole batches."""
 
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 

@@ -15,6 +15,7 @@ from cdc.config import librdkafka
 log = logging.getLogger(__name__)
 
 _BYTES_PER_KBYTE: Final = 1024
+_SMALLEST_BATCH: Final = 16_384
 
 
 class Limits:
@@ -50,9 +51,15 @@ class Limits:
         return self._client if self._compresses else min(limit, self._client)
 
     def may_have_changed(self, topic: str) -> bool:
-        """Return whether to retry a batch that `topic` refused as too large: once for each known limit."""
+        """Return whether to retry a batch that `topic` refused as too large: once for each known limit.
+
+        Below an unknown limit, the batches of the next session are half as large.
+        """
         limit = self._limits.get(topic)
-        if limit is None or (topic in self._refused and self._refused[topic] == limit):
+        if limit is None:
+            self.batch_bytes = max(_SMALLEST_BATCH, self.batch_bytes // 2)
+            return False
+        if topic in self._refused and self._refused[topic] == limit:
             return False
         self._refused[topic] = limit
         return True

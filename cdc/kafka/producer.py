@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import starmap
 from operator import length_hint
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -18,10 +18,8 @@ from cdc import errors
 from cdc.config import librdkafka
 from cdc.config.settings import Settings
 from cdc.kafka import client
-from cdc.kafka.errors import kafka_error
 from cdc.kafka.first_records import Firsts
 from cdc.kafka.topics import KnownTopics
-from cdc.records.headers import ID, POSITION
 from cdc.records.record import Record, Sendable, topics_of
 
 _LAST_REPORTS_SECONDS: Final = 0.5
@@ -47,9 +45,11 @@ class Sink:
         self._failure: errors.KafkaUnavailable | None = None
         made = librdkafka.producer(settings.kafka)
         made["batch.size"] = topics.batch_bytes
+        if topics.careful:
+            made |= librdkafka.ALONE
         self._firsts = Firsts(topics.partitions, monotonic(), made["partitioner"])
         self._producer = client.producer(made)
-        self._produce = self._producer.produce
+        self._produce = self._produce_alone if topics.careful else self._producer.produce
 
     def send(self, records: Sequence[Sendable]) -> int:
         """Queue records in their order, as far as there is room; return how many.
@@ -67,8 +67,12 @@ class Sink:
             pass
         except KafkaException as error:
             if error.args[0].code() != KafkaError._FATAL:  # `poll` reports which error it was
-                raise refused(error.args[0], Record(*records[-1 - length_hint(waiting)])) from None
+                raise self._topics.refuses(error.args[0], Record(*records[-1 - length_hint(waiting)])) from None
         return len(records) - length_hint(waiting) - 1  # the last one that was tried was not queued
+
+    def _produce_alone(self, *sendable: Any) -> None:
+        record = Record(*sendable)
+        self._producer.produce(*record._replace(on_delivery=self._topics.reporting(record)))
 
     def _queue(self, sendable: Sendable) -> bool:
         """Queue one record; False while it must wait."""
@@ -154,13 +158,6 @@ class Sink:
 
 def _no_room(*_: object, **__: object) -> None:
     raise BufferError
-
-
-def refused(error: KafkaError, record: Record) -> errors.CdcError:
-    """Convert the error of queueing a record."""
-    headers: dict[str, object] = dict(record.headers)
-    event = f"event {headers[ID]} at position {headers[POSITION]}" if POSITION in headers else "a record"
-    return kafka_error(error, f"sending {event} ({len(record.value or b'')} bytes) to topic {record.topic!r}")
 
 
 def validate(settings: Settings) -> None:

@@ -6,7 +6,7 @@ service, so that a re-created topic is recognised in a later session too. Nothin
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Final
 
@@ -16,8 +16,10 @@ from confluent_kafka.admin import TopicDescription
 from cdc import errors
 from cdc.config.settings import Settings
 from cdc.kafka.cluster import Cluster, Description, Identity, TopicState, already_exists, identity, is_missing
-from cdc.kafka.errors import kafka_error
 from cdc.kafka.limits import Limits
+from cdc.kafka.rejections import CAREFUL_SECONDS, Rejections
+from cdc.records.headers import ID, POSITION
+from cdc.records.record import Delivered, Record
 from cdc.replication.settlement import Failure
 
 log = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class KnownTopics:
         self._cluster: Cluster | None = None
         self._monotonic = monotonic
         self._limits = Limits(settings.kafka)
+        self._rejections = Rejections(settings.topics, monotonic)
         self._largest: dict[str, int] = {}  # of topics that exist, as found in this session
         self._seen: dict[str, Identity] = {}
         self._warned: set[str] = set()
@@ -65,7 +68,18 @@ class KnownTopics:
         self._largest.clear()
         self._asked.clear()
         self._looking.clear()
+        self._rejections.renew()
         self.leaving = None
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """The rows, by their header `cdc-position`, whose records Kafka refused, and why."""
+        return self._rejections.rows
+
+    @property
+    def careful(self) -> bool:
+        """Whether this session must send each record in a batch of its own, and its report through `reporting`."""
+        return self._rejections.careful
 
     @property
     def batch_bytes(self) -> int:
@@ -75,7 +89,8 @@ class KnownTopics:
     def largest(self, topic: str) -> int | None:
         """Return how many bytes a record batch of the topic may have; None until the topic is known to exist.
 
-        Raises KafkaError when the topic cannot be used, KafkaUnavailable when the session must end.
+        Raises Unfit when the topic cannot be used and others may be, KafkaError when none can, KafkaUnavailable when
+        the session must end.
         """
         known = self._largest.get(topic)
         return self._ask(topic) if known is None else known
@@ -87,6 +102,10 @@ class KnownTopics:
 
     def look(self, now: float) -> None:
         """Check that the topics in use are still the same; `now` is in monotonic seconds. Raises KafkaError."""
+        if self._rejections.over and not self.leaving:
+            self.leaving = errors.KafkaUnavailable(
+                f"Kafka refused no record for {CAREFUL_SECONDS:g} s: starting a new session, with batches of records"
+            )
         while self._looking and self._looking[-1][1].done():
             self._compare(*self._looking.pop())
         if self._looking or now < self._look_at or self._cluster is None:
@@ -100,23 +119,49 @@ class KnownTopics:
             self._looking = list(self._cluster.identities(part).items())
 
     def failed(self, failure: Failure) -> errors.CdcError:
-        """Convert a failed delivery; the records are sent again by the next session."""
+        """Convert a failed delivery; the records are sent again by the next session, refused ones as poison events."""
         error: Any = failure.error
         message: Any = failure.message
+        topic = message.topic()
         key = repr((message.key() or b"").decode(errors="replace"))
-        doing = f"delivering to topic {message.topic()!r}, key {key}, transaction {failure.commit_lsn}"
+        doing = f"delivering to topic {topic!r}, key {key}, transaction {failure.commit_lsn}"
         if error is None:
             return errors.KafkaUnavailable(
                 f"Kafka, {doing}: the broker accepted a later record, and this one may be lost; reading the topic back"
             )
-        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and self._limits.may_have_changed(message.topic()):
+        too_large = error.code() == KafkaError.MSG_SIZE_TOO_LARGE and not self.careful
+        if too_large and self._limits.may_have_changed(topic):
             return errors.KafkaUnavailable(
                 f"Kafka, {doing}: {error.str()} ({error.name()}); asking for the limit again"
             )
-        return kafka_error(error, doing)
+        return self._rejections.delivered(error, topic, doing)
+
+    def transaction_failed(self, error: KafkaError, doing: str, last: Record | None) -> errors.CdcError:
+        """Convert the error of a Kafka transaction; it is of the `last` record where each is sent alone."""
+        if self.careful and last is not None:
+            return self.refuses(error, last)
+        return self._rejections.in_transaction(error, doing)
+
+    def refuses(self, error: KafkaError, record: Record) -> errors.CdcError:
+        """Convert the error of queueing a record, or of the delivery of one that was sent alone."""
+        found = dict(record.headers)
+        event = f"event {found[ID]!s} at position {found[POSITION]!s}" if POSITION in found else "a record"
+        doing = f"sending {event} ({len(record.value or b'')} bytes) to topic {record.topic!r}"
+        return self._rejections.delivered(error, record.topic, doing, record.headers)
+
+    def reporting(self, record: Record) -> Delivered:
+        """Wrap the delivery callback of a record that is sent alone: an error is this record's."""
+
+        def report(error: Any, message: object) -> None:
+            if error is not None:
+                self.refuses(error, record)
+            record.on_delivery(error, message)
+
+        return report
 
     def _ask(self, topic: str) -> int | None:
         assert self._cluster, "renew() comes first"
+        self._rejections.check(topic)
         asked = self._asked.get(topic)
         if asked is None:
             if self._monotonic() >= self._ask_at:
@@ -129,18 +174,19 @@ class KnownTopics:
             answer = asked.result()
         except KafkaException as error:
             if not already_exists(error):
-                self._failed(topic, error)
+                self._failed(topic, error, creating=isinstance(asked, Future))
             return None
         return self._learn(topic, answer) if isinstance(answer, TopicState) else None  # else it was just created
 
-    def _failed(self, topic: str, error: KafkaException) -> None:
-        self._ask_at = self._monotonic() + _ASK_AGAIN_SECONDS
+    def _failed(self, topic: str, error: KafkaException, *, creating: bool) -> None:
         if is_missing(error):
+            self._ask_at = self._monotonic() + _ASK_AGAIN_SECONDS
             self._missing(topic)
             return
-        problem = kafka_error(error.args[0], f"looking up topic {topic!r}")
+        problem = self._rejections.looked_up(error.args[0], topic, creating=creating)
         if not isinstance(problem, errors.Temporary):
             raise problem
+        self._ask_at = self._monotonic() + _ASK_AGAIN_SECONDS
         self._remind(str(problem))
 
     def _missing(self, topic: str) -> None:
@@ -162,8 +208,8 @@ class KnownTopics:
                 "the settings of topics cannot be read: a limit is unknown until the topic refuses a record",
                 extra={"event": "topic_limits_unknown", "topic": topic, "reason": found.hidden},
             )
-        limit = found.config.get("max.message.bytes")
-        largest = self._largest[topic] = self._limits.learn(topic, int(limit) if limit else None)
+        limits = [int(found.config[name]) for name in ("max.message.bytes", "segment.bytes") if name in found.config]
+        largest = self._largest[topic] = self._limits.learn(topic, min(limits, default=None))
         return largest
 
     def _compare(self, topic: str, answer: Future[TopicDescription]) -> None:

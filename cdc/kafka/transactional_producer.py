@@ -22,7 +22,7 @@ from cdc.delivery.positions import SlotRecord
 from cdc.kafka import client
 from cdc.kafka.errors import kafka_error
 from cdc.kafka.first_records import Firsts, Target
-from cdc.kafka.producer import HASTE_SECONDS, refused
+from cdc.kafka.producer import HASTE_SECONDS
 from cdc.kafka.topics import KnownTopics
 from cdc.records.record import Delivered, Record, Sendable
 
@@ -49,8 +49,9 @@ class TransactionalSink:
         self._topics = topics
         self._positions = settings.topics.positions
         self._firsts = Firsts(topics.partitions, time.monotonic(), librdkafka.producer(settings.kafka)["partitioner"])
-        self._producer = producer(settings, key, topics.batch_bytes)
+        self._producer = producer(settings, key, topics.batch_bytes, alone=topics.careful)
         self._reports: list[Delivered] = []  # of this transaction's records
+        self._last: Record | None = None  # that was sent, where each is sent alone
         self._open = False
         self._ending = False
         self._look_at = 0.0  # monotonic seconds
@@ -69,18 +70,24 @@ class TransactionalSink:
         if self._ending or not records:
             return sent
         produce, took, proven = self._producer.produce, self._reports.append, self._firsts.proven
+        careful = self._topics.careful
         try:
             if not self._open:
                 self._producer.begin_transaction()
                 self._open = True
             for topic, value, key, partition, on_delivery, _, timestamp, headers in records:
+                if careful and len(self._producer):
+                    break  # an error of the transaction names no record
                 place = None
                 if topic not in proven:
                     place = self._place(Record(*records[sent]))
                     if place is None:
                         break
                     partition = place.partition
-                failed = functools.partial(_refused, on_delivery)
+                if careful:
+                    self._last = Record(*records[sent])
+                report = self._topics.reporting(self._last) if self._last else on_delivery
+                failed = functools.partial(_refused, report)
                 produce(topic, value, key, partition, failed, None, timestamp, headers)
                 took(on_delivery)
                 sent += 1
@@ -91,7 +98,7 @@ class TransactionalSink:
         except KafkaException as error:
             reason = error.args[0]
             if reason.code() not in (KafkaError._FATAL, KafkaError._STATE):
-                raise refused(reason, Record(*records[sent])) from None
+                raise self._topics.refuses(reason, Record(*records[sent])) from None
             self._broken = True  # `poll` reports which error it was
         return sent
 
@@ -115,7 +122,7 @@ class TransactionalSink:
         try:
             self._serve(seconds)
         except KafkaException as error:
-            raise kafka_error(error.args[0], "sending in a transaction") from None
+            raise self._topics.transaction_failed(error.args[0], "sending in a transaction", self._last) from None
         if self._commit is not None and self._commit.done():
             self._ended(self._commit.result())
         now = time.monotonic()
@@ -168,7 +175,7 @@ class TransactionalSink:
     def _ended(self, error: KafkaError | None) -> None:
         self._commit = None
         if error is not None:
-            raise kafka_error(error, "committing a transaction")
+            raise self._topics.transaction_failed(error, "committing a transaction", self._last)
         self._open = self._ending = False
         if self._firsts.waiting:
             self._firsts.all_delivered()
@@ -197,8 +204,11 @@ def _refused(on_delivery: Delivered, error: KafkaError | None, message: Message)
         on_delivery(error, message)
 
 
-def producer(settings: Settings, key: str, batch_bytes: int | None = None) -> Producer:
-    """Create a producer with the slot's transactional id, and abort the transaction of others. Raises CdcError."""
+def producer(settings: Settings, key: str, batch_bytes: int | None = None, *, alone: bool = False) -> Producer:
+    """Create a producer with the slot's transactional id, and abort the transaction of others. Raises CdcError.
+
+    `alone`: each batch holds one record.
+    """
     made = {
         "transaction.timeout.ms": TRANSACTION_MS,
         **librdkafka.producer(settings.kafka),
@@ -210,6 +220,8 @@ def producer(settings: Settings, key: str, batch_bytes: int | None = None) -> Pr
     }
     if batch_bytes is not None:
         made["batch.size"] = batch_bytes
+    if alone:
+        made |= librdkafka.ALONE
     found = client.producer(made)
     retry(lambda: found.init_transactions(INIT_SECONDS), f"preparing transactions of {made['transactional.id']!r}")
     return found

@@ -8,6 +8,7 @@
 | headers   | `id`, `eventType`, `cdc-position`, then those of named columns    |
 """
 
+from collections.abc import Mapping
 from typing import Final, Literal, Protocol
 
 from cdc.errors import CdcError, PoisonEvent, Unfit
@@ -77,8 +78,14 @@ class Topics(Protocol):
     def largest(self, topic: str, /) -> int | None:
         """How many bytes a record batch of the topic may have; None while it is not known that the topic exists.
 
-        Never waits. Raises KafkaError when the topic cannot be used, KafkaUnavailable when the session must end.
+        Never waits. Raises Unfit when the topic cannot be used and others may be, KafkaError when none can,
+        KafkaUnavailable when the session must end.
         """
+        ...
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """The rows, by their header `cdc-position`, whose records Kafka refused, and why; nearly always empty."""
         ...
 
     def partitions(self, topic: str, /) -> int | None:

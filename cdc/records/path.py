@@ -6,7 +6,7 @@ and encoding (the fast path, and the general path behind it), numbering. A wrapp
 
 from typing import NamedTuple, Protocol
 
-from cdc.errors import PoisonEvent
+from cdc.errors import PoisonEvent, Unfit
 from cdc.outbox.events import Event, Outbox
 from cdc.records.encoding import DeadLetters, Encoding, Pending, Topics
 from cdc.records.record import Record, Sendable, at_most, batch_size
@@ -62,6 +62,9 @@ class GeneralPath:
         event = None
         try:
             event = self.outbox.event(row)
+            reason = self.topics.refused.get(self.outbox.position(row)) if self.topics.refused else None
+            if reason:
+                raise self._poison(row, event, "kafka-refused", reason)
             return self._fitting(self.encoding.record(event), row, event), event
         except PoisonEvent as poison:
             if self._dead_letters is None:
@@ -87,17 +90,21 @@ class GeneralPath:
         return None if largest is None else largest - self._reserve
 
     def _fitting(self, record: Record, row: Row, event: Event | None) -> Record:
-        """Return the record. Raises Pending while its topic is not known, PoisonEvent when it is too large for it."""
-        largest = self.largest(record.topic)
+        """Return the record. Raises Pending while its topic is not known, PoisonEvent when the topic cannot take it."""
+        try:
+            largest = self.largest(record.topic)
+        except Unfit as unfit:
+            raise self._poison(row, event, unfit.kind, str(unfit)) from None
         if largest is None:
             raise Pending
         if at_most(record) > largest and (size := batch_size(record)) > largest:
-            raise PoisonEvent(
+            reason = (
                 f"a record of {size + self._reserve} bytes is too large for topic {record.topic!r}, which takes"
                 f" {largest + self._reserve} (max.message.bytes of the topic; message.max.bytes or"
-                " queue.buffering.max.kbytes in [kafka])",
-                position=self.outbox.position(row),
-                event_id=event.id if event else "",
-                kind="too-large",
+                " queue.buffering.max.kbytes in [kafka])"
             )
+            raise self._poison(row, event, "too-large", reason)
         return record
+
+    def _poison(self, row: Row, event: Event | None, kind: str, reason: str) -> PoisonEvent:
+        return PoisonEvent(reason, position=self.outbox.position(row), event_id=event.id if event else "", kind=kind)

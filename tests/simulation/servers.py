@@ -41,6 +41,7 @@ class SimTopics:
         self._kafka = kafka
         self._changes = 0
         self._known: object = None
+        self.refused: dict[str, str] = {}
 
     @property
     def changes(self) -> int:

@@ -81,6 +81,7 @@ class Topics:
 
     def __init__(self, **largest: int | None) -> None:
         self.known = largest
+        self.refused: dict[str, str] = {}
 
     def largest(self, topic: str, /) -> int | None:
         return self.known.get(topic, 1_000_000)

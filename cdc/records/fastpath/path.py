@@ -57,7 +57,7 @@ class FastPath:
         Where the next transaction follows at once, its rows are taken too: that saves 0.7 us for each, and 1.3 in
         plain Python.
         """
-        if self._runs is None or self._relation is None:
+        if self._runs is None or self._relation is None or self._topics.refused:
             return None
         if self._transactions.outbox.get(self._relation.oid) is not self._relation:
             return None  # the table was changed: its frames look the same and mean something else

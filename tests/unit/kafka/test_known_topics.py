@@ -14,6 +14,8 @@ from cdc.config.settings import Settings
 from cdc.kafka.cluster import Description
 from cdc.kafka.topics import KnownTopics
 from cdc.lsn import LSN
+from cdc.records.headers import ID, POSITION
+from cdc.records.record import Record
 from cdc.replication.settlement import Failure
 from tests.memory import Clock
 
@@ -47,6 +49,7 @@ class MemoryCluster:
         self.created: list[str] = []
         self.asked: list[str] = []
         self.slow = False
+        self.refusal: KafkaException | None = None  # of creating topics
         self.waiting: list[tuple[Future[Any], Any]] = []
 
     def add(self, topic: str, topic_id: str = "one", partitions: int = 1, replicas: int = 3, **config: str) -> None:
@@ -75,6 +78,8 @@ class MemoryCluster:
 
     def create(self, topic: str, topics: object, config: object) -> "Future[Any]":  # noqa: ARG002 - by shape
         self.created.append(topic)
+        if self.refusal:
+            return self._future(self.refusal)
         self.add(topic)
         return self._future(None)
 
@@ -156,7 +161,7 @@ def test_limits_are_asked_again_in_the_next_session_c7(cluster: MemoryCluster, c
     assert topics.batch_bytes == 1000
 
 
-def test_a_refused_size_is_temporary_once_and_permanent_when_nothing_was_learnt_c7(
+def test_a_refused_size_asks_for_the_limit_again_and_then_for_the_record_c7(
     cluster: MemoryCluster, clock: Clock
 ) -> None:
     cluster.add("t")
@@ -166,12 +171,16 @@ def test_a_refused_size_is_temporary_once_and_permanent_when_nothing_was_learnt_
     first = topics.failed(failure)
     assert isinstance(first, errors.KafkaUnavailable)
     assert "topic 't', key 'k', transaction 0/10" in first.message
+    assert "asking for the limit again" in first.message
     topics.renew()
+    assert not topics.careful
     asked(topics, "t")
-    assert isinstance(topics.failed(failure), errors.KafkaError)
+    assert "sending each record alone" in topics.failed(failure).message
+    topics.renew()
+    assert topics.careful
 
 
-def test_settings_that_may_not_be_read_leave_the_clients_limit_and_refusals_permanent_c7(
+def test_settings_that_may_not_be_read_leave_the_clients_limit_and_smaller_batches_c7(
     cluster: MemoryCluster, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -182,20 +191,85 @@ def test_settings_that_may_not_be_read_leave_the_clients_limit_and_refusals_perm
     cluster.config["u"] = DENIED
     assert [asked(topics, topic) for topic in ("t", "u")] == [32 * 1024 * 1024] * 2
     assert caplog.text.count("the settings of topics cannot be read") == 1
-    failure = Failure(ClientError(ClientError.MSG_SIZE_TOO_LARGE), Refused("t"), LSN(16))
-    problem = topics.failed(failure)
-    assert isinstance(problem, errors.KafkaError)
-    assert "DESCRIBE_CONFIGS" in problem.hint
+    before = topics.batch_bytes
+    problem = topics.failed(Failure(ClientError(ClientError.MSG_SIZE_TOO_LARGE), Refused("t"), LSN(16)))
+    assert "sending each record alone" in problem.message
+    assert topics.batch_bytes == before // 2
 
 
-def test_other_refusals_are_what_they_are_c6(cluster: MemoryCluster, clock: Clock) -> None:
+def test_a_segment_limits_batches_like_the_topics_own_limit_c7(cluster: MemoryCluster, clock: Clock) -> None:
+    cluster.add("t", segment_bytes="1048576")
+    assert asked(make(cluster, clock), "t") == 1_048_576
+
+
+def test_case_d3_an_error_of_a_topic_that_rows_choose_is_theirs_and_one_of_a_common_topic_everybodys(
+    cluster: MemoryCluster, clock: Clock
+) -> None:
+    cluster.add("t")
+    failure = Failure(DENIED.args[0], Refused("t"), LSN(16))
     topics = make(cluster, clock)
-    denied = topics.failed(Failure(DENIED.args[0], Refused("t"), LSN(16)))
-    assert isinstance(denied, errors.KafkaError)
+    assert isinstance(topics.failed(failure), errors.KafkaUnavailable)
+    topics.renew()
+    with pytest.raises(errors.Unfit, match="grant the principal WRITE") as raised:
+        topics.largest("t")
+    assert raised.value.kind == "kafka-refused"
+    clock.advance(301)
+    assert asked(topics, "t") == 2_000_000  # the right may have been granted
+    assert isinstance(make(cluster, clock, name="t").failed(failure), errors.KafkaError)
+    own = Failure(DENIED.args[0], Refused("cdc.dead-letter"), LSN(16))
+    assert isinstance(topics.failed(own), errors.KafkaError)
     assert isinstance(topics.failed(Failure(TIMED_OUT.args[0], Refused("t"), LSN(16))), errors.KafkaUnavailable)
-    late = topics.failed(Failure(ClientError(ClientError.INVALID_TIMESTAMP), Refused("t"), LSN(16)))
-    assert isinstance(late, errors.KafkaError)
-    assert "message.timestamp" in late.hint
+
+
+def test_case_d3_a_refused_record_that_was_sent_alone_names_its_row_until_nothing_is_refused_any_more(
+    cluster: MemoryCluster, clock: Clock
+) -> None:
+    topics = make(cluster, clock)
+    late = ClientError(ClientError.INVALID_TIMESTAMP)
+    problem = topics.failed(Failure(late, Refused("t"), LSN(16)))
+    assert isinstance(problem, errors.KafkaUnavailable)
+    assert not topics.refused
+    topics.renew()
+    reports: list[object] = []
+    record = Record.to("t", b"k", b"v", 0, [(ID, "7"), (POSITION, "ab-1-0")], lambda *report: reports.append(report))
+    topics.reporting(record)(None, Refused("t"))
+    assert not topics.refused
+    topics.reporting(record)(late, Refused("t"))
+    assert "message.timestamp" in topics.refused["ab-1-0"]
+    assert len(reports) == 2
+    topics.renew()
+    assert topics.refused
+    clock.advance(31)
+    topics.look(clock.now)
+    assert "refused no record for 30 s" in str(topics.leaving)
+    topics.renew()
+    assert not topics.careful
+    assert not topics.refused
+
+
+@pytest.mark.parametrize(
+    ("code", "theirs"),
+    [
+        (ClientError.TOPIC_EXCEPTION, True),
+        (ClientError.POLICY_VIOLATION, True),
+        (ClientError.TOPIC_AUTHORIZATION_FAILED, True),
+        (ClientError.INVALID_REPLICATION_FACTOR, False),
+        (ClientError.INVALID_CONFIG, False),
+        (ClientError.CLUSTER_AUTHORIZATION_FAILED, False),
+    ],
+)
+def test_case_d3_a_topic_that_cannot_be_created_is_its_rows_unless_the_settings_are_wrong(
+    cluster: MemoryCluster, clock: Clock, code: int, theirs: bool
+) -> None:
+    cluster.refusal = KafkaException(ClientError(code))
+    with pytest.raises(errors.Unfit if theirs else errors.KafkaError, match="creating topic 't'"):
+        asked(make(cluster, clock, create=True), "t", 5)
+
+
+def test_case_d3_rows_may_not_choose_the_topic_of_positions(cluster: MemoryCluster, clock: Clock) -> None:
+    cluster.add("cdc.positions")
+    with pytest.raises(errors.Unfit, match="publisher's own"):
+        asked(make(cluster, clock), "cdc.positions")
 
 
 def test_a_missing_topic_is_waited_for_and_told_now_and_then_c12(
@@ -351,8 +425,10 @@ def test_a_topic_that_may_not_be_described_is_a_permanent_error_with_the_right_t
     cluster: MemoryCluster, clock: Clock
 ) -> None:
     cluster.identity["t"] = DENIED
-    with pytest.raises(errors.KafkaError, match="looking up topic 't'") as raised:
+    with pytest.raises(errors.Unfit, match=r"looking up topic 't'.*grant the principal"):
         asked(make(cluster, clock), "t")
+    with pytest.raises(errors.KafkaError, match="looking up topic 't'") as raised:
+        asked(make(cluster, clock, name="t"), "t")
     assert "grant the principal" in raised.value.hint
 
 
