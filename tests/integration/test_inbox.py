@@ -356,7 +356,7 @@ def leave(connection: Connection, statements: str, failure: Exception | None = N
     """End the transaction of the block by SQL, which psycopg does not notice, and write more or fail."""
     connection.execute("insert into written values ('never')")
     for statement in statements.split("; "):
-        connection.execute(statement)  # type: ignore[call-overload]
+        connection.execute(statement)
     if failure is not None:
         raise failure
 
@@ -425,7 +425,7 @@ def test_case_h8_a_prepared_transaction_is_not_reported_as_a_commit(connection: 
     if connection.execute("select 1 from pg_prepared_xacts where database = current_database()").fetchone():
         connection.rollback()
         connection.autocommit = True
-        connection.execute(f"rollback prepared '{connection.info.dbname}'")  # type: ignore[call-overload]
+        connection.execute(f"rollback prepared '{connection.info.dbname}'")
 
 
 def test_case_h8_the_asynchronous_inbox_notices_that_its_transaction_ended(
