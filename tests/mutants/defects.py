@@ -1,4 +1,8 @@
-"""Deliberate defects: each has a description, a row of docs/faults.md, and an exact replacement in one file."""
+"""Deliberate defects: each has a description, a row of docs/faults.md, and an exact replacement in one file.
+
+The simulation has to find a defect. Where it cannot see one, because the defect is in a part that no world drives,
+`unit` names the file of unit tests that has to.
+"""
 
 from typing import Final, NamedTuple
 
@@ -12,6 +16,7 @@ class Defect(NamedTuple):
     file: str
     old: str
     new: str
+    unit: str = ""  # below tests/unit
 
 
 _SETTLE: Final = """\
@@ -365,5 +370,86 @@ DEFECTS: Final = (
     Defect(
         "acks-1", "C15", "The leader's acknowledgement is enough.", "config/librdkafka.py",
         '    "acks": ("all", ', '    "acks": ("1", ',
+    ),
+    Defect(
+        "layout-outlives", "A1", "Rows of a table that was changed are read by its previous layout.",
+        "records/fastpath/path.py",
+        "        if self._transactions.outbox.get(self._relation.oid) is not self._relation:\n", "        if False:\n",
+    ),
+    Defect(
+        "plan-outlives", "A1", "The general path reads rows of a table that was changed by its previous plan.",
+        "outbox/events.py",
+        "        if row.relation is not self._relation:\n", "        if self._relation is None:\n",
+    ),
+    Defect(
+        "topics-outlive", "A1", "Topics of a table that was changed are looked up by the cells of other columns.",
+        "outbox/events.py",
+        "            self._topics.clear()\n        formats", "        formats",
+    ),
+    Defect(
+        "names-only", "A1", "A column that changed its type is not noticed.", "replication/transactions.py",
+        "            if relation != self.outbox.get(relation.oid):\n",
+        "            names = [column.name for column in relation.columns]\n"
+        "            if names != [column.name for column in getattr(self.outbox.get(relation.oid), 'columns', ())]:\n",
+    ),
+    Defect(
+        "types-only", "A1", "Columns that changed their names are not noticed.", "replication/transactions.py",
+        "            if relation != self.outbox.get(relation.oid):\n",
+        "            types = [column.type_oid for column in relation.columns]\n"
+        "            before = getattr(self.outbox.get(relation.oid), 'columns', ())\n"
+        "            if types != [column.type_oid for column in before]:\n",
+    ),
+    Defect(
+        "first-not-alone", "C6", "More records are sent to a partition before its first one is delivered.",
+        "kafka/first_records.py",
+        "        return None if done is False else Target(", "        return Target(",
+    ),
+    Defect(
+        "firsts-never-forget", "C6", "Partitions stay proven, although brokers forget producers.",
+        "kafka/first_records.py",
+        "        if now >= self._forget_at:\n", "        if now < 0:\n",
+    ),
+    Defect(
+        "firsts-forget-half", "C6", "Topics stay proven, although brokers forget producers.", "kafka/first_records.py",
+        "            self.proven.clear()\n", "",
+    ),
+    Defect(
+        "proven-when-sent", "C6", "A partition counts as proven when its first record is sent.",
+        "kafka/first_records.py",
+        " and all(delivered.values()):\n", ":\n",
+    ),
+    Defect(
+        "proven-by-one", "C6", "One proven partition proves its topic.", "kafka/first_records.py",
+        "        if len(delivered) >= (self._partitions(topic) or 1) and", "        if len(delivered) >= 1 and",
+    ),
+    Defect(
+        "first-of-topic", "C6", "Only the first record of a topic is sent alone.", "kafka/first_records.py",
+        "            number = partition(record.key or b\"\", partitions)\n", "            number = 0\n",
+    ),
+    Defect(
+        "seen-last-id", "C17", "The last id of a position counts.", "kafka/readback/seen.py",
+        "do update set differs = 1 where id <> excluded.id",
+        "do update set differs = 1, id = excluded.id where id <> excluded.id",
+        "kafka/test_seen.py",
+    ),
+    Defect(
+        "seen-anywhere", "C13", "A position is found in any partition.", "kafka/readback/seen.py",
+        '_HERE: Final = f"{_ANYWHERE} and partition = ?"', '_HERE: Final = f"{_ANYWHERE} and ? >= 0"',
+        "kafka/test_seen.py",
+    ),
+    Defect(
+        "seen-remembers", "D5", "Positions are stored after they were dropped.", "kafka/readback/seen.py",
+        "        with self._lock:\n            self._close()\n", "        pass\n",
+        "kafka/test_seen.py",
+    ),
+    Defect(
+        "seen-any-topic", "D5", "Positions of one topic are found in another.", "kafka/readback/seen.py",
+        'where topic = ? and commit_lsn', 'where topic >= ? and commit_lsn',
+        "kafka/test_seen.py",
+    ),
+    Defect(
+        "seen-full", "D9", "A disk that is full is not reported.", "kafka/readback/seen.py",
+        "                    raise self._failed(error) from None\n", "                    pass\n",
+        "kafka/test_seen.py",
     ),
 )  # fmt: skip

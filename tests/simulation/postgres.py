@@ -105,7 +105,7 @@ class SimPg:
         row = Row(
             number,
             table.id(number),
-            aggregate,
+            table.aggregate(aggregate),
             table.key(key),
             None if payload == TOMBSTONE else text,
             table.tenant(number),

@@ -234,6 +234,13 @@ _RETYPED: Final = (
         Act(0.31, "crash", (False,)),
         case="A2",
     ),
+    # As numbers these topics have the bytes that they have as text.
+    _plan(
+        "the aggregate becomes text (A1)",
+        (*(_tx(0.02 + 0.1 * at, _row(aggregate="payments")) for at in range(6)),),
+        Act(0.0, "retype_column", ("aggregatetype", values.INT8)),
+        Act(0.3, "retype_column", ("aggregatetype", values.TEXT)),
+    ),
     _plan(
         "two text columns swap their names (A1)",
         _THREE,
@@ -266,8 +273,20 @@ _FIRST: Final = (
         latency=0.05,
     ),
     _plan(
+        "a leader turns away the first batch beside a partition that works (C6)",
+        (_tx(0.02, _row(), *(_row("d") for _ in range(12))),),
+        Act(0.0, "unready", (ORDER, partition(b"d", 2), 1)),
+        latency=0.05,
+    ),
+    _plan(
+        "a leader turns away the first batch behind a partition that works (C6)",
+        (_tx(0.02, _row()), _tx(0.7, *(_row("d") for _ in range(12)))),
+        Act(0.6, "unready", (ORDER, partition(b"d", 2), 1)),
+        latency=0.05,
+    ),
+    _plan(
         "a leader turns away the first batch after it forgot the producer (C6)",
-        (_tx(0.02, *(_row() for _ in range(3))), _tx(400, *(_row() for _ in range(12)))),
+        (_tx(0.02, _row(), _row("d"), _row(), _row("d")), _tx(400, *(_row() for _ in range(12)))),
         Act(399.8, "forget_producers"),
         Act(399.9, "unready", (ORDER, partition(b"a", 2), 1)),
         latency=0.05,

@@ -18,7 +18,7 @@ ENUM: Final = 90_001
 NAMES: Final = ("id", "aggregatetype", "aggregateid", "type", "payload", "tenant")
 RETYPES: Final[dict[str, tuple[int, ...]]] = {
     "id": (values.UUID, values.INT8, values.TEXT, values.VARCHAR),
-    "aggregatetype": (values.TEXT, values.VARCHAR, values.BPCHAR),
+    "aggregatetype": (values.TEXT, values.VARCHAR, values.BPCHAR, values.INT8),
     "aggregateid": (values.TEXT, values.INT8, values.VARCHAR, values.INT4, values.UUID),
     "type": (values.TEXT, values.VARCHAR, ENUM),
     "payload": (values.JSONB, values.TEXT, values.BYTEA, values.JSON),
@@ -107,6 +107,11 @@ class Table:
         if type_oid == values.UUID:
             return f"11111111-1111-4111-8111-{number:012d}"
         return str(number) if self._numeric_keys else key
+
+    def aggregate(self, name: str) -> str:
+        """The aggregate type of an event; as a number, the one that has the bytes of its name."""
+        number = int.from_bytes(f"{name:8.8}".encode(), "big")
+        return str(number) if self.type_of("aggregatetype") == values.INT8 else name
 
     def tenant(self, number: int) -> str | None:
         """The column that may be a header; None where the table has none."""
