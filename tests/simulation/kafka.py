@@ -5,7 +5,7 @@ A record counts, and consumers see it, when the followers have it; what only a l
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cdc.delivery.positions import Memory, SlotRecord, latest
 from cdc.errors import KafkaUnavailable
@@ -21,6 +21,14 @@ Place = tuple[str, int]
 COMPACTED_AFTER: Final = 30.0  # seconds; the active segment is left alone
 
 
+class Stored(NamedTuple):
+    """A record that consumers can see."""
+
+    partition: int
+    record: Record
+    offset: int
+
+
 @dataclass(slots=True)
 class Log:
     """One partition."""
@@ -29,6 +37,7 @@ class Log:
     down_until: float = 0.0
     tail: "list[Batch]" = field(default_factory=list)  # appended, and not yet copied
     known: set[int] = field(default_factory=set)  # producers of which the leader knows the last sequence number
+    end: int = 0  # the next offset
     unready: int = 0  # how many batches are turned away, to be sent again
 
 
@@ -53,7 +62,7 @@ class SimKafka:
         self.reader = 0  # the number of the producer of the last session that began to read
         self.producers = 0  # that have begun
         self.epoch = 0  # of the transactional id
-        self.seen: dict[str, list[tuple[int, Record]]] = {}  # by topic, what consumers can see
+        self.seen: dict[str, list[Stored]] = {}  # by topic, what consumers can see
         self.appended = 0
         self.truncated = 0
 
@@ -113,7 +122,13 @@ class SimKafka:
         for record in batch.records:
             batch.producer.taken(topic, number, record)
 
-    def visible(self, topic: str, number: int, record: Record, producer: "SimSink") -> None:
+    def place(self, topic: str, number: int, count: int = 1) -> int:
+        """Return the offset of the next record of a partition; a marker at the end of a transaction takes one too."""
+        log = self.log((topic, number))
+        log.end += count
+        return log.end - count
+
+    def visible(self, topic: str, number: int, record: Record, producer: "SimSink", offset: int) -> None:
         """Consumers that read what is committed can see a record."""
         self.appended += 1
         self.world.note("append", topic, number, record.key, record.value)
@@ -121,7 +136,7 @@ class SimKafka:
             assert record.key is not None
             self.positions.append((self.world.now, record.key.decode(), record.value))
         else:
-            self.seen.setdefault(topic, []).append((number, record))
+            self.seen.setdefault(topic, []).append(Stored(number, record, offset))
         self.oracle.appended(topic, number, record, producer)
 
     def findable(self, stream: str) -> set[tuple[str, str]]:
@@ -132,7 +147,7 @@ class SimKafka:
         found: set[tuple[str, str]] = set()
         oldest: dict[tuple[str, int, bytes | None], str] = {}  # position of each key, from the end
         for topic, seen in self.seen.items():
-            for number, record in reversed(seen):
+            for number, record, _ in reversed(seen):
                 headers = dict(record.headers)
                 position, line = str(headers["cdc-position"]), (topic, number, record.key)
                 if not position.startswith(stream):
@@ -149,26 +164,26 @@ class SimKafka:
         for log in self.logs.values():
             log.known.clear()
 
-    def compact(self, topic: str, share: float, *, tombstones: bool) -> list[tuple[int, Record]]:
+    def compact(self, topic: str, share: float, *, tombstones: bool) -> list[Stored]:
         """Keep each key's newest record in the oldest `share` of a topic; with `tombstones`, not those without a value.
 
         The newest record of a partition is in the active segment, which is left alone. Returns what is gone.
         """
         seen = self.seen.get(topic, [])
         clean = round(share * len(seen))
-        newest = {(number, record.key): at for at, (number, record) in enumerate(seen[:clean])}
-        active = {number: at for at, (number, _) in enumerate(seen)}
-        kept: list[tuple[int, Record]] = []
-        gone: list[tuple[int, Record]] = []
-        for at, (number, record) in enumerate(seen):
-            older = at < clean and newest[number, record.key] != at
-            deleted = at < clean and tombstones and record.value is None
-            (gone if (older or deleted) and active[number] != at else kept).append((number, record))
+        newest = {(each.partition, each.record.key): at for at, each in enumerate(seen[:clean])}
+        active = {each.partition: at for at, each in enumerate(seen)}
+        kept: list[Stored] = []
+        gone: list[Stored] = []
+        for at, each in enumerate(seen):
+            older = at < clean and newest[each.partition, each.record.key] != at
+            deleted = at < clean and tombstones and each.record.value is None
+            (gone if (older or deleted) and active[each.partition] != at else kept).append(each)
         self.seen[topic] = kept
         self.world.note("compacted", topic, len(gone))
         return gone
 
-    def delete(self, topic: str) -> list[tuple[int, Record]]:
+    def delete(self, topic: str) -> list[Stored]:
         """Delete a topic, and create it again empty; returns what is gone."""
         gone = self.seen.pop(topic, [])
         self.topic_ids[topic] = self.topic_ids.get(topic, 0) + 1
@@ -177,6 +192,7 @@ class SimKafka:
                 log.known.clear()
                 log.tail.clear()
                 log.leader += 1
+                log.end = 0
         self.world.note("made anew", topic, len(gone))
         return gone
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-OPEN: Final = frozenset({"A2", "A5", "B1", "D1", "D4", "D7"})
+OPEN: Final = frozenset({"A2", "A5", "B1", "D4", "D7"})
 
 
 def mended(case: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cdc.errors import PostgresRefused, PostgresUnavailable
-from cdc.records.record import Record
+from tests.simulation.kafka import Stored
 from tests.simulation.postgres import Slot
 from tests.simulation.sink import TOO_LARGE
 from tests.simulation.table import Table
@@ -142,6 +142,10 @@ class Misfortunes:
             return
         change(self._pg.table)
 
+    def clock_back(self, seconds: float) -> None:
+        """The clock of PostgreSQL goes back: it has later commits of earlier times."""
+        self._pg.clock_offset -= seconds
+
     def jump(self, seconds: float) -> None:
         self._world.wall_offset += seconds
 
@@ -264,7 +268,7 @@ class Misfortunes:
         seen = self._kafka.seen.get(topic, [])
         gone, kept = seen[: round(share * len(seen))], seen[round(share * len(seen)) :]
         self._kafka.seen[topic] = kept
-        self._run.oracle.emptied(topic, {number for number, _ in gone} - {number for number, _ in kept})
+        self._run.oracle.emptied(topic, {each.partition for each in gone} - {each.partition for each in kept})
         self._run.process.knows = {entry for entry in self._run.process.knows if entry[0] != topic}
 
     def compact(self, topic: str, share: float, tombstones: bool) -> None:
@@ -290,11 +294,11 @@ class Misfortunes:
             self.gaps.append(f"topic {topic} made anew")
             self._kafka.untold.add(topic)
         self._vanish(gone, topic)
-        self._run.oracle.emptied(topic, {number for number, _ in gone})
+        self._run.oracle.emptied(topic, {each.partition for each in gone})
 
-    def _vanish(self, gone: list[tuple[int, Record]], topic: str) -> None:
+    def _vanish(self, gone: list[Stored], topic: str) -> None:
         """Records cannot be found any more, though they were delivered."""
-        ids = {(topic, str(dict(record.headers)["id"])) for _, record in gone}
+        ids = {(topic, str(dict(each.record.headers)["id"])) for each in gone}
         self._run.process.knows -= ids
 
     def unready(self, topic: str, number: int, batches: int) -> None:
@@ -316,26 +320,27 @@ class Misfortunes:
     def crash_and_misplace(self, topic: str, place: int) -> None:
         """The process dies, and a record is in a partition where no consumer looks for its key."""
         self._world.kill(after=False)
-        for number, record in self._take_away(topic, place):
-            self._kafka.seen[topic].insert(place, ((number + 1) % self._kafka.partitions, record))
+        for number, record, _ in self._take_away(topic, place):
+            other = (number + 1) % self._kafka.partitions
+            self._kafka.seen[topic].insert(place, Stored(other, record, self._kafka.place(topic, other)))
 
     def crash_and_pretend(self, topic: str, place: int) -> None:
         """The process dies, and something else has the position of one of its records."""
         self._world.kill(after=False)
-        for number, record in self._take_away(topic, place):
+        for number, record, offset in self._take_away(topic, place):
             headers = [("id", "impostor"), *record.headers[1:]]
-            self._kafka.seen[topic].insert(place, (number, record._replace(headers=headers)))
+            self._kafka.seen[topic].insert(place, Stored(number, record._replace(headers=headers), offset))
 
-    def _take_away(self, topic: str, place: int) -> list[tuple[int, Record]]:
+    def _take_away(self, topic: str, place: int) -> list[Stored]:
         """The record at an offset, if it exists and does not count as delivered yet."""
         found = self._kafka.seen.get(topic, [])[place : place + 1]
         for taken in found:
-            row = self._run.oracle.row(taken[1])
+            row = self._run.oracle.row(taken.record)
             slot = self._pg.slot
             if row.by_transaction or slot is None or row.tx.end_lsn <= max(slot.confirmed, self._run.process.confirmed):
                 return []
             self._kafka.seen[topic].remove(taken)
-            self._run.oracle.lost(taken[1])
+            self._run.oracle.lost(taken.record)
         return found
 
     def limit(self, topic: str, size: int) -> None:

@@ -14,6 +14,7 @@ from tests.simulation.rows import Row, Tx
 from tests.simulation.world import Violation, World
 
 if TYPE_CHECKING:
+    from tests.simulation.kafka import Stored
     from tests.simulation.sink import SimSink
 
 DEAD_LETTERS = "cdc.dead-letter"
@@ -206,27 +207,9 @@ class Oracle:
     def _accounted(self, row: Row) -> bool:
         return row.copies > 0 or row.excused or row.skipped or (row.poison and self.dead_letters)
 
-    def behind_gaps(self, found: set[tuple[str, str]], confirmed: int) -> set[tuple[str, str]]:
-        """Events that have to be sent again although they are there, because an earlier one of their key is not.
-
-        Otherwise the earlier one would be the newest record of its key.
-        """
-        behind = set()
-        for line in self._turns.values():
-            gaps: set[str] = set()
-            for row in line:
-                if row.tx.commit_lsn < confirmed:
-                    continue
-                here = (row.topic, row.id)
-                if row.key in gaps:
-                    behind.add(here)
-                elif here not in found and (DEAD_LETTERS, row.id) not in found:
-                    gaps.add(row.key)
-        return behind
-
     # The end
 
-    def newest(self, topics: dict[str, list[tuple[int, Record]]]) -> None:
+    def newest(self, topics: "dict[str, list[Stored]]") -> None:
         """Raise Violation where the newest record of a key is not its newest event: compaction keeps that alone.
 
         Not where two producers have written at the same time: at-least-once delivery cannot stop the older one.
@@ -241,7 +224,7 @@ class Oracle:
         for topic, seen in topics.items():
             if topic == DEAD_LETTERS:
                 continue
-            records = {(number, record.key): record for number, record in seen}
+            records = {(number, record.key): record for number, record, _ in seen}
             for (number, key), record in records.items():
                 row = self._by_id.get(str(dict(record.headers)["id"]))
                 newest = events.get(((topic, number), (key or b"").decode()))

@@ -57,6 +57,7 @@ class SimPg:
         self.up = True
         self.stopping_since: float | None = None
         self.refusing: CdcError | None = None  # what connections meet
+        self.clock_offset = 0.0
         self.flush_delay = 0.0
         self.save_rate = 0.3  # how often a confirmation reaches the disk at once
         # The catalog
@@ -122,7 +123,7 @@ class SimPg:
         self.running.remove(tx)
         tx.commit_lsn = self.write(8 * self.random.randint(1, 3))
         tx.end_lsn = self.lsn
-        tx.time = COMMIT_TIME + int(self.world.now * 1000) * 1000
+        tx.time = COMMIT_TIME + int((self.world.now + self.clock_offset) * 1000) * 1000
         self.committed.append(tx)
         if self.flush_delay:
             self.world.at(self.flush_delay, self.flush)

@@ -294,6 +294,23 @@ _FIRST: Final = (
         keepalives=0.0,
     ),
 )
+_READ_BACK: Final = tuple(
+    _plan(name, traffic, Act(0.018, "slow_partition", (POSITIONS, 0, 0.8)), *acts, **changes)
+    for name, traffic, acts, changes in (
+        (
+            "PostgreSQL's clock goes back (C20)",
+            (_tx(0.02, _row()), _tx(0.2, _row("d", 2)), _tx(0.3, _row("a", 2))),
+            (Act(0.1, "clock_back", (500.0,)), Act(0.6, "crash", (False,))),
+            {},
+        ),
+        (
+            "many records are read back, and some are gone",
+            tuple(_tx(0.02 + 0.01 * at, _row("ad"[at % 2], 3)) for at in range(12)),
+            (Act(0.5, "compact_while_down", (ORDER, 0.6, False)),),
+            {"sequence": True},
+        ),
+    )
+)
 _BY_SQL: Final = (_plan("a slot that was made by SQL", _THREE, recorded=False, case="D7"),)
 _TOMBSTONES: Final = (
     _tx(0.02, _row(), _row("b"), _row()),
@@ -329,7 +346,7 @@ _MADE_ANEW: Final = (
         case="D4",
     ),
 )
-_BOTH: Final = (*_FAULTS, *_RETYPED, *_FIRST, *_BY_SQL, *_MADE_ANEW)
+_BOTH: Final = (*_FAULTS, *_RETYPED, *_FIRST, *_READ_BACK, *_BY_SQL, *_MADE_ANEW)
 
 _ALL: Final = (
     *_BOTH,

@@ -122,7 +122,6 @@ class SimServers:
         outbox = Outbox(STREAM.format(pg.timeline), _COLUMNS, _TEMPLATE, self._settings.headers, tombstones=True)
         tails = SimTails(self._kafka, outbox.stream, found.confirmed)
         knows = self._kafka.findable(outbox.stream)
-        knows -= self._kafka.oracle.behind_gaps(knows, found.confirmed)
         process.opened(stream, sink, knows, found.confirmed)
         used, slot.used = slot.used, True
         world.note("session", found.confirmed, pg.timeline)

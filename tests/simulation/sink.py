@@ -176,7 +176,7 @@ class SimSink:
     def taken(self, topic: str, number: int, record: Record) -> None:
         """The log has a record for good."""
         self._delivered.add((topic, number))
-        self.kafka.visible(topic, number, record, self)
+        self.kafka.visible(topic, number, record, self, self.kafka.place(topic, number))
 
     def __len__(self) -> int:
         return self._pending

@@ -83,6 +83,7 @@ TABLES: Final[dict[str, Draw]] = {
     "move_column": lambda random: (random.choice(list(RETYPES)),),
     "swap_columns": lambda random: random.choice(_TWO_COLUMNS),
     "add_column": _nothing,
+    "clock_back": lambda random: (random.choice((1.0, 500.0)),),
 }
 BROKERS: Final[dict[str, Draw]] = {
     "unready": lambda random: (random.choice(_TOPICS), random.choice((0, 1)), random.choice((1, 1, 3))),

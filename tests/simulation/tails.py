@@ -9,11 +9,10 @@ from typing import Final
 from cdc.kafka.readback.log import Bounds, Entry, Place
 from cdc.kafka.readback.seen import Seen
 from cdc.kafka.readback.tail import Readback, Tail
-from cdc.records.record import Record
-from tests.simulation.kafka import SimKafka
+from tests.simulation.kafka import SimKafka, Stored
 from tests.simulation.oracle import DEAD_LETTERS
 
-_BURST: Final = 7
+_BURST: Final = 3
 
 
 class SimLog:
@@ -24,41 +23,56 @@ class SimLog:
 
     def __init__(self, kafka: SimKafka) -> None:
         self._kafka = kafka
-        self._logs: dict[Place, list[Record]] = {}
-        self._ends: dict[Place, int] = {}
+        self._logs: dict[Place, list[Stored]] = {}
         self._reached: dict[Place, int] = {}
+        self._ahead: list[Entry] = []  # was fetched, and not handed out
 
     def partitions(self, topics: Sequence[str], /) -> dict[str, int]:
         found = {topic: 1 if topic == DEAD_LETTERS else self._kafka.partitions for topic in topics}
         for topic, count in found.items():
             for number in range(count):
-                self._logs[topic, number] = [record for n, record in self._kafka.seen.get(topic, ()) if n == number]
+                log = [each for each in self._kafka.seen.get(topic, ()) if each.partition == number]
+                self._logs[topic, number] = sorted(log, key=lambda each: each.offset)
         return found
 
     def bounds(self, places: Collection[Place], since: int | None, /) -> dict[Place, Bounds]:
-        return {place: Bounds(0, len(self._logs[place]), self._since(place, since)) for place in places}
+        return {place: Bounds(self._low(place), self._high(place), self._since(place, since)) for place in places}
+
+    def _low(self, place: Place) -> int:
+        log = self._logs[place]
+        return log[0].offset if log else self._high(place)
+
+    def _high(self, place: Place) -> int:
+        return self._kafka.log(place).end
 
     def _since(self, place: Place, since: int | None) -> int | None:
         if since is None:
             return None
-        return next((at for at, record in enumerate(self._logs[place]) if record.timestamp >= since), -1)
+        return next((each.offset for each in self._logs[place] if each.record.timestamp >= since), -1)
 
     def seek(self, offsets: Mapping[Place, int], /) -> None:
         self._reached = dict(offsets)
 
     def receive(self) -> list[Entry]:
-        found: list[Entry] = []
-        for (topic, number), at in self._reached.items():
-            records = self._logs[topic, number][at : at + _BURST]
-            for offset, record in enumerate(records, at):
-                headers = tuple(
-                    (name, value.encode() if isinstance(value, str) else value) for name, value in record.headers
-                )
-                found.append((topic, number, offset, record.key, headers))
-            if len(records) < _BURST:
-                found.append((topic, number, at + len(records), None, None))
-            self._reached[topic, number] = at + len(records)
+        found, self._ahead = self._ahead, []
+        for place, at in self._reached.items():
+            log = [each for each in self._logs[place] if each.offset >= at]
+            found += [self._entry(place, each) for each in log[:_BURST]]
+            if len(log) <= _BURST:
+                found.append((*place, self._high(place), None, None))
+                self._reached[place] = self._high(place)
+            else:  # what was fetched ahead comes later, perhaps after the next `seek`
+                ahead = log[_BURST : 2 * _BURST]
+                self._ahead += [self._entry(place, each) for each in ahead]
+                self._reached[place] = ahead[-1].offset + 1
         return found
+
+    @staticmethod
+    def _entry(place: Place, each: Stored) -> Entry:
+        headers = tuple(
+            (name, value.encode() if isinstance(value, str) else value) for name, value in each.record.headers
+        )
+        return (*place, each.offset, each.record.key, headers)
 
     def now(self) -> float:
         return self._kafka.world.now

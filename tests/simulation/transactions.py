@@ -27,7 +27,7 @@ class SimTransactionalSink(SimSink):
     def __init__(self, kafka: SimKafka, process: Process, properties: dict[str, Value]) -> None:
         super().__init__(kafka, process, {**properties, "enable.gapless.guarantee": False})
         self._epoch = begin(kafka)
-        self._held: list[tuple[str, int, Record]] = []  # of the open transaction, and for good in the log
+        self._held: list[tuple[str, int, Record, int]] = []  # of the open transaction, and for good in the log
         self._waiting: list[Record] = []
         self._ending = self._asking = self._committed = False
         self._broken = False  # the client library commits no transaction of which a record failed
@@ -72,8 +72,9 @@ class SimTransactionalSink(SimSink):
     def taken(self, topic: str, number: int, record: Record) -> None:
         """The log has a record; it can be seen when its transaction is committed."""
         self._delivered.add((topic, number))
+        offset = self.kafka.place(topic, number)
         if self._epoch == self.kafka.epoch:
-            self._held.append((topic, number, record))
+            self._held.append((topic, number, record, offset))
 
     def _commit(self) -> None:
         """The request to commit reaches the coordinator, which commits even if the process dies."""
@@ -84,12 +85,14 @@ class SimTransactionalSink(SimSink):
         if self._epoch != self.kafka.epoch:
             self.fail(_FENCED)
             return
-        if self.kafka.reader > self.number and any(topic != POSITIONS for topic, _, _ in self._held):
+        if self.kafka.reader > self.number and any(topic != POSITIONS for topic, *_ in self._held):
             raise Violation("B16: a transaction was committed although a later producer had begun")
         held, self._held = self._held, []
         held.sort(key=lambda taken: taken[0] == POSITIONS)  # all at once, but the oracle looks at one after the other
-        for topic, number, record in held:
-            self.kafka.visible(topic, number, record, self)
+        for topic, number, record, offset in held:
+            self.kafka.visible(topic, number, record, self, offset)
+        for topic, number in {(topic, number): None for topic, number, *_ in held}:
+            self.kafka.place(topic, number)
         if self._random.random() < self.kafka.lost_replies:
             self.world.at(3 * self._delay(), self._commit)
         elif not self._closed:
