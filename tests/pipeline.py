@@ -159,11 +159,13 @@ class Pipeline:
 
     def start(self, *options: str) -> Running:
         """Start the publisher; it is killed at the end of the test if it still runs then."""
+        return self.process("start", *options)
+
+    def process(self, *arguments: str) -> Running:
+        """Start a command in the background; it is killed likewise."""
         log = self.folder / f"publisher-{len(self._running)}.log"
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                self.command("--log-format", "json", "start", *options), stdout=output, stderr=output
-            )
+            process = subprocess.Popen(self.command("--log-format", "json", *arguments), stdout=output, stderr=output)
         running = Running(process, log)
         self._running.append(running)
         return running

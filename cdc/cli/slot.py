@@ -18,7 +18,7 @@ from cdc.errors import CdcError
 from cdc.kafka import positions
 from cdc.lsn import LSN
 from cdc.postgres import catalog, slots
-from cdc.postgres.connection import connect
+from cdc.postgres.connection import LONG_SECONDS, connect
 from cdc.quantities import size
 
 _KAFKA_SECONDS = 10.0
@@ -48,10 +48,13 @@ def create(invocation: Invocation, name: str | None, failover: bool) -> None:
 
     From then on PostgreSQL retains the WAL that the slot has not confirmed. Events committed earlier are not published
     from it. Create the publication first, with `outbox init`.
+
+    PostgreSQL waits for the end of all transactions that are open now; the command names those that it waits for.
     """
     settings = _settings(invocation)
     name = name or settings.postgres.slot
-    with connect(settings.postgres.dsn) as connection:
+    # Creating a slot waits for the end of all open transactions, which may take as long as it likes.
+    with connect(settings.postgres.dsn, lock_seconds=0, statement_seconds=0) as connection:
         catalog.server(connection)
         defect = catalog.publication_defect(connection, settings.postgres.publication, settings.outbox.qualified_name)
         if defect:
@@ -151,7 +154,7 @@ def advance(invocation: Invocation, name: str | None, target: LSN | None, yes: b
     """Advance an inactive slot. Events in between will never be published."""
     settings = _settings(invocation)
     name = name or settings.postgres.slot
-    with connect(settings.postgres.dsn) as connection:
+    with connect(settings.postgres.dsn, statement_seconds=LONG_SECONDS) as connection:
         found = slots.inactive(connection, name)
         to = target if target is not None else slots.wal_end(connection)
         skipped = size(to - (found.confirmed or to))

@@ -1,5 +1,6 @@
 """Lists, creates, drops and advances replication slots, for the commands of users."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
@@ -114,6 +115,9 @@ def create(connection: Conn, name: str, *, failover: bool = False) -> LSN:
     statement: LiteralString = "select lsn::text from pg_create_logical_replication_slot(%s, %s)"
     if failover:
         statement = "select lsn::text from pg_create_logical_replication_slot(%s, %s, failover => true)"
+    with contextlib.suppress(psycopg.Error):  # not every operating system of a server can look
+        # Else the server would create the slot later, even if this process has been killed.
+        connection.execute("set client_connection_check_interval = '1s'")
     ((lsn,),) = query(connection, "creating the slot", statement, name, PLUGIN)
     return LSN.parse(lsn)
 
@@ -145,9 +149,10 @@ def system_identifier(connection: Conn) -> str:
 
 
 def timeline(connection: Conn) -> int:
-    """Return the timeline that the server writes on."""
-    ((found,),) = query(connection, "reading the timeline", "select timeline_id from pg_control_checkpoint()")
-    return int(found)
+    """Return the timeline that the server writes on; not for standbys."""
+    # pg_control_checkpoint() has the one before a promotion until the next checkpoint has ended.
+    ((found,),) = query(connection, "reading the timeline", "select pg_walfile_name(pg_current_wal_lsn())")
+    return int(found[:8], 16)
 
 
 def wal_end(connection: Conn) -> LSN:
