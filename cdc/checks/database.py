@@ -57,6 +57,7 @@ class _Check:
         )
         if found is not None and usable:
             self._retention(found, server)
+        attempt(connection, notes, "synchronous_standby", lambda: self._synchronous(server))
         self._others(long_seconds)
         mark = self._mark(system, found) if system and found and usable else None
         return Seen(mark, self._sample)
@@ -79,6 +80,9 @@ class _Check:
         slot.timeouts(self._notes, server)
         others = postgres_facts.other_slots(connection, name)
         slot.failover(self._notes, name, found, server, others, postgres_facts.for_psql(self._settings.postgres.dsn))
+
+    def _synchronous(self, server: Server) -> None:
+        slot.synchronous(self._notes, server.synchronous_names, postgres_facts.standbys(self._connection))
 
     def _others(self, long_seconds: float) -> None:
         notes, connection = self._notes, self._connection

@@ -129,6 +129,12 @@ _POSTGRES: Final = {
         " outage of the publisher",
         "",
     ),
+    "synchronous_standby": (
+        "commits do not wait for the publisher",
+        "`synchronous_standby_names` matches the publisher, as `*` does: commits wait until Kafka has their events, and"
+        " for as long as the publisher is stopped; name the standbys in it",
+        "",
+    ),
     "failover_slot": (
         "there is no standby, or the slot is a failover slot synchronized to it (PostgreSQL 17)",
         "a standby has no copy of the slot, or may be behind Kafka when it is promoted",

@@ -72,6 +72,7 @@ class Server(NamedTuple):
     failover_waits_for: str | None  # synchronized_standby_slots
     slot_limit_bytes: int | None  # max_slot_wal_keep_size; None means no limit
     max_wal_bytes: int
+    synchronous_names: str  # synchronous_standby_names
 
 
 def server(connection: Conn) -> Server:
@@ -87,7 +88,8 @@ def server(connection: Conn) -> Server:
                current_setting('wal_sender_timeout'), current_setting('idle_replication_slot_timeout', true),
                current_setting('synchronized_standby_slots', true),
                (select nullif(setting::int8, -1) * 1024 * 1024 from pg_settings where name = 'max_slot_wal_keep_size'),
-               (select setting::int8 * 1024 * 1024 from pg_settings where name = 'max_wal_size')
+               (select setting::int8 * 1024 * 1024 from pg_settings where name = 'max_wal_size'),
+               current_setting('synchronous_standby_names')
         """,
     )
     return Server(*found)
@@ -177,6 +179,22 @@ def reader(connection: Conn, slot: str) -> Reader | None:
         slot,
     )
     return Reader(*found[0]) if found else None
+
+
+def standbys(connection: Conn) -> list[str] | None:
+    """List the names of the clients that stream WAL without decoding it; None if the role may not see them."""
+    found = query(
+        connection,
+        "reading the standbys",
+        """
+        select distinct application_name from pg_stat_replication
+        where state is distinct from 'backup'
+        and pid not in (select active_pid from pg_replication_slots where slot_type = 'logical' and active_pid > 0)
+        order by 1
+        """,
+    )
+    names = [name for (name,) in found]
+    return None if None in names else names
 
 
 class OtherSlot(NamedTuple):

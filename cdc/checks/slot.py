@@ -10,10 +10,10 @@ from cdc.postgres import defects, slot_health
 from cdc.postgres.connection import INVALIDATED, NEW_SLOT
 from cdc.postgres.defects import RELOAD
 from cdc.postgres.slot_health import CREATE, DROP, Health
+from cdc.postgres.source import STREAM
 from cdc.quantities import size
 from cdc.replication.publication import GO_ON
 
-_STREAM: Final = "cdc-publisher stream"
 _LEAST_LIMIT: Final = 10 * 1024**3  # bytes; an hour of 3 MB a second
 _FAILOVER_VERSION: Final = 170000
 
@@ -40,7 +40,7 @@ def slot(notes: Notes, name: str, found: Health | None, reader: Reader | None, v
 def _read_by(notes: Notes, text: str, reader: Reader | None) -> None:
     if reader is None:
         notes.passes("replication_slot", f"{text}; no client reads it")
-    elif reader.application in (None, "", _STREAM):
+    elif reader.application in (None, "", STREAM):
         notes.passes("replication_slot", f"{text}; read by a publisher, pid {reader.pid} of PostgreSQL")
     else:
         text = f"{text}, but {reader.application!r} reads it, pid {reader.pid} of PostgreSQL"
@@ -93,6 +93,12 @@ def timeouts(notes: Notes, server: Server) -> None:
         "slots are not invalidated for being inactive",
         fatal=False,
     )
+
+
+def synchronous(notes: Notes, names: str, standbys: list[str] | None) -> None:
+    """Check whether commits of the server wait for the publisher; `standbys` are other clients that stream WAL."""
+    defect = defects.synchronous(names, STREAM, standbys)
+    defect_noted(notes, "synchronous_standby", defect, "commits do not wait for the publisher", fatal=False)
 
 
 def failover(notes: Notes, name: str, found: Health, server: Server, others: list[OtherSlot], connection: str) -> None:

@@ -48,6 +48,12 @@ class Confirmation:
         """Make a status update due at once: PostgreSQL requested one."""
         self._reply_requested = True
 
+    def hasten(self) -> None:
+        """From now on confirm at once: commits of the server wait for it."""
+        self._prompt_seconds = 0.0
+        if self.positions:
+            self.positions.hasten()
+
     def position(self, now: float, unix_time: float) -> Record | None:
         """Make the record that reports the settled prefix to Kafka, when one is due."""
         return self.positions.report(self.ledger.settle(), now, unix_time) if self.positions else None

@@ -4,7 +4,7 @@ import logging
 from typing import Final
 
 from cdc.delivery.loop import Publisher
-from cdc.delivery.ports import Clock, Defect, Observation, Sentinel, Stopping, WalEnd
+from cdc.delivery.ports import Clock, Defect, Observation, Sentinel, Stopping, Synchronous, WalEnd
 from cdc.delivery.session import Session
 from cdc.errors import PostgresUnavailable
 from cdc.telemetry.health import judge
@@ -166,6 +166,8 @@ class Monitor:
         if isinstance(observation, Stopping):
             # A fast shutdown waits until all is confirmed, which takes indefinitely while Kafka is down.
             self._leave_at = self._leave_at or now + _SHUTDOWN_GRACE_SECONDS
+        elif isinstance(observation, Synchronous):
+            self._session.confirmation.hasten()
         elif isinstance(observation, WalEnd):
             self._metrics.wal_end = observation.lsn
         else:

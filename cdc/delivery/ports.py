@@ -32,6 +32,10 @@ class SlotHealth(NamedTuple):
     wal_status: str | None
 
 
+class Synchronous(NamedTuple):
+    """The server's commits wait for our status updates (`synchronous_standby_names`)."""
+
+
 class Stopping(NamedTuple):
     """The server is shutting down."""
 
@@ -44,7 +48,7 @@ class Defect(NamedTuple):
     error: CdcError
 
 
-Observation = WalEnd | SlotHealth | Stopping | Defect
+Observation = WalEnd | SlotHealth | Synchronous | Stopping | Defect
 
 
 class Clock(Protocol):

@@ -3,6 +3,7 @@
 The same rules apply to `start`, which ends at the first defect, and to `check`, which reports all of them.
 """
 
+import re
 from typing import Final, NamedTuple
 
 from psycopg import sql
@@ -151,6 +152,39 @@ def idle_timeout(value: str | None) -> Defect | None:
         ("ALTER SYSTEM SET idle_replication_slot_timeout = 0;", RELOAD),
         "or set it to longer than any outage",
     )
+
+
+_QUORUM: Final = re.compile(r"\s*(?:(FIRST|ANY)\s+)?(\d+)\s*\((.*)\)\s*", re.IGNORECASE | re.DOTALL)
+_NAME: Final = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
+
+
+def synchronous(setting: str, application: str, standbys: list[str] | None) -> Defect | None:
+    """Check that `synchronous_standby_names` does not match `application`; `standbys` are
+    connected, or None if they cannot be seen.
+
+    <https://www.postgresql.org/docs/current/runtime-config-replication.html#GUC-SYNCHRONOUS-STANDBY-NAMES>
+    """
+    quorum = _QUORUM.fullmatch(setting)
+    method, number, listed = quorum.groups() if quorum else (None, "1", setting)
+    names = [quoted.replace('""', '"') or plain for quoted, plain in _NAME.findall(listed)]
+    if not any(each in ("*", application) for each in map(str.lower, names)):
+        return None
+    kept = [each for each in names if each != "*" and each.lower() != application]
+    if "*" in names:
+        kept += [each for each in standbys or () if each not in kept]
+    fix = (f"ALTER SYSTEM SET synchronous_standby_names = {text(_quorum(method, number, kept))};", RELOAD)
+    return Defect(
+        f"synchronous_standby_names is {setting!r}, which matches the publisher: commits wait until Kafka has their"
+        " events, indefinitely while the publisher is stopped, and one that it confirmed may be on no standby",
+        () if standbys is None and "*" in names else fix,
+        "set it to the names of the standbys; if commits are meant to wait for Kafka, it names"
+        f" {name(application)} instead of *",
+    )
+
+
+def _quorum(method: str | None, number: str, names: list[str]) -> str:
+    listed = ", ".join(name(each) for each in names)
+    return f"{method or 'FIRST'} {min(int(number), len(names))} ({listed})" if names else ""
 
 
 def failover(is_failover: bool, waited_for: str | None, standbys: list[str] | None = None) -> Defect | None:

@@ -13,11 +13,12 @@ from typing import Final
 import psycopg
 
 from cdc.config.settings import Settings
-from cdc.delivery.ports import Defect, Observation, SlotHealth, Stopping, WalEnd
+from cdc.delivery.ports import Defect, Observation, SlotHealth, Stopping, Synchronous, WalEnd
 from cdc.errors import CdcError, PostgresError, SlotLost, Temporary
 from cdc.lsn import LSN
 from cdc.postgres import publication, slot_health
 from cdc.postgres.connection import INVALIDATED, SHUTTING_DOWN, Conn, connect
+from cdc.postgres.source import STREAM
 from cdc.replication.publication import PUT_RIGHT, differences, suspect
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Sentinel:
         self._good = since  # the end of the WAL when no defect was seen for the last time
         self._warned: set[str] = set()  # dangers of the slot that were logged, until it is out of all of them
         self._failure = ""
+        self._is_synchronous = False
         self._observations: queue.SimpleQueue[Observation] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sentinel", daemon=True)
@@ -122,6 +124,7 @@ class Sentinel:
             return SlotLost(*problem)
         seen = SlotHealth(found.retained_bytes, found.limit_bytes, found.safe_bytes, found.wal_status)
         self._observations.put(seen)
+        self._note_synchronous(found)
         state, sentence = slot_health.warning(self._slot, found) or (None, "")
         if state is None and self._warned:
             log.info("replication slot %r is out of danger", self._slot, extra={"event": "slot_out_of_danger"})
@@ -130,6 +133,17 @@ class Sentinel:
             log.warning("%s", sentence, extra={"event": "slot_in_danger"})
             self._warned.add(state)
         return None
+
+    def _note_synchronous(self, found: slot_health.Health) -> None:
+        if found.sync_state not in ("sync", "quorum") or self._is_synchronous:
+            return
+        self._is_synchronous = True
+        self._observations.put(Synchronous())
+        log.warning(
+            "commits in PostgreSQL wait until Kafka has their events, because synchronous_standby_names matches %r",
+            STREAM,
+            extra={"event": "synchronous_standby", "sync_state": found.sync_state},
+        )
 
 
 def tells_of_shutdown(error: BaseException) -> bool:

@@ -38,6 +38,7 @@ class Health:
     temporary: bool  # it ends with the session that created it
     two_phase: bool  # prepared transactions are sent at PREPARE TRANSACTION
     pid: int | None  # of the process that reads or creates it
+    sync_state: str | None  # of its reader: async, potential, sync or quorum
 
 
 def read(connection: Conn, name: str) -> Health | None:
@@ -52,7 +53,8 @@ def read(connection: Conn, name: str) -> Health | None:
                coalesce(to_jsonb(s) ->> 'invalidation_reason',
                         case when (to_jsonb(s) ->> 'conflicting')::bool then 'conflicting' end),
                coalesce((to_jsonb(s) ->> 'failover')::bool, false), s.temporary,
-               coalesce((to_jsonb(s) ->> 'two_phase')::bool, false), s.active_pid
+               coalesce((to_jsonb(s) ->> 'two_phase')::bool, false), s.active_pid,
+               (select r.sync_state from pg_stat_replication r where r.pid = s.active_pid)
         from pg_replication_slots s where s.slot_name = %s
         """,
         name,

@@ -22,6 +22,9 @@ WIDEN: Final = b"SELECT pg_catalog.repeat('x', 100000)"
 """Makes libpq's buffer 128 KiB wide, which begins with 16, grows with the longest message and never shrinks: what has
 arrived is then read with an eighth of the calls, which is 0.15 us less for an event."""
 
+STREAM: Final = "cdc-publisher stream"
+"""The `application_name` of the connection, which `synchronous_standby_names` may contain."""
+
 _STOP_SECONDS: Final = 5.0
 
 
@@ -29,7 +32,7 @@ class Source:
     """A stream of CopyData frames of one slot. Raises PostgresUnavailable when the connection ends."""
 
     def __init__(self, dsn: str) -> None:
-        self._connection = connect(dsn, replication="database", application_name="cdc-publisher stream")
+        self._connection = connect(dsn, replication="database", application_name=STREAM)
         self._connection.add_notice_handler(self._notice)
         self._pgconn = self._connection.pgconn
         self._warning = ""

@@ -6,9 +6,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from cdc.postgres import slots
+from cdc.postgres.connection import connect
 from tests.integration.checking import check, copied
-from tests.pipeline import Pipeline, make_pipeline, prepare
+from tests.integration.test_session import held
+from tests.pipeline import Pipeline, eventually, make_pipeline, prepare
+from tests.produced import produces
 from tests.servers import PrivatePostgres, Servers
+from tests.standby import PrivatePair
 from tests.versions import OLD_POSTGRES
 
 pytestmark = pytest.mark.timeout(240)
@@ -77,3 +82,72 @@ def test_case_c6_a_temporary_slot_is_refused_and_named(outbox: Pipeline) -> None
         assert (line.status, line.fix[0]) == ("fail", f"SELECT pg_terminate_backend({owner.info.backend_pid});")
         copied(outbox, line.fix)
     assert check(outbox)["replication_slot"].status == "pass"
+
+
+def test_case_c9_slot_create_names_the_transactions_that_it_waits_for(outbox: Pipeline) -> None:
+    outbox.sql("select pg_drop_replication_slot(%s)", outbox.slot)
+    with held(outbox.dsn, "create table elsewhere (n int)", end="commit") as pid:
+        creating = outbox.process("slot", "create")
+        creating.logs(f"waiting for the end of the transaction of process {pid} (role postgres, psql")
+        assert check(outbox)["replication_slot"].found.startswith("process ")
+        running = outbox.start("--accept-changes").logs("has not finished creating replication slot")
+    assert creating.wait() == 0
+    running.streams()
+    assert running.stop() == 0
+
+
+def test_case_c9_a_killed_slot_create_leaves_no_slot_behind(outbox: Pipeline) -> None:
+    outbox.sql("select pg_drop_replication_slot(%s)", outbox.slot)
+    _prepared(outbox, "create table elsewhere (n int)")
+    creating = outbox.process("slot", "create")
+    creating.logs("waiting for the end of the transaction of prepared transaction order 7")
+    creating.kill()
+    there = "select from pg_replication_slots where slot_name = %s"
+    eventually(lambda: not outbox.sql(there, outbox.slot), "the server gives up the slot")
+    outbox.sql("commit prepared 'order 7'")
+    assert not outbox.sql(there, outbox.slot)
+
+
+def test_case_c11_the_timeline_is_known_right_after_a_promotion(private_pair: PrivatePair) -> None:
+    pair = private_pair()
+    with psycopg.connect(pair.standby.dsn, autocommit=True) as standby:
+        standby.execute("select pg_promote()")
+        with connect(pair.standby.dsn) as connection:
+            assert slots.timeline(connection) == 2
+
+
+@produces("synchronous_standby:warn")
+def test_case_c8_a_publisher_that_commits_wait_for_is_reported_and_the_fix_ends_that(outbox: Pipeline) -> None:
+    running = outbox.start().streams()
+    outbox.sql("alter system set synchronous_standby_names = '*'")
+    outbox.sql("select pg_reload_conf()")
+    running.logs("commits in PostgreSQL wait until Kafka has their events")
+    outbox.insert(1, 2)  # the commit returns, because the publisher confirms it
+    outbox.sql("create table elsewhere (n int)")  # as it confirms one without events
+    line = check(outbox)["synchronous_standby"]
+    assert line.status == "warn"
+    assert "which matches the publisher: commits wait" in line.found
+    copied(outbox, line.fix)
+    eventually(lambda: check(outbox)["synchronous_standby"].status == "pass", "commits do not wait any more")
+    assert running.stop() == 0
+    outbox.insert(3)
+    assert len(outbox.records()) == 2
+
+
+def test_case_c8_the_fix_keeps_the_real_standbys_synchronous(
+    private_pair: PrivatePair, servers: Servers, topic_prefix: str, tmp_path: Path
+) -> None:
+    primary = private_pair().primary
+    made = prepare(make_pipeline(primary.dsn, servers.kafka, topic_prefix, tmp_path))
+    made.sql("alter system set synchronous_standby_names = 'ANY 1 (*)'")
+    made.sql("select pg_reload_conf()")
+    try:
+        running = made.start().logs("commits in PostgreSQL wait")
+        copied(made, check(made)["synchronous_standby"].fix)
+        states = "select application_name, sync_state from pg_stat_replication order by 1"
+        expected = [("cdc-publisher stream", "async"), ("standby", "quorum")]
+        eventually(lambda: made.sql(states) == expected, "only the standby is synchronous")
+        assert made.sql("show synchronous_standby_names") == [('ANY 1 ("standby")',)]
+        assert running.stop() == 0
+    finally:
+        made.close()

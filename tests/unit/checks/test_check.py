@@ -40,6 +40,7 @@ SERVER = Server(
     failover_waits_for="",
     slot_limit_bytes=None,
     max_wal_bytes=1024**3,
+    synchronous_names="",
 )
 SETTINGS = Settings.model_validate({"kafka": {"bootstrap.servers": "kafka:9092"}})
 
@@ -153,6 +154,7 @@ def test_proposed_wal_limit_is_well_above_the_retained_wal() -> None:
         temporary=False,
         two_phase=False,
         pid=None,
+        sync_state=None,
     )
     slot.retained(notes, "cdc", held, SERVER)
     retained, limit = notes.findings

@@ -7,13 +7,19 @@ import pytest
 from cdc.checks.finding import Side
 from cdc.checks.meanings import MEANINGS, table
 from tests import ROOT
-from tests.integration import test_check_contracts, test_check_kafka, test_check_postgres, test_check_server
+from tests.integration import (
+    test_check_contracts,
+    test_check_kafka,
+    test_check_postgres,
+    test_check_server,
+    test_slots,
+)
 from tests.produced import claims, produces, record
 from tests.unit.checks import test_check
 
 PAGE = (ROOT / "docs" / "check.md").read_text()
 CODE = "\n".join(path.read_text() for path in (ROOT / "cdc" / "checks").glob("*.py") if path.stem != "meanings")
-MODULES = [test_check, test_check_contracts, test_check_kafka, test_check_postgres, test_check_server]
+MODULES = [test_check, test_check_contracts, test_check_kafka, test_check_postgres, test_check_server, test_slots]
 CLAIMED = set().union(*map(claims, MODULES))
 NOT_PASSING = {
     f"{name}:{status}"

@@ -60,6 +60,19 @@ def test_an_open_kafka_transaction_is_due_to_end_when_its_time_is_over() -> None
     assert target.position(13.0, NOON)
 
 
+def test_case_c8_a_publisher_for_which_commits_wait_confirms_each_of_them_at_once() -> None:
+    target = started(seconds=5.0)
+    target.hasten()
+    for number in range(1, 4):
+        now = 10.0 + number / 1000
+        settled_to(target.ledger, 100 * number + 100)
+        assert target.due() <= now
+        deliver(target.position(now, NOON))
+        assert target.due() <= now
+        assert target.status(now, NOON)
+        assert target.status(now, NOON) is None, "once"
+
+
 def test_an_idle_loop_sleeps_until_the_position_of_a_settled_transaction_is_due() -> None:
     clock, ledger = Clock(now=0.0), Ledger(100)
     source, sink = MemorySource(clock), MemorySink(clock)

@@ -155,6 +155,7 @@ def _health(
         temporary=False,
         two_phase=False,
         pid=None,
+        sync_state=None,
     )
 
 
