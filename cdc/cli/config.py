@@ -12,6 +12,7 @@ from cdc.config.reference import reference as reference_text
 from cdc.config.settings import Settings, require
 from cdc.errors import ConfigError
 from cdc.kafka import producer
+from cdc.postgres import connection
 
 
 @click.group()
@@ -69,6 +70,7 @@ def validate(invocation: Invocation) -> None:
     problems: list[str] = []
     for validation in (
         lambda: require(settings),
+        lambda: connection.validate(settings.postgres.dsn),
         lambda: producer.validate(settings),
         lambda: avro.source == "registry" or contracts.load(avro.schemas, avro.types),
     ):

@@ -6,6 +6,7 @@ SQLSTATEs: <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 import contextlib
 import functools
 import math
+import re
 from collections.abc import Iterator
 from typing import Final, LiteralString
 
@@ -25,6 +26,7 @@ from cdc.errors import (
     SlotActive,
     SlotLost,
 )
+from cdc.postgres.conninfo import PARAMETERS, effective, has_several_hosts, problem_of, said_before_connecting
 from cdc.postgres.session import REPLY_SECONDS, Session
 
 CONNECT_SECONDS: Final = 10
@@ -69,7 +71,6 @@ _PERMANENT_TEXTS: Final = {
     "must be superuser or replication role": _REPLICATION,
     "permission denied to start WAL sender": _REPLICATION,
     "permission denied for database": "run: GRANT CONNECT ON DATABASE <database> TO <user>",
-    "unsupported startup parameter": "connect directly to PostgreSQL, not through a pooler",
     "certificate verify failed": _AUTHORITY,
     "does not match host name": "set host in [postgres] dsn to a name that is in the server's certificate",
     "root certificate file": _AUTHORITY,
@@ -79,9 +80,31 @@ _PERMANENT_TEXTS: Final = {
     "could not load": _TLS,
     "does not support SSL": _TLS,
 }
+# What a server refuses of the start-up packet and of the authentication that the client demands is configuration.
+_OPTIONS: Final = "correct options in [postgres] dsn, or the environment: PGOPTIONS, PGTZ, PGDATESTYLE or PGGEQO"
+_DEMANDS: Final = (
+    "correct require_auth and channel_binding in [postgres] dsn (PGREQUIREAUTH, PGCHANNELBINDING), or pg_hba.conf"
+)
+_REFUSED_PACKETS: Final = (
+    (re.compile("unsupported startup parameter"), "connect directly to PostgreSQL, not through a pooler"),
+    (re.compile("authentication method requirement|channel binding required"), _DEMANDS),
+    (
+        re.compile(
+            "(invalid value for|permission denied to set|outside the valid range for|unrecognized configuration)"
+            ' parameter|parameter "[^"]*" (cannot be|requires)|requires a value|invalid command-line argument'
+            "|invalid startup packet|unsupported frontend protocol"
+        ),
+        _OPTIONS,
+    ),
+)
 _MISSING: Final = ('role "', 'database "')
 # The messages of libpq for a server that does not fit target_session_attrs.
-_NOT_PRIMARY: Final = ("session is read-only", "server is in hot standby mode")
+_READ_ONLY: Final = "session is read-only"
+_NOT_PRIMARY: Final = (_READ_ONLY, "server is in hot standby mode")
+_NO_PRIMARY: Final = "none of the hosts in [postgres] dsn is a primary that answers"
+_ASK_PRIMARY: Final = (
+    "a primary whose default_transaction_read_only is on needs target_session_attrs=primary in [postgres] dsn"
+)
 SHUTTING_DOWN: Final = "the database system is shutting down"
 
 # Create the new slot first: no event can be missed from then on.
@@ -142,7 +165,7 @@ def connect(
     given = _given(dsn)
     try:
         connection = _connected(given, parameters)
-    except psycopg.Error as error:
+    except (psycopg.Error, UnicodeError) as error:
         raise _not_connected(error, given) from None
     limits = {"lock_timeout": lock_seconds, "statement_timeout": statement_seconds}
     connection.patience = statement_seconds + REPLY_SECONDS if statement_seconds else math.inf
@@ -161,19 +184,32 @@ def connect(
     return connection
 
 
+def validate(dsn: str) -> None:
+    """Raise ConfigError for a connection string that libpq would refuse before it connects."""
+    if problem := problem_of(_given(dsn)):
+        raise ConfigError(f"[postgres] dsn: {problem}", hint=PARAMETERS)
+
+
 def _given(dsn: str) -> ConnDict:
     try:
-        return conninfo.conninfo_to_dict(dsn)
+        given = conninfo.conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:
         # libpq's message may repeat a password that was not quoted well.
         raise ConfigError(
             f"[postgres] dsn is not a connection string: {mask_dsn(dsn)}",
             hint="write postgresql://user:password@host:5432/database, with special characters percent-encoded",
         ) from None
+    given.pop("replication", None)  # each connection has the mode that it needs
+    return given
 
 
 def _connected(given: ConnDict, parameters: ConnDict) -> Session:
-    return Session.connect(conninfo.make_conninfo("", **_parameters(given, parameters)), autocommit=True)
+    found = _parameters(given, parameters)
+    connection = Session.connect(conninfo.make_conninfo("", **found), autocommit=True)
+    if "target_session_attrs" in found or not connection.may_be_elsewhere:
+        return connection
+    connection.close()  # a service file has several hosts, and this one is a standby
+    return Session.connect(conninfo.make_conninfo("", **found, target_session_attrs="primary"), autocommit=True)
 
 
 def _observer(given: ConnDict) -> Session:
@@ -184,22 +220,22 @@ def _observer(given: ConnDict) -> Session:
 
 
 def _parameters(given: ConnDict, parameters: ConnDict) -> ConnDict:
-    found = {**_DEFAULTS, **given, **parameters}
-    if _has_several_hosts(given):
+    found = {**_DEFAULTS, **given, "client_encoding": "UTF8", **parameters}
+    if attributes := effective(given, "target_session_attrs"):
+        found["target_session_attrs"] = attributes
+    elif has_several_hosts(given):
         # Only the primary is complete. A single host reports that it is a standby, which is a better message.
-        found.setdefault("target_session_attrs", "read-write")
+        found["target_session_attrs"] = "primary"
     return found
 
 
-def _has_several_hosts(given: ConnDict) -> bool:
-    return any("," in str(given.get(name, "")) for name in ("host", "hostaddr"))
-
-
-def _not_connected(error: psycopg.Error, given: ConnDict) -> CdcError:
+def _not_connected(error: psycopg.Error | UnicodeError, given: ConnDict) -> CdcError:
     text = str(error)
     for secret in filter(None, (given.get("password"), given.get("sslpassword"))):
         text = text.replace(str(secret), "********")
-    return refusal(text, several_hosts=_has_several_hosts(given))
+    if problem := problem_of(given) or said_before_connecting(text):
+        return ConfigError(f"[postgres] dsn: {problem}", hint=PARAMETERS)
+    return refusal(text, several_hosts=has_several_hosts(given))
 
 
 def refusal(text: str, *, several_hosts: bool = False) -> CdcError:
@@ -207,6 +243,9 @@ def refusal(text: str, *, several_hosts: bool = False) -> CdcError:
     last, _, every = text.partition("Multiple connection attempts failed")
     attempts = [" ".join(line.split()) for line in every.split("\n- ")[1:]]
     reason = " ".join(last.split())
+    for pattern, hint in _REFUSED_PACKETS:
+        if refused := next(filter(pattern.search, attempts or [reason]), ""):
+            return ConfigError(f"PostgreSQL refuses the connection: {refused}", hint=hint)
     if several_hosts and attempts:
         reason = "; ".join(attempts)
         # While the primary is down, the refusal of a standby does not show what the next primary will do.
@@ -214,14 +253,15 @@ def refusal(text: str, *, several_hosts: bool = False) -> CdcError:
             if not _permanent(attempt):
                 return PostgresUnavailable(
                     f"PostgreSQL cannot be reached: {reason}",
-                    hint="none of the hosts in [postgres] dsn is a primary that answers",
+                    hint=f"{_NO_PRIMARY}; {_ASK_PRIMARY}" if _READ_ONLY in reason else _NO_PRIMARY,
                 )
     elif not reason:
         reason = "it gives no reason"
     if hint := _permanent(reason):
         return PostgresRefused(f"PostgreSQL refuses the connection: {reason}", hint=hint)
     if any(phrase in reason for phrase in _NOT_PRIMARY):
-        return PostgresUnavailable(f"PostgreSQL is no primary: {reason}", hint="check [postgres] dsn")
+        hint = _ASK_PRIMARY if _READ_ONLY in reason else "check [postgres] dsn"
+        return PostgresUnavailable(f"PostgreSQL is no primary: {reason}", hint=hint)
     return PostgresUnavailable(
         f"PostgreSQL cannot be reached: {reason}", hint="check that it runs and that [postgres] dsn names it"
     )

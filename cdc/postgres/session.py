@@ -73,6 +73,13 @@ class Session(psycopg.Connection[TupleRow]):
     _blockers = ""
     _logged = ""
 
+    @property
+    def may_be_elsewhere(self) -> bool:
+        """Whether this is a standby, and libpq had other hosts to choose from."""
+        hosts = {one.keyword: one.val or b"" for one in self.pgconn.info}
+        several = b"," in hosts.get(b"host", b"") + hosts.get(b"hostaddr", b"")
+        return several and self.pgconn.parameter_status(b"in_hot_standby") == b"on"
+
     def wait(self, gen: PQGen[Any], *arguments: Any, **options: Any) -> Any:
         """Run a generator of psycopg to its end. Raises psycopg.Error; that of a lock names who holds it."""
         self._blockers = ""

@@ -15,6 +15,7 @@ from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import catalog, slots
 from cdc.postgres import outbox_table as table
 from cdc.postgres.connection import connect
+from tests.pipeline import Pipeline
 from tests.servers import PrivatePostgres
 from tests.versions import OLD_POSTGRES
 
@@ -62,7 +63,7 @@ def test_b14_of_several_hosts_the_primary_is_taken_and_waited_for_while_there_is
         with pytest.raises(PostgresUnavailable) as raised:
             connect(order)
         assert raised.value.hint == "none of the hosts in [postgres] dsn is a primary that answers"
-        assert "session is read-only" in raised.value.message
+        assert "server is in hot standby mode" in raised.value.message
         assert "refused" in raised.value.message
     with connect(_several(standby, target_session_attrs="any")) as connection:
         assert connection.info.port == standby.port  # what was asked for wins
@@ -126,3 +127,91 @@ def test_b14_a_slot_of_another_database_is_told(private_postgres: PrivatePostgre
         table.execute(connection, table.missing(connection, settings))
         with pytest.raises(PostgresError, match="belongs to database 'elsewhere'"):
             catalog.inspect(connection, settings, settings.outbox.parts, TopicTemplate(settings.topics.name))
+
+
+def test_case_c4_of_several_hosts_a_primary_whose_transactions_are_read_only_by_default_is_taken(
+    pair: tuple[PostgresServer, PostgresServer], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    primary, standby = pair
+    with psycopg.connect(primary.dsn, autocommit=True) as admin:
+        admin.execute("alter system set default_transaction_read_only = on")
+        admin.execute("select pg_reload_conf()")
+    services = folder / "services"
+    services.write_text(f"[shop]\nhost=127.0.0.1,127.0.0.1\nport={standby.port},{primary.port}\nuser=postgres\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    for dsn in (_several(standby, primary), _several(primary, standby), "service=shop dbname=postgres"):
+        with connect(dsn) as connection:
+            assert connection.info.port == primary.port
+            connection.execute("create table public.made (n int)")
+            connection.execute("drop table public.made")
+        with connect(dsn, replication="database") as connection:
+            assert connection.info.port == primary.port
+    monkeypatch.setenv("PGHOST", "127.0.0.1,127.0.0.1")
+    monkeypatch.setenv("PGPORT", f"{standby.port},{primary.port}")
+    with connect("user=postgres dbname=postgres") as connection:
+        assert connection.info.port == primary.port
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", "any")
+    with connect("user=postgres dbname=postgres") as connection:
+        assert connection.info.port == standby.port  # what was asked for wins
+    with pytest.raises(PostgresUnavailable) as raised:
+        connect(_several(standby, primary, target_session_attrs="read-write"))
+    assert "needs target_session_attrs=primary" in raised.value.hint
+
+
+@pytest.mark.parametrize("value", ["database", "true", "off", "maybe"])
+def test_case_c5_replication_in_the_dsn_is_left_to_each_connection(pipeline: Pipeline, value: str) -> None:
+    pipeline.settings["postgres"]["dsn"] = make_conninfo(pipeline.dsn, replication=value)
+    assert pipeline.run("config", "validate").returncode == 0
+    assert pipeline.run("slot", "list").returncode == 0
+    pipeline.insert(1)
+    running = pipeline.start().streams()
+    pipeline.settles()
+    assert running.stop() == 0
+    assert len(pipeline.judge()) == 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "environment", "reason"),
+    [
+        ({"port": "notaport"}, {}, "invalid integer value"),
+        ({"sslmode": "bogus"}, {}, "invalid sslmode value"),
+        ({"service": "unknown"}, {}, 'definition of service "unknown" not found'),
+        ({}, {"PGTARGETSESSIONATTRS": "bogus"}, "invalid target_session_attrs value"),
+        ({"keepalives": "x"}, {}, "invalid integer value"),
+    ],
+)
+def test_case_h10_what_libpq_refuses_ends_with_78_and_config_validate_says_so(
+    bare_pipeline: Pipeline, parameters: dict[str, str], environment: dict[str, str], reason: str
+) -> None:
+    bare_pipeline.settings["postgres"]["dsn"] = make_conninfo(bare_pipeline.dsn, **parameters)
+    for command in (("config", "validate"), ("slot", "list")):
+        done = bare_pipeline.run(*command, **environment)
+        assert done.returncode == 78
+        assert reason in done.stderr
+    done = bare_pipeline.run_process("start", **environment)
+    assert done.returncode == 78
+    assert "correct [postgres] dsn" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("parameters", "environment", "reason"),
+    [
+        ({}, {"PGTZ": "Mars"}, 'invalid value for parameter "TimeZone"'),
+        ({}, {"PGOPTIONS": "-c shared_buffers=1"}, 'parameter "shared_buffers" cannot be changed'),
+        ({"options": "-c nothing=1"}, {}, "unrecognized configuration parameter"),
+        ({"require_auth": "scram-sha-256"}, {}, 'authentication method requirement "scram-sha-256" failed'),
+        ({"channel_binding": "require"}, {}, "channel binding required"),
+    ],
+)
+def test_case_h10_what_a_server_refuses_of_the_start_up_packet_ends_with_78(
+    bare_pipeline: Pipeline, parameters: dict[str, str], environment: dict[str, str], reason: str
+) -> None:
+    bare_pipeline.settings["postgres"]["dsn"] = make_conninfo(bare_pipeline.dsn, **parameters)
+    done = bare_pipeline.run_process("start", **environment)
+    assert done.returncode == 78
+    assert reason in done.stderr
+
+
+def test_case_h2_an_unknown_client_encoding_is_overridden(pipeline: Pipeline) -> None:
+    pipeline.settings["postgres"]["dsn"] = make_conninfo(pipeline.dsn, client_encoding="KLINGON")
+    assert pipeline.run("slot", "list", PGCLIENTENCODING="KLINGON").returncode == 0

@@ -3,13 +3,23 @@
 import psycopg
 import pytest
 
-from cdc.errors import CdcError, Locked, PostgresError, PostgresRefused, PostgresUnavailable, SlotActive, SlotLost
+from cdc.errors import (
+    CdcError,
+    ConfigError,
+    Locked,
+    PostgresError,
+    PostgresRefused,
+    PostgresUnavailable,
+    SlotActive,
+    SlotLost,
+)
 from cdc.lsn import LSN
 from cdc.postgres.connection import classified, query, refusal
 from cdc.postgres.sentinel import tells_of_shutdown
 from cdc.postgres.slot_health import Health, problem, warning
 
 WAIT, STANDBY, STOP, REFUSED, LOST = PostgresUnavailable, SlotActive, PostgresError, PostgresRefused, SlotLost
+CONFIG = ConfigError
 
 
 @pytest.mark.parametrize(
@@ -94,7 +104,7 @@ def test_a22_b2_b18_b20_an_error_is_classified_by_its_sqlstate_and_text(
         ("FATAL:  must be superuser or replication role to start walsender", REFUSED, "REPLICATION"),  # 15
         ("FATAL:  permission denied to start WAL sender", REFUSED, "REPLICATION"),  # 18
         ('FATAL:  permission denied for database "d"', REFUSED, "GRANT CONNECT"),
-        ("FATAL:  unsupported startup parameter: replication", REFUSED, "pooler"),
+        ("FATAL:  unsupported startup parameter: replication", CONFIG, "pooler"),
         ("SSL error: certificate verify failed", REFUSED, "ssl"),
         ('server certificate for "a" does not match host name "b"', REFUSED, "certificate"),
         ("server does not support SSL, but SSL was required", REFUSED, "ssl"),
