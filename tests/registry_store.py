@@ -25,9 +25,11 @@ class Schema:
 
     text: str
     references: list[Any]
+    kind: str = "AVRO"
 
     def shown(self) -> dict[str, Any]:
-        return {"schema": self.text} | ({"references": self.references} if self.references else {})
+        kind = {} if self.kind == "AVRO" else {"schemaType": self.kind}
+        return {"schema": self.text, **kind} | ({"references": self.references} if self.references else {})
 
 
 @dataclass
@@ -38,6 +40,12 @@ class Store:
     schemas: dict[int, Schema] = field(default_factory=dict)
     subjects: dict[str, list[int]] = field(default_factory=dict)  # ids; a version is the place, from 1
     levels: dict[str, str] = field(default_factory=lambda: {"": "BACKWARD"})
+
+    def foreign(self, subject: str, text: str, kind: str = "AVRO") -> None:
+        """Hold what another team, another registry or an older version of one has put there, unchecked."""
+        number = len(self.schemas) + 1
+        self.schemas[number] = Schema(text, [], kind)
+        self.subjects[subject] = [number]
 
     def parsed(self, body: Any) -> Schema:
         """Keeps keys in another order than they came in, as any registry may."""

@@ -5,6 +5,7 @@ unknown type.
 """
 
 import logging
+from typing import TYPE_CHECKING
 
 from cdc.avro import contracts, files
 from cdc.avro.contracts import Contract, Contracts
@@ -15,6 +16,9 @@ from cdc.config.settings import Settings
 from cdc.errors import CdcError
 from cdc.records.encoding import Encoder, Framing
 from cdc.registry.opening import opened
+
+if TYPE_CHECKING:
+    from cdc.registry.client import Registry
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +31,6 @@ class Schemas:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._rules = Rules(settings.avro.unknown_fields, settings.avro.bytes)
         registry = settings.schema_registry
         self._registry = opened(registry) if registry.url else None
         self._contracts: Contracts = Contracts([], {}, "nowhere")
@@ -35,6 +38,7 @@ class Schemas:
         self.envelope: Contract | None = None
         self._background: Background[str, Contracts] = Background("contracts")
         self._looked_for: set[str] = set()  # unknown types
+        self._passed_over: set[tuple[str, str]] = set()  # subjects and reasons, at the last reading
 
     def read(self) -> None:
         """Read or reload the contracts. Raises ConfigError, RegistryError or RegistryUnavailable."""
@@ -85,19 +89,20 @@ class Schemas:
         self._background.close()
 
     def _read(self) -> Contracts:
-        avro = self._settings.avro
-        if avro.source == "registry" and self._registry:
-            from cdc.registry import source
-
-            return source.read(self._registry, avro.types, self._rules)
-        return contracts.load(avro.schemas, avro.types, self._rules)
+        return load(self._settings, self._registry)
 
     def _use(self, read: Contracts) -> None:
         self._contracts = read
+        for subject, reason in read.passed_over.items() - self._passed_over:
+            log.warning(
+                "passed over a subject of the registry",
+                extra={"event": "subject_passed_over", "subject": subject, "reason": reason},
+            )
+        self._passed_over = set(read.passed_over.items())
         known = {contract.name: contract for contract in read.values()}
         definitions = dict(read.definitions)
         if self._settings.avro.unknown_types == "envelope":
-            own = contracts.load(files.shipped("cdc"), {}, self._rules)
+            own = contracts.load(files.shipped("cdc"), {}, rules(self._settings))
             self.envelope = known["cdc.Envelope"] = own["cdc.Envelope"]
             definitions |= own.definitions
         self._framing.close()
@@ -107,3 +112,17 @@ class Schemas:
             self._framing = Confluent(self._registry, self._settings, definitions)
         else:
             self._framing = SingleObject({name: contract.header for name, contract in known.items()})
+
+
+def rules(settings: Settings) -> Rules:
+    """Return how JSON becomes Avro."""
+    return Rules(settings.avro.unknown_fields, settings.avro.bytes)
+
+
+def load(settings: Settings, registry: "Registry | None") -> Contracts:
+    """Load the configured contracts. Raises ConfigError, RegistryError and RegistryUnavailable."""
+    if settings.avro.source == "registry" and registry:
+        from cdc.registry import source
+
+        return source.read(registry, settings, rules(settings))
+    return contracts.load(settings.avro.schemas, settings.avro.types, rules(settings))

@@ -69,12 +69,19 @@ class Contract:
 class Contracts(Mapping[str, Contract]):
     """All contracts by event type, which is a full name, an unambiguous short name or a key of `[avro] types`.
 
-    `definitions` maps full names to the types of all files, including those that are not contracts.
+    `definitions` maps full names to the types of all files, including those that are not contracts. `passed_over` maps
+    subjects of a registry that are not used to the reason.
     """
 
     def __init__(
-        self, contracts: list[Contract], types: Mapping[str, str], origin: str, definitions: Sequence[Definition] = ()
+        self,
+        contracts: list[Contract],
+        types: Mapping[str, str],
+        origin: str,
+        definitions: Sequence[Definition] = (),
+        passed_over: Mapping[str, str] | None = None,
     ) -> None:
+        self.passed_over = passed_over or {}
         self.definitions = {definition.name: definition for definition in definitions}
         self._by_type: dict[str, Contract] = {contract.name: contract for contract in contracts}
         self._origin = origin
@@ -113,6 +120,9 @@ class Contracts(Mapping[str, Contract]):
             return f"event type {event_type!r} matches several contracts ({names}): use a full name or [avro] types"
         near = difflib.get_close_matches(event_type, self._by_type, n=1)
         advice = f"; did you mean {near[0]!r}?" if near else ""
+        for subject, reason in self.passed_over.items():
+            if event_type in subject:
+                advice += f"; subject {subject} was passed over: {reason}"
         return f"no contract for event type {event_type!r} in {self._origin}{advice}"
 
 

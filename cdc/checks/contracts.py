@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cdc.avro import contracts
+from cdc.app.contracts import load
 from cdc.avro.contracts import Contract, Contracts
-from cdc.avro.mapping.rules import Rules
 from cdc.avro.subjects import subject
 from cdc.checks.finding import Notes
 from cdc.config.settings import Settings
@@ -49,7 +48,7 @@ def check(notes: Notes, settings: Settings) -> Seen:
     number = len({contract.name for contract in loaded.values()})
     if number:
         where = f"registry {registry.url}" if settings.avro.source == "registry" and registry else settings.avro.schemas
-        notes.passes("contracts", f"{plural(number, 'contract')} in {where}")
+        notes.passes("contracts", f"{plural(number, 'contract')} in {where}{_passed_over(loaded)}")
     else:
         text = f"no contracts in {settings.avro.schemas}: only bytea payloads, which are Avro already, can be sent"
         notes.warns(
@@ -58,15 +57,10 @@ def check(notes: Notes, settings: Settings) -> Seen:
     return Seen(loaded, registry)
 
 
-def load(settings: Settings, registry: "Registry | None") -> Contracts:
-    """Load the configured contracts. Raises ConfigError, RegistryError and RegistryUnavailable."""
-    avro = settings.avro
-    rules = Rules(avro.unknown_fields, avro.bytes)
-    if avro.source == "registry" and registry:
-        from cdc.registry import source
-
-        return source.read(registry, avro.types, rules)
-    return contracts.load(avro.schemas, avro.types, rules)
+def _passed_over(loaded: Contracts) -> str:
+    passed = [f"{name} ({reason})" for name, reason in loaded.passed_over.items()]
+    more = f" and {len(passed) - _SHOWN} more" if len(passed) > _SHOWN else ""
+    return f"; passed over: {', '.join(passed[:_SHOWN])}{more}" if passed else ""
 
 
 def _accelerator(notes: Notes, settings: Settings) -> None:

@@ -142,6 +142,11 @@ class SchemaRegistry(Section):
     """Connection to a Confluent-compatible Schema Registry."""
 
     url: RegistryUrl | None = Field(None, description="URL of the registry; separate the URLs of one cluster by commas")
+    subjects: list[str] = Field(
+        [],
+        description='subjects to read with [avro] source = "registry", as patterns such as "outbox.event.*"; by default'
+        " all, passing over unusable ones of others",
+    )
     auto_register: bool = Field(False, description="register contracts at start; otherwise use schema register")
     username: str | None = Field(None, description="user name for basic authentication")
     password: str | None = Field(None, description="password for basic authentication")

@@ -53,6 +53,7 @@ class Registered:
     version: int
     id: int
     text: str
+    kind: str = "AVRO"  # or JSON, PROTOBUF
 
 
 class Registry:
@@ -135,6 +136,7 @@ class Registry:
             self._number(found.version, "version", doing),
             self._number(found.schema_id, "id", doing),
             self._text(found.schema, doing),
+            found.schema.schema_type or "AVRO",
         )
 
     def by_id(self, id: int) -> str:  # noqa: A002 - as the registry calls it

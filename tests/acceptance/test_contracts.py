@@ -130,6 +130,57 @@ def test_contracts_are_read_from_the_registry_and_again_for_an_unknown_type(
     assert [r.header("eventType") for r in pipeline.records()] == ["Noted", "Later"]
 
 
+def test_case_d2_unusable_subjects_of_other_teams_stop_neither_start_nor_a_new_type(
+    pipeline: Pipeline, registry: Double
+) -> None:
+    _use(pipeline, registry)
+    foreign = registry.store.foreign
+    clash = {"type": "record", "name": "Noted", "namespace": "tests", "fields": [{"name": "other", "type": "int"}]}
+    foreign("another-tests.Noted", json.dumps(clash))
+    assert pipeline.run("schema", "register", "--topic", pipeline.topic).returncode == 0
+    _schema(pipeline, "Later", {"name": "seq", "type": "long"})
+    foreign("aaa-key", '"string"')
+    foreign(f"{pipeline.topic}-key", "string")
+    foreign("json-value", '{"type": "object"}', "JSON")
+    foreign("proto-value", 'syntax = "proto3";', "PROTOBUF")
+    foreign("broken-value", "{")
+    foreign("dangling-value", '{"type": "record", "name": "Dangling", "fields": [{"name": "a", "type": "x.Y"}]}')
+    pipeline.settings["avro"]["source"] = "registry"
+    running = pipeline.start().streams()
+    pipeline.insert(1)
+    pipeline.settles()
+
+    pipeline.settings["avro"].pop("source")
+    assert pipeline.run("schema", "register", "Later", "--topic", pipeline.topic).returncode == 0
+    foreign("late-value", '{"type": "record", "name": "Bad", "fields": [{"name": "a", "type": "int", "default": "x"}]}')
+    _event(pipeline, "Later", '{"seq": 2}')
+    pipeline.settles()
+    assert running.stop() == 0
+    assert [r.header("eventType") for r in pipeline.records()] == ["Noted", "Later"]
+    told = [line["subject"] for line in running.log if line.get("event") == "subject_passed_over"]
+    assert sorted(told) == [
+        "another-tests.Noted",
+        "broken-value",
+        "dangling-value",
+        "late-value",
+    ]
+
+
+def test_case_d2_selected_subjects_are_own_ones_and_others_are_not_even_read(
+    pipeline: Pipeline, registry: Double
+) -> None:
+    _use(pipeline, registry, subjects=[f"{pipeline.topic}-*"])
+    assert pipeline.run("schema", "register", "--topic", pipeline.topic).returncode == 0
+    registry.store.foreign("broken-value", "{")
+    pipeline.settings["avro"]["source"] = "registry"
+    pipeline.start().streams().stop()
+    assert not any("broken-value" in path for path in registry.paths())
+    registry.store.foreign(f"{pipeline.topic}-broken", '{"type": "record", "name": "Broken", "fields": 1}')
+    running = pipeline.start()
+    assert running.wait() == 78
+    assert f"subject {pipeline.topic}-broken" in running.messages()[-1]
+
+
 def test_sighup_reads_the_contracts_again_without_repeating_anything(pipeline: Pipeline) -> None:
     running = pipeline.start().streams()
     pipeline.insert(1)
