@@ -52,13 +52,15 @@ class Copy:
         """Return the cluster's system identifier and its timeline."""
         return self._source.identify()
 
-    def ids(self, outbox: Outbox) -> Iterator[str]:
+    def ids(self, outbox: Outbox, children: frozenset[int] = frozenset()) -> Iterator[str]:
         """Yield the ids of all rows that are committed now and that the slot has not confirmed.
+
+        `children` are the oids of tables that inherit from the outbox.
 
         Raises PostgresUnavailable after a long silence, PostgresError when the WAL cannot be decoded.
         """
         ledger = Ledger()
-        transactions = Transactions(self._settings.outbox.qualified_name, ledger)
+        transactions = Transactions(self._settings.outbox.qualified_name, ledger, children=children)
         end = self._source.flushed()
         self._source.start(self._name, self._settings.postgres.publication, binary=False)
         now = time.monotonic()

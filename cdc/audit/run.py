@@ -25,11 +25,12 @@ from cdc.errors import CdcError
 from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
-from cdc.postgres import catalog, slots
+from cdc.postgres import catalog, publication, slots
 from cdc.postgres.connection import Conn, connect
 from cdc.records import dead_letters
 from cdc.records.dead_letters import DeadLetter, Marker
 from cdc.records.headers import headers_of, stream_id
+from cdc.replication.publication import child_oids
 
 T = TypeVar("T")
 
@@ -130,7 +131,7 @@ class Auditing:
                     system_identifier, timeline = copy.identify()
                     confirmed, found = copy.confirmed, 0
                     outbox = Outbox(slot, self._settings.outbox.parts, TopicTemplate(self._settings.topics.name))
-                    for portion in _portions(copy.ids(outbox)):
+                    for portion in _portions(copy.ids(outbox, self._children())):
                         self.books.add_in_flight(portion)
                         found += len(portion)
                         yield Step("rows in flight", None, found)
@@ -148,6 +149,11 @@ class Auditing:
         others = [stream for stream in self._asked.streams if stream not in streams]
         self._reading = RecordReader([*others, *streams], self._wanted)
         return settled, confirmed, len(others) + timeline
+
+    def _children(self) -> frozenset[int]:
+        settings = self._settings
+        name, table = settings.postgres.publication, settings.outbox.qualified_name
+        return child_oids(publication.read(self._connection, name, table))
 
     def everywhere(self) -> set[str]:
         """Return all topics that may have events, also those that the audit was not asked about."""

@@ -159,8 +159,9 @@ class OutboxTable:
         """Return whether PostgreSQL counts deleted rows of it: some seconds late, and from zero after a crash."""
         name = sql.Literal(self._name.as_string(self._connection))
         statement = sql.SQL(
-            "select coalesce(sum(pg_stat_get_tuples_deleted(relid)), 0) > 0"
-            " from (select relid from pg_partition_tree({0}::regclass) union select {0}::regclass) as parts"
+            "with recursive parts (relid) as (select {0}::regclass::oid"
+            " union select i.inhrelid from parts p join pg_inherits i on i.inhparent = p.relid)"
+            " select coalesce(sum(pg_stat_get_tuples_deleted(relid)), 0) > 0 from parts"
         ).format(name)
         with converting("reading the outbox table"):
             return bool(self._connection.execute(statement).fetchall()[0][0])

@@ -86,6 +86,11 @@ _POSTGRES: Final = {
         "",
         "it is missing, or does not; a partitioned table needs `publish_via_partition_root`",
     ),
+    "outbox_children": (
+        "all tables whose rows are rows of the outbox are published: none, or tables that inherit from it",
+        "there are foreign tables among its partitions or children: rows that are inserted there are never published",
+        "a table that inherits from the outbox is not published, only in part, or is unlogged; or a partition is unlogged",
+    ),
     "publication_rows": (
         "all rows are published",
         "a row filter excludes some rows: the publisher never sees them",

@@ -7,6 +7,7 @@ from cdc.checks.postgres_facts import STATS_ROLE, Conn, Published, Rights
 from cdc.config.settings import Settings
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import catalog, defects
+from cdc.postgres.publication import children
 from cdc.postgres.publication import read as read_publication
 from cdc.replication.publication import COLUMN_LIST, NONE, ROW_FILTER
 
@@ -49,9 +50,25 @@ def publication(connection: Conn, notes: Notes, settings: Settings, needed: list
         defect = catalog.columns_defect(connection, name, outbox, needed)
     if not defect_noted(notes, "publication", defect, f"publication {name} publishes inserts into {'.'.join(outbox)}"):
         return
+    _children(connection, notes, name, outbox, needed)
     found = read_publication(connection, name, outbox)
     _filters(notes, name, outbox, found[ROW_FILTER], found[COLUMN_LIST])
     _scope(notes, name, outbox, postgres_facts.published(connection, name, outbox))
+
+
+def _children(connection: Conn, notes: Notes, name: str, outbox: tuple[str, str], needed: list[str] | None) -> None:
+    if defect := catalog.children_defect(connection, name, outbox, needed or []):
+        notes.fails("outbox_children", defect.problem, *defect.fix, hint=defect.hint)
+    elif defect := catalog.foreign_parts(connection, outbox):
+        notes.warns("outbox_children", defect.problem, *defect.fix, hint=defect.hint)
+    else:
+        names = ", ".join(map(str, children(connection, name, outbox)))
+        text = (
+            f"{names} inherit from the outbox, and are published as the outbox"
+            if names
+            else "no table inherits from it"
+        )
+        notes.passes("outbox_children", text)
 
 
 def _filters(notes: Notes, name: str, outbox: tuple[str, str], row_filter: str, columns: str) -> None:

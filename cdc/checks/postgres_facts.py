@@ -142,18 +142,19 @@ def published(connection: Conn, publication: str, table: tuple[str, str]) -> Pub
         connection,
         "reading the publication",
         """
+        with recursive outbox (relid) as (  -- with its partitions, or the tables that inherit from it
+            select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
+            where n.nspname = %s and c.relname = %s
+            union select i.inhrelid from outbox o join pg_inherits i on i.inhparent = o.relid
+        )
         select distinct t.schemaname, t.tablename from pg_publication_tables t
         join pg_namespace n on n.nspname = t.schemaname
         join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename
-        where t.pubname = %s and (t.schemaname, t.tablename) <> (%s, %s)
-        and not exists (  -- a partition of the outbox table
-            select from pg_partition_ancestors(c.oid) a join pg_class root on root.oid = a.relid
-            join pg_namespace of on of.oid = root.relnamespace where of.nspname = %s and root.relname = %s)
+        where t.pubname = %s and c.oid not in (select relid from outbox)
         order by 1, 2 limit 5
         """,
+        *table,
         publication,
-        *table,
-        *table,
     )
     changes = {"updates": updates, "deletes": deletes, "truncates": truncates}
     return Published(everything, others, [name for name, is_published in changes.items() if is_published])

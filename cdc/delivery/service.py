@@ -32,7 +32,7 @@ from cdc.errors import (
 )
 from cdc.records.fastpath.generated import Unrolled
 from cdc.records.fastpath.layout import Make
-from cdc.replication.publication import table_oid
+from cdc.replication.publication import child_oids, table_oid
 from cdc.replication.settlement import Ledger
 from cdc.telemetry.metrics import HELD, STANDBY, STOPPING, STREAMING, WAITING, Metrics
 from cdc.telemetry.spans import Tracer, encoding, refusals
@@ -197,6 +197,7 @@ class Service:
                 sent_before,
                 Sequences(ends.tails, ends.topics.partitions) if settings.delivery.sequence else None,
                 self._make,
+                child_oids(ends.slot.definition),
             )
             log.info(
                 "streaming",

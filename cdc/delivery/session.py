@@ -44,10 +44,11 @@ class Session:
         sent_before: SentBefore | None = None,
         sequences: Sequences | None = None,
         make: Make = Unrolled,
+        children: frozenset[int] = frozenset(),
     ) -> None:
         self.confirmation = confirmation
         self.ledger = confirmation.ledger
-        self.transactions = Transactions(table, self.ledger, table_oid)
+        self.transactions = Transactions(table, self.ledger, table_oid, children)
         self.sent_before = sent_before or SentBefore()
         self.events = 0
         self.poison: PoisonEvent | None = None

@@ -19,6 +19,7 @@ from cdc.replication.publication import (
     PARTITION_ROOT,
     PUBLICATION_OID,
     PUBLISHED_BY,
+    ROW_FILTER,
 )
 from cdc.replication.values import BYTEA, PAYLOAD_TYPES, TEXT, has_binary_decoder
 
@@ -50,6 +51,8 @@ def inspect(connection: Conn, settings: Settings, columns: Columns, template: To
     ours = slot(connection, settings)
     assert ours.confirmed is not None
     _warn(connection, ours)
+    if defect := foreign_parts(connection, settings.outbox.qualified_name):
+        log.warning("%s", defect.error(), extra={"event": "rows_outside_wal"})
     return Catalog(
         confirmed=ours.confirmed,
         binary=binary,
@@ -173,8 +176,56 @@ def _table(connection: Conn, settings: Settings, columns: Columns, template: Top
 
 def _publication(connection: Conn, settings: Settings, needed: list[str]) -> None:
     name, table = settings.postgres.publication, settings.outbox.qualified_name
-    if defect := publication_defect(connection, name, table) or columns_defect(connection, name, table, needed):
+    if (
+        defect := publication_defect(connection, name, table)
+        or columns_defect(connection, name, table, needed)
+        or children_defect(connection, name, table, needed)
+    ):
         raise defect.error()
+
+
+def children_defect(
+    connection: Conn, name: str, table: tuple[str, str], needed: list[str], *, partitions: bool = True
+) -> Defect | None:
+    """Return why rows of the outbox are not published that are in tables below it; None when all are.
+
+    SQL counts the rows of inheriting tables to the outbox, and the stream brings them under their own names; those of
+    unlogged ones, also of partitions, are not in the WAL. `partitions` says whether these matter.
+    """
+    own = publication.read(connection, name, table)[ROW_FILTER]
+    found = []
+    for child in publication.children(connection, name, table):
+        below = child.schema, child.name
+        if child.is_partition and not partitions:
+            continue
+        if not child.logged:
+            found.append(defects.unlogged(below))
+        elif not child.published:
+            found.append(defects.unpublished_child(name, table, below))
+        elif (child.row_filter or NONE) != own:
+            found.append(defects.filtered_child(name, table, below, None if own == NONE else own))
+        elif defect := columns_defect(connection, name, below, needed):
+            found.append(defect)
+    return defects.together(found)
+
+
+def foreign_parts(connection: Conn, table: tuple[str, str]) -> Defect | None:
+    """Return which foreign tables are among the partitions or inheriting tables of the outbox; None without any."""
+    found = query(
+        connection,
+        "reading the foreign tables",
+        """
+        with recursive below (relid) as (
+            select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
+            where n.nspname = %s and c.relname = %s
+            union select i.inhrelid from below b join pg_inherits i on i.inhparent = b.relid
+        )
+        select n.nspname || '.' || c.relname from below b join pg_class c on c.oid = b.relid
+        join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'f' order by 1
+        """,
+        *table,
+    )
+    return defects.foreign_part(table, [name for (name,) in found]) if found else None
 
 
 def columns_defect(connection: Conn, name: str, table: tuple[str, str], needed: list[str]) -> Defect | None:

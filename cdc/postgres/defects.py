@@ -30,6 +30,15 @@ class Defect(NamedTuple):
         return PostgresError(self.problem, hint="; ".join(filter(None, (run, self.hint))))
 
 
+def together(found: list[Defect]) -> Defect | None:
+    """Return several defects as one; None for an empty list."""
+    if not found:
+        return None
+    fix = (statement for defect in found for statement in defect.fix)
+    hints = dict.fromkeys(defect.hint for defect in found if defect.hint)
+    return Defect("; ".join(defect.problem for defect in found), tuple(fix), "; ".join(hints))
+
+
 def name(*parts: str) -> str:
     """Quote a name for SQL, each part on its own."""
     return sql.Identifier(*parts).as_string()
@@ -111,6 +120,38 @@ def without_table(publication: str, table: tuple[str, str]) -> Defect:
     """Describe a publication without the table."""
     fix = f"ALTER PUBLICATION {name(publication)} ADD TABLE {name(*table)};"
     return Defect(f"publication {publication!r} does not hold table {'.'.join(table)}", (fix,))
+
+
+def unpublished_child(publication: str, table: tuple[str, str], child: tuple[str, str]) -> Defect:
+    """Describe a publication without a table that inherits from the outbox."""
+    return Defect(
+        f"table {'.'.join(child)} inherits from {'.'.join(table)}, so that its rows are rows of the outbox, but"
+        f" publication {publication!r} does not hold it",
+        (f"ALTER PUBLICATION {name(publication)} ADD TABLE ONLY {name(*child)};",),
+        "rows that are there already are published by cdc-publisher audit --repair; or end the inheritance"
+        " (ALTER TABLE ... NO INHERIT)",
+    )
+
+
+def filtered_child(publication: str, table: tuple[str, str], child: tuple[str, str], rows: str | None) -> Defect:
+    """Describe a publication that filters the rows of an inheriting table in another way than those of the outbox."""
+    change = f"ALTER PUBLICATION {name(publication)}"
+    where = f" WHERE ({rows})" if rows else ""
+    fix = f"BEGIN; {change} DROP TABLE ONLY {name(*child)}; {change} ADD TABLE ONLY {name(*child)}{where}; COMMIT;"
+    return Defect(
+        f"table {'.'.join(child)} inherits from {'.'.join(table)}, and publication {publication!r} has another row"
+        " filter for it",
+        (fix,),
+    )
+
+
+def foreign_part(table: tuple[str, str], parts: list[str]) -> Defect:
+    """Describe foreign tables among the partitions or inheriting tables of the outbox."""
+    return Defect(
+        f"rows of {'.'.join(table)} may be in foreign tables ({', '.join(parts)}), which write no WAL: an event that is"
+        " inserted there is never published",
+        hint="insert no events there; use such tables only for rows that were published before",
+    )
 
 
 def without_inserts(publication: str) -> Defect:

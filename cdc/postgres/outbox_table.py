@@ -5,7 +5,7 @@ from psycopg import sql
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError
 from cdc.outbox.topic_template import TopicTemplate
-from cdc.postgres.catalog import differences, publication_defect, table_columns
+from cdc.postgres.catalog import children_defect, differences, publication_defect, table_columns
 from cdc.postgres.connection import Conn, converting, query
 
 
@@ -58,7 +58,7 @@ def missing(connection: Conn, settings: Settings) -> list[str]:
     if not query(connection, "reading the publication", "select from pg_publication where pubname = %s", name):
         statements.append(create_publication(settings))
     else:
-        defect = publication_defect(connection, name, table)
+        defect = publication_defect(connection, name, table) or children_defect(connection, name, table, [])
         if defect:
             raise defect.error()
     return statements

@@ -1,9 +1,11 @@
 """Reads the definition of publication and table from the catalogs, which every role may read."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from cdc.postgres.connection import Conn, query
 from cdc.replication.publication import (
+    CHILD_OIDS,
+    CHILDREN,
     COLUMN_LIST,
     INSERTS,
     NONE,
@@ -23,6 +25,30 @@ _RELATIONS: Final = """
     from pg_publication_rel r where r.prpubid = p.oid
     and (r.prrelid = c.oid or r.prrelid in (select relid from pg_partition_ancestors(c.oid)))
 """
+# Publications list each inheriting table separately, and send its rows under its own name; `publish_via_partition_root`
+# does not change that. Partitions are published as their root, but not those that write no WAL. Temporary tables have
+# rows for their own session only.
+_CHILDREN: Final = """
+    (select jsonb_agg(jsonb_build_array(
+         h.oid::int8, hn.nspname, h.relname, h.relispartition, h.relpersistence = 'p',
+         p.puballtables or {in_schema} or hr.oid is not null, {row_filter}, {columns}
+     ) order by hn.nspname, h.relname)
+     from (with recursive below (relid) as (
+         select inhrelid from pg_inherits where inhparent = c.oid
+         union select i.inhrelid from below b join pg_inherits i on i.inhparent = b.relid
+     ) select relid from below) b
+     join pg_class h on h.oid = b.relid
+     join pg_namespace hn on hn.oid = h.relnamespace
+     left join pg_publication_rel hr on hr.prpubid = p.oid and hr.prrelid = h.oid
+     where h.relkind = 'r' and h.relpersistence <> 't' and (not h.relispartition or h.relpersistence = 'u'))
+"""
+_CHILDREN_SINCE_15: Final = _CHILDREN.format(
+    in_schema="exists (select from pg_publication_namespace s where s.pnpubid = p.oid and s.pnnspid = h.relnamespace)",
+    row_filter="pg_get_expr(hr.prqual, hr.prrelid)",
+    columns="(select string_agg(quote_ident(a.attname), ', ' order by a.attnum) from pg_attribute a"
+    " where a.attrelid = h.oid and a.attnum = any(hr.prattrs::int2[]))",
+)
+_CHILDREN_OLDER: Final = _CHILDREN.format(in_schema="false", row_filter="null", columns="null")
 _FROM: Final = """
     from (values (1)) one
     left join (pg_class c join pg_namespace n on n.oid = c.relnamespace)
@@ -45,13 +71,45 @@ _SINCE_15: Final = f"""
 _OLDER: Final = ", null, null, null"
 
 
+class Child(NamedTuple):
+    """A table whose rows are rows of the outbox: one that inherits from it, or a partition that writes no WAL."""
+
+    oid: int
+    schema: str
+    name: str
+    is_partition: bool
+    logged: bool
+    published: bool | None  # None without a publication
+    row_filter: str | None
+    columns: str | None
+
+    def __str__(self) -> str:
+        parts = [] if self.logged else ["unlogged"]
+        parts += [] if self.published else ["not published"]
+        parts += [f"{name} {value}" for name, value in (("rows", self.row_filter), ("columns", self.columns)) if value]
+        return f"{self.schema}.{self.name}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def children(connection: Conn, publication: str, table: tuple[str, str]) -> list[Child]:
+    """Return the tables whose rows are rows of the outbox, and how they are published; see `Child`."""
+    ((found,),) = query(
+        connection, "reading the tables that inherit", f"select {_children(connection)} {_FROM}", *table, publication
+    )
+    return [Child(*one) for one in found or ()]
+
+
+def _children(connection: Conn) -> str:
+    return _CHILDREN_SINCE_15 if connection.info.server_version >= _ROW_FILTERS else _CHILDREN_OLDER
+
+
 def read(connection: Conn, publication: str, table: tuple[str, str]) -> dict[str, str]:
     """Return the current definition; one query reads it, so that its parts are consistent."""
     since_15 = connection.info.server_version >= _ROW_FILTERS
-    statement = f"select {_ALWAYS} {_SINCE_15 if since_15 else _OLDER} {_FROM}"
-    ((table_oid, publication_oid, inserts, via_root, permanent, *published_by, row_filter, columns),) = query(
+    statement = f"select {_ALWAYS} {_SINCE_15 if since_15 else _OLDER}, {_children(connection)} {_FROM}"
+    ((table_oid, publication_oid, inserts, via_root, permanent, *published_by, row_filter, columns, below),) = query(
         connection, "reading the definition", statement, *table, publication
     )
+    found = [Child(*one) for one in below or ()]
     return {
         TABLE: ".".join(table),
         TABLE_OID: table_oid or NONE,
@@ -63,6 +121,8 @@ def read(connection: Conn, publication: str, table: tuple[str, str]) -> dict[str
         ROW_FILTER: row_filter or NONE,
         COLUMN_LIST: columns or NONE,
         PARTITION_ROOT: "yes" if via_root else "no",
+        CHILDREN: "; ".join(map(str, found)) or NONE,
+        CHILD_OIDS: " ".join(str(child.oid) for child in found) or NONE,
     }
 
 

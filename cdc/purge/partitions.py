@@ -16,11 +16,13 @@ from cdc.postgres.connection import Conn, query
 from cdc.purge.rows import Due, Table, deleting_from
 
 _TREE: Final = """
-with given as (select %s::int8::oid as root, %s::text as age, %s::timestamptz as cutoff),
-tree as (
+with recursive given as (select %s::int8::oid as root, %s::text as age, %s::timestamptz as cutoff),
+below as (
     select root as relid, null::oid as parent, 0 as level from given
-    union all
-    select relid, parentrelid, level from given, pg_partition_tree(root) where parentrelid is not null
+    union
+    select i.inhrelid, i.inhparent, b.level + 1 from below b join pg_inherits i on i.inhparent = b.relid
+), tree as (  -- a table may inherit from several
+    select distinct on (relid) * from below order by relid, level
 ), nodes as (
     select t.*, n.nspname, c.*, coalesce(pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT', false) as rest,
         case when p.partstrat = 'r' and p.partattrs[0] = a.attnum

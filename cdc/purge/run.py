@@ -116,7 +116,10 @@ class Purging:
         found = publication.read(self._connection, name, table)
         if table_oid(found) is None:
             raise PostgresError(f"table {'.'.join(table)} does not exist", hint="check [outbox] table")
-        if defect := catalog.publication_defect(self._connection, name, table):
+        if defect := (
+            catalog.publication_defect(self._connection, name, table)
+            or catalog.children_defect(self._connection, name, table, [], partitions=False)
+        ):
             raise defect.error()
         if found[PUBLISHED_BY] == NONE:
             raise defects.unlogged(table).error()

@@ -18,6 +18,8 @@ INSERTS: Final = "inserts"
 ROW_FILTER: Final = "row filter"
 COLUMN_LIST: Final = "column list"
 PARTITION_ROOT: Final = "via partition root"
+CHILDREN: Final = "children"
+CHILD_OIDS: Final = "child oids"
 NONE: Final = "none"
 
 GO_ON: Final = (
@@ -65,6 +67,9 @@ def differences(now: Definition, before: Definition) -> list[str]:
             found.append(f"{publication} has another {part} for {table}: {now[part]}, was {before[part]}")
     if _changed(now, before, PARTITION_ROOT):
         found.append(f"{publication} publishes {table} {PARTITION_ROOT}: {now[PARTITION_ROOT]} now")
+    if _changed(now, before, CHILDREN, CHILD_OIDS):
+        children = f"{now[CHILDREN]}, and {before[CHILDREN]} before"
+        found.append(f"the tables that inherit from {table}, or are unlogged partitions of it, are {children}")
     if not found and _changed(now, before, PUBLISHED_BY):
         found.append(f"{publication} publishes {table} by {now[PUBLISHED_BY]}, and did by {before[PUBLISHED_BY]}")
     return found
@@ -78,6 +83,11 @@ def table_oid(definition: Definition) -> int | None:
     """The table's oid, when there is such a table."""
     oid = definition.get(TABLE_OID, NONE)
     return int(oid) if oid.isdecimal() else None
+
+
+def child_oids(definition: Definition) -> frozenset[int]:
+    """The oids of the tables that inherit from the table: their rows are rows of it."""
+    return frozenset(int(oid) for oid in definition.get(CHILD_OIDS, NONE).split() if oid.isdecimal())
 
 
 def suspect(since: LSN | None, until: LSN) -> str:

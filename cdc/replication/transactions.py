@@ -38,13 +38,19 @@ class Row:
 class Transactions:
     """Follows Begin, Relation and Commit; rows come out of Insert.
 
-    `table` is the outbox as (schema, name) and `oid` its identity today, if known; rows of other tables in the
-    publication are skipped.
+    `table` is the outbox as (schema, name) and `oid` its identity today, if known; `children` are the oids of tables
+    that inherit from it. Rows of other tables in the publication are skipped.
     """
 
-    def __init__(self, table: tuple[str, str], ledger: Ledger, oid: int | None = None) -> None:
+    def __init__(
+        self,
+        table: tuple[str, str],
+        ledger: Ledger,
+        oid: int | None = None,
+        children: frozenset[int] = frozenset(),
+    ) -> None:
         self._table = table
-        self._oid = oid
+        self._oids = children if oid is None else children | {oid}
         self._ledger = ledger
         self.outbox: dict[int, Relation] = {}
         """The description in force of each outbox table, by oid. A table that is described again as it was keeps its
@@ -110,7 +116,7 @@ class Transactions:
 
     def _relation(self, relation: Relation) -> None:
         self._known.add(relation.oid)
-        if (relation.namespace, relation.name) == self._table or relation.oid == self._oid:
+        if (relation.namespace, relation.name) == self._table or relation.oid in self._oids:
             # By its identity too: rows that came while it had another name are rows of the outbox.
             if relation != self.outbox.get(relation.oid):
                 self.outbox[relation.oid] = relation

@@ -13,13 +13,22 @@ from tests.integration import (
     test_check_postgres,
     test_check_server,
     test_slots,
+    test_tables_below,
 )
 from tests.produced import claims, produces, record
 from tests.unit.checks import test_check
 
 PAGE = (ROOT / "docs" / "check.md").read_text()
 CODE = "\n".join(path.read_text() for path in (ROOT / "cdc" / "checks").glob("*.py") if path.stem != "meanings")
-MODULES = [test_check, test_check_contracts, test_check_kafka, test_check_postgres, test_check_server, test_slots]
+MODULES = [
+    test_check,
+    test_check_contracts,
+    test_check_kafka,
+    test_check_postgres,
+    test_check_server,
+    test_slots,
+    test_tables_below,
+]
 CLAIMED = set().union(*map(claims, MODULES))
 NOT_PASSING = {
     f"{name}:{status}"
