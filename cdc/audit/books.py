@@ -18,16 +18,16 @@ LARGEST: Final = (1 << 63) - 1
 _TABLES: Final = """
 pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -16384; pragma temp_store = file;
 create table topics (number integer primary key, name text unique);
-create table rows (id text, topic int, key blob, age int, committed int, xid int, place int);
+create table rows (id text, topic int, key blob, age int, committed int, xid int, place int, published int);
 create table records (number integer primary key, id text, stream int, lsn int, idx int, topic int, partition int,
   offset int, key blob, timestamp int, sequence int, kind int, judged int);
 create table letters (id text, stream int, lsn int, idx int, judged int, primary key (stream, lsn, idx)) without rowid;
 create table markers (stream int, lsn int, idx int, primary key (stream, lsn, idx)) without rowid;
 create table flight (id text);
 create table marks (number integer primary key, mark int);
-create table firsts (committed int, lsn int);
-create table missing (id text primary key, topic int, key blob, age int, committed int, xid int, place int)
-  without rowid;
+create table firsts (committed int, xid int, lsn int);
+create table missing (id text primary key, topic int, key blob, age int, committed int, xid int, place int,
+  published int) without rowid;
 create table findings (kind text, id text, key blob, topic text, partition int, offset int, position text, meaning text,
   events int);
 """
@@ -72,7 +72,7 @@ class Books:
     def add_rows(self, rows: Iterable[TableRow]) -> None:
         """Add rows of the table."""
         self._many(
-            "insert into rows values (?, ?, ?, ?, ?, ?, ?)",
+            "insert into rows values (?, ?, ?, ?, ?, ?, ?, ?)",
             ((row.id, self._topic(row.topic), *row[2:]) for row in rows),
         )
 
@@ -102,7 +102,7 @@ class Books:
     def groups(self) -> Iterator[Group]:
         """Yield rows, records, letters and events in flight, grouped by id."""
         sources = (
-            map(_row, self._rows("select r.id, t.name, key, age, committed, xid, place from rows r"
+            map(_row, self._rows("select r.id, t.name, key, age, committed, xid, place, published from rows r"
                                  " join topics t on t.number = r.topic order by r.id")),
             map(_record, self._rows(f"select {_RECORD} order by r.id")),
             self._rows(f"select id, judged {_UNREPLAYED_LETTERS} order by id"),
@@ -170,7 +170,7 @@ class Books:
     def add_missing(self, rows: Iterable[TableRow]) -> None:
         """Add the rows of missing events."""
         self._many(
-            "insert or ignore into missing values (?, ?, ?, ?, ?, ?, ?)",
+            "insert or ignore into missing values (?, ?, ?, ?, ?, ?, ?, ?)",
             ((row.id, self._topic(row.topic), *row[2:]) for row in rows),
         )
 
@@ -181,8 +181,8 @@ class Books:
     def missing(self) -> Iterator[TableRow]:
         """Yield the rows of missing events, in the order of their commits as far as it is known."""
         for values in self._rows(
-            "select r.id, t.name, key, age, committed, xid, place from missing r join topics t on t.number = r.topic"
-            " order by committed, xid, place"
+            "select r.id, t.name, key, age, committed, xid, place, published from missing r"
+            " join topics t on t.number = r.topic order by committed, xid, place"
         ):
             yield TableRow(*values)
 
@@ -195,17 +195,17 @@ class Books:
         """Yield the ids of dead letters that were not replayed."""
         return (event_id for (event_id,) in self._rows(f"select id {_UNREPLAYED_LETTERS}"))
 
-    def add_first(self, pairs: Iterable[tuple[int, int]]) -> None:
-        """Add the commit times, in microseconds, and LSNs of rows."""
-        self._many("insert into firsts values (?, ?)", pairs)
+    def add_first(self, rows: Iterable[tuple[int, int, int]]) -> None:
+        """Add the commit times, in microseconds (0: unknown), the transaction ids and the LSNs of rows."""
+        self._many("insert into firsts values (?, ?, ?)", rows)
 
     def edges(self, wanted: Range) -> Edges:
         """Return the times around the ends of a range of LSNs."""
         lowest = -1 if wanted.from_lsn is None else min(wanted.from_lsn, LARGEST)
         highest = LARGEST if wanted.to_lsn is None else min(wanted.to_lsn, LARGEST)
-        ((before, last),) = self._rows(
-            "select max(committed) filter (where lsn < ?), max(committed) filter (where lsn <= ?)"
-            " from firsts where committed > 0",
+        ((before, last, xid),) = self._rows(
+            "select max(committed) filter (where lsn < ?1 and committed > 0),"
+            " max(committed) filter (where lsn <= ?2 and committed > 0), max(xid) filter (where lsn <= ?2) from firsts",
             lowest,
             highest,
         )
@@ -216,7 +216,7 @@ class Books:
             highest,
         )
         thousandth = [None if moment is None else moment // 1000 for moment in (before, last)]
-        return Edges(thousandth[0], first, thousandth[1], behind)
+        return Edges(thousandth[0], first, thousandth[1], behind, -1 if xid is None else xid)
 
     def find(self, findings: Iterable[Finding]) -> None:
         """Add findings."""

@@ -37,6 +37,7 @@ class Facts:
     settled: bool = True  # all events in flight are known
     sparse: bool = False  # rows may have been deleted, without any sign of it
     deleted: Callable[[], bool] = bool  # whether the table counts rows that were deleted
+    gone: Callable[[], str] = str  # why many rows at once may have gone, which nothing counts
     every_topic: bool = True  # all topics that positions may be in were read
 
 
@@ -80,7 +81,7 @@ class Judgement:
             marks: list[tuple[int, int]] = []
             findings: list[Finding] = []
             missing: list[TableRow] = []
-            firsts: list[tuple[int, int]] = []
+            firsts: list[tuple[int, int, int]] = []
             for group in groups:
                 verdict = verdicts.judge(group)
                 for row, record in verdict.matched:
@@ -89,7 +90,7 @@ class Judgement:
                     if row is not None:
                         if record.kind != REPAIRED:
                             self._oldest = min(self._oldest or record.position, record.position)
-                            firsts.append((row.committed, record.lsn))
+                            firsts.append((row.committed, row.xid, record.lsn))
                         if judged and not verdicts.fits(record, row):
                             findings.append(self._misplaced(record, row))
                 for record, first in verdict.duplicates:
@@ -111,6 +112,7 @@ class Judgement:
         if not wanted.by_lsn:
             books.find(map(self._missing, books.missing()))
         self._note("rows", "expired", "their topic has deleted or compacted old records, and may have had theirs")
+        self._note("rows", "filtered", "the row filter of the publication excludes them")
         self._note("rows", "elsewhere", "their only records are of another program or stream: found by id alone")
         self._note("rows", "undecided", "undecided: another program's record has their id, and another topic or key")
         self._note("records", "also", "another program or stream sent these events too, which is no finding")
@@ -128,7 +130,9 @@ class Judgement:
 
     def _is_missing(self, row: TableRow) -> bool:
         kept = self._facts.kept.get(row.topic)
-        if not self._facts.settled:
+        if not row.published:
+            self.counts["filtered"] += 1
+        elif not self._facts.settled:
             self.counts["in_flight"] += 1
         elif kept is not None and kept.may_have_lost(row.age):
             self.counts["expired"] += 1
@@ -140,8 +144,7 @@ class Judgement:
         """Keep the missing events that are certainly within the range of LSNs: a row does not show the LSN it has."""
         wanted, edges, outside, undecided = self._facts.wanted, self._books.edges(self._facts.wanted), [], 0
         for row in self._books.missing():
-            committed = row.committed // 1000 if row.committed else None
-            found = verdicts.within(wanted, edges, row.age if self._facts.began else None, committed)
+            found = verdicts.within(wanted, edges, row, began=self._facts.began)
             if not found:
                 outside.append(row.id)
                 undecided += found is None
@@ -162,6 +165,7 @@ class Judgement:
         """
         facts = self._facts
         beyond: list[TopicRecord] = []
+        gone = ""
         deleted = facts.sparse or bool(facts.trimmed) or self._oldest is None
         for records in _portions(self._books.unmatched()):
             absent: list[TopicRecord] = []
@@ -177,12 +181,15 @@ class Judgement:
                 present = facts.present([record.id for record in absent])
                 absent = [record for record in absent if record.id not in present]
                 deleted = any(map(self._precedes, absent)) or (bool(absent) and facts.deleted())
+                if absent and not deleted:
+                    gone = facts.gone()
+                    deleted = bool(gone)
             if deleted:
                 self.counts["purged"] += len(absent)
             else:
                 self._phantoms(absent)
         self._phantoms(beyond)
-        why = "their rows are not in the table any more: judged by their positions only"
+        why = f"their rows are not in the table any more{f' ({gone})' if gone else ''}: judged by their positions only"
         self._note("records", "purged", why)
 
     def _precedes(self, record: TopicRecord) -> bool:

@@ -244,6 +244,7 @@ class Auditing:
             present=self.table.present,
             began=self.table.tells_beginning,
             deleted=self.table.deleted,
+            gone=self.table.gone,
             kept={name: self.topics.kept(name, now) for name in self.names},
             trimmed=frozenset(trimmed),
             begins=frozenset(begins),

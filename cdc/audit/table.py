@@ -13,9 +13,11 @@ from cdc.config.settings import Settings
 from cdc.errors import PostgresError
 from cdc.lsn import LSN
 from cdc.outbox.topic_template import TopicTemplate, is_topic_name
-from cdc.postgres.catalog import table_columns
+from cdc.postgres import publication
+from cdc.postgres.catalog import hidden_rows, table_columns
 from cdc.postgres.connection import Conn, converting, query
 from cdc.replication.messages import Column, Relation, TupleData
+from cdc.replication.publication import NONE, ROW_FILTER
 from cdc.replication.values import BPCHAR, INT2, INT4, INT8
 
 PORTION: Final = 5000
@@ -34,7 +36,11 @@ class OutboxTable:
         self._settings = settings
         self._columns = settings.outbox.parts
         self._template = TopicTemplate(settings.topics.name)
-        present = table_columns(connection, settings.outbox.qualified_name)
+        table = settings.outbox.qualified_name
+        present = table_columns(connection, table)
+        if defect := hidden_rows(connection, table):
+            raise defect.error()
+        self._filter = publication.read(connection, settings.postgres.publication, table)[ROW_FILTER]
         if present is None:
             raise PostgresError(f"table {settings.outbox.table} does not exist", hint="run: cdc-publisher outbox init")
         self._present = present
@@ -77,7 +83,8 @@ class OutboxTable:
         )
         names = [self._columns.resolve(name, list(self._present)) for name in self._template.columns]
         statement = sql.SQL(
-            "select {id}, {key}, {age}, {commit}, t.xmin::text::int8, t.ctid::text{names} from {table} t where {where}"
+            "select {id}, {key}, {age}, {commit}, t.xmin::text::int8, t.ctid::text, {published}{names}"
+            " from {table} t where {where}"
         ).format(
             id=self._text(self._columns.id),
             key=self._text(self._columns.key),
@@ -87,6 +94,7 @@ class OutboxTable:
                 if self.knows_commit_times
                 else "null"
             ),
+            published=sql.SQL("true" if self._filter == NONE else f"({self._filter}) is true"),
             names=sql.SQL("").join(sql.SQL(", {}").format(self._text(name)) for name in names),
             table=self._name,
             where=self._where(wanted),
@@ -94,7 +102,7 @@ class OutboxTable:
         known: dict[tuple[str | None, ...], str] = {}
         with converting("reading the outbox table"), self._connection.cursor("cdc_audit") as cursor:
             cursor.itersize = PORTION
-            for row_id, key, age, committed, xmin, ctid, *values in cursor.execute(statement):
+            for row_id, key, age, committed, xmin, ctid, published, *values in cursor.execute(statement):
                 if (topic := known.get(tuple(values))) is None:
                     topic = self._topic(values)
                     if len(known) < PORTION:
@@ -105,7 +113,8 @@ class OutboxTable:
                 xid = following - (following - xmin) % (1 << 32)
                 block, _, item = ctid[1:-1].partition(",")
                 place = int(block) << 16 | int(item)
-                yield TableRow(row_id, topic, None if key is None else key.encode(), age, committed or 0, xid, place)
+                read = None if key is None else key.encode()
+                yield TableRow(row_id, topic, read, age, committed or 0, xid, place, published)
 
     def _topic(self, values: Sequence[str | None]) -> str:
         if None in values:
@@ -165,6 +174,15 @@ class OutboxTable:
         ).format(name)
         with converting("reading the outbox table"):
             return bool(self._connection.execute(statement).fetchall()[0][0])
+
+    def gone(self) -> str:
+        """Return why many rows may have gone at once without being counted; empty when they cannot have."""
+        name = sql.Literal(self._name.as_string(self._connection))
+        # TRUNCATE of the whole table shows by itself: the records of its rows precede all rows that are there.
+        statement = sql.SQL("select relhassubclass from pg_class where oid = {}::regclass").format(name)
+        with converting("reading the outbox table"):
+            ((parts,),) = self._connection.execute(statement).fetchall()
+        return "a partition, or a table that inherits, may have been dropped, detached or truncated" if parts else ""
 
     def fetch(self, ids: Sequence[str]) -> Iterator[tuple[str, Relation, TupleData, int | None]]:
         """Yield whole rows by id, in the format of the stream, with their age in milliseconds."""

@@ -29,6 +29,7 @@ class TableRow(NamedTuple):
     committed: int
     xid: int
     place: int
+    published: bool = True  # the publication's row filter, if there is one, lets it pass
 
 
 class TopicRecord(NamedTuple):
@@ -219,21 +220,25 @@ class Edges(NamedTuple):
     first: int | None = None  # the first record within it
     last: int | None = None  # the last row known to commit within it; only where commit times are kept
     behind: int | None = None  # the first record behind it
+    last_xid: int = -1  # the highest transaction id of a row known to commit within it, or before
 
 
-def within(wanted: Range, edges: Edges, began: int | None, committed: int | None) -> bool | None:
+def within(wanted: Range, edges: Edges, row: TableRow, *, began: bool = True) -> bool | None:
     """Return whether a missing row committed within a range of LSNs; None where its times cannot prove either.
 
-    `committed` is the time of its commit in milliseconds where the server keeps it, `began` a time that is not after
-    its commit. Transaction ids prove nothing: of two transactions, the one with the lower id may commit last.
+    `began` says that the age of rows is a time before their commit. Transaction ids prove nothing: of two
+    transactions, the one with the lower id may commit last.
     """
-    earliest = committed if committed is not None else began
+    committed = row.committed // 1000 if row.committed else None
+    earliest = committed if committed is not None else row.age if began else None
     inside = True
     if wanted.from_lsn is not None:
         if committed is not None and edges.before is not None and committed < edges.before:
             return False
         inside &= earliest is not None and edges.first is not None and earliest > edges.first
-    if wanted.to_lsn is not None and edges.behind is not None:  # else, all known events are in the range
+    if wanted.to_lsn is not None and edges.behind is None:  # nothing is known to be behind the range
+        inside &= row.xid < edges.last_xid
+    elif wanted.to_lsn is not None and edges.behind is not None:
         if earliest is not None and earliest > edges.behind:
             return False
         inside &= committed is not None and edges.last is not None and committed < edges.last

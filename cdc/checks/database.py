@@ -67,7 +67,7 @@ class _Check:
         needed = outbox.table(connection, notes, settings)
         attempt(connection, notes, "publication", lambda: outbox.publication(connection, notes, settings, needed))
         found = postgres_facts.rights(connection, settings.outbox.qualified_name)
-        outbox.rights(notes, settings, found, is_there=needed is not None)
+        outbox.rights(connection, notes, settings, found, is_there=needed is not None)
         if needed is not None and found.selects and found.uses_schema:
             attempt(connection, notes, "outbox_rows", self._rows)
 

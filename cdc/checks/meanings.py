@@ -73,7 +73,7 @@ _POSTGRES: Final = {
     ),
     "table_rights": (
         "the role may read the table: `audit`, `outbox purge`, `schema check --table` and parts of this check need it",
-        "it may not; the publisher itself reads only the WAL",
+        "it may not, or row-level security may hide rows from it; the publisher itself reads only the WAL",
         "",
     ),
     "session_rights": (
@@ -89,7 +89,7 @@ _POSTGRES: Final = {
     "outbox_children": (
         "all tables whose rows are rows of the outbox are published: none, or tables that inherit from it",
         "there are foreign tables among its partitions or children: rows that are inserted there are never published",
-        "a table that inherits from the outbox is not published, only in part, or is unlogged; or a partition is unlogged",
+        "a table that inherits from the outbox is unlogged or not published as it is; or a partition is unlogged",
     ),
     "publication_rows": (
         "all rows are published",

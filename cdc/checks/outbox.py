@@ -24,7 +24,7 @@ def table(connection: Conn, notes: Notes, settings: Settings) -> list[str] | Non
     return needed if defect_noted(notes, "outbox_table", defect, text) else None
 
 
-def rights(notes: Notes, settings: Settings, found: Rights, *, is_there: bool) -> None:
+def rights(connection: Conn, notes: Notes, settings: Settings, found: Rights, *, is_there: bool) -> None:
     """Check whether the role may read the table and other sessions, which only other commands and checks need."""
     name = settings.outbox.qualified_name
     user, dotted = defects.name(found.user), ".".join(name)
@@ -33,6 +33,8 @@ def rights(notes: Notes, settings: Settings, found: Rights, *, is_there: bool) -
     if missing:
         text = f'role "{found.user}" may not read table {dotted}: audit, outbox purge and parts of this check need it'
         notes.warns("table_rights", text, *missing)
+    elif defect := catalog.hidden_rows(connection, name):
+        notes.warns("table_rights", defect.problem, *defect.fix, hint=defect.hint)
     elif is_there:
         notes.passes("table_rights", f"role {found.user} may read table {dotted}, which audit and outbox purge need")
     if found.sees_sessions:

@@ -113,6 +113,24 @@ def table_columns(connection: Conn, table: tuple[str, str]) -> dict[str, tuple[i
     return {name: (oid, type_name) for name, oid, type_name in found if name is not None} if found else None
 
 
+def hidden_rows(connection: Conn, table: tuple[str, str]) -> Defect | None:
+    """Return why the role may not see all rows of a table; None when it sees all.
+
+    `row_security` is off, which makes it an error to read such a table; but a pooler may give statements to a session
+    that does not have this setting.
+    """
+    found = query(
+        connection,
+        "reading the policies of the table",
+        """
+        select current_user from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = %s and c.relname = %s and row_security_active(c.oid)
+        """,
+        *table,
+    )
+    return defects.hidden_rows(table, found[0][0]) if found else None
+
+
 def differences(columns: Columns, present: dict[str, tuple[int, str]], needed: list[str]) -> list[str]:
     """Return how a table differs from an outbox: one phrase for each missing or unusable column."""
     problems = [f"column {name!r} is missing" for name in needed if name not in present]

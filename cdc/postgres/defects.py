@@ -122,6 +122,15 @@ def without_table(publication: str, table: tuple[str, str]) -> Defect:
     return Defect(f"publication {publication!r} does not hold table {'.'.join(table)}", (fix,))
 
 
+def hidden_rows(table: tuple[str, str], user: str) -> Defect:
+    """Describe a table of which a policy may hide rows from the role."""
+    return Defect(
+        f'row-level security of table {".".join(table)} may hide rows from role "{user}"',
+        (f"ALTER ROLE {name(user)} BYPASSRLS;",),
+        "or use another role",
+    )
+
+
 def unpublished_child(publication: str, table: tuple[str, str], child: tuple[str, str]) -> Defect:
     """Describe a publication without a table that inherits from the outbox."""
     return Defect(

@@ -13,7 +13,7 @@ from cdc.config.settings import Settings
 from cdc.errors import PostgresError
 from cdc.outbox.events import Columns
 from cdc.outbox.topic_template import TopicTemplate
-from cdc.postgres.catalog import table_columns
+from cdc.postgres.catalog import hidden_rows, table_columns
 from cdc.postgres.connection import Conn, converting
 from cdc.replication.values import BYTEA
 
@@ -97,6 +97,8 @@ def _columns(connection: Conn, settings: Settings) -> tuple[Columns, dict[str, t
         raise PostgresError(
             f"table {settings.outbox.table} has no column {', '.join(missing)}", hint="map it in [outbox] columns"
         )
+    if defect := hidden_rows(connection, settings.outbox.qualified_name):
+        raise defect.error()
     return columns, present
 
 

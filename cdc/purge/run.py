@@ -119,6 +119,7 @@ class Purging:
         if defect := (
             catalog.publication_defect(self._connection, name, table)
             or catalog.children_defect(self._connection, name, table, [], partitions=False)
+            or catalog.hidden_rows(self._connection, table)
         ):
             raise defect.error()
         if found[PUBLISHED_BY] == NONE:

@@ -445,23 +445,29 @@ def test_a_reading_tells_ours_from_strangers() -> None:
 
 
 def test_case_g1_times_decide_whether_a_missing_row_is_in_a_range_and_what_they_cannot_is_undecided() -> None:
+    def row(age: int | None, committed: int | None) -> TableRow:
+        return TableRow("e", "t", b"k", age, (committed or 0) * 1000, 5, 0)
+
     wanted, edges = Range(from_lsn=LSN(10), to_lsn=LSN(20)), Edges(before=90, first=100, last=200, behind=210)
-    assert within(wanted, edges, None, 150) is True
-    assert within(wanted, edges, 1, 80) is False
-    assert within(wanted, edges, 1, 215) is False
-    assert within(wanted, edges, 1, 95) is None
-    assert within(wanted, edges, 1, 100) is None
-    assert within(wanted, edges, 1, 205) is None
-    assert within(wanted, edges, None, None) is None
+    assert within(wanted, edges, row(None, 150)) is True
+    assert within(wanted, edges, row(1, 80)) is False
+    assert within(wanted, edges, row(1, 215)) is False
+    assert within(wanted, edges, row(1, 95)) is None
+    assert within(wanted, edges, row(1, 100)) is None
+    assert within(wanted, edges, row(1, 205)) is None
+    assert within(wanted, edges, row(None, None)) is None
     # Without its commit time only a lower bound is known: it began behind the first of the range, or behind its end.
-    assert within(wanted, edges, 150, None) is None
-    assert within(wanted, edges, 215, None) is False
-    assert within(wanted, edges, 1, None) is None
+    assert within(wanted, edges, row(150, None)) is None
+    assert within(wanted, edges, row(215, None)) is False
+    assert within(wanted, edges, row(1, None)) is None
     from_here = replace(wanted, to_lsn=None)
-    assert within(from_here, edges, 150, None) is True
-    assert within(from_here, edges, 100, None) is None
-    assert within(from_here, Edges(), 150, None) is None
-    assert within(replace(wanted, from_lsn=None), Edges(), None, None) is True  # nothing is known behind the range
+    assert within(from_here, edges, row(150, None)) is True
+    assert within(from_here, edges, row(100, None)) is None
+    assert within(from_here, Edges(), row(150, None)) is None
+    assert within(replace(wanted, from_lsn=None), Edges(last_xid=6), row(None, None)) is True
+    assert (
+        within(replace(wanted, from_lsn=None), Edges(last_xid=5), row(None, None)) is None
+    )  # later than all that is known
 
 
 def test_case_g1_a_record_of_another_program_shows_by_its_id_that_an_event_is_there() -> None:
