@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from cdc.avro import contracts, files
 from cdc.avro.contracts import Contract, Contracts
 from cdc.avro.framing import SingleObject
-from cdc.avro.mapping.rules import Rules
 from cdc.background import Background
 from cdc.config.settings import Settings
 from cdc.errors import CdcError
@@ -102,7 +101,7 @@ class Schemas:
         known = {contract.name: contract for contract in read.values()}
         definitions = dict(read.definitions)
         if self._settings.avro.unknown_types == "envelope":
-            own = contracts.load(files.shipped("cdc"), {}, rules(self._settings))
+            own = contracts.load(files.shipped("cdc"), {}, self._settings.avro.rules)
             self.envelope = known["cdc.Envelope"] = own["cdc.Envelope"]
             definitions |= own.definitions
         self._framing.close()
@@ -114,15 +113,10 @@ class Schemas:
             self._framing = SingleObject({name: contract.header for name, contract in known.items()})
 
 
-def rules(settings: Settings) -> Rules:
-    """Return how JSON becomes Avro."""
-    return Rules(settings.avro.unknown_fields, settings.avro.bytes)
-
-
 def load(settings: Settings, registry: "Registry | None") -> Contracts:
     """Load the configured contracts. Raises ConfigError, RegistryError and RegistryUnavailable."""
     if settings.avro.source == "registry" and registry:
         from cdc.registry import source
 
-        return source.read(registry, settings, rules(settings))
-    return contracts.load(settings.avro.schemas, settings.avro.types, rules(settings))
+        return source.read(registry, settings, settings.avro.rules)
+    return contracts.load(settings.avro.schemas, settings.avro.types, settings.avro.rules)

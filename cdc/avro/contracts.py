@@ -15,6 +15,7 @@ from cdc.avro import files, framing
 from cdc.avro.compiled import compiler
 from cdc.avro.compiled.plan import has_decimal, plan
 from cdc.avro.files import Definition
+from cdc.avro.mapping.mismatch import Mismatch
 from cdc.avro.mapping.rules import STRICT, Rules
 from cdc.errors import ConfigError
 
@@ -47,7 +48,7 @@ class Contract:
     def _text_encoder(self) -> compiler.TextEncode:
         if has_decimal(self.schema):
             return _from_text(_parse_exactly, self.encode_value, self.header)
-        general = _from_text(orjson.loads, self.encode_value, self.header)
+        general = _from_text(orjson.loads, self.encode_value, self.header, exactly=True)
         return compiler.compile_text_encoder(self.schema, self._rules, general, self.header) or general
 
     @functools.cached_property
@@ -145,10 +146,22 @@ def load(folder: Path, types: Mapping[str, str] | None = None, rules: Rules = ST
     return Contracts(contracts, types or {}, str(folder), definitions)
 
 
-def _from_text(parse: Callable[[bytes], object], encode: compiler.Encode, own: bytes) -> compiler.TextEncode:
+def _from_text(
+    parse: Callable[[bytes], object], encode: compiler.Encode, own: bytes, *, exactly: bool = False
+) -> compiler.TextEncode:
+    """Return an encoder of JSON text. With `exactly`, a mismatch is tried again with exact numbers.
+
+    `parse` may round a number with a fraction, so the mapping does not convert it to an integer.
+    """
+
     def from_text(payload: bytes, header: bytes = own) -> bytes:
         try:
-            return encode(parse(payload), header)
+            try:
+                return encode(parse(payload), header)
+            except Mismatch:
+                if not exactly:
+                    raise
+            return encode(_parse_exactly(payload), header)
         except RecursionError:
             raise ValueError("the payload is nested too deeply") from None
         except ArithmeticError:

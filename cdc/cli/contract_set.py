@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cdc.avro import contracts
 from cdc.avro.contracts import Contract, Contracts
-from cdc.avro.mapping.rules import Rules
 from cdc.avro.subjects import subject
 from cdc.checks.contracts import misfit
 from cdc.config.settings import Settings, require
@@ -28,7 +27,7 @@ class ContractSet:
     def __init__(self, settings: Settings, topics: tuple[str, ...], types: tuple[str, ...] = ()) -> None:
         self._settings = settings
         avro = settings.avro
-        self._loaded = contracts.load(avro.schemas, avro.types, Rules(avro.unknown_fields, avro.bytes))
+        self._loaded = contracts.load(avro.schemas, avro.types, avro.rules)
         self.definitions = self._loaded.definitions
         self.contracts = _chosen(self._loaded, types)
         self._given = topics

@@ -217,9 +217,8 @@ def _against(contract_set: ContractSet, folder: Path, mode: str) -> Iterator[dic
 
 def _compiled(contract: Contract, settings: Settings) -> str:
     from cdc.avro.compiled import compiler
-    from cdc.avro.mapping.rules import Rules
 
-    return compiler.source(contract.schema, Rules(settings.avro.unknown_fields, settings.avro.bytes))
+    return compiler.source(contract.schema, settings.avro.rules)
 
 
 def _without_topic(contract: Contract) -> dict[str, Any]:

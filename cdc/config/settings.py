@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cdc.avro.mapping.rules import Rules
 from cdc.config import librdkafka
 from cdc.config.kinds import Address, Dsn, Identifier, RegistryUrl, SlotName, Template, Topic
 from cdc.config.passwords import with_password
@@ -131,11 +132,22 @@ class Avro(Section):
         "reject", description="handling of fields that are not in the contract: poison event, or omit the field"
     )
     bytes: Literal["avro-json", "base64"] = Field(
-        "avro-json", description="representation of bytes and fixed in JSON text"
+        "avro-json",
+        description="representation of bytes and fixed in JSON text; Jackson, Go, .NET and protobuf write base64, which"
+        " avro-json would send as the bytes of its characters",
+    )
+    timestamps: Literal["exact", "truncate"] = Field(
+        "exact",
+        description="handling of times with more digits than the contract's unit has: poison event, or drop the digits",
     )
     bytea: Literal["framed", "body"] = Field(
         "framed", description="content of bytea payloads: framed Avro, or a body to frame"
     )
+
+    @property
+    def rules(self) -> Rules:
+        """Return how JSON payloads are read."""
+        return Rules(self.unknown_fields, self.bytes, self.timestamps)
 
 
 class SchemaRegistry(Section):

@@ -1,10 +1,12 @@
-"""Convert JSON values to Avro data strictly: a value that does not match the schema exactly is rejected.
+"""Convert JSON values to Avro data: exactly, or the value is rejected.
 
 fastavro's writer alone is not strict: it writes 3,000,000,000 as an int, 1.5 into a long as 1 and true as 1, and its
 `validate` accepts unknown fields. So this module enforces the rules, and the writer only receives valid data.
 
 `mapper(schema, rules)` turns a schema parsed by fastavro into a function from a JSON value to the datum that
 `fastavro.schemaless_writer` takes. It raises Mismatch with the JSON path of the first value that does not fit.
+A value in another notation of the same value, such as `"5"` for a long, is converted by `conversions`, but not where a
+branch of a union accepts it as it is: so each union has its branches twice, the first time without conversions.
 `compiler` produces the same bytes faster; docs/mapping.md lists how each JSON value is read.
 Schemas: <https://avro.apache.org/docs/1.12.0/specification/>
 """
@@ -15,7 +17,7 @@ from typing import Any, Final
 
 from fastavro.types import DictSchema, Schema
 
-from cdc.avro.mapping import logical, unions
+from cdc.avro.mapping import conversions, logical, unions
 from cdc.avro.mapping.mismatch import Mismatch, shown
 from cdc.avro.mapping.primitives import PRIMITIVES, avro_json_bytes, base64_bytes, symbol, text
 from cdc.avro.mapping.rules import STRICT, Rules
@@ -35,7 +37,8 @@ def mapper(schema: Schema, rules: Rules = STRICT) -> Mapper:
     Raises Mismatch itself if a field's default does not match its type, or a union has two branches that Avro cannot
     distinguish.
     """
-    return _Builder(schema.get("__named_schemas", {}) if isinstance(schema, dict) else {}, rules).build(schema)
+    schemas = schema.get("__named_schemas", {}) if isinstance(schema, dict) else {}
+    return _Builder(schemas, rules, as_it_is=_Builder(schemas, rules)).build(schema)
 
 
 def type_name(schema: Schema) -> str:
@@ -82,11 +85,22 @@ def renamed(value: dict[str, Json], by_alias: dict[str, str]) -> dict[str, Json]
 
 
 class _Builder:
-    """Builds mappers: each named type once, and references when they are first called, so that recursion ends."""
+    """Builds mappers: each named type once, and references when they are first called, so that recursion ends.
 
-    def __init__(self, schemas: dict[str, DictSchema], rules: Rules, *, logical_types: bool = True) -> None:
+    With `as_it_is`, a builder without it, the mappers convert values that match in another notation only.
+    """
+
+    def __init__(
+        self,
+        schemas: dict[str, DictSchema],
+        rules: Rules,
+        *,
+        logical_types: bool = True,
+        as_it_is: "_Builder | None" = None,
+    ) -> None:
         self._schemas = schemas
         self._rules = rules
+        self._as_it_is = as_it_is
         self._bytes = avro_json_bytes if rules.bytes_as == "avro-json" else base64_bytes
         self._logical_types = logical_types
         self._named: dict[str, Mapper] = {}
@@ -96,9 +110,9 @@ class _Builder:
         if isinstance(schema, list):
             return self._union(schema)
         if isinstance(schema, str):
-            return self._bytes if schema == "bytes" else PRIMITIVES.get(schema) or self._reference(schema)
+            return self._single({"type": schema}) if schema in PRIMITIVES else self._reference(schema)
         kind = schema["type"]
-        if isinstance(kind, (dict, list)):
+        if isinstance(kind, (dict, list)) or kind not in _DEFINED:
             return self.build(kind)
         if kind in NAMED and schema["name"] in self._named:
             return self._named[schema["name"]]
@@ -110,10 +124,16 @@ class _Builder:
             "array": self._array,
             "map": self._map,
         }
-        underlying = complex_types[kind](schema) if kind in complex_types else self.build(kind)
-        if self._logical_types:
-            return logical.mapper(schema) or underlying
-        return underlying
+        return complex_types[kind](schema) if kind in complex_types else self._single(schema)
+
+    def _single(self, schema: DictSchema) -> Mapper:
+        """Return the mapping of a type without parts, with its conversions and its logical type if they apply."""
+        if schema["type"] == "fixed":
+            plain = self._plain_fixed(schema)
+        else:
+            plain = self._bytes if schema["type"] == "bytes" else PRIMITIVES[schema["type"]]
+        as_it_is = logical.mapper(schema) or plain if self._logical_types else plain
+        return conversions.mapper(schema, as_it_is, self._rules) if self._as_it_is else as_it_is
 
     def _reference(self, name: str) -> Mapper:
         def reference(value: Json) -> object:
@@ -176,13 +196,16 @@ class _Builder:
         return self._named[schema["name"]]
 
     def _fixed(self, schema: DictSchema) -> Mapper:
+        self._named[schema["name"]] = self._single(schema)
+        return self._named[schema["name"]]
+
+    def _plain_fixed(self, schema: DictSchema) -> Mapper:
         def fixed(value: Json) -> bytes:
             data = self._bytes(value)
             if len(data) != schema["size"]:
                 raise Mismatch(f"{len(data)} bytes instead of the {schema['size']} of {schema['name']}")
             return data
 
-        self._named[schema["name"]] = logical.mapper(schema) or fixed if self._logical_types else fixed
         return fixed
 
     def _array(self, schema: DictSchema) -> Mapper:
@@ -221,9 +244,15 @@ class _Builder:
             if times > 1 or name == "union":
                 problem = f"has {times} branches of {name}" if times > 1 else "has a union as a branch"
                 raise Mismatch(f"not an Avro schema: a union {problem}")
+        branches = self._branches(schema)
+        nullable = len(branches) < len(schema)
+        if self._as_it_is:
+            return unions.mapper(self._as_it_is._branches(schema), branches, nullable=nullable)
+        return unions.mapper(branches, None, nullable=nullable)
+
+    def _branches(self, schema: list[Schema]) -> list[unions.Branch]:
         convert = [(branch, self.build(branch)) for branch in schema]
-        branches = [self._branch(branch, mapped) for branch, mapped in convert if type_name(branch) != "null"]
-        return unions.mapper(branches, nullable=len(branches) < len(schema))
+        return [self._branch(branch, mapped) for branch, mapped in convert if type_name(branch) != "null"]
 
     def _branch(self, schema: Schema, convert: Mapper) -> unions.Branch:
         definition = resolved(schema, self._schemas)

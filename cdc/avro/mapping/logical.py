@@ -52,9 +52,7 @@ def mapper(schema: DictSchema) -> Mapper | None:
         return lambda value: bytes.fromhex(_uuid(value).replace("-", ""))
     if logical_type == "duration" and kind == "fixed" and schema["size"] == 12:
         return _duration
-    if logical_type == "date" and kind == "int":
-        return _date
-    return _TIMES.get((kind, logical_type)) if isinstance(logical_type, str) else None
+    return TIMES.get((kind, logical_type)) if isinstance(logical_type, str) else None
 
 
 def _decimal(schema: DictSchema) -> Mapper:
@@ -222,9 +220,10 @@ def _offset_seconds(offset: str | None) -> int:
     return (hours * 3600 + minutes * 60) * (-1 if offset[0] == "-" else 1)
 
 
-_TIMES: Final[dict[tuple[str, str], Mapper]] = {
+TIMES: Final[dict[tuple[str, str], Mapper]] = {
     ("int", "time-millis"): _time(3, 32),
     ("long", "time-micros"): _time(6, 64),
     **{("long", f"timestamp-{unit}"): _timestamp(digits, local=False) for unit, digits in DIGITS.items()},
     **{("long", f"local-timestamp-{unit}"): _timestamp(digits, local=True) for unit, digits in DIGITS.items()},
+    ("int", "date"): _date,
 }

@@ -18,11 +18,13 @@ Mapper = Callable[[Json], object]
 def symbol(schema: DictSchema) -> Mapper:
     """Return the mapping of an enum that ignores its default."""
     symbols = frozenset(schema["symbols"])
+    by_lower_case = {name.lower(): name for name in schema["symbols"]}
 
     def known(value: Json) -> str:
         if isinstance(value, str) and value in symbols:
             return value
-        raise Mismatch(f"{shown(value)} is not a symbol of {schema['name']}")
+        near = by_lower_case.get(value.lower()) if isinstance(value, str) else None
+        raise Mismatch(f"{shown(value)} is not a symbol of {schema['name']}{f'; {near} is' if near else ''}")
 
     return known
 

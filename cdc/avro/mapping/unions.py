@@ -4,6 +4,9 @@ Plain values come first. A number goes to the first of int, long, decimal, float
 else to double, else to float; an object goes to the record that matches it, and among several to the one that uses most
 of its fields; any other value goes to the first branch that accepts it. If no branch matches, or more than one, Avro's
 tagged form `{"branch": value}` decides. An enum's default comes last, so that it does not hide a matching branch.
+
+All of this is tried with the value as it is. Only if no branch accepts that, it is tried with the conversions of
+`cdc.avro.mapping.conversions`: so a union never converts a value that one of its branches accepts.
 """
 
 import struct
@@ -67,15 +70,41 @@ class Branch:
         return self.convert(value)
 
 
-def mapper(branches: list[Branch], *, nullable: bool) -> Mapper:
-    """Return a function from a JSON value to None or (branch name, datum), the form that fastavro's writer expects."""
-    records = [branch for branch in branches if branch.kind in {"record", "error"}]
-    others = [branch for branch in branches if branch not in records]
-    ranked = sorted((branch for branch in others if branch.kind in _RANK), key=lambda branch: _RANK[branch.kind])
+class _Ambiguous(Mismatch):
+    """An object that matches several branches as it is, so that no conversion may decide."""
+
+
+def mapper(branches: list[Branch], converting: list[Branch] | None, *, nullable: bool) -> Mapper:
+    """Return a function from a JSON value to None or (branch name, datum), the form that fastavro's writer expects.
+
+    `branches` accept values as they are; `converting` are the same branches with conversions, None for no conversion.
+    """
+    choose = _chooser(branches)
+    convert = None if converting is None else _chooser(converting, converts=True)
 
     def union(value: Json) -> tuple[str, object] | None:
         if value is None and nullable:
             return None
+        try:
+            return choose(value)
+        except _Ambiguous:
+            raise
+        except Mismatch:
+            if convert is None:
+                raise
+        return convert(value)
+
+    return union
+
+
+def _chooser(branches: list[Branch], *, converts: bool = False) -> Callable[[Json], tuple[str, object]]:
+    records = [branch for branch in branches if branch.kind in {"record", "error"}]
+    others = [branch for branch in branches if branch not in records]
+    ranked = sorted((branch for branch in others if branch.kind in _RANK), key=lambda branch: _RANK[branch.kind])
+    if converts:  # a text may be converted to a number, which then has a number's order of branches
+        others = [*ranked, *(branch for branch in others if branch not in ranked)]
+
+    def choose(value: Json) -> tuple[str, object]:
         ambiguous: list[str] = []
         if isinstance(value, dict):
             found = [(branch, datum) for branch in records for datum in _readings(branch, value)]
@@ -97,13 +126,13 @@ def mapper(branches: list[Branch], *, nullable: bool) -> Mapper:
                 if branch.name == tag:
                     return tag, _tagged(branch, tagged)
         if ambiguous:
-            raise Mismatch(
+            raise _Ambiguous(
                 f"an object matches several branches of the union ({', '.join(ambiguous)}): "
                 f'name one, as in {{"{ambiguous[0]}": ...}}'
             )
         raise _mismatch(branches, value)
 
-    return union
+    return choose
 
 
 def _readings(branch: Branch, value: Json) -> list[object]:

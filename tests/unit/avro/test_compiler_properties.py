@@ -41,17 +41,23 @@ TEXTS = [
     "", "A", "B", "x", "\u00e9", "\u20ac", "\ud800", "QUI=", "QUI", "QU", "1.5", "-1234.56", "1e9", "ab\x00",
     "00112233-4455-6677-8899-aabbccddeeff", "2026-01-31", "17:45:00.123", "24:00:00", "2026-01-31T17:45:00Z",
     "2026-01-31 17:45:00.123456+01", "2026-01-31T17:45:00.123456789-0130", "2026-01-31T17:45", "2026-02-30T17:45:00Z",
+    "5", "-1.0", "1e3", "01", "NaN", "-Infinity", "9223372036854775808", "00112233445566778899AABBCCDDEEFF",
+    "{00112233-4455-6677-8899-aabbccddeeff}", "2026-01-31t17:45:00z", "2026-01-31 17:45:00,5 +01:00:01", "20260131",
+    "1769881500123", "2026-01-31T00:00:00Z", "17:45:00,1234567000",
     "2026-01-31T17:45:00.5", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999-23:59",
 ]  # fmt: skip
 NUMBERS = [
     0, 1, -1, 63, 8191, 8192, 8193, (1 << 31) - 1, -(1 << 31), 1 << 31, (1 << 63) - 1, -(1 << 63), 1 << 63, 10**400,
     1 << 13, 1 << 20, 1 << 27, 1 << 34, 1 << 41, 1 << 55, -8192, -8193, 16777217,
     0.0, -0.0, 0.1, 0.5, 1e39, 1e308, float("inf"), float("nan"), Decimal("0.1"), Decimal("12.345"), Decimal("1e400"),
+    1.0, Decimal("1.0"), Decimal("1e3"), Decimal("1769881500123.0"), Decimal("1769881500123.5"), Decimal("20484.0"),
+    Decimal("9223372036854775808.0"), Decimal("-0.0"),
 ]  # fmt: skip
 leaves = st.one_of(
     st.sampled_from([None, True, False]),
     st.sampled_from(NUMBERS),
     st.sampled_from(TEXTS),
+    st.sampled_from([[2026, 1, 31], [17, 45], [2026, 1, 31, 17, 45, 1, 500_000_000]]),
     st.fixed_dictionaries({"months": st.just(1), "days": st.sampled_from([2, -1]), "millis": st.just(3)}),
 )
 
@@ -225,7 +231,12 @@ def outcome(schema: Any, rules: Rules, value: Any, *, compiled: bool) -> bytes |
         return f"{type(error).__name__}: {error}"
 
 
-rules = st.builds(Rules, st.sampled_from(["reject", "ignore"]), st.sampled_from(["avro-json", "base64"]))
+rules = st.builds(
+    Rules,
+    st.sampled_from(["reject", "ignore"]),
+    st.sampled_from(["avro-json", "base64"]),
+    st.sampled_from(["exact", "truncate"]),
+)
 
 
 @given(cases(), rules)

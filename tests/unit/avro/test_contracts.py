@@ -87,7 +87,7 @@ def test_other_contracts_of_the_shop_encode_their_payloads() -> None:
 
 def test_mismatch_of_an_order_names_its_path() -> None:
     bad = {**PLACED, "lines": [{"sku": "a", "qty": 3000000000, "unit_price": 1}]}
-    with pytest.raises(ValueError, match=r"^\$\.lines\[0\]\.qty: 3000000000 is out of range for int$"):
+    with pytest.raises(ValueError, match=r"^\$\.lines\[0\]\.qty: 3000000000 is out of range for int; long accepts it$"):
         load(SHOP)["OrderPlaced"].encode(json.dumps(bad).encode())
 
 

@@ -67,16 +67,16 @@ REFUSED: list[tuple[Any, str, str]] = [
     ("int", "3000000000", "3000000000 is out of range for int"),
     ("int", "-2147483649", "-2147483649 is out of range for int"),
     ("int", "true", "true is not an int"),
-    ("int", "1.0", "1.0 is not an int"),
-    ("int", '"1"', '"1" is not an int'),
+    ("int", "1.5", "1.5 is not an int"),
+    ("int", '"01"', '"01" is not an int'),
     ("int", "null", "null is not an int"),
     ("long", "1.5", "1.5 is not a long"),
     ("long", "true", "true is not a long"),
     ("long", "9223372036854775808", "9223372036854775808 is out of range for long"),
-    ("long", "1e3", "1000.0 is not a long"),
+    ("long", "1e-3", "0.001 is not a long"),
     ("float", "true", "true is not a number"),
     ("float", '"1"', '"1" is not a number'),
-    ("float", "3.5e38", "3.5e+38 is out of range for float"),
+    ("float", "3.5e38", "3.5E+38 is out of range for float"),
     ("double", "null", "null is not a number"),
     ("double", "[1]", "an array is not a number"),
     ("string", "1", "1 is not a string"),
@@ -94,7 +94,7 @@ REFUSED: list[tuple[Any, str, str]] = [
     (MAP, "[]", "an array is not an object"),
     (POINT, "[]", "an array is not an object (Point)"),
     (POINT, "null", "null is not an object (Point)"),
-    (["null", "int"], '"7"', '"7" is not an int'),
+    (["null", "int"], '"x"', '"x" is not an int'),
     (["null", "int"], "3000000000", "3000000000 is out of range for int"),
     (["int", "string"], "null", "null matches no branch of the union of int, string"),
     (["int", "string"], "1.5", "1.5 matches no branch of the union of int, string"),
@@ -117,10 +117,10 @@ def test_matching_value_is_decoded_as_expected(kind: Any, text: str, expected: A
 def test_mismatching_value_is_rejected_with_its_path(kind: Any, text: str, reason: str) -> None:
     with pytest.raises(Mismatch) as caught:
         seen(kind, text)
-    assert str(caught.value) == f"$.v: {reason}"
+    assert str(caught.value).partition("; ")[0] == f"$.v: {reason}"  # test_conversions.py has the advice behind it
 
 
-@pytest.mark.parametrize("text", ["1.5", "true", "3000000000000000000000", '"1"', "1e400"])
+@pytest.mark.parametrize("text", ["1.5", "true", "3000000000000000000000", '"x"', "1e400"])
 @pytest.mark.parametrize("kind", ["int", "long"])
 def test_number_is_rejected_equally_if_numbers_are_parsed_exactly(kind: str, text: str) -> None:
     decimal = {"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2}
