@@ -5,9 +5,11 @@ unknown type.
 """
 
 import logging
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Final
 
 from cdc.avro import contracts, files
+from cdc.avro.byte_texts import ADVICE
 from cdc.avro.contracts import Contract, Contracts
 from cdc.avro.framing import SingleObject
 from cdc.background import Background
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from cdc.registry.client import Registry
 
 log = logging.getLogger(__name__)
+
+_ENOUGH_ROWS: Final = 100  # without bytes, of which each takes the general path
 
 
 class Schemas:
@@ -38,11 +42,14 @@ class Schemas:
         self._background: Background[str, Contracts] = Background("contracts")
         self._looked_for: set[str] = set()  # unknown types
         self._passed_over: set[tuple[str, str]] = set()  # subjects and reasons, at the last reading
+        self._examined: set[str] = set()  # types of which an event had bytes
+        self._rows_without_bytes: Counter[str] = Counter()
 
     def read(self) -> None:
         """Read or reload the contracts. Raises ConfigError, RegistryError or RegistryUnavailable."""
         self._use(self._read())
         self._looked_for.clear()
+        self._examined.clear()
 
     def get(self, event_type: str, /) -> Encoder | None:
         """Return the encoder of an event type, or None."""
@@ -74,6 +81,26 @@ class Schemas:
             )
         self._looked_for.add(event_type)
         return event_type in self._contracts
+
+    def examine(self, event_type: str, body: bytes) -> bool:
+        """Warn if all bytes of an event are the text of an encoding; return whether enough of the type were seen."""
+        contract = self._contracts.get(event_type)
+        texts = contract.byte_texts if contract else None
+        if texts is None or event_type in self._examined:
+            return True
+        self._rows_without_bytes[event_type] += 1
+        if not texts.add(body):
+            return self._rows_without_bytes[event_type] >= _ENOUGH_ROWS
+        self._examined.add(event_type)
+        if texts.doubtful:
+            log.warning(
+                "%s: the values of %s look like base64 or hex, and their characters are sent as bytes; %s",
+                event_type,
+                ", ".join(texts.doubtful),
+                ADVICE,
+                extra={"event": "bytes_look_encoded", "type": event_type, "fields": ", ".join(texts.doubtful)},
+            )
+        return True
 
     @property
     def names(self) -> list[str]:

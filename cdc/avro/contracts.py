@@ -12,6 +12,7 @@ import orjson
 from fastavro.types import DictSchema
 
 from cdc.avro import files, framing
+from cdc.avro.byte_texts import ByteTexts, has_bytes
 from cdc.avro.compiled import compiler
 from cdc.avro.compiled.plan import has_decimal, plan
 from cdc.avro.files import Definition
@@ -55,6 +56,11 @@ class Contract:
     def plan(self) -> bytes | None:
         """The instructions that the native accelerator compiles; None if it would decline every payload."""
         return plan(self.schema, self._rules)
+
+    @functools.cached_property
+    def byte_texts(self) -> ByteTexts | None:
+        """What the bytes of its values look like; None if it has none, or they are base64 in JSON."""
+        return ByteTexts(self.schema) if self._rules.bytes_as == "avro-json" and has_bytes(self.schema) else None
 
     @classmethod
     def of(cls, definition: Definition, rules: Rules = STRICT) -> Self:

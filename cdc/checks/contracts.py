@@ -1,9 +1,10 @@
 """Check the contracts, the Schema Registry, and whether the rows of the outbox match their contracts."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cdc.app.contracts import load
+from cdc.avro.byte_texts import ADVICE
 from cdc.avro.contracts import Contract, Contracts
 from cdc.avro.subjects import subject
 from cdc.checks.finding import Notes
@@ -95,9 +96,16 @@ def _registry(notes: Notes, settings: Settings) -> "Registry | None":
     return registry
 
 
-def types(notes: Notes, settings: Settings, loaded: Contracts, found: Iterable[str]) -> None:
-    """Check that each event type in the outbox has a contract, or is sent in an envelope."""
+def types(
+    notes: Notes, settings: Settings, loaded: Contracts, found: Iterable[str], latest: Sequence[OutboxRow] = ()
+) -> None:
+    """Check that each event type in the outbox has a contract, or is sent in an envelope, or needs none."""
     known = sorted(set(found))
+    if latest and latest[0].payload_is_avro and settings.avro.bytea == "framed":
+        if not loaded:
+            notes.passes("contracts", f"no contracts in {settings.avro.schemas}: bytea payloads need none")
+        notes.passes("event_types", "bytea payloads are sent unchanged, and need no contract")
+        return
     missing = [one for one in known if one not in loaded]
     if missing and settings.avro.unknown_types != "envelope":
         text = "; ".join(loaded.missing(one) for one in missing[:_SHOWN])
@@ -113,7 +121,9 @@ def types(notes: Notes, settings: Settings, loaded: Contracts, found: Iterable[s
 
 def rows(notes: Notes, settings: Settings, loaded: Contracts, latest: list[OutboxRow]) -> None:
     """Check that the latest rows match their contracts; rows without one are reported by `event_types`."""
-    tried = [row for row in latest if row.type is None or row.type in loaded or row.payload is None]
+    tried = [
+        row for row in latest if row.type is None or row.type in loaded or row.payload is None or row.payload_is_avro
+    ]
     problems = [(row, misfit(settings, loaded.get, loaded.missing, row)) for row in tried]
     misfits = [f"row {row.id} of type {row.type}: {problem}" for row, problem in problems if problem]
     if misfits:
@@ -122,6 +132,12 @@ def rows(notes: Notes, settings: Settings, loaded: Contracts, latest: list[Outbo
         hint = "fix the contract or the rows; to check all rows, run: cdc-publisher schema check --table"
         note = notes.fails if settings.delivery.on_poison == "stop" else notes.warns
         note("outbox_rows", text, hint=hint)
+        return
+    for row in tried:
+        if row.payload and row.payload.strip():
+            examine(loaded.get, row)
+    if doubted := doubts(loaded):
+        notes.warns("outbox_rows", "; ".join(f"{name}: {doubt}" for name, doubt in doubted[:_SHOWN]), hint=ADVICE)
     else:
         notes.passes(
             "outbox_rows", f"the latest {len(tried)} rows match their contracts" if tried else "there are no rows"
@@ -146,6 +162,20 @@ def misfit(
     except ValueError as error:
         return str(error)
     return ""
+
+
+def examine(get: Callable[[str], Contract | None], row: OutboxRow) -> None:
+    """Collect what the bytes of a row that matches its contract look like, for `doubts`."""
+    contract = get(row.type or "")
+    if contract and contract.byte_texts and row.payload and not row.payload_is_avro:
+        contract.byte_texts.add(contract.encode(row.payload, b""))
+
+
+def doubts(loaded: Contracts) -> list[tuple[str, str]]:
+    """Return name and doubt for each contract of which all bytes in the examined rows look encoded."""
+    found = {contract.name: contract.byte_texts.doubtful for contract in loaded.values() if contract.byte_texts}
+    text = "every value of {} looks like base64 or hex, and its characters are sent as bytes"
+    return [(name, text.format(", ".join(fields))) for name, fields in found.items() if fields]
 
 
 def size(loaded: Contracts | None, row: OutboxRow) -> int:

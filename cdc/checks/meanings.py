@@ -276,7 +276,7 @@ _CONTRACTS: Final = {
     ),
     "outbox_rows": (
         "the latest 2,000 rows match their contracts",
-        "some become dead letters; or the rows cannot be read",
+        "some become dead letters; or every value of a bytes field looks like base64; or the rows cannot be read",
         "some do not match: the publisher would stop there",
     ),
 }

@@ -34,7 +34,8 @@ def check(settings: Settings, options: Options, doing: Callable[[str], None]) ->
     try:
         doing("rows and contracts")
         if known.contracts is not None:
-            contracts.types(own, settings, known.contracts, [event_type for _, event_type in sample.topics])
+            types = [event_type for _, event_type in sample.topics]
+            contracts.types(own, settings, known.contracts, types, sample.latest)
             if seen.sample is not None:  # else PostgreSQL's lines say why the rows are unknown
                 contracts.rows(own, settings, known.contracts, sample.latest)
         contracts.subjects(own, settings, known, sample.topics)

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from cdc.avro import contracts
+from cdc.avro.byte_texts import ADVICE
 from cdc.avro.contracts import Contract, Contracts
 from cdc.avro.subjects import subject
-from cdc.checks.contracts import misfit
+from cdc.checks.contracts import doubts, examine, misfit
 from cdc.config.settings import Settings, require
 from cdc.errors import ConfigError
 from cdc.outbox.topic_template import TopicTemplate
@@ -104,8 +105,16 @@ class ContractSet:
                     unfit += 1
                     if unfit <= SHOWN:
                         yield {"check": "table", "id": row.id, "type": row.type, "problem": problem}
+                else:
+                    examine(self._loaded.get, row)
         if unfit > SHOWN:
             yield {"check": "table", "problem": f"{unfit - SHOWN} more rows do not fit"}
+
+    def doubts(self) -> list[dict[str, Any]]:
+        """Return a warning for each contract with bytes that look encoded in the rows that `row_problems` has read."""
+        return [
+            {"check": "bytes", "type": name, "problem": f"{doubt}; {ADVICE}"} for name, doubt in doubts(self._loaded)
+        ]
 
 
 def _chosen(loaded: Contracts, types: tuple[str, ...]) -> list[Contract]:

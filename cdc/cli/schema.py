@@ -73,7 +73,9 @@ def list_(invocation: Invocation, topics: tuple[str, ...], as_json: bool) -> Non
         "cdc-publisher schema check --table", "cdc-publisher schema check --against main/schemas --mode FULL"
     )
 )
-@click.option("--table", is_flag=True, help="Also encode every row in the outbox table.")
+@click.option(
+    "--table", is_flag=True, help="Also encode every row in the outbox table, and warn of bytes that look like base64."
+)
 @click.option(
     "--against",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -103,6 +105,7 @@ def check(
     """
     settings = invocation.settings()
     found: list[dict[str, Any]] = []
+    doubts: list[dict[str, Any]] = []
     checked: dict[str, int] = {}
     try:
         contract_set = ContractSet(settings, topics)
@@ -116,10 +119,14 @@ def check(
             found += contract_set.registry_problems(checked)
         if table:
             found += contract_set.row_problems(checked)
+            doubts = contract_set.doubts()
     holds = not found
     if as_json:
-        click.echo(json.dumps({"holds": holds, "checked": checked, "problems": found}, indent=2))
+        warnings = {"warnings": doubts} if doubts else {}
+        click.echo(json.dumps({"holds": holds, "checked": checked, "problems": found, **warnings}, indent=2))
     else:
+        for doubt in doubts:
+            click.echo(f"warning: {_line(doubt)}", err=True)
         for problem in found:
             click.echo(_line(problem), err=True)
         click.echo(f"{', '.join(f'{number} {what}' for what, number in checked.items())}: {_verdict(len(found))}")

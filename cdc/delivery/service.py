@@ -189,6 +189,7 @@ class Service:
                     self._contracts,
                     envelope=self._contracts.envelope,
                     frame_bytea=settings.avro.bytea == "body",
+                    examine=self._contracts.examine,
                 ),
                 ends.topics,
                 Confirmation(ledger, status_seconds, positions),

@@ -8,7 +8,7 @@
 | headers   | `id`, `eventType`, `cdc-position`, then those of named columns    |
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Literal, Protocol
 
 from cdc.errors import CdcError, PoisonEvent, Unfit
@@ -108,7 +108,8 @@ class Encoding:
     """Makes records of events.
 
     `envelope` encodes events whose type has no contract; without it they are poison. `frame_bytea` says that bytea
-    payloads are bare Avro bodies, to be framed like encoded ones.
+    payloads are bare Avro bodies, to be framed like encoded ones. `examine` is called with event type and Avro body of
+    the first events of each type, until it returns that it has seen enough.
     """
 
     def __init__(
@@ -119,12 +120,15 @@ class Encoding:
         *,
         envelope: Encoder | None = None,
         frame_bytea: bool = False,
+        examine: Callable[[str, bytes], bool] | None = None,
     ) -> None:
         self._outbox = outbox
         self._encoders = encoders
         self._framing = framing
         self._envelope = envelope
         self._frame_bytea = frame_bytea
+        self._examine = examine
+        self._examined: set[str] = set()  # event types
         self._known: dict[tuple[str, str], tuple[Encoder, bytes]] = {}
 
     def record(self, event: Event) -> Record:
@@ -153,7 +157,9 @@ class Encoding:
         known = self._known.get((event.type, event.topic))
         if known is None or (known[0] is self._envelope and not event.payload_is_avro):
             return None
-        return (None, known[1]) if event.payload_is_avro else known
+        if event.payload_is_avro:
+            return None, known[1]
+        return known if self._examine is None or event.type in self._examined else None
 
     def _value(self, event: Event) -> bytes | None:
         payload = event.payload
@@ -168,9 +174,12 @@ class Encoding:
         if encoder is self._envelope:
             return encoder.encode_value(_enveloped(event, payload), header)
         try:
-            return encoder.encode(payload, header)
+            value = encoder.encode(payload, header)
         except ValueError as error:
             raise ValueError(f"{event.type} {error}") from None
+        if self._examine and event.type not in self._examined and self._examine(event.type, value[len(header) :]):
+            self._examined.add(event.type)
+        return value
 
     def _learn(self, event: Event) -> tuple[Encoder, bytes]:
         encoder = self._encoders.get(event.type)

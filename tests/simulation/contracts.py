@@ -27,6 +27,9 @@ class SimContracts:
     def read(self) -> None:
         """Nothing changes."""
 
+    def examine(self, event_type: str, body: bytes) -> bool:  # noqa: ARG002
+        return True
+
     def get(self, event_type: str, /) -> Encoder | None:  # noqa: ARG002
         return self
 

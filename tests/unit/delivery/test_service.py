@@ -61,6 +61,9 @@ class Contracts(shop.Encoders, shop.Framing):
     def read(self) -> None:
         pass
 
+    def examine(self, event_type: str, body: bytes) -> bool:  # noqa: ARG002
+        return True
+
 
 def holding(commit_lsn: int) -> MemoryTail:
     tail = MemoryTail()
