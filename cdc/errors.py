@@ -12,7 +12,8 @@ CdcError
 ├── LocalStackError       the servers of the local stack cannot run                    exit 1
 └── Temporary             retried with exponential backoff                             exit 75
     ├── PostgresUnavailable
-    │   └── Locked            another session holds a lock that a statement needs
+    │   ├── Locked            another session holds a lock that a statement needs
+    │   └── BinaryUnreadable  a binary value of an unknown type: the next session reads text
     ├── SlotActive        another process reads the slot; this one is the standby
     └── KafkaUnavailable
         └── Fenced        another producer took over the transactional id
@@ -114,6 +115,10 @@ class Locked(PostgresUnavailable):
     """Another session of PostgreSQL holds a lock that a statement needs."""
 
     hint = "wait for the end of that transaction, or end it"
+
+
+class BinaryUnreadable(PostgresUnavailable):
+    """A value came in the binary format of a type without a decoder: the next session must request text."""
 
 
 class SlotActive(Temporary):

@@ -20,7 +20,8 @@ from cdc.avro.compiled.plan import plan
 from cdc.avro.contracts import Contract
 from cdc.avro.mapping.rules import STRICT
 from cdc.lsn import LSN
-from cdc.outbox.events import Columns, Outbox
+from cdc.outbox.columns import Columns
+from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.records.encoding import Encoding
 from cdc.records.fastpath.layout import Layout, Route

@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, LiteralString
 
 import psycopg
 import pytest
@@ -157,11 +157,11 @@ def quiet_postgres() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def a_database(server: str) -> Iterator[str]:
-    """The same on the server of a DSN."""
+def a_database(server: str, options: LiteralString = "") -> Iterator[str]:
+    """The same on the server of a DSN, with options of CREATE DATABASE."""
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        admin.execute(sql.SQL("create database {} {}").format(sql.Identifier(name), sql.SQL(options)))
     try:
         yield make_conninfo(server, dbname=name)
     finally:

@@ -60,19 +60,20 @@ class Servers:
         self._remembers = False  # the topic of positions exists, as far as is known
         self._pids: deque[int] = deque(maxlen=_PIDS)  # of the walsenders of earlier sessions
 
-    def open(self, stack: contextlib.ExitStack) -> Ends:
-        """Open one session. Raises CdcError; SlotActive while another process reads the slot."""
+    def open(self, stack: contextlib.ExitStack, *, text: bool) -> Ends:
+        """Open one session; see `cdc.delivery.ports.Servers`."""
         settings = self._settings
         if not self._remembers:
             Cluster(settings.kafka).reach(_REACH_SECONDS)
         columns = settings.outbox.parts
         with connect(settings.postgres.dsn, application_name="cdc-publisher preflight") as connection:
             found = catalog.inspect(connection, settings, columns, self._template)
+            binary = found.binary and not text
             source = stack.enter_context(contextlib.closing(Source(settings.postgres.dsn)))
             system_identifier, timeline = source.identify()
             timelines = source.timelines(timeline)
             try:
-                source.start(settings.postgres.slot, settings.postgres.publication, binary=found.binary)
+                source.start(settings.postgres.slot, settings.postgres.publication, binary=binary)
             except SlotActive as active:
                 held = self._held(slots.holder(connection, settings.postgres.slot))
                 raise SlotActive(active.message, held=held) from None
@@ -92,6 +93,7 @@ class Servers:
             self._template,
             settings.outbox.headers,
             tombstones=settings.outbox.tombstones,
+            suited_at=found.wal_end,
         )
         if not self._remembers:
             positions.ensure(settings)
@@ -125,7 +127,7 @@ class Servers:
             timelines=timelines,
             failed=self._failed,
             wal_sender_timeout=found.wal_sender_timeout,
-            binary=found.binary,
+            binary=binary,
         )
 
     def _held(self, holder: tuple[int, float | None] | None) -> str:

@@ -18,7 +18,7 @@ from cdc.postgres.catalog import hidden_rows, table_columns
 from cdc.postgres.connection import Conn, converting, query
 from cdc.replication.messages import Column, Relation, TupleData
 from cdc.replication.publication import NONE, ROW_FILTER
-from cdc.replication.values import BPCHAR, INT2, INT4, INT8
+from cdc.replication.values import INT2, INT4, INT8
 
 PORTION: Final = 5000
 AGE: Final = "created_at"  # the column that `outbox init` makes
@@ -147,10 +147,8 @@ class OutboxTable:
         return sql.SQL("floor(extract(epoch from t.{}) * 1000)::int8").format(sql.Identifier(self.age))
 
     def _text(self, name: str) -> sql.Composable:
-        # As in the stream; a cast of char(n) to text would remove its blanks.
-        padded = self._present[name][0] == BPCHAR
-        template = "case when t.{0} is not null then format('%s', t.{0}) end" if padded else "t.{0}::text"
-        return sql.SQL(template).format(sql.Identifier(name))
+        # As `cdc.replication.values` reads the stream, without the padding of char(n).
+        return sql.SQL("t.{}::text").format(sql.Identifier(name))
 
     @property
     def _name(self) -> sql.Identifier:

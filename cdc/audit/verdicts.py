@@ -121,14 +121,15 @@ def _age(record: TopicRecord) -> tuple[int, int, str, int, int]:
 def disorder(records: Iterable[TopicRecord]) -> Iterator[tuple[TopicRecord, TopicRecord]]:
     """Yield the records behind a higher position of their key, with the highest.
 
-    `records` are sorted by topic, partition, key, stream and offset, each event once.
+    `records` are sorted by topic, partition, key, stream and offset, each event once. Without a key there is no order.
     """
     place, highest = None, None
     for record in records:
         if (found := (record.topic, record.partition, record.key, record.stream)) != place:
             place, highest = found, record
         elif highest is not None and record.position < highest.position:
-            yield record, highest
+            if record.key is not None:
+                yield record, highest
         else:
             highest = record
 

@@ -17,6 +17,25 @@ def _identifier(name: str) -> str:
     return name
 
 
+_PART = r'(?:"(?:[^"]|"")+"|[^".][^.]*)'
+_QUALIFIED = re.compile(rf"(?:(?P<schema>{_PART})\.)?(?P<table>{_PART})")
+
+
+def qualified(name: str) -> tuple[str, str]:
+    """Split `schema.table` as PostgreSQL writes it, without folding case; the schema defaults to `public`.
+
+    Names with dots are in double quotes. Raises ValueError for anything else.
+    """
+    found = _QUALIFIED.fullmatch(name)
+    if not found:
+        raise ValueError(f"{name!r} is not schema.table; put a name that contains a dot in double quotes")
+    return _identifier(_unquoted(found["schema"] or "public")), _identifier(_unquoted(found["table"]))
+
+
+def _unquoted(part: str) -> str:
+    return part[1:-1].replace('""', '"') if part.startswith('"') else part
+
+
 def _slot_name(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9_]{1,63}", name):
         raise ValueError("a slot name has 1 to 63 lower-case letters, digits and underscores")

@@ -7,10 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cdc.avro.mapping.rules import Rules
 from cdc.config import librdkafka
-from cdc.config.kinds import Address, Dsn, Identifier, RegistryUrl, SlotName, Template, Topic
+from cdc.config.kinds import Address, Dsn, Identifier, RegistryUrl, SlotName, Template, Topic, qualified
 from cdc.config.passwords import with_password
 from cdc.errors import ConfigError
-from cdc.outbox.events import DEBEZIUM_COLUMNS, Columns
+from cdc.outbox.columns import DEBEZIUM_COLUMNS, Columns, is_own
 
 
 class Section(BaseModel):
@@ -64,7 +64,10 @@ class ColumnNames(Section):
 class Outbox(Section):
     """The outbox table and its columns."""
 
-    table: str = Field("public.outbox", description="name of the outbox table, as schema.table")
+    table: str = Field(
+        "public.outbox",
+        description="name of the outbox table, as schema.table; double quotes around a name that contains a dot",
+    )
     columns: ColumnNames = Field(default_factory=ColumnNames, description="column for each part of an event")
     headers: list[Identifier] = Field([], description="columns to send as record headers of the same name")
     tombstones: bool = Field(
@@ -72,9 +75,19 @@ class Outbox(Section):
     )
 
     @model_validator(mode="after")
-    def _qualified(self) -> "Outbox":
-        if not all(self.qualified_name):
-            raise ValueError(f"table: {self.table!r} is not schema.table")
+    def _named(self) -> "Outbox":
+        problems = []
+        try:
+            qualified(self.table)
+        except ValueError as error:
+            problems.append(f"table: {error}")
+        for name in dict.fromkeys(self.headers):
+            if is_own(name):
+                problems.append(f"headers: remove {name!r}: the publisher sets a header of this name itself")
+            elif self.headers.count(name) > 1:
+                problems.append(f"headers: remove the second {name!r}")
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
     @property
@@ -85,8 +98,7 @@ class Outbox(Section):
     @property
     def qualified_name(self) -> tuple[str, str]:
         """Return (schema, table); the schema defaults to `public`."""
-        schema, dot, table = self.table.rpartition(".")
-        return (schema if dot else "public"), table
+        return qualified(self.table)
 
 
 class Topics(Section):

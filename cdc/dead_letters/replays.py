@@ -5,7 +5,8 @@ from typing import Final, Protocol
 
 from cdc.errors import PoisonEvent
 from cdc.lsn import LSN
-from cdc.outbox.events import Columns, Event, Outbox
+from cdc.outbox.columns import Columns
+from cdc.outbox.events import Event, Outbox
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.records.dead_letters import DeadLetter
 from cdc.records.encoding import Encoding
@@ -47,11 +48,12 @@ class Replays:
         if self._tombstones and (not payload or payload.isspace()):
             payload = None
         headers = [(name, text) for name, text in letter.headers if text is not None]
-        complete = letter.key is not None and len(headers) == len(letter.headers)
+        complete = len(headers) == len(letter.headers)
         if letter.error == _UNREADABLE:
             # Empty parts were unreadable. All others are complete only when the defect was a null payload.
             complete &= payload is None and all((letter.id, letter.type, letter.topic, letter.aggregate))
-        if not complete or letter.key is None or (payload is None and not self._tombstones):
+            complete &= letter.key is not None
+        if not complete or (payload is None and not self._tombstones):
             raise PoisonEvent(
                 f"the row itself is broken: {letter.message}",
                 position=letter.position,

@@ -135,6 +135,7 @@ class Monitor:
             "dead_lettered": session.dead_lettered,
             "updates_ignored": session.transactions.updates,
             "truncates_ignored": session.transactions.truncates,
+            "headers_left_out": session.headers_left_out,
         }
         log.info(
             "progress",

@@ -188,6 +188,9 @@ class Ends:
 class Servers(Protocol):
     """PostgreSQL and Kafka."""
 
-    def open(self, stack: contextlib.ExitStack) -> Ends:
-        """Open one session, which `stack` closes. Raises CdcError; SlotActive while another process reads the slot."""
+    def open(self, stack: contextlib.ExitStack, *, text: bool) -> Ends:
+        """Open one session, which `stack` closes; with `text`, it does not request binary values.
+
+        Raises CdcError; SlotActive while another process reads the slot.
+        """
         ...

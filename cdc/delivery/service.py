@@ -21,6 +21,7 @@ from cdc.delivery.sequence import Sequences
 from cdc.delivery.session import Session
 from cdc.delivery.slot_memory import Recognition
 from cdc.errors import (
+    BinaryUnreadable,
     CdcError,
     Fenced,
     KafkaError,
@@ -30,6 +31,7 @@ from cdc.errors import (
     SlotActive,
     Temporary,
 )
+from cdc.lsn import LSN
 from cdc.records.fastpath.generated import Unrolled
 from cdc.records.fastpath.layout import Make
 from cdc.replication.publication import child_oids, table_oid
@@ -89,6 +91,8 @@ class Service:
         self._backoff = Backoff(random)
         self._reached = False  # PostgreSQL and Kafka, at least once
         self._refusals = 0
+        self._confirmed = LSN(0)
+        self._text_until = LSN(0)  # behind the last transaction that had binary values of an unknown type
         self._fenced: deque[float] = deque(maxlen=FENCES_TOLERATED)
         self._metrics = metrics or Metrics()
         self._metered = self._metrics if metered else None
@@ -171,7 +175,7 @@ class Service:
     def _session(self) -> bool:
         settings = self._settings
         with contextlib.ExitStack() as stack:
-            ends = self._servers.open(stack)
+            ends = self._servers.open(stack, text=self._confirmed < self._text_until)
             known = self._recognition.recognise(ends)
             self._reached, self._refusals = True, 0
             sent_before, record = self._recognition.sent_before(ends, known)
@@ -227,7 +231,13 @@ class Service:
             )
             try:
                 return self._publish(publisher, ends, session, monitor)
+            except BinaryUnreadable:
+                # The catalog describes today's columns, and says nothing about the types of earlier rows.
+                if ledger.open:
+                    self._text_until = LSN(ledger.open.commit_lsn + 1)
+                raise
             finally:
+                self._confirmed = ledger.confirmed
                 self._recognition.keep(positions.record)
                 monitor.sample()
 

@@ -80,6 +80,11 @@ class Session:
         """How many events became dead letters."""
         return self._general.dead_lettered
 
+    @property
+    def headers_left_out(self) -> int:
+        """How many headers records lack because their columns did not exist when the rows were written."""
+        return self._fast.headers_left_out
+
     def receive(self, frames: list[bytes]) -> list[Sendable]:
         """Take frames in the order of the stream; return the records that they make.
 

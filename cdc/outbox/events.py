@@ -1,20 +1,23 @@
-"""Convert outbox rows to events, by the column names and types in the stream's Relation messages.
+"""Convert outbox rows to events, by the shape of the relation that each row came under.
 
-Reading is planned once per Relation message and combination of format bytes, never from the current catalog, because
-old rows follow the table's definition at the time of writing. Format bytes mark null cells, so a plan needs no checks.
+Reading is planned once per relation and combination of format bytes. Format bytes mark null cells, so a plan needs no
+checks.
 """
 
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from cdc.errors import PoisonEvent, PostgresError, PostgresUnavailable, ProtocolError
+from cdc.errors import BinaryUnreadable, PoisonEvent, PostgresUnavailable, ProtocolError
+from cdc.lsn import LSN
+from cdc.outbox.columns import Columns, Shape
 from cdc.outbox.topic_template import TopicTemplate, is_topic_name
 from cdc.replication.messages import Relation
 from cdc.replication.transactions import Row
 from cdc.replication.values import BYTEA, to_payload, to_text, to_utf8
 
-TRACE_COLUMNS: Final = ("traceparent", "tracestate")
+log = logging.getLogger(__name__)
+
 _CACHED_TOPICS: Final = 10_000  # bounds the cache if the template contains a column of many values
 _BINARY, _NULL, _UNCHANGED = b"bnu"
 
@@ -27,7 +30,7 @@ class Event(NamedTuple):
     row: Row
     id: str
     topic: str
-    key: bytes
+    key: bytes | None  # None: the record has no key, and no order
     type: str
     aggregate: str
     payload: bytes | None  # None: a tombstone
@@ -35,44 +38,12 @@ class Event(NamedTuple):
     headers: list[tuple[str, str]]  # from columns, in addition to the three headers of every record
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The column names for the parts of an event; Debezium's names by default."""
-
-    id: str = "id"
-    aggregate: str = "aggregatetype"
-    key: str = "aggregateid"
-    type: str = "type"
-    payload: str = "payload"
-
-    def resolve(self, placeholder: str, present: Sequence[str]) -> str:
-        """Return the column of a topic placeholder: one of the table's, or the one mapped to Debezium's name."""
-        if placeholder not in present:
-            for role in self.__slots__:
-                if getattr(DEBEZIUM_COLUMNS, role) == placeholder:
-                    return str(getattr(self, role))
-        return placeholder
-
-    def needed(self, present: Sequence[str], template: TopicTemplate, headers: Sequence[str]) -> list[str]:
-        """Return every column that must exist and be published: parts of events, placeholders, headers, traces."""
-        roles = [self.id, self.aggregate, self.key, self.type, self.payload]
-        placeholders = [self.resolve(name, present) for name in template.columns]
-        return list(dict.fromkeys([*roles, *placeholders, *headers, *trace_columns(present, headers)]))
-
-
-DEBEZIUM_COLUMNS: Final = Columns()
-
-
-def trace_columns(present: Sequence[str], headers: Sequence[str]) -> list[str]:
-    """Return the table's columns of W3C Trace Context, which become headers without being configured."""
-    return [name for name in TRACE_COLUMNS if name in present and name not in headers]
-
-
 class Outbox:
     """Converts rows to events.
 
     `stream` is the first part of positions: 8 hexadecimal digits, see `position`. With `tombstones`, an empty payload
-    means a record without a value; without, the event is poison.
+    means a record without a value; without, the event is poison. At the LSN `suited_at` the table had every needed
+    column: a later row that lacks one was written to a changed table, any other is itself at fault.
     """
 
     def __init__(
@@ -83,26 +54,51 @@ class Outbox:
         headers: Sequence[str] = (),
         *,
         tombstones: bool = False,
+        suited_at: LSN | None = None,
     ) -> None:
         self.stream = stream
         self.columns = columns
         self.template = template
         self.headers = tuple(headers)
         self.tombstones = tombstones
-        self._relation: Relation | None = None
+        self._suited_at = suited_at
+        self._without: set[str] = set()  # the columns of these headers, each of which is reported once
+        self._shape: Shape | None = None
         self._plans: dict[bytes, _Plan] = {}
         self._topics: dict[tuple[bytes, ...], str] = {}
 
-    def event(self, row: Row) -> Event:
-        """Convert one row. Raises PoisonEvent if it cannot be published, PostgresError if a column is missing."""
-        if row.relation is not self._relation:
-            self._relation = row.relation
+    def shape(self, relation: Relation) -> Shape:
+        """Return the shape of the rows that came under this relation; a layout or plan of it lives no longer."""
+        if self._shape is None or self._shape.relation is not relation:
+            self._shape = Shape(relation, self.columns, self.template, self.headers)
             self._plans.clear()
             self._topics.clear()
+            self._report(self._shape)
+        return self._shape
+
+    def _report(self, shape: Shape) -> None:
+        for name in sorted({*shape.without} - self._without):
+            self._without.add(name)
+            log.warning(
+                "rows were written when %s did not publish column %r: their records lack this header",
+                shape.table,
+                name,
+                extra={"event": "header_left_out", "column": name},
+            )
+
+    def event(self, row: Row) -> Event:
+        """Convert one row.
+
+        Raises PoisonEvent if it cannot be published, BinaryUnreadable if only its text can be read, PostgresUnavailable
+        if the table has changed and has to be checked again.
+        """
+        shape = self.shape(row.relation)
+        if shape.missing and self._suited_at is not None and row.transaction.commit_lsn >= self._suited_at:
+            raise PostgresUnavailable(f"{shape.table} does not publish column {shape.missing[0]!r} any more")
         formats, values = row.data
         plan = self._plans.get(formats)
         if plan is None:
-            plan = self._plans[formats] = _Plan(row.relation, formats, self)
+            plan = self._plans[formats] = _Plan(shape, formats, self)
         event_id = ""
         try:
             event_id = plan.id.read(values[plan.id.place])
@@ -120,9 +116,8 @@ class Outbox:
                 [(name, cell.read(values[cell.place])) for name, cell in plan.headers],
             )
         except ValueError as error:
-            raise PoisonEvent(
-                str(error), position=self.position(row), event_id=event_id, kind="unreadable-row"
-            ) from None
+            reason = plan.culprit(values) if isinstance(error, UnicodeDecodeError) else str(error)
+            raise PoisonEvent(reason, position=self.position(row), event_id=event_id, kind="unreadable-row") from None
 
     def position(self, row: Row) -> str:
         """Return an event's unique position, `{stream}-{commit_lsn}-{index}`: sortable as text within a stream."""
@@ -154,55 +149,83 @@ class _Cell(NamedTuple, Generic[T]):
 
 
 class _Plan:
-    """The decoders for rows of one relation in one combination of formats."""
+    """The decoders for rows of one shape in one combination of formats."""
 
-    def __init__(self, relation: Relation, formats: bytes, outbox: Outbox) -> None:
-        self._relation = relation
+    def __init__(self, shape: Shape, formats: bytes, outbox: Outbox) -> None:
+        self._shape = shape
         self._formats = formats
-        self._places = {column.name: place for place, column in enumerate(relation.columns)}
         self.poison = ""
-        if len(formats) != len(relation.columns):
-            raise ProtocolError(f"received a row of {len(formats)} columns for a table of {len(relation.columns)}")
-        columns, present = outbox.columns, list(self._places)
+        if len(formats) != len(shape.types):
+            raise ProtocolError(f"received a row of {len(formats)} columns for a table of {len(shape.types)}")
+        columns = outbox.columns
         self.id = self._required(columns.id, to_text)
-        self.key = self._required(columns.key, to_utf8)
+        self.key = self._key(columns.key)
         self.type = self._required(columns.type, to_text)
         self.aggregate = self._required(columns.aggregate, to_text)
         self.payload = self._payload(columns.payload, tombstones=outbox.tombstones)
-        self.payload_is_avro = relation.columns[self.payload.place].type_oid == BYTEA
-        self.topic = [
-            (name, self._required(columns.resolve(name, present), to_text)) for name in outbox.template.columns
-        ]
-        self.headers = [
-            (name, self._required(name, to_text))
-            for name in [*outbox.headers, *trace_columns(present, outbox.headers)]
-            if formats[self._place(name)] not in (_NULL, _UNCHANGED)
-        ]
+        self.payload_is_avro = columns.payload in shape.places and shape.types[self.payload.place] == BYTEA
+        self.topic = [(name, self._required(column, to_text)) for name, column in shape.topic]
+        self.headers = [(name, self._required(name, to_text)) for name, place in shape.headers if self._has(place)]
 
-    def _place(self, column: str) -> int:
-        if column not in self._places:
-            raise PostgresError(
-                f"table {self._relation.namespace}.{self._relation.name} has no column {column!r}"
-                f" (it has {', '.join(self._places)})",
-                hint="map it in [outbox] columns, or add the column again",
+    def culprit(self, values: list[bytes]) -> str:
+        """Return which column of a row is not UTF-8."""
+        topic, headers = [cell for _, cell in self.topic], [cell for _, cell in self.headers]
+        for cell in (self.id, self.type, self.aggregate, *topic, *headers):
+            try:
+                cell.read(values[cell.place])
+            except UnicodeDecodeError as error:
+                return f"column {self._shape.names[cell.place]!r} is not UTF-8: {error}"
+        return f"column {self._shape.names[self.key.place]!r} is not UTF-8"
+
+    def _has(self, place: int) -> bool:
+        return self._formats[place] not in (_NULL, _UNCHANGED)
+
+    def _is_null(self, column: str) -> bool:
+        place = self._shape.places.get(column)
+        return place is not None and self._formats[place] == _NULL
+
+    def _key(self, column: str) -> "_Cell[bytes | None]":
+        if self._is_null(column):
+            return _Cell(self._shape.places[column], _nothing)
+        return self._required(column, to_utf8)
+
+    def _payload(self, column: str, *, tombstones: bool) -> "_Cell[bytes]":
+        if not self._is_null(column):
+            return self._required(column, to_payload)
+        if not tombstones:
+            self._refuse(
+                f"column {column!r} is null; set [outbox] tombstones = true to publish such rows without a value"
             )
-        return self._places[column]
+        return _Cell(self._shape.places[column], bytes)
 
-    def _payload(self, column: str, *, tombstones: bool) -> _Cell[bytes]:
-        place = self._place(column)
-        if tombstones and self._formats[place] == _NULL:
-            return _Cell(place, bytes)
-        return self._required(column, to_payload)
-
-    def _required(self, column: str, decoder: "Callable[[int, bool], Callable[[bytes], T] | None]") -> _Cell[T]:
-        place = self._place(column)
-        type_oid, kind = self._relation.columns[place].type_oid, self._formats[place]
+    def _required(self, column: str, decoder: "Callable[[int, bool], Callable[[bytes], T] | None]") -> "_Cell[T]":
+        shape = self._shape
+        place = shape.places.get(column)
+        if place is None:
+            self._refuse(
+                f"the row was written when {shape.table} did not publish column {column!r}"
+                f" (it published {', '.join(shape.names)})"
+            )
+            return _Cell(0, _unread)
+        type_oid, kind = shape.types[place], self._formats[place]
         if kind in (_NULL, _UNCHANGED):
-            self.poison = (
-                self.poison or f"column {column!r} is {'null' if kind == _NULL else 'an unchanged TOAST value'}"
-            )
+            self._refuse(f"column {column!r} is {'null' if kind == _NULL else 'an unchanged TOAST value'}")
         read = decoder(type_oid, kind == _BINARY)
-        if read is None:
-            # The column's type changed while it was read in binary format: the next session requests text.
-            raise PostgresUnavailable(f"column {column!r} has binary values of an unknown type (oid {type_oid})")
-        return _Cell(place, read)
+        if read is not None:
+            return _Cell(place, read)
+        if type_oid != BYTEA:
+            # The row was written when the column had a type that today's columns do not have.
+            raise BinaryUnreadable(f"column {column!r} has binary values of an unknown type (oid {type_oid})")
+        self._refuse(f"column {column!r} is bytea, not text")
+        return _Cell(place, _unread)
+
+    def _refuse(self, reason: str) -> None:
+        self.poison = self.poison or reason
+
+
+def _nothing(cell: bytes) -> None:  # noqa: ARG001 - it is null
+    return None
+
+
+def _unread(cell: bytes) -> Any:  # noqa: ARG001 - the row is refused
+    return ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cdc.config.settings import Settings
 from cdc.errors import SlotActive, SlotLost
 from cdc.lsn import LSN
-from cdc.outbox.events import Columns
+from cdc.outbox.columns import Columns
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import defects, publication, slot_health
 from cdc.postgres.connection import Conn, query

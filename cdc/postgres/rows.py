@@ -11,7 +11,7 @@ from psycopg.rows import TupleRow
 
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError
-from cdc.outbox.events import Columns
+from cdc.outbox.columns import Columns
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres.catalog import hidden_rows, table_columns
 from cdc.postgres.connection import Conn, converting

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
 from cdc.errors import PoisonEvent, ProtocolError
-from cdc.outbox.events import Event, Outbox, trace_columns
+from cdc.outbox.columns import Shape
+from cdc.outbox.events import Event, Outbox
 from cdc.outbox.topic_template import is_topic_name
 from cdc.records.headers import ID, POSITION, REPLAYED, TYPE, Position
 from cdc.records.record import Headers, Record
@@ -104,10 +105,9 @@ class _Read(NamedTuple):
 
     @classmethod
     def of_row(cls, row: Row, outbox: Outbox) -> "_Read":
-        columns, names = outbox.columns, outbox.headers
-        row_cells = _Cells(row)
-        present = list(row_cells.found)
-        parts = {name: row_cells.text(columns.resolve(name, present)) for name in outbox.template.columns}
+        columns, shape = outbox.columns, outbox.shape(row.relation)
+        row_cells = _Cells(row, shape)
+        parts = {name: row_cells.text(column) for name, column in shape.topic}
         topic = ""
         if None not in parts.values():
             topic = outbox.template.fill({name: value or "" for name, value in parts.items()})
@@ -120,23 +120,19 @@ class _Read(NamedTuple):
             row_cells.read(columns.key, values.to_utf8),
             payload,
             payload_is_avro,
-            [(name, row_cells.text(name)) for name in [*names, *trace_columns(present, names)] if row_cells.has(name)],
+            [(name, row_cells.text(name)) for name, _ in shape.headers if row_cells.has(name)],
         )
 
 
 class _Cells:
     """The cells of a row by the names of their columns, read without ever failing."""
 
-    def __init__(self, row: Row) -> None:
-        formats, cells = row.data
-        self.found = {
-            column.name: (column.type_oid, kind, cell)
-            for column, kind, cell in zip(row.relation.columns, formats, cells, strict=False)
-        }
+    def __init__(self, row: Row, shape: Shape) -> None:
+        self._found = dict(zip(shape.names, zip(shape.types, *row.data, strict=False), strict=False))
 
     def has(self, name: str) -> bool:
         """Whether there is a value."""
-        return name in self.found and self.found[name][1] in b"bt"
+        return name in self._found and self._found[name][1] in b"bt"
 
     def text(self, name: str) -> str | None:
         """A cell as text; None when there is none, or none that can be read."""
@@ -146,7 +142,7 @@ class _Cells:
         """A cell by its decoder, or None likewise."""
         if not self.has(name):
             return None
-        type_oid, kind, cell = self.found[name]
+        type_oid, kind, cell = self._found[name]
         decode = decoder(type_oid, kind == ord("b"))
         try:
             return decode(cell) if decode else None
@@ -157,7 +153,7 @@ class _Cells:
         """The payload, and whether it is bytea: the bytes of the cell itself when they cannot be read as its type."""
         if not self.has(name):
             return None, False
-        type_oid, _, cell = self.found[name]
+        type_oid, _, cell = self._found[name]
         read = self.read(name, values.to_payload)
         return (cell if read is None else read), type_oid == values.BYTEA
 

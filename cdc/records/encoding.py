@@ -2,7 +2,7 @@
 
 | part      | value                                                             |
 |-----------|-------------------------------------------------------------------|
-| key       | the key column, UTF-8                                             |
+| key       | the key column, UTF-8; none when it is null                       |
 | value     | Avro body of the event type's contract, framed; bytea as it is    |
 | timestamp | commit time of the transaction, milliseconds                      |
 | headers   | `id`, `eventType`, `cdc-position`, then those of named columns    |
@@ -208,7 +208,7 @@ def _enveloped(event: Event, payload: bytes) -> dict[str, object]:
         "id": event.id,
         "type": event.type,
         "aggregate": event.aggregate,
-        "key": event.key.decode(),
+        "key": (event.key or b"").decode(),
         "payload": payload.decode(),
         "headers": dict(event.headers),
         "committed_at": event.row.transaction.timestamp,

@@ -23,7 +23,7 @@ class Record(NamedTuple):
 
     topic: str
     value: bytes | None  # None: a tombstone
-    key: bytes | None  # None: of a dead letter whose key cannot be read
+    key: bytes | None  # None: it is null, or cannot be read for a dead letter
     partition: int  # -1: by the key
     on_delivery: Delivered
     callback: None  # `produce` has two names for the one before

@@ -11,9 +11,10 @@ from typing import Final
 from cdc.errors import PostgresError, ProtocolError
 from cdc.lsn import LSN
 from cdc.replication.frames import EPOCH_OFFSET_MS, XLOG_DATA, XLOG_HEADER_SIZE
-from cdc.replication.messages import Begin, Commit, Insert, Message, Relation, Truncate, TupleData, Update
+from cdc.replication.messages import Begin, Commit, Insert, Message, Relation, Truncate, TupleData, Type, Update
 from cdc.replication.pgoutput import decode
 from cdc.replication.settlement import Ledger, Transaction
+from cdc.replication.values import base_type
 
 # Whole frames. A Begin and a Commit enclose each transaction; to make no messages of them is 1.2 us less for the two.
 _BEGIN: Final = f"c{XLOG_HEADER_SIZE - 1}xcQq4x"  # envelope, kind, commit LSN, commit time
@@ -53,9 +54,11 @@ class Transactions:
         self._oids = children if oid is None else children | {oid}
         self._ledger = ledger
         self.outbox: dict[int, Relation] = {}
-        """The description in force of each outbox table, by oid. A table that is described again as it was keeps its
-        object; one that was changed gets a new one, so what was derived from the old object is known to be outdated."""
+        """The description in force of each outbox table, by oid, with the base types of domains. A table that is
+        described again as it was keeps its object; one that was changed gets a new one, so what was derived from the
+        old object is known to be outdated."""
         self._known: set[int] = set()
+        self._types: dict[int, int] = {}  # of each type that users defined: the oid by which its cells are read
         self.committed = 0
         self.updates = 0  # an outbox is append-only: changes of rows are no events, but are reported
         self.truncates = 0
@@ -108,6 +111,8 @@ class Transactions:
             self._commit(message.commit_lsn, message.end_lsn)
         elif isinstance(message, Relation):
             self._relation(message)
+        elif isinstance(message, Type):  # comes before each Relation with a column of this type
+            self._types[message.oid] = base_type(message)
         elif isinstance(message, Update):
             self.updates += message.relation_oid in self.outbox
         elif isinstance(message, Truncate):
@@ -118,6 +123,9 @@ class Transactions:
         self._known.add(relation.oid)
         if (relation.namespace, relation.name) == self._table or relation.oid in self._oids:
             # By its identity too: rows that came while it had another name are rows of the outbox.
+            types = self._types
+            columns = [each._replace(type_oid=types.get(each.type_oid, each.type_oid)) for each in relation.columns]
+            relation = relation._replace(columns=tuple(columns))
             if relation != self.outbox.get(relation.oid):
                 self.outbox[relation.oid] = relation
         elif relation.oid in self.outbox:

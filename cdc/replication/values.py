@@ -1,6 +1,6 @@
 """Cells of a row to text: what PostgreSQL's binary and text output formats mean for the types an outbox uses.
 
-`binary 'true'` is asked for only when every needed column has a decoder here.
+`binary 'true'` is requested only when every needed column has a decoder here today. Both formats give the same text.
 <https://www.postgresql.org/docs/current/protocol-overview.html#PROTOCOL-FORMAT-CODES>
 """
 
@@ -9,19 +9,47 @@ from collections.abc import Callable
 from typing import Final
 
 from cdc.errors import ProtocolError
+from cdc.replication.messages import Type
 
 BOOL, BYTEA, INT8, INT2, INT4, TEXT, JSON = 16, 17, 20, 21, 23, 25, 114
 BPCHAR, VARCHAR, UUID, JSONB = 1042, 1043, 2950, 3802
 
 JSONB_VERSION: Final = 1
 
+_BUILT_IN: Final = {
+    "bool": BOOL,
+    "bytea": BYTEA,
+    "int8": INT8,
+    "int2": INT2,
+    "int4": INT4,
+    "text": TEXT,
+    "json": JSON,
+    "bpchar": BPCHAR,
+    "varchar": VARCHAR,
+    "uuid": UUID,
+    "jsonb": JSONB,
+}
+
+
+def base_type(message: Type) -> int:
+    """Return the oid by which values of a user-defined type are read: of a domain that of its base type.
+
+    A Type message names a domain's base type, to the bottom, as it was when the row was written; other types name
+    themselves. PostgreSQL sends an empty namespace for `pg_catalog`.
+    """
+    return message.oid if message.namespace else _BUILT_IN.get(message.name, message.oid)
+
 
 def _text(cell: bytes) -> str:
     return cell.decode()
 
 
+def _padded(cell: bytes) -> str:
+    return cell.rstrip(b" ").decode()  # char(n) is padded with blanks, which `::text` removes too
+
+
 def _bool_text(cell: bytes) -> str:
-    return "true" if cell == b"t" else "false"  # as in binary: a value must not depend on the stream's format
+    return "true" if cell[:1] == b"t" else "false"  # `t` in the stream, `true` of a cast
 
 
 def _uuid(cell: bytes) -> str:
@@ -68,13 +96,13 @@ BINARY_TO_TEXT: Final[dict[int, Callable[[bytes], str]]] = {
     INT8: _integer,
     TEXT: _text,
     VARCHAR: _text,
-    BPCHAR: _text,
+    BPCHAR: _padded,
     JSON: _text,
     JSONB: _jsonb,
     UUID: _uuid,
 }
 
-SAME_AS_TEXT: Final = frozenset({TEXT, VARCHAR, BPCHAR, JSON})
+SAME_AS_TEXT: Final = frozenset({TEXT, VARCHAR, JSON})
 """Types whose binary format is their text, in the connection's encoding: UTF-8."""
 
 PAYLOAD_TYPES: Final = frozenset({TEXT, VARCHAR, BPCHAR, JSON, JSONB, BYTEA})
@@ -86,23 +114,33 @@ def has_binary_decoder(type_oid: int) -> bool:
     return type_oid in BINARY_TO_TEXT or type_oid == BYTEA
 
 
+_TEXT_TO_TEXT: Final = {BOOL: _bool_text, BPCHAR: _padded}
+
+
 def to_text(type_oid: int, binary: bool) -> Callable[[bytes], str] | None:
-    """The decoder of a cell to text, or None when there is none for this format."""
-    if binary:
+    """Return the decoder of a cell to text; None for bytea, and when there is none for the binary format."""
+    if binary or type_oid == BYTEA:
         return BINARY_TO_TEXT.get(type_oid)
-    return _bool_text if type_oid == BOOL else _text
+    return _TEXT_TO_TEXT.get(type_oid, _text)
 
 
 def to_utf8(type_oid: int, binary: bool) -> Callable[[bytes], bytes] | None:
-    """The decoder of a cell to UTF-8 text, or None when there is none for this format."""
+    """Return the decoder of a cell to UTF-8 text, or None as `to_text` does."""
     if type_oid in SAME_AS_TEXT:
-        return bytes
+        return _utf8
     text = to_text(type_oid, binary)
     return text and (lambda cell: text(cell).encode())
 
 
+def _utf8(cell: bytes) -> bytes:
+    cell.decode()  # a database of the encoding SQL_ASCII may hold anything
+    return cell
+
+
 def to_payload(type_oid: int, binary: bool) -> Callable[[bytes], bytes] | None:
-    """The decoder of the payload column to JSON text or, from bytea, to the record's value."""
+    """Return the decoder of the payload column to JSON text or, from bytea, to the record's value."""
     if type_oid == BYTEA:
         return bytes if binary else bytea_from_text
+    if type_oid in SAME_AS_TEXT:
+        return bytes  # the encoder judges its UTF-8
     return jsonb_text if type_oid == JSONB and binary else to_utf8(type_oid, binary)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 from cdc.errors import PoisonEvent
-from cdc.outbox.events import TRACE_COLUMNS, Event
+from cdc.outbox.columns import TRACE_COLUMNS
+from cdc.outbox.events import Event
 from cdc.records.dead_letters import HEADER_PREFIX
 from cdc.records.encoding import DeadLetters, Encoder, Encoding
 from cdc.records.record import Delivered, Headers, Record

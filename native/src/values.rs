@@ -5,13 +5,15 @@
 pub enum Read {
     /// UTF-8.
     Text,
+    /// UTF-8, padded with blanks that are no part of the value.
+    Padded,
     /// 16 bytes.
     Uuid,
     /// 2, 4 or 8 bytes, big-endian.
     Integer,
     /// One byte.
     Bool,
-    /// `t` or `f`.
+    /// `t` or `f`, or the whole word.
     BoolText,
     /// A version byte and UTF-8.
     Jsonb,
@@ -25,6 +27,7 @@ impl Read {
     pub fn named(name: &str, binary: bool) -> Option<Self> {
         match (name, binary) {
             ("text", _) => Some(Self::Text),
+            ("padded", _) => Some(Self::Padded),
             ("bytea", _) => Some(Self::Bytea),
             ("bool-text", false) => Some(Self::BoolText),
             ("uuid", true) => Some(Self::Uuid),
@@ -39,8 +42,9 @@ impl Read {
     pub fn text<'a>(self, cell: &'a [u8], scratch: &'a mut Vec<u8>) -> Option<&'a str> {
         match self {
             Self::Text => std::str::from_utf8(cell).ok(),
+            Self::Padded => std::str::from_utf8(cell).ok().map(|text| text.trim_end_matches(' ')),
             Self::Bool => Some(if cell == b"\x01" { "true" } else { "false" }),
-            Self::BoolText => Some(if cell == b"t" { "true" } else { "false" }),
+            Self::BoolText => Some(if cell.first() == Some(&b't') { "true" } else { "false" }),
             Self::Jsonb => std::str::from_utf8(jsonb(cell)?).ok(),
             Self::Integer => {
                 scratch.clear();
@@ -136,6 +140,8 @@ mod tests {
         assert_eq!(text(Read::Bool, &[1]).as_deref(), Some("true"));
         assert_eq!(text(Read::Bool, &[]).as_deref(), Some("false"));
         assert_eq!(text(Read::BoolText, b"t").as_deref(), Some("true"));
+        assert_eq!(text(Read::BoolText, b"false").as_deref(), Some("false"));
+        assert_eq!(text(Read::Padded, "é  ".as_bytes()).as_deref(), Some("é"));
         assert_eq!(text(Read::Jsonb, b"\x01{}").as_deref(), Some("{}"));
     }
 

@@ -14,7 +14,8 @@ from cdc.dead_letters.producer import Destinations, Outgoing, ResendProducer
 from cdc.dead_letters.replays import marker
 from cdc.errors import KafkaError, PoisonEvent
 from cdc.lsn import LSN
-from cdc.outbox.events import Columns, Outbox
+from cdc.outbox.columns import Columns
+from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.records.dead_letters import DeadLetter, DeadLetters
 from cdc.records.record import Record

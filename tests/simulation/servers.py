@@ -9,7 +9,8 @@ from cdc.delivery.ports import Defect, Ends, Observation, Stopping, WalEnd
 from cdc.delivery.positions import SlotRecord
 from cdc.errors import SlotActive
 from cdc.lsn import LSN
-from cdc.outbox.events import Columns, Outbox
+from cdc.outbox.columns import Columns
+from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.records.dead_letters import DeadLetters
 from tests.simulation.kafka import SimKafka
@@ -97,7 +98,7 @@ class SimServers:
         self._process = process
         self._settings = settings
 
-    def open(self, stack: contextlib.ExitStack) -> Ends:
+    def open(self, stack: contextlib.ExitStack, *, text: bool) -> Ends:  # noqa: ARG002 - its rows are text
         pg, process, world = self._pg, self._process, self._pg.world
         world.enter()
         pg.available()

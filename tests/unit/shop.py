@@ -9,7 +9,8 @@ from cdc.delivery.positions import Positions
 from cdc.delivery.sequence import Sequences
 from cdc.delivery.session import Session
 from cdc.lsn import LSN
-from cdc.outbox.events import Columns, Outbox
+from cdc.outbox.columns import Columns
+from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.records.encoding import DeadLetters, Encoder, Encoding
 from cdc.records.fastpath.generated import Unrolled

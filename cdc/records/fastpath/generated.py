@@ -28,6 +28,7 @@ Take = Callable[[list[bytes], int, str, int, int, Delivered], list[Sendable]]
 
 _TEXTS: Final = {
     "text": "{0}.decode()",
+    "padded": "{0}.rstrip(b' ').decode()",
     "uuid": "uuid({0})",
     "integer": "integer({0})",
     "bool": "boolean({0})",
@@ -197,6 +198,8 @@ def _record(layout: Layout, splitting: _Splitting) -> Iterator[str]:
     for name, place in layout.headers:
         yield f"if c{place} is not None: headers.append(({name!r}, {_text(layout, place)}))"
     plain = layout.cells[layout.key] == "text"
+    if plain:
+        yield f"if not c{layout.key}.isascii(): c{layout.key}.decode()"
     key = f"c{layout.key}" if plain else f"{_text(layout, layout.key)}.encode()"
     yield f"records.append((topic, value, {key}, -1, report, None, timestamp, headers))"
     yield "index += 1"

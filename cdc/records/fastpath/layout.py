@@ -10,7 +10,7 @@ speed only.
 from collections.abc import Callable
 from typing import Final, Literal, NamedTuple, Protocol
 
-from cdc.outbox.events import Outbox, trace_columns
+from cdc.outbox.events import Outbox
 from cdc.records.record import Delivered, Sendable
 from cdc.replication import values
 from cdc.replication.messages import Relation
@@ -23,8 +23,10 @@ _BINARY_CELLS: Final = {
     values.UUID: "uuid",
     values.JSONB: "jsonb",
     values.BYTEA: "bytea",
+    values.BPCHAR: "padded",
     **dict.fromkeys(values.SAME_AS_TEXT, "text"),
 }
+_TEXT_CELLS: Final = {values.BOOL: "bool-text", values.BPCHAR: "padded"}
 
 
 Form = Literal["avro", "bytea"]
@@ -38,7 +40,7 @@ class Layout(NamedTuple):
     relation: int  # oid
     binary: bool  # the format of cells that are needed
     cells: tuple[str, ...]
-    """How each is read: text, uuid, integer, bool, bool-text, jsonb, bytea; empty when it is not needed."""
+    """How each is read: text, padded, uuid, integer, bool, bool-text, jsonb, bytea; empty when it is not needed."""
     id: int
     key: int
     type: int
@@ -91,27 +93,26 @@ Make = Callable[[Layout], Runs]
 
 def layout(relation: Relation, outbox: Outbox, *, binary: bool) -> Layout | None:
     """How rows of a relation are read; None when only the general path can."""
-    columns = outbox.columns
-    places = {column.name: place for place, column in enumerate(relation.columns)}
-    present = list(places)
-    needed = columns.needed(present, outbox.template, outbox.headers)
-    if any(name not in places for name in needed):
+    columns, shape = outbox.columns, outbox.shape(relation)
+    if shape.missing:
         return None
-    read = [""] * len(present)
-    for name in needed:
-        place = places[name]
-        how = _how(relation.columns[place].type_oid, binary=binary)
-        if how is None:
+    places = shape.places
+    payload = places[columns.payload]
+    # The aggregate is asked for in each row, whether the topic depends on it or not.
+    topic = dict.fromkeys([columns.aggregate, *(column for _, column in shape.topic)])
+    texts = {places[name] for name in (columns.id, columns.key, columns.type, *topic)}
+    texts.update(place for _, place in shape.headers)
+    read = [""] * len(shape.types)
+    for place in {payload, *texts}:
+        how = _how(shape.types[place], binary=binary)
+        if how is None or (how == "bytea" and place in texts):
             return None
         read[place] = how
-    key, payload = places[columns.key], places[columns.payload]
     if read[payload] not in ("text", "jsonb", "bytea"):
         return None
-    if not binary and relation.columns[key].type_oid not in values.SAME_AS_TEXT:
+    key = places[columns.key]
+    if not binary and read[key] == "text" and shape.types[key] not in values.SAME_AS_TEXT:
         return None
-    # The aggregate is asked for in each row, whether the topic depends on it or not.
-    topic = dict.fromkeys([columns.aggregate, *(columns.resolve(name, present) for name in outbox.template.columns)])
-    headers = [*outbox.headers, *trace_columns(present, outbox.headers)]
     return Layout(
         relation.oid,
         binary,
@@ -121,7 +122,7 @@ def layout(relation: Relation, outbox: Outbox, *, binary: bool) -> Layout | None
         places[columns.type],
         payload,
         tuple([places[name] for name in topic]),
-        tuple([(name, places[name]) for name in headers]),
+        shape.headers,
         "bytea" if read[payload] == "bytea" else "avro",
         outbox.tombstones,
     )
@@ -130,6 +131,4 @@ def layout(relation: Relation, outbox: Outbox, *, binary: bool) -> Layout | None
 def _how(type_oid: int, *, binary: bool) -> str | None:
     if binary:
         return _BINARY_CELLS.get(type_oid)
-    if type_oid == values.BYTEA:
-        return None
-    return "bool-text" if type_oid == values.BOOL else "text"
+    return None if type_oid == values.BYTEA else _TEXT_CELLS.get(type_oid, "text")

@@ -23,6 +23,7 @@ class FastPath:
 
     def __init__(self, general: GeneralPath, make: Make) -> None:
         self.crosses = True
+        self.headers_left_out = 0  # because their columns did not exist when the rows were written
         self._general = general
         self._transactions = general.transactions
         self._topics = general.topics
@@ -30,6 +31,7 @@ class FastPath:
         self._relation: Relation | None = None
         self._binary = False
         self._runs: Runs | None = None
+        self._left_out = 0  # headers of each record
         self._route_cells: tuple[int, tuple[int, ...]] = 0, ()
         self._known: set[tuple[bytes, tuple[bytes, ...]]] = set()
         self._changes = general.topics.changes
@@ -47,8 +49,10 @@ class FastPath:
         """Take one row, which was read from `frames[at]`, by the general path, and learn from it."""
         record, event = self._general.record(row)
         row.transaction.add_event()
-        if event is not None and event.payload is not None:
-            self._learn(row, event)
+        if event is not None:
+            self.headers_left_out += len(self._general.outbox.shape(row.relation).without)
+            if event.payload is not None:
+                self._learn(row, event)
         return Taken([record], at + 1, row.transaction)
 
     def run(self, frames: list[bytes], at: int, transaction: Transaction) -> Taken | None:
@@ -78,6 +82,7 @@ class FastPath:
             following = turn(frames, at) if self.crosses else None
             if following is not None:
                 at += 2
+        self.headers_left_out += len(records) * self._left_out
         return Taken(records, at, transaction) if records else None
 
     def _learn(self, row: Row, event: Event) -> None:
@@ -111,6 +116,7 @@ class FastPath:
         self._known.clear()
         found = layout(relation, self._general.outbox, binary=binary)
         self._runs = self._make(found) if found else None
+        self._left_out = len(self._general.outbox.shape(relation).without)
         if found:
             self._route_cells = found.type, found.topic
 

@@ -1,5 +1,6 @@
 """Sources of settings, their precedence, and errors in them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -244,3 +245,34 @@ def test_missing_required_settings_are_reported_together() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load().postgres.slot = "x"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        ("outbox", ("public", "outbox")),
+        ("Shop.Outbox", ("Shop", "Outbox")),
+        ('"my.schema".outbox', ("my.schema", "outbox")),
+        ('shop."out.box"', ("shop", "out.box")),
+        ('"a.b"."c""d.e"', ("a.b", 'c"d.e')),
+        ('"out.box"', ("public", "out.box")),
+        ('odd "name.odd "name', ('odd "name', 'odd "name')),
+    ],
+)
+def test_case_c10_names_with_dots_are_quoted_as_postgresql_writes_them(table: str, name: tuple[str, str]) -> None:
+    assert load(None, f"outbox.table={table}").outbox.qualified_name == name
+
+
+@pytest.mark.parametrize("table", ["a.b.c", '"a.b', '"a"b.c', '""', 'a."', "a..b", "x" * 64, f'"{"é" * 32}"'])
+def test_case_c10_a_name_that_is_no_table_is_an_error(table: str) -> None:
+    assert any("outbox" in problem for problem in problems(None, f"outbox.table={table}"))
+
+
+def test_case_g5_headers_that_every_record_has_or_that_occur_twice_are_errors() -> None:
+    names = ["id", "eventType", "cdc-position", "cdc-sequence", "tenant", "tenant", "ID"]
+    (problem,) = problems(None, f"outbox.headers={json.dumps(names)}", "outbox.table=a.b.c")
+    for name in ("id", "eventType", "cdc-position", "cdc-sequence"):
+        assert f"remove '{name}': the publisher sets a header of this name itself" in problem
+    assert "remove the second 'tenant'" in problem
+    assert "'ID'" not in problem
+    assert "'a.b.c' is not schema.table" in problem

@@ -90,12 +90,12 @@ def test_a_dead_letter_holds_the_event_and_the_reason_c8() -> None:
     [
         ((None, "order", "o-1", "T", "{}"), b"o-1", b"{}", {"id"}),
         ((EVENT_ID, None, "o-1", "T", "{}"), b"o-1", b"{}", {"cdc-topic", "cdc-aggregate"}),
-        ((EVENT_ID, "order", None, "T", "{}"), None, b"{}", set()),
+        ((EVENT_ID, "order", None, None, "{}"), None, b"{}", {"eventType"}),
         ((EVENT_ID, "order", "o-1", None, "{}"), b"o-1", b"{}", {"eventType"}),
         ((EVENT_ID, "order", "o-1", "T", None), b"o-1", None, set()),
         ((EVENT_ID, "no topic!", "o-1", "T", "{}"), b"o-1", b"{}", {"cdc-topic"}),
         ((EVENT_ID, "order", "o-1", b"\xff", "{}"), b"o-1", b"{}", {"eventType"}),
-        ((EVENT_ID, b"\xff", b"\xfe", "T", "{}"), b"\xfe", b"{}", {"cdc-topic", "cdc-aggregate"}),
+        ((EVENT_ID, b"\xff", b"\xfe", "T", "{}"), None, b"{}", {"cdc-topic", "cdc-aggregate"}),
     ],
 )
 def test_what_can_be_read_of_a_broken_row_is_kept_and_the_rest_is_empty_c8(
@@ -226,7 +226,7 @@ def test_a_schema_id_that_is_not_known_yet_is_waited_for() -> None:
     [
         (None, "order", "o-1", "T", "{}"),
         (EVENT_ID, None, "o-1", "T", "{}"),
-        (EVENT_ID, "order", None, "T", "{}"),
+        (EVENT_ID, "order", b"\xfe", "T", "{}"),
         (EVENT_ID, "order", "o-1", None, "{}"),
         (EVENT_ID, "order", "o-1", "T", None),
         (EVENT_ID, "order", None, "T", None),
@@ -236,6 +236,11 @@ def test_a_schema_id_that_is_not_known_yet_is_waited_for() -> None:
 def test_a_row_that_is_broken_itself_is_never_made_up_c8(cells: tuple[Cell, ...]) -> None:
     with pytest.raises(PoisonEvent, match="the row itself is broken"):
         replays().record(received(dead_letter(shop.row(*cells))), AT)
+
+
+def test_case_g3_a_letter_of_an_event_without_a_key_is_replayed_without_one() -> None:
+    letter = received(dead_letter(shop.row(EVENT_ID, "order", None, "OrderPlaced", "{}")))
+    assert replays().record(letter, AT).key is None
 
 
 def test_a_null_payload_becomes_a_tombstone_once_these_are_asked_for() -> None:

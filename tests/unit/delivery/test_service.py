@@ -22,9 +22,10 @@ from cdc.errors import (
 )
 from cdc.lsn import LSN, Position
 from cdc.records.encoding import Encoder
+from cdc.replication.messages import Insert
 from cdc.telemetry.metrics import HELD, STANDBY, STOPPING, STREAMING, WAITING, Metrics
 from tests.memory import Clock, MemorySink, MemorySource, MemoryTail, MemoryTails
-from tests.unit import shop
+from tests.unit import frames, shop
 from tests.unit.loop import failed
 from tests.unit.shop import EVENT_ID, event, transaction
 
@@ -100,14 +101,17 @@ class World:
         self.sources: list[MemorySource] = []
         self.sinks: list[MemorySink] = []
         self.rows = [transaction(200, event())]
+        self.binary: list[list[bytes]] | None = None  # what comes instead where binary values are requested
+        self.asked_for_text: list[bool] = []
 
-    def open(self, stack: contextlib.ExitStack) -> Ends:
+    def open(self, stack: contextlib.ExitStack, *, text: bool) -> Ends:
         self.opened_at.append(self.clock.now)
+        self.asked_for_text.append(text)
         attempt = self.attempts.pop(0) if len(self.attempts) > 1 else self.attempts[0]
         if isinstance(attempt, CdcError):
             raise attempt
         mark = self.later if self.sources else self.mark
-        source, sink = MemorySource(self.clock, self.rows), MemorySink(self.clock)
+        source, sink = MemorySource(self.clock, self.rows if text else self.binary or self.rows), MemorySink(self.clock)
         sink.settles_at_once = True
         self.sources.append(source)
         self.sinks.append(sink)
@@ -179,6 +183,18 @@ def test_a_server_that_shuts_down_is_left_and_tried_again_b17_b18() -> None:
     world = World(Eyes(Stopping("fast shutdown")), PostgresUnavailable("the system is starting up"), Eyes())
     assert world.service().run() is True
     assert len(world.sources) == 2
+
+
+def test_case_a2_after_a_binary_value_of_an_unknown_type_text_is_read_until_the_slot_has_passed_it() -> None:
+    world = World(Eyes(), Eyes(WalEnd(LSN(208)), Stopping("fast")), Eyes())
+    enum = frames.relation(
+        shop.OID, "outbox", [(name, 16500 if name == "type" else kind) for name, kind in shop.COLUMNS]
+    )
+    row = frames.xlog(Insert(shop.OID, frames.row(bytes(16), b"order", b"o-1", b"OrderPlaced", b"\x01{}")))
+    world.binary = [[shop.begin(200), shop.relation(enum), row, shop.commit(200)]]
+    assert world.service(stop_at=1010.0).run() is True
+    assert world.asked_for_text[:3] == [False, True, False]
+    assert world.sources[1].confirmed[-1] == 208
 
 
 def test_a_standby_waits_without_end_b15() -> None:

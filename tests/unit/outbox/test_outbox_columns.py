@@ -2,7 +2,7 @@
 
 import pytest
 
-from cdc.outbox.events import Columns
+from cdc.outbox.columns import Columns
 from cdc.outbox.topic_template import TopicTemplate
 from tests.unit import frames, shop
 from tests.unit.shop import COLUMNS, EVENT_ID, INT4, JSONB, OID, TEXT, UUID, outbox

@@ -23,6 +23,7 @@ from cdc.replication.messages import Insert, Relation, TupleData
 from cdc.replication.pgoutput import decode
 from cdc.replication.settlement import Ledger
 from cdc.replication.transactions import Row
+from cdc.replication.values import BPCHAR
 from tests.examples import examples
 from tests.unit import frames, shop
 from tests.unit.shop import BOOL, BYTEA, INT4, INT8, JSONB, OID, STREAM, TEXT, UUID
@@ -150,7 +151,7 @@ COLUMNS = ["id", "aggregatetype", "aggregateid", "type", "payload", "region", "t
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[Table, bool]:
     """A table with columns in any order, and whether it comes in binary."""
-    types = {name: draw(st.sampled_from([TEXT, TEXT, UUID, INT4, INT8, BOOL])) for name in COLUMNS}
+    types = {name: draw(st.sampled_from([TEXT, TEXT, UUID, INT4, INT8, BOOL, BPCHAR])) for name in COLUMNS}
     types["type"] = types["aggregatetype"] = TEXT
     types["traceparent"] = draw(st.sampled_from([TEXT, JSONB]))
     types["rest"] = draw(st.sampled_from([TEXT, UUID]))
@@ -159,7 +160,7 @@ def tables(draw: st.DrawFn) -> tuple[Table, bool]:
     names = draw(st.permutations(COLUMNS)) if draw(st.booleans()) else COLUMNS
     binary = draw(st.booleans())
     template = draw(st.sampled_from(["outbox.event.{aggregatetype}", "events", "of.{aggregatetype}.{region}"]))
-    headers = draw(st.sampled_from([[], ["region"], ["aggregateid", "rest"]]))
+    headers = draw(st.sampled_from([[], ["region"], ["absent", "aggregateid", "rest"]]))
     outbox = shop.outbox(template, headers, tombstones=draw(st.booleans()))
     relation = frames.relation(OID, "outbox", [(name, types[name]) for name in names])
     make = MAKES[draw(st.sampled_from(sorted(MAKES)))]
@@ -183,7 +184,8 @@ def cell(draw: st.DrawFn, name: str, type_oid: int, binary: bool, event_type: by
     if binary and type_oid in SIZES:
         return draw(st.binary(min_size=SIZES[type_oid], max_size=SIZES[type_oid]))
     long = [] if name in ("aggregatetype", "region") else [b"o" * 127, b"o" * 128]  # those two make the topic's name
-    return version + draw(st.sampled_from([b"order", b"o-1", b"t", b"f", b"1", *long]))
+    padding = b"  " if type_oid == BPCHAR else b""
+    return version + draw(st.sampled_from([b"order", b"o-1", b"t", b"f", b"1", *long])) + padding
 
 
 @st.composite

@@ -221,3 +221,22 @@ def test_a_frame_is_read_as_its_message_is(stream: list[bytes]) -> None:
     for frame in stream:
         expected = seen(plain, ledgers[1], lambda: plain.feed(decode(frame, XLOG_HEADER_SIZE)))  # noqa: B023
         assert seen(quick, ledgers[0], lambda: quick.read(frame)) == expected  # noqa: B023
+
+
+DOMAINS = [Type(16500, "", "uuid"), Type(16501, "", "bytea"), Type(16502, "public", "uuid"), Type(16503, "", "xml")]
+
+
+def test_case_a3_columns_of_domains_are_described_by_their_base_types() -> None:
+    # PostgreSQL sends the base type of a domain, to the bottom, under the domain's oid; pg_catalog as an empty name.
+    described = frames.relation(1, "outbox", [(f"c{oid}", oid) for oid in (16500, 16501, 16502, 16503, 25)])
+    (row,) = feed(transactions(), BEGIN, *DOMAINS, described, Insert(1, frames.row(*"12345")))
+    assert [column.type_oid for column in row.relation.columns] == [2950, 17, 16502, 16503, 25]
+
+
+def test_case_a3_an_oid_that_names_another_type_later_makes_another_relation() -> None:
+    described, target = frames.relation(1, "outbox", [("id", 16500)]), transactions()
+    rows = feed(
+        target, BEGIN, Type(16500, "", "uuid"), described, insert(1), Type(16500, "", "int8"), described, insert(1)
+    )
+    assert [row.relation.columns[0].type_oid for row in rows] == [2950, 20]
+    assert rows[0].relation is not rows[1].relation
