@@ -64,6 +64,7 @@ class _Check:
 
     def _outbox(self) -> None:
         notes, connection, settings = self._notes, self._connection, self._settings
+        outbox.encoding(connection, notes)
         needed = outbox.table(connection, notes, settings)
         attempt(connection, notes, "publication", lambda: outbox.publication(connection, notes, settings, needed))
         found = postgres_facts.rights(connection, settings.outbox.qualified_name)

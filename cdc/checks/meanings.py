@@ -66,6 +66,11 @@ _POSTGRES: Final = {
         "a pooler is in between, which allows replication for now",
         "a pooler that does not allow it, a missing privilege, or no free walsender",
     ),
+    "database_encoding": (
+        "text is stored in an encoding that PostgreSQL converts to UTF-8",
+        "it is SQL_ASCII, which accepts any bytes: rows whose text is not UTF-8 are poison events",
+        "",
+    ),
     "outbox_table": (
         "a table with the configured columns, of types that can be published",
         "",

@@ -20,14 +20,28 @@ def table(connection: Conn, notes: Notes, settings: Settings) -> list[str] | Non
     needed = settings.outbox.parts.needed(list(present or ()), template, settings.outbox.headers)
     defect = catalog.table_defect(connection, settings, present, needed)
     payload = (present or {}).get(settings.outbox.columns.payload, (0, ""))[1]
-    text = f"table {'.'.join(name)} has {', '.join(needed)}; payload is {payload}"
+    text = f"table {defects.shown(name)} has {', '.join(needed)}; payload is {payload}"
     return needed if defect_noted(notes, "outbox_table", defect, text) else None
+
+
+def encoding(connection: Conn, notes: Notes) -> None:
+    """Check the encoding of the database, of which only SQL_ASCII lets in text that no consumer can read."""
+    name = connection.info.parameter_status("server_encoding") or ""
+    if name == "SQL_ASCII":
+        notes.warns(
+            "database_encoding",
+            "the database's encoding is SQL_ASCII: PostgreSQL stores any bytes as text, and rows whose text is not"
+            " UTF-8 are poison events",
+            hint="move to a database with encoding UTF8, or make sure that every writer sends UTF-8",
+        )
+    else:
+        notes.passes("database_encoding", f"the database's encoding is {name}")
 
 
 def rights(connection: Conn, notes: Notes, settings: Settings, found: Rights, *, is_there: bool) -> None:
     """Check whether the role may read the table and other sessions, which only other commands and checks need."""
     name = settings.outbox.qualified_name
-    user, dotted = defects.name(found.user), ".".join(name)
+    user, dotted = defects.name(found.user), defects.shown(name)
     missing = [] if found.uses_schema else [f"GRANT USAGE ON SCHEMA {defects.name(name[0])} TO {user};"]
     missing += [] if found.selects else [f"GRANT SELECT ON TABLE {defects.name(*name)} TO {user};"]
     if missing:
@@ -50,7 +64,9 @@ def publication(connection: Conn, notes: Notes, settings: Settings, needed: list
     defect = catalog.publication_defect(connection, name, outbox)
     if defect is None and needed is not None:
         defect = catalog.columns_defect(connection, name, outbox, needed)
-    if not defect_noted(notes, "publication", defect, f"publication {name} publishes inserts into {'.'.join(outbox)}"):
+    if not defect_noted(
+        notes, "publication", defect, f"publication {name} publishes inserts into {defects.shown(outbox)}"
+    ):
         return
     _children(connection, notes, name, outbox, needed)
     found = read_publication(connection, name, outbox)
@@ -96,7 +112,7 @@ def _scope(notes: Notes, name: str, outbox: tuple[str, str], found: Published) -
             hint=f"create another publication for {table_} only, and set [postgres] publication to its name",
         )
     elif found.others:
-        shown = ", ".join(".".join(one) for one in found.others)
+        shown = ", ".join(defects.shown(one) for one in found.others)
         drops = [f"ALTER PUBLICATION {defects.name(name)} DROP TABLE {defects.name(*one)};" for one in found.others]
         text = f"publication {name!r} contains other tables ({shown}): their rows are sent too, and discarded"
         notes.warns("publication_scope", text, *drops, hint="skip this if another program uses the publication")

@@ -1,12 +1,14 @@
 """Checks before streaming that a server has what the publisher needs: every defect is one line with its fix."""
 
+import json
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Final
 
 from cdc.config.settings import Settings
 from cdc.errors import SlotActive, SlotLost
 from cdc.lsn import LSN
-from cdc.outbox.columns import Columns
+from cdc.outbox.columns import DEBEZIUM_COLUMNS, Columns
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import defects, publication, slot_health
 from cdc.postgres.connection import Conn, query
@@ -21,9 +23,23 @@ from cdc.replication.publication import (
     PUBLISHED_BY,
     ROW_FILTER,
 )
-from cdc.replication.values import BYTEA, PAYLOAD_TYPES, TEXT, has_binary_decoder
+from cdc.replication.values import (
+    BPCHAR,
+    BYTEA,
+    INT2,
+    INT4,
+    INT8,
+    PAYLOAD_TYPES,
+    TEXT,
+    UUID,
+    VARCHAR,
+    has_binary_decoder,
+)
 
 log = logging.getLogger(__name__)
+
+_NAMES: Final = frozenset({TEXT, VARCHAR, BPCHAR})
+_KEYS: Final = frozenset({UUID, INT2, INT4, INT8})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +111,20 @@ def role_defect(connection: Conn) -> Defect | None:
 
 
 def table_columns(connection: Conn, table: tuple[str, str]) -> dict[str, tuple[int, str]] | None:
-    """Return column names with their type's oid and name, in order; None when the table does not exist."""
+    """Return column names with their type's oid and name, in order; None when the table does not exist.
+
+    The oid of a domain is that of its base type, by which the stream's values are read too.
+    """
     found = query(
         connection,
         "reading the outbox table",
         """
-        select a.attname, coalesce(nullif(t.typbasetype, 0), t.oid)::int8, format_type(a.atttypid, a.atttypmod)
+        select a.attname, (
+            with recursive types(oid, base) as (
+                select t.oid, t.typbasetype
+                union all select b.oid, b.typbasetype from types join pg_type b on b.oid = types.base
+            ) select oid::int8 from types where base = 0
+        ), format_type(a.atttypid, a.atttypmod)
         from pg_class c
         join pg_namespace n on n.oid = c.relnamespace
         left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
@@ -160,6 +184,31 @@ def repairs(
     return statements
 
 
+def mapping(columns: Columns, present: dict[str, tuple[int, str]]) -> str:
+    """Return the setting that reads the parts whose columns are missing from others of the table; empty if none fit."""
+    mapped = asdict(columns)
+    unused = {name: oid for name, (oid, _) in present.items() if name not in mapped.values()}
+    texts = [name for name, oid in unused.items() if oid in _NAMES]
+    choices = {
+        # One column may be several parts: a table of one topic per type needs no other.
+        "aggregate": [*texts, columns.type],
+        "type": [*texts, columns.aggregate],
+        "key": [name for name, oid in unused.items() if oid in _NAMES | _KEYS],
+        "id": [name for name, oid in unused.items() if oid in _NAMES | _KEYS],
+        "payload": [name for name, oid in unused.items() if oid in PAYLOAD_TYPES - {BPCHAR, VARCHAR}],
+    }
+    found = {
+        role: next((name for name in choices[role] if name in present), None)
+        for role, column in mapped.items()
+        if column not in present
+    }
+    if not found or None in found.values():
+        return ""
+    kept = {role: name for role, name in mapped.items() if name != getattr(DEBEZIUM_COLUMNS, role)}
+    pairs = [f"{role} = {json.dumps(name, ensure_ascii=False)}" for role, name in {**kept, **found}.items()]
+    return f"columns = {{{', '.join(pairs)}}}"
+
+
 def table_defect(
     connection: Conn, settings: Settings, present: dict[str, tuple[int, str]] | None, needed: list[str]
 ) -> Defect | None:
@@ -178,7 +227,8 @@ def table_defect(
         return defects.no_table(table, found[0][0] if found else None)
     problems = differences(columns, present, needed)
     if problems:
-        return defects.other_shape(table, problems, list(present), repairs(table, columns, present, needed))
+        fix = repairs(table, columns, present, needed)
+        return defects.other_shape(table, problems, list(present), fix, mapping(columns, present))
     return defects.unlogged(table) if found and found[0][1] != "p" else None
 
 
@@ -251,9 +301,21 @@ def columns_defect(connection: Conn, name: str, table: tuple[str, str], needed: 
     found = publication.unpublished(connection, name, table, needed)
     if not found:
         return None
+    if defect := generated_defect(connection, table, found):
+        return defect
     has_list = publication.read(connection, name, table)[COLUMN_LIST] != NONE
     fix = [defects.whole_table(name, table)] if has_list else []
+    if publication.generated(connection, table).keys() & set(found):
+        fix.append(defects.with_generated(name))
     return defects.left_out(name, table, found, fix)
+
+
+def generated_defect(connection: Conn, table: tuple[str, str], needed: list[str]) -> Defect | None:
+    """Return which needed columns are generated in a way that no publication publishes; None when there are none."""
+    publishes_stored = connection.info.server_version >= defects.PUBLISHES_STORED
+    generated = publication.generated(connection, table)
+    never = [name for name in needed if name in generated and not (generated[name] and publishes_stored)]
+    return defects.never_published(table, {name: generated[name] for name in never}) if never else None
 
 
 def publication_defect(connection: Conn, name: str, table: tuple[str, str]) -> Defect | None:

@@ -11,6 +11,7 @@ from psycopg import sql
 from cdc.errors import PostgresError
 
 OLDEST_VERSION: Final = 140000  # 14: the first whose pgoutput has the option `binary`
+PUBLISHES_STORED: Final = 180000  # 18: the first that can publish stored generated columns
 RDS_ROLE: Final = "rds_replication"  # Amazon's way to let a role replicate
 
 INIT: Final = "cdc-publisher outbox init"
@@ -42,6 +43,11 @@ def together(found: list[Defect]) -> Defect | None:
 def name(*parts: str) -> str:
     """Quote a name for SQL, each part on its own."""
     return sql.Identifier(*parts).as_string()
+
+
+def shown(table: tuple[str, str]) -> str:
+    """Return a table's name as `[outbox] table` takes it: only parts with a dot are quoted."""
+    return ".".join(name(part) if "." in part else part for part in table)
 
 
 def text(value: str) -> str:
@@ -80,9 +86,9 @@ def role(user: str, allowed: bool, *, on_rds: bool) -> Defect | None:
 def no_table(table: tuple[str, str], kind: str | None = None) -> Defect:
     """Describe a table that does not exist, or is of another `pg_class.relkind`."""
     if kind is None:
-        return Defect(f"table {'.'.join(table)} does not exist", (INIT,))
+        return Defect(f"table {shown(table)} does not exist", (INIT,))
     return Defect(
-        f"{'.'.join(table)} is {_KINDS.get(kind, 'no table')}: its rows are not in the WAL",
+        f"{shown(table)} is {_KINDS.get(kind, 'no table')}: its rows are not in the WAL",
         hint="set [outbox] table to the table",
     )
 
@@ -90,16 +96,17 @@ def no_table(table: tuple[str, str], kind: str | None = None) -> Defect:
 def unlogged(table: tuple[str, str]) -> Defect:
     """Describe a table whose rows are not in the WAL."""
     fix = f"ALTER TABLE {name(*table)} SET LOGGED;"
-    return Defect(f"table {'.'.join(table)} is unlogged or temporary: its rows are not in the WAL", (fix,))
+    return Defect(f"table {shown(table)} is unlogged or temporary: its rows are not in the WAL", (fix,))
 
 
-def other_shape(table: tuple[str, str], problems: list[str], has: list[str], fix: list[str]) -> Defect:
-    """Describe a table whose columns are not those of the settings."""
+def other_shape(table: tuple[str, str], problems: list[str], has: list[str], fix: list[str], mapping: str) -> Defect:
+    """Describe a table whose columns are not those of the settings; `mapping` is a setting that fits it, or empty."""
+    proposal = f"; set [outbox] {mapping} to use columns that it has, or change the table"
     return Defect(
-        f"table {'.'.join(table)} is not the outbox that the settings describe: {', '.join(problems)}"
-        f" (it has {', '.join(has)})",
+        f"table {shown(table)} is not the outbox that the settings describe: {', '.join(problems)}"
+        f" (it has {', '.join(has)}){proposal if mapping else ''}",
         tuple(fix),
-        hint="map its columns in [outbox] columns, or correct the table",
+        hint="" if mapping else "map its columns in [outbox] columns, or correct the table",
     )
 
 
@@ -111,15 +118,13 @@ def no_publication(publication: str) -> Defect:
 def by_partition(publication: str, table: tuple[str, str]) -> Defect:
     """Describe a publication whose rows would be published under the names of the partitions."""
     fix = f"ALTER PUBLICATION {name(publication)} SET (publish_via_partition_root = true);"
-    return Defect(
-        f"publication {publication!r} does not publish table {'.'.join(table)} via its partition root", (fix,)
-    )
+    return Defect(f"publication {publication!r} does not publish table {shown(table)} via its partition root", (fix,))
 
 
 def without_table(publication: str, table: tuple[str, str]) -> Defect:
     """Describe a publication without the table."""
     fix = f"ALTER PUBLICATION {name(publication)} ADD TABLE {name(*table)};"
-    return Defect(f"publication {publication!r} does not hold table {'.'.join(table)}", (fix,))
+    return Defect(f"publication {publication!r} does not hold table {shown(table)}", (fix,))
 
 
 def hidden_rows(table: tuple[str, str], user: str) -> Defect:
@@ -180,12 +185,25 @@ def whole_table(publication: str, table: tuple[str, str]) -> str:
     return f"BEGIN; {change} DROP TABLE {name(*table)}; {change} ADD TABLE {name(*table)}; COMMIT;"
 
 
+def with_generated(publication: str) -> str:
+    """Return the statement that makes a publication of PostgreSQL 18 publish stored generated columns."""
+    return f"ALTER PUBLICATION {name(publication)} SET (publish_generated_columns = stored);"
+
+
 def left_out(publication: str, table: tuple[str, str], columns: list[str], fix: list[str]) -> Defect:
     """Describe a publication that leaves out needed columns of the table."""
     return Defect(
-        f"publication {publication!r} leaves out {', '.join(map(repr, columns))} of table {'.'.join(table)}",
-        tuple(fix),
-        hint="publish the table without a column list, or with these; generated columns only from PostgreSQL 18 on",
+        f"publication {publication!r} leaves out {', '.join(map(repr, columns))} of table {shown(table)}", tuple(fix)
+    )
+
+
+def never_published(table: tuple[str, str], columns: dict[str, bool]) -> Defect:
+    """Describe needed columns that are generated, and whether they are stored, where no publication publishes them."""
+    kinds = ", ".join(f"{name!r} ({'stored' if stored else 'virtual'})" for name, stored in columns.items())
+    return Defect(
+        f"table {shown(table)} has generated columns that PostgreSQL never publishes here: {kinds}",
+        hint="use ordinary columns that the writers or a trigger fill; PostgreSQL publishes generated columns from 18"
+        " on, and only stored ones",
     )
 
 

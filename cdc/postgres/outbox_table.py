@@ -3,9 +3,16 @@
 from psycopg import sql
 
 from cdc.config.settings import Settings
-from cdc.errors import PostgresError
 from cdc.outbox.topic_template import TopicTemplate
-from cdc.postgres.catalog import children_defect, differences, publication_defect, table_columns
+from cdc.postgres import publication
+from cdc.postgres.catalog import (
+    children_defect,
+    columns_defect,
+    generated_defect,
+    publication_defect,
+    table_columns,
+    table_defect,
+)
 from cdc.postgres.connection import Conn, converting, query
 
 
@@ -28,11 +35,15 @@ def create_table(settings: Settings) -> str:
     return f"CREATE TABLE {_name(*settings.outbox.qualified_name)} (\n{body}\n);"
 
 
-def create_publication(settings: Settings) -> str:
-    """Return the statement that publishes the outbox's inserts only, those of partitions under the outbox's name."""
-    table, publication = _name(*settings.outbox.qualified_name), _name(settings.postgres.publication)
+def create_publication(settings: Settings, *, generated: bool = False) -> str:
+    """Return the statement that publishes the outbox's inserts only, those of partitions under the outbox's name.
+
+    With `generated`, it also publishes stored generated columns, which PostgreSQL 18 can.
+    """
+    table, name = _name(*settings.outbox.qualified_name), _name(settings.postgres.publication)
     options = "publish = 'insert', publish_via_partition_root = true"
-    return f"CREATE PUBLICATION {publication} FOR TABLE {table} WITH ({options});"
+    options += ", publish_generated_columns = stored" if generated else ""
+    return f"CREATE PUBLICATION {name} FOR TABLE {table} WITH ({options});"
 
 
 def missing(connection: Conn, settings: Settings) -> list[str]:
@@ -43,24 +54,24 @@ def missing(connection: Conn, settings: Settings) -> list[str]:
     table = settings.outbox.qualified_name
     columns = settings.outbox.parts
     present = table_columns(connection, table)
-    statements = []
+    statements, needed = [], list[str]()
     if present is None:
         statements.append(create_table(settings))
     else:
         needed = columns.needed(list(present), TopicTemplate(settings.topics.name), settings.outbox.headers)
-        found = differences(columns, present, needed)
-        if found:
-            raise PostgresError(
-                f"table {'.'.join(table)} exists and has another shape: {', '.join(found)}",
-                hint="map its columns in [outbox] columns, or name another [outbox] table",
-            )
-    name = settings.postgres.publication
-    if not query(connection, "reading the publication", "select from pg_publication where pubname = %s", name):
-        statements.append(create_publication(settings))
-    else:
-        defect = publication_defect(connection, name, table) or children_defect(connection, name, table, [])
+        defect = table_defect(connection, settings, present, needed) or generated_defect(connection, table, needed)
         if defect:
             raise defect.error()
+    name = settings.postgres.publication
+    if not query(connection, "reading the publication", "select from pg_publication where pubname = %s", name):
+        generated = bool(publication.generated(connection, table).keys() & set(needed))
+        statements.append(create_publication(settings, generated=generated))
+    elif defect := (
+        publication_defect(connection, name, table)
+        or columns_defect(connection, name, table, needed)
+        or children_defect(connection, name, table, needed)
+    ):
+        raise defect.error()
     return statements
 
 

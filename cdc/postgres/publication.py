@@ -126,6 +126,22 @@ def read(connection: Conn, publication: str, table: tuple[str, str]) -> dict[str
     }
 
 
+def generated(connection: Conn, table: tuple[str, str]) -> dict[str, bool]:
+    """Return the table's generated columns, and whether each is stored; PostgreSQL 18 also has virtual ones."""
+    found = query(
+        connection,
+        "reading the generated columns",
+        """
+        select a.attname, a.attgenerated = 's' from pg_attribute a
+        join pg_class c on c.oid = a.attrelid
+        join pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = %s and c.relname = %s and a.attnum > 0 and a.attgenerated <> '' and not a.attisdropped
+        """,
+        *table,
+    )
+    return dict(found)
+
+
 def unpublished(connection: Conn, publication: str, table: tuple[str, str], needed: list[str]) -> list[str]:
     """Return the needed columns that are not published: a column list leaves them out, or they are generated."""
     found = query(

@@ -12,7 +12,7 @@ from psycopg import pq
 
 from cdc.errors import PostgresError, PostgresUnavailable
 from cdc.lsn import LSN
-from cdc.postgres.connection import connect, result_error
+from cdc.postgres.connection import INVALIDATED, connect, result_error
 from cdc.replication.publication import PUT_RIGHT
 
 BURST_BYTES: Final = 256 * 1024
@@ -27,6 +27,9 @@ STREAM: Final = "cdc-publisher stream"
 
 _STOP_SECONDS: Final = 5.0
 
+_NOT_CONVERTIBLE: Final = (b"22021", b"22P05")  # invalid or untranslatable characters
+_NOT_CONVERTED: Final = "a row has text of the encoding {} that is no Unicode text, and the slot cannot pass it"
+
 
 class Source:
     """A stream of CopyData frames of one slot. Raises PostgresUnavailable when the connection ends."""
@@ -36,6 +39,10 @@ class Source:
         self._connection.add_notice_handler(self._notice)
         self._pgconn = self._connection.pgconn
         self._warning = ""
+        self._encoding = self._connection.info.parameter_status("server_encoding") or ""
+        if self._encoding == "SQL_ASCII":
+            # Otherwise the server checks that text is UTF-8, and ends the stream at the first row where it is not.
+            self._command(b"SET client_encoding = 'SQL_ASCII'", pq.ExecStatus.COMMAND_OK)
 
     @property
     def pid(self) -> int:
@@ -115,7 +122,10 @@ class Source:
     def _ended(self) -> None:
         result = self._pgconn.get_result()
         if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
-            raise result_error(result, "streaming")
+            error = result_error(result, "streaming")
+            if result.error_field(pq.DiagnosticField.SQLSTATE) in _NOT_CONVERTIBLE:
+                raise PostgresError(error.message, hint=f"{_NOT_CONVERTED.format(self._encoding)}: {INVALIDATED}")
+            raise error
         raise PostgresUnavailable("PostgreSQL ended the replication stream")
 
     def wait(self, seconds: float) -> None:

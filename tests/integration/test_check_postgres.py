@@ -21,7 +21,7 @@ from tests.integration.checking import (
 from tests.pipeline import Pipeline, make_pipeline, prepare
 from tests.pooler import POOLERS, pooler
 from tests.produced import produces
-from tests.servers import PrivatePostgres, Servers
+from tests.servers import PrivatePostgres, Servers, a_database
 
 TABLE = "id uuid primary key, aggregatetype text, aggregateid text, type text, payload jsonb"
 
@@ -90,6 +90,9 @@ def test_printed_fix_adds_or_converts_columns(bare_pipeline: Pipeline, columns: 
     fixed(bare_pipeline, "outbox_table", "fail", problem)
 
 
+STORED = "type text generated always as ('Noted') stored"
+
+
 def test_printed_fixes_quote_names(bare_pipeline: Pipeline) -> None:
     odd = 'Odd "name'
     bare_pipeline.settings["outbox"] = {"table": f"{odd}.{odd}", "headers": [odd]}
@@ -100,6 +103,120 @@ def test_printed_fixes_quote_names(bare_pipeline: Pipeline) -> None:
     fixed(bare_pipeline, "publication", "fail", "does not hold table")
     bare_pipeline.sql('alter table "Odd ""name"."Odd ""name" drop column "Odd ""name"')
     fixed(bare_pipeline, "outbox_table", "fail", "column 'Odd \"name' is missing")
+
+
+MAPPED = [
+    (
+        "id uuid, aggregateid text, topic text, payload jsonb",
+        {},
+        'columns = {aggregate = "topic", type = "topic"}',
+        {"aggregate": "topic", "type": "topic"},
+    ),
+    (TABLE.replace(" type text,", ""), {}, 'columns = {type = "aggregatetype"}', {"type": "aggregatetype"}),
+    (
+        "event_id uuid, aggregatetype text, key text, type text, body json",
+        {"key": "key"},
+        'columns = {key = "key", id = "event_id", payload = "body"}',
+        {"key": "key", "id": "event_id", "payload": "body"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("table", "columns", "proposed", "right"), MAPPED)
+def test_case_g3_a_missing_column_is_mapped_first(
+    bare_pipeline: Pipeline, table: str, columns: dict[str, str], proposed: str, right: dict[str, str]
+) -> None:
+    bare_pipeline.sql(f"create table outbox ({table})")
+    bare_pipeline.settings["outbox"] = {"columns": columns}
+    line = check(bare_pipeline)["outbox_table"]
+    assert line.status == "fail"
+    assert f"set [outbox] {proposed} to use columns that it has, or change the table" in line.found
+    assert all(statement.startswith("ALTER TABLE") for statement in line.fix)
+    bare_pipeline.settings["outbox"] = {"columns": right}
+    assert check(bare_pipeline)["outbox_table"].status == "pass"
+
+
+def test_case_a6_outbox_init_publishes_stored_generated_columns(bare_pipeline: Pipeline) -> None:
+    bare_pipeline.sql(f"create table outbox ({TABLE.replace(' type text', f' {STORED}')})")
+    assert bare_pipeline.run("outbox", "init").returncode == 0
+    assert bare_pipeline.run("slot", "create").returncode == 0
+    bare_pipeline.create_topic(bare_pipeline.topic)
+    running = bare_pipeline.start()
+    for _ in range(2):
+        bare_pipeline.sql("insert into outbox values (gen_random_uuid(), 'note', 'k', default, '{\"seq\": 1}')")
+    bare_pipeline.settles()
+    assert [record.header("eventType") for record in bare_pipeline.records()] == ["Noted"] * 2
+    assert running.stop() == 0
+
+
+def test_case_a5_a6_rows_from_before_a_generated_column_was_published_lack_its_header(pipeline: Pipeline) -> None:
+    pipeline.settings["outbox"] = {"headers": ["tenant"]}
+    pipeline.sql("alter table outbox add column tenant text generated always as ('acme') stored")
+    pipeline.insert(1)
+    fixed(pipeline, "publication", "fail", "leaves out 'tenant' of table public.outbox")
+    pipeline.insert(2)
+    running = pipeline.start()
+    pipeline.settles()
+    records = sorted(pipeline.records(), key=lambda record: record.position)
+    assert [[value for name, value in record.headers if name == "tenant"] for record in records] == [[], ["acme"]]
+    assert running.stop() == 0
+
+
+def test_case_a6_outbox_init_refuses_virtual_generated_columns(bare_pipeline: Pipeline) -> None:
+    virtual = STORED.replace("stored", "virtual")
+    bare_pipeline.sql(f"create table outbox ({TABLE.replace(' type text', f' {virtual}')})")
+    done = bare_pipeline.run("outbox", "init")
+    assert done.returncode == 1
+    assert "'type' (virtual)" in done.stderr
+    assert bare_pipeline.sql("select from pg_publication") == []
+    bare_pipeline.sql("create publication cdc_publisher for table outbox with (publish_generated_columns = stored)")
+    assert bare_pipeline.run("outbox", "init").returncode == 1
+    reported(bare_pipeline, "publication", "fail", "'type' (virtual)")
+
+
+@produces("database_encoding:warn")
+def test_case_c7_bytes_that_are_no_utf_8_in_a_database_of_sql_ascii_are_poison(
+    servers: Servers, topic_prefix: str, tmp_path: Path
+) -> None:
+    with a_database(servers.dsn, "encoding 'SQL_ASCII' locale 'C' template template0") as dsn:
+        pipeline = prepare(make_pipeline(dsn, servers.kafka, topic_prefix, tmp_path))
+        pipeline.dsn = make_conninfo(dsn, client_encoding="UTF8")  # psycopg returns bytes by default
+        pipeline.settings["delivery"] = {"on_poison": "dead-letter"}
+        pipeline.settings["outbox"] = {"headers": ["place"]}
+        pipeline.sql("alter table outbox add column place text default 'é'")
+        reported(pipeline, "database_encoding", "warn", "SQL_ASCII")
+        cells, byte = ["note", "k", "Noted", '{"seq": 1}'], r"\xe9"
+        for broken in (0, 1, 2, None):
+            values = [f"E'{cell}{byte if place == broken else ''}'" for place, cell in enumerate(cells)]
+            pipeline.sql(f"insert into outbox (aggregatetype, aggregateid, type, payload) values ({', '.join(values)})")
+        running = pipeline.start()
+        pipeline.settles()
+        (record,) = pipeline.records()
+        assert (record.key, record.value["seq"], record.header("place")) == ("k", 1, "é")
+        listed = pipeline.run("dlq", "list").stdout
+        for name in ("aggregatetype", "aggregateid", "type"):
+            assert f"column '{name}' is not UTF-8" in listed
+        assert running.stop() == 0
+        pipeline.close()
+
+
+def test_case_c10_a_schema_and_a_table_with_a_dot(bare_pipeline: Pipeline) -> None:
+    bare_pipeline.settings["outbox"] = {"table": '"my.schema"."out.box"'}
+    bare_pipeline.sql('create schema "my.schema"')
+    prepare(bare_pipeline)
+    assert not {name for name, status in not_passed(check(bare_pipeline)).items() if status == "fail"}
+    running = bare_pipeline.start()
+    for seq in (1, 2):
+        bare_pipeline.sql(
+            'insert into "my.schema"."out.box" (aggregatetype, aggregateid, type, payload)'
+            f" values ('note', 'k', 'Noted', '{{\"seq\": {seq}}}')"
+        )
+    bare_pipeline.settles()
+    assert [record.value["seq"] for record in bare_pipeline.records()] == [1, 2]
+    for command in (["audit"], ["outbox", "purge", "--dry-run"], ["status"]):
+        done = bare_pipeline.run(*command)
+        assert done.returncode == 0, done.stderr
+    assert running.stop() == 0
 
 
 @produces("outbox_table:fail")

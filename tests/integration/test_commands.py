@@ -52,7 +52,7 @@ def test_outbox_init_refuses_a_table_of_another_shape(bare_pipeline: Pipeline, c
     bare_pipeline.sql(f"create table outbox ({columns})")
     done = bare_pipeline.run("outbox", "init")
     assert done.returncode == 1
-    assert "exists and has another shape" in done.stderr
+    assert "is not the outbox that the settings describe" in done.stderr
     assert difference in done.stderr
     assert bare_pipeline.sql("select from pg_publication") == []
 
