@@ -9,19 +9,23 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import psycopg
-from confluent_kafka import Producer
+from confluent_kafka import Consumer as Plain
+from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from cdc.consumer import Consumer, Event, Inbox, Retry
+from tests.pipeline import eventually
 from tests.producing import in_order
 
 STREAM = "5d4fdb41"
@@ -67,9 +71,6 @@ def send(kafka: str, topic: str, records: Iterable[Sent], producer: Producer | N
 
 def committed(kafka: str, group: str, topic: str, partitions: int = 1) -> list[int]:
     """The group's committed offsets; negative where there is none."""
-    from confluent_kafka import Consumer as Plain
-    from confluent_kafka import TopicPartition
-
     reader = Plain({"bootstrap.servers": kafka, "group.id": group})
     try:
         found = reader.committed([TopicPartition(topic, number) for number in range(partitions)], timeout=30)
@@ -78,10 +79,96 @@ def committed(kafka: str, group: str, topic: str, partitions: int = 1) -> list[i
         reader.close()
 
 
+def ends(kafka: str, topic: str, partitions: int = 1) -> list[int]:
+    """The offset after the last record of each partition."""
+    reader = Plain({"bootstrap.servers": kafka, "group.id": "ends"})
+    try:
+        return [
+            reader.get_watermark_offsets(TopicPartition(topic, number), timeout=30)[1] for number in range(partitions)
+        ]
+    finally:
+        reader.close()
+
+
 def applied(dsn: str) -> list[tuple[str, str, int]]:
     """Id, key and number of everything that handlers wrote, in the order of writing."""
     with psycopg.connect(dsn) as connection:
         return connection.execute("select id, key, seq from applied order by nr").fetchall()
+
+
+QUICK = Retry(attempts=3, first_seconds=0.01, longest_seconds=0.05)
+
+
+class Running:
+    """Runs a consumer in a thread; a context manager that stops it, and raises the consumer's exception."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self.consumer = consumer
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        try:
+            self.consumer.run()
+        except BaseException as error:
+            self.error = error
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.consumer.stop()
+        self._thread.join()
+        if error is None and self.error is not None:
+            raise self.error
+
+    def until(self, holds: Callable[[], bool], what: str) -> None:
+        def held() -> bool:
+            assert self.error is None, self.error
+            return holds()
+
+        eventually(held, what)
+
+
+class Handler:
+    """Records events, and fails for the given keys, number of times and exceptions."""
+
+    def __init__(self, failing: dict[bytes, Exception] | None = None, times: int = 1_000_000) -> None:
+        self.handled: list[tuple[str, int]] = []
+        self.attempts: list[tuple[str, int]] = []
+        self.failing = failing or {}
+        self.times = times
+
+    def __call__(self, event: Event) -> None:
+        assert event.position
+        key, lsn = (event.key or b"").decode(), event.position.commit_lsn
+        self.attempts.append((key, lsn))
+        if event.key in self.failing and self.times > 0:
+            self.times -= 1
+            raise self.failing[event.key]
+        self.handled.append((key, lsn))
+
+
+def read(bootstrap: str, topic: str, count: int) -> Iterator[Message]:
+    reader = Plain({"bootstrap.servers": bootstrap, "group.id": f"{topic}-reader", "auto.offset.reset": "earliest"})
+    reader.subscribe([topic])
+    try:
+        while count:
+            for message in reader.consume(count, 1.0):
+                assert message.error() is None
+                count -= 1
+                yield message
+    finally:
+        reader.close()
+
+
+def texts(message: Message) -> dict[str, str]:
+    """The record's headers, without those that are null."""
+    headers: Any = message.headers() or []
+    return {name: value.decode() for name, value in headers if value is not None}
 
 
 class CrashingInbox(Inbox):

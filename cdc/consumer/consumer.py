@@ -19,9 +19,9 @@ from typing import Final, Self, cast, overload
 
 from cdc.config.librdkafka import Value
 from cdc.consumer.assignment import Assignment, Partition, Place
+from cdc.consumer.blame import Blame, blame, class_of, ends_the_program, message_of
 from cdc.consumer.dead_letters import DeadLetterProducer
-from cdc.consumer.decoding import Undecodable
-from cdc.consumer.errors import HandlerFailed, Rejected
+from cdc.consumer.errors import HandlerFailed
 from cdc.consumer.events import Decode, Event
 from cdc.consumer.gaps import GapDetector
 from cdc.consumer.group import Group
@@ -54,9 +54,10 @@ class Consumer:
     process dies between the handler's return and the commit of the offset, at most `commit_seconds` later.
 
     A handler that raises is retried as configured by `retry`, except after Rejected, or Undecodable for a value that
-    cannot be decoded. A `cdc.errors.Temporary`, and a lost connection of the inbox, are retried indefinitely, because
-    they are not caused by the event. Other failing events are sent to the topic `dead_letter`; without one, `run`
-    raises HandlerFailed.
+    cannot be decoded. An event becomes a dead letter only if the failure is its own. A `cdc.errors.Temporary`, a lost
+    connection and other transient errors of PostgreSQL, and a schema id that the registry does not know yet are retried
+    indefinitely; after a missing table, privilege or contract `run` raises HandlerFailed. Other failing events are sent
+    to the topic `dead_letter`; without one, `run` raises HandlerFailed.
 
     Raises ConfigError with all invalid properties.
     """
@@ -207,19 +208,23 @@ class Consumer:
         event.attempt = partition.failures + partition.waits + 1
         try:
             self._apply(event)
-        except Temporary as error:
-            partition.waits += 1
-            self._retry_later(partition, self._retry.pause(partition.waits, random.random), error)
-        except Exception as error:
+        except BaseException as error:
+            if ends_the_program(error):
+                raise
+            due_to = blame(error, event)
+            if due_to is Blame.OUTAGE:
+                partition.waits += 1
+                self._retry_later(partition, self._retry.pause(partition.waits, random.random), error)
+                return
             partition.failures += 1
-            if isinstance(error, (Rejected, Undecodable)) or partition.failures >= self._retry.attempts:
-                self._give_up(partition, error)
+            if due_to is Blame.EVENT_ALWAYS or partition.failures >= self._retry.attempts:
+                self._give_up(partition, error, due_to)
             else:
                 self._retry_later(partition, self._retry.pause(partition.failures, random.random), error)
         else:
             self._finish(partition)
 
-    def _retry_later(self, partition: Partition, seconds: float, error: Exception) -> None:
+    def _retry_later(self, partition: Partition, seconds: float, error: BaseException) -> None:
         """Retry the oldest event after `seconds`, and pause its partition until then."""
         assert self._group
         event = partition.events[0]
@@ -228,8 +233,8 @@ class Consumer:
             event,
             event.attempt,
             seconds,
-            type(error).__name__,
-            error,
+            class_of(error),
+            message_of(error),
             exc_info=error if partition.failures == 1 and not isinstance(error, Temporary) else None,
             extra={"event": "handler_failed"},
         )
@@ -237,15 +242,16 @@ class Consumer:
             self._group.pause(partition.topic, partition.number)
         partition.due = time.monotonic() + seconds
 
-    def _give_up(self, partition: Partition, error: Exception) -> None:
+    def _give_up(self, partition: Partition, error: BaseException, due_to: Blame) -> None:
         event = partition.events[0]
-        if self._dead_letters is None or self._group is None:
+        if self._dead_letters is None or self._group is None or not due_to.is_event:
             raise HandlerFailed(
-                f"{type(error).__name__}: {error}",
+                f"{class_of(error)}: {message_of(error)}",
                 topic=event.topic,
                 partition=event.partition,
                 offset=event.offset,
                 event_id=event.id,
+                hint="" if due_to.is_event else "other events would fail alike: fix the cause and start again",
             ) from error
 
         def on_delivery(problem: CdcError | None) -> None:
@@ -256,8 +262,8 @@ class Consumer:
                     "sent %s to dead-letter topic %r: %s: %s",
                     event,
                     self._dead_letter,
-                    type(error).__name__,
-                    error,
+                    class_of(error),
+                    message_of(error),
                     extra={"event": "event_dead_lettered"},
                 )
                 self._finish(partition)

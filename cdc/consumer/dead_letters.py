@@ -19,12 +19,12 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from cdc import errors
 from cdc.config import librdkafka
+from cdc.consumer.blame import class_of, message_of
 from cdc.consumer.events import Event
 from cdc.kafka import client
 from cdc.kafka.errors import kafka_error
 from cdc.replication.settlement import delivered
 
-_LONGEST_MESSAGE: Final = 1000
 _LOOKUP_SECONDS: Final = 30.0
 
 
@@ -92,13 +92,10 @@ def headers(event: Event, error: BaseException, group: str) -> list[tuple[str, s
     """Return the headers of a dead letter: those of the event, then reason and origin."""
     # Headers of an earlier dead-lettering would precede those of this one.
     kept = [(name, value) for name, value in event.headers if not name.startswith("cdc-error-")]
-    kind = type(error)
-    # The client accepts neither NUL characters nor lone surrogates.
-    message = str(error).encode(errors="replace").decode().replace("\0", " ")
     return [
         *kept,
-        ("cdc-error-class", f"{kind.__module__}.{kind.__qualname__}"),
-        ("cdc-error-message", message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…"),
+        ("cdc-error-class", class_of(error, full=True)),
+        ("cdc-error-message", message_of(error)),
         ("cdc-error-group", group),
         ("cdc-error-topic", event.topic),
         ("cdc-error-partition", str(event.partition)),

@@ -16,6 +16,7 @@ import orjson
 
 from cdc.avro import files, framing
 from cdc.avro.decode import Reading, parsed
+from cdc.errors import CdcError, Temporary
 from cdc.records.headers import ID, POSITION, TYPE
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 Headers = Iterable[tuple[str, str | bytes | None]] | Mapping[str, str | bytes | None] | None
 Schemas = Callable[[int], object]
-"""Maps a registry's schema id to a schema, as JSON text or parsed. Raises LookupError for an unknown id."""
+"""Maps a registry's schema id to a schema, as JSON text or parsed.
+
+Raises LookupError for an unknown id; other exceptions count as a temporary failure to look it up.
+"""
 
 _ID_MARKER: Final = b"\x00"
 _ID_SIZE: Final = 5
@@ -37,16 +41,28 @@ class UnknownFraming(Undecodable):
     """The value has neither Avro's single-object framing nor Confluent's."""
 
 
-class UnknownFingerprint(Undecodable):
+class Unreadable(Undecodable):
+    """The body does not match its schema."""
+
+
+class UnusableSchema(Undecodable):
+    """The schema of the value is not known or not usable: all values of that schema fail alike."""
+
+
+class UnknownFingerprint(UnusableSchema):
     """No contract in the folder has the fingerprint of the value."""
 
 
-class UnknownId(Undecodable):
+class UnknownId(UnusableSchema):
     """The registry has no schema with the id of the value."""
 
 
-class Unreadable(Undecodable):
-    """The body does not match its schema, or that schema cannot be resolved to the reader's."""
+class NoRegistry(UnknownId):
+    """The value needs a registry, and the decoder has none."""
+
+
+class Unresolvable(UnusableSchema, Unreadable):
+    """The schema of the value is not valid, or cannot be resolved to the reader's."""
 
 
 class Decoder:
@@ -73,7 +89,10 @@ class Decoder:
         self._readings: dict[bytes, Reading] = {}
 
     def __call__(self, value: bytes | None, headers: Headers = None) -> Any:
-        """Return the decoded value, or None for a tombstone. Raises Undecodable, or errors of the registry."""
+        """Return the decoded value, or None for a tombstone.
+
+        Raises Undecodable, errors of the registry, and Temporary if `schemas` failed.
+        """
         if value is None:
             return None
         try:
@@ -98,7 +117,7 @@ class Decoder:
         try:
             return Reading(writer, self._reader_of(writer))
         except ValueError as error:
-            raise Unreadable(str(error)) from None
+            raise Unresolvable(str(error)) from None
 
     def _by_fingerprint(self, header: bytes) -> Any:
         if header not in self._writers:
@@ -108,13 +127,19 @@ class Decoder:
 
     def _by_id(self, number: int) -> Any:
         if self._schemas is None:
-            raise UnknownId(f"schema id {number} needs a registry, and none was given")
+            raise NoRegistry(f"schema id {number} needs a registry, and none was given")
         try:
-            return _schema(self._schemas(number))
+            found = self._schemas(number)
         except LookupError:
             raise UnknownId(f"no schema has the id {number}") from None
+        except CdcError:
+            raise
+        except Exception as error:
+            raise Temporary(f"schema id {number} could not be looked up: {type(error).__name__} {error}") from error
+        try:
+            return _schema(found)
         except ValueError as error:
-            raise Unreadable(f"schema id {number}: {error}") from None
+            raise Unresolvable(f"schema id {number}: {error}") from None
 
     def _reader_of(self, writer: Any) -> Any:
         name = writer.get("name", "") if isinstance(writer, dict) else ""
@@ -161,33 +186,17 @@ def _registry(url: str) -> "Registry":
 
 
 def _from_registry(registry: "Registry") -> Schemas:
-    from cdc.registry.errors import SCHEMA_NOT_FOUND, RegistryError
+    from cdc.registry.errors import UNKNOWN, RegistryError
 
     def schema(number: int) -> tuple[str, list[str]]:
         try:
-            text = registry.by_id(number)
+            return registry.with_references(number)
         except RegistryError as error:
-            if error.code == SCHEMA_NOT_FOUND:
+            if error.code in UNKNOWN:
                 raise LookupError(number) from None
             raise
-        return text, list(_named(registry._client.get_schema(number), registry))
 
     return schema
-
-
-def _named(schema: object, registry: "Registry") -> Iterable[str]:
-    """Return the text of each schema that a registered schema references, after those that it references itself."""
-    found: dict[str, str] = {}
-
-    def visit(one: Any) -> None:
-        for reference in one.references or ():
-            if reference.name not in found:
-                other = registry._client.get_version(reference.subject, reference.version).schema
-                visit(other)
-                found[reference.name] = str(other.schema_str)
-
-    visit(schema)
-    return found.values()
 
 
 def _event(headers: Headers) -> str:

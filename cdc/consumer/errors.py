@@ -36,8 +36,10 @@ class HandlerFailed(CdcError):
 
     hint = "fix the cause and start again, or configure Consumer with a dead_letter topic"
 
-    def __init__(self, reason: str, *, topic: str, partition: int, offset: int, event_id: str | None) -> None:
+    def __init__(
+        self, reason: str, *, topic: str, partition: int, offset: int, event_id: str | None, hint: str = ""
+    ) -> None:
         self.topic, self.partition, self.offset, self.event_id = topic, partition, offset, event_id
         super().__init__(
-            f"the handler failed for event {event_id or '(no id)'} at {topic}[{partition}]@{offset}: {reason}"
+            f"the handler failed for event {event_id or '(no id)'} at {topic}[{partition}]@{offset}: {reason}", hint
         )

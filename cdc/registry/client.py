@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -30,7 +31,6 @@ from cdc.registry.canonical import same_schema
 from cdc.registry.errors import RegistryError, RegistryUnavailable
 
 ATTEMPTS: Final = 3
-_UNKNOWN: Final = (errors.SUBJECT_NOT_FOUND, errors.VERSION_NOT_FOUND, errors.SCHEMA_NOT_FOUND)
 _LARGEST_ID: Final = 2**31 - 1  # four bytes with a sign, as Java reads them
 
 T = TypeVar("T")
@@ -144,6 +144,23 @@ class Registry:
         doing = f"reading schema {id}"
         return self._text(self._call(doing, lambda: self._client.get_schema(id)), doing)
 
+    def with_references(self, id: int) -> tuple[str, list[str]]:  # noqa: A002 - as the registry calls it
+        """Return the text of a schema, and of all schemas that it references, each after those that it needs itself."""
+        doing = f"reading schema {id}"
+        named: dict[str, str] = {}
+
+        def visit(schema: Schema) -> None:
+            for each in schema.references or ():
+                name, subject, version = each.name or "", each.subject or "", each.version or 0
+                if name not in named:
+                    other = self._call(doing, partial(self._client.get_version, subject, version)).schema
+                    visit(other)
+                    named[name] = self._text(other, doing)
+
+        schema = self._call(doing, lambda: self._client.get_schema(id))
+        visit(schema)
+        return self._text(schema, doing), list(named.values())
+
     def subjects(self) -> list[str]:
         """Return all subjects."""
         doing = "listing subjects"
@@ -195,7 +212,7 @@ class Registry:
         try:
             return self._call(doing, request)
         except RegistryError as error:
-            if error.code in _UNKNOWN:
+            if error.code in errors.UNKNOWN:
                 return None
             raise
 

@@ -8,6 +8,7 @@ from cdc.errors import CdcError, Temporary
 SUBJECT_NOT_FOUND: Final = 40401
 VERSION_NOT_FOUND: Final = 40402
 SCHEMA_NOT_FOUND: Final = 40403
+UNKNOWN: Final = (SUBJECT_NOT_FOUND, VERSION_NOT_FOUND, SCHEMA_NOT_FOUND)
 
 _HALF: Final = re.compile(r"^Unknown Schema Registry Error: b['\"]\{")  # how the client words an answer that is no JSON
 _LONGEST = 2000  # characters of the registry's own message

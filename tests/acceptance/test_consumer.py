@@ -3,76 +3,19 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import pytest
-from confluent_kafka import Consumer as Plain
-from confluent_kafka import Message, Producer
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from cdc.consumer import Consumer, Decoder, Event, GapDetector, HandlerFailed, Inbox, Rejected, Retry, Verdict
 from cdc.errors import KafkaError, PostgresUnavailable, Temporary
-from tests.consuming import APPLIED, Sent, applied, committed, make_topic, send
+from tests.consuming import APPLIED, QUICK, Handler, Running, Sent, applied, committed, make_topic, read, send, texts
 from tests.pipeline import eventually
 from tests.servers import Servers
-
-QUICK = Retry(attempts=3, first_seconds=0.01, longest_seconds=0.05)
-
-
-class Running:
-    """Runs a consumer in a thread; a context manager that stops it, and raises the consumer's exception."""
-
-    def __init__(self, consumer: Consumer) -> None:
-        self.consumer = consumer
-        self.error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        try:
-            self.consumer.run()
-        except BaseException as error:
-            self.error = error
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.consumer.stop()
-        self._thread.join()
-        if error is None and self.error is not None:
-            raise self.error
-
-    def until(self, holds: Callable[[], bool], what: str) -> None:
-        def held() -> bool:
-            assert self.error is None, self.error
-            return holds()
-
-        eventually(held, what)
-
-
-class Handler:
-    """Records events, and fails for the given keys, number of times and exceptions."""
-
-    def __init__(self, failing: dict[bytes, Exception] | None = None, times: int = 1_000_000) -> None:
-        self.handled: list[tuple[str, int]] = []
-        self.attempts: list[tuple[str, int]] = []
-        self.failing = failing or {}
-        self.times = times
-
-    def __call__(self, event: Event) -> None:
-        assert event.position
-        key, lsn = (event.key or b"").decode(), event.position.commit_lsn
-        self.attempts.append((key, lsn))
-        if event.key in self.failing and self.times > 0:
-            self.times -= 1
-            raise self.failing[event.key]
-        self.handled.append((key, lsn))
 
 
 @pytest.fixture
@@ -91,25 +34,6 @@ def topic(servers: Servers, topic_prefix: str) -> str:
 def dead(servers: Servers, topic_prefix: str) -> str:
     """Create a topic for dead letters."""
     return make_topic(servers.kafka, f"{topic_prefix}dead")
-
-
-def read(bootstrap: str, topic: str, count: int) -> Iterator[Message]:
-    reader = Plain({"bootstrap.servers": bootstrap, "group.id": f"{topic}-reader", "auto.offset.reset": "earliest"})
-    reader.subscribe([topic])
-    try:
-        while count:
-            for message in reader.consume(count, 1.0):
-                assert message.error() is None
-                count -= 1
-                yield message
-    finally:
-        reader.close()
-
-
-def texts(message: Message) -> dict[str, str]:
-    """The record's headers, without those that are null."""
-    headers: Any = message.headers() or []
-    return {name: value.decode() for name, value in headers if value is not None}
 
 
 def test_a_failing_event_blocks_only_its_partition_and_is_dead_lettered(
