@@ -4,6 +4,7 @@ import datetime
 import io
 import json
 import math
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -160,7 +161,7 @@ def outcomes(kind: Any, text: str, rules: Rules) -> list[Any]:
 
         contract = Contract(schema, "test.avsc", rules=rules)
         payload = f'{{"v": {text}}}'.encode()
-        encoders = [
+        encoders: list[Callable[[], bytes]] = [
             mapped,
             lambda contract=contract, payload=payload: contract.encode(payload, b""),
             lambda schema=schema, value=value: compiler.compile_encoder(schema, rules)(value, b""),
