@@ -148,7 +148,7 @@ def label(value: Any) -> str:
 
 def outcomes(kind: Any, text: str, rules: Rules) -> list[Any]:
     """The body or message of the text encoder, with and without a decimal in the contract, and of the mapping alone."""
-    found = []
+    found: list[Any] = []
     for more in ([], [{"name": "w", "type": ["null", MONEY], "default": None}]):
         fields = [{"name": "v", "type": kind}, *more]
         schema: Any = fastavro.parse_schema({"type": "record", "name": "R", "fields": fields}, named_schemas={})
@@ -161,7 +161,7 @@ def outcomes(kind: Any, text: str, rules: Rules) -> list[Any]:
 
         contract = Contract(schema, "test.avsc", rules=rules)
         payload = f'{{"v": {text}}}'.encode()
-        encoders: list[Callable[[], bytes]] = [
+        encoders: list[Callable[..., Any]] = [
             mapped,
             lambda contract=contract, payload=payload: contract.encode(payload, b""),
             lambda schema=schema, value=value: compiler.compile_encoder(schema, rules)(value, b""),
