@@ -32,11 +32,13 @@ _SETTINGS: Final = {
     # The meaning of statements.
     "row_security": "off",  # a row that a policy hides is an error, and is not overlooked
     "standard_conforming_strings": "on",
+    "transform_null_equals": "off",
     "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",
     "default_transaction_deferrable": "off",
     # From 18 on, only a warning reports that a publication is missing.
     "client_min_messages": "warning",
+    "exit_on_error": "off",
     # The server would end the session of a publisher that waits for Kafka, or of a large transaction.
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
@@ -154,8 +156,8 @@ class Session(psycopg.Connection[TupleRow]):
         if (key := f"{relation} {[blocker[0] for blocker in found]}") != self._logged:
             self._logged = key
             log.warning(
-                "PostgreSQL: %s",
-                self._blockers,
+                "PostgreSQL: waiting for %s",
+                lock,
                 extra={"event": "waiting_for_lock", "pids": [blocker[0] for blocker in found]},
             )
 

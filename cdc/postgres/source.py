@@ -172,7 +172,7 @@ class Source:
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
         # From PostgreSQL 18 on, a missing publication is a warning, and rows are skipped.
         message = diagnostic.message_primary or ""
-        if "skipped loading publication" in message:
+        if diagnostic.sqlstate == "55000" or "skipped loading publication" in message:  # in any language
             self._warning = message
 
 

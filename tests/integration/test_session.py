@@ -2,15 +2,19 @@
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from cdc.errors import Locked, PostgresUnavailable
 from cdc.postgres.connection import connect, query
+from cdc.postgres.session import Session
 from tests.pipeline import Pipeline
-from tests.servers import PrivatePostgres
+from tests.servers import PrivatePostgres, a_folder, a_postgres
+from tests.versions import OLD_POSTGRES
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -19,6 +23,20 @@ pytestmark = pytest.mark.timeout(180)
 def private_prepared(private_postgres: PrivatePostgres) -> str:
     """The DSN of a server with prepared transactions."""
     return private_postgres({"max_prepared_transactions": "5"}).dsn
+
+
+@pytest.fixture(scope="module")
+def module_postgres() -> Iterator[Callable[[Path | None], str]]:
+    """The DSN of a server of each version, for the tests of this module."""
+    found: dict[Path | None, str] = {}
+    with contextlib.ExitStack() as stack:
+
+        def start(binaries: Path | None) -> str:
+            if binaries not in found:
+                found[binaries] = stack.enter_context(a_postgres(stack.enter_context(a_folder()), binaries)).dsn
+            return found[binaries]
+
+        yield start
 
 
 @contextlib.contextmanager
@@ -111,3 +129,100 @@ def test_case_c3_a_server_that_stops_replying_ends_the_wait_of_a_statement(datab
         connection.patience = 1.0
         with pytest.raises(psycopg.OperationalError, match="has not replied"):
             connection.command(b"select pg_sleep(60)")
+
+
+ODD = {
+    "DateStyle": "German",
+    "IntervalStyle": "iso_8601",
+    "TimeZone": "Asia/Tokyo",
+    "bytea_output": "escape",
+    "extra_float_digits": "-15",
+    "search_path": "nowhere",
+    "quote_all_identifiers": "on",
+    "row_security": "on",
+    "standard_conforming_strings": "off",
+    "transform_null_equals": "on",
+    "default_transaction_isolation": "serializable",
+    "default_transaction_read_only": "on",
+    "default_transaction_deferrable": "on",
+    "client_min_messages": "error",
+    "exit_on_error": "on",
+    "idle_in_transaction_session_timeout": "1h",
+    "idle_session_timeout": "1h",
+    "statement_timeout": "1h",
+    "lock_timeout": "1h",
+}
+SINCE_17 = {"transaction_timeout": "1h"}
+
+
+@pytest.mark.parametrize("binaries", [None, *OLD_POSTGRES], ids=str)
+@pytest.mark.parametrize("source", ["database", "role", "options", "PGOPTIONS"])
+@pytest.mark.parametrize("user", ["postgres", "replicator"])
+def test_case_c1_c2_a_session_does_not_depend_on_settings_made_elsewhere(
+    module_postgres: Callable[[Path | None], str],
+    monkeypatch: pytest.MonkeyPatch,
+    binaries: Path | None,
+    source: str,
+    user: str,
+) -> None:
+    dsn = module_postgres(binaries)
+    with psycopg.connect(dsn, autocommit=True) as admin:
+        name = f"odd_{source.lower()}_{user}"
+        admin.execute(f"create database {name}".encode())
+        admin.execute("drop role if exists replicator")
+        admin.execute("create role replicator login replication")
+        odd = ODD | (SINCE_17 if admin.info.server_version >= 170000 else {})
+        if source in ("database", "role"):
+            place = f"database {name}" if source == "database" else f"role {user} in database {name}"
+            for setting, value in odd.items():
+                admin.execute(f"alter {place} set {setting} = '{value}'".encode())
+    options = " ".join(f"-c {setting}={value}" for setting, value in odd.items())
+    dsn = make_conninfo(dsn, dbname=name, user=user)
+    if source == "options":
+        dsn = make_conninfo(dsn, options=options)
+    elif source == "PGOPTIONS":
+        monkeypatch.setenv("PGOPTIONS", options)
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    with psycopg.connect(dsn) as plain:
+        found = {setting: plain.execute(f"show {setting}".encode()).fetchall()[0][0] for setting in odd}
+        assert {setting: value.split(",")[0] for setting, value in found.items()} == odd
+    for replicates in (False, True):
+        with connect(dsn, replication="database") if replicates else connect(dsn) as connection:
+            kept = {setting: _shown(connection, setting) for setting in (*odd, "client_encoding")}
+            limits = ("0", "0") if replicates else ("5s", "20s")
+            assert (kept.pop("lock_timeout"), kept.pop("statement_timeout")) == limits
+            assert kept == {setting: EXPECTED[setting] for setting in kept}
+
+
+EXPECTED = {
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, DMY",  # the order of the German style stays: ISO does not show it
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "search_path": "pg_catalog",
+    "quote_all_identifiers": "off",
+    "row_security": "off",
+    "standard_conforming_strings": "on",
+    "transform_null_equals": "off",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    "client_min_messages": "warning",
+    "exit_on_error": "off",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
+}
+
+
+def _shown(connection: Session, setting: str) -> str:
+    return (connection.command(f"show {setting}".encode()).get_value(0, 0) or b"").decode()
+
+
+def test_case_c2_a_superuser_session_resets_what_only_superusers_may(database: str) -> None:
+    dsn = make_conninfo(database, options="-c session_replication_role=replica -c lc_messages=POSIX")
+    with connect(dsn) as connection:
+        assert _shown(connection, "session_replication_role") == "origin"
+        assert _shown(connection, "lc_messages") == "C"
