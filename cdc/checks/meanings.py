@@ -147,7 +147,8 @@ _POSTGRES: Final = {
     ),
     "failover_slot": (
         "there is no standby, or the slot is a failover slot synchronized to it (PostgreSQL 17)",
-        "a standby has no copy of the slot, or may be behind Kafka when it is promoted",
+        "a standby has no copy of the slot, or may be behind Kafka when it is promoted; or the slot waits"
+        " for an absent one",
         "",
     ),
     "other_slots": (

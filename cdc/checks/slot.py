@@ -104,7 +104,9 @@ def synchronous(notes: Notes, names: str, standbys: list[str] | None) -> None:
 def failover(notes: Notes, name: str, found: Health, server: Server, others: list[OtherSlot], connection: str) -> None:
     """Check whether standbys have a copy of the slot; `connection` is a quoted connection string for psql."""
     standbys = [one.name for one in others if one.physical and one.active]
-    if found.failover:
+    if found.away:
+        defect_noted(notes, "failover_slot", defects.standbys_away(found.away), "", fatal=False)
+    elif found.failover:
         defect = defects.failover(found.failover, server.failover_waits_for, standbys)
         text = f"the slot is a failover slot, which waits for {server.failover_waits_for}"
         defect_noted(notes, "failover_slot", defect, text, fatal=False)

@@ -74,6 +74,7 @@ _PERMANENT_TEXTS: Final = {
     "certificate verify failed": _AUTHORITY,
     "does not match host name": "set host in [postgres] dsn to a name that is in the server's certificate",
     "root certificate file": _AUTHORITY,
+    "private key file": _OURS,
     "alert certificate": _OURS,
     "alert unknown ca": _OURS,
     "requires a valid client certificate": _OURS,

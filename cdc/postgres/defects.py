@@ -222,6 +222,15 @@ def idle_timeout(value: str | None) -> Defect | None:
     )
 
 
+def standbys_away(slots: str) -> Defect:
+    """Describe slots of `synchronized_standby_slots` that no standby reads."""
+    return Defect(
+        f"no standby reads the slots that synchronized_standby_slots names ({slots}): PostgreSQL sends no event from a"
+        " failover slot before all of these standbys have it",
+        hint="start the standby; if it is gone for good, take its slot out of synchronized_standby_slots, and reload",
+    )
+
+
 _QUORUM: Final = re.compile(r"\s*(?:(FIRST|ANY)\s+)?(\d+)\s*\((.*)\)\s*", re.IGNORECASE | re.DOTALL)
 _NAME: Final = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 

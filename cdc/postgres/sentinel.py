@@ -16,7 +16,7 @@ from cdc.config.settings import Settings
 from cdc.delivery.ports import Defect, Observation, SlotHealth, Stopping, Synchronous, WalEnd
 from cdc.errors import CdcError, PostgresError, SlotLost, Temporary
 from cdc.lsn import LSN
-from cdc.postgres import publication, slot_health
+from cdc.postgres import defects, publication, slot_health
 from cdc.postgres.connection import INVALIDATED, SHUTTING_DOWN, Conn, connect
 from cdc.postgres.source import STREAM
 from cdc.replication.publication import PUT_RIGHT, differences, suspect
@@ -43,6 +43,7 @@ class Sentinel:
         self._warned: set[str] = set()  # dangers of the slot that were logged, until it is out of all of them
         self._failure = ""
         self._is_synchronous = False
+        self._away: str | None = None
         self._observations: queue.SimpleQueue[Observation] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sentinel", daemon=True)
@@ -125,6 +126,7 @@ class Sentinel:
         seen = SlotHealth(found.retained_bytes, found.limit_bytes, found.safe_bytes, found.wal_status)
         self._observations.put(seen)
         self._note_synchronous(found)
+        self._note_standbys(found)
         state, sentence = slot_health.warning(self._slot, found) or (None, "")
         if state is None and self._warned:
             log.info("replication slot %r is out of danger", self._slot, extra={"event": "slot_out_of_danger"})
@@ -144,6 +146,12 @@ class Sentinel:
             STREAM,
             extra={"event": "synchronous_standby", "sync_state": found.sync_state},
         )
+
+    def _note_standbys(self, found: slot_health.Health) -> None:
+        if found.away and found.away != self._away:
+            defect = defects.standbys_away(found.away)
+            log.warning("%s", defect.error(), extra={"event": "waiting_for_standby", "slots": found.away})
+        self._away = found.away
 
 
 def tells_of_shutdown(error: BaseException) -> bool:

@@ -39,6 +39,7 @@ class Health:
     two_phase: bool  # prepared transactions are sent at PREPARE TRANSACTION
     pid: int | None  # of the process that reads or creates it
     sync_state: str | None  # of its reader: async, potential, sync or quorum
+    away: str | None  # inactive slots of synchronized_standby_slots, for which a failover slot waits
 
 
 def read(connection: Conn, name: str) -> Health | None:
@@ -54,7 +55,14 @@ def read(connection: Conn, name: str) -> Health | None:
                         case when (to_jsonb(s) ->> 'conflicting')::bool then 'conflicting' end),
                coalesce((to_jsonb(s) ->> 'failover')::bool, false), s.temporary,
                coalesce((to_jsonb(s) ->> 'two_phase')::bool, false), s.active_pid,
-               (select r.sync_state from pg_stat_replication r where r.pid = s.active_pid)
+               (select r.sync_state from pg_stat_replication r where r.pid = s.active_pid),
+               case when (to_jsonb(s) ->> 'failover')::bool then (
+                   select string_agg(name, ', ' order by name)
+                   from unnest(string_to_array(nullif(current_setting('synchronized_standby_slots', true), ''), ',')) n,
+                        trim(both ' "' from n) name
+                   where name not in (
+                       select slot_name from pg_replication_slots where slot_type = 'physical' and active)
+               ) end
         from pg_replication_slots s where s.slot_name = %s
         """,
         name,

@@ -171,8 +171,9 @@ class Source:
 
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
         # From PostgreSQL 18 on, a missing publication is a warning, and rows are skipped.
+        # Its text may be in any language.
         message = diagnostic.message_primary or ""
-        if diagnostic.sqlstate == "55000" or "skipped loading publication" in message:  # in any language
+        if diagnostic.source_function == "LoadPublications" or "skipped loading publication" in message:
             self._warning = message
 
 

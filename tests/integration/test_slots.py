@@ -151,3 +151,25 @@ def test_case_c8_the_fix_keeps_the_real_standbys_synchronous(
         assert running.stop() == 0
     finally:
         made.close()
+
+
+def test_case_c8_a_failover_slot_that_waits_for_an_absent_standby_is_reported(
+    private_postgres: PrivatePostgres, servers: Servers, topic_prefix: str, tmp_path: Path
+) -> None:
+    server = private_postgres()
+    made = prepare(make_pipeline(server.dsn, servers.kafka, topic_prefix, tmp_path), "--failover")
+    made.sql("select pg_create_physical_replication_slot('replica')")
+    made.sql("alter system set synchronized_standby_slots = 'replica'")
+    made.sql("select pg_reload_conf()")
+    try:
+        running = made.start().logs("no standby reads the slots that synchronized_standby_slots names (replica)")
+        made.insert(1)
+        line = check(made)["failover_slot"]
+        assert (line.status, "(replica)" in line.found) == ("warn", True)
+        made.sql("alter system reset synchronized_standby_slots")
+        made.sql("select pg_reload_conf()")
+        made.settles()
+        assert running.stop() == 0
+        assert len(made.judge()) == 1
+    finally:
+        made.close()

@@ -155,6 +155,7 @@ def test_proposed_wal_limit_is_well_above_the_retained_wal() -> None:
         two_phase=False,
         pid=None,
         sync_state=None,
+        away=None,
     )
     slot.retained(notes, "cdc", held, SERVER)
     retained, limit = notes.findings

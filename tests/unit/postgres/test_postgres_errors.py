@@ -166,6 +166,7 @@ def _health(
         two_phase=False,
         pid=None,
         sync_state=None,
+        away=None,
     )
 
 
