@@ -296,7 +296,7 @@ _DATA: Final[Mapping[str, Set[str]]] = {
     "status": _TOPICS,
     "schema show": {"schema"},
     "dlq show": {"headers.", "payload"},
-    "outbox purge": {"dropped."},
+    "outbox purge": {"dropped.", "failed."},
 }
 
 
@@ -453,6 +453,7 @@ def _purging() -> Any:
         horizon, age = SimpleNamespace(lsn=LSN(1)), SimpleNamespace(clock=None)
         outcome.due = SimpleNamespace(horizon=horizon, age=age, cutoff=1)
         outcome.dropped, outcome.busy = {"outbox_1": 1}, ["outbox_2"]
+        outcome.failed = {"outbox_3": "why"}
         yield 1, 1
 
     purging = MagicMock()

@@ -75,8 +75,10 @@ def purge(invocation: Invocation, /, *, as_json: bool, interval: float, **given:
     Deletes only rows of transactions that ended before an LSN that the publisher has confirmed; rows in doubt are kept.
     If the table is partitioned by the creation time, whole partitions are dropped once all their rows can be deleted.
 
-    Exit codes: 0 success; 1 rows may be unpublished, an operator must decide; 75 temporary: the publisher has not
-    confirmed enough yet, or a partition is in use; 78 invalid configuration.
+    An error of one table or partition does not keep the others from being purged.
+
+    Exit codes: 0 success; 1 rows may be unpublished, or a table failed: an operator must decide; 75 temporary: the
+    publisher has not confirmed enough yet, or a partition is in use; 78 invalid configuration.
     """
     options = Options(**given)
     if options.watch and (as_json or options.dry_run):
@@ -113,9 +115,11 @@ def _once(settings: Settings, options: Options, *, as_json: bool) -> int:
         if outcome.due is not None:  # also after an interruption
             for note in outcome.notes:
                 _warn(note, watch=False)
+            for name, reason in outcome.failed.items():
+                logs.print_line(f"cdc-publisher: {name}: {reason}")
             facts = {"table": settings.outbox.table, "dry_run": options.dry_run, **_facts(outcome)}
             click.echo(json.dumps(facts) if as_json else _summary(settings.outbox.table, options, outcome))
-    return 75 if outcome.busy else 0
+    return 1 if outcome.failed else 75 if outcome.busy else 0
 
 
 def _watch(settings: Settings, options: Options, interval: float, stop: threading.Event) -> None:
@@ -152,6 +156,10 @@ def _log(outcome: Outcome, seconds: float, logged: set[str]) -> None:
         if note not in logged:
             log.warning("%s", note, extra={"event": "rows_kept"})
     logged |= set(outcome.notes)
+    for name, reason in outcome.failed.items():
+        if f"{name}: {reason}" not in logged:
+            logged.add(f"{name}: {reason}")
+            log.error("%s could not be purged: %s", name, reason, extra={"event": "table_not_purged", "table": name})
     log.info("purged", extra={"event": "purged", **_facts(outcome), "seconds": round(seconds, 2)})
 
 
@@ -161,6 +169,7 @@ def _facts(outcome: Outcome) -> dict[str, object]:
         "deleted": outcome.deleted,
         "dropped": outcome.dropped,
         "busy": outcome.busy,
+        **({"failed": outcome.failed} if outcome.failed else {}),
         "confirmed": None if due is None else str(due.horizon.lsn),
         "before": None if due is None or due.age.clock is Clock.NONE else due.cutoff,
     }

@@ -35,6 +35,14 @@ def session(dsn: str) -> Conn:
     return connection
 
 
+def use_path(connection: Conn, *, own: bool) -> None:
+    """Resolve names as the publisher does, for definitions that are compared; else as the role does, for triggers."""
+    try:
+        connection.execute("set search_path = pg_catalog" if own else "reset search_path")
+    except psycopg.Error as error:
+        raise described(error, DOING) from None
+
+
 def horizon(connection: Conn, now: float) -> Horizon:
     """Take a horizon: the snapshot is taken before the function reads the end of the WAL."""
     ((xid, lsn),) = query(

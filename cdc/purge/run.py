@@ -1,5 +1,6 @@
 """Runs `outbox purge`: finds how far rows are known to be published, and deletes them in rounds."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from typing import Final, NamedTuple, Protocol
 
 from cdc.config.settings import Settings
 from cdc.delivery.positions import SlotRecord, differences
-from cdc.errors import KafkaError, PostgresError, Temporary
+from cdc.errors import CdcError, KafkaError, PostgresError, Temporary
 from cdc.kafka import positions
 from cdc.lsn import LSN
 from cdc.postgres import catalog, defects, publication, slots
@@ -53,6 +54,7 @@ class Outcome:
     deleted: int = 0
     dropped: dict[str, int] = field(default_factory=dict)  # partitions, with the rows that were in them
     busy: list[str] = field(default_factory=list)  # partitions that could not be locked
+    failed: dict[str, str] = field(default_factory=dict)  # tables, with the first error of each
     notes: list[str] = field(default_factory=list)  # for the user
 
 
@@ -95,6 +97,7 @@ class Purging:
         confirm them in time.
         """
         connection, options = self._connection, self._options
+        rows.use_path(connection, own=True)
         catalog.server(connection)
         found = self._definition()
         by = self._age()
@@ -107,7 +110,7 @@ class Purging:
         outcome.due = Due(horizon, by, cutoff)
         tree = partitions.tree(connection, table_oid(found) or 0, by.column, cutoff)
         outcome.notes += _notes(tree)
-        rows.check_rights(connection, tree.leaves)
+        rows.use_path(connection, own=False)
         yield from self._purge(tree, outcome.due, outcome)
 
     def _definition(self) -> Definition:
@@ -192,21 +195,46 @@ class Purging:
         total = sum(t.blocks for t in (*tables, *(leaf for old in tree.old for leaf in old.leaves)))
         done = 0
         for partition in tree.old:
-            fate = Fate.STAYS if self._options.keep_partitions else self._drop(partition, due, outcome)
+            fate = Fate.STAYS
+            if not self._options.keep_partitions:
+                with self._own_error(partition.table, outcome):
+                    fate = self._drop(partition, due, outcome)
             if fate is Fate.STAYS:
-                rows.check_rights(self._connection, list(partition.leaves))
                 tables += partition.leaves
             else:
                 done += sum(leaf.blocks for leaf in partition.leaves)
             yield Progress(done, total)
             if self._stop.is_set():
                 return
+        error: CdcError | None = None
+        purged = bool(outcome.dropped)
         for table in tables:
-            for blocks in self._rows(table, due, outcome):
-                done += blocks
-                yield Progress(done, total)
-                if self._stop.is_set():
-                    return
+            with self._own_error(table, outcome) as failure:
+                rows.check_rights(self._connection, [table])
+                for blocks in self._rows(table, due, outcome):
+                    done += blocks
+                    yield Progress(done, total)
+                    if self._stop.is_set():
+                        return
+                purged = True
+            error = error or next(iter(failure), None)
+        if error and not purged:
+            raise error
+
+    @contextlib.contextmanager
+    def _own_error(self, table: Table, outcome: Outcome) -> Iterator[list[CdcError]]:
+        """Keep an error from the other tables, and put it into the list; raise it when the connection is lost."""
+        failure: list[CdcError] = []
+        try:
+            yield failure
+        except CdcError as error:
+            if self._connection.closed:
+                raise
+            failure.append(error)
+            if not isinstance(error, Temporary):
+                outcome.failed.setdefault(str(table), str(error))
+            elif str(table) not in outcome.busy:
+                outcome.busy.append(str(table))
 
     def _drop(self, partition: Partition, due: Due, outcome: Outcome) -> Fate:
         name = str(partition.table)

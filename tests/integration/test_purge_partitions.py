@@ -1,14 +1,17 @@
 """`outbox purge` of partitioned outboxes: whole partitions go, and nobody who writes is held up."""
 
+import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.integration.purging import Confirming, Yard, end, insert
-from tests.pipeline import Pipeline, eventually
+from tests.pipeline import PATIENCE, Pipeline, eventually
 from tests.servers import a_database
 
 COLUMNS = """
@@ -199,6 +202,52 @@ def test_days_within_a_list_are_dropped_and_what_wants_to_see_each_row_is_not(ba
     assert yard.kinds() == {"unpublished": 1}
 
 
+def test_case_h9_a_partition_that_cannot_be_dropped_is_emptied_and_the_others_go(yard: Yard) -> None:
+    fill(yard, 5, 4, 3)
+    yard.sql("create view watched as select * from p4")
+    with Confirming(yard):
+        done = yard.run("--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["deleted"]) == (1, 10), done.stderr
+    assert found["dropped"] == {"public.p5": 10, "public.p3": 10, "public.p2": 0}
+    assert list(found["failed"]) == ["public.p4"]
+    assert "--keep-partitions" in found["failed"]["public.p4"]
+    assert "cdc-publisher: public.p4: PostgreSQL refuses" in done.stderr
+    assert partitions(yard) == {"p4", "p1", "rest"}
+    assert yard.kinds() == {}
+
+
+def test_case_h9_rows_that_a_foreign_key_holds_stay_and_those_of_other_partitions_go(yard: Yard) -> None:
+    fill(yard, 5, 4)
+    yard.sql("alter table p4 add primary key (id)")
+    yard.sql("create table uses (id uuid references p4)")
+    yard.sql("insert into uses select id from p4 limit 1")
+    fill(yard, 1, kind="young")
+    with Confirming(yard):
+        done = yard.run("--json", "--keep-partitions", "--grace", "40h")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["deleted"], list(found["failed"])) == (1, 10, ["public.p4"])
+    assert "foreign key" in found["failed"]["public.p4"]
+    assert yard.kinds() == {"k": 10, "young": 10}
+
+
+def test_case_h9_watching_goes_on_after_the_error_of_one_table(yard: Yard, tmp_path: Path) -> None:
+    fill(yard, 5, 4)
+    yard.sql("create view watched as select * from p4")
+    command = yard.pipeline.command("--log-format", "json", "outbox", "purge", "--watch", "--interval", "0")
+    with Confirming(yard), (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            eventually(lambda: yard.kinds() == {}, "all rows are deleted")
+            fill(yard, 3)
+            eventually(lambda: yard.kinds() == {}, "and those that came later")
+            process.terminate()
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+    assert (tmp_path / "log").read_text().count("public.p4 could not be purged") == 1
+
+
 def test_partitions_that_the_role_does_not_own_are_emptied_instead(yard: Yard) -> None:
     fill(yard, 5)
     ((role,),) = yard.sql("select 'purger_' || current_database()")
@@ -220,5 +269,8 @@ def test_partitions_that_the_role_does_not_own_are_emptied_instead(yard: Yard) -
 def test_what_depends_on_a_partition_is_told(yard: Yard) -> None:
     fill(yard, 5)
     yard.sql("create view seen as select * from p5")
-    assert "run with --keep-partitions" in yard.refused()
+    found = yard.purge(code=1)
+    assert found["deleted"] == 10
+    assert "run with --keep-partitions" in found["failed"]["public.p5"]
+    fill(yard, 5)
     assert yard.purge("--keep-partitions")["deleted"] == 10
