@@ -96,6 +96,11 @@ _POSTGRES: Final = {
         "there are foreign tables among its partitions or children: rows that are inserted there are never published",
         "a table that inherits from the outbox is unlogged or not published as it is; or a partition is unlogged",
     ),
+    "outbox_moves": (
+        "an UPDATE of a row is never an event",
+        "an UPDATE may move a row to another partition, or let it pass a row filter: its event is published again",
+        "",
+    ),
     "publication_rows": (
         "all rows are published",
         "a row filter excludes some rows: the publisher never sees them",

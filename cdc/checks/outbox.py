@@ -69,9 +69,15 @@ def publication(connection: Conn, notes: Notes, settings: Settings, needed: list
     ):
         return
     _children(connection, notes, name, outbox, needed)
+    _moves(connection, notes, name, outbox)
     found = read_publication(connection, name, outbox)
     _filters(notes, name, outbox, found[ROW_FILTER], found[COLUMN_LIST])
     _scope(notes, name, outbox, postgres_facts.published(connection, name, outbox))
+
+
+def _moves(connection: Conn, notes: Notes, name: str, outbox: tuple[str, str]) -> None:
+    defect = catalog.moves_defect(connection, name, outbox)
+    defect_noted(notes, "outbox_moves", defect, "an UPDATE of a row is never an event", fatal=False)
 
 
 def _children(connection: Conn, notes: Notes, name: str, outbox: tuple[str, str], needed: list[str] | None) -> None:

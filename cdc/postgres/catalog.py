@@ -69,6 +69,8 @@ def inspect(connection: Conn, settings: Settings, columns: Columns, template: To
     _warn(connection, ours)
     if defect := foreign_parts(connection, settings.outbox.qualified_name):
         log.warning("%s", defect.error(), extra={"event": "rows_outside_wal"})
+    if defect := moves_defect(connection, settings.postgres.publication, settings.outbox.qualified_name):
+        log.warning("%s", defect.problem, extra={"event": "updates_may_publish"})
     return Catalog(
         confirmed=ours.confirmed,
         binary=binary,
@@ -275,6 +277,38 @@ def children_defect(
         elif defect := columns_defect(connection, name, below, needed):
             found.append(defect)
     return defects.together(found)
+
+
+def moves_defect(connection: Conn, name: str, table: tuple[str, str]) -> Defect | None:
+    """Return how an UPDATE may become an INSERT in the stream, and so an event; None when it cannot."""
+    found = query(
+        connection,
+        "reading the partition key",
+        """
+        with recursive parts (relid, root) as (
+            select c.oid, c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
+            where n.nspname = %s and c.relname = %s
+            union select i.inhrelid, p.root from parts p join pg_inherits i on i.inhparent = p.relid
+        )
+        select coalesce(bool_or(0 = any(k.partattrs::int2[])), false),
+               array_remove(array_agg(distinct a.attname), null),
+               exists (select from parts p join pg_trigger t on t.tgrelid = p.root
+                       where t.tgname = %s and t.tgenabled <> 'D')
+        from parts p join pg_partitioned_table k on k.partrelid = p.relid
+        left join pg_attribute a on a.attrelid = p.relid and a.attnum = any(k.partattrs::int2[])
+        having count(*) > 0
+        """,
+        *table,
+        defects.STAYS,
+    )
+    for by_expression, columns, guarded in found:
+        if not guarded:
+            return defects.rows_move(table, [] if by_expression else columns)
+    has_filter = publication.read(connection, name, table)[ROW_FILTER] != NONE
+    updates = query(
+        connection, "reading the publication", "select pubupdate from pg_publication where pubname = %s", name
+    )
+    return defects.updates_pass_filter(name, table) if has_filter and updates == [(True,)] else None
 
 
 def foreign_parts(connection: Conn, table: tuple[str, str]) -> Defect | None:

@@ -168,6 +168,37 @@ def foreign_part(table: tuple[str, str], parts: list[str]) -> Defect:
     )
 
 
+STAYS: Final = "zz_outbox_stays"
+"""The trigger that keeps rows in their partitions; PostgreSQL runs triggers in the order of their names."""
+
+
+def rows_move(table: tuple[str, str], columns: list[str]) -> Defect:
+    """Describe a partitioned table whose rows may move; `columns` decide about partitions, none if expressions do."""
+    function = name(table[0], f"{table[1]}_stays")
+    old, new = (", ".join(f"{row}.{name(column)}" for column in columns) or f"{row}.*" for row in ("OLD", "NEW"))
+    return Defect(
+        f"an UPDATE that moves a row of {'.'.join(table)} to another partition is a DELETE and an INSERT in the WAL, so"
+        " that its event is published again",
+        (
+            f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION"
+            " 'this UPDATE may move a row of the outbox to another partition, which would publish its event again';"
+            " END $$;",
+            f"CREATE TRIGGER {STAYS} BEFORE UPDATE ON {name(*table)} FOR EACH ROW WHEN (ROW({old}) IS DISTINCT FROM"
+            f" ROW({new})) EXECUTE FUNCTION {function}();",
+        ),
+        "the trigger refuses such updates; skip it if no program updates rows of the outbox",
+    )
+
+
+def updates_pass_filter(publication: str, table: tuple[str, str]) -> Defect:
+    """Describe a publication that publishes updates and filters rows."""
+    return Defect(
+        f"publication {publication!r} filters rows of {'.'.join(table)} and publishes updates: an UPDATE after which a"
+        " row passes the filter is an INSERT in the stream, and is published as an event",
+        (only_inserts(publication),),
+    )
+
+
 def without_inserts(publication: str) -> Defect:
     """Describe a publication without inserts."""
     return Defect(f"publication {publication!r} does not publish inserts", (only_inserts(publication),))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests import ROOT, documents
@@ -174,3 +175,66 @@ def test_case_b1_partitions_outside_of_the_wal_are_refused_or_warned_of(bare_pip
     pipeline.sql("create foreign table archive partition of outbox for values in ('old') server nowhere")
     reported(pipeline, "outbox_children", "warn", "foreign tables (public.archive), which write no WAL")
     pipeline.start().logs("may be in foreign tables (public.archive)").streams()
+
+
+PARTITIONED = (
+    "create table outbox (id uuid default gen_random_uuid(), aggregatetype text, aggregateid text, type text,"
+    " payload jsonb, created_at timestamptz not null default now())"
+)
+
+
+@produces("outbox_moves:warn")
+def test_case_b2_updates_that_move_rows_are_warned_of_until_a_trigger_refuses_them(bare_pipeline: Pipeline) -> None:
+    pipeline = bare_pipeline
+    pipeline.sql(f"{PARTITIONED} partition by list (aggregateid)")
+    for key in ("k", "other"):
+        pipeline.sql(f"create table notes_{key} partition of outbox for values in ('{key}')")
+    prepare(pipeline)
+    running = pipeline.start().logs("an UPDATE that moves a row of public.outbox to another partition").streams()
+    pipeline.insert(1, 2)
+    fixed(pipeline, "outbox_moves", "warn", "is a DELETE and an INSERT in the WAL")
+    with pytest.raises(psycopg.errors.RaiseException, match="would publish its event again"):
+        pipeline.sql("update outbox set aggregateid = 'other'")
+    pipeline.sql("update outbox set created_at = now()")
+    pipeline.settles()
+    assert len(pipeline.judge()) == 2
+    assert running.stop() == 0
+    again = pipeline.start().streams()
+    assert again.count("an UPDATE that moves a row") == 0
+
+
+@pytest.mark.parametrize("key", ["((aggregateid || type))", "(aggregatetype)"])
+def test_case_b2_expressions_and_partitions_of_partitions_are_kept_in_place_too(
+    bare_pipeline: Pipeline, key: str
+) -> None:
+    pipeline = bare_pipeline
+    pipeline.sql(f"{PARTITIONED} partition by hash {key}")
+    for remainder in (0, 1):
+        bounds = f"for values with (modulus 2, remainder {remainder}) partition by hash (aggregateid)"
+        pipeline.sql(f"create table half_{remainder} partition of outbox {bounds}")
+        pipeline.sql(
+            f"create table all_{remainder} partition of half_{remainder} for values with (modulus 1, remainder 0)"
+        )
+    prepare(pipeline)
+    fixed(pipeline, "outbox_moves", "warn", "to another partition")
+    pipeline.insert(1)
+    for column in ("aggregateid", "aggregatetype" if "||" not in key else "type"):
+        with pytest.raises(psycopg.errors.RaiseException):
+            pipeline.sql(f"update outbox set {column} = 'elsewhere'")
+
+
+def test_case_b2_an_update_that_makes_a_row_pass_the_filter_is_warned_of(pipeline: Pipeline) -> None:
+    pipeline.sql("alter publication cdc_publisher set table outbox where (id > '11111111-1111-1111-1111-111111111111')")
+    assert check(pipeline)["outbox_moves"].status == "pass"
+    pipeline.sql("alter publication cdc_publisher set (publish = 'insert, update')")
+    fixed(pipeline, "outbox_moves", "warn", "filters rows of public.outbox and publishes updates")
+
+
+def test_case_b2_the_trigger_of_the_page_passes_the_check(bare_pipeline: Pipeline) -> None:
+    bare_pipeline.sql(f"{PARTITIONED} partition by range (created_at)")
+    bare_pipeline.sql("create table rest partition of outbox default")
+    prepare(bare_pipeline)
+    (block,) = [b for b in documents.blocks(ROOT / "docs" / "delivery.md") if "CREATE TRIGGER" in b.text]
+    with bare_pipeline.connect() as connection:
+        connection.execute(block.text.encode())
+    assert check(bare_pipeline)["outbox_moves"].status == "pass"
