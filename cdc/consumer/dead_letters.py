@@ -73,15 +73,18 @@ class DeadLetterProducer:
         return True
 
     def poll(self, seconds: float = 0.0) -> None:
-        """Process delivery reports for up to `seconds`. Raises KafkaUnavailable after a fatal error."""
+        """Process delivery reports for up to `seconds`. Raises KafkaError or KafkaUnavailable after a fatal error."""
         try:
             self._producer.poll(seconds)
         except KafkaException as error:
-            raise errors.KafkaUnavailable(f"the dead-letter producer failed: {error.args[0].str()}") from None
+            raise kafka_error(error.args[0], "the dead-letter producer failed") from None
 
     def flush(self, seconds: float) -> None:
-        """Wait up to `seconds` for all delivery reports."""
-        self._producer.flush(seconds)
+        """Wait up to `seconds` for all delivery reports. Raises what `poll` does."""
+        try:
+            client.flush(self._producer, seconds)
+        except KafkaException as error:
+            raise kafka_error(error.args[0], "the dead-letter producer failed") from None
 
     def close(self) -> None:
         """Discard undelivered letters, whose offsets are not committed."""

@@ -222,7 +222,7 @@ class ResendProducer:
         deadline = time.monotonic() + _REQUEST_SECONDS
         with contextlib.suppress(KafkaException):
             while len(self._producer) and not failures and time.monotonic() < deadline:
-                self._producer.flush(_LOOK_SECONDS)
+                client.flush(self._producer, _LOOK_SECONDS)
 
     def _abort(self, seconds: float) -> None:
         assert self._producer

@@ -1,6 +1,7 @@
 """Clients of confluent-kafka: only this module creates a Producer, a Consumer or an AdminClient."""
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -12,6 +13,8 @@ from cdc.kafka.errors import not_created
 
 log: Final = logging.getLogger("cdc.kafka.librdkafka")
 """The lines of librdkafka itself; the name is documented."""
+
+_FLUSH_SECONDS: Final = 0.1  # of one call: see `flush`
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -36,6 +39,19 @@ def producer(properties: Mapping[str, Value], *, silent: bool = False) -> Produc
         return Producer(dict(properties), logger=_silent if silent else log)
     except KafkaException as error:
         raise not_created(error) from None
+
+
+def flush(producer: Producer, seconds: float) -> int:
+    """Send queued records without lingering and serve reports, for at most `seconds`; return how many are left.
+
+    Raises KafkaException for a fatal error. A single call that takes longer than 0.2 s keeps serving reports after a
+    fatal error, with that error pending, so that any callback fails with a SystemError (confluent-kafka 2.16).
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        left = producer.flush(min(_FLUSH_SECONDS, max(0.0, deadline - time.monotonic())))
+        if not left or time.monotonic() >= deadline:
+            return left
 
 
 def consumer(properties: Mapping[str, Any], *, silent: bool = False) -> Consumer:

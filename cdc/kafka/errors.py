@@ -31,8 +31,8 @@ _PERMANENT: Final = {
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "grant the principal WRITE and DESCRIBE on the transactional id",
     KafkaError.INVALID_TRANSACTION_TIMEOUT: 'lower "transaction.timeout.ms" in [kafka], or raise'
     " transaction.max.timeout.ms of the brokers",
-    KafkaError._UNSUPPORTED_FEATURE: "the brokers have no transactions: upgrade them, or set [delivery] guarantee ="
-    ' "at-least-once"',
+    KafkaError._UNSUPPORTED_FEATURE: 'upgrade the brokers, and remove "api.version.request" and'
+    ' "broker.version.fallback" from [kafka]; brokers without transactions need [delivery] guarantee = "at-least-once"',
 }
 
 # The ACL that is missing, by the first word of what was being done.

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from cdc.records.partitioner import partition
 from cdc.records.record import Delivered, Record
+from cdc.replication import settlement
 
 FORGET_SECONDS: Final = 300.0  # well below any `producer.id.expiration.ms` that makes sense; the default is a day
 
@@ -65,7 +66,7 @@ class Firsts:
 
         def report(error: object, message: object) -> None:
             self.waiting -= 1
-            if error is None:
+            if settlement.delivered(error, message):
                 delivered[number] = True
                 if self._delivered.get(topic) is delivered:  # not from before `forget`
                     self._prove(topic)

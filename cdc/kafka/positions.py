@@ -99,7 +99,7 @@ def write(settings: Settings, key: str, value: bytes | None, seconds: float = SE
     producer = client.producer({**librdkafka.producer(settings.kafka), "linger.ms": 0}, silent=True)
     try:
         producer.produce(topic, value, key.encode(), on_delivery=lambda *report: reports.append(report))
-        producer.flush(seconds)
+        client.flush(producer, seconds)
     except KafkaException as error:
         reports.append((error.args[0], None))
     finally:

@@ -5,6 +5,7 @@ thread owns this object.
 """
 
 import contextlib
+import functools
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from cdc import errors
 from cdc.config import librdkafka
 from cdc.config.settings import Settings
 from cdc.kafka import client
+from cdc.kafka.errors import kafka_error
 from cdc.kafka.first_records import Firsts
 from cdc.kafka.topics import KnownTopics
 from cdc.records.record import Record, Sendable, topics_of
@@ -42,13 +44,14 @@ class Sink:
         self._topics = topics
         self._monotonic = monotonic
         self._polled_at = time.monotonic()
-        self._failure: errors.KafkaUnavailable | None = None
+        self._failure: errors.CdcError | None = None
         made = librdkafka.producer(settings.kafka)
         made["batch.size"] = topics.batch_bytes
         if topics.careful:
             made |= librdkafka.ALONE
         self._firsts = Firsts(topics.partitions, monotonic(), made["partitioner"])
         self._producer = client.producer(made)
+        self._flush = functools.partial(client.flush, self._producer)
         self._produce = self._produce_alone if topics.careful else self._producer.produce
 
     def send(self, records: Sequence[Sendable]) -> int:
@@ -98,16 +101,16 @@ class Sink:
         """Serve delivery reports; wait for the first for at most `seconds`.
 
         Raises KafkaUnavailable when this producer will deliver nothing more, or when the topics require a new
-        session and nothing is in flight.
+        session and nothing is in flight, KafkaError when no other producer would deliver anything either.
         """
         if self._firsts.waiting:
-            self._serve(self._producer.flush, max(HASTE_SECONDS, min(seconds, _FIRSTS_SECONDS)))
+            self._serve(self._flush, max(HASTE_SECONDS, min(seconds, _FIRSTS_SECONDS)))
         else:
             self._serve(self._producer.poll, seconds)
 
     def hasten(self) -> None:
         """Do the same as `poll`, and send queued records without lingering."""
-        self._serve(self._producer.flush, HASTE_SECONDS)
+        self._serve(self._flush, HASTE_SECONDS)
 
     def _serve(self, wait: Callable[[float], object], seconds: float) -> None:
         if self._failure:
@@ -130,10 +133,11 @@ class Sink:
 
         The error is kept for the next poll, so that the reports are handled first.
         """
-        reason = error.args[0]
-        self._failure = errors.KafkaUnavailable(f"the producer failed: {reason.str()} ({reason.name()})")
+        self._failure = kafka_error(error.args[0], "the producer failed")
         with contextlib.suppress(KafkaException):
             self._producer.poll(_LAST_REPORTS_SECONDS)
+        if not isinstance(self._failure, errors.Temporary):
+            raise self._failure  # the reports only say that records were purged
 
     def __len__(self) -> int:
         """Return how many records are queued or in flight."""
@@ -153,7 +157,7 @@ class Sink:
                 self._producer.poll(_LOOK_SECONDS)
         if len(self._producer):
             self._producer.purge(in_flight=False)
-        del self._produce, self._producer
+        del self._produce, self._flush, self._producer
 
 
 def _no_room(*_: object, **__: object) -> None:

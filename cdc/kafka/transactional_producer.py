@@ -143,7 +143,7 @@ class TransactionalSink:
         elif not self._ending and not self._firsts.waiting:
             self._producer.poll(seconds)
         elif len(self._producer):
-            self._producer.flush(max(HASTE_SECONDS, seconds))  # which does not linger
+            client.flush(self._producer, max(HASTE_SECONDS, seconds))  # which does not linger
             self._look()
         elif self._ending:  # and no report was an error
             self._commit = self._committer.submit(self._end)

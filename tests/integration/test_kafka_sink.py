@@ -14,14 +14,16 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from cdc import errors
 from cdc.config.settings import Settings
+from cdc.kafka import positions
 from cdc.kafka.producer import Sink
 from cdc.kafka.topics import KnownTopics
+from cdc.kafka.transactional_producer import TransactionalSink
 from cdc.lsn import LSN
 from cdc.records.partitioner import partition
 from cdc.records.record import Record
 from cdc.replication.settlement import Failure
 from tests.mock import PRODUCE, MockCluster
-from tests.pipeline import eventually
+from tests.pipeline import Pipeline, eventually
 from tests.reader import read_all
 from tests.servers import Servers
 
@@ -343,3 +345,44 @@ def test_a_session_that_ends_leaves_nothing_on_its_way_and_one_that_stood_still_
     leave()
     time.sleep(0.5)
     assert len(read_all(servers.kafka, topic, bytes)) == 102
+
+
+OLD = {"api.version.request": False, "broker.version.fallback": "0.9.0"}
+
+
+def test_case_d5_fatal_error_is_one_line_with_the_reason_for_every_producer(
+    servers: Servers, topic_prefix: str, sessions: Open
+) -> None:
+    create(servers.kafka, f"{topic_prefix}t")
+    session = sessions(servers.kafka, **OLD)
+
+    def hastens() -> bool:
+        session.sink.send([session.record(f"{topic_prefix}t", b"v")])
+        session.sink.hasten()
+        return False
+
+    with pytest.raises(errors.KafkaError, match="the producer failed: Idempotent producer not supported"):
+        eventually(hastens, "the fatal error")
+    settings = Settings.model_validate({"kafka": {"bootstrap.servers": servers.kafka, **OLD}})
+    with pytest.raises(errors.KafkaError, match="Idempotent producer not supported") as raised:
+        positions.write(settings, "7/slot", b"v")
+    assert "api.version.request" in raised.value.hint
+    with pytest.raises(errors.KafkaError, match="preparing transactions"):
+        TransactionalSink(settings, session.topics, "7/slot")
+
+
+def test_case_d5_commands_end_in_one_line_after_a_fatal_error(pipeline: Pipeline) -> None:
+    pipeline.settings["kafka"] |= OLD
+    pipeline.settings["postgres"]["slot"] += "_2"
+    done = pipeline.run_process("slot", "create")
+    assert done.returncode == 0, done.stderr
+    warned = [line for line in done.stderr.splitlines() if line.startswith("cdc-publisher:")]
+    assert len(warned) == 1
+    assert "the start of the slot was not recorded in Kafka" in warned[0]
+    assert "Traceback" not in done.stderr
+    pipeline.insert(1)
+    running = pipeline.start()
+    running.process.wait(40)
+    assert running.wait() == 1
+    assert "Idempotent producer not supported" in running.messages()[-1]
+    assert running.count("Traceback") == 0
