@@ -3,7 +3,7 @@
 <https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md>
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 Value = str | int | float | bool
@@ -44,6 +44,15 @@ PROMISES: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "queuing.strategy": (("fifo",), "records would be reordered"),
     "retries": (("2147483647",), "giving up on a record would break the order of its key"),
     "transactional.id": ((), "the publisher sets it"),
+    "test.mock.num.brokers": (("0",), "events would go to a mock cluster inside the publisher, and be lost"),
+}
+# Property: what librdkafka runs because of it. `[delivery] kafka_code` allows them by name.
+CODE: Final[dict[str, str]] = {
+    "plugin.library.paths": "librdkafka loads these libraries into the publisher",
+    "ssl.engine.location": "OpenSSL loads this library into the publisher",
+    "ssl.engine.id": "OpenSSL loads the library of this engine into the publisher",
+    "ssl.providers": "OpenSSL loads the libraries of these providers into the publisher",
+    "sasl.kerberos.kinit.cmd": "librdkafka runs this command in a shell",
 }
 _ALIASES: Final = {
     "request.required.acks": "acks",
@@ -54,9 +63,16 @@ _ALIASES: Final = {
 }
 
 
-def refused(properties: Mapping[str, Value]) -> dict[str, str]:
-    """Return, for each property that would break the delivery guarantee, the reason in one line."""
-    problems = {}
+def refused(properties: Mapping[str, Value], allowed_code: Collection[object] = ()) -> dict[str, str]:
+    """Return, for each property that would break the delivery guarantee or run foreign code, the reason in one line.
+
+    `allowed_code` are the names of CODE that are allowed.
+    """
+    problems = {
+        name: f'"{name}" is refused: {reason}; allow it with [delivery] kafka_code = ["{name}"]'
+        for name, reason in CODE.items()
+        if name in properties and name not in allowed_code
+    }
     for name, value in properties.items():
         allowed, reason = PROMISES.get(_ALIASES.get(name, name), (None, ""))
         if allowed is not None and _text(value).lower() not in allowed:

@@ -82,8 +82,9 @@ def load(file: Path | None = None, options: Iterable[str] = (), environ: Mapping
         settings = Settings.model_validate(given.values)
     except ValidationError as error:
         given.problems.extend(_described(given, problem) for problem in error.errors())
-    kafka = given.values.get("kafka")
-    for name, problem in (refused(kafka) if isinstance(kafka, dict) else {}).items():
+    kafka, delivery = given.values.get("kafka"), given.values.get("delivery")
+    allowed = (delivery.get("kafka_code") if isinstance(delivery, dict) else None) or ()
+    for name, problem in (refused(kafka, allowed) if isinstance(kafka, dict) else {}).items():
         given.problems.append(f"{given.origin(('kafka', name))}: [kafka] {problem}")
     if given.problems:
         raise ConfigError(*dict.fromkeys(given.problems))

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeGuard, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from cdc.config.librdkafka import OURS, PROMISES
+from cdc.config.librdkafka import CODE, OURS, PROMISES
 from cdc.config.settings import Settings
 
 _HEAD: Final = """\
@@ -55,6 +55,9 @@ The defaults differ from librdkafka's for these properties:
 _REFUSED: Final = """
 Other values of these properties are refused, because they would break the delivery guarantee:
 """
+_CODE: Final = """
+These properties run foreign code in the publisher. They are refused unless `[delivery] kafka_code` names them:
+"""
 _WORDS: Final = {int: "whole number", float: "number", str: "text", bool: "`true`, `false`", Path: "path"}
 
 
@@ -90,7 +93,7 @@ def _sections() -> Iterator[list[str]]:
                 "",
             ]
         else:
-            yield [_KAFKA, *_ours(), _REFUSED, *_refused(), ""]
+            yield [_KAFKA, *_ours(), _REFUSED, *_refused(), _CODE, *_code(), ""]
 
 
 _ROW: Final = ("setting", "environment", "value", "default", "meaning")
@@ -156,6 +159,10 @@ def _ours() -> list[str]:
 def _refused() -> list[str]:
     rows = ((f"`{name}`", _allowed(values), why) for name, (values, why) in PROMISES.items())
     return _table(("property", "allowed values", "reason"), rows)
+
+
+def _code() -> list[str]:
+    return _table(("property", "effect"), ((f"`{name}`", effect) for name, effect in CODE.items()))
 
 
 def _allowed(values: tuple[str, ...]) -> str:

@@ -217,6 +217,11 @@ class Delivery(Section):
         "auto", description="implementation that encodes records; auto uses the native accelerator if it is installed"
     )
     sequence: bool = Field(False, description="number the records of each partition in the header cdc-sequence")
+    kafka_code: list[
+        Literal[
+            "plugin.library.paths", "ssl.engine.location", "ssl.engine.id", "ssl.providers", "sasl.kerberos.kinit.cmd"
+        ]
+    ] = Field([], description="properties in [kafka] that may load libraries or run commands; all others are refused")
     startup_seconds: float = Field(
         15, ge=0, description="how long start tries to reach the servers before it exits with code 75"
     )

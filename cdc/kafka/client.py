@@ -37,7 +37,7 @@ def producer(properties: Mapping[str, Value], *, silent: bool = False) -> Produc
     """Create a producer; `silent` drops the log lines of librdkafka. Raises ConfigError and KafkaUnavailable."""
     try:
         return Producer(dict(properties), logger=_silent if silent else log)
-    except KafkaException as error:
+    except (KafkaException, TypeError, ValueError) as error:
         raise not_created(error) from None
 
 
@@ -58,7 +58,7 @@ def consumer(properties: Mapping[str, Any], *, silent: bool = False) -> Consumer
     """Create a consumer of a group, whose properties may hold callbacks. Raises what `producer` does."""
     try:
         return Consumer(dict(properties), logger=_silent if silent else log)
-    except KafkaException as error:
+    except (KafkaException, TypeError, ValueError) as error:
         raise not_created(error) from None
 
 
@@ -66,7 +66,7 @@ def admin_client(properties: Mapping[str, Any]) -> AdminClient:
     """Create an admin client without log lines; `properties` may hold callbacks. Raises what `producer` does."""
     try:
         return AdminClient(dict(properties), logger=_silent)
-    except KafkaException as error:
+    except (KafkaException, TypeError, ValueError) as error:
         raise not_created(error) from None
 
 

@@ -56,8 +56,10 @@ def kafka_error(error: KafkaError, doing: str) -> errors.CdcError:
     return errors.KafkaError(message, hint=hint) if hint else errors.KafkaUnavailable(message)
 
 
-def not_created(error: KafkaException) -> errors.CdcError:
+def not_created(error: Exception) -> errors.CdcError:
     """Convert the error of creating a client: a wrong property, or no threads or files left."""
+    if not isinstance(error, KafkaException):  # the value of a property that takes a function
+        return errors.ConfigError(f"[kafka] {error}")
     reason = error.args[0]
     # A certificate that cannot be opened for want of a file descriptor is reported like one that is not there.
     if reason.code() == KafkaError._INVALID_ARG and _may_open_files():

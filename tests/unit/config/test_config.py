@@ -207,6 +207,19 @@ def test_refused_kafka_properties_are_reported_with_the_reason() -> None:
     ]
 
 
+def test_case_d10_code_in_kafka_properties_is_refused_unless_a_setting_allows_it() -> None:
+    options = ("kafka.plugin.library.paths=/tmp/x.so", "kafka.ssl.engine.location=/tmp/y.so")
+    refused = problems(None, *options)
+    assert len(refused) == 2
+    assert all("kafka_code" in problem for problem in refused)
+    (problem,) = problems(None, *options, "delivery.kafka_code=plugin.library.paths")
+    assert "ssl.engine.location" in problem
+    settings = load(None, *options, CDC_DELIVERY__KAFKA_CODE="plugin.library.paths,ssl.engine.location")
+    assert settings.kafka["ssl.engine.location"] == "/tmp/y.so"
+    (problem,) = problems(None, 'delivery.kafka_code=["acks"]')
+    assert "kafka_code" in problem
+
+
 def test_a_refused_kafka_property_is_reported_with_its_origin(tmp_path: Path) -> None:
     file = write(tmp_path / "f.toml", '[kafka]\n"bootstrap.servers" = "h:1"')
     (problem,) = problems(file, "kafka.acks=1")

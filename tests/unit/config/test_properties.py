@@ -57,6 +57,7 @@ def test_a_property_that_keeps_the_delivery_guarantee_is_accepted(name: str, val
         ("allow.auto.create.topics", True, "[topics] create"),
         ("delivery.report.only.error", True, "only a delivery report"),
         ("queuing.strategy", "lifo", "reordered"),
+        ("test.mock.num.brokers", 3, "mock cluster"),
         ("transactional.id", "mine", "the publisher sets it"),
         ("retries", 5, "giving up"),
         ("message.send.max.retries", 0, "giving up"),
@@ -66,6 +67,14 @@ def test_a_property_that_breaks_the_delivery_guarantee_is_refused(name: str, val
     (problem,) = properties.refused({name: value}).values()
     assert reason in problem
     assert "is refused: " in problem
+
+
+@pytest.mark.parametrize("name", properties.CODE)
+def test_case_d10_a_property_that_runs_foreign_code_is_refused_unless_it_is_allowed_by_name(name: str) -> None:
+    (problem,) = properties.refused({name: "libfoo"}).values()
+    assert f'allow it with [delivery] kafka_code = ["{name}"]' in problem
+    assert properties.refused({name: "libfoo"}, [name]) == {}
+    assert len(properties.refused({name: "libfoo"}, ["another"])) == 1
 
 
 def test_every_refused_property_is_reported() -> None:

@@ -7,6 +7,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from cdc import errors
+from cdc.kafka import client
 from cdc.kafka import errors as failure
 
 
@@ -66,3 +67,9 @@ def test_a_client_that_cannot_be_made_is_a_matter_of_settings_only_when_they_are
 def test_a_certificate_that_cannot_be_opened_for_want_of_files_is_temporary_d9() -> None:
     problem = failure.not_created(KafkaException(KafkaError(KafkaError._INVALID_ARG, "ssl.ca.location failed")))
     assert isinstance(problem, errors.KafkaUnavailable)
+
+
+def test_case_d10_a_property_that_takes_a_function_is_a_configuration_error() -> None:
+    for create in (client.producer, client.consumer, client.admin_client):
+        with pytest.raises(errors.ConfigError, match="stats_cb"):
+            create({"stats_cb": "text", "group.id": "g"})
