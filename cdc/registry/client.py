@@ -23,6 +23,7 @@ from confluent_kafka.schema_registry import (
     SchemaRegistryError,
 )
 
+from cdc.avro import compatibility, files
 from cdc.backoff import Backoff
 from cdc.config.settings import SchemaRegistry
 from cdc.errors import CdcError, ConfigError
@@ -31,6 +32,7 @@ from cdc.registry.canonical import same_schema
 from cdc.registry.errors import RegistryError, RegistryUnavailable
 
 ATTEMPTS: Final = 3
+_SHOWN: Final = 3  # differences
 _LARGEST_ID: Final = 2**31 - 1  # four bytes with a sign, as Java reads them
 
 T = TypeVar("T")
@@ -93,7 +95,7 @@ class Registry:
         try:
             self._call(f"registering subject {subject}", lambda: self._client.register_schema(subject, schema))
         except RegistryError as error:
-            raise self._incompatible(subject, error) if error.status == 409 else error from None
+            raise self._incompatible(subject, text, error) if error.status == 409 else error from None
         # The answer has only the id; a look-up returns the version, and shows that the schema is visible to others.
         registered = self.lookup(subject, text, references)
         if registered is None:
@@ -113,6 +115,8 @@ class Registry:
         try:
             answer = self._known(doing, lambda: post(f"{path}?verbose=true", body=body))
         except RegistryError as error:
+            if error.status == 409:
+                return [str(self._incompatible(subject, text, error))]
             if error.status not in (404, 405):
                 raise
             # Registries that cannot check all versions that the level asks for.
@@ -123,7 +127,9 @@ class Registry:
             raise errors.garbled(f"is_compatible is not in {answer!r}", doing, self.url)
         if answer["is_compatible"]:
             return []
-        return [str(message) for message in answer.get("messages") or ["incompatible (the registry does not say why)"]]
+        messages = [str(message) for message in answer.get("messages") or () if str(message).strip()]
+        unexplained = errors.incompatible(doing, self.url)
+        return messages or [str(self._incompatible(subject, text, unexplained))]
 
     def latest(self, subject: str) -> Registered | None:
         """Return the newest version of a subject, or None."""
@@ -189,13 +195,18 @@ class Registry:
             )
         return Registered(subject, self._number(version, "version", doing), number, found)
 
-    def _incompatible(self, subject: str, error: RegistryError) -> RegistryError:
+    def _incompatible(self, subject: str, text: str, error: RegistryError) -> RegistryError:
+        """Add to a refusal what is registered and, where the registry gives no reason, the differences."""
         try:
             latest = self.latest(subject)
         except CdcError:
             latest = None
-        newest = f"; registered is version {latest.version} with id {latest.id}" if latest else ""
-        return RegistryError(f"{error.message}{newest}", hint=error.hint, status=error.status, code=error.code)
+        if latest is None:
+            return error
+        message = f"{error.message}; registered is version {latest.version} with id {latest.id}"
+        if errors.NO_REASON in error.message:
+            message = "; ".join([message, *_differences(text, latest)[:_SHOWN]])
+        return RegistryError(message, hint=error.hint, status=error.status, code=error.code)
 
     def _text(self, schema: Schema, doing: str) -> str:
         if not isinstance(schema.schema_str, str):
@@ -236,7 +247,7 @@ class Registry:
             return request()
         except SchemaRegistryError as error:
             code = error.error_code if isinstance(error.error_code, int) else -1
-            reason = error.error_message or "no reason is given"
+            reason = str(error.error_message or "").strip() or errors.NO_REASON
             raise errors.answered(error.http_status_code, code, reason, doing, self.url) from None
         except json.JSONDecodeError as error:
             raise errors.garbled(f"not JSON: {error}", doing, self.url) from None
@@ -257,6 +268,15 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _differences(text: str, registered: Registered) -> list[str]:
+    """Return what Avro's rules say against a schema; nothing if it needs types of other subjects."""
+    try:
+        old = f"version {registered.version}", json.loads(registered.text)
+        return compatibility.check("FULL", json.loads(text), [old])
+    except files.NO_SCHEMA:
+        return []
 
 
 def _without_credentials(settings: SchemaRegistry) -> tuple[str, str | None]:

@@ -9,6 +9,7 @@ SUBJECT_NOT_FOUND: Final = 40401
 VERSION_NOT_FOUND: Final = 40402
 SCHEMA_NOT_FOUND: Final = 40403
 UNKNOWN: Final = (SUBJECT_NOT_FOUND, VERSION_NOT_FOUND, SCHEMA_NOT_FOUND)
+NO_REASON: Final = "no reason is given"
 
 _HALF: Final = re.compile(r"^Unknown Schema Registry Error: b['\"]\{")  # how the client words an answer that is no JSON
 _LONGEST = 2000  # characters of the registry's own message
@@ -40,6 +41,11 @@ def answered(status: int, code: int, text: str, doing: str, url: str) -> CdcErro
     if status < 400 or (status == 404 and code < SUBJECT_NOT_FOUND):
         hint = "the server is no registry: check [schema_registry] url"
     return RegistryError(message, hint=hint, status=status, code=code)
+
+
+def incompatible(doing: str, url: str) -> RegistryError:
+    """Describe an incompatibility that the registry does not explain, in the words of `answered`."""
+    return RegistryError(f"registry {url}, {doing}: {NO_REASON} (HTTP 409)", hint=_PERMANENT[409], status=409)
 
 
 def unreachable(error: Exception, doing: str, url: str) -> CdcError:

@@ -127,6 +127,23 @@ def test_what_does_not_fit_is_told_by_the_registry_and_refused(registry: Registr
     assert "compatibility level" in raised.value.hint
 
 
+def test_case_e6_incompatibility_without_a_reason_is_told_alike_by_check_and_register(
+    double: Double, open_registry: Open, subject: str, name: str
+) -> None:
+    registry = open_registry(double.url)
+    first = registry.register(subject, record(name, "x"))
+    misfit = record(name, "x", "z")
+    double.mute = True
+    (problem,) = registry.problems(subject, misfit)
+    with pytest.raises(RegistryError) as raised:
+        registry.register(subject, misfit)
+    for told in (problem, str(raised.value)):
+        assert "no reason is given (HTTP 409)" in told
+        assert f"registered is version 1 with id {first.id}" in told
+        assert "cannot read what version 1 wrote: " in told
+        assert "compatibility level" in told
+
+
 def test_what_is_no_schema_is_refused(registry: Registry, subject: str) -> None:
     with pytest.raises(RegistryError, match="HTTP 422, 42201"):
         registry.register(subject, '{"type":"record"}')
