@@ -29,6 +29,7 @@ UNREACHABLE: Final = {
     "CDC_DELIVERY__STARTUP_SECONDS": "0",
 }
 WITH_REGISTRY: Final = {"CDC_SCHEMA_REGISTRY__URL": "http://127.0.0.1:1"}
+FROM_REGISTRY: Final = {"CDC_AVRO__SOURCE": "registry"}
 
 # Words, what they add to the environment, exit code, and a part of the output.
 CALLS: Final[list[tuple[str, dict[str, str], int, str]]] = [
@@ -72,6 +73,13 @@ CALLS: Final[list[tuple[str, dict[str, str], int, str]]] = [
     ("schema check --topic t", WITH_REGISTRY, 78, REGISTRY_HINT),
     ("schema register --topic t", WITH_REGISTRY, 78, REGISTRY_HINT),
     ("check", WITH_REGISTRY, 1, "pip install 'cdc-publisher[registry]'"),
+    ("schema show shop.OrderPlaced --json", WITH_REGISTRY, 0, '"fingerprint"'),
+    ("start", WITH_REGISTRY | FROM_REGISTRY, 78, REGISTRY_HINT),
+    ("check", WITH_REGISTRY | FROM_REGISTRY, 1, "pip install 'cdc-publisher[registry]'"),
+    ("config validate", WITH_REGISTRY | FROM_REGISTRY, 0, "are valid"),
+    ("config validate", {"CDC_KAFKA__PLUGIN_LIBRARY_PATHS": "x"}, 78, "kafka_code"),
+    ("schema check --topic t --table", {}, 75, "PostgreSQL cannot be reached"),
+    ("schema list", {}, 75, "PostgreSQL cannot be reached"),
     ("start", {"CDC_TRACING__ENABLED": "true"}, 78, "pip install cdc-publisher[otel]"),
     ("start", {"CDC_DELIVERY__ACCELERATOR": "native"}, 78, "pip install 'cdc-publisher[native]'"),
     ("check", {"CDC_DELIVERY__ACCELERATOR": "native"}, 1, "pip install 'cdc-publisher[native]'"),
