@@ -148,11 +148,8 @@ class Session(psycopg.Connection[TupleRow]):
         relation, gids = found[0][-2:]
         if gids:
             names = names.replace(_PREPARED, f"{_PREPARED} {gids}")
-        self._blockers = (
-            f"waiting for a lock on {relation}, held by {names}"
-            if relation
-            else f"waiting for the end of the transaction of {names}"
-        )
+        lock = f"a lock on {relation}, held by {names}" if relation else f"the end of the transaction of {names}"
+        self._blockers = f"waiting for {lock}"
         if (key := f"{relation} {[blocker[0] for blocker in found]}") != self._logged:
             self._logged = key
             log.warning(
