@@ -125,6 +125,10 @@ class Running:
         if error is None and self.error is not None:
             raise self.error
 
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
     def until(self, holds: Callable[[], bool], what: str) -> None:
         def held() -> bool:
             assert self.error is None, self.error

@@ -2,7 +2,7 @@
 
 from cdc.consumer.consumer import Consumer
 from cdc.consumer.decoding import Decoder, Undecodable, decode
-from cdc.consumer.errors import CommittedEarly, HandlerFailed, InboxError, InvalidId, MissingId, Rejected
+from cdc.consumer.errors import AlreadyRun, CommittedEarly, HandlerFailed, InboxError, InvalidId, MissingId, Rejected
 from cdc.consumer.events import Event
 from cdc.consumer.gaps import GapDetector
 from cdc.consumer.inbox import AsyncInbox, Inbox
@@ -23,6 +23,7 @@ from cdc.consumer.verdicts import (
 from cdc.records.headers import Position
 
 __all__ = [
+    "AlreadyRun",
     "AsyncInbox",
     "CommittedEarly",
     "Consumer",

@@ -21,7 +21,8 @@ class Partition:
     waits: int = 0  # attempts that failed with a Temporary error
     due: float | None = None  # monotonic seconds of the next attempt
     dead_lettering: bool = False  # the oldest event was sent to the dead-letter topic, not confirmed yet
-    done: int | None = None  # offset after the last handled event
+    done: int | None = None  # offset after the last handled event, or the end of the partition if none is in hand
+    end: int = 0  # of the partition, when it was last reached
     committed: int | None = None
 
     @property
@@ -38,6 +39,12 @@ class Partition:
         self.done = self.events.popleft().offset + 1
         self.failures = self.waits = 0
         self.due, self.dead_lettering = None, False
+        self.pass_end()
+
+    def pass_end(self) -> None:
+        """Count markers and aborted records of transactions at the end as done, if no event is in hand."""
+        if not self.events and self.end > (self.done or 0):
+            self.done = self.end
 
 
 class Assignment:
@@ -66,6 +73,12 @@ class Assignment:
         if partition is not None:
             partition.events.append(event)
         return partition is not None
+
+    def ended(self, topic: str, number: int, offset: int) -> None:
+        """Record that all records before `offset` were fetched, and that there are no more at the moment."""
+        if partition := self._partitions.get((topic, number)):
+            partition.end = offset
+            partition.pass_end()
 
     def ready(self, now: float) -> list[Partition]:
         """Return at most one paused partition and one other whose oldest event can be handled, so that none starves.

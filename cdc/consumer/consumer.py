@@ -15,13 +15,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Final, Self, cast, overload
+from typing import Any, Final, Self, cast, overload
 
-from cdc.config.librdkafka import Value
 from cdc.consumer.assignment import Assignment, Partition, Place
 from cdc.consumer.blame import Blame, blame, class_of, ends_the_program, message_of
 from cdc.consumer.dead_letters import DeadLetterProducer
-from cdc.consumer.errors import HandlerFailed
+from cdc.consumer.errors import AlreadyRun, HandlerFailed
 from cdc.consumer.events import Decode, Event
 from cdc.consumer.gaps import GapDetector
 from cdc.consumer.group import Group
@@ -65,7 +64,7 @@ class Consumer:
     @overload
     def __init__(
         self,
-        kafka: Mapping[str, Value],
+        kafka: Mapping[str, Any],
         topics: Sequence[str],
         handler: Handler,
         *,
@@ -79,7 +78,7 @@ class Consumer:
     @overload
     def __init__(
         self,
-        kafka: Mapping[str, Value],
+        kafka: Mapping[str, Any],
         topics: Sequence[str],
         handler: InboxHandler,
         *,
@@ -94,7 +93,7 @@ class Consumer:
 
     def __init__(
         self,
-        kafka: Mapping[str, Value],
+        kafka: Mapping[str, Any],
         topics: Sequence[str],
         handler: Handler | InboxHandler,
         *,
@@ -120,6 +119,7 @@ class Consumer:
         self._assignment = Assignment()
         self._commit_at = 0.0
         self._stopping = threading.Event()
+        self._used = False
         self._problem: CdcError | None = None
         self._group: Group | None = None
         self._dead_letters: DeadLetterProducer | None = None
@@ -137,12 +137,16 @@ class Consumer:
         self._stopping.set()
 
     def run(self) -> None:
-        """Join the group, consume until `stop`, and leave the group. Can be called only once.
+        """Join the group, consume until `stop`, and leave the group.
 
-        Raises HandlerFailed; KafkaError for permanent errors of Kafka or an undeliverable dead letter; KafkaUnavailable
-        if the dead-letter topic cannot be looked up; PostgresUnavailable if the inbox cannot connect at the start.
-        Other errors are retried. Offsets of handled events are committed even if it raises.
+        Raises AlreadyRun at a second call and after `close`; HandlerFailed; KafkaError for permanent errors of Kafka or
+        an undeliverable dead letter; KafkaUnavailable if the dead-letter topic cannot be looked up; PostgresUnavailable
+        if the inbox cannot connect at the start; ConfigError if librdkafka refuses a property. Other errors are
+        retried. Offsets of handled events are committed even if it raises.
         """
+        if self._used:
+            raise AlreadyRun("a Consumer runs once", hint="create another Consumer, and call its run")
+        self._used = True
         try:
             self._open()
             while not self._stopping.is_set():
@@ -153,10 +157,14 @@ class Consumer:
             self.close()
 
     def close(self) -> None:
-        """Commit offsets of handled events and leave the group, without handling fetched events. `run` calls this."""
+        """Commit offsets of handled events and leave the group, without handling fetched events. `run` calls this.
+
+        Takes at most six seconds, also if Kafka does not answer; events of a last commit that failed are redelivered.
+        """
         self._stopping.set()
+        self._used = True
         if self._group is not None:
-            self._group.close()  # revokes the partitions, which commits their offsets
+            self._group.close(self._assignment.uncommitted())
             self._group = None
         if self._dead_letters is not None:
             self._dead_letters.close()
@@ -178,6 +186,7 @@ class Consumer:
             assigned=self._assigned,
             revoked=self._revoked,
             lost=self._lost,
+            ended=self._assignment.ended,
             committed=self._assignment.committed,
         )
 
@@ -195,7 +204,7 @@ class Consumer:
                 self._handle(partition)
         if time.monotonic() >= self._commit_at:
             self._commit_at = time.monotonic() + self._commit_seconds
-            self._group.commit(self._assignment.uncommitted(), wait=False)
+            self._group.commit(self._assignment.uncommitted())
 
     def _poll_seconds(self) -> float:
         """Return how long the next poll may wait for a record, in seconds."""
@@ -288,7 +297,7 @@ class Consumer:
 
     def _revoked(self, places: list[Place]) -> None:
         assert self._group
-        self._group.commit(self._assignment.uncommitted(places), wait=True)
+        self._group.commit(self._assignment.uncommitted(places))
         self._forget(places)
         log.info("revoked: %s", _listed(places), extra={"event": "partitions_revoked"})
 

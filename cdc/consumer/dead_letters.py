@@ -13,7 +13,7 @@ The timestamp of a dead letter is the time of sending, so that retention does no
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
@@ -21,6 +21,7 @@ from cdc import errors
 from cdc.config import librdkafka
 from cdc.consumer.blame import class_of, message_of
 from cdc.consumer.events import Event
+from cdc.consumer.properties import connection
 from cdc.kafka import client
 from cdc.kafka.errors import kafka_error
 from cdc.replication.settlement import delivered
@@ -31,11 +32,12 @@ _LOOKUP_SECONDS: Final = 30.0
 class DeadLetterProducer:
     """A producer for one topic. Raises KafkaError if the topic does not exist, KafkaUnavailable or ConfigError."""
 
-    def __init__(self, kafka: Mapping[str, librdkafka.Value], topic: str) -> None:
+    def __init__(self, kafka: Mapping[str, Any], topic: str) -> None:
         self.topic = topic
         self._group = str(kafka["group.id"])
-        made = librdkafka.producer(librdkafka.connection(kafka)) | librdkafka.ONE_BY_ONE
-        self._producer = client.producer(made)
+        self._producer = client.producer(
+            {**librdkafka.producer({}), **connection(kafka), **librdkafka.ONE_BY_ONE},
+        )
         try:
             found = self._producer.list_topics(topic, timeout=_LOOKUP_SECONDS).topics[topic]
         except KafkaException as error:

@@ -43,3 +43,7 @@ class HandlerFailed(CdcError):
         super().__init__(
             f"the handler failed for event {event_id or '(no id)'} at {topic}[{partition}]@{offset}: {reason}", hint
         )
+
+
+class AlreadyRun(CdcError, RuntimeError):
+    """`Consumer.run` was called a second time, or after `close`."""

@@ -1,14 +1,19 @@
-"""A subscription to topics in a consumer group, with the interpretation of librdkafka's errors."""
+"""A subscription to topics in a consumer group, with the interpretation of librdkafka's errors.
 
+No call waits without a limit. librdkafka has none for a synchronous commit, nor for leaving the group while a commit is
+not answered, so commits are asynchronous, and a thread leaves the group.
+"""
+
+import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from cdc import errors
-from cdc.config.librdkafka import Value
 from cdc.consumer.assignment import Place
 from cdc.consumer.events import Decode, Event
 from cdc.consumer.log_limit import LogLimit
@@ -20,6 +25,8 @@ log = logging.getLogger(__name__)
 log.addFilter(LogLimit())
 
 _REPEAT_SECONDS: Final = 30.0
+_LEAVE_SECONDS: Final = 5.0  # until offsets are committed and the group is left
+_LEAST_SECONDS: Final = 1.0  # of these for leaving the group
 _MISSING: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
 _FENCED: Final = 'another process has the same "group.instance.id": give each its own'
 # Errors that end the consumer, with hints.
@@ -42,33 +49,45 @@ class Group:
 
     def __init__(
         self,
-        kafka: Mapping[str, Value],
+        kafka: Mapping[str, Any],
         topics: Sequence[str],
         *,
         decoder: Decode | None,
         assigned: Callable[[list[Place]], None],
         revoked: Callable[[list[Place]], None],
         lost: Callable[[list[Place]], None],
+        ended: Callable[[str, int, int], None],
         committed: Callable[[str, int, int], None],
     ) -> None:
         self._decoder = decoder
-        self._committed = committed
+        self._ended, self._committed = ended, committed
         self._logged_until: dict[str, float] = {}
         self._fatal: KafkaError | None = None
-        callbacks = {"on_commit": self._on_commit, "error_cb": self._on_error}
-        self._consumer = client.consumer({**consumer(kafka), **callbacks})
+        self._unreported = 0  # commits
+        self._abandoned = False
+        properties = consumer(kafka)
+        for name, own in (("on_commit", self._on_commit), ("error_cb", self._on_error)):
+            properties[name] = _both(own, properties.get(name))
+        self._consumer = client.consumer(properties)
         try:
             self._consumer.subscribe(
                 list(topics),
-                on_assign=lambda _, found: assigned(_places(found)),
-                on_revoke=lambda _, found: revoked(_places(found)),
-                on_lost=lambda _, found: lost(_places(found)),
+                on_assign=lambda _, found: self._call(assigned, found),
+                on_revoke=lambda _, found: self._call(revoked, found),
+                on_lost=lambda _, found: self._call(lost, found),
             )
         except KafkaException as error:
             raise not_created(error) from None
 
+    def _call(self, callback: Callable[[list[Place]], None], found: Iterable[TopicPartition]) -> None:
+        if not self._abandoned:
+            callback([(part.topic, part.partition) for part in found])
+
     def poll(self, seconds: float) -> Event | None:
-        """Return the next record, or None after `seconds`. Raises KafkaError for permanent errors."""
+        """Return the next record, or None after `seconds`. Raises KafkaError for permanent errors.
+
+        At the end of a partition it calls `ended` with the offset, behind markers and aborted records of transactions.
+        """
         try:
             message = self._consumer.poll(seconds)
         except KafkaException as error:
@@ -80,13 +99,14 @@ class Group:
         problem = message.error()
         if problem is None:
             return Event.of(message, self._decoder)
-        self._handle_error(problem, message.topic())
+        if problem.code() == KafkaError._PARTITION_EOF:
+            self._ended(message.topic() or "", message.partition() or 0, message.offset() or 0)
+        else:
+            self._handle_error(problem, message.topic())
         return None
 
     def _handle_error(self, error: KafkaError, topic: str | None) -> None:
         code = error.code()
-        if code == KafkaError._PARTITION_EOF:
-            return
         if code in _MISSING:
             now = time.monotonic()
             if now >= self._logged_until.get(topic or "", 0.0):
@@ -126,20 +146,23 @@ class Group:
         except KafkaException as error:  # it is being revoked
             log.debug("Kafka: %s", error)
 
-    def commit(self, offsets: Mapping[Place, int], *, wait: bool) -> None:
-        """Commit offsets, and pass each committed one to `committed`. Failures are logged; the next commit retries."""
+    def commit(self, offsets: Mapping[Place, int]) -> None:
+        """Begin to commit offsets. A later `poll` passes each committed one to `committed`, and logs failures.
+
+        Kafka answers the requests of a connection in order, so a commit for revoked partitions precedes their next
+        owner.
+        """
         parts = [TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()]
         if not parts:
             return
+        self._unreported += 1
         try:
-            if wait:
-                self._on_commit(None, self._consumer.commit(offsets=parts, asynchronous=False) or [])
-            else:
-                self._consumer.commit(offsets=parts, asynchronous=True)
+            self._consumer.commit(offsets=parts, asynchronous=True)
         except KafkaException as error:
             self._on_commit(error.args[0], parts)
 
     def _on_commit(self, error: KafkaError | None, parts: list[TopicPartition]) -> None:
+        self._unreported -= 1
         for part in parts:
             problem = error or part.error
             if problem is None:
@@ -154,12 +177,45 @@ class Group:
                     extra={"event": "commit_failed"},
                 )
 
-    def close(self) -> None:
-        """Leave the group after revoking its partitions."""
+    def close(self, offsets: Mapping[Place, int]) -> None:
+        """Commit offsets, and leave the group after revoking its partitions. Takes at most six seconds.
+
+        If Kafka does not answer within that time, the group notices after the session timeout, and events since the
+        last commit are redelivered.
+        """
+        deadline = time.monotonic() + _LEAVE_SECONDS
+        self.commit(offsets)
+        while self._unreported and time.monotonic() < deadline:
+            with contextlib.suppress(KafkaException):
+                self._consumer.poll(0.05)  # records that it returns are not committed
+        leaving = threading.Thread(target=self._leave, name="leave the consumer group", daemon=True)
+        leaving.start()
+        leaving.join(max(_LEAST_SECONDS, deadline - time.monotonic()))
+        if leaving.is_alive():
+            self._abandoned = True
+            log.warning(
+                "leaving the group failed: %s", "Kafka does not answer in time", extra={"event": "leaving_failed"}
+            )
+
+    def _leave(self) -> None:
         try:
             self._consumer.close()
         except KafkaException as error:
             log.warning("leaving the group failed: %s", error.args[0].str(), extra={"event": "leaving_failed"})
+
+
+def _both(own: Callable[..., None], given: Any) -> Any:
+    """Return a callback that calls both; anything but a callable is left for the client to refuse."""
+    if given is None:
+        return own
+    if not callable(given):
+        return given
+
+    def both(*arguments: Any) -> None:
+        own(*arguments)
+        given(*arguments)
+
+    return both
 
 
 def failure(error: KafkaError) -> errors.CdcError:
@@ -169,10 +225,6 @@ def failure(error: KafkaError) -> errors.CdcError:
     if hint or _is_fatal(error):
         return errors.KafkaError(f"Kafka, consuming: {error.str()} ({error.name()})", hint=hint)
     return kafka_error(error, "consuming")
-
-
-def _places(found: Iterable[TopicPartition]) -> list[Place]:
-    return [(part.topic, part.partition) for part in found]
 
 
 def _is_fatal(error: KafkaError) -> bool:

@@ -5,11 +5,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
-from cdc.config.librdkafka import Value
+from cdc.config import librdkafka
 
-DEFAULTS: Final[dict[str, Value]] = {
+DEFAULTS: Final[dict[str, librdkafka.Value]] = {
     "isolation.level": "read_committed",
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -17,6 +17,8 @@ DEFAULTS: Final[dict[str, Value]] = {
     "allow.auto.create.topics": False,
     # A topic that is created later is noticed within this time instead of five minutes.
     "topic.metadata.refresh.interval.ms": 10_000,
+    # The end of a partition lies behind markers of transactions, whose offsets no record has.
+    "enable.partition.eof": True,
 }
 
 _EARLIEST: Final = ("earliest", "smallest", "beginning", "error")
@@ -35,18 +37,27 @@ _PROMISES: Final[dict[str, tuple[tuple[str, ...], str]]] = {
 _OF_THE_PUBLISHER: Final = "cdc.dead-letter"
 
 
-def consumer(given: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the consumer's configuration: `given` overrides `DEFAULTS`."""
+def consumer(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the consumer's configuration: `given` overrides `DEFAULTS`. Callbacks pass through."""
     return {name: _text(value) for name, value in {**DEFAULTS, **given}.items()}
 
 
-def problems(given: Mapping[str, Value], topics: Sequence[str], dead_letter: str | None) -> list[str]:
+def connection(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the properties with which another client reaches the same cluster."""
+    plain = {name: value for name, value in given.items() if isinstance(value, (str, int, float))}
+    shared = {name: given[name] for name in ("oauth_cb", "logger") if given.get(name) is not None}
+    return {**librdkafka.connection(plain), **shared}
+
+
+def problems(given: Mapping[str, Any], topics: Sequence[str], dead_letter: str | None) -> list[str]:
     """Return one line for each argument that would break the guarantees."""
     found = [f'"{name}" is missing' for name in ("bootstrap.servers", "group.id") if not given.get(name)]
     for name, value in given.items():
         allowed, reason = _PROMISES.get(name, ((), ""))
-        if allowed and _text(value).lower() not in allowed:
+        if allowed and str(_text(value)).lower() not in allowed:
             found.append(f'"{name}" = {_text(value)} is refused: {reason}')
+    if given.get("logger") is not None and not callable(getattr(given["logger"], "log", None)):
+        found.append('"logger" has no method log')
     if not topics:
         found.append("topics is empty")
     if dead_letter == _OF_THE_PUBLISHER:
@@ -58,5 +69,8 @@ def problems(given: Mapping[str, Value], topics: Sequence[str], dead_letter: str
     ]
 
 
-def _text(value: Value) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _text(value: Any) -> Any:
+    """Return the text of a value of librdkafka; anything else, such as a callback, is returned unchanged."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, (str, int, float)) else value

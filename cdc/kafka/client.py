@@ -33,11 +33,18 @@ _silent: Final = logging.Logger("silent")  # not in the hierarchy of loggers
 _silent.addHandler(logging.NullHandler())
 
 
-def producer(properties: Mapping[str, Value], *, silent: bool = False) -> Producer:
-    """Create a producer; `silent` drops the log lines of librdkafka. Raises ConfigError and KafkaUnavailable."""
+_REFUSALS: Final = (KafkaException, TypeError, ValueError, AttributeError, OverflowError, SystemError)
+"""What the clients raise for properties that they cannot use."""
+
+
+def producer(properties: Mapping[str, Any], *, silent: bool = False) -> Producer:
+    """Create a producer; `silent` drops the log lines of librdkafka. Raises ConfigError and KafkaUnavailable.
+
+    `properties` may hold callbacks, and another `logger`.
+    """
     try:
-        return Producer(dict(properties), logger=_silent if silent else log)
-    except (KafkaException, TypeError, ValueError) as error:
+        return Producer({"logger": _silent if silent else log, **properties})
+    except _REFUSALS as error:
         raise not_created(error) from None
 
 
@@ -55,10 +62,10 @@ def flush(producer: Producer, seconds: float) -> int:
 
 
 def consumer(properties: Mapping[str, Any], *, silent: bool = False) -> Consumer:
-    """Create a consumer of a group, whose properties may hold callbacks. Raises what `producer` does."""
+    """Create a consumer of a group. Takes and raises what `producer` does."""
     try:
-        return Consumer(dict(properties), logger=_silent if silent else log)
-    except (KafkaException, TypeError, ValueError) as error:
+        return Consumer({"logger": _silent if silent else log, **properties})
+    except _REFUSALS as error:
         raise not_created(error) from None
 
 
@@ -66,7 +73,7 @@ def admin_client(properties: Mapping[str, Any]) -> AdminClient:
     """Create an admin client without log lines; `properties` may hold callbacks. Raises what `producer` does."""
     try:
         return AdminClient(dict(properties), logger=_silent)
-    except (KafkaException, TypeError, ValueError) as error:
+    except _REFUSALS as error:
         raise not_created(error) from None
 
 

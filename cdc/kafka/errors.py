@@ -58,8 +58,10 @@ def kafka_error(error: KafkaError, doing: str) -> errors.CdcError:
 
 def not_created(error: Exception) -> errors.CdcError:
     """Convert the error of creating a client: a wrong property, or no threads or files left."""
-    if not isinstance(error, KafkaException):  # the value of a property that takes a function
-        return errors.ConfigError(f"[kafka] {error}")
+    if isinstance(error, SystemError):  # a callback was called after another error, which is the reason
+        error = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    if not isinstance(error, KafkaException):
+        return errors.ConfigError(f"[kafka] a property cannot be used: {error}")
     reason = error.args[0]
     # A certificate that cannot be opened for want of a file descriptor is reported like one that is not there.
     if reason.code() == KafkaError._INVALID_ARG and _may_open_files():

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +12,38 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from cdc.consumer import Consumer, Decoder, Event, GapDetector, HandlerFailed, Inbox, Rejected, Retry, Verdict
-from cdc.errors import KafkaError, PostgresUnavailable, Temporary
-from tests.consuming import APPLIED, QUICK, Handler, Running, Sent, applied, committed, make_topic, read, send, texts
+from cdc.config import librdkafka
+from cdc.consumer import (
+    AlreadyRun,
+    Consumer,
+    Decoder,
+    Event,
+    GapDetector,
+    HandlerFailed,
+    Inbox,
+    Rejected,
+    Retry,
+    Verdict,
+)
+from cdc.consumer.properties import connection
+from cdc.errors import ConfigError, KafkaError, KafkaUnavailable, PostgresUnavailable, Temporary
+from cdc.kafka import client
+from tests.consuming import (
+    APPLIED,
+    QUICK,
+    Handler,
+    Running,
+    Sent,
+    applied,
+    committed,
+    ends,
+    make_topic,
+    read,
+    send,
+    texts,
+)
 from tests.pipeline import eventually
-from tests.servers import Servers
+from tests.servers import PrivateStack, Servers
 
 
 @pytest.fixture
@@ -316,3 +344,156 @@ def test_long_retries_keep_the_membership_and_a_slow_handler_loses_it(
         assert "lost partitions to other consumers" in caplog.text
     assert handled[1:] == [(b"slow", 1), (b"slow", 1)]
     assert committed(servers.kafka, kafka["group.id"], topic) == [2]
+
+
+def test_case_h12_the_lag_is_zero_behind_markers_and_aborted_records(
+    servers: Servers, kafka: dict[str, Any], topic: str
+) -> None:
+    producer = Producer({"bootstrap.servers": servers.kafka, "transactional.id": topic})
+    producer.init_transactions(30)
+
+    def transact(first: int, *, commit: bool) -> None:
+        producer.begin_transaction()
+        send(servers.kafka, topic, [Sent(first + at, "k", partition=0) for at in range(3)], producer)
+        (producer.commit_transaction if commit else producer.abort_transaction)(30)
+
+    def lag() -> int:
+        return ends(servers.kafka, topic)[0] - committed(servers.kafka, kafka["group.id"], topic)[0]
+
+    transact(1, commit=True)
+    handler = Handler({b"k": Temporary("not yet")})
+    consumer = Consumer(kafka, [topic], handler, retry=QUICK, commit_seconds=0.05)
+    with Running(consumer) as running:
+        running.until(lambda: len(handler.attempts) > 3, "an event is in hand")
+        assert committed(servers.kafka, kafka["group.id"], topic)[0] <= 0
+        handler.failing.clear()
+        running.until(lambda: lag() == 0, "the marker behind the last event is passed")
+        transact(4, commit=False)
+        running.until(lambda: lag() == 0, "aborted records are passed")
+        transact(7, commit=True)
+        running.until(lambda: lag() == 0, "and the marker behind those that follow")
+    assert handler.handled == [("k", lsn) for lsn in (1, 2, 3, 7, 8, 9)]
+    with Running(Consumer(kafka, [topic], again := Handler(), commit_seconds=0.05)) as running:
+        transact(10, commit=True)
+        running.until(lambda: lag() == 0, "the next process goes on behind it")
+    assert again.handled == [("k", lsn) for lsn in (10, 11, 12)]
+
+
+def test_case_h13_callbacks_of_the_properties_are_called(
+    servers: Servers, kafka: dict[str, Any], topic: str, dead: str
+) -> None:
+    statistics, commits = list[str](), list[Any]()
+    given = {
+        **kafka,
+        "statistics.interval.ms": 100,
+        "stats_cb": statistics.append,
+        "on_commit": lambda error, parts: commits.append((error, parts)),
+        "error_cb": print,
+        "throttle_cb": print,
+        "client.rack": None,
+    }
+    send(servers.kafka, topic, [Sent(1, partition=0)])
+    consumer = Consumer(given, [topic], Handler(), dead_letter=dead, commit_seconds=0.05)
+    with Running(consumer) as running:
+        running.until(lambda: bool(statistics) and bool(commits), "both are called")
+        running.until(lambda: committed(servers.kafka, kafka["group.id"], topic) == [1], "and the consumer works")
+    assert commits[0][0] is None
+
+
+def test_case_h13_a_token_is_asked_for_by_the_consumer_and_its_dead_letter_producer(kafka: dict[str, Any]) -> None:
+    asked, failing = list[str](), list[bool]()
+
+    def token(config: str) -> tuple[str, float]:
+        asked.append(config)
+        if failing:
+            raise ValueError("no token today")
+        return "token", time.time() + 3600
+
+    given = {**kafka, "security.protocol": "SASL_PLAINTEXT", "sasl.mechanisms": "OAUTHBEARER", "oauth_cb": token}
+    with Running(Consumer(given, ["t"], Handler())) as running:
+        running.until(lambda: bool(asked), "the consumer asks")
+    asked.clear()
+    producer = client.producer({**librdkafka.producer({}), **connection(given)})
+    eventually(lambda: producer.poll(0.1) is not None and bool(asked), "the producer asks")
+    failing.append(True)
+    with pytest.raises(KafkaUnavailable, match="token not set"):
+        Consumer(given, ["t"], Handler()).run()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"oauth_cb": "no function"},
+        {"stats_cb": 5},
+        {"error_cb": "no function"},
+        {"on_commit": []},
+        {"session.timeout.ms": "soon"},
+        {"no.such.property": "x"},
+        {"client.id": "\ud800"},
+        {"session.timeout.ms": []},
+        {5: "five"},
+        {"logger": "no logger"},
+    ],
+    ids=str,
+)
+def test_case_h13_properties_that_librdkafka_refuses_are_configuration_errors(
+    kafka: dict[str, Any], wrong: dict[Any, Any]
+) -> None:
+    with pytest.raises(ConfigError):
+        Consumer({**kafka, **wrong}, ["t"], Handler()).run()
+
+
+def test_case_h15_a_consumer_runs_once(kafka: dict[str, Any], topic: str) -> None:
+    consumer = Consumer(kafka, [topic], Handler())
+    with Running(consumer):
+        pass
+    with pytest.raises(AlreadyRun, match="runs once; create another"):
+        consumer.run()
+    with Consumer(kafka, [topic], Handler()) as closed:
+        pass
+    with pytest.raises(RuntimeError):
+        closed.run()
+
+
+def test_case_h4_a_consumer_ends_while_kafka_does_not_answer(
+    private_stack: PrivateStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    stack = private_stack()
+    (broker,) = stack.brokers
+    addresses = stack.addresses()
+    assert addresses
+    topic, dead = make_topic(addresses.kafka, "events"), make_topic(addresses.kafka, "dead")
+    send(addresses.kafka, topic, [Sent(lsn, partition=0) for lsn in (1, 2, 3)])
+
+    def ends_within(
+        group: str,
+        silence: Callable[[], object],
+        *,
+        fails: bool = False,
+        dead_letter: str | None = None,
+        frozen: bool = True,
+    ) -> None:
+        def handle(event: Event) -> None:
+            assert event.position
+            if event.position.commit_lsn == 2:
+                silence()  # with an offset to commit
+                if fails:
+                    raise Rejected("never")
+                consumer.stop()
+
+        kafka = {"bootstrap.servers": addresses.kafka, "group.id": group}
+        consumer = Consumer(kafka, [topic], handle, dead_letter=dead_letter, retry=QUICK, commit_seconds=600)
+        running = Running(consumer)
+        with contextlib.suppress(HandlerFailed), running:
+            eventually(lambda: not running.alive, f"run of {group} has returned", 40)
+        assert ("leaving the group failed: Kafka does not answer in time" in caplog.text) == frozen
+        assert (type(running.error) is HandlerFailed) == fails
+        caplog.clear()
+
+    ends_within("stopped", broker.freeze)
+    broker.thaw()
+    ends_within("failed", broker.freeze, fails=True)
+    broker.thaw()
+    ends_within("with a dead-letter producer", broker.freeze, dead_letter=dead)
+    broker.thaw()
+    ends_within("killed", broker.kill, frozen=False)
