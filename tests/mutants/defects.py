@@ -452,4 +452,70 @@ DEFECTS: Final = (
         "                    raise self._failed(error) from None\n", "                    pass\n",
         "kafka/test_seen.py",
     ),
+    Defect(
+        "repeats-forgotten", "D1", "Later events of a key do not follow one that is sent again.",
+        "delivery/deduplication.py",
+        "                tail.repeat(key)\n", "                pass\n",
+    ),
+    Defect(
+        "overtaken-counts", "D1", "An event counts although an older one of its key comes behind it.",
+        "delivery/deduplication.py",
+        "            return not ordered or place is None or key is None or not tail.overtaken(place, key, *at)\n",
+        "            return True\n",
+    ),
+    Defect(
+        "margin-of-nothing", "C20", "Records of times before the first redelivered event are not read.",
+        "kafka/readback/backwards.py",
+        "max(0, since - MARGIN_MS)", "max(0, since)",
+    ),
+    Defect(
+        "last-chunk-only", "D5", "Only the last chunk of each partition is read back.", "kafka/readback/partition.py",
+        "        return bool(floors) and self.next(min(floors))\n",
+        "        return self.start == self.high and bool(floors) and self.next(min(floors))\n",
+    ),
+    Defect(
+        "window-of-one", "D5", "Reading back ends at the first own record that may be redelivered.",
+        "kafka/readback/partition.py",
+        "self._oldest < self._confirmed:", "self._oldest >= self._confirmed:",
+    ),
+    Defect(
+        "confirmed-unread", "D5", "Events of the first redelivered transaction are not kept.",
+        "kafka/readback/partition.py",
+        "        return order[0] >= self._confirmed or by_hand", "        return order[0] > self._confirmed or by_hand",
+    ),
+    Defect(
+        "disorder-unseen", "D1", "Records that come behind later ones are not noticed.", "kafka/readback/partition.py",
+        "            self.disordered = True\n", "            pass\n",
+    ),
+    Defect(
+        "chunks-apart", "D1", "Order is compared within a chunk only.", "kafka/readback/partition.py",
+        "        if late or (self._behind is not None and order > self._behind):\n", "        if late:\n",
+    ),
+    Defect(
+        "number-of-first", "I4", "The first number of a chunk counts instead of the last.",
+        "kafka/readback/partition.py",
+        "                self.sequence = max(self.sequence, int(text))\n",
+        "                self.sequence = self.sequence or int(text)\n",
+    ),
+    Defect(
+        "no-end", "D5", "Records of other partitions are taken for this one's.", "kafka/readback/backwards.py",
+        "            part = parts.get((topic, number))  # else of one that was read before\n",
+        "            part = parts.get((topic, number % 1))\n",
+    ),
+    Defect(
+        "stale-entries", "D5", "What was fetched for an earlier chunk ends a later one.", "kafka/readback/chunks.py",
+        "                self._again, self._last, self._is_there = True, offset, True\n            return False\n",
+        "                pass\n            return False\n",
+    ),
+    Defect(
+        "hole-at-the-end", "D5", "A chunk waits for the record at the end of its partition.",
+        "kafka/readback/chunks.py",
+        "        self.over = True\n        if self._first is None and self._is_there:",
+        "        self.over = self._first is not None\n        if self._first is None and self._is_there:",
+    ),
+    Defect(
+        "highest-of-none", "D5", "What a topic holds is never asked for.", "kafka/readback/tail.py",
+        "                    tail.highest = max(tail.highest, LSN(sighting.commit_lsn))\n",
+        "                    tail.highest = tail.highest\n",
+    ),
 )  # fmt: skip

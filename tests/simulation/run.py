@@ -71,6 +71,7 @@ class Run:
             properties={**plan.kafka, "queue.buffering.max.messages": plan.room},
             dead_letters=plan.dead_letters,
             headers=plan.headers,
+            sequence=plan.sequence,
         )
         self.misfortunes = Misfortunes(self)
         if plan.recorded:  # as `slot create` leaves it

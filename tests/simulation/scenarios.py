@@ -174,6 +174,17 @@ _AT_LEAST_ONCE: Final = tuple(
         ("something else is where a record was before it counts", "crash_and_pretend"),
     )
 )
+_CUT_SHORT: Final = tuple(
+    _plan(
+        f"a record is gone, and a process dies {seconds:g} s later, while it sends what was behind it again (D1)",
+        (_tx(0.02, *(_row("a") for _ in range(12))),),
+        Act(0.4, "crash_and_lose", (ORDER, 2)),
+        Act(0.4 + seconds, "crash", (False,)),
+        latency=0.03,
+        room=1,
+    )
+    for seconds in (0.3, 0.35, 0.4, 0.5, 0.7)
+)
 _FORGOTTEN: Final = (
     _plan("a broker has forgotten the producer (C6)", _THREE, Act(0.03, "refuse", (ORDER, NO_OFFSET, 0.5))),
 )
@@ -311,6 +322,14 @@ _READ_BACK: Final = tuple(
         ),
     )
 )
+_WHERE_IT_STANDS: Final = (
+    _plan(
+        "a transaction commits where the slot stands (A3)",
+        (_tx(0.02, _row(), hold=2.5),),
+        Act(2.51, "slow_partition", (POSITIONS, 0, 0.8)),
+        Act(2.9, "crash", (False,)),
+    ),
+)
 _BY_SQL: Final = (_plan("a slot that was made by SQL", _THREE, recorded=False, case="D7"),)
 _TOMBSTONES: Final = (
     _tx(0.02, _row(), _row("b"), _row()),
@@ -346,11 +365,12 @@ _MADE_ANEW: Final = (
         case="D4",
     ),
 )
-_BOTH: Final = (*_FAULTS, *_RETYPED, *_FIRST, *_READ_BACK, *_BY_SQL, *_MADE_ANEW)
+_BOTH: Final = (*_FAULTS, *_RETYPED, *_FIRST, *_READ_BACK, *_WHERE_IT_STANDS, *_BY_SQL, *_MADE_ANEW)
 
 _ALL: Final = (
     *_BOTH,
     *_AT_LEAST_ONCE,
+    *_CUT_SHORT,
     *_FORGOTTEN,
     *_SWITCHED,
     *_ON_ITS_WAY,

@@ -121,7 +121,7 @@ class SimServers:
         sink = kind(self._kafka, process, self._settings.properties)
         stack.callback(self._close_sink, sink)
         outbox = Outbox(STREAM.format(pg.timeline), _COLUMNS, _TEMPLATE, self._settings.headers, tombstones=True)
-        tails = SimTails(self._kafka, outbox.stream, found.confirmed)
+        tails = SimTails(self._kafka, outbox.stream, found.confirmed, sequences=self._settings.sequence)
         knows = self._kafka.findable(outbox.stream)
         process.opened(stream, sink, knows, found.confirmed)
         used, slot.used = slot.used, True
@@ -167,6 +167,7 @@ class SessionSettings:
         properties: dict[str, Value],
         dead_letters: bool,
         headers: tuple[str, ...],
+        sequence: bool,
     ) -> None:
         self.random = random
         self.burst = burst
@@ -174,3 +175,4 @@ class SessionSettings:
         self.properties = properties
         self.dead_letters = dead_letters
         self.headers = headers
+        self.sequence = sequence

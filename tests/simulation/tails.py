@@ -11,8 +11,10 @@ from cdc.kafka.readback.seen import Seen
 from cdc.kafka.readback.tail import Readback, Tail
 from tests.simulation.kafka import SimKafka, Stored
 from tests.simulation.oracle import DEAD_LETTERS
+from tests.simulation.world import Violation
 
 _BURST: Final = 3
+_CALLS_AT_MOST: Final = 5_000
 
 
 class SimLog:
@@ -25,6 +27,7 @@ class SimLog:
         self._kafka = kafka
         self._logs: dict[Place, list[Stored]] = {}
         self._reached: dict[Place, int] = {}
+        self._calls = 0
         self._ahead: list[Entry] = []  # was fetched, and not handed out
 
     def partitions(self, topics: Sequence[str], /) -> dict[str, int]:
@@ -54,6 +57,9 @@ class SimLog:
         self._reached = dict(offsets)
 
     def receive(self) -> list[Entry]:
+        self._calls += 1
+        if self._calls > _CALLS_AT_MOST:
+            raise Violation("I7: reads back without end")
         found, self._ahead = self._ahead, []
         for place, at in self._reached.items():
             log = [each for each in self._logs[place] if each.offset >= at]
@@ -81,11 +87,11 @@ class SimLog:
 class SimTails:
     """The shape of `cdc.delivery.ports.Tails`."""
 
-    def __init__(self, kafka: SimKafka, stream: str, confirmed: int) -> None:
+    def __init__(self, kafka: SimKafka, stream: str, confirmed: int, *, sequences: bool) -> None:
         self._kafka = kafka
         self._log = SimLog(kafka)
         self._seen = Seen()
-        self._readback = Readback(self._log, stream, confirmed, self._seen, sequences=True)
+        self._readback = Readback(self._log, stream, confirmed, self._seen, sequences=sequences)
         self._asked: set[str] = set()
         self._read: dict[str, Tail] = {}
 
