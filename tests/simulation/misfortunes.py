@@ -136,6 +136,12 @@ class Misfortunes:
     def swap_columns(self, one: str = "id", other: str = "aggregateid") -> None:
         self._alone(lambda table: table.swap(one, other))
 
+    def add_child(self, published: bool) -> None:
+        """A table inherits from the outbox, and takes some of its rows."""
+        if not self._pg.child:
+            self.gaps.append("a table inherits from the outbox")
+            self._pg.child, self._pg.child_published = True, published
+
     def _alone(self, change: Callable[[Table], None]) -> None:
         if any(operation.row for tx in self._pg.running for operation in tx.operations):
             self._later(0.05, lambda: self._alone(change))
@@ -365,6 +371,7 @@ class Misfortunes:
         self._kafka.refusing.clear()
         pg.refusing = None
         pg.publish()
+        pg.child_published = pg.child
         pg.abort()
         if pg.slot is None or pg.slot.lost or pg.slot.broken:
             self.new_slot()

@@ -12,7 +12,7 @@ from cdc.lsn import LSN
 from cdc.replication import publication, values
 from tests.simulation.oracle import Oracle
 from tests.simulation.rows import POISON, TOMBSTONE, Kind, Operation, Row, Tx
-from tests.simulation.table import Table
+from tests.simulation.table import CHILD_OID, Table
 from tests.simulation.world import Violation, World
 from tests.unit.shop import COMMIT_TIME, OID
 
@@ -65,6 +65,7 @@ class SimPg:
         self.publication = True
         self.table = Table(tenant=tenant)
         self.publication_oid = self.membership = 100
+        self.child = self.child_published = False  # a table inherits from the outbox
         self._numbers = 0
         self._transactions = 0
 
@@ -98,7 +99,11 @@ class SimPg:
             if kind == "undone":  # written in a savepoint that was rolled back
                 continue
             published = self.published or kind not in ("insert", "update", "delete", "truncate")
-            tx.operations.append(Operation(kind, at, self.table.relation, row, published))
+            relation = self.table.relation
+            if row and self.child and self.random.random() < 0.5:
+                row.in_child, relation = True, self.table.child
+                published &= self.child_published
+            tx.operations.append(Operation(kind, at, relation, row, published))
 
     def _row(self, tx: Tx, key: str, aggregate: str, payload: str) -> Row:
         number, table = self._numbers, self.table
@@ -269,6 +274,8 @@ class SimPg:
             publication.TABLE_OID: str(OID) if there else publication.NONE,
             publication.PUBLICATION: "cdc_publisher",
             publication.PUBLICATION_OID: str(self.publication_oid) if self.publication else publication.NONE,
+            publication.CHILDREN: "public.outbox_child" if self.child else publication.NONE,
+            publication.CHILD_OIDS: str(CHILD_OID) if self.child else publication.NONE,
             publication.PUBLISHED_BY: f"name (oid {self.membership})" if self.published and there else publication.NONE,
         }
 
@@ -293,6 +300,8 @@ class SimPg:
             return PostgresError("the publication does not exist")
         if not self.published:
             return PostgresError("the publication does not hold the table")
+        if self.child and not self.child_published:
+            return PostgresError("a table that inherits from the outbox is not published")
         if self.table.name != "outbox":
             return PostgresError("the table does not exist")
         return None

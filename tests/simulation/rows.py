@@ -49,6 +49,7 @@ class Row:
     by_transaction: bool = False  # the last copy
     dead: int = 0  # how often it is in the topic of dead letters
     poison: bool = False
+    in_child: bool = False  # of a table that inherits from the outbox
     skipped: bool = False  # PostgreSQL will never send it, by an act of an operator
     excused: bool = False  # and an operator was informed
 

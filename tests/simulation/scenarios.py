@@ -11,7 +11,7 @@ from tests.simulation.oracle import DEAD_LETTERS, POSITIONS
 from tests.simulation.plan import SWITCH, Act, Plan, Transaction, Write
 from tests.simulation.rows import POISON, TOMBSTONE
 from tests.simulation.sink import NO_OFFSET
-from tests.simulation.table import ENUM
+from tests.simulation.table import DOMAINS, ENUM
 
 ORDER: Final = "outbox.event.order"
 
@@ -276,6 +276,27 @@ _RETYPED: Final = (
         case="A5",
     ),
 )
+_INHERITED: Final = (
+    _plan("a table inherits from the outbox from the start (B1)", _THREE, Act(0.0, "add_child", (True,))),
+    _plan("a table begins to inherit from the outbox (B1)", _THREE, Act(0.3, "add_child", (True,))),
+    _plan("a table inherits from the outbox and is not published (B1)", _THREE, Act(0.3, "add_child", (False,))),
+    _plan(
+        "a table begins to inherit from the outbox while the program is down (B1)",
+        _THREE,
+        Act(0.04, "outage", (0.5,)),
+        Act(0.045, "add_child", (True,)),
+        Act(0.3, "crash", (False,)),
+    ),
+    _plan(
+        "columns are domains (A3)",
+        _THREE,
+        *(
+            Act(0.0, "retype_column", (name, type_oid))
+            for type_oid, name in zip(DOMAINS, ("id", "aggregateid", "payload", "tenant"), strict=False)
+        ),
+        headers=("tenant",),
+    ),
+)
 _FIRST: Final = (
     _plan(
         "a leader turns away the first batch (C6)",
@@ -365,7 +386,7 @@ _MADE_ANEW: Final = (
         case="D4",
     ),
 )
-_BOTH: Final = (*_FAULTS, *_RETYPED, *_FIRST, *_READ_BACK, *_WHERE_IT_STANDS, *_BY_SQL, *_MADE_ANEW)
+_BOTH: Final = (*_FAULTS, *_RETYPED, *_INHERITED, *_FIRST, *_READ_BACK, *_WHERE_IT_STANDS, *_BY_SQL, *_MADE_ANEW)
 
 _ALL: Final = (
     *_BOTH,

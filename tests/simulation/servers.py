@@ -98,7 +98,7 @@ class SimServers:
         self._process = process
         self._settings = settings
 
-    def open(self, stack: contextlib.ExitStack, *, text: bool) -> Ends:  # noqa: ARG002 - its rows are text
+    def open(self, stack: contextlib.ExitStack, *, text: bool) -> Ends:
         pg, process, world = self._pg, self._process, self._pg.world
         world.enter()
         pg.available()
@@ -111,7 +111,7 @@ class SimServers:
         assert slot
         if slot.stream is not None:
             raise SlotActive("the slot is active for another process")
-        binary = pg.table.binary(self._settings.headers)
+        binary = pg.table.binary(self._settings.headers) and not text
         stream = Stream(
             pg, slot, process, burst=self._settings.burst, keepalives=self._settings.keepalives, binary=binary
         )

@@ -146,6 +146,8 @@ def _by_others(made: Plan, random: Random, span: float) -> Plan:
             for _ in range(random.choice((1, 2, 4))):
                 name = random.choice(names)
                 acts.append(Act(span * random.random(), name, kinds[name](random)))
+    if random.random() < 0.1 and not any(act.name in OPERATORS for act in made.acts):
+        acts.append(Act(random.choice((0.0, span * random.random())), "add_child", _coin(random)))
     if random.random() < 0.3:  # what it begins with
         acts.append(Act(0.0, "retype_column", _retype(random)))
     traffic = made.traffic

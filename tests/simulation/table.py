@@ -8,21 +8,31 @@ import uuid
 from typing import Final
 
 from cdc.replication import values
-from cdc.replication.messages import Relation
+from cdc.replication.messages import Relation, Type
 from tests.unit import frames
 from tests.unit.frames import Cell
 from tests.unit.shop import COLUMNS, OID
 
 ENUM: Final = 90_001
 """A type that this database has made: nothing reads it in binary format."""
+DOMAINS: Final = {
+    90_101: (values.UUID, "uuid"),
+    90_102: (values.VARCHAR, "varchar"),
+    90_103: (values.BYTEA, "bytea"),
+    90_104: (values.BOOL, "bool"),
+    90_105: (values.INT8, "int8"),
+}
+"""Domains, their base types, and how PostgreSQL names these before it describes a table."""
+_UUIDS, _VARCHARS, _BYTEAS, _BOOLS, _BIGINTS = DOMAINS
+CHILD_OID: Final = OID + 1
 NAMES: Final = ("id", "aggregatetype", "aggregateid", "type", "payload", "tenant")
 RETYPES: Final[dict[str, tuple[int, ...]]] = {
-    "id": (values.UUID, values.INT8, values.TEXT, values.VARCHAR),
+    "id": (values.UUID, values.INT8, values.TEXT, values.VARCHAR, _UUIDS),
     "aggregatetype": (values.TEXT, values.VARCHAR, values.BPCHAR, values.INT8),
-    "aggregateid": (values.TEXT, values.INT8, values.VARCHAR, values.INT4, values.UUID),
+    "aggregateid": (values.TEXT, values.INT8, values.VARCHAR, values.INT4, values.UUID, _VARCHARS, _BIGINTS),
     "type": (values.TEXT, values.VARCHAR, ENUM),
-    "payload": (values.JSONB, values.TEXT, values.BYTEA, values.JSON),
-    "tenant": (values.TEXT, values.INT4, values.BOOL, values.UUID),
+    "payload": (values.JSONB, values.TEXT, values.BYTEA, values.JSON, _BYTEAS),
+    "tenant": (values.TEXT, values.INT4, values.BOOL, values.UUID, _BOOLS),
 }
 """Types that each column may have; the first is the one it begins with."""
 _NUMBERS: Final = {values.INT2: ">h", values.INT4: ">i", values.INT8: ">q"}
@@ -46,13 +56,20 @@ class Table:
         """What PostgreSQL says of the table."""
         return self._relation
 
+    @property
+    def child(self) -> Relation:
+        """What PostgreSQL says of the table that inherits from it."""
+        return self._relation._replace(oid=CHILD_OID, name=f"{self.name}_child")
+
     def type_of(self, name: str) -> int | None:
-        return dict(self.columns).get(name)
+        """The base type of a column."""
+        found = dict(self.columns).get(name)
+        return None if found is None else base(found)
 
     def binary(self, headers: tuple[str, ...]) -> bool:
         """Whether every column that an event needs has a binary decoder today."""
         needed = [type_oid for name, type_oid in self.columns if name in NAMES[:5] or name in headers]
-        return all(map(values.has_binary_decoder, needed))
+        return all(values.has_binary_decoder(base(type_oid)) for type_oid in needed)
 
     # Operators
 
@@ -125,8 +142,21 @@ class Table:
         return str(1_633_906_021 - number) if type_oid in _NUMBERS else "acme"
 
 
+def base(type_oid: int) -> int:
+    """The type that decides how values are written."""
+    return DOMAINS[type_oid][0] if type_oid in DOMAINS else type_oid
+
+
+def described(type_oid: int) -> Type | None:
+    """What PostgreSQL says of a type that is not its own; of a domain it names the base type, in pg_catalog."""
+    if type_oid == ENUM:
+        return Type(ENUM, "public", "event_type")
+    return Type(type_oid, "", DOMAINS[type_oid][1]) if type_oid in DOMAINS else None
+
+
 def cell(type_oid: int, text: str | None, *, binary: bool) -> Cell:
     """A cell as the server sends it."""
+    type_oid = base(type_oid)
     if text is None:
         return None
     if not binary:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from cdc.errors import PostgresError, PostgresUnavailable
 from tests.simulation.rows import OTHER_RELATION, Operation, Row, Tx, frame
+from tests.simulation.table import described
 from tests.simulation.world import Violation
 from tests.unit import frames
 
@@ -34,6 +35,7 @@ class Stream:
         self._slot = slot
         self._burst = burst
         self._binary = binary
+        self._child = pg.child  # was there when the session began
         self._keepalives = keepalives  # how often one comes where it is not awaited
         self._start = slot.confirmed
         self._next = 0  # of pg.committed
@@ -166,6 +168,8 @@ class Stream:
         ):
             return
         self._known[relation.oid] = relation
+        for kind in filter(None, (described(column.type_oid) for column in relation.columns)):
+            self._queue.append((frames.xlog(kind), None))
         self._queue.append((frames.xlog(relation), None))
 
     def _keepalive(self, lsn: int) -> bytes:
@@ -207,8 +211,11 @@ class Stream:
             self._sent = max(self._sent, open_tx.end_lsn)
             self._open, self._begun = None, False
         if row is not None:
+            # A session that began before the child was there takes it for another table.
+            row.skipped |= row.in_child and not self._child
             row.handed += 1
-            self.process.in_hand[row.id] = row
+            if not row.skipped:
+                self.process.in_hand[row.id] = row
 
     def _fail(self) -> None:
         if self._cut is not None:
