@@ -4,16 +4,20 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from cdc.config.settings import Settings
 from cdc.delivery.ports import Ends
-from cdc.delivery.positions import AT_LEAST_ONCE, SlotRecord
+from cdc.delivery.positions import AT_LEAST_ONCE, SlotRecord, TopicRecord
+from cdc.delivery.slot_memory import claim
 from cdc.errors import CdcError, SlotActive
 from cdc.kafka import positions
 from cdc.kafka.cluster import DEAD_LETTERS_CONFIG, Cluster
 from cdc.kafka.producer import Sink
 from cdc.kafka.readback.tails import Tails
+from cdc.kafka.remembered_topics import RememberedTopics, existing
 from cdc.kafka.topics import KnownTopics
 from cdc.kafka.transactional_producer import TransactionalSink, hand_over
 from cdc.outbox.events import Outbox
@@ -58,6 +62,9 @@ class Servers:
         self._template = TopicTemplate(settings.topics.name)
         self._topics = KnownTopics(settings)
         self._remembers = False  # the topic of positions exists, as far as is known
+        self._cluster = ""  # its id, as of then
+        self._claimed = ""  # the key of the slot that was claimed last
+        self._remembered: dict[str, TopicRecord] = {}
         self._pids: deque[int] = deque(maxlen=_PIDS)  # of the walsenders of earlier sessions
 
     def open(self, stack: contextlib.ExitStack, *, text: bool) -> Ends:
@@ -72,21 +79,28 @@ class Servers:
             source = stack.enter_context(contextlib.closing(Source(settings.postgres.dsn)))
             system_identifier, timeline = source.identify()
             timelines = source.timelines(timeline)
+            if not self._remembers:
+                self._prepare()
+            mark = SlotRecord(
+                system_identifier,
+                timeline,
+                settings.postgres.slot,
+                found.confirmed,
+                found.definition,
+                ordering(settings),
+                cluster=self._cluster,
+            )
+            if not found.used and self._claimed != mark.key:
+                self._claim(mark)
             try:
                 source.start(settings.postgres.slot, settings.postgres.publication, binary=binary)
             except SlotActive as active:
                 held = self._held(slots.holder(connection, settings.postgres.slot))
                 raise SlotActive(active.message, held=held) from None
             self._pids.append(source.pid)
+            ours = catalog.slot(connection, settings)  # it may have been re-created before it was acquired
+            mark = replace(mark, confirmed=ours.confirmed or mark.confirmed)
             wal_end = slots.wal_end(connection)
-        mark = SlotRecord(
-            system_identifier,
-            timeline,
-            settings.postgres.slot,
-            found.confirmed,
-            found.definition,
-            ordering(settings),
-        )
         outbox = Outbox(
             stream_id(system_identifier, timeline, settings.postgres.slot),
             columns,
@@ -95,15 +109,20 @@ class Servers:
             tombstones=settings.outbox.tombstones,
             suited_at=found.wal_end,
         )
-        if not self._remembers:
-            positions.ensure(settings)
-            if settings.delivery.on_poison == "dead-letter":
-                Cluster(settings.kafka).ensure_topic(settings.topics, settings.topics.dead_letter, DEAD_LETTERS_CONFIG)
-            self._remembers = True
         self._topics.renew()
+        topics = RememberedTopics(settings, self._topics, mark.key, self._remembered)
+        stack.callback(topics.close)
         sink = stack.enter_context(contextlib.closing(self._sink(mark.key)))
         tails = stack.enter_context(
-            contextlib.closing(Tails(settings, outbox.stream, found.confirmed, sequences=settings.delivery.sequence))
+            contextlib.closing(
+                Tails(
+                    settings,
+                    outbox.stream,
+                    mark.confirmed,
+                    sequences=settings.delivery.sequence,
+                    known=lambda: list(self._remembered),
+                )
+            )
         )
         sentinel = Sentinel(settings.postgres.dsn, settings, found.definition, found.wal_end)
         stack.callback(sentinel.stop)
@@ -111,7 +130,7 @@ class Servers:
             source=source,
             sink=sink,
             sentinel=sentinel,
-            topics=self._topics,
+            topics=topics,
             outbox=outbox,
             dead_letters=(
                 DeadLetters(settings.topics.dead_letter, outbox)
@@ -128,7 +147,32 @@ class Servers:
             failed=self._failed,
             wal_sender_timeout=found.wal_sender_timeout,
             binary=binary,
+            identities=partial(existing, settings),
+            trust=self._trust,
         )
+
+    def _prepare(self) -> None:
+        """Create the publisher's own topics that are missing, and learn the cluster's id."""
+        settings = self._settings
+        positions.ensure(settings)
+        cluster = Cluster(settings.kafka)
+        if settings.delivery.on_poison == "dead-letter":
+            cluster.ensure_topic(settings.topics, settings.topics.dead_letter, DEAD_LETTERS_CONFIG)
+        self._cluster = cluster.cluster_id()
+        self._remembers = True
+
+    def _claim(self, mark: SlotRecord) -> None:
+        """Write the slot's record before the slot is read for the first time."""
+        known = positions.remembered(self._settings, mark.key)
+        if claimed := claim(mark, known, self._settings.delivery.guarantee, used=False):
+            positions.write(self._settings, mark.key, claimed.encode())
+        self._claimed = mark.key
+
+    def _trust(self, topics: Mapping[str, TopicRecord]) -> None:
+        self._remembered.clear()
+        self._remembered.update(topics)
+        for topic, record in topics.items():
+            self._topics.remember(topic, *record)
 
     def _held(self, holder: tuple[int, float | None] | None) -> str:
         """Return why the reader of the slot is no running publisher; empty when it may be one."""

@@ -142,7 +142,7 @@ def drop(invocation: Invocation, name: str | None, yes: bool) -> None:
         key = f"{slots.system_identifier(connection)}/{name}"
         slots.drop(connection, name)
     click.echo(f"dropped slot {name}")
-    _forget(settings, key)
+    _forget(settings, key, topics=True)
 
 
 @slot.command(epilog=examples("cdc-publisher slot advance", "cdc-publisher slot advance --to 16/B374D848"))
@@ -162,15 +162,18 @@ def advance(invocation: Invocation, name: str | None, target: LSN | None, yes: b
         key = f"{slots.system_identifier(connection)}/{name}"
         end = slots.advance(connection, name, to)
     click.echo(f"advanced slot {name} to {end}")
-    _forget(settings, key)
+    _forget(settings, key, topics=False)
 
 
-def _forget(settings: Settings, key: str) -> None:
-    """Delete the record of the slot in Kafka, so that the publisher accepts the deliberate change."""
+def _forget(settings: Settings, key: str, *, topics: bool) -> None:
+    """Delete the record of the slot in Kafka, so that the publisher accepts the deliberate change.
+
+    With `topics` those of its topics too.
+    """
     if not settings.kafka:
         return
     try:
-        positions.forget(settings, key)
+        positions.forget(settings, key, topics=topics)
     except CdcError as error:
         click.echo(
             f"cdc-publisher: warning: {error}; the record of the slot in Kafka is outdated, so start the publisher"

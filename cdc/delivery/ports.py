@@ -4,11 +4,11 @@
 """
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from cdc.delivery.positions import Memory, SlotRecord
+from cdc.delivery.positions import Memory, SlotRecord, TopicRecord
 from cdc.errors import CdcError
 from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
@@ -162,6 +162,14 @@ class Sentinel(Protocol):
         ...
 
 
+def _nothing_exists(topics: Collection[str]) -> Mapping[str, TopicRecord]:  # noqa: ARG001
+    return {}
+
+
+def _ignore(topics: Mapping[str, TopicRecord]) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Ends:
     """Both ends of an open session, and what opening it found."""
@@ -183,6 +191,10 @@ class Ends:
     failed: Callable[[Failure], CdcError]  # what a failed delivery means
     wal_sender_timeout: float  # seconds; 0 means never
     binary: bool
+    identities: Callable[[Collection[str]], Mapping[str, TopicRecord]] = _nothing_exists
+    """Return what distinguishes topics now, of those that exist; waits for Kafka."""
+    trust: Callable[[Mapping[str, TopicRecord]], None] = _ignore
+    """Take these topics for what is remembered of them: no other topic of the same name may be sent to."""
 
 
 class Servers(Protocol):

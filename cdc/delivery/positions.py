@@ -9,16 +9,25 @@ that decide the order), to detect changes made while no publisher was reading.
 |-------|-------------------------------------------------------------------------------------------------|
 | key   | `{system_identifier}/{slot}`                                                                    |
 | value | JSON: version, system_identifier, timeline, slot, confirmed (LSN as text), definition, settings, |
-|       | position, guarantee, caught_up                                                                  |
+|       | position, guarantee, caught_up, cluster (Kafka's id)                                            |
 
 `position` is the last event that a Kafka transaction has made visible, null before there was one: everything up to it
 is in Kafka; with `caught_up`, nothing of the stream beyond it is. `guarantee` is that of the publisher which wrote the
 record. An empty value forgets the slot.
+
+Kafka does not report either that a topic was deleted and created again. So each topic that the stream is sent to has a
+record too, which is written before the first event is:
+
+| part  | value                                  |
+|-------|----------------------------------------|
+| key   | `{system_identifier}/{slot}/{topic}`   |
+| value | JSON: version, topic_id, partitions    |
 """
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import orjson
@@ -46,6 +55,7 @@ class SlotRecord:
     position: Position | None = None
     guarantee: str = AT_LEAST_ONCE
     caught_up: bool = False
+    cluster: str = ""  # the id of the Kafka cluster; empty where it is unknown
 
     @property
     def key(self) -> str:
@@ -54,6 +64,7 @@ class SlotRecord:
 
     def encode(self) -> bytes:
         """The value of its record."""
+        cluster = {"cluster": self.cluster} if self.cluster else {}
         return orjson.dumps(
             {
                 "version": VERSION,
@@ -66,6 +77,7 @@ class SlotRecord:
                 "position": str(self.position) if self.position else None,
                 "guarantee": self.guarantee,
                 "caught_up": self.caught_up,
+                **cluster,
             }
         )
 
@@ -85,6 +97,7 @@ class SlotRecord:
                 Position.parse(position) if position else None,
                 str(read.get("guarantee", AT_LEAST_ONCE)),
                 bool(read.get("caught_up", False)),
+                str(read.get("cluster", "")),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a position record ({error!r})") from None
@@ -106,11 +119,57 @@ def latest(values: Iterable[bytes | None]) -> SlotRecord | None:
     return record
 
 
+class TopicRecord(NamedTuple):
+    """What distinguishes a topic from a later one of the same name, and its number of partitions."""
+
+    topic_id: str
+    partitions: int
+
+    def encode(self) -> bytes:
+        """The value of its record."""
+        return orjson.dumps({"version": VERSION, "topic_id": self.topic_id, "partitions": self.partitions})
+
+    @classmethod
+    def decode(cls, value: bytes) -> "TopicRecord":
+        """Read a record's value; fields that are not known are passed over. Raises ValueError."""
+        try:
+            read = orjson.loads(value)
+            return cls(str(read["topic_id"]), int(read["partitions"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not a record of a topic ({error!r})") from None
+
+
 class Memory(NamedTuple):
-    """What the topic holds of a slot. `forgotten`: there is no record because an operator removed it."""
+    """The remembered state of a slot, and of its topics by name.
+
+    `forgotten`: there is no record of the slot because an operator removed it.
+    """
 
     record: SlotRecord | None
     forgotten: bool
+    topics: Mapping[str, TopicRecord] = MappingProxyType({})
+
+
+def memory(key: str, records: Iterable[tuple[bytes | None, bytes | None]]) -> Memory:
+    """Return what records of the topic, with their keys, say of the slot of `key`. Raises ValueError as `latest`."""
+    slot, prefix = key.encode(), f"{key}/".encode()
+    values: list[bytes | None] = []
+    topics: dict[str, TopicRecord] = {}
+    for name, value in records:
+        if name == slot:
+            values.append(value)
+        elif name and name.startswith(prefix):
+            topic = name.removeprefix(prefix).decode(errors="replace")
+            if value:
+                topics[topic] = TopicRecord.decode(value)
+            else:
+                topics.pop(topic, None)
+    return Memory(latest(values), forgotten=bool(values), topics=topics)
+
+
+def topic_key(slot: str, topic: str) -> str:
+    """The key of a topic's record; `slot` is that of the slot's record."""
+    return f"{slot}/{topic}"
 
 
 def differences(found: SlotRecord, remembered: SlotRecord) -> list[str]:
@@ -123,12 +182,26 @@ def differences(found: SlotRecord, remembered: SlotRecord) -> list[str]:
             f" {remembered.confirmed}: it was advanced, or dropped and created again, and rows that were committed"
             " in between have not been published"
         )
+    if found.cluster and remembered.cluster and found.cluster != remembered.cluster:
+        changes.append(
+            f"Kafka is another cluster, with the id {found.cluster!r}, and was {remembered.cluster!r}: it does not hold"
+            " what was delivered to that one"
+        )
     changes += publication.differences(found.definition, remembered.definition)
     now, before = found.settings, remembered.settings
     changes += [
         f"{name} is {now[name]!r}, and was {before[name]!r}" for name in now if before.get(name, now[name]) != now[name]
     ]
     return changes
+
+
+def recreated(found: Mapping[str, TopicRecord], remembered: Mapping[str, TopicRecord]) -> dict[str, str]:
+    """Return a sentence for each topic that was deleted and created again."""
+    return {
+        topic: f"topic {topic!r} was deleted and re-created: the events in it are lost"
+        for topic, record in remembered.items()
+        if topic in found and found[topic].topic_id != record.topic_id
+    }
 
 
 def reached(record: SlotRecord, timeline: int, ends: Mapping[int, LSN]) -> Position | None:

@@ -1,4 +1,8 @@
-"""Compares the slot with what the publisher left, and finds out which part of its stream was sent before."""
+"""Compares what is there with what the publisher left, and finds out which part of its stream was sent before.
+
+All that is remembered between runs is compared here, when a session begins: server, slot, publication, table, settings,
+the Kafka cluster, and its topics.
+"""
 
 import logging
 from dataclasses import replace
@@ -7,7 +11,16 @@ from typing import Final
 from cdc.config.settings import Settings
 from cdc.delivery.deduplication import NOWHERE, SentBefore
 from cdc.delivery.ports import Ends
-from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Batch, SlotRecord, differences, reached
+from cdc.delivery.positions import (
+    AT_LEAST_ONCE,
+    EXACTLY_ONCE,
+    Batch,
+    Memory,
+    SlotRecord,
+    differences,
+    reached,
+    recreated,
+)
 from cdc.errors import PostgresError
 from cdc.lsn import LSN
 from cdc.replication.publication import GO_ON
@@ -18,11 +31,28 @@ BATCH_EVENTS: Final = 50_000
 BATCH_BYTES: Final = 16_777_216
 """A Kafka transaction ends when it holds so much, or after `transaction_ms`, whichever comes first."""
 
+_NAMED: Final = 5  # missing topics that are named
+
 
 SET_BACK: Final = (
     "to continue without skipping new events, give [postgres] slot a new name, and run: cdc-publisher slot create;"
     " then run audit to list missing events"
 )
+
+
+def claim(found: SlotRecord, known: Memory, guarantee: str, *, used: bool) -> SlotRecord | None:
+    """Return the record to write before a slot is read for the first time; None when that is not to come.
+
+    Without it, a first session that dies before its first record would leave a slot that was read from, and
+    no record of the reader.
+    """
+    if used or known.record is not None:
+        return None
+    return replace(found, guarantee=guarantee)
+
+
+def _swapped(found: SlotRecord, remembered: SlotRecord) -> bool:
+    return bool(remembered.cluster) and found.cluster != remembered.cluster
 
 
 class Recognition:
@@ -35,6 +65,7 @@ class Recognition:
         self._settings = settings
         self._accept_changes = accept_changes
         self._record: SlotRecord | None = None
+        self._compared = False  # the topics, which are monitored from then on
 
     def keep(self, record: SlotRecord) -> None:
         """Remember what the session that ended has left."""
@@ -65,23 +96,19 @@ class Recognition:
     def recognise(self, ends: Ends) -> SlotRecord | None:
         """Return the remembered record of the slot.
 
-        Raises PostgresError when it, or what its stream depends on, is not as the publisher left it.
+        Raises PostgresError when it, or anything that the stream depends on, is not as the publisher left it.
         """
-        found, missing = ends.slot, False
-        if self.batch:
-            # What became of the last transaction is only known from there.
-            memory = ends.remembered()
+        found, memory = ends.slot, None
+        # What became of the last Kafka transaction is only known from there.
+        known = self._record if self._compared else None
+        if self.batch or known is None or known.key != found.key or differences(found, known):
+            memory = ends.remembered()  # another process may have moved the slot
             self._record = memory.record or self._record
-            missing = memory.record is None and not memory.forgotten and ends.used
-        elif self._record is None or self._record.key != found.key or differences(found, self._record):
-            self._record = ends.remembered().record or self._record  # another process may have moved the slot
         self._check_server(ends)
         changes = differences(found, self._record) if self._record else []
-        if missing:
-            changes.append(
-                f"topic {self._settings.topics.positions!r} holds no position of replication slot {found.slot!r},"
-                " although that was read from before"
-            )
+        changes += self._unknown(ends, memory)
+        if memory and not self._compared:
+            changes += self._topics(ends, memory, swapped=bool(self._record and _swapped(found, self._record)))
         if changes and not self._accept_changes:
             raise PostgresError(
                 f"not as the publisher left it: {'; '.join(changes)}",
@@ -101,6 +128,40 @@ class Recognition:
             )
         self._accept_changes = False
         return self._record
+
+    def _unknown(self, ends: Ends, memory: Memory | None) -> list[str]:
+        """Return a sentence for what cannot be compared, although it must be."""
+        found, record = ends.slot, self._record
+        if memory and not record and not memory.forgotten and ends.used:
+            return [
+                f"topic {self._settings.topics.positions!r} holds no position of replication slot {found.slot!r},"
+                " although that was read from before: the topic was deleted, or Kafka is another cluster"
+            ]
+        if record and self.batch and record.position and reached(record, found.timeline, ends.timelines) is None:
+            return [
+                f"PostgreSQL is on timeline {found.timeline}, and does not know where timeline {record.timeline} ended,"
+                f" so it is unknown which events up to {record.position} it still has: put {found.timeline:08X}.history"
+                " back into pg_wal, from the archive or from another server, and start again; or continue, and all"
+                " events since the slot's position are sent again"
+            ]
+        return []
+
+    def _topics(self, ends: Ends, memory: Memory, *, swapped: bool) -> list[str]:
+        """Compare the remembered topics with those that are there; trust those that are the same, or accepted."""
+        remembered = {} if swapped else memory.topics
+        there = ends.identities(remembered) if remembered else {}
+        changes = recreated(there, remembered)
+        missing = sorted(remembered.keys() - there.keys())
+        if missing:
+            log.warning(
+                "%d topics do not exist any more, and the events in them are lost: %s",
+                *(len(missing), ", ".join(missing[:_NAMED])),
+                extra={"event": "topics_missing"},
+            )
+        forgotten = {*changes, *missing} if self._accept_changes else set[str]()
+        ends.trust({topic: record for topic, record in remembered.items() if topic not in forgotten})
+        self._compared = True
+        return list(changes.values())
 
     def _check_server(self, ends: Ends) -> None:
         """Raise PostgresError when the server was set back: positions that it issues again would pass for old ones.

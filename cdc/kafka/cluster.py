@@ -117,6 +117,13 @@ class Cluster:
                 hint='check that it runs, that [kafka] "bootstrap.servers" names it, and that "security.protocol" fits',
             ) from None
 
+    def cluster_id(self, seconds: float = REQUEST_SECONDS) -> str:
+        """Return the id of the cluster, which distinguishes it from others; waits. Raises CdcError."""
+        try:
+            return str(self._admin.describe_cluster(request_timeout=seconds).result().cluster_id or "")
+        except KafkaException as error:
+            raise kafka_error(error.args[0], "asking for the id of the cluster") from None
+
     def _brokers(self, seconds: float) -> int:
         try:
             return len(self._admin.list_topics(timeout=seconds).brokers)

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from cdc import errors
 from cdc.config import librdkafka
 from cdc.config.settings import Settings
-from cdc.delivery.positions import Memory, latest
+from cdc.delivery.positions import Memory, memory
 from cdc.kafka import client
 from cdc.kafka.cluster import POSITIONS_CONFIG, REQUEST_SECONDS, Cluster, is_missing
 from cdc.kafka.errors import kafka_error
@@ -43,6 +43,20 @@ def ensure(settings: Settings) -> bool:
     return False
 
 
+def _records(settings: Settings, seconds: float) -> Iterator[Message]:
+    """Yield the committed records of the topic, the oldest of each partition first. Raises what `dated` does."""
+    topic = settings.topics.positions
+    consumer = client.reader(settings.kafka, topic, fetch_wait_max_ms=50)  # at the end nothing more is to come
+    with contextlib.closing(consumer):
+        try:
+            # All partitions from their beginning, since keys have moved where partitions were added.
+            ends = _ends(consumer, topic, Cluster(settings.kafka), min(seconds, REQUEST_SECONDS))
+            for records in read(consumer, dict.fromkeys(ends, 0), ends, seconds):
+                yield from records
+        except KafkaException as error:
+            raise kafka_error(error.args[0], f"reading topic {topic!r}") from None
+
+
 def values(settings: Settings, key: str, seconds: float = SECONDS) -> Iterator[bytes | None]:
     """Yield the values of a key that the topic holds, the oldest first; none when the topic is missing.
 
@@ -57,36 +71,29 @@ def dated(settings: Settings, key: str, seconds: float = SECONDS) -> Iterator[tu
     Reads committed records only, and waits for the end of open transactions of other slots. Raises KafkaUnavailable
     when no record arrives for `seconds`, KafkaError when reading is not allowed.
     """
-    topic, wanted = settings.topics.positions, key.encode()
-    consumer = client.reader(settings.kafka, topic, fetch_wait_max_ms=50)  # at the end nothing more is to come
-    with contextlib.closing(consumer):
-        try:
-            # All partitions from their beginning, since keys have moved where partitions were added.
-            ends = _ends(consumer, topic, Cluster(settings.kafka), min(seconds, REQUEST_SECONDS))
-            for records in read(consumer, dict.fromkeys(ends, 0), ends, seconds):
-                yield from ((one.value(), one.timestamp()[1]) for one in records if one.key() == wanted)
-        except KafkaException as error:
-            raise kafka_error(error.args[0], f"reading topic {topic!r}") from None
+    wanted = key.encode()
+    yield from ((one.value(), one.timestamp()[1]) for one in _records(settings, seconds) if one.key() == wanted)
 
 
 def remembered(settings: Settings, key: str, seconds: float = SECONDS) -> Memory:
-    """Return the last record of a slot. Raises what `dated` does, and KafkaError for a record of something else."""
-    topic = settings.topics.positions
+    """Return what is remembered of a slot. Raises what `dated` does, and KafkaError for a record of something else."""
     try:
-        found = list(values(settings, key, seconds))
-        return Memory(latest(found), forgotten=bool(found))
+        return memory(key, ((one.key(), one.value()) for one in _records(settings, seconds)))
     except ValueError as error:
         raise errors.KafkaError(
-            f"topic {topic!r} holds something else about slot {key!r}: {error}",
+            f"topic {settings.topics.positions!r} holds something else about slot {key!r}: {error}",
             hint="name another topic in [topics] positions, or delete its record of this key",
         ) from None
 
 
-def forget(settings: Settings, key: str, seconds: float = 10.0) -> None:
-    """Delete the record of a key, if there is one. Raises CdcError."""
+def forget(settings: Settings, key: str, seconds: float = 10.0, *, topics: bool = True) -> None:
+    """Delete the record of a slot and, with `topics`, those of its topics, if there are any. Raises CdcError."""
     Cluster(settings.kafka).reach(seconds)  # its error says why Kafka cannot be reached
-    if list(values(settings, key, seconds))[-1:] not in ([], [None]):
-        write(settings, key, None, seconds)
+    last = {one.key() or b"": one.value() for one in _records(settings, seconds)}
+    slot, prefix = key.encode(), f"{key}/".encode()
+    kept = [name for name, value in last.items() if value and (name == slot or (topics and name.startswith(prefix)))]
+    for name in kept:
+        write(settings, name.decode(), None, seconds)
 
 
 def write(settings: Settings, key: str, value: bytes | None, seconds: float = SECONDS) -> None:

@@ -95,6 +95,14 @@ class KnownTopics:
         known = self._largest.get(topic)
         return self._ask(topic) if known is None else known
 
+    def remember(self, topic: str, topic_id: str, partitions: int) -> None:
+        """Take a topic for the one that an earlier process has sent to, unless it was looked up already."""
+        self._seen.setdefault(topic, Identity(topic_id, partitions, 0))
+
+    def identity(self, topic: str) -> Identity | None:
+        """Return what distinguishes a topic; None when it was never looked up."""
+        return self._seen.get(topic)
+
     def partitions(self, topic: str) -> int | None:
         """Return how many partitions a topic has; None when it was never looked up."""
         seen = self._seen.get(topic)
@@ -233,7 +241,8 @@ class KnownTopics:
         if found.topic_id != before.topic_id:
             raise errors.KafkaError(
                 f"topic {topic!r} was deleted and re-created: the events in it are lost",
-                hint="find the events that its consumers miss and publish them again from the outbox; then start again",
+                hint="publish what its consumers miss again from the outbox (cdc-publisher audit --repair); then start"
+                " once with --accept-changes",
             )
         if found.partitions <= before.partitions:
             return False

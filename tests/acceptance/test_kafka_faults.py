@@ -154,7 +154,7 @@ def test_c12_c13_deleted_topic_is_waited_for_and_a_recreated_one_ends_the_progra
     pipeline.create_topic(pipeline.topic)
     assert "was deleted and re-created: the events in it are lost" in last_words(running)
 
-    running = pipeline.start().streams()
+    running = pipeline.start("--accept-changes").streams()
     note(pipeline, 2)
     pipeline.settles()
     assert running.stop() == 0

@@ -1,10 +1,18 @@
 """The publisher's record of its slot: a slot moved, re-created or read by others is never used silently."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
-from tests.pipeline import Pipeline, make_pipeline, prepare
+from cdc.app import connections
+from cdc.config.loading import load
+from cdc.local.kafka import KafkaBroker
+from tests.pipeline import Pipeline, eventually, make_pipeline, prepare
 from tests.servers import PrivatePostgres, Servers
 
 
@@ -95,6 +103,122 @@ def test_events_move_to_other_topics_only_on_request_d10(pipeline: Pipeline) -> 
     assert accepted.stop() == 0
     started_and_stopped(pipeline, 3)
     pipeline.judge()
+
+
+@pytest.fixture
+def second_kafka(tmp_path: Path) -> Iterator[str]:
+    """Another Kafka cluster, which holds nothing."""
+    broker = KafkaBroker(tmp_path / "kafka", 1)
+    with contextlib.ExitStack() as stack:
+        stack.callback(broker.stop)
+        broker.start()
+        yield broker.address
+
+
+def recreate(pipeline: Pipeline, topic: str) -> None:
+    admin = AdminClient({"bootstrap.servers": pipeline.kafka})
+    admin.delete_topics([topic])[topic].result()
+    eventually(lambda: topic not in admin.list_topics(timeout=10).topics, "the topic is gone")
+    pipeline.create_topic(topic)
+
+
+GUARANTEES = pytest.mark.parametrize("guarantee", ["at-least-once", "exactly-once"])
+
+
+@GUARANTEES
+def test_case_d4_a_topic_recreated_while_stopped_is_detected(pipeline: Pipeline, guarantee: str) -> None:
+    pipeline.settings["delivery"] = {"guarantee": guarantee}
+    started_and_stopped(pipeline, 1, 2)
+    started_and_stopped(pipeline)  # nothing has changed
+    recreate(pipeline, pipeline.topic)
+    pipeline.insert(3)
+    told = refused(pipeline)
+    assert f"topic '{pipeline.topic}' was deleted and re-created: the events in it are lost" in told
+    assert "audit --repair" in told
+    assert "--accept-changes" in told
+    assert pipeline.records() == []
+    accepted = pipeline.start("--accept-changes").streams()
+    pipeline.settles()
+    assert accepted.stop() == 0
+    started_and_stopped(pipeline, 4)
+    assert [record.value["seq"] for record in pipeline.records()] == [3, 4]
+
+
+def test_case_d4_a_topic_of_dead_letters_recreated_while_stopped_is_detected(pipeline: Pipeline) -> None:
+    pipeline.settings["delivery"] = {"on_poison": "dead-letter"}
+    pipeline.sql("insert into outbox (aggregatetype, aggregateid, type, payload) values ('note', 'k', 'Noted', '[]')")
+    started_and_stopped(pipeline)
+    dead = pipeline.settings["topics"]["dead_letter"]
+    recreate(pipeline, dead)
+    assert f"topic '{dead}' was deleted and re-created" in refused(pipeline)
+
+
+def test_case_d4_a_topic_deleted_while_stopped_is_reported_and_not_created_silently(pipeline: Pipeline) -> None:
+    pipeline.settings["topics"]["create"] = True
+    started_and_stopped(pipeline, 1)
+    admin = AdminClient({"bootstrap.servers": pipeline.kafka})
+    admin.delete_topics([pipeline.topic])[pipeline.topic].result()
+    eventually(lambda: pipeline.topic not in admin.list_topics(timeout=10).topics, "the topic is gone")
+    idle = pipeline.start().streams()
+    idle.logs("1 topics do not exist any more, and the events in them are lost")
+    pipeline.insert(2)
+    idle.logs("does not exist any more, and the events in it are lost; waiting for it")
+    assert idle.process.poll() is None
+    idle.kill()
+    accepted = pipeline.start("--accept-changes").streams()
+    pipeline.settles()
+    assert accepted.stop() == 0
+    assert [record.value["seq"] for record in pipeline.records()] == [2]
+
+
+@GUARANTEES
+def test_case_d4_another_cluster_is_detected(pipeline: Pipeline, guarantee: str, second_kafka: str) -> None:
+    pipeline.settings["delivery"] = {"guarantee": guarantee}
+    started_and_stopped(pipeline, 1, 2)
+    first = pipeline.kafka
+    pipeline.kafka = pipeline.settings["kafka"]["bootstrap.servers"] = second_kafka
+    pipeline.create_topic(pipeline.topic)
+    pipeline.insert(3)
+    told = refused(pipeline)
+    assert "although that was read from before: the topic was deleted, or Kafka is another cluster" in told
+    assert "--accept-changes" in told
+    assert pipeline.records() == []
+    copied(first, second_kafka, pipeline.settings["topics"]["positions"])
+    assert "Kafka is another cluster, with the id '" in refused(pipeline)
+    accepted = pipeline.start("--accept-changes").streams()
+    pipeline.settles()
+    assert accepted.stop() == 0
+    started_and_stopped(pipeline, 4)
+    assert [record.value["seq"] for record in pipeline.records()] == [3, 4]
+
+
+def copied(source: str, target: str, topic: str) -> None:
+    """Copy a topic of one partition, as a program that mirrors clusters does."""
+    consumer = Consumer({"bootstrap.servers": source, "group.id": "copy", "enable.partition.eof": True})
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    producer = Producer({"bootstrap.servers": target})
+    while not (message := consumer.consume(1, 30)[0]).error():
+        producer.produce(topic, message.value(), message.key())
+    consumer.close()
+    assert producer.flush(30) == 0
+
+
+@GUARANTEES
+def test_case_d7_a_first_session_that_died_before_its_first_record_is_followed_by_another(
+    bare_pipeline: Pipeline, guarantee: str
+) -> None:
+    pipeline = bare_pipeline
+    pipeline.settings["delivery"] = {"guarantee": guarantee}
+    assert pipeline.run("outbox", "init").returncode == 0
+    pipeline.create_topic(pipeline.topic)
+    pipeline.sql("select pg_create_logical_replication_slot(%s, 'pgoutput')", pipeline.slot)
+    pipeline.insert(1, 2)
+    settings = load(pipeline.configure())
+    with contextlib.ExitStack() as died:
+        ends = connections.Servers(settings).open(died, text=False)
+        eventually(lambda: any(b"Noted" in frame for frame in ends.source.read()), "rows were read")
+    started_and_stopped(pipeline, 3)
+    assert [record.value["seq"] for record in pipeline.judge()] == [1, 2, 3]
 
 
 def test_connected_but_silent_server_is_given_up_without_loss_a14(

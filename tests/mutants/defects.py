@@ -155,7 +155,7 @@ DEFECTS: Final = (
     Defect(
         "own-mark-dropped", "B1", "The process discards its record of the slot if Kafka has none.",
         "delivery/slot_memory.py",
-        "self._record = ends.remembered().record or self._record", "self._record = ends.remembered().record",
+        "            self._record = memory.record or self._record\n", "            self._record = memory.record\n",
     ),
     Defect(
         "name-only", "B6", "Rows of a renamed outbox table are treated as another table's.",
@@ -323,8 +323,8 @@ DEFECTS: Final = (
     Defect(
         "position-in-memory", "C18", "A commit with an unknown outcome is treated as failed.",
         "delivery/slot_memory.py",
-        "            memory = ends.remembered()\n",
-        "            memory = type(ends.remembered())(self._record or ends.remembered().record, False)\n",
+        "            self._record = memory.record or self._record\n",
+        "            self._record = self._record or memory.record\n",
     ),
     Defect(
         "other-timeline", "B13", "Positions of another timeline are taken for this one's.", "delivery/positions.py",
@@ -428,8 +428,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "seen-last-id", "C17", "The last id of a position counts.", "kafka/readback/seen.py",
-        "do update set differs = 1 where id <> excluded.id",
-        "do update set differs = 1, id = excluded.id where id <> excluded.id",
+        "  set differs = differs or id <> excluded.id, place", "  set differs = 1, id = excluded.id, place",
         "kafka/test_seen.py",
     ),
     Defect(
@@ -444,7 +443,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "seen-any-topic", "D5", "Positions of one topic are found in another.", "kafka/readback/seen.py",
-        'where topic = ? and commit_lsn', 'where topic >= ? and commit_lsn',
+        'select id from seen where topic = ? and', 'select id from seen where topic >= ? and',
         "kafka/test_seen.py",
     ),
     Defect(

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cdc.delivery.positions import Memory, SlotRecord, latest
+from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Memory, SlotRecord, TopicRecord, memory
+from cdc.delivery.slot_memory import claim
 from cdc.errors import KafkaUnavailable
 from cdc.records.partitioner import partition
 from cdc.records.record import Record
@@ -196,22 +197,39 @@ class SimKafka:
         self.world.note("made anew", topic, len(gone))
         return gone
 
+    def identity(self, topic: str) -> TopicRecord:
+        """What distinguishes a topic from a later one of its name."""
+        return TopicRecord(str(self.topic_ids.get(topic, 0)), 1 if topic == DEAD_LETTERS else self.partitions)
+
     def record(self, mark: SlotRecord) -> None:
         """Write a record of the slot, as a program other than the publisher."""
         self.positions.append((self.world.now, mark.key, mark.encode()))
 
-    def remembered(self, key: str) -> Memory:
-        """Reads the topic of positions; waits for Kafka for a limited time."""
-        self.world.enter()
+    def claim(self, mark: SlotRecord, *, exactly_once: bool) -> None:
+        """Write the record of a slot that nobody has read from; waits for Kafka for a limited time."""
+        self._reach()
+        guarantee = EXACTLY_ONCE if exactly_once else AT_LEAST_ONCE
+        if claimed := claim(mark, self._memory(mark.key), guarantee, used=False):
+            self.record(claimed)
+
+    def _reach(self) -> None:
         wait = self.available(self.log((POSITIONS, 0)))
         if wait > 5.0:
             self.world.advance(5.0)
             raise KafkaUnavailable("Kafka cannot be reached")
         self.world.advance(wait + 0.01)
+
+    def _memory(self, key: str) -> Memory:
         self._compact()
-        values = [value for _, found, value in self.positions if found == key]
+        return memory(key, ((found.encode(), value) for _, found, value in self.positions))
+
+    def remembered(self, key: str) -> Memory:
+        """Reads the topic of positions; waits for Kafka for a limited time."""
+        self.world.enter()
+        self._reach()
+        found = self._memory(key)
         self.world.leave()
-        return Memory(latest(values), forgotten=bool(values))
+        return found
 
     def _compact(self) -> None:
         old = self.world.now - COMPACTED_AFTER

@@ -296,8 +296,8 @@ class Misfortunes:
 
     def _make_topic_anew(self, topic: str) -> None:
         gone = self._kafka.delete(topic)
+        self.gaps.append(f"topic {topic} made anew")
         if gone:
-            self.gaps.append(f"topic {topic} made anew")
             self._kafka.untold.add(topic)
         self._vanish(gone, topic)
         self._run.oracle.emptied(topic, {each.partition for each in gone})

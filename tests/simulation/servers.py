@@ -1,13 +1,14 @@
 """What the service opens: one session with the simulated servers."""
 
 import contextlib
+from collections.abc import Mapping
 from random import Random
 from typing import Final
 
 from cdc.config.librdkafka import Value
 from cdc.delivery.ports import Defect, Ends, Observation, Stopping, WalEnd
-from cdc.delivery.positions import SlotRecord
-from cdc.errors import SlotActive
+from cdc.delivery.positions import SlotRecord, TopicRecord, topic_key
+from cdc.errors import KafkaError, SlotActive
 from cdc.lsn import LSN
 from cdc.outbox.columns import Columns
 from cdc.outbox.events import Outbox
@@ -36,10 +37,12 @@ def mark(pg: SimPg) -> SlotRecord:
 
 
 class SimTopics:
-    """All topics are there, but those that are missing."""
+    """All topics are there, but those that are missing; each is remembered before the first event is sent to it."""
 
-    def __init__(self, kafka: SimKafka) -> None:
+    def __init__(self, kafka: SimKafka, key: str, remembered: dict[str, TopicRecord]) -> None:
         self._kafka = kafka
+        self._key = key
+        self._remembered = remembered
         self._changes = 0
         self._known: object = None
         self.refused: dict[str, str] = {}
@@ -54,6 +57,14 @@ class SimTopics:
     def largest(self, topic: str, /) -> int | None:
         if topic in self._kafka.missing:
             return None
+        found, known = self._kafka.identity(topic), self._remembered.get(topic)
+        if known and known.topic_id != found.topic_id:
+            raise KafkaError(f"topic {topic!r} was deleted and re-created")
+        if known != found:
+            self._kafka.world.enter()
+            self._kafka.positions.append((self._kafka.world.now, topic_key(self._key, topic), found.encode()))
+            self._remembered[topic] = found
+            self._kafka.world.leave()
         return self._kafka.limits.get(topic, 1_000_000)
 
     def partitions(self, topic: str, /) -> int | None:
@@ -97,6 +108,11 @@ class SimServers:
         self._kafka = kafka
         self._process = process
         self._settings = settings
+        self._remembered: dict[str, TopicRecord] = {}  # topics
+
+    def _trust(self, topics: Mapping[str, TopicRecord]) -> None:
+        self._remembered.clear()
+        self._remembered.update(topics)
 
     def open(self, stack: contextlib.ExitStack, *, text: bool) -> Ends:
         pg, process, world = self._pg, self._process, self._pg.world
@@ -111,6 +127,14 @@ class SimServers:
         assert slot
         if slot.stream is not None:
             raise SlotActive("the slot is active for another process")
+        if not slot.used:
+            self._kafka.claim(mark(pg), exactly_once=self._exactly_once)
+            world.leave()  # it may die here
+            world.enter()
+            pg.available()
+            slot = pg.slot
+            if slot is None or slot.stream is not None:
+                raise SlotActive("the slot was changed meanwhile")
         binary = pg.table.binary(self._settings.headers) and not text
         stream = Stream(
             pg, slot, process, burst=self._settings.burst, keepalives=self._settings.keepalives, binary=binary
@@ -131,7 +155,7 @@ class SimServers:
             source=stream,
             sink=sink,
             sentinel=SimSentinel(pg),
-            topics=SimTopics(self._kafka),
+            topics=SimTopics(self._kafka, found.key, self._remembered),
             outbox=outbox,
             dead_letters=DeadLetters(DEAD_LETTERS, outbox) if self._settings.dead_letters else None,
             slot=found,
@@ -144,6 +168,10 @@ class SimServers:
             failed=failed,
             wal_sender_timeout=pg.wal_sender_timeout,
             binary=binary,
+            identities=lambda topics: {
+                topic: self._kafka.identity(topic) for topic in topics if topic not in self._kafka.missing
+            },
+            trust=self._trust,
         )
 
     def _close_stream(self, stream: Stream) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc.delivery.positions import Positions, SlotRecord, differences, latest
+from cdc.delivery.positions import Memory, Positions, SlotRecord, TopicRecord, differences, latest, memory
 from cdc.lsn import LSN
 from cdc.replication.settlement import Ledger
 from tests.unit.shop import Target, event, session, transaction
@@ -130,3 +130,27 @@ def test_a_position_that_kafka_refuses_ends_the_session() -> None:
     telling.on_delivery("refused", None)
     assert target.ledger.failure is not None
     assert target.confirmation.lsn == 100
+
+
+def test_case_d4_records_of_topics_are_read_beside_that_of_their_slot() -> None:
+    key, topic = MARK.key.encode(), TopicRecord("id", 3)
+    records = [
+        (f"{MARK.key}/orders".encode(), TopicRecord("old", 1).encode()),
+        (key, MARK.encode()),
+        (f"{MARK.key}/orders".encode(), topic.encode()),
+        (f"{MARK.key}/gone".encode(), topic.encode()),
+        (f"{MARK.key}/gone".encode(), None),
+        (f"{MARK.key}2/others".encode(), topic.encode()),
+        (None, b"{}"),
+    ]
+    assert memory(MARK.key, records) == Memory(MARK, forgotten=True, topics={"orders": topic})
+    assert memory("7300/none", records) == Memory(None, forgotten=False)
+    with pytest.raises(ValueError, match="not a record of a topic"):
+        memory(MARK.key, [(f"{MARK.key}/orders".encode(), b"[]")])
+
+
+def test_case_d4_the_id_of_the_cluster_survives_its_record_and_may_be_unknown() -> None:
+    mark = replace(MARK, cluster="abc")
+    assert SlotRecord.decode(mark.encode()) == mark
+    assert b"cluster" not in MARK.encode()
+    assert differences(mark, MARK) == differences(MARK, mark) == []

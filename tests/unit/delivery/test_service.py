@@ -1,14 +1,16 @@
 """The service between servers in memory: what ends it, what it tries again, and what it does not go on with."""
 
 import contextlib
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import pytest
 
 from cdc.config.settings import Settings
 from cdc.delivery.ports import Defect, Ends, Observation, SlotHealth, Stopping, WalEnd
-from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Memory, SlotRecord
+from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Memory, SlotRecord, TopicRecord
 from cdc.delivery.service import Service
+from cdc.delivery.slot_memory import claim
 from cdc.errors import (
     CdcError,
     Fenced,
@@ -96,6 +98,11 @@ class World:
         self.handed_over: list[SlotRecord] = []
         self.tails = MemoryTails()
         self.used = self.forgotten = False
+        self.topics: Mapping[str, TopicRecord] = {}
+        self.there: Mapping[str, TopicRecord] = {}
+        self.trusted: list[Mapping[str, TopicRecord]] = []
+        self.timelines: Mapping[int, LSN] = {}
+        self.unreachable = 0  # times that Kafka does not say which topics there are
         self.asked = 0
         self.opened_at: list[float] = []
         self.sources: list[MemorySource] = []
@@ -119,7 +126,13 @@ class World:
 
         def remembered() -> Memory:
             self.asked += 1
-            return Memory(self.remembered, self.forgotten)
+            return Memory(self.remembered, self.forgotten, self.topics)
+
+        def identities(_: Collection[str]) -> Mapping[str, TopicRecord]:
+            if self.unreachable:
+                self.unreachable -= 1
+                raise KafkaUnavailable("no answer")
+            return self.there
 
         return Ends(
             source=source,
@@ -134,10 +147,12 @@ class World:
             tails=self.tails,
             wal_end=LSN(1000),
             used=self.used,
-            timelines={},
+            timelines=self.timelines,
             failed=failed,
             wal_sender_timeout=60.0,
             binary=True,
+            identities=identities,
+            trust=self.trusted.append,
         )
 
     def service(
@@ -177,6 +192,82 @@ def test_a_defect_of_the_stream_ends_it_before_anything_more_is_confirmed_b5() -
     with pytest.raises(PostgresError, match="no table any more"):
         world.service().run()
     assert set(world.sources[0].confirmed) <= {100}
+
+
+HERE = {"a": TopicRecord("id-a", 3), "b": TopicRecord("id-b", 1)}
+
+
+def test_case_d4_topics_that_are_the_same_are_trusted() -> None:
+    world = World(Eyes(Stopping("fast")), Eyes(), remembered=MARK)
+    world.topics = world.there = HERE
+    assert world.service().run() is True
+    assert world.trusted == [HERE]  # once: they are monitored from then on
+
+
+def test_case_d4_a_topic_of_another_id_is_reported_until_it_is_accepted() -> None:
+    world = World(Eyes(), remembered=MARK)
+    world.topics, world.there = HERE, HERE | {"b": TopicRecord("new", 1)}
+    with pytest.raises(PostgresError, match="topic 'b' was deleted and re-created") as caught:
+        world.service().run()
+    assert "start --accept-changes" in caught.value.hint
+    assert events(world) == 0
+    assert world.service(accept_changes=True).run() is True
+    assert world.trusted[-1] == {"a": HERE["a"]}
+
+
+def test_case_d4_a_topic_that_is_gone_is_reported_and_stays_remembered(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(Eyes(), remembered=MARK)
+    world.topics, world.there = HERE, {"a": HERE["a"]}
+    assert world.service().run() is True
+    assert "1 topics do not exist any more, and the events in them are lost: b" in caplog.text
+    assert world.trusted == [HERE]
+
+
+def test_case_d4_topics_are_compared_when_the_first_try_failed() -> None:
+    world = World(Eyes(), remembered=MARK)
+    world.topics, world.there = HERE, HERE | {"b": TopicRecord("new", 1)}
+    world.unreachable = 1
+    with pytest.raises(PostgresError, match="topic 'b' was deleted and re-created"):
+        world.service().run()
+
+
+def test_case_d4_another_cluster_is_reported_and_its_topics_are_not_compared() -> None:
+    world = World(Eyes(), mark=replace(MARK, cluster="new"), remembered=replace(MARK, cluster="old"))
+    world.topics = HERE
+    with pytest.raises(PostgresError, match="Kafka is another cluster, with the id 'new', and was 'old'") as caught:
+        world.service().run()
+    assert "topic 'a'" not in caught.value.message
+    assert world.service(accept_changes=True).run() is True
+    assert world.trusted[-1] == {}
+    unknown = World(Eyes(), mark=replace(MARK, cluster="new"), remembered=MARK)  # by 0.1.0
+    assert unknown.service().run() is True
+
+
+@pytest.mark.parametrize("timelines", [{}, {1: LSN(90)}])
+def test_case_d9_a_timeline_without_history_is_unknown_and_not_taken_for_nothing(timelines: dict[int, LSN]) -> None:
+    remembered = replace(MARK, timeline=2, guarantee=EXACTLY_ONCE, position=Position(LSN(90), 0), caught_up=True)
+    world = World(Eyes(), mark=replace(MARK, timeline=3), remembered=remembered)
+    world.timelines = timelines
+    with pytest.raises(PostgresError, match="does not know where timeline 2 ended") as caught:
+        world.service(guarantee=EXACTLY_ONCE).run()
+    assert "put 00000003.history back into pg_wal" in caught.value.message
+    assert events(world) == 0
+    assert world.service(guarantee=EXACTLY_ONCE, accept_changes=True).run() is True
+    known = World(Eyes(), mark=replace(MARK, timeline=3), remembered=remembered)
+    known.timelines = {1: LSN(50), 2: LSN(95)}
+    assert known.service(guarantee=EXACTLY_ONCE).run() is True
+    never = World(Eyes(), mark=replace(MARK, timeline=3), remembered=replace(remembered, position=None))
+    assert never.service(guarantee=EXACTLY_ONCE).run() is True  # nothing was committed
+
+
+@pytest.mark.parametrize("guarantee", [AT_LEAST_ONCE, EXACTLY_ONCE])
+def test_case_d7_a_slot_is_claimed_before_it_is_read_and_only_then(guarantee: str) -> None:
+    nothing = Memory(None, forgotten=False)
+    claimed = claim(MARK, nothing, guarantee, used=False)
+    assert claimed == replace(MARK, guarantee=guarantee)
+    assert not claimed.caught_up  # what was sent is looked for
+    assert claim(MARK, nothing, guarantee, used=True) is None
+    assert claim(MARK, Memory(MARK, forgotten=True), guarantee, used=False) is None
 
 
 def test_a_server_that_shuts_down_is_left_and_tried_again_b17_b18() -> None:
@@ -302,21 +393,22 @@ def test_positions_are_read_for_each_session_because_a_commit_may_have_come_thro
     assert world.asked == len(world.opened_at) == 3
 
 
-def test_a_slot_that_was_in_use_and_of_which_kafka_knows_nothing_is_not_gone_on_with_c19() -> None:
+@pytest.mark.parametrize("guarantee", [AT_LEAST_ONCE, EXACTLY_ONCE])
+def test_case_d4_a_slot_that_was_in_use_and_of_which_kafka_knows_nothing_is_not_used_c19(guarantee: str) -> None:
     world = World(Eyes())
     world.used = True
     with pytest.raises(PostgresError, match="holds no position of replication slot 'cdc_publisher'") as caught:
-        world.service(guarantee=EXACTLY_ONCE).run()
+        world.service(guarantee=guarantee).run()
     assert "start --accept-changes" in caught.value.hint
     assert events(world) == 0
     accepted = World(Eyes())
     accepted.used = True
-    assert accepted.service(guarantee=EXACTLY_ONCE, accept_changes=True).run() is True
+    assert accepted.service(guarantee=guarantee, accept_changes=True).run() is True
     assert accepted.tails.asked  # whatever was sent is found there
     forgotten = World(Eyes())
     forgotten.used = forgotten.forgotten = True
-    assert forgotten.service(guarantee=EXACTLY_ONCE).run() is True
-    assert World(Eyes()).service(guarantee=EXACTLY_ONCE).run() is True
+    assert forgotten.service(guarantee=guarantee).run() is True
+    assert World(Eyes()).service(guarantee=guarantee).run() is True
 
 
 def test_what_was_sent_at_least_once_is_looked_for_before_the_position_counts_alone() -> None:

@@ -1,0 +1,120 @@
+"""Remembers each topic in the topic of positions before the first event is sent to it.
+
+Kafka does not report that a topic was deleted and created again while no publisher ran: the events in it are gone, and
+the new one takes the next events as if nothing had happened. The remembered ids are compared when a session begins, in
+`cdc.delivery.slot_memory`.
+"""
+
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from cdc import errors
+from cdc.config import librdkafka
+from cdc.config.settings import Settings
+from cdc.delivery.positions import TopicRecord, topic_key
+from cdc.kafka import client
+from cdc.kafka.cluster import Cluster, Identity, identity, is_missing
+from cdc.kafka.errors import kafka_error
+from cdc.kafka.topics import KnownTopics
+from cdc.replication.settlement import delivered
+
+_CLOSE_SECONDS: Final = 1.0
+
+
+def existing(settings: Settings, topics: Collection[str]) -> dict[str, TopicRecord]:
+    """Return what distinguishes topics now, of those that exist; waits for Kafka. Raises CdcError."""
+    found = {}
+    cluster = Cluster(settings.kafka)  # answers end with the client
+    for topic, answer in cluster.identities(topics).items():
+        try:
+            there = identity(answer)
+            found[topic] = TopicRecord(there.topic_id, there.partitions)
+        except KafkaException as error:
+            if not is_missing(error):
+                raise kafka_error(error.args[0], f"looking up topic {topic!r}") from None
+    return found
+
+
+class RememberedTopics:
+    """The topics of one session: see `cdc.records.encoding.Topics`. `key` is that of the slot's record.
+
+    `remembered` has the records of all topics; this object adds to it. Nothing here waits.
+    """
+
+    def __init__(self, settings: Settings, topics: KnownTopics, key: str, remembered: dict[str, TopicRecord]) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._key = key
+        self._remembered = remembered
+        self._sure: dict[str, Identity] = {}
+        self._writing: dict[str, TopicRecord] = {}
+        self._failure: errors.CdcError | None = None
+        self._producer: Producer | None = None
+
+    @property
+    def changes(self) -> int:
+        """See `KnownTopics`."""
+        return self._topics.changes
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """See `KnownTopics`."""
+        return self._topics.refused
+
+    def partitions(self, topic: str) -> int | None:
+        """See `KnownTopics`."""
+        return self._topics.partitions(topic)
+
+    def largest(self, topic: str) -> int | None:
+        """Return what `KnownTopics.largest` does, once the topic is remembered; None until then.
+
+        Raises what that does, and KafkaError and KafkaUnavailable when its record cannot be written.
+        """
+        largest, found = self._topics.largest(topic), self._topics.identity(topic)
+        if largest is None or found is None or found is self._sure.get(topic):
+            return largest
+        record = TopicRecord(found.topic_id, found.partitions)
+        if self._remembered.get(topic) != record:
+            self._write(topic, record)
+            return None
+        self._sure[topic] = found
+        return largest
+
+    def _write(self, topic: str, record: TopicRecord) -> None:
+        if self._failure:
+            raise self._failure
+        name = self._settings.topics.positions
+        try:
+            if self._producer is None:
+                made = {**librdkafka.producer(self._settings.kafka), "linger.ms": 0}
+                self._producer = client.producer(made, silent=True)
+            if self._writing.get(topic) != record:
+                self._writing[topic] = record
+                key = topic_key(self._key, topic)
+                reported = partial(self._reported, topic, record)
+                self._producer.produce(name, record.encode(), key.encode(), on_delivery=reported)
+            self._producer.poll(0)
+        except BufferError:
+            self._writing.pop(topic, None)
+        except KafkaException as error:
+            raise kafka_error(error.args[0], f"writing to topic {name!r}") from None
+
+    def _reported(self, topic: str, record: TopicRecord, error: KafkaError | None, message: Message) -> None:
+        if delivered(error, message):
+            self._remembered[topic] = record
+            return
+        name = self._settings.topics.positions
+        self._failure = (
+            kafka_error(error, f"writing to topic {name!r}")
+            if error is not None
+            else errors.KafkaUnavailable(f"topic {name!r} took a later record, and that of {topic!r} may be lost")
+        )
+
+    def close(self) -> None:
+        """Drop what was not written."""
+        if self._producer is not None:
+            self._producer.purge(in_flight=False)
+            self._producer = None
