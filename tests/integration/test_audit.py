@@ -376,7 +376,7 @@ def test_ranges_choose_by_time_position_and_id_and_ids_may_be_numbers(auditor: A
             )
     pipeline.settles()
     records = pipeline.records()
-    assert records[0].key == "k       "
+    assert records[0].key == "k"
     auditor.remove(records[:10])
     assert auditor.json(code=1)["counts"]["missing"] == 10
     auditor.finds("--from-id", "9", "--to-id", "11", missing=["9", "10"])
