@@ -159,7 +159,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "name-only", "B6", "Rows of a renamed outbox table are treated as another table's.",
-        "replication/transactions.py", " or relation.oid == self._oid:", ":",
+        "replication/transactions.py", " or relation.oid in self._oids:", ":",
     ),
     Defect(
         "changes-accepted", "B5", "Changes of slot and publication are always accepted.", "delivery/slot_memory.py",
@@ -379,12 +379,13 @@ DEFECTS: Final = (
     Defect(
         "plan-outlives", "A1", "The general path reads rows of a table that was changed by its previous plan.",
         "outbox/events.py",
-        "        if row.relation is not self._relation:\n", "        if self._relation is None:\n",
+        "        if self._shape is None or self._shape.relation is not relation:\n",
+        "        if self._shape is None:\n",
     ),
     Defect(
         "topics-outlive", "A1", "Topics of a table that was changed are looked up by the cells of other columns.",
         "outbox/events.py",
-        "            self._topics.clear()\n        formats", "        formats",
+        "            self._topics.clear()\n            self._report", "            self._report",
     ),
     Defect(
         "names-only", "A1", "A column that changed its type is not noticed.", "replication/transactions.py",

@@ -45,13 +45,18 @@ def audited(name: str) -> Any:
     )
 
 
+def but_wording(record: Golden) -> Golden:
+    """A record without the sentence about an error, which may improve."""
+    return record._replace(headers=[(name, value) for name, value in record.headers if name != "cdc-error-message"])
+
+
 def test_every_kind_of_record_has_a_golden_file(written: dict[str, Golden]) -> None:
     assert sorted(written) == FILES
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_todays_code_writes_the_same_record(name: str, written: dict[str, Golden]) -> None:
-    assert written[name] == load(name)
+    assert but_wording(written[name]) == but_wording(load(name))
 
 
 @pytest.mark.parametrize("name", FILES)

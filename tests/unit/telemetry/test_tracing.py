@@ -261,7 +261,7 @@ def test_the_reason_in_a_span_holds_no_secret() -> None:
 
 def test_a_row_that_cannot_be_read_has_a_span_without_what_is_not_known() -> None:
     road = Road()
-    cells = (EVENT_ID, "order", None, "OrderPlaced", "{}", TRACEPARENT, None)
+    cells = (EVENT_ID, None, "o-1", "OrderPlaced", "{}", TRACEPARENT, None)
     assert road.records(frames.xlog(Insert(OID, frames.row(*cells)), 100)) == []
     (span,) = road.spans
     assert span.name == "publish"
