@@ -32,10 +32,14 @@ _PAGE_HEADERS: Final = (24, 40)
 
 
 class Copy:
-    """A copy of the settings' slot. Raises CdcError without a free slot, without privileges, without the slot."""
+    """A copy of the settings' slot. Raises CdcError without a free slot, without privileges, without the slot.
 
-    def __init__(self, settings: Settings) -> None:
+    `children` are the oids of tables that inherit from the outbox.
+    """
+
+    def __init__(self, settings: Settings, children: frozenset[int] = frozenset()) -> None:
         self._settings = settings
+        self._children = children
         self._source = _Source(settings.postgres.dsn)
         self._name = f"cdc_audit_{secrets.token_hex(8)}"
         try:
@@ -52,15 +56,13 @@ class Copy:
         """Return the cluster's system identifier and its timeline."""
         return self._source.identify()
 
-    def ids(self, outbox: Outbox, children: frozenset[int] = frozenset()) -> Iterator[str]:
+    def ids(self, outbox: Outbox) -> Iterator[str]:
         """Yield the ids of all rows that are committed now and that the slot has not confirmed.
-
-        `children` are the oids of tables that inherit from the outbox.
 
         Raises PostgresUnavailable after a long silence, PostgresError when the WAL cannot be decoded.
         """
         ledger = Ledger()
-        transactions = Transactions(self._settings.outbox.qualified_name, ledger, children=children)
+        transactions = Transactions(self._settings.outbox.qualified_name, ledger, children=self._children)
         end = self._source.flushed()
         self._source.start(self._name, self._settings.postgres.publication, binary=False)
         now = time.monotonic()

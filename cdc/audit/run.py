@@ -127,11 +127,11 @@ class Auditing:
             self.notes.append(Note("rows", 0, f"{lost}: events that are not in Kafka now will not be sent from it"))
         else:
             try:
-                with contextlib.closing(Copy(self._settings)) as copy:
+                with contextlib.closing(Copy(self._settings, self._children())) as copy:
                     system_identifier, timeline = copy.identify()
                     confirmed, found = copy.confirmed, 0
                     outbox = Outbox(slot, self._settings.outbox.parts, TopicTemplate(self._settings.topics.name))
-                    for portion in _portions(copy.ids(outbox, self._children())):
+                    for portion in _portions(copy.ids(outbox)):
                         self.books.add_in_flight(portion)
                         found += len(portion)
                         yield Step("rows in flight", None, found)
