@@ -38,6 +38,7 @@ def init(invocation: Invocation, print_only: bool) -> None:
     kafka = _kafka(settings)
     with connect(settings.postgres.dsn) as connection:
         statements = outbox_table.missing(connection, settings)
+        connection.execute("reset search_path")  # event triggers may depend on it
         outbox_table.execute(connection, statements)
     for statement in statements:
         click.echo(f"created {' '.join(statement.split()[1:3]).lower().replace(chr(34), '')}")

@@ -19,6 +19,7 @@ from cdc.purge.horizon import BELOW, Age, Clock, Horizon, window
 DOING: Final = "purging the outbox"
 _FIRST_WINDOW: Final = 64
 _SESSION: Final = """
+    reset search_path; -- triggers of the outbox may depend on it
     reset timezone; -- columns of timestamp and date are compared in the time zone that rows were written in
     set synchronous_commit = off; -- rows that come back after a crash are deleted again
 """

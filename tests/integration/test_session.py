@@ -226,3 +226,15 @@ def test_case_c2_a_superuser_session_resets_what_only_superusers_may(database: s
     with connect(dsn) as connection:
         assert _shown(connection, "session_replication_role") == "origin"
         assert _shown(connection, "lc_messages") == "C"
+
+
+def test_case_c2_an_event_trigger_finds_its_tables_while_the_outbox_is_created(bare_pipeline: Pipeline) -> None:
+    bare_pipeline.sql("create table changes (tag text)")
+    bare_pipeline.sql(
+        "create function note() returns event_trigger language plpgsql as"
+        " $$ begin insert into changes values (tg_tag); end $$"
+    )
+    bare_pipeline.sql("create event trigger noting on ddl_command_end execute function note()")
+    done = bare_pipeline.run("outbox", "init")
+    assert done.returncode == 0, done.stderr
+    assert ("CREATE TABLE",) in bare_pipeline.sql("select tag from changes")
