@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cdc.delivery.monitor import Monitor
-from cdc.delivery.ports import Observation, WalEnd
+from cdc.delivery.ports import Observation, Synchronous, WalEnd
 from cdc.lsn import LSN
 from cdc.telemetry.metrics import Metrics
 from tests import memory
@@ -25,10 +25,13 @@ class Clock(memory.Clock):
 
 
 class Eyes:
-    """A sentinel that knows the end of the WAL."""
+    """A sentinel that knows the end of the WAL, and what it is given."""
+
+    def __init__(self) -> None:
+        self.seen: list[Observation] = []
 
     def observe(self) -> list[Observation]:
-        return [WalEnd(LSN(1_000))]
+        return [WalEnd(LSN(1_000)), *self.seen]
 
 
 class World:
@@ -37,11 +40,12 @@ class World:
     def __init__(self) -> None:
         self.clock = Clock()
         self.metrics = Metrics()
+        self.sentinel = Eyes()
         self.loop = Loop(transaction(200, event(), event()))
         self.monitor = Monitor(
             session=self.loop.session,
             publisher=self.loop.publisher,
-            sentinel=Eyes(),
+            sentinel=self.sentinel,
             clock=self.clock,
             metrics=self.metrics,
             stream="0badcafe",
@@ -57,6 +61,16 @@ class World:
 
 def lines(caplog: pytest.LogCaptureFixture, message: str) -> list[dict[str, Any]]:
     return [record.__dict__ for record in caplog.records if record.getMessage() == message]
+
+
+def test_case_c8_status_updates_are_due_at_once_when_commits_wait_for_them() -> None:
+    world = World()
+    world.sentinel.seen.append(Synchronous())
+    world.passes(1)
+    status_updates = len(world.loop.source.written)
+    world.loop.sink.settle_all()
+    world.loop.steps(1)  # the clock stands still
+    assert len(world.loop.source.written) == status_updates + 1
 
 
 def test_progress_is_logged_every_ten_seconds_with_the_numbers_of_the_metrics(
