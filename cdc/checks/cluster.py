@@ -14,6 +14,8 @@ from cdc.quantities import plural
 EVERYTHING: Final = "CLUSTER_ACTION"  # on the cluster: only administrators may, unless there are no ACLs
 LOG: Final = "__transaction_state"
 _LOG_REPLICATION: Final = "transaction.state.log.replication.factor"
+_FALLBACK: Final = "0.10.0"  # librdkafka's default
+_IDEMPOTENT: Final = (0, 11)
 _LONGEST: Final = "transaction.max.timeout.ms"
 
 
@@ -36,6 +38,19 @@ def reached(notes: Notes, settings: Settings, found: Clusters) -> None:
     else:
         hint = 'set "security.protocol" to SSL or SASL_SSL in [kafka]'
         notes.warns("kafka_tls", f"the connection is not encrypted (security.protocol is {protocol})", hint=hint)
+
+
+def protocol(notes: Notes, settings: Settings) -> None:
+    """Report that nothing is produced, and fail for properties that hide the brokers' idempotent producer."""
+    asks = str(settings.kafka.get("api.version.request", True)).lower() in ("true", "1")
+    assumed = str(settings.kafka.get("broker.version.fallback", _FALLBACK))
+    numbers = tuple(int(part) for part in assumed.split(".") if part.isdigit())
+    if asks or numbers >= _IDEMPOTENT:
+        notes.passes("kafka_produce", "not tried: check sends no record, so only start shows what brokers refuse")
+        return
+    text = f'"api.version.request" is false, and brokers of version {assumed} have no idempotent producer'
+    hint = 'remove "api.version.request" and "broker.version.fallback" from [kafka]'
+    notes.fails("kafka_produce", f"{text}; not tried, as check sends no record", hint=hint)
 
 
 def idempotence(notes: Notes, tools: Tools, found: Clusters, topics: list[Topic]) -> None:

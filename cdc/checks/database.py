@@ -1,5 +1,6 @@
 """Check PostgreSQL: connection, server settings, outbox table, publication, slots and transactions."""
 
+import contextlib
 from functools import partial
 from typing import NamedTuple
 
@@ -9,8 +10,10 @@ from cdc.checks.finding import Notes
 from cdc.checks.postgres import attempt
 from cdc.checks.postgres_facts import Conn, Server
 from cdc.checks.sampling import Sample
+from cdc.checks.waiting import Waiting, oldest
 from cdc.config.settings import Settings
 from cdc.delivery.positions import SlotRecord
+from cdc.errors import PostgresError, PostgresUnavailable, ProtocolError
 from cdc.postgres import defects, publication, slot_health
 from cdc.postgres.slot_health import Health
 
@@ -20,6 +23,7 @@ class Seen(NamedTuple):
 
     mark: SlotRecord | None = None  # the slot's current position and definition
     sample: Sample | None = None
+    waiting: Waiting | None = None  # the oldest row in the slot, while no publisher reads it
 
 
 def check(notes: Notes, settings: Settings, long_seconds: float) -> Seen:
@@ -60,7 +64,11 @@ class _Check:
         attempt(connection, notes, "synchronous_standby", lambda: self._synchronous(server))
         self._others(long_seconds)
         mark = self._mark(system, found) if system and found and usable else None
-        return Seen(mark, self._sample)
+        waiting = None
+        if mark and reader is None:
+            with contextlib.suppress(PostgresError, PostgresUnavailable, ProtocolError):
+                waiting = oldest(connection, self._settings)
+        return Seen(mark, self._sample, waiting)
 
     def _outbox(self) -> None:
         notes, connection, settings = self._notes, self._connection, self._settings

@@ -7,6 +7,7 @@ from cdc.checks.finding import Notes
 from cdc.checks.kafka_facts import Clusters, Inspector
 from cdc.checks.tools import Tools
 from cdc.checks.topics import Judge
+from cdc.checks.waiting import Waiting
 from cdc.config.settings import Settings
 from cdc.delivery.positions import EXACTLY_ONCE, SlotRecord
 from cdc.errors import CdcError, Temporary
@@ -36,12 +37,16 @@ class Kafka:
         if not all(broker.failure for broker in found.brokers):
             self._cluster = found
 
-    def topics(self, names: Iterable[str], largest: Mapping[str, int]) -> None:
-        """Check topics of events and the publisher's own; `largest` maps topics to their largest value in bytes."""
+    def topics(self, names: Iterable[str], largest: Mapping[str, int], waiting: Waiting | None) -> None:
+        """Check topics of events and the publisher's own.
+
+        `largest` maps topics to their largest value in bytes; `waiting` is the oldest row in the slot.
+        """
         if self._cluster is None:
             return
-        events = sorted(set(names))
-        self._attempt("event_topics", lambda: self._judge(events, largest))
+        cluster.protocol(self._notes, self._settings)
+        events = sorted({*names, *([waiting.event.topic] if waiting else [])})
+        self._attempt("event_topics", lambda: self._judge(events, largest, waiting))
 
     def remembered(self, notes: Notes, mark: SlotRecord) -> None:
         """Compare the slot with the publisher's record in Kafka, and check the right to its transactional id."""
@@ -57,7 +62,7 @@ class Kafka:
         if self._settings.delivery.guarantee == EXACTLY_ONCE:
             self._attempt("transactional_id", lambda: self._transactional_id(f"cdc-publisher-{mark.key}"))
 
-    def _judge(self, events: list[str], largest: Mapping[str, int]) -> None:
+    def _judge(self, events: list[str], largest: Mapping[str, int], waiting: Waiting | None) -> None:
         assert self._cluster
         wanted = self._settings.topics
         buries = self._settings.delivery.on_poison == "dead-letter"
@@ -79,6 +84,7 @@ class Kafka:
         kept = [topic for topic in seen if topic.exists]
         if kept:
             judge.retention(kept)
+            judge.timestamps(kept, waiting)
             judge.sizes(kept, {name: size for name, size in largest.items() if name in found})
 
     def _transactions(self) -> None:

@@ -188,6 +188,11 @@ _KAFKA: Final = {
         "others may eavesdrop",
         "",
     ),
+    "kafka_produce": (
+        "reports that nothing is produced: only `start` shows what brokers refuse",
+        "",
+        "`api.version.request` and `broker.version.fallback` make librdkafka find no idempotent producer",
+    ),
     "kafka_idempotence": (
         "the principal may use an idempotent producer",
         "",
@@ -252,6 +257,11 @@ _KAFKA: Final = {
         "reports how long events are retained, for you to judge",
         "`cleanup.policy` includes `compact`: only the last event of each key is retained",
         "",
+    ),
+    "topic_timestamps": (
+        "the topic of the oldest waiting row takes its commit time; or no row waits, or a publisher reads the slot",
+        'the topic deletes the row at once (`retention.ms`), or refuses it with `on_poison = "dead-letter"`',
+        "`message.timestamp.before.max.ms` or `message.timestamp.after.max.ms` refuses the row",
     ),
     "topic_message_size": (
         "the largest value of each topic, as Avro, fits into `max.message.bytes` and into the producer's limits",

@@ -8,9 +8,11 @@ from cdc.checks import contracts, database
 from cdc.checks.finding import Finding, Notes
 from cdc.checks.kafka import Kafka
 from cdc.checks.sampling import Sample
+from cdc.checks.waiting import Waiting
 from cdc.config.settings import Settings
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import rows
+from cdc.postgres.rows import OutboxRow
 
 
 class Options(NamedTuple):
@@ -43,7 +45,7 @@ def check(settings: Settings, options: Options, doing: Callable[[str], None]) ->
         if known.registry is not None:
             known.registry.close()
     doing("topics")
-    cluster.topics(_events(settings, options, sample), _largest(settings, known, sample))
+    cluster.topics(_events(settings, options, sample), _largest(settings, known, sample, seen.waiting), seen.waiting)
     if seen.mark is not None:
         doing("the publisher's record of the slot")
         cluster.remembered(postgres, seen.mark)
@@ -57,12 +59,16 @@ def _events(settings: Settings, options: Options, sample: Sample) -> list[str]:
     return [*options.topics, *fixed, *(topic for topic, _ in sample.topics)]
 
 
-def _largest(settings: Settings, known: contracts.Seen, sample: Sample) -> dict[str, int]:
-    """The size in bytes of the largest value of each topic, among the sampled rows."""
+def _largest(settings: Settings, known: contracts.Seen, sample: Sample, waiting: Waiting | None) -> dict[str, int]:
+    """The size in bytes of the largest value of each topic, among the sampled rows and the oldest waiting one."""
     found: dict[str, int] = {}
     for row in [*sample.latest, *([sample.largest] if sample.largest else [])]:
         pair = rows.topic(settings, row)
         # Encoding is slow: encode a row only if its payload is longer than the largest value so far.
         if pair and len(row.payload or b"") > found.get(pair[0], -1):
             found[pair[0]] = max(found.get(pair[0], 0), contracts.size(known.contracts, row))
+    if waiting:  # which may be deleted from the table
+        event = waiting.event
+        size = contracts.size(known.contracts, OutboxRow(event.id, event.type, event.payload, event.payload_is_avro))
+        found[event.topic] = max(found.get(event.topic, 0), size)
     return found

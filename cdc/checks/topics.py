@@ -1,11 +1,13 @@
 """Check the topics of events, and the publisher's own topics."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from cdc.checks.finding import Notes
 from cdc.checks.kafka_facts import Clusters, Topic
 from cdc.checks.tools import Tools
+from cdc.checks.waiting import Waiting
 from cdc.config import librdkafka
 from cdc.config.settings import Settings
 from cdc.quantities import plural
@@ -15,6 +17,9 @@ SAFE_REPLICAS: Final = 3
 SAFE_IN_SYNC: Final = 2
 _AROUND: Final = 200  # bytes of key, headers and batch around a value, at least
 _MIB: Final = 1024 * 1024
+_BEFORE: Final = "message.timestamp.before.max.ms"
+_AFTER: Final = "message.timestamp.after.max.ms"
+_UNLIMITED: Final = 2**63 - 1  # Kafka's default of the first
 
 
 class Judge:
@@ -161,6 +166,28 @@ class Judge:
             "topic_retention", f"events are retained: {text}" if text else "the topics' retention may not be read"
         )
 
+    def timestamps(self, events: list[Topic], waiting: Waiting | None) -> None:
+        """Check that the topic of the oldest waiting row takes and keeps a record of that commit time."""
+        if waiting is None:
+            self._notes.passes("topic_timestamps", "not compared: no row waits, or a publisher reads the slot")
+            return
+        age, name = int(time.time() * 1000) - waiting.committed, waiting.event.topic
+        config = next((topic.config or {} for topic in events if topic.name == name), {})
+        by_clock = config.get("message.timestamp.type") == "LogAppendTime"
+        row = f"the oldest waiting row, {waiting.event.id}, was committed {_ago(age)}"
+        hint = self._tools.hint
+        setting = _BEFORE if age > 0 else _AFTER
+        limit = int(config.get(setting, _UNLIMITED))
+        if not by_clock and abs(age) > limit:
+            text = f"{row}, and topic {name} refuses its timestamp: {setting} is {limit}"
+            note = self._notes.fails if self._settings.delivery.on_poison == "stop" else self._notes.warns
+            note("topic_timestamps", text, self._tools.alter(name, setting, _UNLIMITED), hint=hint)
+        elif not by_clock and 0 <= (kept := int(config.get("retention.ms", -1))) < age:
+            text = f"{row}, and topic {name} deletes it soon: retention.ms is {kept}"
+            self._notes.warns("topic_timestamps", text, self._tools.alter(name, "retention.ms", 2 * age), hint=hint)
+        else:
+            self._notes.passes("topic_timestamps", row)
+
     def sizes(self, events: list[Topic], largest: Mapping[str, int]) -> None:
         """Check that the largest value of each topic, in bytes, fits into the topic's and the producer's limits."""
         made = librdkafka.producer(self._settings.kafka)
@@ -219,6 +246,12 @@ def _joined(*hints: str) -> str:
 
 def _numbers(partitions: tuple[int, ...]) -> str:
     return f"({', '.join(map(str, partitions))})"
+
+
+def _ago(milliseconds: int) -> str:
+    seconds = abs(milliseconds) / 1000
+    text = f"{seconds:.0f} s" if seconds < 86_400 else f"{seconds / 86_400:.3g} days"
+    return f"{text} ago" if milliseconds >= 0 else f"{text} in the future"
 
 
 def _age(milliseconds: str) -> str:

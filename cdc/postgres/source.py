@@ -70,7 +70,7 @@ class Source:
         """Start streaming from the slot's own position. Raises SlotActive while another process reads it."""
         # 0/0 means the slot's position. PostgreSQL silently forwards any other LSN that is below, and silently accepts
         # one that is above the end of the WAL.
-        options = f"proto_version '1', publication_names '{_publication_list(publication)}'"
+        options = f"proto_version '1', publication_names {_literal(publication_list(publication))}"
         if binary:
             options += ", binary 'true'"
         command = f'START_REPLICATION SLOT "{slot}" LOGICAL 0/0 ({options})'
@@ -177,7 +177,10 @@ class Source:
             self._warning = message
 
 
-def _publication_list(publication: str) -> str:
-    """Quote a name for `publication_names`: an identifier within a literal."""
-    quoted = '"' + publication.replace('"', '""') + '"'
-    return quoted.replace("'", "''")
+def publication_list(publication: str) -> str:
+    """Quote a name for the value of `publication_names`: a list of identifiers."""
+    return '"' + publication.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -96,6 +96,30 @@ def test_payload_above_the_size_limits_is_reported(pipeline: Pipeline) -> None:
     reported(pipeline, "topic_message_size", "fail", "exceed the producer's limit of 1000000 bytes")
 
 
+@produces("topic_timestamps:fail", "topic_timestamps:warn")
+def test_case_d6_limits_on_timestamps_are_compared_with_the_oldest_waiting_row(pipeline: Pipeline) -> None:
+    assert "not compared" in check(pipeline, "--topic", pipeline.topic)["topic_timestamps"].found
+    pipeline.insert(1)
+    pipeline.sql("delete from outbox")  # it waits in the slot all the same
+    assert "the oldest waiting row, " in check(pipeline)["topic_timestamps"].found
+    configured(pipeline, pipeline.topic, message_timestamp_before_max_ms="1")
+    pipeline.settings["delivery"] = {"on_poison": "dead-letter"}
+    assert check(pipeline)["topic_timestamps"].status == "warn"
+    pipeline.settings.pop("delivery")
+    fixed(pipeline, "topic_timestamps", "fail", f"topic {pipeline.topic} refuses its timestamp")
+    configured(pipeline, pipeline.topic, retention_ms="1")
+    assert "deletes it soon" in check(pipeline)["topic_timestamps"].found
+    configured(pipeline, pipeline.topic, message_timestamp_type="LogAppendTime")
+    assert check(pipeline)["topic_timestamps"].status == "pass"
+
+
+@produces("kafka_produce:fail")
+def test_case_d6_check_says_that_it_produces_nothing_and_names_properties_that_prevent_it(pipeline: Pipeline) -> None:
+    assert "not tried" in check(pipeline)["kafka_produce"].found
+    pipeline.settings["kafka"] |= {"api.version.request": False, "broker.version.fallback": "0.9.0"}
+    reported(pipeline, "kafka_produce", "fail", "no idempotent producer", "not tried")
+
+
 @produces("topic_replication:warn", "topic_replication:fail")
 def test_too_few_replicas_warn_fail_or_pass_as_configured(pipeline: Pipeline) -> None:
     pipeline.insert(1)

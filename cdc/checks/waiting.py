@@ -1,0 +1,50 @@
+"""Read the oldest row that waits in the replication slot, without moving the slot."""
+
+from typing import Final, NamedTuple
+
+from cdc.checks.postgres_facts import Conn
+from cdc.config.settings import Settings
+from cdc.errors import PoisonEvent
+from cdc.outbox.events import Event, Outbox
+from cdc.outbox.topic_template import TopicTemplate
+from cdc.postgres.connection import query
+from cdc.postgres.source import publication_list
+from cdc.replication.pgoutput import decode
+from cdc.replication.settlement import Ledger
+from cdc.replication.transactions import Transactions
+
+_MESSAGES: Final = 1000  # decoded at least, if there are as many; the first transaction is read as a whole
+
+
+class Waiting(NamedTuple):
+    """The oldest waiting event, and its commit time in milliseconds since 1970."""
+
+    event: Event
+    committed: int
+
+
+def oldest(connection: Conn, settings: Settings) -> Waiting | None:
+    """Return the oldest event that the slot holds; None if there is none near its start, or if it is unreadable.
+
+    No publisher may read the slot. Raises PostgresError, and PostgresUnavailable when decoding takes too long.
+    """
+    outbox = Outbox("", settings.outbox.parts, TopicTemplate(settings.topics.name), settings.outbox.headers)
+    transactions = Transactions(settings.outbox.qualified_name, Ledger())
+    found = query(
+        connection,
+        "reading the oldest waiting row",
+        "select data from pg_logical_slot_peek_binary_changes("
+        "%s, null, %s, 'proto_version', '1', 'publication_names', %s)",
+        settings.postgres.slot,
+        _MESSAGES,
+        publication_list(settings.postgres.publication),
+    )
+    for (data,) in found:
+        row = transactions.feed(decode(bytes(data)))
+        if row is None:
+            continue
+        try:
+            return Waiting(outbox.event(row), row.transaction.timestamp)
+        except PoisonEvent:
+            return None
+    return None
