@@ -23,11 +23,13 @@ CdcError
 class CdcError(Exception):
     """Base of all exceptions that cdc-publisher raises deliberately.
 
-    `message` names the error and its place, `hint` what to do next. Both are one line.
+    `message` names the error and its place, `hint` what to do next. Both are one line. `everywhere`: every event would
+    meet this error, so it is not the fault of one.
     """
 
     exit_code = 1
     hint = ""
+    everywhere = False
 
     def __init__(self, message: str, hint: str = "") -> None:
         self.message = " ".join(message.split())

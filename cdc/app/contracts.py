@@ -12,9 +12,9 @@ from cdc.avro import contracts, files
 from cdc.avro.byte_texts import ADVICE
 from cdc.avro.contracts import Contract, Contracts
 from cdc.avro.framing import SingleObject
-from cdc.background import Background
+from cdc.background import Background, TryAgain
 from cdc.config.settings import Settings
-from cdc.errors import CdcError
+from cdc.errors import CdcError, Temporary
 from cdc.records.encoding import Encoder, Framing
 from cdc.registry.opening import opened
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from cdc.registry.client import Registry
 
 log = logging.getLogger(__name__)
+
+_LOOK_AGAIN_SECONDS: Final = 5.0
 
 _ENOUGH_ROWS: Final = 100  # without bytes, of which each takes the general path
 
@@ -64,21 +66,22 @@ class Schemas:
         return self._contracts.missing(event_type)
 
     def asks_again(self, event_type: str) -> bool:
-        """Return whether contracts are being reloaded for an unknown type: once for each. Never waits."""
+        """Return whether contracts are being reloaded for an unknown type: once for each. Never waits.
+
+        Raises RegistryError when the registry refuses everything.
+        """
         if self._settings.avro.source != "registry" or event_type in self._looked_for:
             return False
         try:
-            found = self._background.ask(event_type, self._read)
+            found = self._background.ask(event_type, self._look)
             if found is None:
                 return True
             self._background.forget(event_type)
             self._use(found)
         except CdcError as error:
-            log.warning(
-                "reloading contracts failed; keeping the previous ones: %s",
-                error,
-                extra={"event": "contract_lookup_failed"},
-            )
+            if error.everywhere:
+                raise
+            self._warn(error)
         self._looked_for.add(event_type)
         return event_type in self._contracts
 
@@ -113,6 +116,23 @@ class Schemas:
         if self._registry:
             self._registry.close()
         self._background.close()
+
+    def _look(self) -> Contracts:
+        """Read the contracts for an unknown type, which waits as long as the registry cannot be reached."""
+        try:
+            return self._read()
+        except Temporary as error:
+            if not self._background.closed.is_set():
+                self._warn(error)
+            raise TryAgain(_LOOK_AGAIN_SECONDS) from None
+
+    @staticmethod
+    def _warn(error: CdcError) -> None:
+        log.warning(
+            "reloading contracts failed; keeping the previous ones: %s",
+            error,
+            extra={"event": "contract_lookup_failed"},
+        )
 
     def _read(self) -> Contracts:
         return load(self._settings, self._registry)

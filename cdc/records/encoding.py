@@ -192,6 +192,8 @@ class Encoding:
         try:
             header = self._framing.header(event.topic, encoder.name)
         except CdcError as error:
+            if error.everywhere:
+                raise
             # No consumer could read the record, so the event is poison, like one that does not fit.
             raise Unfit("schema-refused", f"{event.type} has no schema id: {error}") from None
         if header is None:

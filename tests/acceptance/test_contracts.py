@@ -181,6 +181,39 @@ def test_case_d2_selected_subjects_are_own_ones_and_others_are_not_even_read(
     assert f"subject {pipeline.topic}-broken" in running.messages()[-1]
 
 
+def test_case_d3_registry_that_is_down_or_refuses_everything_is_no_rows_fault(
+    pipeline: Pipeline, registry: Double
+) -> None:
+    _use(pipeline, registry)
+    assert pipeline.run("schema", "register", "--topic", pipeline.topic).returncode == 0
+    _schema(pipeline, "Later", {"name": "seq", "type": "long"})
+    assert pipeline.run("schema", "register", "Later", "--topic", pipeline.topic).returncode == 0
+    pipeline.settings["delivery"] = {"on_poison": "dead-letter"}
+    running = pipeline.start().streams()
+    registry.fault = "401"
+    pipeline.insert(1)
+    assert running.wait() == 1
+    assert "Unauthorized" in running.messages()[-1]
+
+    registry.fault = None
+    (pipeline.folder / "schemas" / "Later.avsc").unlink()
+    del registry.store.subjects[f"{pipeline.topic}-tests.Later"]
+    pipeline.settings["avro"]["source"] = "registry"
+    running = pipeline.start().streams()
+    pipeline.settles()
+    registry.fault = "503"
+    _event(pipeline, "Later", '{"seq": 2}')
+    pipeline.insert(3)
+    running.logs("reloading contracts failed", times=2)
+    assert [r.header("eventType") for r in pipeline.records()] == ["Noted"]
+    later = {"type": "record", "name": "Later", "namespace": "tests", "fields": [{"name": "seq", "type": "long"}]}
+    registry.store.foreign(f"{pipeline.topic}-tests.Later", json.dumps(later, sort_keys=True, separators=(",", ":")))
+    registry.fault = None
+    pipeline.settles()
+    assert running.stop() == 0
+    assert [r.header("eventType") for r in pipeline.records()] == ["Noted", "Later", "Noted"]
+
+
 def test_sighup_reads_the_contracts_again_without_repeating_anything(pipeline: Pipeline) -> None:
     running = pipeline.start().streams()
     pipeline.insert(1)
