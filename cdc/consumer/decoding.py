@@ -2,7 +2,8 @@
 
     decoder = Decoder(folder="schemas")                        # single-object framing: by fingerprint
     decoder = Decoder(registry_url="http://registry:8081")     # Confluent's framing: by the registry's id
-    order = decoder(message.value(), message.headers())        # None for a tombstone
+    event = Event.of(message)                                  # reads headers that confluent-kafka cannot read
+    order = decoder(event.raw, event.headers)                  # None for a tombstone
 
 The folder may contain several versions of a contract; a consumer needs those of all records in the topic. With
 `reader`, values of all versions are resolved to that schema.

@@ -14,6 +14,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import methodcaller
 from typing import Any, Final, Protocol
 
 ID: Final = "id"
@@ -80,6 +81,11 @@ class Message(Protocol):
     def headers(self) -> Any: ...
 
 
+# Confluent's client answers with a list that has NULL in it, and leaves an exception behind. Python finds that, and
+# raises SystemError, only where C code makes the call: its own interpreter does not look once a call is specialized.
+_call_headers: Final = methodcaller("headers")
+
+
 def headers_of(message: Message) -> Pairs:
     """Read the headers of a message; call it once for each message.
 
@@ -87,6 +93,6 @@ def headers_of(message: Message) -> Pairs:
     fault when it is asked again: such a message counts as one without headers.
     """
     try:
-        return tuple(message.headers() or ())
+        return tuple(_call_headers(message) or ())
     except (SystemError, UnicodeDecodeError):
         return ()
