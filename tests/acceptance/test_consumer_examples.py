@@ -15,11 +15,11 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from cdc.consumer import Consumer, Event, Gap, GapDetector
+from cdc.consumer import Consumer, Event, Gap, GapDetector, Inbox, Rejected, Verdict
 from cdc.demo.shop import Event as Row
 from cdc.demo.shop import Order, Till
 from tests import ROOT
-from tests.consuming import Sent, make_topic, send
+from tests.consuming import APPLIED, Running, Sent, applied, ends, make_topic, read, send, texts
 from tests.pipeline import PATIENCE, Pipeline, eventually
 from tests.servers import Servers
 
@@ -164,3 +164,59 @@ def test_a_restored_detector_reports_records_deleted_while_it_was_stopped(server
     detector.on(Gap, gaps.append)
     consume(detector, 12)
     assert [(gap.expected, gap.found, gap.offset) for gap in gaps] == [(6, 10, 9)]
+
+
+def test_case_h16_the_replay_example_sends_each_dead_letter_once_to_its_consumer_only(
+    servers: Servers, topic_prefix: str, database: str
+) -> None:
+    bootstrap = servers.kafka
+    topic, dead, retry = (make_topic(bootstrap, f"{topic_prefix}{name}", 2) for name in ("events", "dead", "retry"))
+    send(bootstrap, topic, [Sent(lsn, "bad" if lsn % 2 else "good", number=lsn) for lsn in range(1, 21)])
+    inbox, fixed = Inbox("tests"), [False]
+    with psycopg.connect(database) as connection:
+        inbox.create(connection)
+        connection.execute(APPLIED)
+
+    def handle(event: Event, connection: "psycopg.Connection[Any]") -> None:
+        if event.key == b"bad" and not fixed[0]:
+            raise Rejected("not yet")
+        assert event.position
+        connection.execute("insert into applied (id, seq) values (%s, %s)", [event.id, event.position.commit_lsn])
+
+    def consumer() -> Running:
+        kafka = {"bootstrap.servers": bootstrap, "group.id": f"{topic_prefix}group"}
+        return Running(
+            Consumer(
+                kafka,
+                [topic, retry],
+                handle,
+                inbox=inbox,
+                connect=lambda: psycopg.connect(database),
+                dead_letter=dead,
+                detector=detector,
+            )
+        )
+
+    def replay() -> str:
+        command = [sys.executable, str(ROOT / "examples" / "replay.py"), "--kafka", bootstrap]
+        done = subprocess.run([*command, "--dead-letter", dead, "--to", retry], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    detector, verdicts = GapDetector(), list[Verdict]()
+    detector.on(Verdict, verdicts.append)
+    with consumer() as running_consumer:
+        running_consumer.until(lambda: sum(ends(bootstrap, dead, 2)) == 10, "half of them are dead letters")
+        running_consumer.until(lambda: len(applied(database)) == 10, "the others are applied")
+    assert replay() == f"sent 10 dead letters to {retry}\n"
+    assert replay() == f"sent 0 dead letters to {retry}\n"
+    fixed[0] = True
+    verdicts.clear()
+    with consumer() as running_consumer:
+        running_consumer.until(lambda: len(applied(database)) == 20, "all are applied")
+    assert sorted(seq for _, _, seq in applied(database)) == list(range(1, 21))
+    assert {type(verdict).__name__ for verdict in verdicts} == {"Replayed"}
+    (first, *_) = read(bootstrap, retry, 10)
+    headers = texts(first)
+    assert headers["cdc-replayed-from"] == topic
+    assert not [name for name in headers if name.startswith("cdc-error-")]
