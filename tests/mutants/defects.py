@@ -242,8 +242,8 @@ DEFECTS: Final = (
     ),
     Defect(
         "layout-kept", "B7", "Rows of a changed table are read by its old definition.", "records/fastpath/path.py",
-        "        if self._transactions.outbox.get(self._relation.oid) is not self._relation:\n",
-        "        if self._relation.oid not in self._transactions.outbox:\n",
+        "        if self._transactions.outbox.get(table.relation.oid) is not table.relation:\n",
+        "        if table.relation.oid not in self._transactions.outbox:\n",
     ),
     Defect(
         "reads-on", "I10", "Reading continues while records wait for Kafka.", "delivery/loop.py",
@@ -374,7 +374,7 @@ DEFECTS: Final = (
     Defect(
         "layout-outlives", "A1", "Rows of a table that was changed are read by its previous layout.",
         "records/fastpath/path.py",
-        "        if self._transactions.outbox.get(self._relation.oid) is not self._relation:\n", "        if False:\n",
+        "        if self._transactions.outbox.get(table.relation.oid) is not table.relation:\n", "        if False:\n",
     ),
     Defect(
         "plan-outlives", "A1", "The general path reads rows of a table that was changed by its previous plan.",
@@ -386,6 +386,15 @@ DEFECTS: Final = (
         "topics-outlive", "A1", "Topics of a table that was changed are looked up by the cells of other columns.",
         "outbox/events.py",
         "            self._topics.clear()\n            self._report", "            self._report",
+    ),
+    Defect(
+        "binary-again", "A2", "The catalog decides about the format after a value that only text can be read of.",
+        "delivery/service.py",
+        "text=self._confirmed < self._text_until)", "text=False)",
+    ),
+    Defect(
+        "header-needed", "A5", "The column of a header is expected in rows from before it.", "outbox/columns.py",
+        " for name in wanted if name in self.places])", " for name in wanted])",
     ),
     Defect(
         "names-only", "A1", "A column that changed its type is not noticed.", "replication/transactions.py",

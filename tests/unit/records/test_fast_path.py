@@ -262,6 +262,17 @@ def test_rows_that_come_again_are_looked_up_one_by_one_up_to_the_last_transactio
     assert again(200, 400) == ([2, 3, 3, 3, 3], [0, 0, 0, 3, 3])
 
 
+def test_case_b1_rows_of_two_tables_in_turn_keep_their_layouts(counted: list[Counted]) -> None:
+    child = RELATION._replace(oid=OID + 1)  # any table of this name is the outbox
+    row = frames.xlog(Insert(OID + 1, frames.row(EVENT_ID, "order", "o-2", "OrderPlaced", "{}")))
+    target = session(make=Counted)
+    turns = [frame for _ in range(5) for frame in (event(), row, row)]
+    records = target.receive([begin(200), shop.relation(), shop.relation(child), *turns, commit(200)])
+    assert [record.key for record in records] == [b"o-1", b"o-2", b"o-2"] * 5
+    assert len(counted) == 2
+    assert sum(counted[1].took) == 5
+
+
 def test_a_backlog_of_which_kafka_has_nothing_is_taken_in_runs() -> None:
     assert again() == ([3] * 5, [2, 3, 3, 3, 3])
 
