@@ -122,6 +122,8 @@ class Locked(PostgresUnavailable):
 class BinaryUnreadable(PostgresUnavailable):
     """A value came in the binary format of a type without a decoder: the next session must request text."""
 
+    hint = "the next session requests text instead of binary values"
+
 
 class SlotActive(Temporary):
     """Another process reads from the slot; `held` says why it is not a working publisher, if that is known."""

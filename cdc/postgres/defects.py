@@ -106,7 +106,9 @@ def other_shape(table: tuple[str, str], problems: list[str], has: list[str], fix
         f"table {shown(table)} is not the outbox that the settings describe: {', '.join(problems)}"
         f" (it has {', '.join(has)}){proposal if mapping else ''}",
         tuple(fix),
-        hint="" if mapping else "map its columns in [outbox] columns, or correct the table",
+        hint=""
+        if mapping
+        else "map its columns in [outbox] columns, remove headers that it lacks, or correct the table",
     )
 
 

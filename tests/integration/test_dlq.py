@@ -214,7 +214,7 @@ def test_what_still_does_not_fit_is_told_and_stays_and_the_rest_is_sent(yard: Ya
         yard.letter(1, event_type="Noticed"),
         yard.letter(2),
         yard.letter(3, '{"seq": "three"}'),
-        yard.letter(4, key=None),
+        yard.letter(4, aggregate="no topic"),
         yard.letter(5, aggregate="missing"),
         yard.letter(7),
     )
@@ -233,7 +233,8 @@ def test_what_still_does_not_fit_is_told_and_stays_and_the_rest_is_sent(yard: Ya
     assert len(told) == 4
     assert f"stays: 1 at {position(1)}: no contract for event type 'Noticed'" in told[0]
     assert 'Noted $.seq: "three" is not a long' in told[1]
-    assert "the row itself is broken: column 'aggregateid' is null" in told[2]
+    assert "the row itself is broken: " in told[2]
+    assert "no topic' is not a valid topic name" in told[2]
     assert "missing' does not exist" in told[3]
     assert done.stdout == "replayed 2 dead letters, each after later events of its key; 4 not replayed\n"
     assert [note.value["seq"] for note in yard.notes()] == [2, 7]
