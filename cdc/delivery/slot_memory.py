@@ -58,12 +58,14 @@ def _swapped(found: SlotRecord, remembered: SlotRecord) -> bool:
 class Recognition:
     """The slot as this process knows it, from session to session.
 
-    `accept_changes` lets the first session continue although something was changed.
+    `accept_changes` lets the first session continue although something was changed, and later ones despite the same
+    changes until Kafka has a new record.
     """
 
     def __init__(self, settings: Settings, *, accept_changes: bool = False) -> None:
         self._settings = settings
         self._accept_changes = accept_changes
+        self._accepted: set[str] = set()  # changes, while Kafka has the record from before them
         self._record: SlotRecord | None = None
         self._compared = False  # the topics, which are monitored from then on
 
@@ -109,7 +111,9 @@ class Recognition:
         changes += self._unknown(ends, memory)
         if memory and not self._compared:
             changes += self._topics(ends, memory, swapped=bool(self._record and _swapped(found, self._record)))
-        if changes and not self._accept_changes:
+        if self._accept_changes or not changes:
+            self._accepted = set(changes)
+        if not self._accepted.issuperset(changes):
             raise PostgresError(
                 f"not as the publisher left it: {'; '.join(changes)}",
                 hint=GO_ON,

@@ -352,6 +352,14 @@ def test_changes_are_accepted_once_and_not_for_ever_a19() -> None:
     assert len(world.sources) == 2
 
 
+def test_case_a2_accepted_changes_stay_accepted_until_kafka_has_a_new_record() -> None:
+    # A session that ends before its first record, such as one that has to be followed by one of text.
+    before = replace(MARK, definition=DEFINITION | {"publication oid": "2"}, guarantee=EXACTLY_ONCE)
+    world = World(Eyes(Stopping("fast")), Eyes(), remembered=before)
+    assert world.service(guarantee=EXACTLY_ONCE, accept_changes=True).run() is True
+    assert len(world.sources) == 2
+
+
 def test_kafka_is_not_asked_again_for_what_the_process_knows_itself() -> None:
     world = World(Eyes(Stopping("fast")), Eyes(Stopping("fast")), Eyes(), remembered=MARK)
     assert world.service().run() is True
