@@ -163,7 +163,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "changes-accepted", "B5", "Changes of slot and publication are always accepted.", "delivery/slot_memory.py",
-        "        if changes and not self._accept_changes:\n", "        if changes and not changes:\n",
+        "        if not self._accepted.issuperset(changes):\n", "        if changes and not changes:\n",
     ),
     Defect(
         "defect-ignored", "B5", "Findings of the sentinel are ignored.", "delivery/monitor.py",
