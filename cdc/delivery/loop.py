@@ -16,6 +16,7 @@ from cdc.replication.settlement import Failure
 from cdc.telemetry.metrics import Metrics
 
 BLOCKED_SECONDS: Final = 0.05  # how long to wait for delivery reports while Kafka takes nothing more
+_ANSWER_SECONDS: Final = 0.001  # how soon to look for the answer that an event waits for
 _IDLE_SECONDS: Final = 0.25  # how soon a signal is noticed while nothing happens
 _REPORT_SECONDS: Final = 0.001  # how soon a delivery report is noticed while the stream is silent
 _GATHER_SECONDS: Final = 0.02  # how long to leave the stream alone that was read to its end under load: see `Pace`
@@ -79,6 +80,7 @@ class Publisher:
         self._backlog: list[Sendable] = []
         self._waiting = 0  # bytes of values that came since the backlog was last empty
         self._silent = 0
+        self._pending_since: float | None = None  # an event waits for its topic or its schema
         self._pace = Pace(clock.monotonic())
         self._hastened = True  # nothing was sent since
 
@@ -86,12 +88,14 @@ class Publisher:
         """Do one turn. Raises the error that ends this session; nothing unconfirmed is lost by that."""
         now = self._clock.monotonic()
         self._liveness.turn(now)
-        blocked = self._full() or self._session.pending
-        self._serve(BLOCKED_SECONDS if blocked else 0)  # 1. only deliveries move the LSN
+        self._serve(self._blocked_seconds(now))  # 1. only deliveries move the LSN
         self._send()  # 2. what waits goes first
         if self._session.pending:
             self._liveness.heard()
+            before = self._session.reached
             self._queue(self._session.resume())
+            if self._session.reached != before:
+                self._pending_since = None
         elif self._full():
             self._liveness.heard()
         else:  # 3. new WAL only when nothing waits: this is the back-pressure
@@ -135,6 +139,21 @@ class Publisher:
         status = confirmation.status(now, unix_time)
         if status:
             self._source.write(status)
+
+    def _blocked_seconds(self, now: float) -> float:
+        """How long to wait for delivery reports, which end the wait; 0 while nothing is in the way of reading on.
+
+        An answer that an event waits for does not end it: so as not to add much to answers that come soon, the wait is
+        a part of the time that the event has waited.
+        """
+        if self._full():
+            return BLOCKED_SECONDS
+        if not self._session.pending:
+            self._pending_since = None
+            return 0.0
+        if self._pending_since is None:
+            self._pending_since = now
+        return min(BLOCKED_SECONDS, max(_ANSWER_SECONDS, (now - self._pending_since) / 4))
 
     def _full(self) -> bool:
         return len(self._backlog) > self._ahead.records or self._waiting > self._ahead.size

@@ -76,6 +76,11 @@ class Session:
         return bool(self.waits_for)
 
     @property
+    def reached(self) -> int:
+        """The first frame of the current ones that is not read."""
+        return self._at
+
+    @property
     def dead_lettered(self) -> int:
         """How many events became dead letters."""
         return self._general.dead_lettered

@@ -5,7 +5,8 @@ the new one takes the next events as if nothing had happened. The remembered ids
 `cdc.delivery.slot_memory`.
 """
 
-from collections.abc import Collection, Mapping
+import itertools
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import Final
 
@@ -21,7 +22,8 @@ from cdc.kafka.errors import kafka_error
 from cdc.kafka.topics import KnownTopics
 from cdc.replication.settlement import delivered
 
-_CLOSE_SECONDS: Final = 1.0
+_MORE: Final = 4
+_MOST: Final = 256
 
 
 def existing(settings: Settings, topics: Collection[str]) -> dict[str, TopicRecord]:
@@ -49,6 +51,9 @@ class RememberedTopics:
         self._topics = topics
         self._key = key
         self._remembered = remembered
+        self._unasked: Iterator[str] | None = None  # of those remembered, when the first topic was used
+        self._awaited: set[str] = set()
+        self._beside = _MORE
         self._sure: dict[str, Identity] = {}
         self._writing: dict[str, TopicRecord] = {}
         self._failure: errors.CdcError | None = None
@@ -74,6 +79,9 @@ class RememberedTopics:
         Raises what that does, and KafkaError and KafkaUnavailable when its record cannot be written.
         """
         largest, found = self._topics.largest(topic), self._topics.identity(topic)
+        if largest is None and topic not in self._awaited:
+            self._awaited.add(topic)
+            self._ask_ahead()
         if largest is None or found is None or found is self._sure.get(topic):
             return largest
         record = TopicRecord(found.topic_id, found.partitions)
@@ -82,6 +90,14 @@ class RememberedTopics:
             return None
         self._sure[topic] = found
         return largest
+
+    def _ask_ahead(self) -> None:
+        """Request more topics with each one that is waited for, as only few of them may be needed."""
+        if self._unasked is None:
+            self._unasked = iter(list(self._remembered))
+        others = list(itertools.islice(self._unasked, self._beside))
+        self._topics.ask_ahead(others)
+        self._beside = min(self._beside * _MORE, _MOST)
 
     def _write(self, topic: str, record: TopicRecord) -> None:
         if self._failure:

@@ -6,7 +6,7 @@ service, so that a re-created topic is recognised in a later session too. Nothin
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from cdc.replication.settlement import Failure
 
 log = logging.getLogger(__name__)
 
+_AHEAD_SECONDS: Final = 5.0
 _ASK_AGAIN_SECONDS: Final = 1.0
 _REMIND_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 5.0
@@ -58,6 +59,7 @@ class KnownTopics:
         self._warned: set[str] = set()
         self._told_hidden = False
         self._asked: dict[str, Description | Future[None]] = {}
+        self._ahead: dict[str, float] = {}  # when topics were requested ahead, in monotonic seconds
         self._looking: list[tuple[str, Future[TopicDescription]]] = []
         self._look_from = 0
         self._look_at = self._ask_at = self._remind_at = 0.0
@@ -67,6 +69,7 @@ class KnownTopics:
         self._cluster = self._cluster or self._open()
         self._largest.clear()
         self._asked.clear()
+        self._ahead.clear()
         self._looking.clear()
         self._rejections.renew()
         self.leaving = None
@@ -94,6 +97,14 @@ class KnownTopics:
         """
         known = self._largest.get(topic)
         return self._ask(topic) if known is None else known
+
+    def ask_ahead(self, topics: Iterable[str]) -> None:
+        """Request topics that are likely to be used soon: answers take time, but come side by side."""
+        now = self._monotonic()
+        for topic in topics:
+            if self._cluster and topic not in self._largest and topic not in self._asked:
+                self._asked[topic] = self._cluster.describe(topic)
+                self._ahead[topic] = now
 
     def remember(self, topic: str, topic_id: str, partitions: int) -> None:
         """Take a topic for the one that an earlier process has sent to, unless it was looked up already."""
@@ -171,6 +182,8 @@ class KnownTopics:
         assert self._cluster, "renew() comes first"
         self._rejections.check(topic)
         asked = self._asked.get(topic)
+        if self._ahead.pop(topic, now := self._monotonic()) < now - _AHEAD_SECONDS:
+            asked = None  # too old by now
         if asked is None:
             if self._monotonic() >= self._ask_at:
                 self._asked[topic] = self._cluster.describe(topic)

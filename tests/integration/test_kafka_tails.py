@@ -6,7 +6,7 @@ import random
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +113,15 @@ class Yard:
         transaction.abort_transaction(30)
         self._ended.append(transaction)
 
-    def open(self, *, confirmed: int = CONFIRMED, sequences: bool = False, settings: Settings | None = None) -> Tails:
-        tails = Tails(settings or self.settings, OURS, LSN(confirmed), sequences=sequences)
+    def open(
+        self,
+        *,
+        confirmed: int = CONFIRMED,
+        sequences: bool = False,
+        settings: Settings | None = None,
+        known: Sequence[str] = (),
+    ) -> Tails:
+        tails = Tails(settings or self.settings, OURS, LSN(confirmed), sequences=sequences, known=lambda: known)
         self.tails.append(tails)
         return tails
 
@@ -326,8 +333,8 @@ def test_what_has_expired_is_not_there(yard: Yard) -> None:
 
 def test_what_expires_while_it_is_read_is_passed_over(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     topic = yard.topic()
-    yard.send(topic, *(event(lsn) for lsn in range(1000, 1000 + 3 * chunks.FIRST)))
-    seek, ends = consumer.KafkaLog.seek, iter([2 * chunks.FIRST + n for n in (500, 1000, chunks.FIRST)])
+    yard.send(topic, *(event(lsn) for lsn in range(1000, 7000)))
+    seek, ends = consumer.KafkaLog.seek, iter([4500, 5000, 6000])
 
     def deleting(log: consumer.KafkaLog, offsets: Any) -> None:
         """Before each chunk, more of the partition is deleted: at last all of it."""
@@ -337,8 +344,7 @@ def test_what_expires_while_it_is_read_is_passed_over(yard: Yard, monkeypatch: p
 
     monkeypatch.setattr(consumer.KafkaLog, "seek", deleting)
     tail = yard.read(topic)
-    first, last = 1000 + 2 * chunks.FIRST + 500, 1000 + 3 * chunks.FIRST
-    assert found(tail, range(1000, last)) == list(range(first, last))
+    assert found(tail, range(1000, 7000)) == list(range(6000, 7000))
 
 
 def test_two_ids_of_one_position_are_told(yard: Yard, caplog: pytest.LogCaptureFixture) -> None:
@@ -360,6 +366,37 @@ def test_what_comes_late_of_another_topic_is_no_part_of_this(yard: Yard, monkeyp
     late: list[Entry] = [(other, 0, 0, b"k", headers), (other, 0, 2, None, None)]
     monkeypatch.setattr(consumer.KafkaLog, "receive", lambda log: [*late, *receive(log)])
     assert found(yard.read(topic), range(200)) == [102, 103]
+
+
+def test_case_d8_topics_that_were_used_before_are_read_side_by_side(
+    yard: Yard, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics = [yard.topic() for _ in range(12)]
+    for number, topic in enumerate(topics):
+        yard.send(topic, event(200 + number))
+    bounds, rounds = consumer.KafkaLog.bounds, list[int]()
+
+    def counted(log: consumer.KafkaLog, places: Any, since: int | None) -> Any:
+        rounds.append(len(places))
+        return bounds(log, places, since)
+
+    monkeypatch.setattr(consumer.KafkaLog, "bounds", counted)
+    tails = yard.open(known=[*topics, f"{topic_prefix}gone"])
+    for number, topic in enumerate(topics):
+        assert found(asked(tails, topic), range(200, 220)) == [200 + number]
+    assert sum(rounds) == len(topics)
+    assert len(rounds) == 2  # and 200 topics take four
+
+
+def test_case_d8_a_topic_held_back_by_a_transaction_does_not_delay_others(yard: Yard) -> None:
+    wanted, held_back = yard.topic(), yard.topic()
+    for topic in (wanted, held_back):
+        yard.send(topic, event(200))
+    producer = yard.transaction(held_back, event(201))
+    tails = yard.open(known=[held_back])
+    assert found(asked(tails, wanted), range(200, 220)) == [200]
+    yard.commit(producer)
+    assert found(asked(tails, held_back), range(200, 220)) == [200, 201]
 
 
 def test_letters_without_a_key_and_markers_are_there(yard: Yard) -> None:

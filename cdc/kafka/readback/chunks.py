@@ -7,19 +7,22 @@ chunk, and ends a chunk only when a record of the chunk itself came before it.
 
 from typing import Final
 
-FIRST: Final = 2000  # offsets of the first chunk
+FIRST: Final = 500  # offsets of the first chunk: after a proper stop nothing is to be found
 GROWTH: Final = 4
 LARGEST: Final = 250_000  # limits how much is read in vain
 
 
 class Chunks:
-    """The chunks of a partition whose last record is before `high`: call `next`, then `take` until it is `over`."""
+    """The chunks of a partition whose last record is before `high`: call `next`, then `take` until it is `over`.
 
-    def __init__(self, high: int) -> None:
+    `first` is the size of the first chunk, in offsets.
+    """
+
+    def __init__(self, high: int, first: int = FIRST) -> None:
         self.start = self.high = high
         self.over = True
         self.held_back = False  # the reported end is before `high`: a transaction is open there
-        self._size = FIRST
+        self._size = first
         self._last = high - 1  # the record that ends the chunk
         self._is_there = False  # whether that record was seen
         self._first: int | None = None  # the first record of the chunk
