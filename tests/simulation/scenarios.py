@@ -288,6 +288,15 @@ _INHERITED: Final = (
         Act(0.3, "crash", (False,)),
     ),
     _plan(
+        "changes are accepted, and the first session after that cannot read binary values (A2)",
+        (*_THREE, _tx(0.9, _row())),
+        Act(0.0, "retype_column", ("type", ENUM)),
+        Act(0.01, "outage", (0.5,)),
+        Act(0.3, "retype_column", ("type", values.TEXT)),
+        Act(0.31, "add_child", (True,)),
+        Act(0.32, "crash", (False,)),
+    ),
+    _plan(
         "columns are domains (A3)",
         _THREE,
         *(
