@@ -490,15 +490,12 @@ DEFECTS: Final = (
     Defect(
         "confirmed-unread", "D5", "Events of the first redelivered transaction are not kept.",
         "kafka/readback/partition.py",
-        "        return order[0] >= self._confirmed or by_hand", "        return order[0] > self._confirmed or by_hand",
+        "        return order[0] >= self._confirmed or by_hand or self._newest[0] >= self._confirmed\n",
+        "        return order[0] > self._confirmed or by_hand\n",
     ),
     Defect(
         "disorder-unseen", "D1", "Records that come behind later ones are not noticed.", "kafka/readback/partition.py",
         "            self.disordered = True\n", "            pass\n",
-    ),
-    Defect(
-        "chunks-apart", "D1", "Order is compared within a chunk only.", "kafka/readback/partition.py",
-        "        if late or (self._behind is not None and order > self._behind):\n", "        if late:\n",
     ),
     Defect(
         "number-of-first", "I4", "The first number of a chunk counts instead of the last.",
@@ -526,5 +523,81 @@ DEFECTS: Final = (
         "highest-of-none", "D5", "What a topic holds is never asked for.", "kafka/readback/tail.py",
         "                    tail.highest = max(tail.highest, LSN(sighting.commit_lsn))\n",
         "                    tail.highest = tail.highest\n",
+    ),
+    Defect(
+        "text-never", "A2", "Binary values of an unknown type are requested again.", "delivery/service.py",
+        "                    self._text_until = LSN(ledger.open.commit_lsn + 1)\n", "                    pass\n",
+    ),
+    Defect(
+        "domains-by-oid", "A3", "A domain is not read as its base type.", "replication/transactions.py",
+        "types.get(each.type_oid, each.type_oid)", "each.type_oid",
+    ),
+    Defect(
+        "cast-of-boolean", "A4", "A boolean of a cast is not read as one of the stream.", "replication/values.py",
+        'return "true" if cell[:1] == b"t" else "false"', 'return "true" if cell == b"t" else "false"',
+        "outbox/test_outbox.py",
+    ),
+    Defect(
+        "header-needed", "A5", "A row whose relation lacks the column of a header is no event.", "outbox/columns.py",
+        "(name, self.places[name]) for name in wanted if name in self.places]",
+        "(name, self.places[name]) for name in wanted]",
+    ),
+    Defect(
+        "children-unknown", "B1", "Rows of a table that inherits from the outbox are another table's.",
+        "replication/transactions.py",
+        "        self._oids = children if oid is None else children | {oid}\n",
+        "        self._oids = frozenset() if oid is None else frozenset({oid})\n",
+    ),
+    Defect(
+        "children-unnoticed", "B1", "A table that begins to inherit from the outbox is not noticed.",
+        "replication/publication.py",
+        "    if _changed(now, before, CHILDREN, CHILD_OIDS):\n", "    if False:\n",
+    ),
+    Defect(
+        "accepted-once", "B5", "What was accepted is refused by the next session.", "delivery/slot_memory.py",
+        "        again = self._accepted is not None and not differences(found, self._accepted)\n",
+        "        again = False\n",
+    ),
+    Defect(
+        "bytes-unnamed", "C7", "Text that is no UTF-8 does not name its column.", "outbox/events.py",
+        "            reason = plan.culprit(values) if isinstance(error, UnicodeDecodeError) else str(error)\n",
+        "            reason = str(error)\n",
+        "outbox/test_outbox.py",
+    ),
+    Defect(
+        "commits-wait", "C8", "Commits that wait for the publisher are not confirmed at once.",
+        "delivery/confirmation.py",
+        "        self._prompt_seconds = 0.0\n", "        self._prompt_seconds *= 1\n",
+        "delivery/test_confirmation.py",
+    ),
+    Defect(
+        "padding-kept", "C10", "The padding of char(n) is part of a value.", "replication/values.py",
+        'cell.rstrip(b" ").decode()', "cell.decode()",
+        "outbox/test_outbox.py",
+    ),
+    Defect(
+        "refusal-of-nobody", "D3", "A record that Kafka refused stops the publisher again.", "records/path.py",
+        "            reason = self.topics.refused.get(self.outbox.position(row)) if self.topics.refused else None\n",
+        "            reason = None\n",
+        "delivery/test_session.py",
+    ),
+    Defect(
+        "topics-uncompared", "D4", "Topics that were deleted and created again are not noticed.",
+        "delivery/slot_memory.py",
+        "            changes += self._topics(", "            self._topics(",
+    ),
+    Defect(
+        "cluster-uncompared", "D4", "Another cluster is not noticed.", "delivery/positions.py",
+        "    if found.cluster and remembered.cluster and found.cluster != remembered.cluster:\n", "    if False:\n",
+        "delivery/test_service.py",
+    ),
+    Defect(
+        "never-claimed", "D7", "A slot is read for the first time before it is recorded.", "delivery/slot_memory.py",
+        "    if used or known.record is not None:\n", "    if not used or known.record is not None:\n",
+    ),
+    Defect(
+        "unknown-is-nothing", "D9", "A timeline of unknown end has no events in Kafka.", "delivery/slot_memory.py",
+        "        if record and self.batch and record.position and reached(", "        if False and reached(",
+        "delivery/test_service.py",
     ),
 )  # fmt: skip

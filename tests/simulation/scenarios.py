@@ -177,13 +177,13 @@ _AT_LEAST_ONCE: Final = tuple(
 _CUT_SHORT: Final = tuple(
     _plan(
         f"a record is gone, and a process dies {seconds:g} s later, while it sends what was behind it again (D1)",
-        (_tx(0.02, *(_row("a") for _ in range(12))),),
-        Act(0.4, "crash_and_lose", (ORDER, 2)),
+        (_tx(0.02, *(_row("a") for _ in range(6))),),
+        Act(0.45, "crash_and_lose", (ORDER, 2)),
         Act(0.4 + seconds, "crash", (False,)),
         latency=0.03,
         room=1,
     )
-    for seconds in (0.3, 0.35, 0.4, 0.5, 0.7)
+    for seconds in (0.5, 0.65, 0.825)
 )
 _FORGOTTEN: Final = (
     _plan("a broker has forgotten the producer (C6)", _THREE, Act(0.03, "refuse", (ORDER, NO_OFFSET, 0.5))),

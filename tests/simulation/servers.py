@@ -144,7 +144,9 @@ class SimServers:
         kind = SimTransactionalSink if self._exactly_once else SimSink
         sink = kind(self._kafka, process, self._settings.properties)
         stack.callback(self._close_sink, sink)
-        outbox = Outbox(STREAM.format(pg.timeline), _COLUMNS, _TEMPLATE, self._settings.headers, tombstones=True)
+        outbox = Outbox(
+            STREAM.format(pg.timeline), _COLUMNS, _TEMPLATE, self._settings.headers, tombstones=True, suited_at=wal_end
+        )
         tails = SimTails(self._kafka, outbox.stream, found.confirmed, sequences=self._settings.sequence)
         knows = self._kafka.findable(outbox.stream)
         process.opened(stream, sink, knows, found.confirmed)
