@@ -555,8 +555,8 @@ DEFECTS: Final = (
     ),
     Defect(
         "accepted-once", "B5", "What was accepted is refused by the next session.", "delivery/slot_memory.py",
-        "        again = self._accepted is not None and not differences(found, self._accepted)\n",
-        "        again = False\n",
+        "        if not self._accepted.issuperset(changes):\n",
+        "        if changes and not self._accept_changes:\n",
     ),
     Defect(
         "bytes-unnamed", "C7", "Text that is no UTF-8 does not name its column.", "outbox/events.py",
