@@ -106,7 +106,7 @@ def _received(message: Any, decode: Callable[[bytes], Any]) -> Received:
         value,
         raw,
         message.timestamp(),
-        [(name, (header or b"").decode()) for name, header in message.headers() or []],
+        [(name, None if header is None else header.decode()) for name, header in message.headers() or []],
     )
 
 

@@ -108,6 +108,7 @@ class Servers:
             settings.outbox.headers,
             tombstones=settings.outbox.tombstones,
             suited_at=found.wal_end,
+            iso=settings.outbox.header_format == "iso",
         )
         self._topics.renew()
         topics = RememberedTopics(settings, self._topics, mark.key, self._remembered)

@@ -70,6 +70,11 @@ class Outbox(Section):
     )
     columns: ColumnNames = Field(default_factory=ColumnNames, description="column for each part of an event")
     headers: list[Identifier] = Field([], description="columns to send as record headers of the same name")
+    header_format: Literal["postgres", "iso"] = Field(
+        "postgres",
+        description="values of these headers: PostgreSQL's text without nulls, or ISO 8601 for timestamps, base64 for"
+        " bytea, and a header without a value for null",
+    )
     tombstones: bool = Field(
         False, description="publish a null or blank payload as a tombstone; otherwise it is a poison event"
     )

@@ -14,7 +14,7 @@ from cdc.outbox.columns import Columns, Shape
 from cdc.outbox.topic_template import TopicTemplate, is_topic_name
 from cdc.replication.messages import Relation
 from cdc.replication.transactions import Row
-from cdc.replication.values import BYTEA, to_payload, to_text, to_utf8
+from cdc.replication.values import BYTEA, to_iso, to_payload, to_text, to_utf8
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +35,16 @@ class Event(NamedTuple):
     aggregate: str
     payload: bytes | None  # None: a tombstone
     payload_is_avro: bool  # bytea, sent unchanged as the record's value; otherwise JSON text to encode
-    headers: list[tuple[str, str]]  # from columns, in addition to the three headers of every record
+    headers: Sequence[tuple[str, str | None]]  # from columns, in addition to the three headers of every record
 
 
 class Outbox:
     """Converts rows to events.
 
     `stream` is the first part of positions: 8 hexadecimal digits, see `position`. With `tombstones`, an empty payload
-    means a record without a value; without, the event is poison. At the LSN `suited_at` the table had every needed
-    column: a later row that lacks one was written to a changed table, any other is itself at fault.
+    means a record without a value; without, the event is poison. With `iso`, headers are ISO 8601 and base64, and a
+    null is a header without a value. At the LSN `suited_at` the table had every needed column: a later row that lacks
+    one was written to a changed table, any other is itself at fault.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class Outbox:
         *,
         tombstones: bool = False,
         suited_at: LSN | None = None,
+        iso: bool = False,
     ) -> None:
+        self.iso = iso
         self.stream = stream
         self.columns = columns
         self.template = template
@@ -165,7 +168,12 @@ class _Plan:
         self.payload = self._payload(columns.payload, tombstones=outbox.tombstones)
         self.payload_is_avro = columns.payload in shape.places and shape.types[self.payload.place] == BYTEA
         self.topic = [(name, self._required(column, to_text)) for name, column in shape.topic]
-        self.headers = [(name, self._required(name, to_text)) for name, place in shape.headers if self._has(place)]
+        iso = frozenset(outbox.headers) if outbox.iso else frozenset()
+        self.headers = [
+            (name, self._header(name, place, iso=name in iso))
+            for name, place in shape.headers
+            if self._has(place) or name in iso
+        ]
 
     def culprit(self, values: list[bytes]) -> str:
         """Return which column of a row is not UTF-8."""
@@ -179,6 +187,9 @@ class _Plan:
 
     def _has(self, place: int) -> bool:
         return self._formats[place] not in (_NULL, _UNCHANGED)
+
+    def _header(self, name: str, place: int, *, iso: bool) -> "_Cell[str] | _Cell[None]":
+        return self._required(name, to_iso if iso else to_text) if self._has(place) else _Cell(place, _nothing)
 
     def _is_null(self, column: str) -> bool:
         place = self._shape.places.get(column)

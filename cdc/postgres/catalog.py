@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -157,20 +158,29 @@ def hidden_rows(connection: Conn, table: tuple[str, str]) -> Defect | None:
     return defects.hidden_rows(table, found[0][0]) if found else None
 
 
-def differences(columns: Columns, present: dict[str, tuple[int, str]], needed: list[str]) -> list[str]:
-    """Return how a table differs from an outbox: one phrase for each missing or unusable column."""
+def differences(
+    columns: Columns, present: dict[str, tuple[int, str]], needed: list[str], base64: Collection[str] = ()
+) -> list[str]:
+    """Return how a table differs from an outbox: one phrase for each missing or unusable column.
+
+    Columns of `base64` may be bytea: see `base64_headers`.
+    """
     problems = [f"column {name!r} is missing" for name in needed if name not in present]
     for name in needed:
         oid, type_name = present.get(name, (TEXT, "text"))
         if name == columns.payload and oid not in PAYLOAD_TYPES:
             problems.append(f"column {name!r} is {type_name}, not jsonb, json, text or bytea")
-        elif name != columns.payload and oid == BYTEA:
+        elif name != columns.payload and name not in base64 and oid == BYTEA:
             problems.append(f"column {name!r} is bytea, not text")
     return problems
 
 
 def repairs(
-    table: tuple[str, str], columns: Columns, present: dict[str, tuple[int, str]], needed: list[str]
+    table: tuple[str, str],
+    columns: Columns,
+    present: dict[str, tuple[int, str]],
+    needed: list[str],
+    base64: Collection[str] = (),
 ) -> list[str]:
     """Return the statements that give a table the columns that `differences` reports."""
     change, statements = f"ALTER TABLE {defects.name(*table)}", []
@@ -181,7 +191,7 @@ def repairs(
             statements.append(f"{change} ADD COLUMN {quoted} {'jsonb' if name == columns.payload else 'text'};")
         elif name == columns.payload and oid not in PAYLOAD_TYPES:
             statements.append(f"{change} ALTER COLUMN {quoted} TYPE jsonb USING to_jsonb({quoted});")
-        elif name != columns.payload and oid == BYTEA:
+        elif name != columns.payload and name not in base64 and oid == BYTEA:
             statements.append(f"{change} ALTER COLUMN {quoted} TYPE text USING convert_from({quoted}, 'UTF8');")
     return statements
 
@@ -211,6 +221,14 @@ def mapping(columns: Columns, present: dict[str, tuple[int, str]]) -> str:
     return f"columns = {{{', '.join(pairs)}}}"
 
 
+def base64_headers(settings: Settings, present: list[str]) -> set[str]:
+    """Return the columns of headers that may be bytea, because they are sent in base64 and are no other part."""
+    if settings.outbox.header_format != "iso":
+        return set()
+    parts = settings.outbox.parts.needed(present, TopicTemplate(settings.topics.name), ())
+    return set(settings.outbox.headers) - set(parts)
+
+
 def table_defect(
     connection: Conn, settings: Settings, present: dict[str, tuple[int, str]] | None, needed: list[str]
 ) -> Defect | None:
@@ -227,9 +245,10 @@ def table_defect(
     )
     if present is None:
         return defects.no_table(table, found[0][0] if found else None)
-    problems = differences(columns, present, needed)
+    base64 = base64_headers(settings, list(present))
+    problems = differences(columns, present, needed, base64)
     if problems:
-        fix = repairs(table, columns, present, needed)
+        fix = repairs(table, columns, present, needed, base64)
         return defects.other_shape(table, problems, list(present), fix, mapping(columns, present))
     return defects.unlogged(table) if found and found[0][1] != "p" else None
 

@@ -100,7 +100,7 @@ class _Read(NamedTuple):
             event.key,
             event.payload,
             event.payload_is_avro,
-            list(event.headers),
+            [header for header in event.headers if header[1] is not None],  # None means that it cannot be read
         )
 
     @classmethod
@@ -120,7 +120,11 @@ class _Read(NamedTuple):
             row_cells.read(columns.key, values.to_utf8),
             payload,
             payload_is_avro,
-            [(name, row_cells.text(name)) for name, _ in shape.headers if row_cells.has(name)],
+            [
+                (name, row_cells.read(name, values.to_iso if outbox.iso and name in outbox.headers else values.to_text))
+                for name, _ in shape.headers
+                if row_cells.has(name)
+            ],
         )
 
 

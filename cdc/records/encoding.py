@@ -212,7 +212,7 @@ def _enveloped(event: Event, payload: bytes) -> dict[str, object]:
         "aggregate": event.aggregate,
         "key": (event.key or b"").decode(),
         "payload": payload.decode(),
-        "headers": dict(event.headers),
+        "headers": {name: text for name, text in event.headers if text is not None},
         "committed_at": event.row.transaction.timestamp,
     }
 

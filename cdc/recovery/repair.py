@@ -38,6 +38,7 @@ class MissingEvents:
             TopicTemplate(settings.topics.name),
             settings.outbox.headers,
             tombstones=settings.outbox.tombstones,
+            iso=settings.outbox.header_format == "iso",
         )
         self._encoding = maker.encoding(self._outbox)
 

@@ -13,6 +13,7 @@ from cdc.replication.messages import Type
 
 BOOL, BYTEA, INT8, INT2, INT4, TEXT, JSON = 16, 17, 20, 21, 23, 25, 114
 BPCHAR, VARCHAR, UUID, JSONB = 1042, 1043, 2950, 3802
+TIMESTAMP, TIMESTAMPTZ, TIMETZ = 1114, 1184, 1266
 
 JSONB_VERSION: Final = 1
 
@@ -122,6 +123,55 @@ def to_text(type_oid: int, binary: bool) -> Callable[[bytes], str] | None:
     if binary or type_oid == BYTEA:
         return BINARY_TO_TEXT.get(type_oid)
     return _TEXT_TO_TEXT.get(type_oid, _text)
+
+
+def iso_timestamp(cell: bytes) -> str:
+    """A timestamp as ISO 8601, from PostgreSQL's text in DateStyle ISO; infinity and years BC as they are."""
+    text = cell.decode()
+    return text if text[-2:] == "BC" else text.replace(" ", "T", 1)
+
+
+def iso_timestamptz(cell: bytes) -> str:
+    """A timestamp with time zone likewise."""
+    text = iso_timestamp(cell)
+    return iso_offset(text) if "T" in text else text
+
+
+def iso_timetz(cell: bytes) -> str:
+    """A time with time zone likewise."""
+    return iso_offset(cell.decode())
+
+
+def iso_offset(text: str) -> str:
+    """Complete the offset of a time: `+00` becomes `Z`, and `+05` becomes `+05:00`."""
+    if text[-3] not in "+-":
+        return text
+    return f"{text[:-3]}Z" if text[-2:] == "00" else f"{text}:00"
+
+
+def base64(cell: bytes) -> str:
+    """Binary bytea in base64, with padding and without line breaks."""
+    return binascii.b2a_base64(cell, newline=False).decode()
+
+
+def base64_of_text(cell: bytes) -> str:
+    """bytea in its text format likewise. Raises ProtocolError as `bytea_from_text`."""
+    return base64(bytea_from_text(cell))
+
+
+ISO_TEXT: Final[dict[int, Callable[[bytes], str]]] = {
+    TIMESTAMP: iso_timestamp,
+    TIMESTAMPTZ: iso_timestamptz,
+    TIMETZ: iso_timetz,
+}
+"""Types whose header is not PostgreSQL's text with `[outbox] header_format = "iso"`, beside bytea."""
+
+
+def to_iso(type_oid: int, binary: bool) -> Callable[[bytes], str] | None:
+    """The decoder of a cell to a header's text with `header_format = "iso"`, or None as `to_text`."""
+    if type_oid == BYTEA:
+        return base64 if binary else base64_of_text
+    return (None if binary else ISO_TEXT.get(type_oid)) or to_text(type_oid, binary)
 
 
 def to_utf8(type_oid: int, binary: bool) -> Callable[[bytes], bytes] | None:

@@ -9,6 +9,8 @@ pub struct Column {
     pub read: Option<Read>,
     /// Whether a null cell declines the row.
     pub required: bool,
+    /// Whether a null cell is a header without a value; else it is no header.
+    pub null_header: bool,
 }
 
 /// What becomes of payloads.
@@ -93,8 +95,13 @@ impl Layout {
         let Places { id, key, event_type, payload, topic, headers } = places;
         let mut columns = Vec::with_capacity(cells.len());
         for name in cells {
-            let read = if name.is_empty() { None } else { Some(Read::named(name, binary)?) };
-            columns.push(Column { read, required: read.is_some() });
+            let header = name.strip_prefix("iso:");
+            let read = match header {
+                Some(header) => Some(Read::of_header(header, binary)?),
+                None if name.is_empty() => None,
+                None => Some(Read::named(name, binary)?),
+            };
+            columns.push(Column { read, required: read.is_some(), null_header: header.is_some() });
         }
         let roles: Vec<usize> = [id, key, event_type, payload].into_iter().chain(topic.iter().copied()).collect();
         for &place in &headers {

@@ -1,5 +1,8 @@
 //! Cells of a row to text, as `cdc/replication/values.py` has it.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 /// How a cell is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
@@ -19,6 +22,16 @@ pub enum Read {
     Jsonb,
     /// Bytes; no text.
     Bytea,
+    /// `2026-01-31 08:00:00.5`, of which a header has `T`.
+    Timestamp,
+    /// `2026-01-31 08:00:00.5+00`, of which a header has `T` and `Z`.
+    TimestampTz,
+    /// `08:00:00.5+02`, of which a header has `+02:00`.
+    TimeTz,
+    /// Bytes, of which a header has base64.
+    Base64,
+    /// `\x6d69`, likewise.
+    Base64Text,
 }
 
 impl Read {
@@ -35,6 +48,19 @@ impl Read {
             ("bool", true) => Some(Self::Bool),
             ("jsonb", true) => Some(Self::Jsonb),
             _ => None,
+        }
+    }
+
+    /// How a header in ISO format is read, by the name behind `iso:`.
+    #[must_use]
+    pub fn of_header(name: &str, binary: bool) -> Option<Self> {
+        match (name, binary) {
+            ("timestamp", false) => Some(Self::Timestamp),
+            ("timestamptz", false) => Some(Self::TimestampTz),
+            ("timetz", false) => Some(Self::TimeTz),
+            ("bytea", true) => Some(Self::Base64),
+            ("bytea", false) => Some(Self::Base64Text),
+            _ => Self::named(name, binary),
         }
     }
 
@@ -57,7 +83,58 @@ impl Read {
                 std::str::from_utf8(scratch).ok()
             }
             Self::Bytea => None,
+            Self::Timestamp => {
+                timestamp(cell, scratch);
+                std::str::from_utf8(scratch).ok()
+            }
+            Self::TimestampTz => {
+                timestamp(cell, scratch);
+                if scratch.contains(&b'T') {
+                    offset(scratch);
+                }
+                std::str::from_utf8(scratch).ok()
+            }
+            Self::TimeTz => {
+                scratch.clear();
+                scratch.extend_from_slice(cell);
+                offset(scratch);
+                std::str::from_utf8(scratch).ok()
+            }
+            Self::Base64 => {
+                scratch.clear();
+                scratch.extend_from_slice(STANDARD.encode(cell).as_bytes());
+                std::str::from_utf8(scratch).ok()
+            }
+            Self::Base64Text => {
+                bytea_from_text(cell, scratch)?;
+                *scratch = STANDARD.encode(&*scratch).into_bytes();
+                std::str::from_utf8(scratch).ok()
+            }
         }
+    }
+}
+
+/// The server's text with `T`; years BC and infinity as they are.
+fn timestamp(cell: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(cell);
+    if !cell.ends_with(b"BC")
+        && let Some(space) = out.iter_mut().find(|byte| **byte == b' ')
+    {
+        *space = b'T';
+    }
+}
+
+/// `+00` at the end becomes `Z`, another offset of hours alone has minutes.
+fn offset(text: &mut Vec<u8>) {
+    let Some([b'+' | b'-', hours @ ..]) = text.last_chunk::<3>() else {
+        return;
+    };
+    if *hours == *b"00" {
+        text.truncate(text.len().saturating_sub(3));
+        text.push(b'Z');
+    } else {
+        text.extend_from_slice(b":00");
     }
 }
 
@@ -143,6 +220,26 @@ mod tests {
         assert_eq!(text(Read::BoolText, b"false").as_deref(), Some("false"));
         assert_eq!(text(Read::Padded, "é  ".as_bytes()).as_deref(), Some("é"));
         assert_eq!(text(Read::Jsonb, b"\x01{}").as_deref(), Some("{}"));
+    }
+
+    #[test]
+    fn headers_in_iso_format_read_as_in_python() {
+        for (name, cell, expected) in [
+            ("timestamp", "2026-01-31 08:00:00.5", "2026-01-31T08:00:00.5"),
+            ("timestamptz", "2026-01-31 08:00:00.123456+00", "2026-01-31T08:00:00.123456Z"),
+            ("timestamptz", "2026-01-31 08:00:00+05:30", "2026-01-31T08:00:00+05:30"),
+            ("timestamptz", "0044-03-15 12:00:00+00 BC", "0044-03-15 12:00:00+00 BC"),
+            ("timestamptz", "infinity", "infinity"),
+            ("timetz", "08:00:00+00", "08:00:00Z"),
+            ("timetz", "08:00:00-02", "08:00:00-02:00"),
+            ("bytea", "\\x6d69", "bWk="),
+            ("text", "-infinity", "-infinity"),
+        ] {
+            let read = Read::of_header(name, false);
+            assert_eq!(read.and_then(|read| text(read, cell.as_bytes())).as_deref(), Some(expected), "{name} {cell}");
+        }
+        assert_eq!(Read::of_header("bytea", true).and_then(|read| text(read, b"mi")).as_deref(), Some("bWk="));
+        assert_eq!(Read::of_header("timestamptz", true), None);
     }
 
     #[test]

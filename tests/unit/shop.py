@@ -97,8 +97,9 @@ def outbox(
     columns: Columns | None = None,
     *,
     tombstones: bool = False,
+    iso: bool = False,
 ) -> Outbox:
-    return Outbox(STREAM, columns or Columns(), TopicTemplate(template), headers, tombstones=tombstones)
+    return Outbox(STREAM, columns or Columns(), TopicTemplate(template), headers, tombstones=tombstones, iso=iso)
 
 
 def row(*cells: Cell, relation: Relation = RELATION, commit_lsn: int = 200, index: int = 0) -> Row:

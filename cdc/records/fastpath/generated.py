@@ -34,7 +34,14 @@ _TEXTS: Final = {
     "bool": "boolean({0})",
     "bool-text": "boolean_text({0})",
     "jsonb": "jsonb({0})",
+    # Of headers only, in ISO format.
+    "timestamp": "iso_timestamp({0})",
+    "timestamptz": "iso_timestamptz({0})",
+    "timetz": "iso_timetz({0})",
+    "bytea": "base64({0})",
+    "bytea-text": "base64_of_text({0})",
 }
+_ISO: Final = "iso:"
 
 
 class Unrolled:
@@ -196,7 +203,10 @@ def _record(layout: Layout, splitting: _Splitting) -> Iterator[str]:
     position = f"prefix + INDEXES[index] if index < {len(_INDEXES)} else f'{{prefix}}{{index:08X}}'"
     yield f"headers = [({ID!r}, {event_id}), event_type, ({POSITION!r}, {position})]"
     for name, place in layout.headers:
-        yield f"if c{place} is not None: headers.append(({name!r}, {_text(layout, place)}))"
+        if layout.cells[place].startswith(_ISO):
+            yield f"headers.append(({name!r}, None if c{place} is None else {_text(layout, place)}))"
+        else:
+            yield f"if c{place} is not None: headers.append(({name!r}, {_text(layout, place)}))"
     plain = layout.cells[layout.key] == "text"
     if plain:
         yield f"if not c{layout.key}.isascii(): c{layout.key}.decode()"
@@ -206,7 +216,8 @@ def _record(layout: Layout, splitting: _Splitting) -> Iterator[str]:
 
 
 def _text(layout: Layout, place: int) -> str:
-    return _TEXTS[layout.cells[place]].format(f"c{place}")
+    kind = layout.cells[place].removeprefix(_ISO)
+    return _TEXTS[f"{kind}-text" if kind == "bytea" and not layout.binary else kind].format(f"c{place}")
 
 
 def _head(layout: Layout) -> bytes:
@@ -228,4 +239,9 @@ _NAMES: Final[dict[str, Any]] = {
     "boolean": _reader(values.BOOL),
     "boolean_text": _reader(values.BOOL, binary=False),
     "jsonb": _reader(values.JSONB),
+    "iso_timestamp": values.iso_timestamp,
+    "iso_timestamptz": values.iso_timestamptz,
+    "iso_timetz": values.iso_timetz,
+    "base64": values.base64,
+    "base64_of_text": values.base64_of_text,
 }

@@ -29,6 +29,13 @@ _BINARY_CELLS: Final = {
 _TEXT_CELLS: Final = {values.BOOL: "bool-text", values.BPCHAR: "padded"}
 
 
+_ISO_CELLS: Final = {
+    values.TIMESTAMP: "timestamp",
+    values.TIMESTAMPTZ: "timestamptz",
+    values.TIMETZ: "timetz",
+    values.BYTEA: "bytea",
+}
+
 Form = Literal["avro", "bytea"]
 """What becomes of payloads: JSON text is encoded by contract, bytea is the record's value already. An accelerator takes
 nothing of a layout whose form it does not know."""
@@ -40,13 +47,15 @@ class Layout(NamedTuple):
     relation: int  # oid
     binary: bool  # the format of cells that are needed
     cells: tuple[str, ...]
-    """How each is read: text, padded, uuid, integer, bool, bool-text, jsonb, bytea; empty when it is not needed."""
+    """How each is read: text, padded, uuid, integer, bool, bool-text, jsonb, bytea; empty when it is not needed.
+
+    `iso:` before it, or before timestamp, timestamptz or timetz: it is only a header, in `header_format = "iso"`."""
     id: int
     key: int
     type: int
     payload: int
     topic: tuple[int, ...]  # the cells that decide about the topic
-    headers: tuple[tuple[str, int], ...]  # name and place; a null is left out
+    headers: tuple[tuple[str, int], ...]  # name and place; a null is left out, or with `iso:` has no value
     form: Form
     tombstones: bool  # an empty payload means something
 
@@ -101,13 +110,18 @@ def layout(relation: Relation, outbox: Outbox, *, binary: bool) -> Layout | None
     # The aggregate is asked for in each row, whether the topic depends on it or not.
     topic = dict.fromkeys([columns.aggregate, *(column for _, column in shape.topic)])
     texts = {places[name] for name in (columns.id, columns.key, columns.type, *topic)}
-    texts.update(place for _, place in shape.headers)
+    headers = {place for _, place in shape.headers}
+    iso = {place for name, place in shape.headers if outbox.iso and name in outbox.headers}
     read = [""] * len(shape.types)
-    for place in {payload, *texts}:
-        how = _how(shape.types[place], binary=binary)
-        if how is None or (how == "bytea" and place in texts):
+    for place in {payload, *texts, *headers}:
+        special = _ISO_CELLS.get(shape.types[place]) if place in iso else None
+        how = special or _how(shape.types[place], binary=binary)
+        only_header = place not in texts and place != payload
+        if how is None or (special and not only_header):
             return None
-        read[place] = how
+        if how == "bytea" and not special and place in texts | headers:
+            return None
+        read[place] = f"iso:{how}" if place in iso and only_header else how
     if read[payload] not in ("text", "jsonb", "bytea"):
         return None
     key = places[columns.key]

@@ -34,15 +34,18 @@ impl Records {
         })
     }
 
-    /// The pair of a further header.
+    /// The pair of a further header, with None when there is no text.
     pub(super) fn header<'py>(
         &self,
         py: Python<'py>,
         number: usize,
-        text: &str,
+        text: Option<&str>,
     ) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let Some(name) = self.headers.get(number) else {
             return Ok(None);
+        };
+        let Some(text) = text else {
+            return PyTuple::new(py, [name.bind(py).as_any(), py.None().bind(py)]).map(Some);
         };
         pair(py, name.bind(py), &PyString::new(py, text)).map(Some)
     }

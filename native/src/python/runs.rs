@@ -131,12 +131,15 @@ impl Runs {
         let mut more = Vec::new();
         for (number, &place) in layout.headers.iter().enumerate() {
             if buffers.cells.get(place).is_none_or(Option::is_none) {
+                if layout.columns.get(place).is_some_and(|column| column.null_header) {
+                    more.extend(self.records.header(py, number, None)?);
+                }
                 continue;
             }
             let Some(text) = read(layout, frame, place, &buffers.cells, &mut buffers.text) else {
                 return Ok(None);
             };
-            more.extend(self.records.header(py, number, text)?);
+            more.extend(self.records.header(py, number, Some(text))?);
         }
         let room = frame.len().saturating_mul(4).saturating_add(self.slack);
         let Some(limit) = route.largest.checked_sub(room) else {

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -163,8 +164,8 @@ def outcomes(kind: Any, text: str, rules: Rules) -> list[Any]:
         payload = f'{{"v": {text}}}'.encode()
         encoders: list[Callable[..., Any]] = [
             mapped,
-            lambda contract=contract, payload=payload: contract.encode(payload, b""),
-            lambda schema=schema, value=value: compiler.compile_encoder(schema, rules)(value, b""),
+            partial(contract.encode, payload, b""),
+            partial(compiler.compile_encoder(schema, rules), value, b""),
         ]
         for encode in encoders:
             try:

@@ -20,6 +20,7 @@ from cdc.records.encoding import Encoding, Pending
 from cdc.records.record import Record
 from cdc.replication.messages import Column, Relation, TupleData
 from cdc.replication.transactions import Row
+from cdc.replication.values import TIMESTAMPTZ
 from tests.unit import frames, shop
 from tests.unit.frames import Cell
 from tests.unit.shop import BOOL, BYTEA, COLUMNS, COMMIT_TIME_MS, EVENT_ID, INT4, JSONB, TEXT, UUID, Encoders, Framing
@@ -123,6 +124,17 @@ def test_an_unreadable_header_column_is_no_reason_to_lose_the_rest_c8() -> None:
     record = dead_letter(row, shop.outbox(headers=["tenant"]))
     assert record.headers[-1] == ("cdc-header-tenant", None)
     assert received(record).headers == [("tenant", None)]
+
+
+def test_case_g4_a_dead_letter_has_iso_headers_and_none_for_nulls() -> None:
+    relation = with_columns(("at", TIMESTAMPTZ), ("tenant", TEXT), ("raw", BYTEA))
+    outbox = shop.outbox(headers=["at", "tenant", "raw"], iso=True)
+    expected = [("cdc-header-at", "2026-01-31T08:00:00Z"), ("cdc-header-raw", "aGk=")]
+    for key in ("o-1", None):  # without a key the row cannot become an event
+        cells = (EVENT_ID, "order", key, "T", "{}", "2026-01-31 08:00:00+00", None, "\\x6869")
+        record = dead_letter(shop.row(*cells, relation=relation), outbox, why=poison("payload-mismatch"))
+        assert record.headers[-2:] == expected
+        assert [name for name, _ in received(record).headers] == ["at", "raw"]
 
 
 def test_a_long_reason_is_cut_and_has_no_lone_surrogates_c8() -> None:

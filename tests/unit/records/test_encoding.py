@@ -5,6 +5,7 @@ import pytest
 from cdc.errors import PoisonEvent
 from cdc.records.encoding import Encoding
 from cdc.records.record import Record
+from cdc.replication.values import TIMESTAMPTZ
 from tests.unit import frames, shop
 from tests.unit.shop import BYTEA, COLUMNS, COMMIT_TIME_MS, EVENT_ID, TEXT, Encoders, Framing, outbox
 
@@ -30,6 +31,17 @@ def test_a_record_is_laid_out_as_promised() -> None:
         ],
         on_delivery=row.transaction.report,
     )
+
+
+def test_case_g4_iso_headers_of_a_row_and_a_null_as_a_header_without_a_value() -> None:
+    relation = frames.relation(
+        shop.OID, "outbox", [*COLUMNS, ("at", TIMESTAMPTZ), ("raw", BYTEA), ("none", TEXT), ("traceparent", TEXT)]
+    )
+    cells = (EVENT_ID, "order", "o-1", "OrderPlaced", "{}", "2026-01-31 08:00:00.5+00", r"\x6869", None, None)
+    read = outbox(headers=["at", "raw", "none"], iso=True)
+    event = read.event(shop.row(*cells, relation=relation))
+    assert event.headers == [("at", "2026-01-31T08:00:00.5Z"), ("raw", "aGk="), ("none", None)]
+    assert Encoding(read, Encoders(), Framing()).record(event).headers[3:] == event.headers
 
 
 def test_the_delivery_report_of_a_record_goes_to_its_transaction() -> None:

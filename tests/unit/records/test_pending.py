@@ -7,7 +7,7 @@ from cdc.errors import KafkaError, PoisonEvent
 from cdc.records.encoding import Encoding
 from cdc.replication.settlement import Ledger
 from tests.memory import Clock, MemorySink, MemorySource
-from tests.unit import frames
+from tests.unit import frames, shop
 from tests.unit.frames import xlog
 from tests.unit.shop import (
     BYTEA,
@@ -101,6 +101,17 @@ def test_an_unknown_type_goes_into_the_envelope_when_there_is_one() -> None:
     assert made is not None
     assert made[:1] == b"\x01"
     assert "'aggregate': 'order', 'key': 'o-1', 'payload': '{\"n\": 1}', 'headers': {}" in made.decode("latin-1")
+
+
+def test_case_g4_an_envelope_has_no_headers_of_nulls() -> None:
+    relation = frames.relation(OID, "outbox", [*shop.COLUMNS, ("tenant", TEXT)])
+    reader = outbox(headers=["tenant"], iso=True)
+    encoding = Encoding(reader, Encoders(), Framing(), envelope=Upper())
+    cells = (EVENT_ID, "order", "o-1", "Unknown", "{}", None)
+    made = encoding.record(reader.event(row(*cells, relation=relation)))
+    assert made.headers[-1] == ("tenant", None)
+    assert made.value is not None
+    assert "'headers': {}" in made.value.decode("latin-1")
 
 
 def test_bytea_is_framed_only_when_it_is_a_bare_body() -> None:

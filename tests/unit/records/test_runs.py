@@ -23,7 +23,8 @@ from cdc.replication.messages import Insert, Relation, TupleData
 from cdc.replication.pgoutput import decode
 from cdc.replication.settlement import Ledger
 from cdc.replication.transactions import Row
-from cdc.replication.values import BPCHAR
+from cdc.replication.values import BPCHAR, TIMESTAMPTZ, TIMETZ
+from cdc.replication.values import TIMESTAMP as TIMESTAMP_OID
 from tests.examples import examples
 from tests.unit import frames, shop
 from tests.unit.shop import BOOL, BYTEA, INT4, INT8, JSONB, OID, STREAM, TEXT, UUID
@@ -145,7 +146,17 @@ class Table:
         return len(taken)
 
 
-COLUMNS = ["id", "aggregatetype", "aggregateid", "type", "payload", "region", "traceparent", "rest", "blob"]
+COLUMNS = ["id", "aggregatetype", "aggregateid", "type", "payload", "region", "traceparent", "rest", "blob", "at"]
+MOMENTS = {
+    TIMESTAMP_OID: [b"2026-01-31 08:00:00", b"0044-03-15 12:00:00.5 BC", b"infinity", b"12026-01-31 08:00:00.123456"],
+    TIMESTAMPTZ: [
+        b"2026-01-31 08:00:00.123456+00",
+        b"0044-03-15 12:00:00+00 BC",
+        b"-infinity",
+        b"2026-01-31 08:00:00+05:30",
+    ],
+    TIMETZ: [b"08:00:00+00", b"08:00:00.5-02", b"08:00:00+05:30"],
+}
 
 
 @st.composite
@@ -158,10 +169,12 @@ def tables(draw: st.DrawFn) -> tuple[Table, bool]:
     types["blob"] = BYTEA
     types["payload"] = draw(st.sampled_from([JSONB, JSONB, TEXT, BYTEA]))
     names = draw(st.permutations(COLUMNS)) if draw(st.booleans()) else COLUMNS
-    binary = draw(st.booleans())
+    binary, iso = draw(st.booleans()), draw(st.booleans())
+    types["at"] = draw(st.sampled_from([TEXT, INT8, UUID] if binary else [TEXT, *MOMENTS, *MOMENTS]))
     template = draw(st.sampled_from(["outbox.event.{aggregatetype}", "events", "of.{aggregatetype}.{region}"]))
-    headers = draw(st.sampled_from([[], ["region"], ["absent", "aggregateid", "rest"]]))
-    outbox = shop.outbox(template, headers, tombstones=draw(st.booleans()))
+    headers = draw(st.sampled_from([[], ["region"], ["absent", "aggregateid", "rest"], ["at", "traceparent"]]))
+    headers += ["blob"] if iso and draw(st.booleans()) else []
+    outbox = shop.outbox(template, headers, tombstones=draw(st.booleans()), iso=iso)
     relation = frames.relation(OID, "outbox", [(name, types[name]) for name in names])
     make = MAKES[draw(st.sampled_from(sorted(MAKES)))]
     return Table(relation, outbox, make, binary=binary, frame_bytea=draw(st.booleans())), binary
@@ -179,6 +192,8 @@ def cell(draw: st.DrawFn, name: str, type_oid: int, binary: bool, event_type: by
     if name == "payload" and type_oid != BYTEA:
         value = draw(st.sampled_from(FITTING[event_type]))
         return version + json.dumps(value, sort_keys=draw(st.booleans())).encode()
+    if type_oid in MOMENTS:
+        return draw(st.sampled_from(MOMENTS[type_oid]))
     if type_oid == BYTEA:
         return draw(st.sampled_from([b"\\x6d69", b"\x00\xff"])) if binary else b"\\x6d69"
     if binary and type_oid in SIZES:
@@ -199,8 +214,8 @@ def inserts(draw: st.DrawFn, table: Table, binary: bool, *, right: bool) -> byte
         place = draw(st.integers(0, len(columns) - 1))
         formats[place] = draw(st.sampled_from([usual, *b"nutb"]))
         cells[place] = b"" if formats[place] in b"nu" else draw(st.sampled_from(STRANGE))
-    place = [column.name for column in columns].index("traceparent")
-    if draw(st.booleans()):
+    for name in draw(st.sampled_from([[], ["traceparent"], ["at"], ["traceparent", "at", "blob"]])):
+        place = [column.name for column in columns].index(name)
         formats[place], cells[place] = ord("n"), b""
     return frames.xlog(Insert(OID, TupleData(bytes(formats), cells)), draw(st.integers(0, 1 << 60)))
 
