@@ -22,7 +22,7 @@ class Received:
     value: Any  # decoded
     raw: bytes
     timestamp: tuple[int, int]
-    headers: list[tuple[str, str]]
+    headers: list[tuple[str, str]]  # None for a header without a value
 
     def header(self, name: str) -> str:
         (value,) = [value for header, value in self.headers if header == name]
@@ -92,6 +92,10 @@ def _ends(bootstrap: str, consumer: Consumer, partitions: list[TopicPartition]) 
         unread.close()
 
 
+def _text(value: bytes | None) -> Any:
+    return None if value is None else value.decode()
+
+
 def _received(message: Any, decode: Callable[[bytes], Any]) -> Received:
     raw = message.value()
     try:
@@ -106,7 +110,7 @@ def _received(message: Any, decode: Callable[[bytes], Any]) -> Received:
         value,
         raw,
         message.timestamp(),
-        [(name, None if header is None else header.decode()) for name, header in message.headers() or []],
+        [(name, _text(header)) for name, header in message.headers() or []],
     )
 
 

@@ -14,14 +14,14 @@ pub fn date(text: &[u8]) -> Option<i64> {
 
 /// Units of `10^-digits` seconds since midnight of `17:45:00` or `17:45:00.123`.
 #[must_use]
-pub fn time(text: &[u8], digits: u32) -> Option<i64> {
+pub fn time(text: &[u8], digits: u32, truncate: bool) -> Option<i64> {
     let (seconds, fraction) = clock(text)?;
-    Some(seconds * 10_i64.checked_pow(digits)? + ticks(fraction, digits)?)
+    Some(seconds * 10_i64.checked_pow(digits)? + ticks(fraction, digits, truncate)?)
 }
 
 /// Units of `10^-digits` seconds since 1970 of `2026-01-31T17:45:00.123Z`, or without `Z` when it is `local`.
 #[must_use]
-pub fn timestamp(text: &[u8], digits: u32, local: bool) -> Option<i64> {
+pub fn timestamp(text: &[u8], digits: u32, local: bool, truncate: bool) -> Option<i64> {
     let (day, rest) = text.split_at_checked(10)?;
     let (b'T' | b' ', rest) = rest.split_first()? else {
         return None;
@@ -29,7 +29,7 @@ pub fn timestamp(text: &[u8], digits: u32, local: bool) -> Option<i64> {
     let (rest, offset) = if local { (rest, 0) } else { offset(rest)? };
     let (seconds, fraction) = clock(rest)?;
     let seconds = date(day)? * DAY_SECONDS + seconds - offset;
-    seconds.checked_mul(10_i64.checked_pow(digits)?)?.checked_add(ticks(fraction, digits)?)
+    seconds.checked_mul(10_i64.checked_pow(digits)?)?.checked_add(ticks(fraction, digits, truncate)?)
 }
 
 /// The text before `Z` or `+01:00`, and the offset in seconds.
@@ -65,9 +65,11 @@ fn clock(text: &[u8]) -> Option<(i64, &[u8])> {
     Some((hour * 3600 + minute * 60 + second, fraction))
 }
 
-/// The fraction in units of `10^-digits` seconds; a finer one is declined.
-fn ticks(fraction: &[u8], digits: u32) -> Option<i64> {
-    if fraction.len() > digits as usize {
+/// The fraction in units of `10^-digits` seconds; a finer one is declined, or cut with `truncate`.
+fn ticks(fraction: &[u8], digits: u32, truncate: bool) -> Option<i64> {
+    let (fraction, excess) = fraction.split_at_checked(digits as usize).unwrap_or((fraction, &[]));
+    let fits = excess.is_empty() || (truncate && excess.iter().all(u8::is_ascii_digit));
+    if !fits {
         return None;
     }
     let mut number = 0;
@@ -124,20 +126,29 @@ mod tests {
 
     #[test]
     fn times_count_from_midnight_and_are_never_rounded() {
-        assert_eq!(time(b"17:45:00.5", 3), Some(63_900_500));
-        assert_eq!(time(b"00:00:00", 6), Some(0));
+        assert_eq!(time(b"17:45:00.5", 3, false), Some(63_900_500));
+        assert_eq!(time(b"00:00:00", 6, false), Some(0));
         for wrong in ["24:00:00", "23:60:00", "23:59:60", "17:45:00.1234", "17:45:00.", "17:45:0x"] {
-            assert_eq!(time(wrong.as_bytes(), 3), None, "{wrong}");
+            assert_eq!(time(wrong.as_bytes(), 3, false), None, "{wrong}");
         }
     }
 
     #[test]
     fn timestamps_need_their_offset_unless_they_are_local() {
-        assert_eq!(timestamp(b"1970-01-01T00:00:01Z", 3, false), Some(1000));
-        assert_eq!(timestamp(b"1970-01-01 01:00:00.25+01:00", 6, false), Some(250_000));
-        assert_eq!(timestamp(b"1969-12-31T23:59:59.9", 3, true), Some(-100));
-        assert_eq!(timestamp(b"1970-01-01T00:00:00", 3, false), None);
-        assert_eq!(timestamp(b"1970-01-01T00:00:00Z", 3, true), None);
-        assert_eq!(timestamp(b"9999-12-31T23:59:59Z", 9, false), None, "beyond 64 bits");
+        assert_eq!(timestamp(b"1970-01-01T00:00:01Z", 3, false, false), Some(1000));
+        assert_eq!(timestamp(b"1970-01-01 01:00:00.25+01:00", 6, false, false), Some(250_000));
+        assert_eq!(timestamp(b"1969-12-31T23:59:59.9", 3, true, false), Some(-100));
+        assert_eq!(timestamp(b"1970-01-01T00:00:00", 3, false, false), None);
+        assert_eq!(timestamp(b"1970-01-01T00:00:00Z", 3, true, false), None);
+        assert_eq!(timestamp(b"9999-12-31T23:59:59Z", 9, false, false), None, "beyond 64 bits");
+    }
+
+    #[test]
+    fn excess_digits_are_cut_where_that_is_asked_for() {
+        assert_eq!(time(b"17:45:00.1239", 3, true), Some(63_900_123));
+        assert_eq!(timestamp(b"1969-12-31T23:59:59.9999Z", 3, false, true), Some(-1), "towards the past");
+        assert_eq!(timestamp(b"1970-01-01T00:00:00.123456789Z", 6, false, true), Some(123_456));
+        assert_eq!(timestamp(b"1970-01-01T00:00:00.1234x6Z", 3, false, true), None);
+        assert_eq!(timestamp(b"1970-01-01T00:00:00.Z", 3, false, true), None);
     }
 }

@@ -80,6 +80,9 @@ pub enum Node {
     Time {
         /// 3 or 6.
         digits: u32,
+        /// Whether excess digits are dropped.
+        #[serde(default)]
+        truncate: bool,
     },
     /// Units of `10^-digits` seconds since 1970.
     Timestamp {
@@ -87,6 +90,9 @@ pub enum Node {
         digits: u32,
         /// Without an offset from UTC.
         local: bool,
+        /// Whether excess digits are dropped.
+        #[serde(default)]
+        truncate: bool,
     },
     /// Items of one kind.
     Array {
@@ -218,7 +224,7 @@ impl Plan {
             Node::Decimal { precision, scale, size, .. } => {
                 scale <= precision && *precision <= 38 && size.is_none_or(|size| (1..=WIDEST).contains(&size))
             }
-            Node::Time { digits } | Node::Timestamp { digits, .. } => matches!(digits, 3 | 6 | 9),
+            Node::Time { digits, .. } | Node::Timestamp { digits, .. } => matches!(digits, 3 | 6 | 9),
             _ => true,
         }
     }

@@ -34,7 +34,7 @@ fn whole(out: &mut Vec<u8>, node: &Node, number: i64) -> Option<()> {
     let fits = match node {
         Node::Int | Node::Date => i32::try_from(number).is_ok(),
         Node::Long | Node::Timestamp { .. } => true,
-        Node::Time { digits } => (0..86_400 * 10_i64.checked_pow(*digits)?).contains(&number),
+        Node::Time { digits, .. } => (0..86_400 * 10_i64.checked_pow(*digits)?).contains(&number),
         _ => false,
     };
     if !fits {
@@ -78,9 +78,9 @@ pub fn text(out: &mut Vec<u8>, node: &Node, text: &[u8]) -> Option<()> {
             decimal(out, decimals::unscaled(text, *precision, *scale)?, *size)?;
         }
         Node::Date => varint::long(out, moments::date(text)?),
-        Node::Time { digits } => varint::long(out, moments::time(text, *digits)?),
-        Node::Timestamp { digits, local } => {
-            varint::long(out, moments::timestamp(text, *digits, *local)?);
+        Node::Time { digits, truncate } => varint::long(out, moments::time(text, *digits, *truncate)?),
+        Node::Timestamp { digits, local, truncate } => {
+            varint::long(out, moments::timestamp(text, *digits, *local, *truncate)?);
         }
         _ => return None,
     }

@@ -95,9 +95,9 @@ def _number(value: Json) -> float:
     return number
 
 
-def logical_bytes(schema: DictSchema) -> Callable[[Json], bytes] | None:
+def logical_bytes(schema: DictSchema, *, truncates: bool = False) -> Callable[[Json], bytes] | None:
     """Return an encoder of the logical type's values, without a length prefix; None if no logical type applies."""
-    convert = logical.mapper(schema)
+    convert = (logical.truncating(schema) if truncates else None) or logical.mapper(schema)
     if convert is None:
         return None
     if schema["logicalType"] == "decimal":

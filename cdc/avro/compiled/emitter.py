@@ -18,7 +18,7 @@ from fastavro.types import DictSchema, Schema
 
 from cdc.avro.compiled import binary, source, structs
 from cdc.avro.mapping import logical
-from cdc.avro.mapping.branches import plain_integers, taking
+from cdc.avro.mapping.branches import plain_integers, taking, truncates
 from cdc.avro.mapping.convert import aliases, renamed, resolved, type_name
 from cdc.avro.mapping.rules import Rules
 
@@ -46,10 +46,12 @@ class Emitter:
         self._waiting: list[DictSchema] = []
         self._uses: Counter[str] = Counter()
         self._depth = 0
+        self._truncates = False
 
     def generate(self, schema: Schema) -> tuple[list[str], str]:
         """Return the statements that encode a value `v`, and the functions that they call."""
         self._uses = source.uses(schema)
+        self._truncates = truncates(schema, self._rules)
         statements = list(self._write(schema, "v", []))
         functions: list[str] = []
         while self._waiting:
@@ -195,7 +197,7 @@ class Emitter:
         if isinstance(definition, list) or definition["type"] in {"record", "error", "array", "map"}:
             return None
         kind: str = definition["type"]
-        convert = binary.logical_bytes(definition)
+        convert = binary.logical_bytes(definition, truncates=self._truncates)
         if convert:
             call = f"{self._name(source.word(definition['logicalType']), convert)}({variable})"
             return source.sized(variable, call) if kind in {"string", "bytes"} else source.Line([], [call])

@@ -15,7 +15,7 @@ from fastavro.types import DictSchema, Schema
 
 from cdc.avro.compiled import compiler
 from cdc.avro.mapping import logical
-from cdc.avro.mapping.branches import plain_integers, taking
+from cdc.avro.mapping.branches import plain_integers, taking, truncates
 from cdc.avro.mapping.convert import aliases, resolved
 from cdc.avro.mapping.rules import Rules
 
@@ -39,7 +39,7 @@ _WIDEST: Final = 4096  # bytes of a fixed decimal
 def plan(schema: Schema, rules: Rules) -> bytes | None:
     """Return the plan of a contract's schema, parsed by fastavro, as JSON; None if it would decline every payload."""
     named = schema.get("__named_schemas", {}) if isinstance(schema, dict) else {}
-    planner = _Planner(named, rules, has_decimal(schema))
+    planner = _Planner(named, rules, has_decimal(schema), truncates=truncates(schema, rules))
     planner.node(schema)
     return None if planner.nodes[0] == _DECLINED else json.dumps({"nodes": planner.nodes}).encode()
 
@@ -56,7 +56,8 @@ def has_decimal(schema: Schema) -> bool:
 class _Planner:
     """Collects the nodes of one schema, with one node per record."""
 
-    def __init__(self, schemas: dict[str, DictSchema], rules: Rules, exact: bool) -> None:
+    def __init__(self, schemas: dict[str, DictSchema], rules: Rules, exact: bool, *, truncates: bool) -> None:
+        self._times: Node = {"truncate": True} if truncates else {}
         self.nodes: list[Node] = []
         self._schemas = schemas
         self._rules = rules
@@ -81,7 +82,7 @@ class _Planner:
             return self._union(definition)
         kind = definition["type"]
         if logical.mapper(definition):
-            return self._decimal(definition) if definition["logicalType"] == "decimal" else _logical(definition)
+            return self._decimal(definition) if definition["logicalType"] == "decimal" else self._logical(definition)
         if kind in {"record", "error"}:
             return self._record(definition)
         if kind == "array":
@@ -147,16 +148,16 @@ class _Planner:
     def _branch(self, branches: list[Schema], index: int) -> Node:
         return {"index": index, "node": self.node(branches[index])}
 
-
-def _logical(definition: DictSchema) -> Node:
-    kind, logical_type = definition["type"], definition["logicalType"]
-    if logical_type == "uuid":
-        return {"kind": "uuid", "fixed": kind == "fixed"}
-    if logical_type == "date":
-        return {"kind": "date"}
-    name, _, unit = logical_type.rpartition("-")
-    if name == "time":
-        return {"kind": "time", "digits": logical.DIGITS[unit]}
-    if name in {"timestamp", "local-timestamp"}:
-        return {"kind": "timestamp", "digits": logical.DIGITS[unit], "local": name == "local-timestamp"}
-    return _DECLINED
+    def _logical(self, definition: DictSchema) -> Node:
+        kind, logical_type = definition["type"], definition["logicalType"]
+        if logical_type == "uuid":
+            return {"kind": "uuid", "fixed": kind == "fixed"}
+        if logical_type == "date":
+            return {"kind": "date"}
+        name, _, unit = logical_type.rpartition("-")
+        if name == "time":
+            return {"kind": "time", "digits": logical.DIGITS[unit], **self._times}
+        if name in {"timestamp", "local-timestamp"}:
+            local = name == "local-timestamp"
+            return {"kind": "timestamp", "digits": logical.DIGITS[unit], "local": local, **self._times}
+        return _DECLINED

@@ -5,7 +5,8 @@ from typing import Final
 from fastavro.types import DictSchema, Schema
 
 from cdc.avro.mapping import logical, unions
-from cdc.avro.mapping.convert import resolved
+from cdc.avro.mapping.convert import resolved, type_name
+from cdc.avro.mapping.rules import Rules
 
 _INT_BEFORE_LONG: Final = ("int", "long")
 
@@ -20,6 +21,35 @@ def takes(branch: Schema, schemas: dict[str, DictSchema]) -> frozenset[type]:
     definition = resolved(branch, schemas)
     applies = logical.mapper(definition) is not None
     return unions.takes(definition["type"], definition["logicalType"] if applies else None)
+
+
+def truncates(schema: Schema, rules: Rules) -> bool:
+    """Return whether compiled code may drop excess digits of times, without the mapping's order of attempts.
+
+    In a union the mapping tries a tagged form, as it is, before it converts. An object can be both only if a record's
+    field has the name of a branch, or the branch is a map.
+    """
+    if rules.timestamps != "truncate":
+        return False
+    names: set[str] = set()
+    tags: set[str] = set()
+    _collect(schema, names, tags)
+    return tags.isdisjoint({*names, "map"})
+
+
+def _collect(schema: Schema, names: set[str], tags: set[str]) -> None:
+    """Add the names and aliases of all fields, and the branches of all unions."""
+    if isinstance(schema, list):
+        tags.update(map(type_name, schema))
+        for branch in schema:
+            _collect(branch, names, tags)
+    elif isinstance(schema, dict):
+        for field in schema.get("fields", ()):
+            names.update({field["name"], *field.get("aliases", ())})
+            _collect(field["type"], names, tags)
+        for part in ("type", "items", "values"):
+            if isinstance(schema.get(part), (dict, list)):
+                _collect(schema[part], names, tags)
 
 
 def plain_integers(branches: list[Schema], found: list[int], schemas: dict[str, DictSchema]) -> list[tuple[str, int]]:

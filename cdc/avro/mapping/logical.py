@@ -55,6 +55,23 @@ def mapper(schema: DictSchema) -> Mapper | None:
     return TIMES.get((kind, logical_type)) if isinstance(logical_type, str) else None
 
 
+def truncating(schema: DictSchema) -> Mapper | None:
+    """Return the mapping of a time or timestamp that drops excess digits of the usual text; None for another type.
+
+    It accepts nothing else that the mapping does not accept.
+    """
+    exact, name = mapper(schema), str(schema.get("logicalType"))
+    if exact is None or (schema["type"], name) not in TIMES or name == "date":
+        return None
+    too_precise = re.compile(rf"([^.]*\.\d{{{DIGITS[name.rpartition('-')[2]]}}})\d+([^.]*)", re.ASCII).fullmatch
+
+    def time(value: object) -> Any:
+        found = too_precise(value) if type(value) is str else None
+        return exact(found[1] + found[2] if found else value)
+
+    return time
+
+
 def _decimal(schema: DictSchema) -> Mapper:
     whole, scale = unscaled(schema), schema.get("scale", 0)
     wide = Context(prec=schema["precision"])

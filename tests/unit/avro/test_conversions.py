@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.avro.compiled import compiler
+from cdc.avro.compiled.plan import plan
 from cdc.avro.contracts import Contract
 from cdc.avro.mapping import convert
 from cdc.avro.mapping.mismatch import Mismatch
@@ -275,3 +276,35 @@ numbers = st.one_of(
 def test_case_e2_mapping_compiled_code_and_text_encoder_agree(text: str, kinds: list[Any], rules: Rules) -> None:
     distinct = list({kind if isinstance(kind, str) else kind["type"]: kind for kind in kinds}.values())
     assert len(set(outcomes(distinct[0] if len(distinct) == 1 else distinct, text, rules))) == 1
+
+
+def test_case_e1_the_fast_encoders_drop_digits_themselves() -> None:
+    fields = [
+        {"name": "at", "type": ["null", MS]},
+        {"name": "local", "type": LOCAL_US},
+        {"name": "clock", "type": TIME_MS},
+    ]
+    schema: Any = fastavro.parse_schema({"type": "record", "name": "R", "fields": fields}, named_schemas={})
+    payload = b'{"at":"2026-01-31T12:00:00.123456+00:00","local":"2026-01-31 12:00:00.1234567","clock":"12:00:00.1239"}'
+    expected = Contract(schema, "test.avsc", rules=TRUNCATE).encode(payload, b"")
+
+    def never(payload: bytes, header: bytes = b"") -> bytes:
+        raise AssertionError(f"{payload!r} with {header!r} is left to the general encoder")
+
+    typed = compiler.compile_text_encoder(schema, TRUNCATE, never, b"")
+    assert typed is not None
+    assert typed(payload) == expected
+    native = pytest.importorskip("cdc_native", reason="the accelerator is not installed")
+    assert native.encode(plan(schema, TRUNCATE), payload) == expected
+    assert native.encode(plan(schema, STRICT), payload) is None
+
+
+@pytest.mark.parametrize(("kind", "text"), [
+    ([{"type": "record", "name": "A", "fields": [{"name": "string", "type": MS}]}, "string"],
+     '{"string": "1970-01-01T00:00:00.0019Z"}'),
+    (["string", {"type": "map", "values": MS}], '{"string": "1970-01-01T00:00:00.0019Z"}'),
+])  # fmt: skip
+def test_case_e1_a_tagged_text_is_not_taken_for_a_time_that_is_too_precise(kind: Any, text: str) -> None:
+    found = outcomes(kind, text, TRUNCATE)
+    assert len(set(found)) == 1
+    assert found[0] == outcomes(kind, '{"string": "1970-01-01T00:00:00.0019Z"}', STRICT)[0]
