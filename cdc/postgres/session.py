@@ -98,19 +98,22 @@ class Session(psycopg.Connection[TupleRow]):
         return self.wait(generators.execute(self.pgconn))[-1]  # type: ignore[no-any-return]
 
     def pin(self, limits: Mapping[str, float]) -> pq.abc.PGresult:
-        """Set what statements depend on, and `limits`, time limits in seconds by the name of their setting."""
+        """Set what statements depend on, and `limits`, time limits in seconds by the name of their setting.
+
+        Behind a pooler nothing stays set.
+        """
         version = self.info.server_version
         settings = dict(_SETTINGS)
         for since, more in _SINCE.items():
             settings |= more if version >= since else {}
-        calls = [_set(name, value, "false") for name, value in settings.items()]
+        settings |= {name: f"{round(seconds * 1000)}ms" for name, seconds in limits.items()}
+        # A pooler, which reports a pid of its own, would keep them on a connection that it hands to other clients.
+        pooled = f"pg_backend_pid() <> {self.info.backend_pid}"
+        calls = [f"set_config('{name}', '{value}', {pooled})" for name, value in settings.items()]
         calls += [
-            f"case when current_setting('is_superuser') = 'on' then {_set(name, value, 'false')} end"
+            f"case when current_setting('is_superuser') = 'on' then set_config('{name}', '{value}', {pooled}) end"
             for name, value in _SUPERUSER.items()
         ]
-        # A pooler, which reports a pid of its own, would keep the limits on a connection that it hands to others.
-        pooled = f"pg_backend_pid() <> {self.info.backend_pid}"
-        calls += [_set(name, f"{round(seconds * 1000)}ms", pooled) for name, seconds in limits.items()]
         return self.command(f"select {', '.join(calls)}".encode())
 
     def _watched(self, gen: PQGen[Any]) -> PQGen[Any]:
@@ -168,7 +171,3 @@ def _named(pid: int, user: str | None, application: str | None, state: str | Non
     facts = [f"role {user}" if user else "", application or "", state or ""]
     age = f", its transaction is open for {seconds:.0f} s" if seconds is not None else ""
     return f"process {pid} ({', '.join(filter(None, facts))}{age})"
-
-
-def _set(name: str, value: str, is_local: str) -> str:
-    return f"set_config('{name}', '{value}', {is_local})"

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc.errors import Locked, PostgresUnavailable
 from cdc.postgres.connection import connect, query
 from cdc.postgres.session import Session
 from tests.pipeline import Pipeline
+from tests.pooler import pooler
 from tests.servers import PrivatePostgres, a_folder, a_postgres
 from tests.versions import OLD_POSTGRES
 
@@ -221,6 +222,16 @@ def _shown(connection: Session, setting: str) -> str:
     return (connection.command(f"show {setting}".encode()).get_value(0, 0) or b"").decode()
 
 
+def test_case_c1_a_connection_of_a_pooler_is_left_as_it_was(
+    module_postgres: Callable[[Path | None], str], folder: Path
+) -> None:
+    dsn = module_postgres(None)
+    upstream = int(str(conninfo_to_dict(dsn)["port"]))
+    with pooler("stand-in", upstream, folder) as port, connect(make_conninfo(dsn, port=port)) as connection:
+        found = {setting: _shown(connection, setting) for setting in ("search_path", "lock_timeout", "row_security")}
+    assert found == {"search_path": '"$user", public', "lock_timeout": "0", "row_security": "on"}
+
+
 def test_case_c2_a_superuser_session_resets_what_only_superusers_may(database: str) -> None:
     dsn = make_conninfo(database, options="-c session_replication_role=replica -c lc_messages=POSIX")
     with connect(dsn) as connection:
@@ -238,3 +249,20 @@ def test_case_c2_an_event_trigger_finds_its_tables_while_the_outbox_is_created(b
     done = bare_pipeline.run("outbox", "init")
     assert done.returncode == 0, done.stderr
     assert ("CREATE TABLE",) in bare_pipeline.sql("select tag from changes")
+
+
+@pytest.mark.parametrize("guarantee", ["at-least-once", "exactly-once"])
+def test_case_c1_h2_text_goes_out_in_utf8_whatever_encoding_the_dsn_names(pipeline: Pipeline, guarantee: str) -> None:
+    pipeline.settings["postgres"]["dsn"] = make_conninfo(pipeline.dsn, client_encoding="LATIN1")
+    pipeline.settings["delivery"] = {"guarantee": guarantee}
+    pipeline.settings["outbox"] = {"headers": ["note"]}
+    pipeline.sql("alter table outbox add column note text")
+    pipeline.sql(
+        "insert into outbox (aggregatetype, aggregateid, type, payload, note) values"
+        """ ('note', 'café 日本', 'Noted', '{"seq": 1, "text": "Ã© 日本"}', 'Ã©')"""
+    )
+    running = pipeline.start("--accept-changes").streams()
+    pipeline.settles()
+    assert running.stop() == 0
+    (record,) = pipeline.judge()
+    assert (record.key, record.value["text"], record.header("note")) == ("café 日本", "Ã© 日本", "Ã©")
