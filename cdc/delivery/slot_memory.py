@@ -136,7 +136,8 @@ class Recognition:
     def _unknown(self, ends: Ends, memory: Memory | None) -> list[str]:
         """Return a sentence for what cannot be compared, although it must be."""
         found, record = ends.slot, self._record
-        if memory and not record and not memory.forgotten and ends.used:
+        lost = memory is not None and memory.record is None and not memory.forgotten
+        if lost and ends.used and (self.batch or not record):
             return [
                 f"topic {self._settings.topics.positions!r} holds no position of replication slot {found.slot!r},"
                 " although that was read from before: the topic was deleted, or Kafka is another cluster"
