@@ -70,6 +70,8 @@ class Firsts:
                 delivered[number] = True
                 if self._delivered.get(topic) is delivered:  # not from before `forget`
                     self._prove(topic)
+            else:
+                delivered.pop(number, None)  # the next record is the first one then
             on_delivery(error, message)
 
         return report

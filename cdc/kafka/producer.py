@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import starmap
 from operator import length_hint
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -48,17 +48,20 @@ class Sink:
         made = librdkafka.producer(settings.kafka)
         made["batch.size"] = topics.batch_bytes
         if topics.careful:
-            made |= librdkafka.ALONE
+            made |= topics.alone
         self._firsts = Firsts(topics.partitions, monotonic(), made["partitioner"])
         self._producer = client.producer(made)
         self._flush = functools.partial(client.flush, self._producer)
-        self._produce = self._produce_alone if topics.careful else self._producer.produce
+        self._produce = self._producer.produce
 
     def send(self, records: Sequence[Sendable]) -> int:
         """Queue records in their order, as far as there is room; return how many.
 
         The caller sends the others again after a poll. Raises KafkaError for a record that can never be sent.
         """
+        if self._topics.careful:
+            made = map(Record._make, records)
+            records = [one._replace(on_delivery=self._topics.reporting(one, passing=True)) for one in made]
         waiting = iter(records)
         try:
             if self._firsts.proven.issuperset(topics_of(records)):
@@ -72,10 +75,6 @@ class Sink:
             if error.args[0].code() != KafkaError._FATAL:  # `poll` reports which error it was
                 raise self._topics.refuses(error.args[0], Record(*records[-1 - length_hint(waiting)])) from None
         return len(records) - length_hint(waiting) - 1  # the last one that was tried was not queued
-
-    def _produce_alone(self, *sendable: Any) -> None:
-        record = Record(*sendable)
-        self._producer.produce(*record._replace(on_delivery=self._topics.reporting(record)))
 
     def _queue(self, sendable: Sendable) -> bool:
         """Queue one record; False while it must wait."""

@@ -38,6 +38,10 @@ _OF_RECORD: Final = frozenset(
 )
 
 
+class RowRefused(errors.KafkaUnavailable):
+    """Kafka refused a topic or a record of one row: the next session makes it a poison event."""
+
+
 class Rejections:
     """The topics and records that Kafka has refused; lives as long as the service.
 
@@ -90,7 +94,7 @@ class Rejections:
             return problem
         if error.code() in _OF_TOPIC and self._is_chosen(topic):
             self._topics[topic] = str(problem), self._monotonic() + _DELIVERED_SECONDS
-            return errors.KafkaUnavailable(f"{problem.message}: events of this topic become poison events")
+            return RowRefused(f"{problem.message}: events of this topic become poison events")
         if error.code() not in _OF_RECORD:
             return problem
         found = self._search(problem)
@@ -98,7 +102,7 @@ class Rejections:
         if position:
             self.rows[position] = str(problem)
         if position or self.careful:
-            return errors.KafkaUnavailable(f"{problem.message}: its row becomes a poison event")
+            return RowRefused(f"{problem.message}: its row becomes a poison event")
         return found
 
     def in_transaction(self, error: KafkaError, doing: str) -> errors.CdcError:

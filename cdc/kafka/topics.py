@@ -14,10 +14,11 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import TopicDescription
 
 from cdc import errors
+from cdc.config import librdkafka
 from cdc.config.settings import Settings
 from cdc.kafka.cluster import Cluster, Description, Identity, TopicState, already_exists, identity, is_missing
 from cdc.kafka.limits import Limits
-from cdc.kafka.rejections import CAREFUL_SECONDS, Rejections
+from cdc.kafka.rejections import CAREFUL_SECONDS, Rejections, RowRefused
 from cdc.records.headers import ID, POSITION
 from cdc.records.record import Delivered, Record
 from cdc.replication.settlement import Failure
@@ -28,6 +29,7 @@ _AHEAD_SECONDS: Final = 5.0
 _ASK_AGAIN_SECONDS: Final = 1.0
 _REMIND_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 5.0
+_COLLECT_SECONDS: Final = 1.0
 _LOOK_TOPICS: Final = 500  # at once
 _SAFE_REPLICAS: Final = 3
 _SAFE_IN_SYNC: Final = 2
@@ -49,9 +51,11 @@ class KnownTopics:
         self.leaving: errors.KafkaUnavailable | None = None
         self.changes = 0
         self._settings = settings.topics
+        self._buries = settings.delivery.on_poison == "dead-letter"
         self._open = cluster or (lambda: Cluster(settings.kafka))
         self._cluster: Cluster | None = None
         self._monotonic = monotonic
+        self._found: tuple[RowRefused, float] | None = None  # the first of this session, and when the session ends
         self._limits = Limits(settings.kafka)
         self._rejections = Rejections(settings.topics, monotonic)
         self._largest: dict[str, int] = {}  # of topics that exist, as found in this session
@@ -72,12 +76,21 @@ class KnownTopics:
         self._ahead.clear()
         self._looking.clear()
         self._rejections.renew()
-        self.leaving = None
+        self.leaving = self._found = None
 
     @property
     def refused(self) -> Mapping[str, str]:
         """The rows, by their header `cdc-position`, whose records Kafka refused, and why."""
         return self._rejections.rows
+
+    @property
+    def alone(self) -> Mapping[str, librdkafka.Value]:
+        """The properties of the producer that sends each record alone.
+
+        With dead letters, later records may pass a refused one, so that one session finds many refused ones.
+        """
+        passing = {**librdkafka.ONE_BY_ONE, "enable.gapless.guarantee": False}
+        return librdkafka.ALONE | (passing if self._buries else {})
 
     @property
     def careful(self) -> bool:
@@ -121,6 +134,8 @@ class KnownTopics:
 
     def look(self, now: float) -> None:
         """Check that the topics in use are still the same; `now` is in monotonic seconds. Raises KafkaError."""
+        if self._found and now >= self._found[1]:
+            self.leaving = self.leaving or self._found[0]
         if self._rejections.over and not self.leaving:
             self.leaving = errors.KafkaUnavailable(
                 f"Kafka refused no record for {CAREFUL_SECONDS:g} s: starting a new session, with batches of records"
@@ -168,12 +183,18 @@ class KnownTopics:
         doing = f"sending {event} ({len(record.value or b'')} bytes) to topic {record.topic!r}"
         return self._rejections.delivered(error, record.topic, doing, record.headers)
 
-    def reporting(self, record: Record) -> Delivered:
-        """Wrap the delivery callback of a record that is sent alone: an error is this record's."""
+    def reporting(self, record: Record, *, passing: bool = False) -> Delivered:
+        """Wrap the delivery callback of a record that is sent alone: an error is this record's.
+
+        `passing`: later records may be delivered; the session ends a little later, when more refused ones are known.
+        """
 
         def report(error: Any, message: object) -> None:
             if error is not None:
-                self.refuses(error, record)
+                problem = self.refuses(error, record)
+                if passing and self._buries and isinstance(problem, RowRefused):
+                    self._found = self._found or (problem, self._monotonic() + _COLLECT_SECONDS)
+                    return
             record.on_delivery(error, message)
 
         return report

@@ -15,7 +15,7 @@ from cdc.kafka.cluster import Description
 from cdc.kafka.topics import KnownTopics
 from cdc.lsn import LSN
 from cdc.records.headers import ID, POSITION
-from cdc.records.record import Record
+from cdc.records.record import Headers, Record
 from cdc.replication.settlement import Failure
 from tests.memory import Clock
 
@@ -245,6 +245,35 @@ def test_case_d3_a_refused_record_that_was_sent_alone_names_its_row_until_nothin
     topics.renew()
     assert not topics.careful
     assert not topics.refused
+
+
+def test_case_d3_with_dead_letters_one_careful_session_finds_many_refused_records(
+    cluster: MemoryCluster, clock: Clock
+) -> None:
+    settings = Settings.model_validate({"delivery": {"on_poison": "dead-letter"}})
+    topics = KnownTopics(settings, lambda: cluster, lambda: clock.now)  # type: ignore[arg-type,return-value]
+    topics.renew()
+    large = ClientError(ClientError.INVALID_RECORD)
+    assert "sending each record alone" in topics.failed(Failure(large, Refused("t"), LSN(16))).message
+    topics.renew()
+    assert topics.alone["enable.gapless.guarantee"] is False
+    assert topics.alone["max.in.flight.requests.per.connection"] == 1
+    reports: list[object] = []
+    for number in range(3):
+        headers: Headers = [(ID, str(number)), (POSITION, f"ab-1-{number}")]
+        record = Record.to("t", b"k", b"v", 0, headers, lambda *report: reports.append(report))
+        topics.reporting(record, passing=True)(large, Refused("t"))
+        topics.look(clock.now)
+        assert topics.leaving is None
+    assert reports == []  # nothing of them settles
+    clock.advance(1)
+    topics.look(clock.now)
+    assert "its row becomes a poison event" in str(topics.leaving)
+    assert len(topics.refused) == 3
+    down = ClientError(ClientError.OUT_OF_ORDER_SEQUENCE_NUMBER)
+    topics.reporting(record, passing=True)(down, Refused("t"))
+    assert len(reports) == 1
+    assert "enable.gapless.guarantee" not in make(cluster, clock).alone  # a row that stops must not be passed
 
 
 @pytest.mark.parametrize(
