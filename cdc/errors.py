@@ -9,6 +9,7 @@ CdcError
 │   └── SlotLost          the slot does not exist, or PostgreSQL removed its WAL       exit 1
 ├── KafkaError            a permanent error of Kafka: authorization, size, settings    exit 1
 │   └── KafkaRefused      Kafka refuses the connection, or its certificate is invalid  exit 1
+├── Everywhere            a permanent error that every event would meet                exit 1
 ├── LocalStackError       the servers of the local stack cannot run                    exit 1
 └── Temporary             retried with exponential backoff                             exit 75
     ├── PostgresUnavailable
@@ -23,13 +24,11 @@ CdcError
 class CdcError(Exception):
     """Base of all exceptions that cdc-publisher raises deliberately.
 
-    `message` names the error and its place, `hint` what to do next. Both are one line. `everywhere`: every event would
-    meet this error, so it is not the fault of one.
+    `message` names the error and its place, `hint` what to do next. Both are one line.
     """
 
     exit_code = 1
     hint = ""
-    everywhere = False
 
     def __init__(self, message: str, hint: str = "") -> None:
         self.message = " ".join(message.split())
@@ -54,6 +53,10 @@ class ProtocolError(CdcError):
     """Undecodable data in the replication stream."""
 
     hint = "the slot has not moved; please report this with the PostgreSQL version"
+
+
+class Everywhere(CdcError):
+    """A permanent error that every event would meet, so that it makes none of them poison."""
 
 
 class Unfit(ValueError):

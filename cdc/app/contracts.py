@@ -14,7 +14,7 @@ from cdc.avro.contracts import Contract, Contracts
 from cdc.avro.framing import SingleObject
 from cdc.background import Background, TryAgain
 from cdc.config.settings import Settings
-from cdc.errors import CdcError, Temporary
+from cdc.errors import CdcError, Everywhere, Temporary
 from cdc.records.encoding import Encoder, Framing
 from cdc.registry.opening import opened
 
@@ -78,9 +78,9 @@ class Schemas:
                 return True
             self._background.forget(event_type)
             self._use(found)
+        except Everywhere:
+            raise
         except CdcError as error:
-            if error.everywhere:
-                raise
             self._warn(error)
         self._looked_for.add(event_type)
         return event_type in self._contracts

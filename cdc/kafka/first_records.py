@@ -30,13 +30,16 @@ class Firsts:
     While a first record is `waiting`, later records may wait for it: it should not linger.
 
     `partitions` returns the number of partitions of a topic, None when it is unknown. Records without a key may go to
-    any partition, unless the `partitioner` has one for all of them.
+    any partition, unless the `partitioner` has one for all of them. `passing`: others may pass a refused first record.
     """
 
-    def __init__(self, partitions: Callable[[str], int | None], now: float, partitioner: object) -> None:
+    def __init__(
+        self, partitions: Callable[[str], int | None], now: float, partitioner: object, *, passing: bool = False
+    ) -> None:
         self.proven: set[str] = set()
         self.waiting = 0  # first records without a delivery report
         self._partitions = partitions
+        self._passing = passing
         self._scattering = partitioner == "murmur2_random"
         self._delivered: dict[str, dict[int, bool]] = {}  # for each partition that was sent to
         self._forget_at = now + FORGET_SECONDS
@@ -70,7 +73,7 @@ class Firsts:
                 delivered[number] = True
                 if self._delivered.get(topic) is delivered:  # not from before `forget`
                     self._prove(topic)
-            else:
+            elif self._passing:
                 delivered.pop(number, None)  # the next record is the first one then
             on_delivery(error, message)
 

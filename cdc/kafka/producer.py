@@ -49,7 +49,7 @@ class Sink:
         made["batch.size"] = topics.batch_bytes
         if topics.careful:
             made |= topics.alone
-        self._firsts = Firsts(topics.partitions, monotonic(), made["partitioner"])
+        self._firsts = Firsts(topics.partitions, monotonic(), made["partitioner"], passing=topics.passing)
         self._producer = client.producer(made)
         self._flush = functools.partial(client.flush, self._producer)
         self._produce = self._producer.produce

@@ -98,6 +98,11 @@ class KnownTopics:
         return self._rejections.careful
 
     @property
+    def passing(self) -> bool:
+        """Whether later records may pass a refused one in this session."""
+        return self.careful and self._buries
+
+    @property
     def batch_bytes(self) -> int:
         """How many bytes the batches of this session's producer may have."""
         return self._limits.batch_bytes

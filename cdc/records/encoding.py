@@ -11,7 +11,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final, Literal, Protocol
 
-from cdc.errors import CdcError, PoisonEvent, Unfit
+from cdc.errors import CdcError, Everywhere, PoisonEvent, Unfit
 from cdc.outbox.events import Event, Outbox
 from cdc.records.headers import ID, POSITION, TYPE
 from cdc.records.record import Headers, Record
@@ -191,9 +191,9 @@ class Encoding:
             raise Unfit("contract-missing", self._encoders.missing(event.type))
         try:
             header = self._framing.header(event.topic, encoder.name)
+        except Everywhere:
+            raise
         except CdcError as error:
-            if error.everywhere:
-                raise
             # No consumer could read the record, so the event is poison, like one that does not fit.
             raise Unfit("schema-refused", f"{event.type} has no schema id: {error}") from None
         if header is None:

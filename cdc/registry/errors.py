@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from cdc.errors import CdcError, Temporary
+from cdc.errors import CdcError, Everywhere, Temporary
 
 SUBJECT_NOT_FOUND: Final = 40401
 VERSION_NOT_FOUND: Final = 40402
@@ -19,11 +19,13 @@ _CREDENTIALS = "check username and password, or token, in [schema_registry]"
 class RegistryError(CdcError):
     """A permanent error of the registry; `status` is that of HTTP, `code` the registry's, 0 when there was none."""
 
-    def __init__(
-        self, message: str, hint: str = "", *, status: int = 0, code: int = 0, everywhere: bool = False
-    ) -> None:
+    def __init__(self, message: str, hint: str = "", *, status: int = 0, code: int = 0) -> None:
         super().__init__(message, hint)
-        self.status, self.code, self.everywhere = status, code, everywhere
+        self.status, self.code = status, code
+
+
+class RegistryRefused(RegistryError, Everywhere):
+    """Credentials or certificates are refused, or the server is no registry."""
 
 
 class RegistryUnavailable(Temporary):
@@ -39,10 +41,10 @@ def answered(status: int, code: int, text: str, doing: str, url: str) -> CdcErro
         return garbled(f"half an error (HTTP {status})", doing, url)
     if status in (408, 429) or status >= 500:
         return RegistryUnavailable(message, hint=_TEMPORARY.get(status, "check the registry's own log"))
-    hint, everywhere = _PERMANENT.get(status, ""), status == 401
+    hint, kind = _PERMANENT.get(status, ""), RegistryRefused if status == 401 else RegistryError
     if status < 400 or (status == 404 and code < SUBJECT_NOT_FOUND):
-        hint, everywhere = "the server is no registry: check [schema_registry] url", True
-    return RegistryError(message, hint=hint, status=status, code=code, everywhere=everywhere)
+        hint, kind = "the server is no registry: check [schema_registry] url", RegistryRefused
+    return kind(message, hint=hint, status=status, code=code)
 
 
 def incompatible(doing: str, url: str) -> RegistryError:
@@ -69,10 +71,8 @@ def garbled(reason: str, doing: str, url: str) -> CdcError:
 
 def distrusted(error: Exception, doing: str, url: str) -> CdcError:
     """Convert the error of a certificate that one of both sides does not trust."""
-    return RegistryError(
-        f"registry {url}, {doing}: {_short(str(error))}",
-        hint="check ssl_ca and ssl_certificate in [schema_registry]",
-        everywhere=True,
+    return RegistryRefused(
+        f"registry {url}, {doing}: {_short(str(error))}", hint="check ssl_ca and ssl_certificate in [schema_registry]"
     )
 
 

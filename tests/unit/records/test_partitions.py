@@ -1,5 +1,7 @@
 """Partitions of keys, and the rule that the first record of each goes alone."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from cdc.kafka.first_records import FORGET_SECONDS, Firsts
@@ -22,11 +24,14 @@ def test_the_hash_is_kafkas(data: bytes, hashed: int) -> None:
     assert murmur2(data) == hashed & 0xFFFFFFFF
 
 
+MESSAGE = SimpleNamespace(offset=lambda: 0)
+
+
 class Sent:
     """Records as a sink sends them, and the reports of those that are the first of their partition."""
 
-    def __init__(self, partitions: int | None, partitioner: str = "murmur2_random") -> None:
-        self.firsts = Firsts(lambda _: partitions, 0, partitioner)
+    def __init__(self, partitions: int | None, partitioner: str = "murmur2_random", *, passing: bool = False) -> None:
+        self.firsts = Firsts(lambda _: partitions, 0, partitioner, passing=passing)
         self.places: list[int] = []  # the partitions that the client was told
         self.reported: list[tuple[object, object]] = []
         self.waiting: list[Delivered] = []
@@ -45,9 +50,9 @@ class Sent:
             self.firsts.sent("t", place.number)
         return True
 
-    def settle(self, error: object = None) -> None:
+    def settle(self, error: object = None, message: object = MESSAGE) -> None:
         for report in self.waiting:
-            report(error, "message")
+            report(error, message)
         self.waiting.clear()
 
 
@@ -60,7 +65,7 @@ def test_until_the_first_record_of_a_partition_is_delivered_no_other_goes_there_
     (a, b), (c,) = keys(2, 0, 3), keys(1, 1, 3)
     assert [sent.send(a), sent.send(a), sent.send(b), sent.send(c), sent.send(c)] == [True, False, False, True, False]
     sent.settle()
-    assert sent.reported == [(None, "message")] * 2
+    assert sent.reported == [(None, MESSAGE)] * 2
     assert [sent.send(key) for key in (a, b, c)] == [True] * 3
     assert sent.waiting == []
     assert sent.firsts.proven == set()
@@ -73,7 +78,7 @@ def test_a_refused_first_record_proves_nothing_c6() -> None:
     sent = Sent(1)
     assert sent.send(b"k")
     sent.settle("refused")
-    assert sent.reported == [("refused", "message")]
+    assert sent.reported == [("refused", MESSAGE)]
     assert not sent.send(b"k")
     assert sent.firsts.proven == set()
 
@@ -83,7 +88,7 @@ def test_records_without_a_key_go_where_a_first_one_is_wanted_c6() -> None:
     assert sent.send(keys(1, 1, 3)[0])
     assert [sent.send(None) for _ in range(3)] == [True, True, False]
     assert sent.places == [-1, 0, 2]
-    sent.waiting.pop(1)(None, "message")
+    sent.waiting.pop(1)(None, MESSAGE)
     assert [sent.send(None), sent.send(None)] == [True, True]
     assert sent.places[3:] == [0, 0]
     sent.settle()
@@ -134,6 +139,17 @@ def test_what_brokers_may_have_forgotten_begins_anew_c3_c6() -> None:
     assert [sent.send(b"k"), sent.send(b"k")] == [True, False]
 
 
+def test_where_others_may_pass_a_refused_first_record_the_next_one_is_the_first_c6() -> None:
+    sent = Sent(1, passing=True)
+    for refusal in ((None, SimpleNamespace(offset=lambda: None)), ("refused", MESSAGE)):
+        assert [sent.send(b"k"), sent.send(b"k")] == [True, False]
+        sent.settle(*refusal)
+        assert sent.firsts.proven == set()
+    assert sent.send(b"k")
+    sent.settle()
+    assert sent.firsts.proven == {"t"}
+
+
 def test_a_late_report_from_before_is_not_taken_for_one_of_now_c6() -> None:
     sent = Sent(1)
     sent.send(b"k")
@@ -141,7 +157,7 @@ def test_a_late_report_from_before_is_not_taken_for_one_of_now_c6() -> None:
     old, sent.waiting = sent.waiting, []
     assert sent.send(b"k")
     for report in old:
-        report(None, "message")
+        report(None, MESSAGE)
     assert not sent.send(b"k")
 
 
