@@ -51,7 +51,7 @@ torture: $(STAMP) ## real faults for MINUTES=5 or CAMPAIGN=crashes, with GUARANT
 simulate: $(STAMP) ## crash schedules, and SEEDS=20000 random worlds in virtual time; SEED=n shows one
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),20000))
 
-mutants: $(STAMP) ## deliberate defects of the core, each of which the simulation must find
+mutants: $(STAMP) ## deliberate defects, each of which the simulation or its unit tests must find
 	$(BIN)/python -m tests.mutants
 
 # Four workers share the servers and mostly wait. Whole files, the slow ones first: fixtures of a module start servers.

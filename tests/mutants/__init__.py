@@ -1,1 +1,1 @@
-"""Deliberate defects of the core, and the proof that the simulation finds each of them."""
+"""Deliberate defects, and the proof that the simulation or the unit tests find each of them."""

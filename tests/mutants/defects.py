@@ -576,10 +576,15 @@ DEFECTS: Final = (
         "outbox/test_outbox.py",
     ),
     Defect(
-        "refusal-of-nobody", "D3", "A record that Kafka refused stops the publisher again.", "records/path.py",
-        "            reason = self.topics.refused.get(self.outbox.position(row)) if self.topics.refused else None\n",
-        "            reason = None\n",
-        "delivery/test_session.py",
+        "refusal-of-nobody", "D3", "A record that Kafka refused stops the publisher again.", "kafka/rejections.py",
+        "            self.rows[position] = str(problem)\n", "            pass\n",
+        "kafka/test_known_topics.py",
+    ),
+    Defect(
+        "common-topic-of-rows", "D3", "Errors of a topic that all events share are taken for a row's.",
+        "kafka/rejections.py",
+        "        return self._chosen_by_rows and topic not in self._own\n", "        return topic not in self._own\n",
+        "kafka/test_known_topics.py",
     ),
     Defect(
         "topics-uncompared", "D4", "Topics that were deleted and created again are not noticed.",
@@ -599,5 +604,41 @@ DEFECTS: Final = (
         "unknown-is-nothing", "D9", "A timeline of unknown end has no events in Kafka.", "delivery/slot_memory.py",
         "        if record and self.batch and record.position and reached(", "        if False and reached(",
         "delivery/test_service.py",
+    ),
+    Defect(
+        "refusal-untold", "C6", "A record that is refused in a transaction is not reported.",
+        "kafka/transactional_producer.py",
+        "        on_delivery(error, message)\n", "        pass\n",
+        "kafka/test_transactional_producer.py",
+    ),
+    Defect(
+        "purged-told", "C6", "Records that are purged with a refused one are reported in its place.",
+        "kafka/transactional_producer.py",
+        " and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):\n", ":\n",
+        "kafka/test_transactional_producer.py",
+    ),
+    Defect(
+        "commit-unproven", "C18", "Records count as delivered although their commit has failed.",
+        "kafka/transactional_producer.py",
+        "        if error is not None:\n            raise self._topics.transaction_failed(error, \"committing",
+        "        if error is None and self._broken:\n"
+        "            raise self._topics.transaction_failed(error, \"committing",
+        "kafka/test_transactional_producer.py",
+    ),
+    Defect(
+        "commit-once", "C18", "A commit is not repeated.", "kafka/transactional_producer.py",
+        "                if not error.retriable() or self._abandoned.is_set():\n", "                if error:\n",
+        "kafka/test_transactional_producer.py",
+    ),
+    Defect(
+        "behind-the-position", "C18", "Records follow the position in its transaction.",
+        "kafka/transactional_producer.py",
+        "        if self._ending or not records:\n", "        if not records:\n",
+        "kafka/test_transactional_producer.py",
+    ),
+    Defect(
+        "left-open", "C18", "An open transaction is left to the coordinator.", "kafka/transactional_producer.py",
+        "                self._producer.abort_transaction(_ABORT_SECONDS)\n", "                pass\n",
+        "kafka/test_transactional_producer.py",
     ),
 )  # fmt: skip
