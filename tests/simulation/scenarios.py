@@ -50,8 +50,8 @@ _FAULTS: Final = (
     _plan("keepalives inside transactions (A10)", (_tx(0.02, _row(), _row(), _row("b")), _tx(0.03)), keepalives=0.9),
     _plan(
         "one partition is slow (A2)",
-        (_tx(0.02, _row("a"), _row("b")), _tx(0.03, _row("c")), _tx(0.04, _row("b"))),
-        Act(0.01, "slow_partition", (ORDER, partition(b"a", 3), 2.0)),
+        (_tx(0.02, *map(_row, "abcdef")), _tx(0.3, _row("a"), _row("b")), _tx(0.31, _row("c")), _tx(0.32, _row("b"))),
+        Act(0.29, "slow_partition", (ORDER, partition(b"a", 3), 2.0)),
         partitions=3,
     ),
     _plan(
@@ -117,9 +117,9 @@ _FAULTS: Final = (
     ),
     _plan(
         "SIGTERM while a partition is slow (D4)",
-        _THREE,
-        Act(0.01, "slow_partition", (ORDER, 1, 3.0)),
-        Act(0.06, "terminate"),
+        (_tx(0.02, _row(), _row("d")), _tx(0.3, _row("d")), _tx(0.31, _row())),
+        Act(0.29, "slow_partition", (ORDER, partition(b"d", 2), 3.0)),
+        Act(0.35, "terminate"),
         drain=0.5,
     ),
     _plan("queue full (C9)", (_tx(0.02, *(_row() for _ in range(5))), _tx(0.03, _row("b"))), room=1),
