@@ -50,9 +50,16 @@ def link(connection: Conn) -> Link:
         info.dbname,
         info.user,
         bool(connection.pgconn.ssl_in_use),
-        info.get_parameters().get("sslmode", "prefer"),
+        _parameter(connection, b"sslmode") or "prefer",
         # A pooler reports a pid of its own, since the server process behind it changes.
         info.backend_pid != pid,
+    )
+
+
+def _parameter(connection: Conn, keyword: bytes) -> str:
+    """Return a parameter of a connection; psycopg's own function fails for a user without a home directory."""
+    return next(
+        (option.val.decode() for option in connection.pgconn.info if option.keyword == keyword and option.val), ""
     )
 
 
