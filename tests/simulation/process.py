@@ -99,10 +99,8 @@ class Process:
         if not self._began:
             self._began = True
             self.sessions += 1
-            if self.sink and self.sink.kafka.untold:
-                raise Violation(
-                    f"I9: {', '.join(sorted(self.sink.kafka.untold))} was made anew, and nobody has heard of it"
-                )
+            if self.sink and (untold := self.sink.kafka.untold - self.sink.kafka.missing):
+                raise Violation(f"I9: {', '.join(sorted(untold))} was made anew, and nobody has heard of it")
             if self.sink:
                 self.sink.kafka.reader = self.sink.number
         waiting = [row for row in self.in_hand.values() if not row.durable]

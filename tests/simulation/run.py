@@ -191,6 +191,7 @@ class Run:
         accept, self._accept_changes = self._accept_changes, False
         if accept:
             self.oracle.excuse()  # what was skipped since the operator read the error is accepted too
+            self.kafka.untold.clear()  # in the log
         guarantee = self.plan.guarantee
         if guarantee == SWITCH:
             guarantee = (EXACTLY_ONCE, AT_LEAST_ONCE)[self._lives % 2]

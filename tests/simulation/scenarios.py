@@ -105,8 +105,8 @@ _FAULTS: Final = (
     _plan("no topic for dead letters (C12)", _POISON, Act(0.0, "no_topic", (DEAD_LETTERS, 0.4)), dead_letters=True),
     _plan(
         "one record of many is refused, and the next session sends it (C6)",
-        (_tx(0.02, *(_row() for _ in range(12))), _tx(0.05, _row("b"))),
-        Act(0.035, "refuse", (ORDER, "policy violated", 0.004)),
+        (_tx(0.02, _row(), _row("d")), _tx(0.3, *(_row() for _ in range(12))), _tx(0.33, _row("b"))),
+        Act(0.344, "refuse", (ORDER, "policy violated", 0.004)),
         latency=0.02,
     ),
     _plan(
