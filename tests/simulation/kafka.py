@@ -143,15 +143,19 @@ class SimKafka:
     def findable(self, stream: str) -> set[tuple[str, str]]:
         """Topic and id of every record of a stream that a consumer can see, in the partition of its key.
 
-        Without those that have an older event of their key behind them.
+        Without those that have an older event of their key behind them, and those of a position of several ids.
         """
         found: set[tuple[str, str]] = set()
         oldest: dict[tuple[str, int, bytes | None], str] = {}  # position of each key, from the end
         for topic, seen in self.seen.items():
+            ids: dict[tuple[int, str], set[str]] = {}
+            for number, record, _ in seen:
+                headers = dict(record.headers)
+                ids.setdefault((number, str(headers["cdc-position"])), set()).add(str(headers["id"]))
             for number, record, _ in reversed(seen):
                 headers = dict(record.headers)
                 position, line = str(headers["cdc-position"]), (topic, number, record.key)
-                if not position.startswith(stream):
+                if not position.startswith(stream) or len(ids[number, position]) > 1:
                     continue
                 in_order = position <= oldest.get(line, position)
                 oldest[line] = min(position, oldest.get(line, position))

@@ -200,7 +200,7 @@ _ON_ITS_WAY: Final = (
     _plan(
         "the guarantee is another one while a commit is on its way (B16)",
         tuple(_tx(2 + number / 4, _row("ab"[number % 2])) for number in range(48)),
-        *(Act(at, "crash", (True,)) for at in (0.1, 4.9, 7.1, 9.3, 11.7, 13.1)),
+        *(Act(at, "crash", (True,)) for at in (1.0, 7.4, 8.3, 9.4, 10.4, 10.6)),
         guarantee=SWITCH,
         latency=0.4,
     ),
