@@ -28,7 +28,7 @@ class LSN(int):
         return f"LSN({str(self)!r})"
 
 
-class Position(NamedTuple):
+class EventPosition(NamedTuple):
     """Identity and order of an event within a stream: commit LSN of its transaction, and its index there, from 0."""
 
     commit_lsn: LSN

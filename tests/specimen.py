@@ -4,10 +4,10 @@ import time
 from typing import Final
 
 from cdc.lsn import LSN
-from cdc.status.from_metrics import Identity
+from cdc.status.from_metrics import PublisherIdentity
 from cdc.telemetry.metrics import STREAMING, Metrics, Sample, Trouble
 
-IDENTITY: Final = Identity("0.1.0", 7, "cdc_publisher", "outbox", "at-least-once", "python")
+IDENTITY: Final = PublisherIdentity("0.1.0", 7, "cdc_publisher", "outbox", "at-least-once", "python")
 HOSTILE: Final = "<img src=x onerror=document.title='taken'>"
 
 

@@ -26,7 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import cdc
 from cdc import consumer
-from cdc.audit.books import Finding as Found
+from cdc.audit.books import AuditFinding as Found
 from cdc.audit.judging import Note
 from cdc.checks.finding import PASS, Finding
 from cdc.checks.meanings import MEANINGS
@@ -56,7 +56,7 @@ from cdc.postgres import rows, slots
 from cdc.postgres.outbox_table import create_publication, create_table
 from cdc.postgres.slots import Slot
 from cdc.records.headers import stream_id
-from cdc.status.document import Memory, Table, parse, unknown
+from cdc.status.document import RecordStatus, TableStatus, parse, unknown
 from cdc.status.from_metrics import describe
 from cdc.telemetry.health import State
 from cdc.telemetry.metrics import Metrics
@@ -373,8 +373,8 @@ def _status_documents() -> list[Any]:
             "source": "database",
             "notes": ["a note"],
             "slot": silent.slot.model_copy(update={"active_pid": 7}),
-            "memory": Memory(confirmed="0/1", age_seconds=1),
-            "table": Table(name="outbox", rows=1),
+            "memory": RecordStatus(confirmed="0/1", age_seconds=1),
+            "table": TableStatus(name="outbox", rows=1),
         }
     )
     return [orjson.loads(each.json_line()) for each in (at_work, begun, silent, database)]

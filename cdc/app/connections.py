@@ -10,7 +10,7 @@ from typing import Any
 
 from cdc.config.settings import Settings
 from cdc.delivery.ports import Ends
-from cdc.delivery.positions import AT_LEAST_ONCE, SlotRecord, TopicRecord
+from cdc.delivery.positions import AT_LEAST_ONCE, RememberedTopic, SlotRecord
 from cdc.delivery.slot_memory import claim
 from cdc.errors import CdcError, SlotActive
 from cdc.kafka import positions
@@ -64,7 +64,7 @@ class Servers:
         self._remembers = False  # the topic of positions exists, as far as is known
         self._cluster = ""  # its id, as of then
         self._claimed = ""  # the key of the slot that was claimed last
-        self._remembered: dict[str, TopicRecord] = {}
+        self._remembered: dict[str, RememberedTopic] = {}
         self._pids: deque[int] = deque(maxlen=_PIDS)  # of the walsenders of earlier sessions
 
     def open(self, stack: contextlib.ExitStack, *, text: bool) -> Ends:
@@ -169,7 +169,7 @@ class Servers:
             positions.write(self._settings, mark.key, claimed.encode())
         self._claimed = mark.key
 
-    def _trust(self, topics: Mapping[str, TopicRecord]) -> None:
+    def _trust(self, topics: Mapping[str, RememberedTopic]) -> None:
         self._remembered.clear()
         self._remembered.update(topics)
         for topic, record in topics.items():

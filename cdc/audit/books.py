@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from cdc.audit.range import Range
-from cdc.audit.verdicts import Edges, Group, TableRow, TakenPosition, TopicRecord
+from cdc.audit.verdicts import Edges, IdGroup, TableRow, TakenPosition, TopicRecord
 from cdc.scratch import storage_errors
 
 DUPLICATE_MARK, UNMATCHED_MARK, PHANTOM_MARK = 1, 2, 3
@@ -42,7 +42,7 @@ _UNREPLAYED_LETTERS: Final = (
 )
 
 
-class Finding(NamedTuple):
+class AuditFinding(NamedTuple):
     """One defect, the place of its record or row as far as it has one, and its meaning."""
 
     kind: str
@@ -99,7 +99,7 @@ class Books:
         """Drop the ids of events in flight."""
         self._run("delete from flight")
 
-    def groups(self) -> Iterator[Group]:
+    def groups(self) -> Iterator[IdGroup]:
         """Yield rows, records, letters and events in flight, grouped by id."""
         sources = (
             map(_row, self._rows("select r.id, t.name, key, age, committed, xid, place, published from rows r"
@@ -109,7 +109,7 @@ class Books:
             self._rows("select id, 2 from flight order by id"),
         )  # fmt: skip
         for event_id, found in groupby(heapq.merge(*sources, key=itemgetter(0)), key=itemgetter(0)):
-            group = Group(event_id, [], [])
+            group = IdGroup(event_id, [], [])
             others = [0, 0, 0]  # letters out of the range, letters, in flight
             for _, one in found:
                 if isinstance(one, TableRow):
@@ -218,7 +218,7 @@ class Books:
         thousandth = [None if moment is None else moment // 1000 for moment in (before, last)]
         return Edges(thousandth[0], first, thousandth[1], behind, -1 if xid is None else xid)
 
-    def find(self, findings: Iterable[Finding]) -> None:
+    def find(self, findings: Iterable[AuditFinding]) -> None:
         """Add findings."""
         self._many("insert into findings values (?, ?, ?, ?, ?, ?, ?, ?, ?)", findings)
 
@@ -226,12 +226,12 @@ class Books:
         """Return the number of events with findings, by kind."""
         return dict(self._rows("select kind, sum(events) from findings group by kind"))
 
-    def findings(self, kinds: Iterable[str], limit: int) -> Iterator[Finding]:
+    def findings(self, kinds: Iterable[str], limit: int) -> Iterator[AuditFinding]:
         """Yield the first `limit` findings, by kind."""
         for kind in kinds:
             for values in self._rows("select * from findings where kind = ? order by rowid limit ?", kind, limit):
                 limit -= 1
-                yield Finding(*values)
+                yield AuditFinding(*values)
 
     def finding_count(self) -> int:
         """Return the number of findings; one may be about several events."""

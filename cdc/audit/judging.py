@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
 from cdc.audit import verdicts
-from cdc.audit.books import DUPLICATE_MARK, PHANTOM_MARK, UNMATCHED_MARK, Books, Finding
+from cdc.audit.books import DUPLICATE_MARK, PHANTOM_MARK, UNMATCHED_MARK, AuditFinding, Books
 from cdc.audit.range import Range
 from cdc.audit.verdicts import REPAIRED, Kept, TableRow, TakenPosition, TopicRecord
 from cdc.lsn import LSN
@@ -20,7 +20,7 @@ Position = Callable[[int, int, int], str | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class AuditFacts:
     """The facts about the servers after everything was read."""
 
     stream: int  # the current one
@@ -52,7 +52,7 @@ class Note(NamedTuple):
 class Judgement:
     """Adds findings to the books, and counts everything else."""
 
-    def __init__(self, books: Books, facts: Facts) -> None:
+    def __init__(self, books: Books, facts: AuditFacts) -> None:
         self.counts: Counter[str] = Counter()
         self.notes: list[Note] = []
         self._books = books
@@ -79,7 +79,7 @@ class Judgement:
         books, wanted = self._books, self._facts.wanted
         for groups in _portions(books.groups()):
             marks: list[tuple[int, int]] = []
-            findings: list[Finding] = []
+            findings: list[AuditFinding] = []
             missing: list[TableRow] = []
             firsts: list[tuple[int, int, int]] = []
             for group in groups:
@@ -250,17 +250,17 @@ class Judgement:
         if self.counts[count]:
             self.notes.append(Note(what, self.counts[count], why))
 
-    def _about(self, kind: str, record: TopicRecord, meaning: str, events: int = 1) -> Finding:
+    def _about(self, kind: str, record: TopicRecord, meaning: str, events: int = 1) -> AuditFinding:
         place = record.key, record.topic, record.partition, record.offset
-        return Finding(kind, record.id, *place, self._facts.position(*record.position), meaning, events)
+        return AuditFinding(kind, record.id, *place, self._facts.position(*record.position), meaning, events)
 
-    def _missing(self, row: TableRow) -> Finding:
+    def _missing(self, row: TableRow) -> AuditFinding:
         meaning = "committed, and passed by the slot, but in no topic"
         if not row.topic:
             meaning += "; its columns make no topic's name"
-        return Finding(verdicts.MISSING, row.id, row.key, row.topic or None, None, None, None, meaning)
+        return AuditFinding(verdicts.MISSING, row.id, row.key, row.topic or None, None, None, None, meaning)
 
-    def _misplaced(self, record: TopicRecord, row: TableRow) -> Finding:
+    def _misplaced(self, record: TopicRecord, row: TableRow) -> AuditFinding:
         wrong = []
         if record.topic != row.topic:
             wrong.append(f"topic {row.topic!r}" if row.topic else "no topic")
@@ -268,18 +268,18 @@ class Judgement:
             wrong.append("a null key" if row.key is None else f"key {row.key.decode(errors='replace')!r}")
         return self._about(verdicts.MISPLACED, record, f"the row is of {' and '.join(wrong)}")
 
-    def _duplicate(self, record: TopicRecord, first: TopicRecord) -> Finding:
+    def _duplicate(self, record: TopicRecord, first: TopicRecord) -> AuditFinding:
         where = f"{first.topic}, partition {first.partition}, offset {first.offset}"
         return self._about(verdicts.DUPLICATE, record, f"the same event as in {where}")
 
-    def _same_position(self, record: TopicRecord, first: TakenPosition) -> Finding:
+    def _same_position(self, record: TopicRecord, first: TakenPosition) -> AuditFinding:
         return self._about(verdicts.DUPLICATE, record, f"the same position as of event {first.id}")
 
-    def _out_of_order(self, record: TopicRecord, highest: TopicRecord) -> Finding:
+    def _out_of_order(self, record: TopicRecord, highest: TopicRecord) -> AuditFinding:
         meaning = f"behind {self._facts.position(*highest.position)} of the same key, at offset {highest.offset}"
         return self._about(verdicts.OUT_OF_ORDER, record, meaning)
 
-    def _phantom(self, record: TopicRecord) -> Finding:
+    def _phantom(self, record: TopicRecord) -> AuditFinding:
         meaning = "no row of this id was committed"
         if record.stream != self._facts.stream:
             meaning += ", or a failover lost it: the record is of an earlier timeline"
@@ -287,15 +287,15 @@ class Judgement:
             meaning += ": PostgreSQL has not come to this position"
         return self._about(verdicts.PHANTOM, record, meaning)
 
-    def _hole(self, hole: verdicts.Hole) -> Finding:
+    def _hole(self, hole: verdicts.Hole) -> AuditFinding:
         position = self._facts.position(hole.stream, hole.lsn, hole.first)
         count = hole.last - hole.first + 1
         meaning = "nothing has this position, though later ones of its transaction are there"
         if count > 1:
             meaning = f"nothing has this position and the {count - 1} after it, though later ones are there"
-        return Finding(verdicts.HOLE, None, None, None, None, None, position, meaning, count)
+        return AuditFinding(verdicts.HOLE, None, None, None, None, None, position, meaning, count)
 
-    def _gap(self, gap: verdicts.Gap) -> Finding:
+    def _gap(self, gap: verdicts.SequenceGap) -> AuditFinding:
         numbers = f"{gap.first} to {gap.last} are" if gap.last > gap.first else f"{gap.first} is"
         meaning = f"cdc-sequence {numbers} missing before {gap.behind.sequence}"
         return self._about(verdicts.GAP, gap.behind, meaning, gap.last - gap.first + 1)

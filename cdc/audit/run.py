@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from cdc.audit import in_flight
 from cdc.audit.books import Books
 from cdc.audit.in_flight import Copy
-from cdc.audit.judging import Facts, Judgement, Note
+from cdc.audit.judging import AuditFacts, Judgement, Note
 from cdc.audit.range import Range
 from cdc.audit.reading import RecordReader
 from cdc.audit.table import OutboxTable
@@ -42,7 +42,7 @@ _STEP: Final = 5000
 
 
 @dataclass(frozen=True)
-class Step:
+class AuditStep:
     """The progress of one step; `total` is None when it is unknown."""
 
     name: str
@@ -88,14 +88,14 @@ class Auditing:
         self.topics.close()
         self.books.close()
 
-    def run(self) -> Iterator[Step]:
+    def run(self) -> Iterator[AuditStep]:
         """Read and judge. Raises CdcError."""
         rows = 0
         with self.table.snapshot() as horizon:
             for portion in _portions(self.table.rows(self._wanted, self._asked.topics)):
                 self.books.add_rows(portion)
                 rows += len(portion)
-                yield Step("rows", None, rows)
+                yield AuditStep("rows", None, rows)
             settled, confirmed, timeline = yield from self._in_flight(horizon)
         chosen = self._choose()
         self.destinations = list(chosen)
@@ -104,7 +104,7 @@ class Auditing:
         facts = self._facts(horizon, confirmed, timeline, settled=settled)
         judgement = Judgement(self.books, facts)
         for number, step in enumerate(judgement.run()):
-            yield Step(f"judging {step}", 5, number)
+            yield AuditStep(f"judging {step}", 5, number)
         self.counts = {
             "rows": rows,
             "records": self._read,
@@ -117,7 +117,7 @@ class Auditing:
         self.notes += judgement.notes
         self._note_foreign()
 
-    def _in_flight(self, horizon: LSN) -> Generator[Step, None, tuple[bool, LSN | None, int]]:
+    def _in_flight(self, horizon: LSN) -> Generator[AuditStep, None, tuple[bool, LSN | None, int]]:
         """Return whether all events in flight are known, the slot's confirmed LSN, and the timeline."""
         slot = self._settings.postgres.slot
         system_identifier, timeline = slots.system_identifier(self._connection), slots.timeline(self._connection)
@@ -134,7 +134,7 @@ class Auditing:
                     for portion in _portions(copy.ids(outbox)):
                         self.books.add_in_flight(portion)
                         found += len(portion)
-                        yield Step("rows in flight", None, found)
+                        yield AuditStep("rows in flight", None, found)
             except CdcError as error:
                 self.books.forget_in_flight()  # events that were read so far may be confirmed meanwhile
                 with connect(self._settings.postgres.dsn) as connection:
@@ -172,16 +172,16 @@ class Auditing:
         settings = self._settings.topics
         return choose(existing, self.books.topics(), settings.name, (settings.dead_letter, settings.positions), only)
 
-    def _records(self, names: list[str]) -> Iterator[Step]:
+    def _records(self, names: list[str]) -> Iterator[AuditStep]:
         dead_letter = self._settings.topics.dead_letter
         since = self._wanted.since
         if dead_letter in self.topics.existing():
             self.topics.look([dead_letter])
         total = self.topics.look(names, None if since is None else since - _SKEW_MS)
-        yield Step("records", total, 0)
+        yield AuditStep("records", total, 0)
         for done, records in self.read():
             self.books.add_records(records)
-            yield Step("records", total, done)
+            yield AuditStep("records", total, done)
 
     def read(self) -> Iterator[tuple[int, list[TopicRecord]]]:
         """Yield the records of the topics, up to the ends that were found; add dead letters to the books."""
@@ -223,7 +223,7 @@ class Auditing:
         else:
             self.books.add_marker(position)
 
-    def _facts(self, horizon: LSN, confirmed: LSN | None, timeline: int, *, settled: bool) -> Facts:
+    def _facts(self, horizon: LSN, confirmed: LSN | None, timeline: int, *, settled: bool) -> AuditFacts:
         now = int(time.time() * 1000)
         trimmed: set[tuple[str, int]] = set()
         begins: set[tuple[str, int]] = set()
@@ -234,7 +234,7 @@ class Auditing:
         unseen = in_flight.waits_for_standbys(self._connection)
         if unseen:
             self.notes.append(Note("records", 0, "transactions wait for a standby: their rows are not visible yet"))
-        return Facts(
+        return AuditFacts(
             stream=timeline,
             horizon=horizon,
             wal_end=in_flight.wal_end(self._connection),

@@ -55,7 +55,7 @@ class TopicRecord(NamedTuple):
         return self.stream, self.lsn, self.nth
 
 
-class Group(NamedTuple):
+class IdGroup(NamedTuple):
     """The rows and records of one id. `letters` counts dead letters that were not replayed."""
 
     id: str
@@ -65,7 +65,7 @@ class Group(NamedTuple):
     in_flight: int = 0
 
 
-class Verdict(NamedTuple):
+class IdVerdict(NamedTuple):
     """The result for the events of one id."""
 
     matched: list[tuple[TableRow | None, TopicRecord]]  # None: committed, but after the table was read
@@ -78,10 +78,10 @@ class Verdict(NamedTuple):
     also: int  # foreign records of events that are in a topic anyway
 
 
-def judge(group: Group) -> Verdict:
+def judge(group: IdGroup) -> IdVerdict:
     """Pair rows with records. An id that several rows share may have as many records."""
     if len(group.rows) == len(group.records) == 1 and group.records[0].kind != FOREIGN:  # nearly always, and faster
-        return Verdict([(group.rows[0], group.records[0])], [], [], [], 0, 0, [], 0)
+        return IdVerdict([(group.rows[0], group.records[0])], [], [], [], 0, 0, [], 0)
     rows, in_flight, letters = list(group.rows), group.in_flight, group.letters
     expected = max(len(rows), in_flight, 1)
     left = sorted(group.records, key=lambda record: (not _fits_any(record, rows), _age(record)))
@@ -90,7 +90,7 @@ def judge(group: Group) -> Verdict:
     firsts, others = own[:expected], own[expected:]
     duplicates = [(record, firsts[0]) for record in others]
     if not rows and not in_flight:
-        return Verdict([], firsts, duplicates, [], min(letters, 0 if firsts else letters), 0, [], 0)
+        return IdVerdict([], firsts, duplicates, [], min(letters, 0 if firsts else letters), 0, [], 0)
     matched: list[tuple[TableRow | None, TopicRecord]] = []
     for record in firsts:
         row = next((row for row in rows if fits(record, row)), rows[0] if rows else None)
@@ -102,7 +102,7 @@ def judge(group: Group) -> Verdict:
     rest = rows[dead + waiting :]
     elsewhere = list(zip(rest, foreign, strict=False))
     also = len(foreign) - len(elsewhere)
-    return Verdict(matched, [], duplicates, rest[len(elsewhere) :], dead, waiting, elsewhere, also)
+    return IdVerdict(matched, [], duplicates, rest[len(elsewhere) :], dead, waiting, elsewhere, also)
 
 
 def fits(record: TopicRecord, row: TableRow) -> bool:
@@ -179,7 +179,7 @@ def holes(places: Iterable[TakenPosition]) -> Iterator[Hole]:
             yield from found
 
 
-class Gap(NamedTuple):
+class SequenceGap(NamedTuple):
     """Sequence numbers of one partition without a record, and the record behind them."""
 
     first: int
@@ -187,7 +187,7 @@ class Gap(NamedTuple):
     behind: TopicRecord
 
 
-def gaps(records: Iterable[TopicRecord], begins: set[tuple[str, int]]) -> Iterator[Gap]:
+def gaps(records: Iterable[TopicRecord], begins: set[tuple[str, int]]) -> Iterator[SequenceGap]:
     """Yield the gaps. `records` are sorted by topic, partition, stream and number; `begins` are whole partitions."""
     place, last, judged = None, 0, False
     for record in records:
@@ -196,7 +196,7 @@ def gaps(records: Iterable[TopicRecord], begins: set[tuple[str, int]]) -> Iterat
             place, judged = found, True
             last = 0 if found[:2] in begins else record.sequence
         if record.sequence > last + 1 and judged and record.judged:
-            yield Gap(last + 1, record.sequence - 1, record)
+            yield SequenceGap(last + 1, record.sequence - 1, record)
         last, judged = record.sequence, record.judged
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from cdc.checks.finding import Notes
-from cdc.checks.kafka_facts import Clusters, Topic
+from cdc.checks.kafka_facts import Clusters, TopicFacts
 from cdc.checks.tools import Tools
 from cdc.config.settings import Settings
 from cdc.kafka.transactional_producer import TRANSACTION_MS
@@ -53,7 +53,7 @@ def protocol(notes: Notes, settings: Settings) -> None:
     notes.fails("kafka_produce", f"{text}; not tried, as check sends no record", hint=hint)
 
 
-def idempotence(notes: Notes, tools: Tools, found: Clusters, topics: list[Topic]) -> None:
+def idempotence(notes: Notes, tools: Tools, found: Clusters, topics: list[TopicFacts]) -> None:
     """Check the right to use an idempotent producer, which prevents duplicates by sequence numbers."""
     writes = any("WRITE" in (topic.operations or ()) for topic in topics)
     if found.operations is None and not writes:
@@ -70,7 +70,7 @@ def idempotence(notes: Notes, tools: Tools, found: Clusters, topics: list[Topic]
 
 
 def transactions(
-    notes: Notes, settings: Settings, found: Clusters, log: Topic, broker: Mapping[str, str] | None
+    notes: Notes, settings: Settings, found: Clusters, log: TopicFacts, broker: Mapping[str, str] | None
 ) -> None:
     """Check that the brokers support transactions, as long as `transaction.timeout.ms`."""
     if broker is None:

@@ -21,19 +21,19 @@ REGISTER: Final = "cdc-publisher schema register"
 _SHOWN: Final = 5
 
 
-class Seen(NamedTuple):
+class ContractFacts(NamedTuple):
     """The contracts and the registry's client; None if they could not be read, or no registry is configured."""
 
     contracts: Contracts | None = None
     registry: "Registry | None" = None
 
 
-def check(notes: Notes, settings: Settings) -> Seen:
+def check(notes: Notes, settings: Settings) -> ContractFacts:
     """Check accelerator, registry and contracts. The caller must close the returned `registry`."""
     _accelerator(notes, settings)
     registry = _registry(notes, settings)
     if settings.avro.source == "registry" and registry is None:
-        return Seen()  # registry_reachable has reported it
+        return ContractFacts()  # registry_reachable has reported it
     try:
         loaded = load(settings, registry)
     except ConfigError as error:
@@ -42,10 +42,10 @@ def check(notes: Notes, settings: Settings) -> Seen:
             "; ".join(error.problems),
             hint=error.hint or "fix these files, or point [avro] schemas at another folder",
         )
-        return Seen(None, registry)
+        return ContractFacts(None, registry)
     except CdcError as error:
         notes.fails("contracts", error.message, hint=error.hint)
-        return Seen(None, registry)
+        return ContractFacts(None, registry)
     number = len({contract.name for contract in loaded.values()})
     if number:
         where = f"registry {registry.url}" if settings.avro.source == "registry" and registry else settings.avro.schemas
@@ -55,7 +55,7 @@ def check(notes: Notes, settings: Settings) -> Seen:
         notes.warns(
             "contracts", text, hint="add one .avsc file for each event type, or set [avro] schemas to another folder"
         )
-    return Seen(loaded, registry)
+    return ContractFacts(loaded, registry)
 
 
 def _passed_over(loaded: Contracts) -> str:
@@ -190,7 +190,7 @@ def size(loaded: Contracts | None, row: OutboxRow) -> int:
         return len(payload)
 
 
-def subjects(notes: Notes, settings: Settings, seen: Seen, pairs: Iterable[tuple[str, str]]) -> None:
+def subjects(notes: Notes, settings: Settings, seen: ContractFacts, pairs: Iterable[tuple[str, str]]) -> None:
     """Check that the contracts of these (topic, event type) pairs are registered, or would be accepted."""
     if seen.registry is None or seen.contracts is None or settings.avro.framing != "confluent":
         return

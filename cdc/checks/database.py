@@ -8,8 +8,8 @@ from cdc.app.connections import ordering
 from cdc.checks import outbox, postgres, postgres_facts, sampling, slot
 from cdc.checks.finding import Notes
 from cdc.checks.postgres import attempt
-from cdc.checks.postgres_facts import Conn, Server
-from cdc.checks.sampling import Sample
+from cdc.checks.postgres_facts import Conn, ServerFacts
+from cdc.checks.sampling import RowSample
 from cdc.checks.waiting import Waiting, oldest
 from cdc.config.settings import Settings
 from cdc.delivery.positions import SlotRecord
@@ -18,20 +18,20 @@ from cdc.postgres import defects, publication, slot_health
 from cdc.postgres.slot_health import Health
 
 
-class Seen(NamedTuple):
+class DatabaseFacts(NamedTuple):
     """The slot and the rows, with which Kafka and the contracts are compared; None if they could not be read."""
 
     mark: SlotRecord | None = None  # the slot's current position and definition
-    sample: Sample | None = None
+    sample: RowSample | None = None
     waiting: Waiting | None = None  # the oldest row in the slot, while no publisher reads it
 
 
-def check(notes: Notes, settings: Settings, long_seconds: float) -> Seen:
+def check(notes: Notes, settings: Settings, long_seconds: float) -> DatabaseFacts:
     """Add a finding per line to `notes`. A transaction is long if it is open for more than `long_seconds`."""
     with postgres.session(settings.postgres.dsn, notes) as connection:
         if connection is not None:
             return _Check(notes, settings, connection).run(long_seconds)
-    return Seen()
+    return DatabaseFacts()
 
 
 class _Check:
@@ -39,15 +39,15 @@ class _Check:
         self._notes = notes
         self._settings = settings
         self._connection = connection
-        self._sample: Sample | None = None
+        self._sample: RowSample | None = None
 
-    def run(self, long_seconds: float) -> Seen:
+    def run(self, long_seconds: float) -> DatabaseFacts:
         """Run every check that the server's state allows. Raises PostgresUnavailable if the connection ends."""
         notes, connection, name = self._notes, self._connection, self._settings.postgres.slot
         link, server = postgres_facts.link(connection), postgres_facts.server(connection)
         postgres.reached(notes, link, server)
         if server.version < defects.OLDEST_VERSION:
-            return Seen()
+            return DatabaseFacts()
         found = None if server.standby else slot_health.read(connection, name)
         reader = postgres_facts.reader(connection, name)
         postgres.settings(notes, server, slot_exists=found is not None, streams=reader is not None)
@@ -55,7 +55,7 @@ class _Check:
         system = postgres.direct(notes, self._settings.postgres.dsn, link)
         attempt(connection, notes, "outbox_table", self._outbox)
         if server.standby:
-            return Seen(None, self._sample)  # a standby does not have the publisher's slot
+            return DatabaseFacts(None, self._sample)  # a standby does not have the publisher's slot
         usable = slot.slot(
             notes, name, found, reader, server.version, postgres_facts.for_psql(self._settings.postgres.dsn)
         )
@@ -68,7 +68,7 @@ class _Check:
         if mark and reader is None:
             with contextlib.suppress(PostgresError, PostgresUnavailable, ProtocolError):
                 waiting = oldest(connection, self._settings)
-        return Seen(mark, self._sample, waiting)
+        return DatabaseFacts(mark, self._sample, waiting)
 
     def _outbox(self) -> None:
         notes, connection, settings = self._notes, self._connection, self._settings
@@ -83,14 +83,14 @@ class _Check:
     def _rows(self) -> None:
         self._sample = sampling.take(self._connection, self._settings)
 
-    def _retention(self, found: Health, server: Server) -> None:
+    def _retention(self, found: Health, server: ServerFacts) -> None:
         name, connection = self._settings.postgres.slot, self._connection
         slot.retained(self._notes, name, found, server)
         slot.timeouts(self._notes, server)
         others = postgres_facts.other_slots(connection, name)
         slot.failover(self._notes, name, found, server, others, postgres_facts.for_psql(self._settings.postgres.dsn))
 
-    def _synchronous(self, server: Server) -> None:
+    def _synchronous(self, server: ServerFacts) -> None:
         slot.synchronous(self._notes, server.synchronous_names, postgres_facts.standbys(self._connection))
 
     def _others(self, long_seconds: float) -> None:

@@ -47,7 +47,7 @@ class Clusters(NamedTuple):
     operations: frozenset[str] | None
 
 
-class Topic(NamedTuple):
+class TopicFacts(NamedTuple):
     """One topic. `refusal` is why the principal may not describe it; `config` is None if it may not be read."""
 
     name: str
@@ -94,7 +94,7 @@ class Inspector:
             raise kafka_error(error.args[0], "describing the cluster") from None
         return _names(found.authorized_operations)
 
-    def topics(self, names: Iterable[str]) -> list[Topic]:
+    def topics(self, names: Iterable[str]) -> list[TopicFacts]:
         """Describe topics and their settings, sorted by name. Raises KafkaUnavailable and KafkaError."""
         wanted = sorted(set(names))
         if not wanted:
@@ -148,7 +148,7 @@ def _connect(node: tuple[int, str, int]) -> Broker:
     return Broker(number, host, port, failure)
 
 
-def _topic(name: str, described: Future[TopicDescription], config: Future[dict[str, ConfigEntry]]) -> Topic:
+def _topic(name: str, described: Future[TopicDescription], config: Future[dict[str, ConfigEntry]]) -> TopicFacts:
     try:
         found = described.result()
     except KafkaException as error:
@@ -156,12 +156,12 @@ def _topic(name: str, described: Future[TopicDescription], config: Future[dict[s
             config.result()
         reason = error.args[0]
         if reason.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            return Topic(name, exists=False)
+            return TopicFacts(name, exists=False)
         if reason.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            return Topic(name, exists=False, refusal=reason.str())
+            return TopicFacts(name, exists=False, refusal=reason.str())
         raise kafka_error(reason, f"looking up topic {name!r}") from None
     partitions = sorted(found.partitions, key=lambda partition: partition.id)
-    return Topic(
+    return TopicFacts(
         name,
         exists=True,
         replicas=tuple(tuple(int(node.id) for node in partition.replicas) for partition in partitions),

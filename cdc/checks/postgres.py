@@ -8,11 +8,11 @@ from typing import Final
 
 from cdc.checks import postgres_facts
 from cdc.checks.finding import Notes
-from cdc.checks.postgres_facts import Conn, Link, Server
+from cdc.checks.postgres_facts import Conn, Link, ServerFacts
 from cdc.errors import CdcError, PostgresUnavailable
 from cdc.postgres import catalog, defects
 from cdc.postgres.connection import connect
-from cdc.postgres.defects import RELOAD, Defect
+from cdc.postgres.defects import RELOAD, Requirement
 from cdc.postgres.source import Source
 
 APPLICATION: Final = "cdc-publisher check"
@@ -51,7 +51,7 @@ def attempt(connection: Conn, notes: Notes, name: str, look: Callable[[], object
         notes.warns(name, f"could not be checked: {error.message}", hint=error.hint)
 
 
-def defect_noted(notes: Notes, name: str, defect: Defect | None, well: str, *, fatal: bool = True) -> bool:
+def defect_noted(notes: Notes, name: str, defect: Requirement | None, well: str, *, fatal: bool = True) -> bool:
     """Record `defect`, or a pass with the text `well`; return whether it passed."""
     if defect is None:
         notes.passes(name, well)
@@ -60,7 +60,7 @@ def defect_noted(notes: Notes, name: str, defect: Defect | None, well: str, *, f
     return defect is None
 
 
-def reached(notes: Notes, link: Link, server: Server) -> None:
+def reached(notes: Notes, link: Link, server: ServerFacts) -> None:
     """Report where the connection leads, and check its encryption, the server's version and role as a primary."""
     place = link.host if link.host.startswith("/") else f"{link.host}:{link.port}"
     notes.passes("postgres_reachable", f"database {link.database} at {place}, as role {link.user}")
@@ -79,7 +79,7 @@ def reached(notes: Notes, link: Link, server: Server) -> None:
     defect_noted(notes, "postgres_primary", defects.standby(server.standby), "the server is a primary")
 
 
-def settings(notes: Notes, server: Server, *, slot_exists: bool, streams: bool) -> None:
+def settings(notes: Notes, server: ServerFacts, *, slot_exists: bool, streams: bool) -> None:
     """Check the settings of replication, and whether a slot and a walsender are free for the publisher."""
     defect_noted(notes, "wal_level", defects.wal_level(server.wal_level), "wal_level is logical")
     _left(notes, "replication_slots", server.slots, server.max_slots, has_own=slot_exists)

@@ -63,7 +63,7 @@ def _parameter(connection: Conn, keyword: bytes) -> str:
     )
 
 
-class Server(NamedTuple):
+class ServerFacts(NamedTuple):
     """Settings of the server, and the slots and walsenders in use. Settings unknown to its version are None."""
 
     version: int
@@ -82,7 +82,7 @@ class Server(NamedTuple):
     synchronous_names: str  # synchronous_standby_names
 
 
-def server(connection: Conn) -> Server:
+def server(connection: Conn) -> ServerFacts:
     """Read the server's settings and usage in one query."""
     ((*found,),) = query(
         connection,
@@ -99,7 +99,7 @@ def server(connection: Conn) -> Server:
                current_setting('synchronous_standby_names')
         """,
     )
-    return Server(*found)
+    return ServerFacts(*found)
 
 
 class Rights(NamedTuple):
@@ -167,14 +167,14 @@ def published(connection: Conn, publication: str, table: tuple[str, str]) -> Pub
     return Published(everything, others, [name for name, is_published in changes.items() if is_published])
 
 
-class Reader(NamedTuple):
+class SlotReader(NamedTuple):
     """The client that reads the slot."""
 
     pid: int
     application: str | None  # None if the role may not see it
 
 
-def reader(connection: Conn, slot: str) -> Reader | None:
+def reader(connection: Conn, slot: str) -> SlotReader | None:
     """Return the client that reads the slot; None if it is inactive."""
     found = query(
         connection,
@@ -186,7 +186,7 @@ def reader(connection: Conn, slot: str) -> Reader | None:
         """,
         slot,
     )
-    return Reader(*found[0]) if found else None
+    return SlotReader(*found[0]) if found else None
 
 
 def standbys(connection: Conn) -> list[str] | None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from cdc.checks import contracts, database
 from cdc.checks.finding import Finding, Notes
 from cdc.checks.kafka import Kafka
-from cdc.checks.sampling import Sample
+from cdc.checks.sampling import RowSample
 from cdc.checks.waiting import Waiting
 from cdc.config.settings import Settings
 from cdc.outbox.topic_template import TopicTemplate
@@ -15,14 +15,14 @@ from cdc.postgres import rows
 from cdc.postgres.rows import OutboxRow
 
 
-class Options(NamedTuple):
+class CheckOptions(NamedTuple):
     """Options of the command: more topics to check, and the age in seconds of a long transaction."""
 
     topics: tuple[str, ...] = ()  # of events, in addition to those of the rows in the outbox
     long_seconds: float = 300.0
 
 
-def check(settings: Settings, options: Options, doing: Callable[[str], None]) -> list[Finding]:
+def check(settings: Settings, options: CheckOptions, doing: Callable[[str], None]) -> list[Finding]:
     """Run every check, calling `doing` with each step's name. Raises ConfigError if the settings cannot be used."""
     postgres, kafka, own = Notes("postgres"), Notes("kafka"), Notes("contracts")
     cluster = Kafka(kafka, settings)
@@ -32,7 +32,7 @@ def check(settings: Settings, options: Options, doing: Callable[[str], None]) ->
         reading = sides.submit(contracts.check, own, settings)
         sides.submit(cluster.reach).result()
         seen, known = looking.result(), reading.result()
-    sample = seen.sample or Sample([], [], None, complete=True)
+    sample = seen.sample or RowSample([], [], None, complete=True)
     try:
         doing("rows and contracts")
         if known.contracts is not None:
@@ -52,14 +52,16 @@ def check(settings: Settings, options: Options, doing: Callable[[str], None]) ->
     return [*postgres.findings, *kafka.findings, *own.findings]
 
 
-def _events(settings: Settings, options: Options, sample: Sample) -> list[str]:
+def _events(settings: Settings, options: CheckOptions, sample: RowSample) -> list[str]:
     """The known topics of events: from options, a template without placeholders, and the rows."""
     template = TopicTemplate(settings.topics.name)
     fixed = [] if template.columns else [settings.topics.name]
     return [*options.topics, *fixed, *(topic for topic, _ in sample.topics)]
 
 
-def _largest(settings: Settings, known: contracts.Seen, sample: Sample, waiting: Waiting | None) -> dict[str, int]:
+def _largest(
+    settings: Settings, known: contracts.ContractFacts, sample: RowSample, waiting: Waiting | None
+) -> dict[str, int]:
     """The size in bytes of the largest value of each topic, among the sampled rows and the oldest waiting one."""
     found: dict[str, int] = {}
     for row in [*sample.latest, *([sample.largest] if sample.largest else [])]:

@@ -19,7 +19,7 @@ _PAGES: Final = 400  # at the end of the table, where new rows usually are
 _SCAN_SECONDS: Final = 5  # limit for queries that read the whole table
 
 
-class Sample(NamedTuple):
+class RowSample(NamedTuple):
     """Rows of the outbox. `topics` and `largest` cover the whole table if `complete`, else only the latest rows."""
 
     topics: list[tuple[str, str]]  # pairs of topic and event type
@@ -28,19 +28,19 @@ class Sample(NamedTuple):
     complete: bool
 
 
-def take(connection: Conn, settings: Settings) -> Sample:
+def take(connection: Conn, settings: Settings) -> RowSample:
     """Read the sample; a scan over the time limit is abandoned. Raises PostgresError if the table cannot be read."""
     latest = _latest(connection, settings)
     try:
         with connection.transaction():  # the scope of `set local`
             connection.execute(f"set local statement_timeout = '{_SCAN_SECONDS}s'".encode())
-            return Sample(rows.topics(connection, settings), latest, _largest(connection, settings), complete=True)
+            return RowSample(rows.topics(connection, settings), latest, _largest(connection, settings), complete=True)
     except PostgresUnavailable:
         if connection.closed:
             raise
     topics = sorted({pair for row in latest if (pair := rows.topic(settings, row))})
     largest = max(latest, key=lambda row: len(row.payload or b""), default=None)
-    return Sample(topics, latest, largest, complete=False)
+    return RowSample(topics, latest, largest, complete=False)
 
 
 def _latest(connection: Conn, settings: Settings) -> list[OutboxRow]:

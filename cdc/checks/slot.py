@@ -4,7 +4,7 @@ from typing import Final
 
 from cdc.checks.finding import Notes
 from cdc.checks.postgres import defect_noted
-from cdc.checks.postgres_facts import LongTransaction, OtherSlot, Prepared, Reader, Server
+from cdc.checks.postgres_facts import LongTransaction, OtherSlot, Prepared, ServerFacts, SlotReader
 from cdc.delivery.positions import SlotRecord, differences
 from cdc.postgres import defects, slot_health
 from cdc.postgres.connection import INVALIDATED, NEW_SLOT
@@ -18,7 +18,9 @@ _LEAST_LIMIT: Final = 10 * 1024**3  # bytes; an hour of 3 MB a second
 _FAILOVER_VERSION: Final = 170000
 
 
-def slot(notes: Notes, name: str, found: Health | None, reader: Reader | None, version: int, connection: str) -> bool:
+def slot(
+    notes: Notes, name: str, found: Health | None, reader: SlotReader | None, version: int, connection: str
+) -> bool:
     """Check that the publisher can read the slot; return whether it can. `connection` is as for `failover`."""
     if found and (defect := slot_health.unfit(name, found, version)):
         fixes = [one.replace("'replication=database'", connection) for one in defect.fix]
@@ -37,7 +39,7 @@ def slot(notes: Notes, name: str, found: Health | None, reader: Reader | None, v
     return True
 
 
-def _read_by(notes: Notes, text: str, reader: Reader | None) -> None:
+def _read_by(notes: Notes, text: str, reader: SlotReader | None) -> None:
     if reader is None:
         notes.passes("replication_slot", f"{text}; no client reads it")
     elif reader.application in (None, "", STREAM):
@@ -62,7 +64,7 @@ def identity(notes: Notes, found: SlotRecord, remembered: SlotRecord | None, *, 
         notes.passes("slot_identity", f"slot, publication and table match the publisher's record ({found.confirmed})")
 
 
-def retained(notes: Notes, name: str, found: Health, server: Server) -> None:
+def retained(notes: Notes, name: str, found: Health, server: ServerFacts) -> None:
     """Check how much WAL the slot retains, and whether `max_slot_wal_keep_size` limits it."""
     limit = found.limit_bytes
     allowed = "" if limit is None else f" of at most {size(limit)}"
@@ -83,7 +85,7 @@ def retained(notes: Notes, name: str, found: Health, server: Server) -> None:
         notes.passes("slot_wal_limit", f"max_slot_wal_keep_size is {size(limit)}")
 
 
-def timeouts(notes: Notes, server: Server) -> None:
+def timeouts(notes: Notes, server: ServerFacts) -> None:
     """Check whether the server invalidates inactive slots (`idle_replication_slot_timeout`)."""
     value = server.idle_timeout
     defect_noted(
@@ -101,7 +103,9 @@ def synchronous(notes: Notes, names: str, standbys: list[str] | None) -> None:
     defect_noted(notes, "synchronous_standby", defect, "commits do not wait for the publisher", fatal=False)
 
 
-def failover(notes: Notes, name: str, found: Health, server: Server, others: list[OtherSlot], connection: str) -> None:
+def failover(
+    notes: Notes, name: str, found: Health, server: ServerFacts, others: list[OtherSlot], connection: str
+) -> None:
     """Check whether standbys have a copy of the slot; `connection` is a quoted connection string for psql."""
     standbys = [one.name for one in others if one.physical and one.active]
     if found.away:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from cdc.checks.finding import Notes
-from cdc.checks.kafka_facts import Clusters, Topic
+from cdc.checks.kafka_facts import Clusters, TopicFacts
 from cdc.checks.tools import Tools
 from cdc.checks.waiting import Waiting
 from cdc.config import librdkafka
@@ -31,7 +31,7 @@ class Judge:
         self._cluster = cluster
         self._tools = tools
 
-    def exist(self, events: list[Topic]) -> None:
+    def exist(self, events: list[TopicFacts]) -> None:
         """Check that the topics of events exist, or that `[topics] create` lets the publisher create them."""
         notes, wanted = self._notes, self._settings.topics
         missing = [topic.name for topic in events if not topic.exists and not topic.refusal]
@@ -56,7 +56,7 @@ class Judge:
             return wanted.replication_factor, wanted.config
         return SAFE_REPLICAS, {"min.insync.replicas": SAFE_IN_SYNC, **wanted.config}
 
-    def rights(self, events: list[Topic], own: list[Topic]) -> None:
+    def rights(self, events: list[TopicFacts], own: list[TopicFacts]) -> None:
         """Check the principal's rights on each topic: fail if the publisher cannot work, warn if it is impaired."""
         needed, wished = {"DESCRIBE", "WRITE"}, {"READ", "DESCRIBE_CONFIGS"}
         if self._settings.delivery.sequence:
@@ -81,7 +81,7 @@ class Judge:
         why = "" if refused else ", so that duplicates and size limits may go unnoticed"
         note("topic_rights", f"the principal lacks {text}{why}", *commands, hint=self._tools.hint)
 
-    def durability(self, topics: list[Topic]) -> None:
+    def durability(self, topics: list[TopicFacts]) -> None:
         """Check whether acknowledged records survive the loss of a broker."""
         readable = [topic for topic in topics if topic.config is not None]
         self._leaders(topics)
@@ -90,7 +90,7 @@ class Judge:
             self._in_sync(readable)
             self._elections(readable)
 
-    def _leaders(self, topics: list[Topic]) -> None:
+    def _leaders(self, topics: list[TopicFacts]) -> None:
         without = [f"{topic.name} {_numbers(topic.leaderless)}" for topic in topics if topic.leaderless]
         behind = [f"{topic.name} {_numbers(topic.behind)}" for topic in topics if topic.behind]
         hint = "start the brokers that have the other replicas, and read their logs"
@@ -101,7 +101,7 @@ class Judge:
         else:
             self._notes.passes("topic_leaders", "each partition has a leader, and each replica is in sync")
 
-    def _replication(self, topics: list[Topic]) -> None:
+    def _replication(self, topics: list[TopicFacts]) -> None:
         weak = [topic for topic in topics if topic.replication < SAFE_REPLICAS]
         wanted, count = self._settings.topics.replication, len(self._cluster.brokers)
         if not weak or wanted == "any":
@@ -122,7 +122,7 @@ class Judge:
         note = self._notes.fails if wanted == "refuse" else self._notes.warns
         note("topic_replication", text, *commands, hint=_joined(hint, accept))
 
-    def _in_sync(self, topics: list[Topic]) -> None:
+    def _in_sync(self, topics: list[TopicFacts]) -> None:
         numbers = [(topic, int((topic.config or {}).get("min.insync.replicas", 1))) for topic in topics]
         above = [(topic, number) for topic, number in numbers if number > topic.replication]
         below = [(topic, number) for topic, number in numbers if number < SAFE_IN_SYNC <= topic.replication]
@@ -142,7 +142,7 @@ class Judge:
             text = ", ".join(f"{topic.name} {number} of {topic.replication}" for topic, number in numbers)
             self._notes.passes("topic_in_sync", f"min.insync.replicas: {text}")
 
-    def _elections(self, topics: list[Topic]) -> None:
+    def _elections(self, topics: list[TopicFacts]) -> None:
         name = "unclean.leader.election.enable"
         unclean = {one.name: "false" for one in topics if (one.config or {}).get(name) == "true"}
         if unclean:
@@ -151,7 +151,7 @@ class Judge:
         else:
             self._notes.passes("topic_unclean_election", "only in-sync replicas can become leaders")
 
-    def retention(self, events: list[Topic]) -> None:
+    def retention(self, events: list[TopicFacts]) -> None:
         """Report how long events are retained, and warn if compaction deletes all but the last of each key."""
         compacted = {one.name: "delete" for one in events if "compact" in (one.config or {}).get("cleanup.policy", "")}
         if compacted:
@@ -166,7 +166,7 @@ class Judge:
             "topic_retention", f"events are retained: {text}" if text else "the topics' retention may not be read"
         )
 
-    def timestamps(self, events: list[Topic], waiting: Waiting | None) -> None:
+    def timestamps(self, events: list[TopicFacts], waiting: Waiting | None) -> None:
         """Check that the topic of the oldest waiting row takes and keeps a record of that commit time."""
         if waiting is None:
             self._notes.passes("topic_timestamps", "not compared: no row waits, or a publisher reads the slot")
@@ -188,7 +188,7 @@ class Judge:
         else:
             self._notes.passes("topic_timestamps", row)
 
-    def sizes(self, events: list[Topic], largest: Mapping[str, int]) -> None:
+    def sizes(self, events: list[TopicFacts], largest: Mapping[str, int]) -> None:
         """Check that the largest value of each topic, in bytes, fits into the topic's and the producer's limits."""
         made = librdkafka.producer(self._settings.kafka)
         client = min(int(made["message.max.bytes"]), int(made["queue.buffering.max.kbytes"]) * 1024)
@@ -211,7 +211,7 @@ class Judge:
             text = ", ".join(f"{name} {size} bytes" for name, size in largest.items())
             self._notes.passes("topic_message_size", f"largest payloads: {text}" if text else "there are no rows")
 
-    def own(self, positions: Topic, dead_letters: Topic | None) -> None:
+    def own(self, positions: TopicFacts, dead_letters: TopicFacts | None) -> None:
         """Check the topic of positions and, if one is configured, that of dead letters."""
         self._own(
             positions, "positions_topic", "cleanup.policy", "compact", "retention deletes the publisher's records"
@@ -219,7 +219,7 @@ class Judge:
         if dead_letters:
             self._own(dead_letters, "dead_letter_topic", "retention.ms", "-1", "retention deletes old dead letters")
 
-    def _own(self, topic: Topic, name: str, setting: str, wanted: str, otherwise: str) -> None:
+    def _own(self, topic: TopicFacts, name: str, setting: str, wanted: str, otherwise: str) -> None:
         if topic.refusal:
             return  # topic_rights reports it
         value = (topic.config or {}).get(setting, wanted)

@@ -11,7 +11,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
-from cdc.audit.books import Finding
+from cdc.audit.books import AuditFinding
 from cdc.audit.range import Range
 from cdc.audit.run import Asked, Auditing
 from cdc.audit.verdicts import FINDINGS
@@ -119,7 +119,7 @@ def _progress(*columns: ProgressColumn) -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
-def _print(auditing: Auditing, shown: list[Finding], total: int) -> None:
+def _print(auditing: Auditing, shown: list[AuditFinding], total: int) -> None:
     for line in findings.counts(auditing.counts):
         click.echo(line)
     if shown:
@@ -133,7 +133,11 @@ def _print(auditing: Auditing, shown: list[Finding], total: int) -> None:
 
 
 def _facts(
-    auditing: Auditing, wanted: Range, topics: tuple[str, ...], shown: list[Finding], repaired: dict[str, int] | None
+    auditing: Auditing,
+    wanted: Range,
+    topics: tuple[str, ...],
+    shown: list[AuditFinding],
+    repaired: dict[str, int] | None,
 ) -> dict[str, object]:
     asked = {name: getattr(wanted, name) for name in ("since", "until", "from_id", "to_id")}
     asked |= {name: _text(getattr(wanted, name)) for name in ("from_lsn", "to_lsn")}

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cdc.checks.finding import FAIL, PASS, WARN, Finding, Status
-from cdc.checks.preflight import Options
+from cdc.checks.preflight import CheckOptions
 from cdc.checks.preflight import check as run_checks
 from cdc.cli.main import Invocation
 from cdc.config.settings import require
@@ -61,7 +61,7 @@ def check(invocation: Invocation, topics: tuple[str, ...], long_seconds: float, 
     settings = require(invocation.settings())
     producer.validate(settings)
     with _progress() as doing:
-        found = run_checks(settings, Options(topics, long_seconds), doing)
+        found = run_checks(settings, CheckOptions(topics, long_seconds), doing)
     found = [_as_called(one, _called(invocation)) for one in found]
     if as_json:
         click.echo(json.dumps(_facts(found), indent=2))

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cdc.audit.books import Finding
+from cdc.audit.books import AuditFinding
 from cdc.audit.judging import Note
 from cdc.audit.verdicts import FINDINGS
 from cdc.logs.format import plain
@@ -44,7 +44,7 @@ def counts(found: Mapping[str, int]) -> Iterator[str]:
         yield f"{name.replace('_', ' '):{width}}  {found[name]:{digits}}  {_MEANINGS[name]}"
 
 
-def print_findings(findings: Iterable[Finding]) -> None:
+def print_findings(findings: Iterable[AuditFinding]) -> None:
     """Print findings as a table, or as lines of at most 250 characters if stdout is not a terminal."""
     table = Table("finding", "id", "key", "topic", "partition", "offset", "position", "meaning", box=box.SIMPLE_HEAD)
     for one in findings:
@@ -65,7 +65,7 @@ def notes(found: Iterable[Note]) -> Iterator[str]:
         yield f"not judged: {number} {what}: {plain(why)}" if number else f"note: {plain(why)}"
 
 
-def facts(one: Finding) -> dict[str, object]:
+def facts(one: AuditFinding) -> dict[str, object]:
     """Return a finding as a JSON object."""
     return {
         "finding": one.kind,

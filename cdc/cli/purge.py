@@ -21,8 +21,8 @@ from cdc.cli.signals import stop_on_signals
 from cdc.config.settings import Settings, require
 from cdc.errors import Temporary
 from cdc.logs import setup as logs
-from cdc.purge.horizon import Clock
-from cdc.purge.run import NotConfirmed, Options, Outcome, Purging
+from cdc.purge.horizon import AgeClock
+from cdc.purge.run import NotConfirmed, PurgeOptions, PurgeOutcome, Purging
 from cdc.quantities import plural
 
 log = logging.getLogger("cdc.purge.horizon")
@@ -80,7 +80,7 @@ def purge(invocation: Invocation, /, *, as_json: bool, interval: float, **given:
     Exit codes: 0 success; 1 rows may be unpublished, or a table failed: an operator must decide; 75 temporary: the
     publisher has not confirmed enough yet, or a partition is in use; 78 invalid configuration.
     """
-    options = Options(**given)
+    options = PurgeOptions(**given)
     if options.watch and (as_json or options.dry_run):
         raise click.UsageError(
             "--watch writes logs and excludes --dry-run and --json; for JSON logs, use --log-format json"
@@ -101,8 +101,8 @@ def purge(invocation: Invocation, /, *, as_json: bool, interval: float, **given:
     return _once(settings, options, as_json=as_json)
 
 
-def _once(settings: Settings, options: Options, *, as_json: bool) -> int:
-    outcome = Outcome()
+def _once(settings: Settings, options: PurgeOptions, *, as_json: bool) -> int:
+    outcome = PurgeOutcome()
     try:
         with (
             contextlib.closing(Purging(settings, options, threading.Event())) as purging,
@@ -122,14 +122,14 @@ def _once(settings: Settings, options: Options, *, as_json: bool) -> int:
     return 1 if outcome.failed else 75 if outcome.busy else 0
 
 
-def _watch(settings: Settings, options: Options, interval: float, stop: threading.Event) -> None:
+def _watch(settings: Settings, options: PurgeOptions, interval: float, stop: threading.Event) -> None:
     give_up_at = time.monotonic() + settings.delivery.startup_seconds
     backoff = Backoff(random.random)
     logged: set[str] = set()
     purging: Purging | None = None
     try:
         while not stop.is_set():
-            pause, began, outcome = interval, time.monotonic(), Outcome()
+            pause, began, outcome = interval, time.monotonic(), PurgeOutcome()
             try:
                 if purging is None or not purging.alive:
                     purging = Purging(settings, options, stop)
@@ -151,7 +151,7 @@ def _watch(settings: Settings, options: Options, interval: float, stop: threadin
     log.info("stopped", extra={"event": "purge_stopped"})
 
 
-def _log(outcome: Outcome, seconds: float, logged: set[str]) -> None:
+def _log(outcome: PurgeOutcome, seconds: float, logged: set[str]) -> None:
     for note in outcome.notes:
         if note not in logged:
             log.warning("%s", note, extra={"event": "rows_kept"})
@@ -163,7 +163,7 @@ def _log(outcome: Outcome, seconds: float, logged: set[str]) -> None:
     log.info("purged", extra={"event": "purged", **_facts(outcome), "seconds": round(seconds, 2)})
 
 
-def _facts(outcome: Outcome) -> dict[str, object]:
+def _facts(outcome: PurgeOutcome) -> dict[str, object]:
     due = outcome.due
     return {
         "deleted": outcome.deleted,
@@ -171,11 +171,11 @@ def _facts(outcome: Outcome) -> dict[str, object]:
         "busy": outcome.busy,
         **({"failed": outcome.failed} if outcome.failed else {}),
         "confirmed": None if due is None else str(due.horizon.lsn),
-        "before": None if due is None or due.age.clock is Clock.NONE else due.cutoff,
+        "before": None if due is None or due.age.clock is AgeClock.NONE else due.cutoff,
     }
 
 
-def _summary(table: str, options: Options, outcome: Outcome) -> str:
+def _summary(table: str, options: PurgeOptions, outcome: PurgeOutcome) -> str:
     would = "would " if options.dry_run else ""
     parts = [f"{would}delete{'' if would else 'd'} {plural(outcome.deleted, 'row')} of {table}"]
     if outcome.dropped:

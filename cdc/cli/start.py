@@ -24,7 +24,7 @@ from cdc.kafka import producer
 from cdc.logs import format as lines
 from cdc.logs import setup as logs
 from cdc.records.fastpath import select as accelerator
-from cdc.status.from_metrics import Identity
+from cdc.status.from_metrics import PublisherIdentity
 from cdc.telemetry import setup as tracing
 from cdc.telemetry.metrics import FAILED, Metrics
 
@@ -108,12 +108,12 @@ def _endpoint(settings: Settings, metrics: Metrics, runs: str) -> contextlib.Abs
     """Return a context manager that serves HTTP if [http] listen is set. Entering it raises ConfigError."""
     if settings.http.listen is None:
         return contextlib.nullcontext()
-    from cdc.http.server import Server  # a slow import, needed only with an endpoint
+    from cdc.http.server import HttpServer  # a slow import, needed only with an endpoint
 
     postgres = settings.postgres
     guarantee = settings.delivery.guarantee
-    identity = Identity(__version__, os.getpid(), postgres.slot, postgres.publication, guarantee, runs)
-    return Server(settings.http.listen, metrics, identity)
+    identity = PublisherIdentity(__version__, os.getpid(), postgres.slot, postgres.publication, guarantee, runs)
+    return HttpServer(settings.http.listen, metrics, identity)
 
 
 def _linger(error: CdcError, metrics: Metrics, settings: Settings, stop: threading.Event) -> None:

@@ -14,7 +14,7 @@ from cdc.records.record import Record
 T = TypeVar("T")
 
 
-class Outcome(NamedTuple):
+class ResendOutcome(NamedTuple):
     """What became of one event: a line to print, if any, and whether the event stays unsent."""
 
     line: str
@@ -65,7 +65,7 @@ class Resend(Generic[T]):
         self._producer.close()
         self._maker.close()
 
-    def run(self) -> Iterator[Outcome]:
+    def run(self) -> Iterator[ResendOutcome]:
         """Send the events, or show what would be sent. Raises KafkaUnavailable, and KafkaError when another began."""
         for batch in self._source.batches():
             at = now()
@@ -82,14 +82,14 @@ class Resend(Generic[T]):
             for place, (event, _) in enumerate(outgoing):
                 yield self._stays(event, refused[place]) if place in refused else self._sent("")
 
-    def _sent(self, line: str) -> Outcome:
+    def _sent(self, line: str) -> ResendOutcome:
         self.sent += 1
-        return Outcome(line, stays=False)
+        return ResendOutcome(line, stays=False)
 
-    def _stays(self, event: T, error: CdcError) -> Outcome:
+    def _stays(self, event: T, error: CdcError) -> ResendOutcome:
         self.stays += 1
         reason = error.reason if isinstance(error, PoisonEvent) else str(error)
-        return Outcome(f"stays: {self._source.name(event)}: {plain(reason)}", stays=True)
+        return ResendOutcome(f"stays: {self._source.name(event)}: {plain(reason)}", stays=True)
 
 
 def attempt(make: Callable[[], Record]) -> Record | CdcError:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from cdc.delivery.ports import Tail, Tails
-from cdc.lsn import LSN, Position
+from cdc.lsn import LSN, EventPosition
 from cdc.records.encoding import Pending
 from cdc.records.fastpath.path import FastPath
 from cdc.records.partitioner import partition
@@ -23,7 +23,7 @@ from cdc.replication.settlement import Transaction
 from cdc.replication.transactions import Row
 
 NOTHING: Final = LSN(0)
-NOWHERE: Final = Position(NOTHING, -1)
+NOWHERE: Final = EventPosition(NOTHING, -1)
 
 
 class SentBefore:
@@ -36,7 +36,7 @@ class SentBefore:
     def __init__(
         self,
         until: LSN = NOTHING,
-        position: Position = NOWHERE,
+        position: EventPosition = NOWHERE,
         tails: Tails | None = None,
         dead_letters: str | None = None,
     ) -> None:

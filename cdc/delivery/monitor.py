@@ -4,7 +4,7 @@ import logging
 from typing import Final
 
 from cdc.delivery.loop import Publisher
-from cdc.delivery.ports import Clock, Defect, Observation, Sentinel, Stopping, Synchronous, WalEnd
+from cdc.delivery.ports import Clock, Observation, Sentinel, Stopping, StreamDefect, Synchronous, WalEnd
 from cdc.delivery.session import Session
 from cdc.errors import PostgresUnavailable
 from cdc.telemetry.health import judge
@@ -162,7 +162,7 @@ class Monitor:
             )
 
     def _take(self, observation: Observation, now: float) -> None:
-        if isinstance(observation, Defect):
+        if isinstance(observation, StreamDefect):
             raise observation.error
         if isinstance(observation, Stopping):
             # A fast shutdown waits until all is confirmed, which takes indefinitely while Kafka is down.

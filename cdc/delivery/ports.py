@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from cdc.delivery.positions import Memory, SlotRecord, TopicRecord
+from cdc.delivery.positions import Memory, RememberedTopic, SlotRecord
 from cdc.errors import CdcError
 from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
@@ -42,13 +42,13 @@ class Stopping(NamedTuple):
     reason: str
 
 
-class Defect(NamedTuple):
+class StreamDefect(NamedTuple):
     """The stream may not carry every row any more: nothing further may be confirmed."""
 
     error: CdcError
 
 
-Observation = WalEnd | SlotHealth | Synchronous | Stopping | Defect
+Observation = WalEnd | SlotHealth | Synchronous | Stopping | StreamDefect
 
 
 class Clock(Protocol):
@@ -162,11 +162,11 @@ class Sentinel(Protocol):
         ...
 
 
-def _nothing_exists(topics: Collection[str]) -> Mapping[str, TopicRecord]:  # noqa: ARG001
+def _nothing_exists(topics: Collection[str]) -> Mapping[str, RememberedTopic]:  # noqa: ARG001
     return {}
 
 
-def _ignore(topics: Mapping[str, TopicRecord]) -> None:
+def _ignore(topics: Mapping[str, RememberedTopic]) -> None:
     pass
 
 
@@ -191,9 +191,9 @@ class Ends:
     failed: Callable[[Failure], CdcError]  # what a failed delivery means
     wal_sender_timeout: float  # seconds; 0 means never
     binary: bool
-    identities: Callable[[Collection[str]], Mapping[str, TopicRecord]] = _nothing_exists
+    identities: Callable[[Collection[str]], Mapping[str, RememberedTopic]] = _nothing_exists
     """Return what distinguishes topics now, of those that exist; waits for Kafka."""
-    trust: Callable[[Mapping[str, TopicRecord]], None] = _ignore
+    trust: Callable[[Mapping[str, RememberedTopic]], None] = _ignore
     """Take these topics for what is remembered of them: no other topic of the same name may be sent to."""
 
 

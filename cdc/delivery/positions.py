@@ -32,7 +32,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from cdc.lsn import LSN, Position
+from cdc.lsn import LSN, EventPosition
 from cdc.records.record import Record, Sendable, value_bytes
 from cdc.replication import publication
 from cdc.replication.settlement import Failure, delivered
@@ -52,7 +52,7 @@ class SlotRecord:
     confirmed: LSN
     definition: Mapping[str, str]  # of publication and table
     settings: Mapping[str, str]  # that decide about topic, key and partition
-    position: Position | None = None
+    position: EventPosition | None = None
     guarantee: str = AT_LEAST_ONCE
     caught_up: bool = False
     cluster: str = ""  # the id of the Kafka cluster; empty where it is unknown
@@ -94,7 +94,7 @@ class SlotRecord:
                 LSN.parse(read["confirmed"]),
                 dict(read["definition"]),
                 dict(read["settings"]),
-                Position.parse(position) if position else None,
+                EventPosition.parse(position) if position else None,
                 str(read.get("guarantee", AT_LEAST_ONCE)),
                 bool(read.get("caught_up", False)),
                 str(read.get("cluster", "")),
@@ -119,7 +119,7 @@ def latest(values: Iterable[bytes | None]) -> SlotRecord | None:
     return record
 
 
-class TopicRecord(NamedTuple):
+class RememberedTopic(NamedTuple):
     """What distinguishes a topic from a later one of the same name, and its number of partitions."""
 
     topic_id: str
@@ -130,7 +130,7 @@ class TopicRecord(NamedTuple):
         return orjson.dumps({"version": VERSION, "topic_id": self.topic_id, "partitions": self.partitions})
 
     @classmethod
-    def decode(cls, value: bytes) -> "TopicRecord":
+    def decode(cls, value: bytes) -> "RememberedTopic":
         """Read a record's value; fields that are not known are passed over. Raises ValueError."""
         try:
             read = orjson.loads(value)
@@ -147,21 +147,21 @@ class Memory(NamedTuple):
 
     record: SlotRecord | None
     forgotten: bool
-    topics: Mapping[str, TopicRecord] = MappingProxyType({})
+    topics: Mapping[str, RememberedTopic] = MappingProxyType({})
 
 
 def memory(key: str, records: Iterable[tuple[bytes | None, bytes | None]]) -> Memory:
     """Return what records of the topic, with their keys, say of the slot of `key`. Raises ValueError as `latest`."""
     slot, prefix = key.encode(), f"{key}/".encode()
     values: list[bytes | None] = []
-    topics: dict[str, TopicRecord] = {}
+    topics: dict[str, RememberedTopic] = {}
     for name, value in records:
         if name == slot:
             values.append(value)
         elif name and name.startswith(prefix):
             topic = name.removeprefix(prefix).decode(errors="replace")
             if value:
-                topics[topic] = TopicRecord.decode(value)
+                topics[topic] = RememberedTopic.decode(value)
             else:
                 topics.pop(topic, None)
     return Memory(latest(values), forgotten=bool(values), topics=topics)
@@ -195,7 +195,7 @@ def differences(found: SlotRecord, remembered: SlotRecord) -> list[str]:
     return changes
 
 
-def recreated(found: Mapping[str, TopicRecord], remembered: Mapping[str, TopicRecord]) -> dict[str, str]:
+def recreated(found: Mapping[str, RememberedTopic], remembered: Mapping[str, RememberedTopic]) -> dict[str, str]:
     """Return a sentence for each topic that was deleted and created again."""
     return {
         topic: f"topic {topic!r} was deleted and re-created: the events in it are lost"
@@ -204,7 +204,7 @@ def recreated(found: Mapping[str, TopicRecord], remembered: Mapping[str, TopicRe
     }
 
 
-def reached(record: SlotRecord, timeline: int, ends: Mapping[int, LSN]) -> Position | None:
+def reached(record: SlotRecord, timeline: int, ends: Mapping[int, LSN]) -> EventPosition | None:
     """The last position of a record that means the same on another timeline; `ends` says where earlier ones ended.
 
     What was committed behind the point where the timelines part is not what the new one has there.
@@ -212,7 +212,7 @@ def reached(record: SlotRecord, timeline: int, ends: Mapping[int, LSN]) -> Posit
     if record.position is None or record.timeline == timeline:
         return record.position
     end = ends.get(record.timeline)
-    return None if end is None else min(record.position, Position(LSN(end - 1), sys.maxsize))
+    return None if end is None else min(record.position, EventPosition(LSN(end - 1), sys.maxsize))
 
 
 class Batch(NamedTuple):
@@ -261,7 +261,7 @@ class Positions:
         if self._batch:
             self._batch = self._batch._replace(seconds=0.0)
 
-    def handed_on(self, position: Position, records: list[Sendable]) -> None:
+    def handed_on(self, position: EventPosition, records: list[Sendable]) -> None:
         """Count events that were handed to the producer, or that Kafka has; the last of them is at `position`."""
         if self._batch:
             self._position = position

@@ -7,7 +7,7 @@ from cdc.delivery.confirmation import Confirmation
 from cdc.delivery.deduplication import Deduplication, SentBefore
 from cdc.delivery.sequence import HEADER_BYTES, Numbering, Sequences
 from cdc.errors import PoisonEvent, ProtocolError
-from cdc.lsn import Position
+from cdc.lsn import EventPosition
 from cdc.outbox.events import Outbox
 from cdc.records.encoding import DeadLetters, Encoding, Pending, Topics
 from cdc.records.fastpath.generated import Unrolled
@@ -128,7 +128,7 @@ class Session:
     def _handed_on(self, records: list[Sendable]) -> None:
         self.events += len(records)
         if self._last and self.confirmation.positions:
-            self.confirmation.positions.handed_on(Position(self._last.commit_lsn, self._last_index), records)
+            self.confirmation.positions.handed_on(EventPosition(self._last.commit_lsn, self._last_index), records)
 
     def _read(self, records: list[Sendable]) -> None:
         """Read the frames that are left. Raises Pending, PoisonEvent and ProtocolError."""

@@ -13,7 +13,7 @@ Money = Mapping[str, Decimal]  # by currency
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ComparisonLine:
     """One line of the comparison; `right` is None for a reference value."""
 
     what: str
@@ -31,7 +31,7 @@ class Expected:
     wal_end: LSN  # just after the last commit
 
 
-def compare(tally: Tally, expected: Expected, arrivals: Sequence[Arrival]) -> list[Line]:
+def compare(tally: Tally, expected: Expected, arrivals: Sequence[Arrival]) -> list[ComparisonLine]:
     """Return the lines of the comparison; the demo passes unless `right` is False in any."""
     written = tally.ids()
     times = Counter(arrival.event_id for arrival in arrivals)
@@ -42,16 +42,16 @@ def compare(tally: Tally, expected: Expected, arrivals: Sequence[Arrival]) -> li
     backwards, partitions = _backwards(arrivals)
     captured = _captured(arrivals)
     return [
-        Line("rows committed, counted by writers", f"{tally.rows:,}"),
-        Line("rows committed, counted by SQL", f"{len(expected.ids):,}", expected.ids == written),
-        Line("events in Kafka, by distinct id", f"{len(times):,}", times.keys() == written),
-        Line("duplicates in Kafka", f"{duplicates:,}", duplicates == 0),
-        Line("rolled-back rows in Kafka", f"{undone:,} of {len(tally.undone):,}", undone == 0),
-        Line("keys out of order", f"{keys:,} of {several:,} with several events", keys == 0),
-        Line("partitions out of commit order", f"{backwards} of {partitions}", backwards == 0),
-        Line("money captured, added up by SQL", _amounts(expected.money)),
-        Line("money captured, decoded from Kafka", _amounts(captured), captured == dict(expected.money)),
-        Line(
+        ComparisonLine("rows committed, counted by writers", f"{tally.rows:,}"),
+        ComparisonLine("rows committed, counted by SQL", f"{len(expected.ids):,}", expected.ids == written),
+        ComparisonLine("events in Kafka, by distinct id", f"{len(times):,}", times.keys() == written),
+        ComparisonLine("duplicates in Kafka", f"{duplicates:,}", duplicates == 0),
+        ComparisonLine("rolled-back rows in Kafka", f"{undone:,} of {len(tally.undone):,}", undone == 0),
+        ComparisonLine("keys out of order", f"{keys:,} of {several:,} with several events", keys == 0),
+        ComparisonLine("partitions out of commit order", f"{backwards} of {partitions}", backwards == 0),
+        ComparisonLine("money captured, added up by SQL", _amounts(expected.money)),
+        ComparisonLine("money captured, decoded from Kafka", _amounts(captured), captured == dict(expected.money)),
+        ComparisonLine(
             "slot confirmed up to",
             f"{expected.confirmed}; the last commit ends at {expected.wal_end}",
             expected.confirmed >= expected.wal_end,

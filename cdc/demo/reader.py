@@ -35,7 +35,7 @@ class Arrival:
     delay_ms: int
 
 
-class Reader:
+class DemoReader:
     """Reads `topics` from the beginning. Raises KafkaError, KafkaUnavailable, or ValueError for an unknown schema."""
 
     def __init__(self, bootstrap_servers: str, topics: Sequence[str], schemas: Path) -> None:
@@ -105,10 +105,10 @@ class Reader:
         )
 
 
-class Listener:
+class BackgroundReader:
     """Runs a reader in a thread, so that rendering does not add to measured latencies."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: DemoReader) -> None:
         self._reader = reader
         self._arrived: queue.SimpleQueue[list[Arrival]] = queue.SimpleQueue()
         self._error: Exception | None = None

@@ -14,9 +14,9 @@ from rich.console import Console
 from cdc.config import loading
 from cdc.config.settings import Settings
 from cdc.demo import comparison, environment
-from cdc.demo.comparison import Expected, Line, percentile
+from cdc.demo.comparison import ComparisonLine, Expected, percentile
 from cdc.demo.environment import Environment
-from cdc.demo.reader import Arrival, Listener, Reader
+from cdc.demo.reader import Arrival, BackgroundReader, DemoReader
 from cdc.demo.screen import PLAIN_WIDTH, row, screen
 from cdc.demo.tally import Tally
 from cdc.demo.writers import LARGE_ORDERS, LARGE_PARTS, TABLE, WRITERS, Writers
@@ -87,7 +87,7 @@ class Demo:
             reader = open_reader(settings, exits)
             with connect(settings.postgres.dsn) as connection:
                 connection.execute(TABLE)
-            listener = Listener(reader)
+            listener = BackgroundReader(reader)
             exits.callback(listener.stop)
             listener.start()
             view = exits.enter_context(screen(self.console))
@@ -109,7 +109,7 @@ class Demo:
                     view.show([], tally, len(latencies.seen), "")
                     return tally, latencies
 
-    def _compare(self, settings: Settings, tally: Tally) -> list[Line]:
+    def _compare(self, settings: Settings, tally: Tally) -> list[ComparisonLine]:
         expected = self._expected(settings)
         with contextlib.ExitStack() as exits:
             reader = open_reader(settings, exits)
@@ -134,7 +134,7 @@ class Demo:
         amounts: dict[str, Decimal] = dict(money)
         return Expected(frozenset(event_id for (event_id,) in ids), amounts, confirmed, wal_end)
 
-    def _print(self, lines: list[Line], tally: Tally, latencies: Latencies) -> None:
+    def _print(self, lines: list[ComparisonLine], tally: Tally, latencies: Latencies) -> None:
         self._say(
             f"\n{tally.transactions:,} transactions committed, {tally.rollbacks:,} rolled back, "
             f"{tally.savepoint_rollbacks:,} savepoints rolled back\n"
@@ -178,9 +178,9 @@ def follow(environment_: Environment, console: Console) -> NoReturn:
                 console.out(row(arrival, console.width if console.is_terminal else PLAIN_WIDTH), highlight=False)
 
 
-def open_reader(settings: Settings, exits: contextlib.ExitStack) -> Reader:
+def open_reader(settings: Settings, exits: contextlib.ExitStack) -> DemoReader:
     """Return a reader of the shop's topics, which `exits` closes."""
-    reader = Reader(str(settings.kafka["bootstrap.servers"]), environment.topics(), settings.avro.schemas)
+    reader = DemoReader(str(settings.kafka["bootstrap.servers"]), environment.topics(), settings.avro.schemas)
     exits.callback(reader.close)
     return reader
 

@@ -40,7 +40,7 @@ _REASONS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ShopEvent:
     """One row of the outbox; `key` is the order's id."""
 
     id: str
@@ -68,7 +68,7 @@ class Till:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
 
-    def order(self, parts: int | None = None) -> tuple[Order, Event]:
+    def order(self, parts: int | None = None) -> tuple[Order, ShopEvent]:
         """Return a new order, payable in `parts` instalments, and its OrderPlaced event."""
         pick = self.random
         name = pick.choice(_CUSTOMERS)
@@ -89,7 +89,7 @@ class Till:
         }
         return order, self._event("order", order, "OrderPlaced", payload)
 
-    def capture(self, order: Order) -> Event:
+    def capture(self, order: Order) -> ShopEvent:
         """Return the PaymentCaptured event of the next instalment; the last one is the remaining amount."""
         part = (order.total - order.paid) / order.unpaid
         amount = part.quantize(Decimal("0.01"))
@@ -105,14 +105,14 @@ class Till:
         }
         return self._event("payment", order, "PaymentCaptured", payload)
 
-    def cancel(self, order: Order) -> Event:
+    def cancel(self, order: Order) -> ShopEvent:
         """Return the OrderCancelled event of an order."""
         reason = self.random.choice(sorted(_REASONS))
         payload = {"order_id": order.id, "reason": reason, "comment": _REASONS[reason], "cancelled_at": _now()}
         return self._event("order", order, "OrderCancelled", payload)
 
-    def _event(self, aggregate: str, order: Order, event_type: str, payload: Mapping[str, object]) -> Event:
-        return Event(self._uuid(), aggregate, order.id, event_type, json.dumps(payload, ensure_ascii=False))
+    def _event(self, aggregate: str, order: Order, event_type: str, payload: Mapping[str, object]) -> ShopEvent:
+        return ShopEvent(self._uuid(), aggregate, order.id, event_type, json.dumps(payload, ensure_ascii=False))
 
     def _uuid(self) -> str:
         return str(uuid.UUID(int=self.random.getrandbits(128), version=4))

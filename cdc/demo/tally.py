@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from cdc.demo.shop import Event
+from cdc.demo.shop import ShopEvent
 
 Key = tuple[str, str]  # topic's aggregate, key
 
@@ -22,7 +22,7 @@ class Tally:
     savepoint_rollbacks: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def committed(self, events: Iterable[Event]) -> None:
+    def committed(self, events: Iterable[ShopEvent]) -> None:
         """Count a committed transaction with these rows, in this order.
 
         Must be called before another writer uses the same keys, because the topics are compared with this order.
@@ -33,13 +33,13 @@ class Tally:
                 self.rows += 1
                 self.per_key.setdefault((event.aggregate, event.key), []).append(event.id)
 
-    def rolled_back(self, events: Iterable[Event]) -> None:
+    def rolled_back(self, events: Iterable[ShopEvent]) -> None:
         """Count a rolled-back transaction with these rows."""
         with self._lock:
             self.rollbacks += 1
             self.undone.update(event.id for event in events)
 
-    def rolled_back_to_savepoint(self, events: Iterable[Event]) -> None:
+    def rolled_back_to_savepoint(self, events: Iterable[ShopEvent]) -> None:
         """Count rows that were rolled back to a savepoint."""
         with self._lock:
             self.savepoint_rollbacks += 1

@@ -13,7 +13,7 @@ from typing import Final
 import psycopg
 from psycopg.rows import TupleRow
 
-from cdc.demo.shop import Event, Order, Till
+from cdc.demo.shop import Order, ShopEvent, Till
 from cdc.demo.tally import Tally
 from cdc.errors import CdcError
 from cdc.postgres.connection import connect
@@ -116,7 +116,7 @@ class Writers:
             self._open.put(order)
 
     def _capture(self, connection: Conn, till: Till, order: Order) -> None:
-        declined: Event | None = None
+        declined: ShopEvent | None = None
         with connection.transaction():
             if till.random.random() < 0.2:
                 # The first attempt is declined and rolled back; the transaction continues.
@@ -163,7 +163,7 @@ class Writers:
         self.tally.committed(events)
 
 
-def _day(till: Till) -> tuple[list[Order], list[Event]]:
+def _day(till: Till) -> tuple[list[Order], list[ShopEvent]]:
     made = [till.order(LARGE_PARTS) for _ in range(LARGE_ORDERS)]
     orders = [order for order, _ in made]
     # One instalment of each order in turn, so that keys are interleaved.
@@ -171,7 +171,7 @@ def _day(till: Till) -> tuple[list[Order], list[Event]]:
     return orders, [event for _, event in made] + captures
 
 
-def _insert(connection: Conn, events: list[Event]) -> None:
+def _insert(connection: Conn, events: list[ShopEvent]) -> None:
     rows = [(event.id, event.aggregate, event.key, event.type, event.payload) for event in events]
     with connection.cursor() as cursor:
         cursor.executemany(_INSERT, rows)

@@ -11,7 +11,7 @@ from cdc.http.answers import Answer
 from cdc.http.page import Page
 from cdc.http.prometheus import Exposition
 from cdc.status.document import StatusDocument
-from cdc.status.from_metrics import Identity, describe
+from cdc.status.from_metrics import PublisherIdentity, describe
 from cdc.telemetry.health import ALIVE_SECONDS, alive
 from cdc.telemetry.metrics import Metrics
 
@@ -23,7 +23,7 @@ METHODS: Final = ("GET", "HEAD")
 class Application:
     """Answers requests from any thread."""
 
-    def __init__(self, metrics: Metrics, identity: Identity) -> None:
+    def __init__(self, metrics: Metrics, identity: PublisherIdentity) -> None:
         self._metrics = metrics
         self._identity = identity
         self._born = time.monotonic()

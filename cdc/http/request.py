@@ -18,7 +18,7 @@ from cdc.http import answers
 from cdc.http.answers import Answer
 
 if TYPE_CHECKING:
-    from cdc.http.server import Listener
+    from cdc.http.server import HttpListener
 
 HEADER_BYTES: Final = 16_384
 """Largest request line and headers: browsers send the cookies of every other service on localhost."""
@@ -39,10 +39,10 @@ class _Refused(Exception):
     """The request is malformed or too large; the argument is the HTTP status."""
 
 
-class Handler(BaseHTTPRequestHandler):
+class RequestHandler(BaseHTTPRequestHandler):
     """Answers the one request of a connection. `Listener.tidy` ends connections that take too long."""
 
-    server: "Listener"
+    server: "HttpListener"
     disable_nagle_algorithm = True
     command = ""
     request_version = "HTTP/1.0"  # of refusals of a request without a valid version

@@ -16,8 +16,8 @@ from typing import Any, Final, Self
 
 from cdc.http import address
 from cdc.http.application import Application
-from cdc.http.request import Handler
-from cdc.status.from_metrics import Identity
+from cdc.http.request import RequestHandler
+from cdc.status.from_metrics import PublisherIdentity
 from cdc.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -30,11 +30,11 @@ _TURN_SECONDS: Final = 0.5
 _STOP_SECONDS: Final = 2.0
 
 
-class Listener(ThreadingHTTPServer):
+class HttpListener(ThreadingHTTPServer):
     """One address; a thread for each connection."""
 
     def __init__(self, bound: socket.socket, application: Application) -> None:
-        super().__init__(bound.getsockname()[:2], Handler, bind_and_activate=False)
+        super().__init__(bound.getsockname()[:2], RequestHandler, bind_and_activate=False)
         self.socket.close()
         self.socket = bound
         self.application = application
@@ -81,13 +81,13 @@ def _hang_up(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-class Server:
+class HttpServer:
     """A context manager: listens at `listen` (host:port) from enter to exit.
 
     Enter raises ConfigError when it cannot.
     """
 
-    def __init__(self, listen: str, metrics: Metrics, identity: Identity) -> None:
+    def __init__(self, listen: str, metrics: Metrics, identity: PublisherIdentity) -> None:
         self._listen = listen
         self._application = Application(metrics, identity)
         self._stopped = threading.Event()
@@ -95,7 +95,7 @@ class Server:
         """Where it listens, as host:port."""
 
     def __enter__(self) -> Self:
-        self.listeners = [Listener(bound, self._application) for bound in address.bind(self._listen)]
+        self.listeners = [HttpListener(bound, self._application) for bound in address.bind(self._listen)]
         self.addresses = [address.text(listener.socket) for listener in self.listeners]
         self._threads = [
             threading.Thread(target=self._run, args=(listener,), name="http", daemon=True)
@@ -118,7 +118,7 @@ class Server:
         for thread in self._threads:
             thread.join(_STOP_SECONDS)
 
-    def _run(self, listener: Listener) -> None:
+    def _run(self, listener: HttpListener) -> None:
         while True:
             try:
                 listener.serve_forever(_TURN_SECONDS)

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from cdc import errors
 from cdc.config import librdkafka
 from cdc.config.settings import Settings
-from cdc.delivery.positions import TopicRecord, topic_key
+from cdc.delivery.positions import RememberedTopic, topic_key
 from cdc.kafka import client
 from cdc.kafka.cluster import Cluster, Identity, identity, is_missing
 from cdc.kafka.errors import kafka_error
@@ -26,14 +26,14 @@ _MORE: Final = 4
 _MOST: Final = 256
 
 
-def existing(settings: Settings, topics: Collection[str]) -> dict[str, TopicRecord]:
+def existing(settings: Settings, topics: Collection[str]) -> dict[str, RememberedTopic]:
     """Return what distinguishes topics now, of those that exist; waits for Kafka. Raises CdcError."""
     found = {}
     cluster = Cluster(settings.kafka)  # answers end with the client
     for topic, answer in cluster.identities(topics).items():
         try:
             there = identity(answer)
-            found[topic] = TopicRecord(there.topic_id, there.partitions)
+            found[topic] = RememberedTopic(there.topic_id, there.partitions)
         except KafkaException as error:
             if not is_missing(error):
                 raise kafka_error(error.args[0], f"looking up topic {topic!r}") from None
@@ -46,7 +46,9 @@ class RememberedTopics:
     `remembered` has the records of all topics; this object adds to it. Nothing here waits.
     """
 
-    def __init__(self, settings: Settings, topics: KnownTopics, key: str, remembered: dict[str, TopicRecord]) -> None:
+    def __init__(
+        self, settings: Settings, topics: KnownTopics, key: str, remembered: dict[str, RememberedTopic]
+    ) -> None:
         self._settings = settings
         self._topics = topics
         self._key = key
@@ -55,7 +57,7 @@ class RememberedTopics:
         self._awaited: set[str] = set()
         self._beside = _MORE
         self._sure: dict[str, Identity] = {}
-        self._writing: dict[str, TopicRecord] = {}
+        self._writing: dict[str, RememberedTopic] = {}
         self._failure: errors.CdcError | None = None
         self._producer: Producer | None = None
 
@@ -84,7 +86,7 @@ class RememberedTopics:
             self._ask_ahead()
         if largest is None or found is None or found is self._sure.get(topic):
             return largest
-        record = TopicRecord(found.topic_id, found.partitions)
+        record = RememberedTopic(found.topic_id, found.partitions)
         if self._remembered.get(topic) != record:
             self._write(topic, record)
             return None
@@ -99,7 +101,7 @@ class RememberedTopics:
         self._topics.ask_ahead(others)
         self._beside = min(self._beside * _MORE, _MOST)
 
-    def _write(self, topic: str, record: TopicRecord) -> None:
+    def _write(self, topic: str, record: RememberedTopic) -> None:
         if self._failure:
             raise self._failure
         name = self._settings.topics.positions
@@ -118,7 +120,7 @@ class RememberedTopics:
         except KafkaException as error:
             raise kafka_error(error.args[0], f"writing to topic {name!r}") from None
 
-    def _reported(self, topic: str, record: TopicRecord, error: KafkaError | None, message: Message) -> None:
+    def _reported(self, topic: str, record: RememberedTopic, error: KafkaError | None, message: Message) -> None:
         if delivered(error, message):
             self._remembered[topic] = record
             return

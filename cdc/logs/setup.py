@@ -21,7 +21,7 @@ from cdc.logs.writer import ROOM, Writer
 
 EXIT_SECONDS: Final = 2.0
 
-_handler: "Handler | None" = None
+_handler: "LogHandler | None" = None
 
 
 def configure(log_format: str, *, verbose: bool, room: int = ROOM, context: Mapping[str, str] | None = None) -> None:
@@ -33,7 +33,7 @@ def configure(log_format: str, *, verbose: bool, room: int = ROOM, context: Mapp
     close()
     atexit.register(close)  # also after an uncaught error
     formatter = lines.Json(context) if log_format == "json" else lines.Text(colour=_takes_colour())
-    _handler = Handler(formatter, None if verbose else RateLimit(), room)
+    _handler = LogHandler(formatter, None if verbose else RateLimit(), room)
     root = logging.getLogger()
     root.handlers[:] = [_handler]
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
@@ -80,7 +80,7 @@ def print_uncaught_errors() -> None:
     threading.excepthook = lambda args: uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
 
-class Handler(logging.Handler):
+class LogHandler(logging.Handler):
     """Formats records and passes the lines to the writer thread, with an optional rate limit."""
 
     def __init__(self, formatter: logging.Formatter, limit: RateLimit | None, room: int) -> None:

@@ -13,7 +13,7 @@ from cdc.outbox.columns import DEBEZIUM_COLUMNS, Columns
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import defects, publication, slot_health
 from cdc.postgres.connection import Conn, query
-from cdc.postgres.defects import Defect
+from cdc.postgres.defects import Requirement
 from cdc.postgres.slot_health import Health
 from cdc.replication.publication import (
     COLUMN_LIST,
@@ -98,7 +98,7 @@ def server(connection: Conn) -> float:
     return float(timeout) / 1000
 
 
-def role_defect(connection: Conn) -> Defect | None:
+def role_defect(connection: Conn) -> Requirement | None:
     """Return why the role may not replicate; None when it may."""
     ((user, allowed, on_rds),) = query(
         connection,
@@ -140,7 +140,7 @@ def table_columns(connection: Conn, table: tuple[str, str]) -> dict[str, tuple[i
     return {name: (oid, type_name) for name, oid, type_name in found if name is not None} if found else None
 
 
-def hidden_rows(connection: Conn, table: tuple[str, str]) -> Defect | None:
+def hidden_rows(connection: Conn, table: tuple[str, str]) -> Requirement | None:
     """Return why the role may not see all rows of a table; None when it sees all.
 
     `row_security` is off, which makes it an error to read such a table; but a pooler may give statements to a session
@@ -231,7 +231,7 @@ def base64_headers(settings: Settings, present: list[str]) -> set[str]:
 
 def table_defect(
     connection: Conn, settings: Settings, present: dict[str, tuple[int, str]] | None, needed: list[str]
-) -> Defect | None:
+) -> Requirement | None:
     """Return why the table is no outbox; `present` is from `table_columns`, `needed` are the columns of an event."""
     table, columns = settings.outbox.qualified_name, settings.outbox.parts
     found = query(
@@ -275,7 +275,7 @@ def _publication(connection: Conn, settings: Settings, needed: list[str]) -> Non
 
 def children_defect(
     connection: Conn, name: str, table: tuple[str, str], needed: list[str], *, partitions: bool = True
-) -> Defect | None:
+) -> Requirement | None:
     """Return why rows of the outbox are not published that are in tables below it; None when all are.
 
     SQL counts the rows of inheriting tables to the outbox, and the stream brings them under their own names; those of
@@ -298,7 +298,7 @@ def children_defect(
     return defects.together(found)
 
 
-def moves_defect(connection: Conn, name: str, table: tuple[str, str]) -> Defect | None:
+def moves_defect(connection: Conn, name: str, table: tuple[str, str]) -> Requirement | None:
     """Return how an UPDATE may become an INSERT in the stream, and so an event; None when it cannot."""
     found = query(
         connection,
@@ -330,7 +330,7 @@ def moves_defect(connection: Conn, name: str, table: tuple[str, str]) -> Defect 
     return defects.updates_pass_filter(name, table) if has_filter and updates == [(True,)] else None
 
 
-def foreign_parts(connection: Conn, table: tuple[str, str]) -> Defect | None:
+def foreign_parts(connection: Conn, table: tuple[str, str]) -> Requirement | None:
     """Return which foreign tables are among the partitions or inheriting tables of the outbox; None without any."""
     found = query(
         connection,
@@ -349,7 +349,7 @@ def foreign_parts(connection: Conn, table: tuple[str, str]) -> Defect | None:
     return defects.foreign_part(table, [name for (name,) in found]) if found else None
 
 
-def columns_defect(connection: Conn, name: str, table: tuple[str, str], needed: list[str]) -> Defect | None:
+def columns_defect(connection: Conn, name: str, table: tuple[str, str], needed: list[str]) -> Requirement | None:
     """Return which needed columns the publication does not publish; None when it publishes all."""
     found = publication.unpublished(connection, name, table, needed)
     if not found:
@@ -363,7 +363,7 @@ def columns_defect(connection: Conn, name: str, table: tuple[str, str], needed: 
     return defects.left_out(name, table, found, fix)
 
 
-def generated_defect(connection: Conn, table: tuple[str, str], needed: list[str]) -> Defect | None:
+def generated_defect(connection: Conn, table: tuple[str, str], needed: list[str]) -> Requirement | None:
     """Return which needed columns are generated in a way that no publication publishes; None when there are none."""
     publishes_stored = connection.info.server_version >= defects.PUBLISHES_STORED
     generated = publication.generated(connection, table)
@@ -371,7 +371,7 @@ def generated_defect(connection: Conn, table: tuple[str, str], needed: list[str]
     return defects.never_published(table, {name: generated[name] for name in never}) if never else None
 
 
-def publication_defect(connection: Conn, name: str, table: tuple[str, str]) -> Defect | None:
+def publication_defect(connection: Conn, name: str, table: tuple[str, str]) -> Requirement | None:
     """Return why the publication does not publish the inserts of `table`; None when it does."""
     found = publication.read(connection, name, table)
     if found[PUBLICATION_OID] == NONE:

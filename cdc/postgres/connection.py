@@ -27,7 +27,7 @@ from cdc.errors import (
     SlotLost,
 )
 from cdc.postgres.conninfo import PARAMETERS, effective, has_several_hosts, problem_of, said_before_connecting
-from cdc.postgres.session import REPLY_SECONDS, Session
+from cdc.postgres.session import REPLY_SECONDS, PostgresSession
 
 CONNECT_SECONDS: Final = 10
 LOCK_SECONDS: Final = 5.0
@@ -156,7 +156,7 @@ def connect(
     lock_seconds: float = LOCK_SECONDS,
     statement_seconds: float = STATEMENT_SECONDS,
     **parameters: ConnParam,
-) -> Session:
+) -> PostgresSession:
     """Open a connection in autocommit mode that does not depend on settings of server, role, database or environment.
 
     No statement waits longer than `lock_seconds` for a lock, or takes longer than `statement_seconds`; 0 means no
@@ -204,16 +204,16 @@ def _given(dsn: str) -> ConnDict:
     return given
 
 
-def _connected(given: ConnDict, parameters: ConnDict) -> Session:
+def _connected(given: ConnDict, parameters: ConnDict) -> PostgresSession:
     found = _parameters(given, parameters)
-    connection = Session.connect(conninfo.make_conninfo("", **found), autocommit=True)
+    connection = PostgresSession.connect(conninfo.make_conninfo("", **found), autocommit=True)
     if "target_session_attrs" in found or not connection.may_be_elsewhere:
         return connection
     connection.close()  # a service file has several hosts, and this one is a standby
-    return Session.connect(conninfo.make_conninfo("", **found, target_session_attrs="primary"), autocommit=True)
+    return PostgresSession.connect(conninfo.make_conninfo("", **found, target_session_attrs="primary"), autocommit=True)
 
 
-def _observer(given: ConnDict) -> Session:
+def _observer(given: ConnDict) -> PostgresSession:
     own: ConnDict = {"application_name": "cdc-publisher observer", "connect_timeout": _OBSERVER_SECONDS}
     connection = _connected(given, own)
     connection.patience = _OBSERVER_SECONDS

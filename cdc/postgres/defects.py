@@ -18,7 +18,7 @@ INIT: Final = "cdc-publisher outbox init"
 _KINDS: Final = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "i": "an index"}
 
 
-class Defect(NamedTuple):
+class Requirement(NamedTuple):
     """A requirement that is not met; SQL or commands, in their order, that fix it; a hint on anything else."""
 
     problem: str
@@ -31,13 +31,13 @@ class Defect(NamedTuple):
         return PostgresError(self.problem, hint="; ".join(filter(None, (run, self.hint))))
 
 
-def together(found: list[Defect]) -> Defect | None:
+def together(found: list[Requirement]) -> Requirement | None:
     """Return several defects as one; None for an empty list."""
     if not found:
         return None
     fix = (statement for defect in found for statement in defect.fix)
     hints = dict.fromkeys(defect.hint for defect in found if defect.hint)
-    return Defect("; ".join(defect.problem for defect in found), tuple(fix), "; ".join(hints))
+    return Requirement("; ".join(defect.problem for defect in found), tuple(fix), "; ".join(hints))
 
 
 def name(*parts: str) -> str:
@@ -55,54 +55,56 @@ def text(value: str) -> str:
     return sql.Literal(value).as_string().strip()
 
 
-def version(number: int) -> Defect | None:
+def version(number: int) -> Requirement | None:
     """Check `server_version_num`."""
     if number >= OLDEST_VERSION:
         return None
-    return Defect(f"PostgreSQL {number // 10000} is too old", hint="14 is the oldest that works")
+    return Requirement(f"PostgreSQL {number // 10000} is too old", hint="14 is the oldest that works")
 
 
-def standby(is_standby: bool) -> Defect | None:
+def standby(is_standby: bool) -> Requirement | None:
     """Check that a server is not in recovery."""
-    return Defect("the server is a standby", hint="point [postgres] dsn to the primary") if is_standby else None
+    return Requirement("the server is a standby", hint="point [postgres] dsn to the primary") if is_standby else None
 
 
-def wal_level(level: str) -> Defect | None:
+def wal_level(level: str) -> Requirement | None:
     """Check the setting wal_level."""
     if level == "logical":
         return None
     fix = "ALTER SYSTEM SET wal_level = 'logical';"
-    return Defect(f"wal_level is {level!r}", (fix,), "then restart PostgreSQL")
+    return Requirement(f"wal_level is {level!r}", (fix,), "then restart PostgreSQL")
 
 
-def role(user: str, allowed: bool, *, on_rds: bool) -> Defect | None:
+def role(user: str, allowed: bool, *, on_rds: bool) -> Requirement | None:
     """Check that a role may replicate; `on_rds` says that a role of Amazon RDS grants it."""
     if allowed:
         return None
     fix = f"GRANT {name(RDS_ROLE)} TO {name(user)};" if on_rds else f"ALTER ROLE {name(user)} REPLICATION;"
-    return Defect(f'role "{user}" may not replicate', (fix,))
+    return Requirement(f'role "{user}" may not replicate', (fix,))
 
 
-def no_table(table: tuple[str, str], kind: str | None = None) -> Defect:
+def no_table(table: tuple[str, str], kind: str | None = None) -> Requirement:
     """Describe a table that does not exist, or is of another `pg_class.relkind`."""
     if kind is None:
-        return Defect(f"table {shown(table)} does not exist", (INIT,))
-    return Defect(
+        return Requirement(f"table {shown(table)} does not exist", (INIT,))
+    return Requirement(
         f"{shown(table)} is {_KINDS.get(kind, 'no table')}: its rows are not in the WAL",
         hint="set [outbox] table to the table",
     )
 
 
-def unlogged(table: tuple[str, str]) -> Defect:
+def unlogged(table: tuple[str, str]) -> Requirement:
     """Describe a table whose rows are not in the WAL."""
     fix = f"ALTER TABLE {name(*table)} SET LOGGED;"
-    return Defect(f"table {shown(table)} is unlogged or temporary: its rows are not in the WAL", (fix,))
+    return Requirement(f"table {shown(table)} is unlogged or temporary: its rows are not in the WAL", (fix,))
 
 
-def other_shape(table: tuple[str, str], problems: list[str], has: list[str], fix: list[str], mapping: str) -> Defect:
+def other_shape(
+    table: tuple[str, str], problems: list[str], has: list[str], fix: list[str], mapping: str
+) -> Requirement:
     """Describe a table whose columns are not those of the settings; `mapping` is a setting that fits it, or empty."""
     proposal = f"; set [outbox] {mapping} to use columns that it has, or change the table"
-    return Defect(
+    return Requirement(
         f"table {shown(table)} is not the outbox that the settings describe: {', '.join(problems)}"
         f" (it has {', '.join(has)}){proposal if mapping else ''}",
         tuple(fix),
@@ -112,35 +114,37 @@ def other_shape(table: tuple[str, str], problems: list[str], has: list[str], fix
     )
 
 
-def no_publication(publication: str) -> Defect:
+def no_publication(publication: str) -> Requirement:
     """Describe a publication that does not exist."""
-    return Defect(f"publication {publication!r} does not exist", (INIT,))
+    return Requirement(f"publication {publication!r} does not exist", (INIT,))
 
 
-def by_partition(publication: str, table: tuple[str, str]) -> Defect:
+def by_partition(publication: str, table: tuple[str, str]) -> Requirement:
     """Describe a publication whose rows would be published under the names of the partitions."""
     fix = f"ALTER PUBLICATION {name(publication)} SET (publish_via_partition_root = true);"
-    return Defect(f"publication {publication!r} does not publish table {shown(table)} via its partition root", (fix,))
+    return Requirement(
+        f"publication {publication!r} does not publish table {shown(table)} via its partition root", (fix,)
+    )
 
 
-def without_table(publication: str, table: tuple[str, str]) -> Defect:
+def without_table(publication: str, table: tuple[str, str]) -> Requirement:
     """Describe a publication without the table."""
     fix = f"ALTER PUBLICATION {name(publication)} ADD TABLE {name(*table)};"
-    return Defect(f"publication {publication!r} does not hold table {shown(table)}", (fix,))
+    return Requirement(f"publication {publication!r} does not hold table {shown(table)}", (fix,))
 
 
-def hidden_rows(table: tuple[str, str], user: str) -> Defect:
+def hidden_rows(table: tuple[str, str], user: str) -> Requirement:
     """Describe a table of which a policy may hide rows from the role."""
-    return Defect(
+    return Requirement(
         f'row-level security of table {".".join(table)} may hide rows from role "{user}"',
         (f"ALTER ROLE {name(user)} BYPASSRLS;",),
         "or use another role",
     )
 
 
-def unpublished_child(publication: str, table: tuple[str, str], child: tuple[str, str]) -> Defect:
+def unpublished_child(publication: str, table: tuple[str, str], child: tuple[str, str]) -> Requirement:
     """Describe a publication without a table that inherits from the outbox."""
-    return Defect(
+    return Requirement(
         f"table {'.'.join(child)} inherits from {'.'.join(table)}, so that its rows are rows of the outbox, but"
         f" publication {publication!r} does not hold it",
         (f"ALTER PUBLICATION {name(publication)} ADD TABLE ONLY {name(*child)};",),
@@ -149,21 +153,21 @@ def unpublished_child(publication: str, table: tuple[str, str], child: tuple[str
     )
 
 
-def filtered_child(publication: str, table: tuple[str, str], child: tuple[str, str], rows: str | None) -> Defect:
+def filtered_child(publication: str, table: tuple[str, str], child: tuple[str, str], rows: str | None) -> Requirement:
     """Describe a publication that filters the rows of an inheriting table in another way than those of the outbox."""
     change = f"ALTER PUBLICATION {name(publication)}"
     where = f" WHERE ({rows})" if rows else ""
     fix = f"BEGIN; {change} DROP TABLE ONLY {name(*child)}; {change} ADD TABLE ONLY {name(*child)}{where}; COMMIT;"
-    return Defect(
+    return Requirement(
         f"table {'.'.join(child)} inherits from {'.'.join(table)}, and publication {publication!r} has another row"
         " filter for it",
         (fix,),
     )
 
 
-def foreign_part(table: tuple[str, str], parts: list[str]) -> Defect:
+def foreign_part(table: tuple[str, str], parts: list[str]) -> Requirement:
     """Describe foreign tables among the partitions or inheriting tables of the outbox."""
-    return Defect(
+    return Requirement(
         f"rows of {'.'.join(table)} may be in foreign tables ({', '.join(parts)}), which write no WAL: an event that is"
         " inserted there is never published",
         hint="insert no events there; use such tables only for rows that were published before",
@@ -174,11 +178,11 @@ STAYS: Final = "zz_outbox_stays"
 """The trigger that keeps rows in their partitions; PostgreSQL runs triggers in the order of their names."""
 
 
-def rows_move(table: tuple[str, str], columns: list[str]) -> Defect:
+def rows_move(table: tuple[str, str], columns: list[str]) -> Requirement:
     """Describe a partitioned table whose rows may move; `columns` decide about partitions, none if expressions do."""
     function = name(table[0], f"{table[1]}_stays")
     old, new = (", ".join(f"{row}.{name(column)}" for column in columns) or f"{row}.*" for row in ("OLD", "NEW"))
-    return Defect(
+    return Requirement(
         f"an UPDATE that moves a row of {'.'.join(table)} to another partition is a DELETE and an INSERT in the WAL, so"
         " that its event is published again",
         (
@@ -192,18 +196,18 @@ def rows_move(table: tuple[str, str], columns: list[str]) -> Defect:
     )
 
 
-def updates_pass_filter(publication: str, table: tuple[str, str]) -> Defect:
+def updates_pass_filter(publication: str, table: tuple[str, str]) -> Requirement:
     """Describe a publication that publishes updates and filters rows."""
-    return Defect(
+    return Requirement(
         f"publication {publication!r} filters rows of {'.'.join(table)} and publishes updates: an UPDATE after which a"
         " row passes the filter is an INSERT in the stream, and is published as an event",
         (only_inserts(publication),),
     )
 
 
-def without_inserts(publication: str) -> Defect:
+def without_inserts(publication: str) -> Requirement:
     """Describe a publication without inserts."""
-    return Defect(f"publication {publication!r} does not publish inserts", (only_inserts(publication),))
+    return Requirement(f"publication {publication!r} does not publish inserts", (only_inserts(publication),))
 
 
 def only_inserts(publication: str) -> str:
@@ -223,17 +227,17 @@ def with_generated(publication: str) -> str:
     return f"ALTER PUBLICATION {name(publication)} SET (publish_generated_columns = stored);"
 
 
-def left_out(publication: str, table: tuple[str, str], columns: list[str], fix: list[str]) -> Defect:
+def left_out(publication: str, table: tuple[str, str], columns: list[str], fix: list[str]) -> Requirement:
     """Describe a publication that leaves out needed columns of the table."""
-    return Defect(
+    return Requirement(
         f"publication {publication!r} leaves out {', '.join(map(repr, columns))} of table {shown(table)}", tuple(fix)
     )
 
 
-def never_published(table: tuple[str, str], columns: dict[str, bool]) -> Defect:
+def never_published(table: tuple[str, str], columns: dict[str, bool]) -> Requirement:
     """Describe needed columns that are generated, and whether they are stored, where no publication publishes them."""
     kinds = ", ".join(f"{name!r} ({'stored' if stored else 'virtual'})" for name, stored in columns.items())
-    return Defect(
+    return Requirement(
         f"table {shown(table)} has generated columns that PostgreSQL never publishes here: {kinds}",
         hint="use ordinary columns that the writers or a trigger fill; PostgreSQL publishes generated columns from 18"
         " on, and only stored ones",
@@ -243,11 +247,11 @@ def never_published(table: tuple[str, str], columns: dict[str, bool]) -> Defect:
 RELOAD: Final = "SELECT pg_reload_conf();"
 
 
-def idle_timeout(value: str | None) -> Defect | None:
+def idle_timeout(value: str | None) -> Requirement | None:
     """Check `idle_replication_slot_timeout`; None and 0 mean that there is none."""
     if value in (None, "", "0"):
         return None
-    return Defect(
+    return Requirement(
         f"idle_replication_slot_timeout is {value}: PostgreSQL invalidates the slot when the publisher is not connected"
         " for so long",
         ("ALTER SYSTEM SET idle_replication_slot_timeout = 0;", RELOAD),
@@ -255,9 +259,9 @@ def idle_timeout(value: str | None) -> Defect | None:
     )
 
 
-def standbys_away(slots: str) -> Defect:
+def standbys_away(slots: str) -> Requirement:
     """Describe slots of `synchronized_standby_slots` that no standby reads."""
-    return Defect(
+    return Requirement(
         f"no standby reads the slots that synchronized_standby_slots names ({slots}): PostgreSQL sends no event from a"
         " failover slot before all of these standbys have it",
         hint="start the standby; if it is gone for good, take its slot out of synchronized_standby_slots, and reload",
@@ -268,7 +272,7 @@ _QUORUM: Final = re.compile(r"\s*(?:(FIRST|ANY)\s+)?(\d+)\s*\((.*)\)\s*", re.IGN
 _NAME: Final = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 
 
-def synchronous(setting: str, application: str, standbys: list[str] | None) -> Defect | None:
+def synchronous(setting: str, application: str, standbys: list[str] | None) -> Requirement | None:
     """Check that `synchronous_standby_names` does not match `application`; `standbys` are
     connected, or None if they cannot be seen.
 
@@ -283,7 +287,7 @@ def synchronous(setting: str, application: str, standbys: list[str] | None) -> D
     if "*" in names:
         kept += [each for each in standbys or () if each not in kept]
     fix = (f"ALTER SYSTEM SET synchronous_standby_names = {text(_quorum(method, number, kept))};", RELOAD)
-    return Defect(
+    return Requirement(
         f"synchronous_standby_names is {setting!r}, which matches the publisher: commits wait until Kafka has their"
         " events, indefinitely while the publisher is stopped, and one that it confirmed may be on no standby",
         () if standbys is None and "*" in names else fix,
@@ -297,12 +301,12 @@ def _quorum(method: str | None, number: str, names: list[str]) -> str:
     return f"{method or 'FIRST'} {min(int(number), len(names))} ({listed})" if names else ""
 
 
-def failover(is_failover: bool, waited_for: str | None, standbys: list[str] | None = None) -> Defect | None:
+def failover(is_failover: bool, waited_for: str | None, standbys: list[str] | None = None) -> Requirement | None:
     """Check that a failover slot waits for a standby; `standbys` are physical slots that are in use."""
     if not is_failover or waited_for:
         return None
     fix = (f"ALTER SYSTEM SET synchronized_standby_slots = {text(','.join(standbys))};", RELOAD) if standbys else ()
-    return Defect(
+    return Requirement(
         "the slot is a failover slot, but synchronized_standby_slots is empty: a standby that is promoted may"
         " never have had events that are in Kafka",
         fix,

@@ -13,7 +13,7 @@ from typing import Final
 import psycopg
 
 from cdc.config.settings import Settings
-from cdc.delivery.ports import Defect, Observation, SlotHealth, Stopping, Synchronous, WalEnd
+from cdc.delivery.ports import Observation, SlotHealth, Stopping, StreamDefect, Synchronous, WalEnd
 from cdc.errors import CdcError, PostgresError, SlotLost, Temporary
 from cdc.lsn import LSN
 from cdc.postgres import defects, publication, slot_health
@@ -100,7 +100,7 @@ class Sentinel:
             self._observations.put(WalEnd(end))
             defect = self._definition(connection, end) or self._health(connection)
             if defect is not None:
-                self._observations.put(Defect(defect))
+                self._observations.put(StreamDefect(defect))
                 self._stopped.set()  # later observations add nothing
                 return
             self._good, self._failure = end, ""

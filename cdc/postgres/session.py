@@ -64,7 +64,7 @@ _BLOCKERS: Final[LiteralString] = """
 """
 
 
-class Session(psycopg.Connection[TupleRow]):
+class PostgresSession(psycopg.Connection[TupleRow]):
     """A connection that logs for whom a statement waits, and ends when the server does not reply in time.
 
     `observer` opens another connection to the same server; `patience` is in seconds.

@@ -10,7 +10,7 @@ from typing import Final
 
 from cdc.lsn import LSN
 from cdc.postgres.connection import INVALIDATED, NEW_SLOT, Conn, query
-from cdc.postgres.defects import Defect
+from cdc.postgres.defects import Requirement
 from cdc.quantities import size
 
 PLUGIN: Final = "pgoutput"
@@ -86,17 +86,17 @@ def problem(name: str, health: Health | None) -> tuple[str, str] | None:
     return f"replication slot {name!r} is lost ({reason}){since}", INVALIDATED
 
 
-def unfit(name: str, health: Health, version: int) -> Defect | None:
+def unfit(name: str, health: Health, version: int) -> Requirement | None:
     """Return the property of an existing slot for which the publisher cannot read it, and the fix; None if it can."""
     slot = f"replication slot {name!r}"
     if health.plugin != PLUGIN:
         kind = f"uses the plugin {health.plugin}" if health.plugin else "is a physical slot"
-        return Defect(f"{slot} {kind}", hint="name a logical slot of plugin pgoutput in [postgres] slot")
+        return Requirement(f"{slot} {kind}", hint="name a logical slot of plugin pgoutput in [postgres] slot")
     if not health.here:
         hint = "check [postgres] dsn, or name another [postgres] slot"
-        return Defect(f"{slot} belongs to database {health.database!r}", hint=hint)
+        return Requirement(f"{slot} belongs to database {health.database!r}", hint=hint)
     if health.temporary:
-        return Defect(
+        return Requirement(
             f"{slot} is temporary: it ends with the session of process {health.pid} that created it",
             (f"SELECT pg_terminate_backend({health.pid});", CREATE),
             "or name another [postgres] slot",
@@ -105,8 +105,10 @@ def unfit(name: str, health: Health, version: int) -> Defect | None:
         text = f"{slot} was created with two_phase, which sends transactions before they are committed"
         if version >= _ALTERS_TWO_PHASE:
             alter = f"ALTER_REPLICATION_SLOT {name} (TWO_PHASE false);"
-            return Defect(text, (f"psql 'replication=database' -c '{alter}'",), "run it while no client reads the slot")
-        return Defect(text, (DROP, CREATE), _COMPARE)
+            return Requirement(
+                text, (f"psql 'replication=database' -c '{alter}'",), "run it while no client reads the slot"
+            )
+        return Requirement(text, (DROP, CREATE), _COMPARE)
     return None
 
 

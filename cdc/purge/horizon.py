@@ -66,7 +66,7 @@ class Horizons:
         self._known = [known for known in self._known if known.taken >= before.taken]
 
 
-class Clock(Enum):
+class AgeClock(Enum):
     """The source of a row's age."""
 
     COLUMN = "column"
@@ -80,7 +80,7 @@ class Age:
     """The age a row must have, in seconds, and its source. The column is set whenever there is one."""
 
     grace: float
-    clock: Clock
+    clock: AgeClock
     column: str | None
 
 
@@ -100,13 +100,13 @@ def age(grace: float, wanted: str | None, columns: Mapping[str, tuple[int, str]]
     default = _CREATED_AT if columns.get(_CREATED_AT, (0, ""))[0] in TIMES else None
     column = wanted or default
     if grace == 0:
-        return Age(grace, Clock.NONE, column)
+        return Age(grace, AgeClock.NONE, column)
     if column is not None:
-        return Age(grace, Clock.COLUMN, column)
+        return Age(grace, AgeClock.COLUMN, column)
     if commits:
-        return Age(grace, Clock.COMMIT, None)
+        return Age(grace, AgeClock.COMMIT, None)
     if watch:
-        return Age(grace, Clock.HORIZON, None)
+        return Age(grace, AgeClock.HORIZON, None)
     raise PostgresError(
         f"the age of rows is unknown: there is no column {_CREATED_AT!r}, and track_commit_timestamp is off",
         hint=f"name a column with --age-column (columns that hold a time: {names}), or use --watch or --grace 0",

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from cdc.postgres.connection import Conn, query
-from cdc.purge.rows import Due, Table, deleting_from
+from cdc.purge.rows import Due, PurgedTable, deleting_from
 
 _TREE: Final = """
 with recursive given as (select %s::int8::oid as root, %s::text as age, %s::timestamptz as cutoff),
@@ -46,22 +46,22 @@ from given, nodes order by level, upper, nspname, relname
 
 
 @dataclass(frozen=True, slots=True)
-class Partition:
+class TablePartition:
     """A partition that may be dropped if all of its rows may be deleted."""
 
-    table: Table
-    parent: Table
-    leaves: tuple[Table, ...]  # its own partitions that hold rows, or itself
+    table: PurgedTable
+    parent: PurgedTable
+    leaves: tuple[PurgedTable, ...]  # its own partitions that hold rows, or itself
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
     """An outbox and its partitions; without partitions it is a leaf itself."""
 
-    old: list[Partition]
-    leaves: list[Table]  # that are below none of these
-    strange: list[Table]  # foreign or unlogged: their rows are never published
-    unowned: list[Table]  # that would be old, but belong to another role
+    old: list[TablePartition]
+    leaves: list[PurgedTable]  # that are below none of these
+    strange: list[PurgedTable]  # foreign or unlogged: their rows are never published
+    unowned: list[PurgedTable]  # that would be old, but belong to another role
 
 
 class Fate(Enum):
@@ -74,7 +74,7 @@ class Fate(Enum):
 
 @dataclass(slots=True, kw_only=True)
 class _Node:
-    table: Table
+    table: PurgedTable
     parent: int | None
     divided: bool
     strange: bool
@@ -89,7 +89,7 @@ def tree(connection: Conn, root: int, column: str | None, cutoff: str) -> Tree:
     for oid, parent, schema, name, blocks, divided, logged, over, owned, watched in query(
         connection, "reading the partitions", _TREE, root, column, cutoff
     ):
-        table = Table(schema, name, blocks or 0)
+        table = PurgedTable(schema, name, blocks or 0)
         strange = not (logged and (divided or blocks is not None))
         nodes[oid] = _Node(
             table=table,
@@ -110,7 +110,7 @@ def _sort(nodes: dict[int, _Node], oid: int, found: Tree) -> None:
     if node.over and node.parent is not None and not any(n.strange or n.watched for n in below):
         if node.owned:
             leaves = tuple(n.table for n in below if not n.divided)
-            found.old.append(Partition(node.table, nodes[node.parent].table, leaves))
+            found.old.append(TablePartition(node.table, nodes[node.parent].table, leaves))
             return
         found.unowned.append(node.table)
     if node.strange:
@@ -129,7 +129,7 @@ def _below(nodes: dict[int, _Node], oid: int) -> list[_Node]:
 _BUSY: Final = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
 
-def drop(connection: Conn, partition: Partition, due: Due, *, dry_run: bool) -> tuple[Fate, int]:
+def drop(connection: Conn, partition: TablePartition, due: Due, *, dry_run: bool) -> tuple[Fate, int]:
     """Drop a partition if all of its rows may be deleted; return how many there were."""
     with deleting_from(partition.table):
         if _stays(connection, partition, due):
@@ -145,7 +145,7 @@ def drop(connection: Conn, partition: Partition, due: Due, *, dry_run: bool) -> 
             return Fate.STAYS, 0
 
 
-def _stays(connection: Conn, partition: Partition, due: Due) -> bool:
+def _stays(connection: Conn, partition: TablePartition, due: Due) -> bool:
     """Return whether there is a row that may not be deleted; found without a lock, and mostly soon."""
     statement = sql.SQL("select exists (select from {} where ({}) is not true)")
     found = connection.execute(statement.format(_name(partition.table), due.condition), due.values).fetchone()
@@ -153,7 +153,7 @@ def _stays(connection: Conn, partition: Partition, due: Due) -> bool:
     return bool(found[0])
 
 
-def _drop(connection: Conn, partition: Partition, due: Due) -> tuple[Fate, int]:
+def _drop(connection: Conn, partition: TablePartition, due: Due) -> tuple[Fate, int]:
     connection.execute("set local lock_timeout = '200ms'")
     connection.execute("set local statement_timeout = '10s'")  # limits how long a late writer of it may wait
     # This lock excludes writers, and waits for their commits: the next statement sees all rows.
@@ -167,7 +167,7 @@ def _drop(connection: Conn, partition: Partition, due: Due) -> tuple[Fate, int]:
     return Fate.DROPPED, rows
 
 
-def _rows(connection: Conn, partition: Partition, due: Due) -> tuple[int, int]:
+def _rows(connection: Conn, partition: TablePartition, due: Due) -> tuple[int, int]:
     """Return how many rows there are, and how many of them may be deleted."""
     statement = sql.SQL("select count(*), count(*) filter (where {}) from {}")
     found = connection.execute(statement.format(due.condition, _name(partition.table)), due.values).fetchone()
@@ -175,5 +175,5 @@ def _rows(connection: Conn, partition: Partition, due: Due) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def _name(table: Table) -> sql.Identifier:
+def _name(table: PurgedTable) -> sql.Identifier:
     return sql.Identifier(table.schema, table.name)

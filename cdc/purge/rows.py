@@ -14,7 +14,7 @@ from psycopg import sql
 from cdc.errors import CdcError, PostgresError, PostgresUnavailable
 from cdc.lsn import LSN
 from cdc.postgres.connection import LONG_SECONDS, Conn, connect, described, query
-from cdc.purge.horizon import BELOW, Age, Clock, Horizon, window
+from cdc.purge.horizon import BELOW, Age, AgeClock, Horizon, window
 
 DOING: Final = "purging the outbox"
 _FIRST_WINDOW: Final = 64
@@ -66,7 +66,7 @@ def ago(connection: Conn, seconds: float) -> str:
     return str(moment)
 
 
-class Table(NamedTuple):
+class PurgedTable(NamedTuple):
     """A table with rows of its own, unlike a partitioned one."""
 
     schema: str
@@ -89,10 +89,10 @@ class Due:
     def condition(self) -> sql.Composed:
         """The condition on a row; rows for which it is false or null stay."""
         below = sql.SQL("({})").format(sql.SQL(_BELOW))
-        if self.age.clock is Clock.COLUMN:
+        if self.age.clock is AgeClock.COLUMN:
             assert self.age.column is not None
             old = sql.SQL(" and {} < %(cutoff)s::timestamptz").format(sql.Identifier(self.age.column))
-        elif self.age.clock is Clock.COMMIT:
+        elif self.age.clock is AgeClock.COMMIT:
             old = sql.SQL(" and pg_xact_commit_timestamp(xmin) < %(cutoff)s::timestamptz").format()
         else:
             old = sql.SQL("").format()
@@ -119,14 +119,14 @@ _DELETE: Final = """
 """
 
 
-class Step(NamedTuple):
+class DeletedBlocks(NamedTuple):
     """One transaction: the number of blocks that are done, and of deleted rows."""
 
     blocks: int
     deleted: int
 
 
-def delete(connection: Conn, table: Table, due: Due, batch: int) -> Iterator[Step]:
+def delete(connection: Conn, table: PurgedTable, due: Due, batch: int) -> Iterator[DeletedBlocks]:
     """Delete the rows that are due, one batch before each step is yielded; locked rows stay.
 
     Rows in blocks that were added since the start are too new.
@@ -141,10 +141,10 @@ def delete(connection: Conn, table: Table, due: Due, batch: int) -> Iterator[Ste
         done = 0 if deleted >= batch else until - block  # full: there may be more of them in these blocks
         block += done
         width = window(width, deleted, batch)
-        yield Step(done, deleted)
+        yield DeletedBlocks(done, deleted)
 
 
-def count(connection: Conn, table: Table, due: Due) -> int:
+def count(connection: Conn, table: PurgedTable, due: Due) -> int:
     """Return how many rows are due."""
     statement = sql.SQL("select count(*) from only {} where {}")
     with deleting_from(table):
@@ -155,7 +155,7 @@ def count(connection: Conn, table: Table, due: Due) -> int:
     return int(found[0])
 
 
-def check_rights(connection: Conn, tables: list[Table]) -> None:
+def check_rights(connection: Conn, tables: list[PurgedTable]) -> None:
     """Check the privileges on the tables. Raises PostgresError when the role may not delete from one."""
     found = query(
         connection,
@@ -177,7 +177,7 @@ def check_rights(connection: Conn, tables: list[Table]) -> None:
 
 
 @contextlib.contextmanager
-def deleting_from(table: Table) -> Iterator[None]:
+def deleting_from(table: PurgedTable) -> Iterator[None]:
     """Convert errors of PostgreSQL about a table, with hints."""
     try:
         yield

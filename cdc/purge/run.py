@@ -13,9 +13,9 @@ from cdc.kafka import positions
 from cdc.lsn import LSN
 from cdc.postgres import catalog, defects, publication, slots
 from cdc.purge import partitions, rows
-from cdc.purge.horizon import Age, Clock, Horizon, Horizons, age
-from cdc.purge.partitions import Fate, Partition, Tree
-from cdc.purge.rows import Due, Table
+from cdc.purge.horizon import Age, AgeClock, Horizon, Horizons, age
+from cdc.purge.partitions import Fate, TablePartition, Tree
+from cdc.purge.rows import Due, PurgedTable
 from cdc.replication.publication import GO_ON, NONE, PUBLISHED_BY, Definition, table_oid
 
 _LOOK_SECONDS: Final = 0.1
@@ -33,7 +33,7 @@ class Stop(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class PurgeOptions:
     """The options of a purge; times in seconds."""
 
     grace: float
@@ -47,7 +47,7 @@ class Options:
 
 
 @dataclass(slots=True, kw_only=True)
-class Outcome:
+class PurgeOutcome:
     """The result of a round, or of a dry run."""
 
     due: Due | None = None  # None while no row can be old enough
@@ -74,7 +74,7 @@ class NotConfirmed(Temporary):
 class Purging:
     """One connection with its horizons."""
 
-    def __init__(self, settings: Settings, options: Options, stop: Stop) -> None:
+    def __init__(self, settings: Settings, options: PurgeOptions, stop: Stop) -> None:
         self._settings = settings
         self._options = options
         self._stop = stop
@@ -90,7 +90,7 @@ class Purging:
         """Close the connection."""
         self._connection.close()
 
-    def round(self, outcome: Outcome) -> Iterator[Progress]:
+    def round(self, outcome: PurgeOutcome) -> Iterator[Progress]:
         """Delete the rows that are due, and fill `outcome`.
 
         Raises PostgresError or KafkaError where rows may be unpublished, and NotConfirmed when the publisher does not
@@ -103,7 +103,7 @@ class Purging:
         by = self._age()
         # First: everything that is read afterwards can only be newer.
         self._horizons.add(rows.horizon(connection, time.monotonic()))
-        horizon = self._reached(options.grace if by.clock is Clock.HORIZON else 0)
+        horizon = self._reached(options.grace if by.clock is AgeClock.HORIZON else 0)
         if horizon is None:
             return
         cutoff = rows.ago(connection, options.grace)
@@ -190,7 +190,7 @@ class Purging:
                 hint=GO_ON,
             )
 
-    def _purge(self, tree: Tree, due: Due, outcome: Outcome) -> Iterator[Progress]:
+    def _purge(self, tree: Tree, due: Due, outcome: PurgeOutcome) -> Iterator[Progress]:
         tables = list(tree.leaves)
         total = sum(t.blocks for t in (*tables, *(leaf for old in tree.old for leaf in old.leaves)))
         done = 0
@@ -222,7 +222,7 @@ class Purging:
             raise error
 
     @contextlib.contextmanager
-    def _own_error(self, table: Table, outcome: Outcome) -> Iterator[list[CdcError]]:
+    def _own_error(self, table: PurgedTable, outcome: PurgeOutcome) -> Iterator[list[CdcError]]:
         """Keep an error from the other tables, and put it into the list; raise it when the connection is lost."""
         failure: list[CdcError] = []
         try:
@@ -236,7 +236,7 @@ class Purging:
             elif str(table) not in outcome.busy:
                 outcome.busy.append(str(table))
 
-    def _drop(self, partition: Partition, due: Due, outcome: Outcome) -> Fate:
+    def _drop(self, partition: TablePartition, due: Due, outcome: PurgeOutcome) -> Fate:
         name = str(partition.table)
         for _ in range(_TRIES):
             fate, count = partitions.drop(self._connection, partition, due, dry_run=self._options.dry_run)
@@ -248,7 +248,7 @@ class Purging:
             outcome.busy.append(name)
         return fate
 
-    def _rows(self, table: Table, due: Due, outcome: Outcome) -> Iterator[int]:
+    def _rows(self, table: PurgedTable, due: Due, outcome: PurgeOutcome) -> Iterator[int]:
         if self._options.dry_run:
             outcome.deleted += rows.count(self._connection, table, due)
             yield table.blocks

@@ -15,7 +15,7 @@ class Definition(Protocol):
     def references(self) -> tuple[str, ...]: ...
 
 
-class Registry(Protocol):
+class RegistryLookup(Protocol):
     """The registry of types."""
 
     def lookup(self, subject: str, text: str, references: Sequence[Reference] = ()) -> Registered | None: ...
@@ -23,7 +23,7 @@ class Registry(Protocol):
 
 
 def references(
-    registry: Registry, definitions: Mapping[str, Definition], name: str, *, register: bool = False
+    registry: RegistryLookup, definitions: Mapping[str, Definition], name: str, *, register: bool = False
 ) -> list[Reference] | None:
     """Return the references of `name`, and register them first on request; None when one is not registered."""
     found: list[Reference] = []

@@ -10,12 +10,12 @@ from cdc.config.settings import Settings
 from cdc.lsn import LSN
 from cdc.postgres import catalog, slot_health, slots
 from cdc.postgres.connection import query
-from cdc.status.from_slot import Reader, Seen
+from cdc.status.from_slot import SlotFacts, Walsender
 
 Conn = Connection[TupleRow]
 
 
-def look(connection: Conn, settings: Settings) -> Seen:
+def look(connection: Conn, settings: Settings) -> SlotFacts:
     """Read the slot once. Raises PostgresUnavailable, and PostgresError for a server that is not supported."""
     catalog.server(connection)
     name, table = settings.postgres.slot, settings.outbox.qualified_name
@@ -27,7 +27,7 @@ def look(connection: Conn, settings: Settings) -> Seen:
     found = slot_health.read(connection, name)
     reader, unread_since = _reader(connection, name)
     warning = slot_health.warning(name, found) if found else None
-    return Seen(
+    return SlotFacts(
         slot=name,
         publication=settings.postgres.publication,
         time=time,
@@ -49,7 +49,7 @@ def look(connection: Conn, settings: Settings) -> Seen:
     )
 
 
-def _reader(connection: Conn, slot: str) -> tuple[Reader | None, str | None]:
+def _reader(connection: Conn, slot: str) -> tuple[Walsender | None, str | None]:
     """Return the slot's reader, or since when it has had none, if the server knows."""
     found = query(
         connection,
@@ -70,7 +70,7 @@ def _reader(connection: Conn, slot: str) -> tuple[Reader | None, str | None]:
     for pid, application, address, since, state, silent, unread_since in found:
         if pid is None:
             return None, unread_since
-        return Reader(pid, application, address, since, state, None if silent is None else max(0.0, silent)), None
+        return Walsender(pid, application, address, since, state, None if silent is None else max(0.0, silent)), None
     return None, None
 
 

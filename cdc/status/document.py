@@ -30,7 +30,7 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
 
-class Publisher(Part):
+class PublisherStatus(Part):
     """The publisher's process."""
 
     pid: int | None = None
@@ -42,7 +42,7 @@ class Publisher(Part):
     reconnects: Count | None = None
 
 
-class Slot(Part):
+class SlotStatus(Part):
     """The replication slot; `active_pid` is that of the walsender that serves its reader."""
 
     name: Word
@@ -95,7 +95,7 @@ class InFlight(Part):
     oldest_seconds: Amount | None = None
 
 
-class Topic(Part):
+class TopicStatus(Part):
     """Records sent to one topic."""
 
     events: Count | None = None
@@ -137,14 +137,14 @@ class History(Part):
     latency_ms: list[float | None] = Field(default=[], max_length=_LONGEST)
 
 
-class Memory(Part):
+class RecordStatus(Part):
     """The last record about the slot in the positions topic."""
 
     confirmed: Word | None = None
     age_seconds: Amount | None = None
 
 
-class Table(Part):
+class TableStatus(Part):
     """The outbox table; `rows` is PostgreSQL's estimate."""
 
     name: Word
@@ -161,13 +161,13 @@ class StatusDocument(Part):
     ready: bool | None = None
     summary: Sentence
     since: Word | None = None
-    publisher: Publisher | None = None
-    slot: Slot
+    publisher: PublisherStatus | None = None
+    slot: SlotStatus
     lag: Lag = Lag()
     rate: Rate = Rate()
     totals: Totals = Totals()
     in_flight: InFlight = InFlight()
-    topics: dict[Word, Topic] = Field(default={}, max_length=_TOPICS)
+    topics: dict[Word, TopicStatus] = Field(default={}, max_length=_TOPICS)
     latency: Latency = Latency()
     encode: Encode = Encode()
     last_error: LastError | None = None
@@ -177,8 +177,8 @@ class StatusDocument(Part):
     url: Word | None = None  # of the endpoint that was asked
     notes: list[Sentence] = Field(default=[], max_length=100)
     hint: Sentence | None = None  # what to do next
-    memory: Memory | None = None
-    table: Table | None = None
+    memory: RecordStatus | None = None
+    table: TableStatus | None = None
     refused: bool = Field(default=False, exclude=True)  # by PostgreSQL, which no waiting will change
 
     @property
@@ -232,5 +232,5 @@ def unknown(
         summary=summary,
         hint=hint or None,
         refused=refused,
-        slot=Slot(name=slot, publication=publication),
+        slot=SlotStatus(name=slot, publication=publication),
     )

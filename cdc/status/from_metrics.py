@@ -11,11 +11,11 @@ from cdc.status.document import (
     Lag,
     LastError,
     Latency,
-    Publisher,
+    PublisherStatus,
     Rate,
-    Slot,
+    SlotStatus,
     StatusDocument,
-    Topic,
+    TopicStatus,
     Totals,
 )
 from cdc.telemetry.health import judge
@@ -24,7 +24,7 @@ from cdc.telemetry.metrics import STREAMING, Metrics, Sample, Trouble
 RATE_SECONDS: Final = 10.0
 
 
-class Identity(NamedTuple):
+class PublisherIdentity(NamedTuple):
     """Facts that do not change while the process lives."""
 
     version: str
@@ -35,7 +35,7 @@ class Identity(NamedTuple):
     accelerator: str  # native or python
 
 
-def describe(metrics: Metrics, identity: Identity, unix_time: float) -> StatusDocument:
+def describe(metrics: Metrics, identity: PublisherIdentity, unix_time: float) -> StatusDocument:
     """Build the document as of `unix_time`. It is not validated: an odd value must not fail a probe."""
     condition = judge(metrics, unix_time)
     history = list(metrics.history.copy())
@@ -75,8 +75,8 @@ def moment(unix_time: float) -> str:
     return datetime.fromtimestamp(unix_time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _publisher(metrics: Metrics, identity: Identity, unix_time: float) -> Publisher:
-    return Publisher.model_construct(
+def _publisher(metrics: Metrics, identity: PublisherIdentity, unix_time: float) -> PublisherStatus:
+    return PublisherStatus.model_construct(
         pid=identity.pid,
         started=moment(metrics.started),
         uptime_seconds=round(unix_time - metrics.started, 3),
@@ -87,8 +87,8 @@ def _publisher(metrics: Metrics, identity: Identity, unix_time: float) -> Publis
     )
 
 
-def _slot(metrics: Metrics, identity: Identity, unix_time: float) -> Slot:
-    return Slot.model_construct(
+def _slot(metrics: Metrics, identity: PublisherIdentity, unix_time: float) -> SlotStatus:
+    return SlotStatus.model_construct(
         name=identity.slot,
         publication=identity.publication,
         stream=metrics.stream or None,
@@ -131,12 +131,12 @@ def _rate(recent: list[Sample]) -> Rate:
     )
 
 
-def _topics(metrics: Metrics, unix_time: float) -> dict[str, Topic]:
+def _topics(metrics: Metrics, unix_time: float) -> dict[str, TopicStatus]:
     events, sizes, before = dict(metrics.events), dict(metrics.bytes), metrics.topics_before.copy()
     then, counts = next((each for each in before if unix_time - each[0] <= RATE_SECONDS + 1), (unix_time, events))
     seconds = max(unix_time - then, 1.0)
     return {
-        topic: Topic.model_construct(
+        topic: TopicStatus.model_construct(
             events=count,
             bytes=sizes.get(topic, 0),
             events_per_second=round((count - counts.get(topic, 0)) / seconds, 1),

@@ -6,7 +6,7 @@ from typing import Final
 from cdc import __version__
 from cdc.lsn import LSN
 from cdc.quantities import size
-from cdc.status.document import Lag, Memory, Slot, StatusDocument, Table
+from cdc.status.document import Lag, RecordStatus, SlotStatus, StatusDocument, TableStatus
 from cdc.telemetry.health import State
 
 STREAM: Final = "cdc-publisher stream"
@@ -21,7 +21,7 @@ _AGAIN: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class Walsender:
     """Reader of the slot in `pg_stat_replication` and `pg_stat_activity`; fields that the role may not see are None."""
 
     pid: int  # of the walsender
@@ -39,7 +39,7 @@ class Reader:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SlotFacts:
     """State of the slot in PostgreSQL. `problem` is a sentence and a hint, `warning` a sentence."""
 
     slot: str
@@ -56,7 +56,7 @@ class Seen:
     wal_status: str | None = None
     problem: tuple[str, str] | None = None
     warning: str | None = None
-    reader: Reader | None = None
+    reader: Walsender | None = None
     unread_since: str | None = None  # from PostgreSQL 17 on
     table: str = ""
     rows: int | None = None  # an estimate
@@ -83,7 +83,7 @@ class _Verdict:
     notes: list[str] = field(default_factory=list)
 
 
-def describe(seen: Seen, remembered: Remembered) -> StatusDocument:
+def describe(seen: SlotFacts, remembered: Remembered) -> StatusDocument:
     """Build the document; fields that only the process knows are None."""
     lag = None if seen.confirmed is None else max(0, seen.wal_end - seen.confirmed)
     verdict = _judge(seen, remembered, lag)
@@ -101,11 +101,11 @@ def describe(seen: Seen, remembered: Remembered) -> StatusDocument:
         notes=verdict.notes + _memory_notes(seen, remembered),
         hint=verdict.hint,
         memory=_memory(remembered),
-        table=Table(name=seen.table, rows=seen.rows) if seen.table else None,
+        table=TableStatus(name=seen.table, rows=seen.rows) if seen.table else None,
     )
 
 
-def _judge(seen: Seen, remembered: Remembered, lag: int | None) -> _Verdict:
+def _judge(seen: SlotFacts, remembered: Remembered, lag: int | None) -> _Verdict:
     if not seen.exists:
         return _missing(seen, remembered)
     if seen.problem:
@@ -123,7 +123,7 @@ def _judge(seen: Seen, remembered: Remembered, lag: int | None) -> _Verdict:
     return _read(seen.reader, behind, notes)
 
 
-def _read(reader: Reader, behind: str, notes: list[str]) -> _Verdict:
+def _read(reader: Walsender, behind: str, notes: list[str]) -> _Verdict:
     if reader.application not in (None, "", STREAM):
         notes.append(f"the reader calls itself {reader.application!r}: it is not cdc-publisher")
     if reader.silent_seconds is not None and reader.silent_seconds >= _SILENT_SECONDS:
@@ -132,7 +132,7 @@ def _read(reader: Reader, behind: str, notes: list[str]) -> _Verdict:
     return _Verdict(state, f"{reader.named} reads the slot{behind}", since=reader.since, ready=None, notes=notes)
 
 
-def _missing(seen: Seen, remembered: Remembered) -> _Verdict:
+def _missing(seen: SlotFacts, remembered: Remembered) -> _Verdict:
     """Judge a slot that does not exist: a position in Kafka shows that it did."""
     missing = f"replication slot {seen.slot!r} does not exist"
     if remembered.confirmed is not None:
@@ -143,8 +143,8 @@ def _missing(seen: Seen, remembered: Remembered) -> _Verdict:
     return _Verdict(State.SLOT_LOST, missing, seen.problem[1] if seen.problem else _CREATE)
 
 
-def _slot(seen: Seen) -> Slot:
-    return Slot(
+def _slot(seen: SlotFacts) -> SlotStatus:
+    return SlotStatus(
         name=seen.slot,
         publication=seen.publication,
         confirmed=None if seen.confirmed is None else str(seen.confirmed),
@@ -157,13 +157,13 @@ def _slot(seen: Seen) -> Slot:
     )
 
 
-def _memory(remembered: Remembered) -> Memory | None:
+def _memory(remembered: Remembered) -> RecordStatus | None:
     if remembered.confirmed is None:
         return None
-    return Memory(confirmed=str(remembered.confirmed), age_seconds=remembered.age_seconds)
+    return RecordStatus(confirmed=str(remembered.confirmed), age_seconds=remembered.age_seconds)
 
 
-def _memory_notes(seen: Seen, remembered: Remembered) -> list[str]:
+def _memory_notes(seen: SlotFacts, remembered: Remembered) -> list[str]:
     if remembered.problem:
         return [f"the slot's last position in Kafka is unknown: {remembered.problem}"]
     if not doubtful(seen, remembered):
@@ -174,7 +174,7 @@ def _memory_notes(seen: Seen, remembered: Remembered) -> list[str]:
     ]
 
 
-def doubtful(seen: Seen, remembered: Remembered) -> bool:
+def doubtful(seen: SlotFacts, remembered: Remembered) -> bool:
     """Whether the slot is ahead of the publisher's last position in Kafka.
 
     False while the slot has a reader, as it moves between the two readings.

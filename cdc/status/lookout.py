@@ -19,7 +19,7 @@ from cdc.status import client, database, from_slot
 from cdc.status.client import NoAnswer
 from cdc.status.document import History, StatusDocument, unknown
 from cdc.status.from_metrics import moment
-from cdc.status.from_slot import Remembered, Seen
+from cdc.status.from_slot import Remembered, SlotFacts
 
 CONNECT_SECONDS: Final = 3
 KAFKA_SECONDS: Final = 3.0
@@ -111,7 +111,7 @@ class Lookout:
         document = unknown(postgres.slot, postgres.publication, now, self._scrub(summary), hint, refused=refused)
         return document.model_copy(update={"url": url, "notes": [note]})
 
-    def _seen(self) -> Seen:
+    def _seen(self) -> SlotFacts:
         if self._connection is None or self._connection.closed:
             self._connection = connect(
                 self._settings.postgres.dsn,
@@ -121,7 +121,7 @@ class Lookout:
             self._key = f"{slots.system_identifier(self._connection)}/{self._settings.postgres.slot}"
         return database.look(self._connection, self._settings)
 
-    def _memory(self, seen: Seen) -> Remembered:
+    def _memory(self, seen: SlotFacts) -> Remembered:
         """Return the slot's last position in Kafka, read again when it is old or the slot is ahead of it."""
         if not self._settings.kafka or self._key is None:
             return Remembered(asked=False)

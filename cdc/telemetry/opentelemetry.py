@@ -24,7 +24,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from cdc import __version__
 from cdc.errors import ConfigError, PoisonEvent
 from cdc.logs.format import hidden
-from cdc.telemetry.spans import Facts
+from cdc.telemetry.spans import SpanFacts
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class OpenTelemetry:
         """Whether OTEL_SDK_DISABLED is set."""
         return isinstance(self._tracer, NoOpTracer)
 
-    def begin(self, facts: Facts, carrier: Mapping[str, str]) -> "_Span | None":
+    def begin(self, facts: SpanFacts, carrier: Mapping[str, str]) -> "_Span | None":
         """See `cdc.telemetry.spans.Tracer`."""
         try:
             return self._begin(facts, carrier)
@@ -60,7 +60,7 @@ class OpenTelemetry:
             log.warning("an event has no span", exc_info=True, extra={"event": "span_missing"})
             return None
 
-    def _begin(self, facts: Facts, carrier: Mapping[str, str]) -> "_Span | None":
+    def _begin(self, facts: SpanFacts, carrier: Mapping[str, str]) -> "_Span | None":
         context = self._context(carrier)
         parent = trace.get_current_span(context).get_span_context()
         trace_id = parent.trace_id if parent.is_valid else self._ids.new_trace_id()
@@ -104,7 +104,7 @@ class _Span:
     def __init__(
         self,
         tracer: OpenTelemetry,
-        facts: Facts,
+        facts: SpanFacts,
         carrier: Mapping[str, str],
         trace_id: int,
         span_id: int,
@@ -165,11 +165,11 @@ class _Ids(RandomIdGenerator):
         return super().generate_span_id()
 
 
-def _name(facts: Facts) -> str:
+def _name(facts: SpanFacts) -> str:
     return f"publish {facts.topic}".rstrip()
 
 
-def _attributes(facts: Facts) -> dict[str, str | int]:
+def _attributes(facts: SpanFacts) -> dict[str, str | int]:
     found: dict[str, str | int | None] = {
         "messaging.system": "kafka",
         "messaging.operation.name": "publish",

@@ -21,7 +21,7 @@ TRACEPARENT, TRACESTATE = TRACE_COLUMNS
 _NAMES: Final = frozenset(TRACE_COLUMNS)
 
 
-class Facts(NamedTuple):
+class SpanFacts(NamedTuple):
     """Facts of an event that are known when its span begins."""
 
     topic: str  # empty: unknown
@@ -62,7 +62,7 @@ class Span(Protocol):
 class Tracer(Protocol):
     """Makes spans."""
 
-    def begin(self, facts: Facts, carrier: Mapping[str, str]) -> Span | None:
+    def begin(self, facts: SpanFacts, carrier: Mapping[str, str]) -> Span | None:
         """Begin at the commit, under the trace context of the carrier; None when it is not sampled. Never fails."""
         ...
 
@@ -78,7 +78,7 @@ class TracedEncoding(Encoding):
         """See `Encoding.record`."""
         record = super().record(event)
         size = None if record.value is None else len(record.value)
-        facts = Facts(record.topic, event.id, event.type, self._outbox.position(event.row), record.timestamp, size)
+        facts = SpanFacts(record.topic, event.id, event.type, self._outbox.position(event.row), record.timestamp, size)
         carrier = _carrier(event.headers)
         span = self._tracer.begin(facts, carrier)
         if span is None:
@@ -106,7 +106,7 @@ class TracedPoison:
             self._refuse(row, event, poison)
             raise poison
         letter = self._dead_letters.record(row, event, poison)
-        facts = Facts(
+        facts = SpanFacts(
             letter.topic,
             poison.event_id,
             event.type if event else "",
@@ -122,7 +122,7 @@ class TracedPoison:
 
     def _refuse(self, row: Row, event: Event | None, poison: PoisonEvent) -> None:
         topic, event_type = (event.topic, event.type) if event else ("", "")
-        facts = Facts(topic, poison.event_id, event_type, poison.position, row.transaction.timestamp, None)
+        facts = SpanFacts(topic, poison.event_id, event_type, poison.position, row.transaction.timestamp, None)
         span = self._tracer.begin(facts, _carrier(event.headers if event else []))
         if span:
             span.refuse(poison)

@@ -16,8 +16,8 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from cdc.consumer import Consumer, Event, Gap, GapDetector, Inbox, Rejected, Verdict
-from cdc.demo.shop import Event as Row
 from cdc.demo.shop import Order, Till
+from cdc.demo.shop import ShopEvent as Row
 from tests import ROOT
 from tests.consuming import APPLIED, Running, Sent, applied, ends, make_topic, read, send, texts
 from tests.pipeline import PATIENCE, Pipeline, eventually

@@ -17,7 +17,7 @@ from cdc.demo import comparison
 from cdc.demo.comparison import Expected
 from cdc.demo.environment import Environment
 from cdc.demo.reader import Arrival
-from cdc.demo.shop import Event
+from cdc.demo.shop import ShopEvent
 from cdc.demo.tally import Tally
 from cdc.local import accounts
 from cdc.lsn import LSN
@@ -100,7 +100,7 @@ def test_an_interrupted_demo_reports_it_and_stops_its_servers(home: Path, victim
     assert processes_of(home) == []
 
 
-EVENTS = [Event(f"id-{n}", "order", "key", "OrderPlaced", "{}") for n in range(3)]
+EVENTS = [ShopEvent(f"id-{n}", "order", "key", "OrderPlaced", "{}") for n in range(3)]
 
 
 def wrong(arrived: list[int], ids: set[int], confirmed: int = 9) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from cdc.http.server import Server
+from cdc.http.server import HttpServer
 from cdc.telemetry.metrics import STREAMING, WAITING, Metrics, Trouble
 from tests import specimen
 from tests.browser import Browser
@@ -54,12 +54,12 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def server(metrics: Metrics) -> Iterator[Server]:
-    with Server(LOOPBACK, metrics, specimen.IDENTITY) as server:
+def server(metrics: Metrics) -> Iterator[HttpServer]:
+    with HttpServer(LOOPBACK, metrics, specimen.IDENTITY) as server:
         yield server
 
 
-def url(server: Server) -> str:
+def url(server: HttpServer) -> str:
     return f"http://{server.addresses[0]}/"
 
 
@@ -92,7 +92,7 @@ def test_the_numbers_of_a_real_publisher_move(browser: Browser, pipeline: Pipeli
 
 
 def test_texts_of_others_are_shown_as_they_are_and_do_nothing(
-    browser: Browser, server: Server, metrics: Metrics
+    browser: Browser, server: HttpServer, metrics: Metrics
 ) -> None:
     now = metrics.phase_since + 299
     metrics.trouble = Trouble(specimen.HOSTILE, f"</p><script>document.title='taken'</script>{specimen.HOSTILE}", now)
@@ -108,7 +108,7 @@ def test_texts_of_others_are_shown_as_they_are_and_do_nothing(
 
 
 def test_the_policy_lets_no_script_in_and_the_page_loads_nothing_from_elsewhere(
-    browser: Browser, server: Server
+    browser: Browser, server: HttpServer
 ) -> None:
     browser.open(url(server))
     filled(browser)
@@ -125,7 +125,7 @@ def test_the_policy_lets_no_script_in_and_the_page_loads_nothing_from_elsewhere(
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_every_text_can_be_read_in_light_and_dark_whatever_the_state(
-    browser: Browser, server: Server, metrics: Metrics, dark: bool
+    browser: Browser, server: HttpServer, metrics: Metrics, dark: bool
 ) -> None:
     metrics.safe = None
     browser.open(url(server), dark=dark, still=True)
@@ -141,7 +141,7 @@ def test_every_text_can_be_read_in_light_and_dark_whatever_the_state(
 
 
 @pytest.mark.parametrize("width", [320, 390, 760, 1920])
-def test_no_window_is_too_narrow(browser: Browser, server: Server, metrics: Metrics, width: int) -> None:
+def test_no_window_is_too_narrow(browser: Browser, server: HttpServer, metrics: Metrics, width: int) -> None:
     metrics.events[LONG] += 123_456_789
     metrics.bytes[LONG] += 123_456_789_000
     metrics.trouble = Trouble("KafkaUnavailable", LONG * 2, metrics.phase_since)
@@ -152,7 +152,7 @@ def test_no_window_is_too_narrow(browser: Browser, server: Server, metrics: Metr
 
 
 def test_page_shows_an_unreachable_publisher_and_its_return(browser: Browser, metrics: Metrics) -> None:
-    with Server(LOOPBACK, metrics, specimen.IDENTITY) as server:
+    with HttpServer(LOOPBACK, metrics, specimen.IDENTITY) as server:
         browser.open(url(server))
         filled(browser)
         assert not browser.shown("banner")
@@ -161,12 +161,12 @@ def test_page_shows_an_unreachable_publisher_and_its_return(browser: Browser, me
     assert browser.title() == "no answer · cdc-publisher"
     assert browser.run("return document.getElementById('main').className") == "stale"
     assert browser.text("delivered") == "30,000", "the last numbers stay"
-    with Server(server.addresses[0], metrics, specimen.IDENTITY):
+    with HttpServer(server.addresses[0], metrics, specimen.IDENTITY):
         eventually(lambda: not browser.shown("banner"), "the page notices the return")
     assert "streaming" in browser.title()
 
 
-def test_screen_readers_announce_a_change_once(browser: Browser, server: Server, metrics: Metrics) -> None:
+def test_screen_readers_announce_a_change_once(browser: Browser, server: HttpServer, metrics: Metrics) -> None:
     browser.open(url(server))
     filled(browser)
     browser.run(
@@ -196,7 +196,7 @@ def test_screen_readers_announce_a_change_once(browser: Browser, server: Server,
     )
 
 
-def test_pointing_at_a_chart_shows_the_value_at_that_time(browser: Browser, server: Server) -> None:
+def test_pointing_at_a_chart_shows_the_value_at_that_time(browser: Browser, server: HttpServer) -> None:
     browser.open(url(server))
     filled(browser)
     browser.run(

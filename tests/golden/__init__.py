@@ -16,7 +16,7 @@ from cdc.dead_letters.replays import Replays, marker
 from cdc.delivery.positions import EXACTLY_ONCE, Batch, Positions, SlotRecord
 from cdc.delivery.sequence import Sequences
 from cdc.errors import PoisonEvent
-from cdc.lsn import LSN, Position
+from cdc.lsn import LSN, EventPosition
 from cdc.outbox.events import Event
 from cdc.records.dead_letters import DeadLetter, DeadLetters
 from cdc.records.encoding import Encoder, Encoding
@@ -51,7 +51,7 @@ MARK: Final = SlotRecord(
     {"table": "public.outbox", "table oid": "16449", "publication": "outbox", "publication oid": "16460"},
     {"[topics] name": "outbox.event.{aggregatetype}", "[outbox] columns.key": "aggregateid"},
 )
-TRANSACTIONAL: Final = replace(MARK, guarantee=EXACTLY_ONCE, position=Position(LSN(0x16B3748), 3), caught_up=True)
+TRANSACTIONAL: Final = replace(MARK, guarantee=EXACTLY_ONCE, position=EventPosition(LSN(0x16B3748), 3), caught_up=True)
 
 
 class Golden(NamedTuple):
@@ -241,7 +241,7 @@ def _transactional() -> Record:
     begun = replace(MARK, guarantee=EXACTLY_ONCE)
     positions = Positions("cdc.positions", begun, _never, 0.0, Batch(100, 1000, 1.0))
     positions.caught_up()
-    positions.handed_on(Position(LSN(0x16B3748), 3), [])
+    positions.handed_on(EventPosition(LSN(0x16B3748), 3), [])
     return _told(positions)
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from cdc.errors import ConfigError
 from cdc.http import server as server_module
-from cdc.http.request import Handler
-from cdc.http.server import CONNECTIONS, Listener, Server
+from cdc.http.request import RequestHandler
+from cdc.http.server import CONNECTIONS, HttpListener, HttpServer
 from tests import specimen
 from tests.endpoint import LOOPBACK, ask, connected, parts, raw, read_all
 from tests.pipeline import eventually
@@ -24,15 +24,17 @@ PHASES: tuple[Literal["setup", "call", "teardown"], ...] = ("setup", "call", "te
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Server]:
+def shared() -> Iterator[HttpServer]:
     """A server of which no connection is left in memory."""
-    with Server(LOOPBACK, specimen.metrics(), specimen.IDENTITY) as listening:
+    with HttpServer(LOOPBACK, specimen.metrics(), specimen.IDENTITY) as listening:
         yield listening
-        eventually(lambda: not any(isinstance(each, Handler) for each in gc.get_objects()), "no connection is left")
+        eventually(
+            lambda: not any(isinstance(each, RequestHandler) for each in gc.get_objects()), "no connection is left"
+        )
 
 
 @pytest.fixture
-def server(shared: Server, caplog: pytest.LogCaptureFixture) -> Iterator[Server]:
+def server(shared: HttpServer, caplog: pytest.LogCaptureFixture) -> Iterator[HttpServer]:
     """The server, which answers after the test, too, has no connection left, and nothing to log."""
     caplog.set_level(logging.INFO)
     yield shared
@@ -42,17 +44,17 @@ def server(shared: Server, caplog: pytest.LogCaptureFixture) -> Iterator[Server]
 
 
 @pytest.fixture
-def address(server: Server) -> str:
+def address(server: HttpServer) -> str:
     return server.addresses[0]
 
 
-def answers(server: Server) -> None:
+def answers(server: HttpServer) -> None:
     """A probe is answered, and what is answered is right."""
     reply = ask(server.addresses[0], "/readyz", seconds=5)
     assert (reply.status, reply.json["state"]) == (200, "streaming")
 
 
-def open_connections(server: Server) -> int:
+def open_connections(server: HttpServer) -> int:
     return sum(len(listener.connections) for listener in server.listeners)
 
 
@@ -65,7 +67,7 @@ def status(answer: bytes) -> int | None:
 def test_it_listens_says_so_and_gives_everything_back(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     before = threading.active_count()
-    with Server("localhost:0", specimen.metrics(), specimen.IDENTITY) as server:
+    with HttpServer("localhost:0", specimen.metrics(), specimen.IDENTITY) as server:
         for address in server.addresses:
             assert ask(address, "/livez").status == 200
         assert f"http://{server.addresses[0]}/" in caplog.records[0].__dict__["http"]
@@ -74,11 +76,11 @@ def test_it_listens_says_so_and_gives_everything_back(caplog: pytest.LogCaptureF
         ask(server.addresses[0], "/livez")
 
 
-def test_a_port_that_is_taken_leaves_nothing_behind(server: Server) -> None:
+def test_a_port_that_is_taken_leaves_nothing_behind(server: HttpServer) -> None:
     before = threading.active_count()
     with (
         pytest.raises(ConfigError, match="the port is taken"),
-        Server(server.addresses[0], specimen.metrics(), specimen.IDENTITY),
+        HttpServer(server.addresses[0], specimen.metrics(), specimen.IDENTITY),
     ):
         pytest.fail("it listens")
     assert threading.active_count() == before
@@ -153,7 +155,7 @@ TAKEN = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_malformed_requests_are_refused(server: Server, kind: str) -> None:
+def test_malformed_requests_are_refused(server: HttpServer, kind: str) -> None:
     request, expected = REFUSED[kind]
     answer = raw(server.addresses[0], request)
     # A client that is still sending when it is refused may find the connection closed before it reads the answer.
@@ -163,7 +165,7 @@ def test_malformed_requests_are_refused(server: Server, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", TAKEN)
-def test_an_odd_request_gets_one_answer_and_the_connection_ends(server: Server, kind: str) -> None:
+def test_an_odd_request_gets_one_answer_and_the_connection_ends(server: HttpServer, kind: str) -> None:
     request, expected = TAKEN[kind]
     answer = raw(server.addresses[0], request, more=True).removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
     assert status(answer) == (expected or 200)
@@ -187,7 +189,7 @@ def test_a_refusal_has_the_headers_of_every_other_answer(address: str) -> None:
         assert f"\r\n{header}\r\n" in refused
 
 
-def test_a_probe_is_answered_while_hundreds_of_connections_say_nothing(server: Server) -> None:
+def test_a_probe_is_answered_while_hundreds_of_connections_say_nothing(server: HttpServer) -> None:
     with contextlib.ExitStack() as idle:
         for number in range(3 * CONNECTIONS):
             client = idle.enter_context(connected(server.addresses[0]))
@@ -197,14 +199,14 @@ def test_a_probe_is_answered_while_hundreds_of_connections_say_nothing(server: S
 
 
 @pytest.fixture
-def hurried(server: Server) -> Iterator[Server]:
+def hurried(server: HttpServer) -> Iterator[HttpServer]:
     """The server, with less patience for a connection."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(server_module, "CONNECTION_SECONDS", 0.5)
         yield server
 
 
-def test_a_client_that_sends_slowly_is_disconnected(hurried: Server) -> None:
+def test_a_client_that_sends_slowly_is_disconnected(hurried: HttpServer) -> None:
     ended = threading.Event()
     with connected(hurried.addresses[0]) as client:
         client.sendall(b"GET /livez HTTP/1.1\r\n")
@@ -223,7 +225,7 @@ def test_a_client_that_sends_slowly_is_disconnected(hurried: Server) -> None:
             dripping.join()
 
 
-def test_a_client_that_does_not_read_is_disconnected(hurried: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_does_not_read_is_disconnected(hurried: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     page = hurried._application._page
     monkeypatch.setattr(page, "answer", page.answer._replace(body=b"x" * 8_000_000))
     with contextlib.ExitStack() as clients:
@@ -235,7 +237,7 @@ def test_a_client_that_does_not_read_is_disconnected(hurried: Server, monkeypatc
         eventually(lambda: open_connections(hurried) == 0, "they are cut off")
 
 
-def test_clients_that_vanish_in_the_middle_leave_nothing(server: Server) -> None:
+def test_clients_that_vanish_in_the_middle_leave_nothing(server: HttpServer) -> None:
     for request in (
         b"",
         b"GET /me",
@@ -250,7 +252,7 @@ def test_clients_that_vanish_in_the_middle_leave_nothing(server: Server) -> None
     answers(server)
 
 
-def test_many_at_once_are_all_answered(server: Server) -> None:
+def test_many_at_once_are_all_answered(server: HttpServer) -> None:
     found: list[int] = []
 
     def visit() -> None:
@@ -265,15 +267,15 @@ def test_many_at_once_are_all_answered(server: Server) -> None:
 
 
 def test_the_server_continues_after_an_internal_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Server(LOOPBACK, specimen.metrics(), specimen.IDENTITY) as server:
-        real, failed = Listener.tidy, threading.Event()
+    with HttpServer(LOOPBACK, specimen.metrics(), specimen.IDENTITY) as server:
+        real, failed = HttpListener.tidy, threading.Event()
 
-        def fail_once(self: Listener, before: float) -> None:
+        def fail_once(self: HttpListener, before: float) -> None:
             if not failed.is_set():
                 failed.set()
                 raise RuntimeError("a mistake")
             real(self, before)
 
-        monkeypatch.setattr(Listener, "tidy", fail_once)
+        monkeypatch.setattr(HttpListener, "tidy", fail_once)
         assert failed.wait(10)
         answers(server)

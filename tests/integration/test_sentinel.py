@@ -15,7 +15,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from cdc.config.settings import Settings
-from cdc.delivery.ports import Defect, Observation, SlotHealth, Stopping, WalEnd
+from cdc.delivery.ports import Observation, SlotHealth, Stopping, StreamDefect, WalEnd
 from cdc.errors import PostgresError
 from cdc.local.postgres import PostgresServer
 from cdc.lsn import LSN
@@ -108,7 +108,7 @@ class Watched:
         """It looks twice more, and sees no defect."""
         self.until(WalEnd)
         self.until(WalEnd)
-        assert not [seen for seen in self.seen if isinstance(seen, Defect)]
+        assert not [seen for seen in self.seen if isinstance(seen, StreamDefect)]
 
 
 @pytest.fixture(autouse=True)
@@ -199,14 +199,14 @@ def test_b4_b5_b6_a_changed_definition_is_told_with_the_suspect_rows_and_what_to
     desk.sql("insert into outbox (aggregatetype, aggregateid, type, payload) values ('note', 'k', 'Noted', '{}')")
     before = watched.until(WalEnd).lsn
     desk.sql(*statements)
-    error = watched.until(Defect).error
+    error = watched.until(StreamDefect).error
     assert type(error) is PostgresError
     assert error.message.startswith(told) or told in error.message
     ends = [seen.lsn for seen in watched.seen if isinstance(seen, WalEnd)]
     assert f"rows committed between LSN {ends[-2]} and {ends[-1]}, and later" in error.message
     assert before <= ends[-2] <= ends[-1]  # the same where the change came between reading the end and looking
     assert error.hint == PUT_RIGHT
-    assert [seen for seen in watched.look() if isinstance(seen, Defect)] == [Defect(error)]
+    assert [seen for seen in watched.look() if isinstance(seen, StreamDefect)] == [StreamDefect(error)]
 
 
 def test_a_change_right_after_the_start_has_a_range_too(desk: Desk) -> None:
@@ -215,7 +215,7 @@ def test_a_change_right_after_the_start_has_a_range_too(desk: Desk) -> None:
     for since, words in ((None, "up to LSN "), (found.wal_end, f"between LSN {found.wal_end} and ")):
         watched = Watched(Sentinel(desk.dsn, desk.settings, found.definition, since))
         desk.sentinels.append(watched.sentinel)
-        assert f"rows committed {words}" in watched.until(Defect).error.message
+        assert f"rows committed {words}" in watched.until(StreamDefect).error.message
 
 
 def test_changes_that_keep_no_row_from_the_stream_are_no_defect(desk: Desk) -> None:
@@ -241,12 +241,12 @@ def test_tables_published_all_at_once_or_by_schema_are_watched_too(desk: Desk) -
     desk.sql("create table other (n int primary key)")
     watched.stays_calm()
     desk.sql("alter table outbox set unlogged")  # still among `all tables`, and published no more
-    assert "has no table public.outbox any more" in watched.until(Defect).error.message
+    assert "has no table public.outbox any more" in watched.until(StreamDefect).error.message
     desk.sql("alter table outbox set logged", "drop publication cdc_publisher")
     desk.sql("create publication cdc_publisher for tables in schema public")
     watched = desk.watch()
     desk.sql("alter publication cdc_publisher drop tables in schema public")
-    assert "has no table public.outbox any more" in watched.until(Defect).error.message
+    assert "has no table public.outbox any more" in watched.until(StreamDefect).error.message
 
 
 def test_a_partitioned_outbox_must_stay_published_via_its_root(desk: Desk) -> None:
@@ -261,7 +261,7 @@ def test_a_partitioned_outbox_must_stay_published_via_its_root(desk: Desk) -> No
     desk.sql("create table outbox_noted partition of outbox for values in ('Noted')")
     watched.stays_calm()
     desk.sql("alter publication cdc_publisher set (publish_via_partition_root = false)")
-    assert "via partition root: no now" in watched.until(Defect).error.message
+    assert "via partition root: no now" in watched.until(StreamDefect).error.message
 
 
 def test_b5_a_column_list_that_leaves_out_what_an_event_needs_is_refused_at_start(desk: Desk) -> None:
@@ -295,13 +295,13 @@ def test_a_row_filter_that_is_there_at_the_start_is_allowed_and_its_change_is_no
     watched = desk.watch()
     watched.stays_calm()
     desk.sql("alter publication cdc_publisher set table outbox where (aggregateid < 'n')")
-    assert "has another row filter for table public.outbox" in watched.until(Defect).error.message
+    assert "has another row filter for table public.outbox" in watched.until(StreamDefect).error.message
 
 
 def test_b1_a_slot_that_is_dropped_while_nobody_reads_it_is_told(desk: Desk) -> None:
     watched = desk.watch()
     desk.sql(f"select pg_drop_replication_slot('{desk.slot}')")
-    error = watched.until(Defect).error
+    error = watched.until(StreamDefect).error
     assert f"replication slot '{desk.slot}' was dropped while it was in use" in error.message
     assert "cdc-publisher slot create" in error.hint
     with pytest.raises(PostgresError, match="does not exist"):
@@ -314,7 +314,7 @@ def test_a_role_that_may_read_catalogs_only_sees_as_much(desk: Desk) -> None:
     watched = desk.watch(make_conninfo(desk.dsn, user=role))
     watched.stays_calm()
     desk.sql("alter publication cdc_publisher set table outbox where (type <> 'x')")
-    assert "got a row filter" in watched.until(Defect).error.message
+    assert "got a row filter" in watched.until(StreamDefect).error.message
     desk.sql(f"drop role {role}")
 
 
@@ -339,7 +339,7 @@ def test_b17_a_terminated_session_is_told_and_followed_by_another(desk: Desk) ->
     assert "terminating connection" in watched.until(Stopping).reason
     watched.until(WalEnd)
     desk.sql("drop publication cdc_publisher")
-    assert "does not exist any more" in watched.until(Defect).error.message
+    assert "does not exist any more" in watched.until(StreamDefect).error.message
 
 
 def test_an_unexpected_failure_is_logged_once_and_watching_goes_on(
@@ -358,7 +358,7 @@ def test_an_unexpected_failure_is_logged_once_and_watching_goes_on(
     assert len(told) == 1
     assert told[0].levelno == logging.ERROR
     desk.sql("drop publication cdc_publisher")
-    assert "does not exist any more" in watched.until(Defect).error.message
+    assert "does not exist any more" in watched.until(StreamDefect).error.message
 
 
 def _fill(desk: Desk, megabytes: int) -> None:
@@ -396,7 +396,7 @@ def test_b2_a_slot_is_warned_about_before_it_is_lost_and_then_it_is_a_defect(
     assert len(told) == 2  # each state once, however often it was seen
     _fill(desk, 192)
     desk.sql("checkpoint")
-    error = watched.until(Defect).error
+    error = watched.until(StreamDefect).error
     assert f"replication slot '{desk.slot}' is lost (" in error.message
     assert "events committed after LSN" in error.message
     assert "compare the table with the topics" in error.hint

@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc.errors import Locked, PostgresUnavailable
 from cdc.postgres.connection import connect, query
-from cdc.postgres.session import Session
+from cdc.postgres.session import PostgresSession
 from tests.pipeline import Pipeline
 from tests.pooler import pooler
 from tests.servers import PrivatePostgres, a_folder, a_postgres
@@ -218,7 +218,7 @@ EXPECTED = {
 }
 
 
-def _shown(connection: Session, setting: str) -> str:
+def _shown(connection: PostgresSession, setting: str) -> str:
     return (connection.command(f"show {setting}".encode()).get_value(0, 0) or b"").decode()
 
 

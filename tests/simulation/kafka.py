@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Memory, SlotRecord, TopicRecord, memory
+from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Memory, RememberedTopic, SlotRecord, memory
 from cdc.delivery.slot_memory import claim
 from cdc.errors import KafkaUnavailable
 from cdc.records.partitioner import partition
@@ -201,9 +201,9 @@ class SimKafka:
         self.world.note("made anew", topic, len(gone))
         return gone
 
-    def identity(self, topic: str) -> TopicRecord:
+    def identity(self, topic: str) -> RememberedTopic:
         """What distinguishes a topic from a later one of its name."""
-        return TopicRecord(str(self.topic_ids.get(topic, 0)), 1 if topic == DEAD_LETTERS else self.partitions)
+        return RememberedTopic(str(self.topic_ids.get(topic, 0)), 1 if topic == DEAD_LETTERS else self.partitions)
 
     def record(self, mark: SlotRecord) -> None:
         """Write a record of the slot, as a program other than the publisher."""

@@ -6,8 +6,8 @@ from random import Random
 from typing import Final
 
 from cdc.config.librdkafka import Value
-from cdc.delivery.ports import Defect, Ends, Observation, Stopping, WalEnd
-from cdc.delivery.positions import SlotRecord, TopicRecord, topic_key
+from cdc.delivery.ports import Ends, Observation, Stopping, StreamDefect, WalEnd
+from cdc.delivery.positions import RememberedTopic, SlotRecord, topic_key
 from cdc.errors import KafkaError, SlotActive
 from cdc.lsn import LSN
 from cdc.outbox.columns import Columns
@@ -39,7 +39,7 @@ def mark(pg: SimPg) -> SlotRecord:
 class SimTopics:
     """All topics are there, but those that are missing; each is remembered before the first event is sent to it."""
 
-    def __init__(self, kafka: SimKafka, key: str, remembered: dict[str, TopicRecord]) -> None:
+    def __init__(self, kafka: SimKafka, key: str, remembered: dict[str, RememberedTopic]) -> None:
         self._kafka = kafka
         self._key = key
         self._remembered = remembered
@@ -92,7 +92,7 @@ class SimSentinel:
             defect = pg.defect()
             if defect is None and pg.catalog() != self._definition:
                 defect = pg.changed()
-            seen.append(Defect(defect) if defect else WalEnd(LSN(pg.flushed)))
+            seen.append(StreamDefect(defect) if defect else WalEnd(LSN(pg.flushed)))
         pg.world.leave()
         return seen
 
@@ -108,9 +108,9 @@ class SimServers:
         self._kafka = kafka
         self._process = process
         self._settings = settings
-        self._remembered: dict[str, TopicRecord] = {}  # topics
+        self._remembered: dict[str, RememberedTopic] = {}  # topics
 
-    def _trust(self, topics: Mapping[str, TopicRecord]) -> None:
+    def _trust(self, topics: Mapping[str, RememberedTopic]) -> None:
         self._remembered.clear()
         self._remembered.update(topics)
 

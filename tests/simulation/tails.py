@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from cdc.kafka.readback.log import Bounds, Entry, Place
-from cdc.kafka.readback.seen import Seen
+from cdc.kafka.readback.seen import SeenPositions
 from cdc.kafka.readback.tail import Readback, Tail
 from tests.simulation.kafka import SimKafka, Stored
 from tests.simulation.oracle import DEAD_LETTERS
@@ -90,7 +90,7 @@ class SimTails:
     def __init__(self, kafka: SimKafka, stream: str, confirmed: int, *, sequences: bool) -> None:
         self._kafka = kafka
         self._log = SimLog(kafka)
-        self._seen = Seen()
+        self._seen = SeenPositions()
         self._readback = Readback(self._log, stream, confirmed, self._seen, sequences=sequences)
         self._asked: set[str] = set()
         self._read: dict[str, Tail] = {}

@@ -12,7 +12,7 @@ from cdc.audit.verdicts import PUBLISHED, REPAIRED, REPLAYED
 from cdc.consumer import Decoder, Event, Position
 from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, SlotRecord, latest
 from cdc.lsn import LSN
-from cdc.lsn import Position as Place
+from cdc.lsn import EventPosition as Place
 from cdc.records.dead_letters import DeadLetter, Marker, read
 from cdc.status.document import parse
 from tests import golden

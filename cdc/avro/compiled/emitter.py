@@ -192,7 +192,7 @@ class Emitter:
         number = repr(binary.size(index))
         yield from self._write(branch, variable, [number])
 
-    def _line(self, schema: Schema, variable: str) -> source.Line | None:
+    def _line(self, schema: Schema, variable: str) -> source.Snippet | None:
         definition = resolved(schema, self._schemas)
         if isinstance(definition, list) or definition["type"] in {"record", "error", "array", "map"}:
             return None
@@ -200,21 +200,21 @@ class Emitter:
         convert = binary.logical_bytes(definition, truncates=self._truncates)
         if convert:
             call = f"{self._name(source.word(definition['logicalType']), convert)}({variable})"
-            return source.sized(variable, call) if kind in {"string", "bytes"} else source.Line([], [call])
+            return source.sized(variable, call) if kind in {"string", "bytes"} else source.Snippet([], [call])
         if kind in _INTEGERS:
             small = len(binary.SMALL)
             table = f"SMALL[{variable}] if {variable} < {small}"
             tables = f"{table} else LOW[{variable} & {small - 1}] + HIGH[{variable} >> {small.bit_length() - 1}]"
             asked = "" if self._typed else f"type({variable}) is int and "
             quick = f"{asked}0 <= {variable} < {binary.IN_TABLES}"
-            return source.Line([], [f"({tables}) if {quick} else {_INTEGERS[kind]}({variable})"])
+            return source.Snippet([], [f"({tables}) if {quick} else {_INTEGERS[kind]}({variable})"])
         if kind in {"float", "double"}:
             quick = f"pack_{kind}({variable}) if type({variable}) is float and isfinite({variable})"
-            return source.Line([], [f"{quick} else {'single' if kind == 'float' else kind}({variable})"])
+            return source.Snippet([], [f"{quick} else {'single' if kind == 'float' else kind}({variable})"])
         if kind == "boolean":
-            return source.Line([], [rf"b'\1' if {variable} is True else b'\0' if {variable} is False else misfit()"])
+            return source.Snippet([], [rf"b'\1' if {variable} is True else b'\0' if {variable} is False else misfit()"])
         if kind == "null":
-            return source.Line([f"if {variable} is not None: raise Misfit"], [])
+            return source.Snippet([f"if {variable} is not None: raise Misfit"], [])
         if kind == "enum":
             return self._enum(definition, variable)
         if kind == "string":
@@ -224,15 +224,15 @@ class Emitter:
         if kind == "bytes":
             return source.sized(variable, data)
         wrong = f"if len({variable}) != {definition['size']}: raise Misfit"
-        return source.Line([f"{variable} = {data}", wrong], [variable])
+        return source.Snippet([f"{variable} = {data}", wrong], [variable])
 
-    def _enum(self, schema: DictSchema, variable: str) -> source.Line:
+    def _enum(self, schema: DictSchema, variable: str) -> source.Snippet:
         symbols = {symbol: binary.size(index) for index, symbol in enumerate(schema["symbols"])}
         table = self._name(source.word(schema["name"]), symbols)
         if schema.get("default") is None:
-            return source.Line([], [f"{table}[{variable}]"])
+            return source.Snippet([], [f"{table}[{variable}]"])
         default = symbols[schema["default"]]
-        return source.Line([], [f"{table}.get({variable}, {default!r}) if type({variable}) is str else misfit()"])
+        return source.Snippet([], [f"{table}.get({variable}, {default!r}) if type({variable}) is str else misfit()"])
 
     def _function(self, record: DictSchema) -> str:
         """Return the name of a record's function, and queue the record unless its function exists."""

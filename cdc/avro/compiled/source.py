@@ -10,16 +10,16 @@ from fastavro.types import DictSchema, Schema
 from cdc.avro.compiled import binary
 
 
-class Line(NamedTuple):
+class Snippet(NamedTuple):
     """Code for a value of a type without branches: statements, then expressions of type bytes, in order."""
 
     statements: list[str]
     parts: list[str]
 
 
-def sized(variable: str, data: str) -> Line:
+def sized(variable: str, data: str) -> Snippet:
     """Return the code for bytes with a length prefix; `data` is an expression that is assigned to `variable`."""
-    return Line([f"{variable} = {data}; n_{variable} = len({variable})"], [size(variable), variable])
+    return Snippet([f"{variable} = {data}; n_{variable} = len({variable})"], [size(variable), variable])
 
 
 def size(variable: str) -> str:

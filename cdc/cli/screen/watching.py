@@ -29,7 +29,7 @@ _STOP_SECONDS: Final = 0.5  # how long a running look may take at the end
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class StopSignal:
     """A signal to stop."""
 
 
@@ -38,7 +38,7 @@ class Resized:
     """The terminal has a new size."""
 
 
-News = StatusDocument | Exception | Resized | Stop
+News = StatusDocument | Exception | Resized | StopSignal
 
 
 class Looking:
@@ -87,7 +87,7 @@ def watch(lookout: Lookout, interval: float, *, as_json: bool) -> int:
 @contextlib.contextmanager
 def _signals(news: "queue.SimpleQueue[News]") -> Iterator[None]:
     """Stop on SIGINT, SIGTERM and SIGHUP, draw again on SIGWINCH; restore the handlers at the end."""
-    stop, resized = Stop(), Resized()
+    stop, resized = StopSignal(), Resized()
     handlers = {signal.SIGWINCH: resized, **dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)}
     before = {number: signal.signal(number, lambda *_, word=word: news.put(word)) for number, word in handlers.items()}
     try:
@@ -103,7 +103,7 @@ def _screen(news: "queue.SimpleQueue[News]", interval: float) -> None:
     heard = time.monotonic()
     with Live(console=console, screen=True, auto_refresh=False, transient=True) as live:
         live.update(Text("looking …", style="bright_black"), refresh=True)
-        while not isinstance(word := _next(news, max(interval, _TICK_SECONDS)), Stop):
+        while not isinstance(word := _next(news, max(interval, _TICK_SECONDS)), StopSignal):
             if isinstance(word, Exception):
                 raise word
             if isinstance(word, StatusDocument):
@@ -129,7 +129,7 @@ def aged(document: StatusDocument, seconds: float, interval: float) -> StatusDoc
 
 
 def _lines(news: "queue.SimpleQueue[News]", *, as_json: bool) -> None:
-    while not isinstance(word := news.get(), Stop):
+    while not isinstance(word := news.get(), StopSignal):
         if isinstance(word, Exception):
             raise word
         if isinstance(word, StatusDocument):

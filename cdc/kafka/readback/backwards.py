@@ -9,7 +9,7 @@ from typing import Final
 
 from cdc import errors
 from cdc.kafka.readback.log import Entry, Log, Place
-from cdc.kafka.readback.partition import FARTHEST, Partition
+from cdc.kafka.readback.partition import FARTHEST, ReadPartition
 from cdc.kafka.readback.seen import Sighting
 from cdc.records.headers import ID, POSITION, SEQUENCE, Pairs, positions_of
 
@@ -31,7 +31,7 @@ class Backwards:
         self._heard = 0.0
         self._match = positions_of(stream)
 
-    def begin(self, topics: Mapping[str, int], since: int | None, *, numbers: bool) -> dict[Place, Partition]:
+    def begin(self, topics: Mapping[str, int], since: int | None, *, numbers: bool) -> dict[Place, ReadPartition]:
         """Find where the partitions of topics end, and how far they have to be read.
 
         `topics` has their numbers of partitions; `since` is a time in milliseconds, or None.
@@ -39,9 +39,11 @@ class Backwards:
         places = [(topic, number) for topic, partitions in topics.items() for number in range(partitions)]
         then = None if since is None else max(0, since - MARGIN_MS)
         bounds = self._log.bounds(places, then)
-        return {place: Partition(bounds[place], self._confirmed, numbers=numbers) for place in places}
+        return {place: ReadPartition(bounds[place], self._confirmed, numbers=numbers) for place in places}
 
-    def read(self, wanted: str, tags: Mapping[str, int], parts: dict[Place, Partition]) -> Generator[list[Sighting]]:
+    def read(
+        self, wanted: str, tags: Mapping[str, int], parts: dict[Place, ReadPartition]
+    ) -> Generator[list[Sighting]]:
         """Yield the own records that matter, and fill the results of `parts`; `tags` are the numbers of the topics.
 
         Waits for the open transactions of others in the topic `wanted` only: the partitions of other topics that are
@@ -64,7 +66,7 @@ class Backwards:
                 )
 
     def _chunk(
-        self, wanted: str, tags: Mapping[str, int], parts: Mapping[Place, Partition]
+        self, wanted: str, tags: Mapping[str, int], parts: Mapping[Place, ReadPartition]
     ) -> Generator[list[Sighting]]:
         """Yield the own records until the chunk is over in all partitions."""
         self._log.seek({place: part.start for place, part in parts.items()})
@@ -89,7 +91,7 @@ class Backwards:
                 raise errors.KafkaUnavailable(f"topic {topic!r} could not be read: no answer in {SECONDS:g} s")
             last = now
 
-    def _wait(self, topic: str, held_back: Iterable[Partition], before: float, waited: float) -> None:
+    def _wait(self, topic: str, held_back: Iterable[ReadPartition], before: float, waited: float) -> None:
         if self._patience <= 0:
             log.warning(
                 "topic %r has an open transaction of another producer: records behind it cannot be read, and own"
@@ -107,7 +109,7 @@ class Backwards:
             )
 
     def _ours(
-        self, tags: Mapping[str, int], parts: Mapping[Place, Partition], entries: Iterable[Entry]
+        self, tags: Mapping[str, int], parts: Mapping[Place, ReadPartition], entries: Iterable[Entry]
     ) -> list[Sighting]:
         """Return the records of the stream that have to be kept."""
         found: list[Sighting] = []

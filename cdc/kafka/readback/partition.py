@@ -17,7 +17,7 @@ _BY_HAND: Final = (REPLAYED, REPAIRED)  # such records are out of order
 _BEFORE_ALL: Final = (-1, -1)
 
 
-class Partition(Chunks):
+class ReadPartition(Chunks):
     """A partition: how far it has to be read, and the results. `numbers`: also search for the last number.
 
     `disordered` is set when an own record may come behind one of a higher position.

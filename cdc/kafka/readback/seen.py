@@ -51,7 +51,7 @@ _ELSEWHERE: Final = f"{_ANYWHERE} and partition <> ?"
 _IS_OVERTAKEN: Final = "select 1 from overtaken where topic = ? and commit_lsn = ? and number = ? and partition = ?"
 
 
-class Seen:
+class SeenPositions:
     """Each position of a partition once, with the id that was seen first and the highest offset.
 
     With a `lock` any thread may use it. Raises CdcError when there is no disk space, and is empty from then on.

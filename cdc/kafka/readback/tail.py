@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from cdc.kafka.readback.backwards import Backwards
 from cdc.kafka.readback.log import Log
-from cdc.kafka.readback.seen import Seen
+from cdc.kafka.readback.seen import SeenPositions
 from cdc.lsn import LSN
 
 log = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 class Tail:
     """The records of the publisher's stream in one topic, at and beyond an LSN: see `cdc.delivery.ports.Tail`."""
 
-    def __init__(self, seen: Seen, partitions: int = 0) -> None:
+    def __init__(self, seen: SeenPositions, partitions: int = 0) -> None:
         self.partitions = partitions
         self.highest = LSN(0)
         self.sequences: dict[int, int] = {}  # by partition
@@ -55,7 +55,7 @@ class Readback:
     Raises what `Log` raises, KafkaUnavailable when Kafka is silent, and CdcError when there is no disk space.
     """
 
-    def __init__(self, source: Log, stream: str, confirmed: int, seen: Seen, *, sequences: bool) -> None:
+    def __init__(self, source: Log, stream: str, confirmed: int, seen: SeenPositions, *, sequences: bool) -> None:
         self._backwards = Backwards(source, stream, confirmed)
         self._seen = seen
         self._sequences = sequences

@@ -19,7 +19,7 @@ from cdc.background import Background
 from cdc.config.settings import Settings
 from cdc.kafka.errors import kafka_error
 from cdc.kafka.readback.consumer import KafkaLog
-from cdc.kafka.readback.seen import Seen
+from cdc.kafka.readback.seen import SeenPositions
 from cdc.kafka.readback.tail import Readback, Tail
 from cdc.lsn import LSN
 
@@ -49,7 +49,7 @@ class Tails:
         self._confirmed = confirmed
         self._sequences = sequences
         self._known = known
-        self._seen = Seen(threading.Lock())
+        self._seen = SeenPositions(threading.Lock())
         self._forgotten = threading.Event()
         self._background: Background[str, Tail] = Background("tails", self._leave)
         # These belong to the thread.

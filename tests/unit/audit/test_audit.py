@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc.audit.books import Books, Finding
-from cdc.audit.judging import Facts, Judgement
+from cdc.audit.books import AuditFinding, Books
+from cdc.audit.judging import AuditFacts, Judgement
 from cdc.audit.range import Range
 from cdc.audit.reading import RecordReader
 from cdc.audit.topics import choose, pattern
@@ -117,7 +117,7 @@ class History:
                 "present": self._present,
                 "position": reading.position,
             }
-            judgement = Judgement(books, Facts(**{**known, **facts}, wanted=wanted))
+            judgement = Judgement(books, AuditFacts(**{**known, **facts}, wanted=wanted))
             assert list(judgement.run()) == ["ids", "positions", "rows", "order", "sequences"]
             found = list(books.findings(FINDINGS, 1_000_000))
             return Audited(found, judgement.counts, [note.why for note in judgement.notes], list(books.missing()))
@@ -133,7 +133,7 @@ def _row_within(row: TableRow, wanted: Range) -> bool:
 
 @dataclass
 class Audited:
-    found: list[Finding]
+    found: list[AuditFinding]
     counts: Counter[str]
     notes: list[str]
     missing: list[TableRow]

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from cdc.checks import contracts, postgres, slot
 from cdc.checks.finding import FAIL, PASS, WARN, Finding, Notes
 from cdc.checks.kafka import Kafka
-from cdc.checks.kafka_facts import Broker, Clusters, Topic
-from cdc.checks.postgres_facts import Link, OtherSlot, Server
+from cdc.checks.kafka_facts import Broker, Clusters, TopicFacts
+from cdc.checks.postgres_facts import Link, OtherSlot, ServerFacts
 from cdc.checks.tools import Tools
 from cdc.checks.topics import Judge
 from cdc.cli import check as command
@@ -26,7 +26,7 @@ from cdc.postgres.slot_health import Health
 from tests.produced import produces, record
 
 LINK = Link("db.example.com", "192.0.2.7", 5432, "shop", "cdc", encrypted=True, sslmode="verify-full", pooled=False)
-SERVER = Server(
+SERVER = ServerFacts(
     version=180006,
     version_text="18.6 (Debian)",
     standby=False,
@@ -188,7 +188,7 @@ def test_new_topics_get_three_replicas_or_the_configured_number() -> None:
         settings = Settings.model_validate({**SETTINGS.model_dump(exclude_unset=True), "topics": topics})
         notes = Notes("kafka")
         cluster = Clusters("c", [Broker(number, "kafka", 9092, "") for number in range(brokers)], None)
-        Judge(notes, settings, cluster, Tools(settings)).exist([Topic("t", exists=False)])
+        Judge(notes, settings, cluster, Tools(settings)).exist([TopicFacts("t", exists=False)])
         (fix,) = notes.findings[0].fix
         assert fix.endswith(expected)
 

@@ -3,7 +3,7 @@
 from cdc.delivery.confirmation import PROMPT_SECONDS, Confirmation
 from cdc.delivery.loop import Publisher
 from cdc.delivery.positions import Batch, Positions, SlotRecord
-from cdc.lsn import LSN, Position
+from cdc.lsn import LSN, EventPosition
 from cdc.records.record import Record
 from cdc.replication.settlement import Ledger
 from tests.memory import NOON, Clock, MemorySink, MemorySource
@@ -54,7 +54,7 @@ def test_a_position_on_its_way_to_kafka_leaves_the_status_timer_alone() -> None:
 def test_an_open_kafka_transaction_is_due_to_end_when_its_time_is_over() -> None:
     target = started(batch=Batch(10, 1000, 2.0))
     assert target.positions
-    target.positions.handed_on(Position(LSN(200), 0), [Record.to("t", b"", b"", 0, [], lambda *_: None)])
+    target.positions.handed_on(EventPosition(LSN(200), 0), [Record.to("t", b"", b"", 0, [], lambda *_: None)])
     assert target.position(11.0, NOON) is None
     assert target.due() == 13.0
     assert target.position(13.0, NOON)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from cdc.delivery.deduplication import SentBefore
 from cdc.delivery.positions import Batch, Positions, SlotRecord
 from cdc.delivery.sequence import Sequences
-from cdc.lsn import LSN, Position
+from cdc.lsn import LSN, EventPosition
 from cdc.records.dead_letters import DeadLetters
 from cdc.records.partitioner import partition
 from cdc.records.record import Record
@@ -144,11 +144,11 @@ def test_a_keepalive_from_beyond_the_end_ends_the_search_and_one_within_a_transa
 
 
 def test_up_to_the_position_everything_is_skipped_and_nothing_beyond_it_c18() -> None:
-    target = session(Ledger(100), sent_before=SentBefore(LSN(301), Position(LSN(300), 1)))
+    target = session(Ledger(100), sent_before=SentBefore(LSN(301), EventPosition(LSN(300), 1)))
     records = target.receive(rows(0, 1) + rows(0, 1, 2, at=300) + rows(0, at=400))
     assert [str(dict(record.headers)["cdc-position"])[9:] for record in records] == [
-        str(Position(LSN(300), 2)),
-        str(Position(LSN(400), 0)),
+        str(EventPosition(LSN(300), 2)),
+        str(EventPosition(LSN(400), 0)),
     ]
     assert resumed(target) == (4, 1, 0)
 
@@ -178,7 +178,7 @@ def test_a_kafka_transaction_ends_with_the_position_of_its_last_event() -> None:
     assert told(target, 1.09) is None
     mark = told(target, 1.11)
     assert mark
-    assert mark.position == Position(LSN(200), 2)
+    assert mark.position == EventPosition(LSN(200), 2)
     assert told(target, 1.2) is None
 
 
@@ -191,7 +191,7 @@ def test_a_kafka_transaction_ends_when_it_is_full(events: int, size: int) -> Non
     target.receive(rows(0, at=300))
     mark = told(target, 0.002)
     assert mark
-    assert mark.position == Position(LSN(300), 0)
+    assert mark.position == EventPosition(LSN(300), 0)
 
 
 def test_a_huge_transaction_ends_in_another_kafka_transaction_than_it_began_in_a6() -> None:
@@ -200,7 +200,7 @@ def test_a_huge_transaction_ends_in_another_kafka_transaction_than_it_began_in_a
     target.receive(rows(*range(5))[:5])
     mark = told(target, 0.001)
     assert mark
-    assert mark.position == Position(LSN(200), 2)
+    assert mark.position == EventPosition(LSN(200), 2)
     assert mark.confirmed == 100
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc.delivery.positions import Memory, Positions, SlotRecord, TopicRecord, differences, latest, memory
+from cdc.delivery.positions import Memory, Positions, RememberedTopic, SlotRecord, differences, latest, memory
 from cdc.lsn import LSN
 from cdc.replication.settlement import Ledger
 from tests.unit.shop import Target, event, session, transaction
@@ -133,9 +133,9 @@ def test_a_position_that_kafka_refuses_ends_the_session() -> None:
 
 
 def test_case_d4_records_of_topics_are_read_beside_that_of_their_slot() -> None:
-    key, topic = MARK.key.encode(), TopicRecord("id", 3)
+    key, topic = MARK.key.encode(), RememberedTopic("id", 3)
     records = [
-        (f"{MARK.key}/orders".encode(), TopicRecord("old", 1).encode()),
+        (f"{MARK.key}/orders".encode(), RememberedTopic("old", 1).encode()),
         (key, MARK.encode()),
         (f"{MARK.key}/orders".encode(), topic.encode()),
         (f"{MARK.key}/gone".encode(), topic.encode()),

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from cdc.config.settings import Settings
-from cdc.delivery.ports import Defect, Ends, Observation, SlotHealth, Stopping, WalEnd
-from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Memory, SlotRecord, TopicRecord
+from cdc.delivery.ports import Ends, Observation, SlotHealth, Stopping, StreamDefect, WalEnd
+from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE, Memory, RememberedTopic, SlotRecord
 from cdc.delivery.service import Service
 from cdc.delivery.slot_memory import claim
 from cdc.errors import (
@@ -22,7 +22,7 @@ from cdc.errors import (
     PostgresUnavailable,
     SlotActive,
 )
-from cdc.lsn import LSN, Position
+from cdc.lsn import LSN, EventPosition
 from cdc.records.encoding import Encoder
 from cdc.replication.messages import Insert
 from cdc.telemetry.metrics import HELD, STANDBY, STOPPING, STREAMING, WAITING, Metrics
@@ -98,9 +98,9 @@ class World:
         self.handed_over: list[SlotRecord] = []
         self.tails = MemoryTails()
         self.used = self.forgotten = False
-        self.topics: Mapping[str, TopicRecord] = {}
-        self.there: Mapping[str, TopicRecord] = {}
-        self.trusted: list[Mapping[str, TopicRecord]] = []
+        self.topics: Mapping[str, RememberedTopic] = {}
+        self.there: Mapping[str, RememberedTopic] = {}
+        self.trusted: list[Mapping[str, RememberedTopic]] = []
         self.timelines: Mapping[int, LSN] = {}
         self.unreachable = 0  # times that Kafka does not say which topics there are
         self.asked = 0
@@ -128,7 +128,7 @@ class World:
             self.asked += 1
             return Memory(self.remembered, self.forgotten, self.topics)
 
-        def identities(_: Collection[str]) -> Mapping[str, TopicRecord]:
+        def identities(_: Collection[str]) -> Mapping[str, RememberedTopic]:
             if self.unreachable:
                 self.unreachable -= 1
                 raise KafkaUnavailable("no answer")
@@ -188,13 +188,13 @@ def test_it_publishes_until_it_is_told_to_stop_and_leaves_nothing_unconfirmed() 
 
 
 def test_a_defect_of_the_stream_ends_it_before_anything_more_is_confirmed_b5() -> None:
-    world = World(Eyes(Defect(PostgresError("the publication has no table any more"))))
+    world = World(Eyes(StreamDefect(PostgresError("the publication has no table any more"))))
     with pytest.raises(PostgresError, match="no table any more"):
         world.service().run()
     assert set(world.sources[0].confirmed) <= {100}
 
 
-HERE = {"a": TopicRecord("id-a", 3), "b": TopicRecord("id-b", 1)}
+HERE = {"a": RememberedTopic("id-a", 3), "b": RememberedTopic("id-b", 1)}
 
 
 def test_case_d4_topics_that_are_the_same_are_trusted() -> None:
@@ -206,7 +206,7 @@ def test_case_d4_topics_that_are_the_same_are_trusted() -> None:
 
 def test_case_d4_a_topic_of_another_id_is_reported_until_it_is_accepted() -> None:
     world = World(Eyes(), remembered=MARK)
-    world.topics, world.there = HERE, HERE | {"b": TopicRecord("new", 1)}
+    world.topics, world.there = HERE, HERE | {"b": RememberedTopic("new", 1)}
     with pytest.raises(PostgresError, match="topic 'b' was deleted and re-created") as caught:
         world.service().run()
     assert "start --accept-changes" in caught.value.hint
@@ -225,7 +225,7 @@ def test_case_d4_a_topic_that_is_gone_is_reported_and_stays_remembered(caplog: p
 
 def test_case_d4_topics_are_compared_when_the_first_try_failed() -> None:
     world = World(Eyes(), remembered=MARK)
-    world.topics, world.there = HERE, HERE | {"b": TopicRecord("new", 1)}
+    world.topics, world.there = HERE, HERE | {"b": RememberedTopic("new", 1)}
     world.unreachable = 1
     with pytest.raises(PostgresError, match="topic 'b' was deleted and re-created"):
         world.service().run()
@@ -245,7 +245,7 @@ def test_case_d4_another_cluster_is_reported_and_its_topics_are_not_compared() -
 
 @pytest.mark.parametrize("timelines", [{}, {1: LSN(90)}])
 def test_case_d9_a_timeline_without_history_is_unknown_and_not_taken_for_nothing(timelines: dict[int, LSN]) -> None:
-    remembered = replace(MARK, timeline=2, guarantee=EXACTLY_ONCE, position=Position(LSN(90), 0), caught_up=True)
+    remembered = replace(MARK, timeline=2, guarantee=EXACTLY_ONCE, position=EventPosition(LSN(90), 0), caught_up=True)
     world = World(Eyes(), mark=replace(MARK, timeline=3), remembered=remembered)
     world.timelines = timelines
     with pytest.raises(PostgresError, match="does not know where timeline 2 ended") as caught:
@@ -380,7 +380,7 @@ def events(world: World) -> int:
     return sum(record.topic != "cdc.positions" for record in world.sinks[-1].sent)
 
 
-COMMITTED = replace(MARK, guarantee=EXACTLY_ONCE, caught_up=True, position=Position(LSN(200), 0))
+COMMITTED = replace(MARK, guarantee=EXACTLY_ONCE, caught_up=True, position=EventPosition(LSN(200), 0))
 
 
 def test_what_a_kafka_transaction_has_made_visible_is_not_sent_again_c18() -> None:
@@ -389,10 +389,10 @@ def test_what_a_kafka_transaction_has_made_visible_is_not_sent_again_c18() -> No
     assert events(world) == 0
     assert world.tails.asked == []
     assert world.sources[0].confirmed[-1] == 208
-    before = World(Eyes(), remembered=replace(COMMITTED, position=Position(LSN(199), 9)))
+    before = World(Eyes(), remembered=replace(COMMITTED, position=EventPosition(LSN(199), 9)))
     assert before.service(guarantee=EXACTLY_ONCE).run() is True
     assert events(before) == 1
-    assert positions(before)[-1].position == Position(LSN(200), 0)
+    assert positions(before)[-1].position == EventPosition(LSN(200), 0)
 
 
 def test_positions_are_read_for_each_session_because_a_commit_may_have_come_through_c18() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.errors import CdcError
-from cdc.kafka.readback.seen import Seen, Sighting
+from cdc.kafka.readback.seen import SeenPositions, Sighting
 
 SMALL = st.integers(0, 3)
 
@@ -21,7 +21,7 @@ ROWS = st.builds(row, SMALL, SMALL, SMALL, SMALL, st.sampled_from([b"a", b"b"]))
 
 @given(st.lists(st.lists(ROWS)))
 def test_it_answers_like_a_dictionary_in_which_the_first_stays(batches: list[list[Sighting]]) -> None:
-    seen, first, ids = Seen(), dict[tuple[int, ...], str](), dict[tuple[int, ...], set[bytes]]()
+    seen, first, ids = SeenPositions(), dict[tuple[int, ...], str](), dict[tuple[int, ...], set[bytes]]()
     for batch in batches:
         seen.add(batch)
         for sighting in batch:
@@ -43,19 +43,19 @@ def test_it_answers_like_a_dictionary_in_which_the_first_stays(batches: list[lis
 
 
 def test_the_largest_position_that_it_takes_is_found() -> None:
-    seen = Seen()
+    seen = SeenPositions()
     seen.add([row(0, 2**63 - 1, 2**32 - 1, 7, b"id")])
     assert seen.id_at(0, 7, 2**63 - 1, 2**32 - 1) == "id"
 
 
 def test_an_id_that_is_no_text_is_no_id_of_ours() -> None:
-    seen = Seen()
+    seen = SeenPositions()
     seen.add([row(0, 1, 0, 0, b"\xff")])
     assert seen.id_at(0, 0, 1, 0) == "\N{REPLACEMENT CHARACTER}"
 
 
 def test_what_was_forgotten_is_not_there_and_nothing_is_learned_after_it() -> None:
-    seen = Seen()
+    seen = SeenPositions()
     seen.add([row(0, 1, 0, 0, b"id")])
     seen.repeat(0, b"k")
     seen.forget()
@@ -73,7 +73,7 @@ KEYS = st.sampled_from([b"x", b"y"])
 
 @given(st.lists(st.tuples(SMALL, SMALL, KEYS), max_size=12))
 def test_a_record_is_overtaken_when_an_older_one_of_its_key_comes_behind_it(log: list[tuple[int, int, bytes]]) -> None:
-    seen, last = Seen(), dict[tuple[int, int], tuple[int, bytes]]()
+    seen, last = SeenPositions(), dict[tuple[int, int], tuple[int, bytes]]()
     for at, (lsn, index, key) in enumerate(log):
         last.setdefault((lsn, index), (at, key))
         last[lsn, index] = at, last[lsn, index][1]
@@ -87,7 +87,7 @@ def test_a_record_is_overtaken_when_an_older_one_of_its_key_comes_behind_it(log:
         assert not seen.overtaken(0, 1, *order)
 
 
-def fill(seen: Seen) -> None:
+def fill(seen: SeenPositions) -> None:
     database = seen._database
     assert database
     (pages,) = database.execute("pragma page_count").fetchone()
@@ -95,7 +95,7 @@ def fill(seen: Seen) -> None:
 
 
 def test_without_room_it_says_what_to_do_and_knows_nothing_more() -> None:
-    seen = Seen()
+    seen = SeenPositions()
     fill(seen)
     with pytest.raises(CdcError, match=r"cannot be stored: database or disk is full; set TMPDIR to a folder"):
         seen.add([row(0, lsn, 0, 0, b"x" * 100) for lsn in range(1000)])
@@ -103,7 +103,7 @@ def test_without_room_it_says_what_to_do_and_knows_nothing_more() -> None:
 
 
 def test_one_thread_asks_while_another_adds() -> None:
-    seen = Seen(threading.Lock())
+    seen = SeenPositions(threading.Lock())
 
     def add() -> None:
         for lsn in range(200):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from cdc.errors import PostgresError
 from cdc.lsn import LSN
-from cdc.purge.horizon import BELOW, ROOM, WIDEST, Age, Clock, Horizon, Horizons, age, window
+from cdc.purge.horizon import BELOW, ROOM, WIDEST, Age, AgeClock, Horizon, Horizons, age, window
 
 TURN = 1 << 32
 IDS = st.integers(3, 5 * TURN)
@@ -75,15 +75,15 @@ def test_horizons_of_a_long_outage_are_spread_over_it() -> None:
 
 
 def test_age_is_told_by_the_column_before_anything_else() -> None:
-    assert age(60, None, DATED, commits=True, watch=True) == Age(60, Clock.COLUMN, "created_at")
-    assert age(60, "day", DATED, commits=True, watch=True) == Age(60, Clock.COLUMN, "day")
-    assert age(60, None, COLUMNS, commits=True, watch=True) == Age(60, Clock.COMMIT, None)
-    assert age(60, None, COLUMNS, commits=False, watch=True) == Age(60, Clock.HORIZON, None)
+    assert age(60, None, DATED, commits=True, watch=True) == Age(60, AgeClock.COLUMN, "created_at")
+    assert age(60, "day", DATED, commits=True, watch=True) == Age(60, AgeClock.COLUMN, "day")
+    assert age(60, None, COLUMNS, commits=True, watch=True) == Age(60, AgeClock.COMMIT, None)
+    assert age(60, None, COLUMNS, commits=False, watch=True) == Age(60, AgeClock.HORIZON, None)
 
 
 def test_without_a_grace_no_age_is_asked_for() -> None:
-    assert age(0, None, COLUMNS, commits=False, watch=False) == Age(0, Clock.NONE, None)
-    assert age(0, None, DATED, commits=False, watch=False) == Age(0, Clock.NONE, "created_at")
+    assert age(0, None, COLUMNS, commits=False, watch=False) == Age(0, AgeClock.NONE, None)
+    assert age(0, None, DATED, commits=False, watch=False) == Age(0, AgeClock.NONE, "created_at")
 
 
 @pytest.mark.parametrize(

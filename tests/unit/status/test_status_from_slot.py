@@ -9,10 +9,10 @@ from cdc.lsn import LSN
 from cdc.status import from_slot
 from cdc.status.document import StatusDocument
 from cdc.status.from_metrics import describe
-from cdc.status.from_slot import Reader, Remembered, Seen
+from cdc.status.from_slot import Remembered, SlotFacts, Walsender
 from tests import specimen
 
-SEEN = Seen(
+SEEN = SlotFacts(
     slot="cdc_publisher",
     publication="outbox",
     time="2026-01-31T10:00:00.000Z",
@@ -30,12 +30,12 @@ SEEN = Seen(
 )
 NEVER = ("replication slot 'cdc_publisher' does not exist", "if it never existed, run: cdc-publisher slot create")
 GONE = replace(SEEN, exists=False, confirmed=None, problem=NEVER)
-READER = Reader(4711, from_slot.STREAM, "10.0.0.7", "2026-01-31T08:00:00.000Z", "streaming", 0.2)
+READER = Walsender(4711, from_slot.STREAM, "10.0.0.7", "2026-01-31T08:00:00.000Z", "streaming", 0.2)
 READ = replace(SEEN, reader=READER, unread_since=None)
 MEMORY = Remembered(LSN(1_000_000), 1, 12.0)
 
 
-def told(seen: Seen, remembered: Remembered = MEMORY) -> StatusDocument:
+def told(seen: SlotFacts, remembered: Remembered = MEMORY) -> StatusDocument:
     return from_slot.describe(seen, remembered)
 
 
@@ -73,7 +73,7 @@ def test_a_reader_of_another_program_or_without_a_word_is_noted() -> None:
 
 
 def test_a_reader_hidden_from_the_role_is_named_by_its_pid() -> None:
-    found = told(replace(READ, reader=Reader(4711, None, None, None, None, None)))
+    found = told(replace(READ, reader=Walsender(4711, None, None, None, None, None)))
     assert (found.state, found.summary) == ("streaming", "pid 4711 reads the slot; 12.3 MB behind")
     assert found.notes == []
 

@@ -16,7 +16,7 @@ from cdc.errors import (
 from cdc.lsn import LSN
 from cdc.records.record import Record
 from cdc.replication.settlement import Ledger
-from cdc.status.from_metrics import Identity, describe
+from cdc.status.from_metrics import PublisherIdentity, describe
 from cdc.telemetry.health import NOT_READY, State, alive, judge
 from cdc.telemetry.metrics import (
     FAILED,
@@ -34,7 +34,7 @@ from tests.memory import NOON
 from tests.unit.loop import Loop
 from tests.unit.shop import event, transaction
 
-IDENTITY = Identity("0.1.0", 7, "shop", "shop_publication", "at-least-once", "python")
+IDENTITY = PublisherIdentity("0.1.0", 7, "shop", "shop_publication", "at-least-once", "python")
 PAYLOAD = b"twelve bytes"
 
 

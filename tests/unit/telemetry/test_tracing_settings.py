@@ -111,7 +111,7 @@ def hanging() -> Iterator[Hanging]:
 
 def test_an_end_does_not_wait_for_a_collector_that_hangs(hanging: Hanging, caplog: pytest.LogCaptureFixture) -> None:
     tracer = OpenTelemetry(BatchSpanProcessor(hanging))
-    span = tracer.begin(spans.Facts("t", "i", "T", POSITION, COMMIT_TIME_MS, 1), {})
+    span = tracer.begin(spans.SpanFacts("t", "i", "T", POSITION, COMMIT_TIME_MS, 1), {})
     assert span
     span.end(None, None)
     tracer.close(0.05)
@@ -124,7 +124,7 @@ def test_spans_wait_in_a_queue_of_bounds_and_delivery_does_not(hanging: Hanging)
     processor = BatchSpanProcessor(hanging, max_queue_size=10, max_export_batch_size=1, schedule_delay_millis=1)
     tracer = OpenTelemetry(processor)
     for _ in range(1000):
-        span = tracer.begin(spans.Facts("t", "i", "T", POSITION, COMMIT_TIME_MS, 1), {})
+        span = tracer.begin(spans.SpanFacts("t", "i", "T", POSITION, COMMIT_TIME_MS, 1), {})
         assert span
         span.end(None, None)
     assert len(processor._batch_processor._queue) <= 10
