@@ -16,7 +16,7 @@ from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")] + sorted((ROOT / "docs").glob("*.md"))
-LANGUAGES = {"sh", "console", "toml", "sql", "python", "yaml", "json", "properties", "text"}
+LANGUAGES = {"go", "java", "js", "sh", "console", "toml", "sql", "python", "yaml", "json", "properties", "text"}
 
 _MARK = re.compile(r"<!-- (?:not run: (?P<reason>.+?)|run by (?P<test>tests/\S+\.py)) -->")
 

@@ -18,8 +18,10 @@ from tests import documents, shell_lines
 from tests.documents import PAGES, ROOT, Block
 
 # Why a block of shell, SQL or Python is not run by any test; nothing else is a reason.
+# A program in another language has a test of its own, or such a reason.
 REASONS = {"needs Docker", "needs Kubernetes", "needs systemd", "needs your servers", "takes minutes"}
-MOST_NOT_RUN = 15
+PROGRAMS = ("go", "java", "js")
+MOST_NOT_RUN = 16
 
 _OTHERS = """
 . cat cd chmod cp createdb curl docker echo export git helm install jq journalctl kafka-acls.sh kafka-configs.sh
@@ -143,7 +145,8 @@ def test_own_commands_in_deployment_files_exist(file: Path) -> None:
 
 
 def test_blocks_that_are_not_run_are_few_and_have_a_reason() -> None:
-    skipped = [b for b in documents.all_blocks("sh", "sql", "python") if b.reason]
+    skipped = [b for b in documents.all_blocks("sh", "sql", "python", *PROGRAMS) if b.reason]
+    assert [b.where for b in documents.all_blocks(*PROGRAMS) if b.is_run] == []
     assert {f"{b.where}: {b.reason}" for b in skipped if b.reason not in REASONS} == set()
     assert len(skipped) <= MOST_NOT_RUN, Counter(b.reason for b in skipped)
 
