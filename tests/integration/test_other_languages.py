@@ -37,7 +37,11 @@ BEYOND_DOUBLES: Final = 2**53 + 1
 CODE_OF_JAVA: Final = "17"
 ECLIPSE: Final = "org.eclipse.jdt:ecj:3.43.0"  # the local stack has a Java without a compiler
 NODE: Final = ("avsc@5", "kafkajs@2", "pg@8")
-GO: Final = ("github.com/hamba/avro/v2@v2.31.0", "github.com/jackc/pgx/v5@v5", "github.com/twmb/franz-go@v1.22.3")
+GO: Final = (
+    "github.com/hamba/avro/v2@v2.31.0",
+    "github.com/jackc/pgx/v5@v5",
+    "github.com/twmb/franz-go/pkg/kgo@v1.22.3",
+)
 
 CONVERTERS: Final = """
 import java.io.StringReader;
@@ -254,7 +258,8 @@ def send(place: Place, records: list[Golden]) -> None:
     """Produce records and wait for them."""
     producer = Producer({"bootstrap.servers": place.kafka})
     for record in records:
-        producer.produce(place.topic, record.value, record.key, headers=record.headers)
+        headers: list[tuple[str, str | bytes | None]] = [*record.headers]
+        producer.produce(place.topic, record.value, record.key, headers=headers)
     assert producer.flush(30) == 0
 
 
