@@ -66,7 +66,12 @@ HOMES = {
 
 # The only module that opens connections of each kind. Other modules may import the types of the drivers.
 OPENERS = {
-    "postgres.connection": {"psycopg.connect", "Connection.connect", "AsyncConnection.connect", "PostgresSession.connect"},
+    "postgres.connection": {
+        "psycopg.connect",
+        "Connection.connect",
+        "AsyncConnection.connect",
+        "PostgresSession.connect",
+    },
     "kafka.client": {"Producer", "Consumer", "AdminClient"},
 }
 
