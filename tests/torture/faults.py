@@ -4,6 +4,7 @@ A fault's function returns when the fault is healed. Rates are per minute; `hold
 at the same time.
 """
 
+import contextlib
 import random
 import signal
 import time
@@ -21,6 +22,20 @@ from tests.torture.stage import Stage, wait_until
 Act = Callable[[Stage, random.Random], None]
 LONGER_THAN_TIMEOUTS: Final = 7.5  # seconds: wal_sender_timeout is 6
 LONG: Final = 60.0
+
+
+RETYPES: Final = (
+    # Two columns of the same type swap their names: their cells look as before, and mean something else.
+    "alter table outbox rename aggregateid to swapped; alter table outbox rename spare to aggregateid;"
+    " alter table outbox rename swapped to spare",
+    "alter table outbox alter payload type json using payload::json",
+    "alter table outbox alter payload type jsonb using payload::jsonb",
+    "alter table outbox alter type type text",
+    "alter table outbox alter type type varchar(200)",
+    "alter table outbox add extra int not null default 1",
+    "alter table outbox drop if exists extra",
+)
+"""Changes of the table that leave every event what it is."""
 
 
 class Fault(NamedTuple):
@@ -136,6 +151,12 @@ def _pause(chance: random.Random) -> None:
     time.sleep(chance.choice((0, 0, 0, 0.5, 2.0)))
 
 
+def _retype(stage: Stage, chance: random.Random) -> None:
+    """Change columns while rows of the table before are under way; give up where a writer holds the table."""
+    with contextlib.suppress(psycopg.Error):
+        stage.sql(f"set lock_timeout = '1s'; {chance.choice(RETYPES)}")
+
+
 def _walsender(stage: Stage) -> int:
     try:
         found = stage.sql("select active_pid from pg_replication_slots where active")
@@ -231,6 +252,7 @@ FAULTS: Final = (
     Fault("postgres-immediate", "postgres", 0.4, "postgres", _postgres_immediate),
     Fault("postgres-kill", "postgres", 0.4, "postgres", _postgres_kill),
     Fault("postgres-fast", "postgres", 0.35, "postgres", _postgres_fast),
+    Fault("table-retype", "table", 3.0, "table", _retype),
     Fault("walsender-terminate", "walsender", 0.3, "postgres", _walsender_terminate),
     Fault("walsender-freeze", "walsender", 0.2, "postgres", _walsender_freeze),
     Fault("broker-kill", "broker", 0.45, "broker", _broker_kill),

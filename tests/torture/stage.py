@@ -169,6 +169,7 @@ class Stage:
         self._settings_file.write_text("\n".join(lines) + "\n")
         for command in (("outbox", "init"), ("slot", "create")):
             self.command(*command)
+        self.sql("alter table outbox add spare varchar(255), alter aggregateid drop not null")  # see faults.RETYPES
         admin = AdminClient({"bootstrap.servers": self.kafka})
         new = [NewTopic(topic, num_partitions=PARTITIONS, replication_factor=BROKERS) for topic in self.topics]
         for future in admin.create_topics(new).values():
