@@ -3,8 +3,9 @@
 `cdc/records/fastpath/layout.py` says what is expected of it.
 """
 
-from cdc.records.fastpath.layout import Layout, Route
+from cdc.records.fastpath.layout import Layout
 from cdc.records.record import Delivered, Sendable
+from cdc.records.router import Route
 
 __version__: str
 
@@ -18,8 +19,11 @@ class Runs:
     """
 
     def __new__(cls, layout: Layout, /) -> Runs: ...
-    def learn(self, event_type: bytes, topic_cells: tuple[bytes, ...], route: Route, /) -> None:
-        """Where rows go of which the type's cell and the topic's cells have these bytes."""
+    def learn(self, event_type: bytes, topic_cells: tuple[bytes, ...], route: Route, room: int, /) -> None:
+        """Where rows go of which the type's cell and the topic's cells have these bytes.
+
+        `room`: a record is taken when four times its frame and its value are not more than this, in bytes.
+        """
 
     def take(
         self, frames: list[bytes], at: int, prefix: str, index: int, timestamp: int, report: Delivered, /

@@ -15,7 +15,7 @@ from cdc.avro.framing import SingleObject
 from cdc.background import Background, TryAgain
 from cdc.config.settings import Settings
 from cdc.errors import CdcError, Everywhere, Temporary
-from cdc.records.encoding import Encoder, Framing
+from cdc.records.router import Encoder, Framing
 from cdc.registry.opening import opened
 
 if TYPE_CHECKING:

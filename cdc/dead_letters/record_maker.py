@@ -9,8 +9,9 @@ from cdc.config.settings import Settings
 from cdc.dead_letters.producer import Destinations
 from cdc.errors import CdcError, Temporary
 from cdc.outbox.events import Outbox
-from cdc.records.encoding import Encoding, Pending
+from cdc.records.encoding import Encoding
 from cdc.records.record import Record, batch_size
+from cdc.records.router import Pending
 
 _LOOK_SECONDS: Final = 0.05
 _GRACE_SECONDS: Final = 5.0

@@ -14,11 +14,11 @@ from typing import Final
 
 from cdc.delivery.ports import Tail, Tails
 from cdc.lsn import LSN, EventPosition
-from cdc.records.encoding import Pending
 from cdc.records.fastpath.path import FastPath
 from cdc.records.partitioner import partition
 from cdc.records.path import GeneralPath, Taken
 from cdc.records.record import Sendable
+from cdc.records.router import Pending
 from cdc.replication.settlement import Transaction
 from cdc.replication.transactions import Row
 

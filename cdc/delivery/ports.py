@@ -12,8 +12,9 @@ from cdc.delivery.positions import Memory, RememberedTopic, SlotRecord
 from cdc.errors import CdcError
 from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
-from cdc.records.encoding import DeadLetters, Encoder, Encoders, Framing, Topics
+from cdc.records.encoding import DeadLetters, Topics
 from cdc.records.record import Sendable
+from cdc.records.router import Encoder, Encoders, Framing
 from cdc.replication.settlement import Failure
 
 

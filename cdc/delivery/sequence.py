@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Final
 
 from cdc.delivery.ports import Tails
-from cdc.records.encoding import Pending
 from cdc.records.headers import SEQUENCE
 from cdc.records.partitioner import partition
 from cdc.records.path import Path, Taken
 from cdc.records.record import Record, Sendable
+from cdc.records.router import Pending
 from cdc.replication.settlement import Transaction
 
 HEADER_BYTES: Final = 35

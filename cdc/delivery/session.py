@@ -9,12 +9,13 @@ from cdc.delivery.sequence import HEADER_BYTES, Numbering, Sequences
 from cdc.errors import PoisonEvent, ProtocolError
 from cdc.lsn import EventPosition
 from cdc.outbox.events import Outbox
-from cdc.records.encoding import DeadLetters, Encoding, Pending, Topics
+from cdc.records.encoding import DeadLetters, Encoding, Topics
 from cdc.records.fastpath.generated import Unrolled
 from cdc.records.fastpath.layout import Make
 from cdc.records.fastpath.path import FastPath
 from cdc.records.path import GeneralPath, Path
 from cdc.records.record import Sendable
+from cdc.records.router import Pending
 from cdc.replication.frames import KEEPALIVE, XLOG_DATA, XLOG_HEADER_SIZE, keepalive
 from cdc.replication.settlement import Transaction
 from cdc.replication.transactions import Transactions

@@ -6,7 +6,7 @@ checks.
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from cdc.errors import BinaryUnreadable, PoisonEvent, PostgresUnavailable, ProtocolError
 from cdc.lsn import LSN
@@ -18,7 +18,6 @@ from cdc.replication.values import BYTEA, to_iso, to_payload, to_text, to_utf8
 
 log = logging.getLogger(__name__)
 
-_CACHED_TOPICS: Final = 10_000  # bounds the cache if the template contains a column of many values
 _BINARY, _NULL, _UNCHANGED = b"bnu"
 
 T = TypeVar("T")
@@ -68,14 +67,12 @@ class Outbox:
         self._without: set[str] = set()  # the columns of these headers, each of which is reported once
         self._shape: Shape | None = None
         self._plans: dict[bytes, _Plan] = {}
-        self._topics: dict[tuple[bytes, ...], str] = {}
 
     def shape(self, relation: Relation) -> Shape:
         """Return the shape of the rows that came under this relation; a layout or plan of it lives no longer."""
         if self._shape is None or self._shape.relation is not relation:
             self._shape = Shape(relation, self.columns, self.template, self.headers)
             self._plans.clear()
-            self._topics.clear()
             self._report(self._shape)
         return self._shape
 
@@ -132,15 +129,9 @@ class Outbox:
         return None if self.tombstones and (not payload or payload.isspace()) else payload
 
     def _topic(self, plan: "_Plan", values: list[bytes]) -> str:
-        key = tuple([values[cell.place] for _, cell in plan.topic])
-        topic = self._topics.get(key)
-        if topic is None:
-            topic = self.template.fill({name: cell.read(values[cell.place]) for name, cell in plan.topic})
-            if not is_topic_name(topic):
-                raise ValueError(f"{topic!r} is not a valid topic name")
-            if len(self._topics) >= _CACHED_TOPICS:
-                self._topics.clear()
-            self._topics[key] = topic
+        topic = self.template.fill({name: cell.read(values[cell.place]) for name, cell in plan.topic})
+        if not is_topic_name(topic):
+            raise ValueError(f"{topic!r} is not a valid topic name")
         return topic
 
 

@@ -33,6 +33,7 @@ class TopicTemplate:
                     f"topic template {template!r}: a placeholder must be a column name in braces, such as {{type}}"
                 )
             columns.append(field)
+        self._parts = [(literal, field) for literal, field, _, _ in parts]
         self.columns = tuple(dict.fromkeys(columns))
         if not is_topic_name(self.fill(dict.fromkeys(self.columns, "x"))):
             raise ConfigError(
@@ -42,7 +43,4 @@ class TopicTemplate:
 
     def fill(self, values: Mapping[str, str]) -> str:
         """Return the topic for one row; `values` maps column names to text."""
-        return "".join(
-            literal + (values[field] if field is not None else "")
-            for literal, field, _, _ in string.Formatter().parse(self.template)
-        )
+        return "".join([literal + (values[field] if field is not None else "") for literal, field in self._parts])

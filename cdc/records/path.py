@@ -8,8 +8,9 @@ from typing import NamedTuple, Protocol
 
 from cdc.errors import PoisonEvent, Unfit
 from cdc.outbox.events import Event, Outbox
-from cdc.records.encoding import DeadLetters, Encoding, Pending, Topics
+from cdc.records.encoding import DeadLetters, Encoding, Topics
 from cdc.records.record import Record, Sendable, at_most, batch_size
+from cdc.records.router import Pending
 from cdc.replication.settlement import Transaction
 from cdc.replication.transactions import Row, Transactions
 

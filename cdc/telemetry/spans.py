@@ -13,8 +13,9 @@ from cdc.errors import PoisonEvent
 from cdc.outbox.columns import TRACE_COLUMNS
 from cdc.outbox.events import Event
 from cdc.records.dead_letters import HEADER_PREFIX
-from cdc.records.encoding import DeadLetters, Encoder, Encoding
+from cdc.records.encoding import DeadLetters, Encoding
 from cdc.records.record import Delivered, Headers, Record
+from cdc.records.router import Route
 from cdc.replication.transactions import Row
 
 TRACEPARENT, TRACESTATE = TRACE_COLUMNS
@@ -88,7 +89,7 @@ class TracedEncoding(Encoding):
             return record  # an invalid trace context of the row is kept
         return record._replace(headers=_continued(record.headers, span, carrier))
 
-    def route(self, event: Event) -> tuple[Encoder | None, bytes] | None:  # noqa: ARG002 - each has its own headers
+    def shared(self, event: Event) -> Route | None:  # noqa: ARG002 - each has its own headers
         """Return None: every row takes the general path."""
         return None
 

@@ -13,27 +13,6 @@ pub struct Column {
     pub null_header: bool,
 }
 
-/// What becomes of payloads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// JSON text is encoded by contract.
-    Avro,
-    /// Bytes are the record's value already.
-    Bytea,
-}
-
-impl Form {
-    /// By its name in a layout; `None` when it is not known here.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "avro" => Some(Self::Avro),
-            "bytea" => Some(Self::Bytea),
-            _ => None,
-        }
-    }
-}
-
 /// The parts of an event by their places, and how every column is read.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -55,8 +34,6 @@ pub struct Layout {
     pub topic: Vec<usize>,
     /// Further headers.
     pub headers: Vec<usize>,
-    /// What becomes of the payload.
-    pub form: Form,
     /// Whether an empty payload is special.
     pub tombstones: bool,
     /// Columns that must be readable although nothing is made of their text here.
@@ -83,15 +60,7 @@ pub struct Places {
 impl Layout {
     /// `None` when a cell is to be read in a way that is not known, or a place lies outside of the row.
     #[must_use]
-    pub fn new(
-        relation: u32,
-        binary: bool,
-        cells: &[String],
-        places: Places,
-        form: &str,
-        tombstones: bool,
-    ) -> Option<Self> {
-        let form = Form::named(form)?;
+    pub fn new(relation: u32, binary: bool, cells: &[String], places: Places, tombstones: bool) -> Option<Self> {
         let Places { id, key, event_type, payload, topic, headers } = places;
         let mut columns = Vec::with_capacity(cells.len());
         for name in cells {
@@ -114,20 +83,22 @@ impl Layout {
             .filter(|place| columns.get(*place).is_some_and(|column| column.required) && !is_read(place));
         let checked = checked.collect();
         let layout =
-            Self { relation, binary, columns, id, key, event_type, payload, topic, headers, form, tombstones, checked };
+            Self { relation, binary, columns, id, key, event_type, payload, topic, headers, tombstones, checked };
         layout.is_plain(&roles).then_some(layout)
+    }
+
+    /// Whether payloads are bytes of any kind, no text.
+    #[must_use]
+    pub fn has_bytea(&self) -> bool {
+        self.columns.get(self.payload).is_some_and(|column| column.read == Some(Read::Bytea))
     }
 
     fn is_plain(&self, roles: &[usize]) -> bool {
         let read = |place: usize| self.columns.get(place).and_then(|column| column.read);
-        let payload = read(self.payload);
-        let fitting = match self.form {
-            Form::Avro => matches!(payload, Some(Read::Text | Read::Jsonb)),
-            Form::Bytea => payload == Some(Read::Bytea),
-        };
+        let fitting = matches!(read(self.payload), Some(Read::Text | Read::Jsonb | Read::Bytea));
         let mut places = roles.iter().chain(&self.headers).filter(|place| **place != self.payload);
         let readable = places.all(|place| read(*place).is_some_and(|read| read != Read::Bytea));
-        let twice = self.form == Form::Bytea && [self.id, self.key, self.event_type].contains(&self.payload);
+        let twice = self.has_bytea() && [self.id, self.key, self.event_type].contains(&self.payload);
         fitting && readable && !twice
     }
 }

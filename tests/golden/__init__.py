@@ -19,8 +19,9 @@ from cdc.errors import PoisonEvent
 from cdc.lsn import LSN, EventPosition
 from cdc.outbox.events import Event
 from cdc.records.dead_letters import DeadLetter, DeadLetters
-from cdc.records.encoding import Encoder, Encoding
+from cdc.records.encoding import Encoding
 from cdc.records.record import Headers, Record
+from cdc.records.router import Encoder
 from cdc.recovery.repair import MissingEvents
 from cdc.replication.transactions import Row
 from cdc.status.from_metrics import describe

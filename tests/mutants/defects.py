@@ -385,9 +385,11 @@ DEFECTS: Final = (
         "        if self._shape is None:\n",
     ),
     Defect(
-        "topics-outlive", "A1", "Topics of a table that was changed are looked up by the cells of other columns.",
-        "outbox/events.py",
-        "            self._topics.clear()\n            self._report", "            self._report",
+        "routes-mixed", "A1", "The route of an event type is taken in every topic.",
+        "records/router.py",
+        "        key = event.type, event.topic, event.payload_is_avro\n",
+        '        key = event.type, "", event.payload_is_avro\n',
+        "records/test_router.py",
     ),
     Defect(
         "binary-again", "A2", "The catalog decides about the format after a value that only text can be read of.",

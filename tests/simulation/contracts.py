@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cdc.records.encoding import Encoder
+from cdc.records.router import Encoder
 from tests.simulation.rows import POISON
 from tests.simulation.world import World
 

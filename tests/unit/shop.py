@@ -12,10 +12,11 @@ from cdc.lsn import LSN
 from cdc.outbox.columns import Columns
 from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
-from cdc.records.encoding import DeadLetters, Encoder, Encoding
+from cdc.records.encoding import DeadLetters, Encoding
 from cdc.records.fastpath.generated import Unrolled
 from cdc.records.fastpath.layout import Make
 from cdc.records.record import Record
+from cdc.records.router import Encoder
 from cdc.replication.messages import Begin, Commit, Insert, Relation
 from cdc.replication.settlement import Ledger
 from cdc.replication.transactions import Row

@@ -8,9 +8,10 @@ import struct
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
 
-from cdc.records.fastpath.layout import Layout, Route
+from cdc.records.fastpath.layout import Layout
 from cdc.records.headers import ID, POSITION, TYPE
 from cdc.records.record import Delivered, Sendable
+from cdc.records.router import MOST, Route
 from cdc.replication import values
 
 _HEAD_AT: Final = 25  # of the pgoutput message in its frame: kind, relation, `N`, number of columns
@@ -48,22 +49,18 @@ class Unrolled:
     """Fits `cdc.records.fastpath.layout.Runs`."""
 
     def __init__(self, layout: Layout) -> None:
-        self._layout = layout
         self._routes: dict[tuple[bytes, ...], tuple[object, ...]] = {}
         splitting = _Splitting(layout)
         names = {**_NAMES, "routes": self._routes, "start": splitting.start}
         exec(compile(_source(layout, splitting), "<unrolled>", "exec"), names)
         self.take: Take = names["take"]
 
-    def learn(self, event_type: bytes, topic_cells: tuple[bytes, ...], route: Route) -> None:
+    def learn(self, event_type: bytes, topic_cells: tuple[bytes, ...], route: Route, room: int) -> None:
         """Let rows with these cells take this route."""
-        self._routes[event_type, *topic_cells] = (
-            route.topic,
-            (TYPE, route.type),
-            route.header,
-            route.encode,
-            route.spare(self._layout),
-        )
+        cells = event_type, *topic_cells
+        if len(self._routes) >= MOST and cells not in self._routes:
+            self._routes.clear()
+        self._routes[cells] = route.topic, (TYPE, route.type), route.header, route.encode, route.headers, room
 
     def forget(self) -> None:
         """Drop all routes."""
@@ -185,15 +182,19 @@ def _record(layout: Layout, splitting: _Splitting) -> Iterator[str]:
     cells_of_route = ", ".join(f"c{place}" for place in (layout.type, *layout.topic))
     yield f"route = routes.get(({cells_of_route},))"
     yield "if route is None: break"
-    yield "topic, event_type, header, encode, spare = route"
+    yield "topic, event_type, header, encode, constant, room = route"
     payload = f"c{layout.payload}"
     if layout.cells[layout.payload] == "jsonb" and not splitting.bare:
         yield f"if {payload}[0] != {values.JSONB_VERSION}: break"
         payload += "[1:]"
     if layout.tombstones:
         yield f"if not {payload} or {payload}.isspace(): break"
-    yield f"value = header + {payload}" if layout.form == "bytea" else f"value = encode({payload}, header)"
-    yield "if len(value) + 4 * o > spare: break"
+    yield (
+        f"value = header + {payload}"
+        if layout.cells[layout.payload] == "bytea"
+        else f"value = encode({payload}, header)"
+    )
+    yield "if len(value) + 4 * o > room: break"
     if layout.cells[layout.id] == "uuid":
         if not splitting.parts:
             yield f"{_ID_PARTS} = parts(c{layout.id})"
@@ -202,6 +203,7 @@ def _record(layout: Layout, splitting: _Splitting) -> Iterator[str]:
         event_id = _text(layout, layout.id)
     position = f"prefix + INDEXES[index] if index < {len(_INDEXES)} else f'{{prefix}}{{index:08X}}'"
     yield f"headers = [({ID!r}, {event_id}), event_type, ({POSITION!r}, {position})]"
+    yield "if constant: headers += constant"
     for name, place in layout.headers:
         if layout.cells[place].startswith(_ISO):
             yield f"headers.append(({name!r}, None if c{place} is None else {_text(layout, place)}))"

@@ -1,17 +1,17 @@
 """Runs: consecutive rows that are plain, made into records at once.
 
 The general path (pgoutput, transactions, outbox, encoding) takes each row through every step, and alone refuses rows.
-Each row that it has taken leaves a route: type and topic, encoder, and the header of the body. Rows of the same shape
-on a known route need none of the steps, only their result; rows that are not plain are declined, and left to the
-general path. So the code that `cdc.records.fastpath.generated` writes for a table and the native accelerator differ in
-speed only.
+Each row that it has taken leaves its route (`cdc.records.router`). Rows of the same shape on a known route need none of
+the steps, only their result; rows that are not plain are declined, and left to the general path. So the code that
+`cdc.records.fastpath.generated` writes for a table and the native accelerator differ in speed only.
 """
 
 from collections.abc import Callable
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from cdc.outbox.events import Outbox
 from cdc.records.record import Delivered, Sendable
+from cdc.records.router import Route
 from cdc.replication import values
 from cdc.replication.messages import Relation
 
@@ -36,10 +36,6 @@ _ISO_CELLS: Final = {
     values.BYTEA: "bytea",
 }
 
-Form = Literal["avro", "bytea"]
-"""What becomes of payloads: JSON text is encoded by contract, bytea is the record's value already. An accelerator takes
-nothing of a layout whose form it does not know."""
-
 
 class Layout(NamedTuple):
     """How the rows of one relation are read. Places are numbers of columns, from 0."""
@@ -56,30 +52,20 @@ class Layout(NamedTuple):
     payload: int
     topic: tuple[int, ...]  # the cells that decide about the topic
     headers: tuple[tuple[str, int], ...]  # name and place; a null is left out, or with `iso:` has no value
-    form: Form
     tombstones: bool  # an empty payload means something
 
 
-class Route(NamedTuple):
-    """The parts that all events of one type and topic share."""
-
-    topic: str
-    type: str
-    header: bytes  # stands before each body
-    encode: Callable[[bytes, bytes], bytes] | None  # JSON text and header to value; None when the payload is Avro
-    plan: bytes | None  # of the same encoder, for the accelerator
-    largest: int  # bytes of a record batch that the topic takes
-
-    def spare(self, layout: Layout) -> int:
-        """A record is far from `largest` when four times its frame and its value are less than this, in bytes."""
-        return self.largest - 512 - sum(len(name) + 1 for name, _ in layout.headers) * 8
+def room(layout: Layout, route: Route, largest: int) -> int:
+    """A record batch is surely below `largest` when four times its frame and its value are not more than this."""
+    constant = sum(4 * (len(name) + len(value)) + 10 for name, value in route.headers)
+    return largest - 512 - constant - sum(len(name) + 1 for name, _ in layout.headers) * 8
 
 
 class Runs(Protocol):
     """Makes records of the rows of one layout."""
 
-    def learn(self, event_type: bytes, topic_cells: tuple[bytes, ...], route: Route, /) -> None:
-        """Let rows with these cells take this route."""
+    def learn(self, event_type: bytes, topic_cells: tuple[bytes, ...], route: Route, room: int, /) -> None:
+        """Let rows with these cells take this route, with so much room: see `room`. It keeps `MOST` routes."""
         ...
 
     def take(
@@ -137,7 +123,6 @@ def layout(relation: Relation, outbox: Outbox, *, binary: bool) -> Layout | None
         payload,
         tuple([places[name] for name in topic]),
         shape.headers,
-        "bytea" if read[payload] == "bytea" else "avro",
         outbox.tombstones,
     )
 

@@ -7,14 +7,13 @@ general path has taken leaves a route, on which the fast path takes others like 
 from typing import Final
 
 from cdc.outbox.events import Event, Outbox
-from cdc.records.fastpath.layout import Make, Route, layout
+from cdc.records.fastpath.layout import Make, layout, room
 from cdc.records.path import GeneralPath, Taken
 from cdc.records.record import Sendable
 from cdc.replication.messages import Relation
 from cdc.replication.settlement import Transaction
 from cdc.replication.transactions import Row
 
-_KNOWN: Final = 10_000  # routes: a topic template may hold a column of many values
 _BINARY: Final = b"b"
 
 
@@ -27,13 +26,6 @@ class _Table:
         self.left_out = len(outbox.shape(relation).without)  # headers of each record
         self.layout = layout(relation, outbox, binary=binary)
         self.runs = make(self.layout) if self.layout else None
-        self.known: set[tuple[bytes, tuple[bytes, ...]]] = set()  # cells whose route the runs know
-
-    def forget(self) -> None:
-        """Drop all routes."""
-        self.known.clear()
-        if self.runs:
-            self.runs.forget()
 
 
 class FastPath:
@@ -67,8 +59,7 @@ class FastPath:
         row.transaction.add_event()
         if event is not None:
             self.headers_left_out += len(self._general.outbox.shape(row.relation).without)
-            if event.payload is not None:
-                self._learn(row, event)
+            self._learn(row, event)
         return Taken([record], at + 1, row.transaction)
 
     def run(self, frames: list[bytes], at: int, transaction: Transaction) -> Taken | None:
@@ -113,25 +104,13 @@ class FastPath:
         self._table = table
         if table.layout is None or table.runs is None:
             return
-        known = cells[table.layout.type], tuple([cells[place] for place in table.layout.topic])
-        route = None if known in table.known else self._route(event)
-        if route:
-            if len(table.known) >= _KNOWN:
-                table.forget()
-            table.known.add(known)
-            table.runs.learn(*known, route)
-
-    def _route(self, event: Event) -> Route | None:
-        largest = self._general.largest(event.topic)
-        found = self._general.encoding.route(event)
-        if largest is None or found is None:
-            return None
-        encoder, header = found
-        if encoder is None:
-            return Route(event.topic, event.type, header, None, None, largest)
-        return Route(event.topic, event.type, header, encoder.encode, encoder.plan, largest)
+        route, largest = self._general.encoding.shared(event), self._general.largest(event.topic)
+        if route and largest is not None:
+            topic_cells = tuple([cells[place] for place in table.layout.topic])
+            table.runs.learn(cells[table.layout.type], topic_cells, route, room(table.layout, route, largest))
 
     def _forget(self) -> None:
         for table in self._tables.values():
-            table.forget()
+            if table.runs:
+                table.runs.forget()
         self._changes = self._topics.changes

@@ -8,16 +8,16 @@ use cdc_native::layout::{Layout, Places};
 use libfuzzer_sys::fuzz_target;
 
 static LAYOUTS: LazyLock<Vec<Layout>> = LazyLock::new(|| {
-    let layout = |binary: bool, cells: &[&str], form: &str| {
+    let layout = |binary: bool, cells: &[&str]| {
         let cells: Vec<String> = cells.iter().map(ToString::to_string).collect();
         let places = Places { id: 0, key: 2, event_type: 3, payload: 4, topic: vec![1], headers: vec![5, 6] };
-        Layout::new(1, binary, &cells, places, form, false).unwrap()
+        Layout::new(1, binary, &cells, places, false).unwrap()
     };
     vec![
-        layout(true, &["uuid", "text", "text", "text", "jsonb", "integer", "bool", ""], "avro"),
-        layout(true, &["integer", "bool", "uuid", "text", "bytea", "jsonb", "text"], "bytea"),
-        layout(false, &["text", "text", "bool-text", "text", "text", "text", "bool-text"], "avro"),
-        layout(false, &["text", "text", "text", "text", "bytea", "text", "text"], "bytea"),
+        layout(true, &["uuid", "text", "text", "text", "jsonb", "integer", "bool", ""]),
+        layout(true, &["integer", "bool", "uuid", "text", "bytea", "jsonb", "text"]),
+        layout(false, &["text", "text", "bool-text", "text", "text", "text", "bool-text"]),
+        layout(false, &["text", "text", "text", "text", "bytea", "text", "text"]),
     ]
 });
 

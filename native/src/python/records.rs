@@ -61,11 +61,12 @@ impl Records {
     ) -> PyResult<Bound<'py, PyTuple>> {
         let id = pair(py, intern!(py, "id"), &parts.id)?;
         let position = pair(py, intern!(py, "cdc-position"), &parts.position)?;
-        let headers = if more.is_empty() {
+        let headers = if more.is_empty() && route.headers.is_empty() {
             PyList::new(py, [&id, route.event_type.bind(py), &position])?
         } else {
-            let mut all = Vec::with_capacity(3 + more.len());
+            let mut all = Vec::with_capacity(3 + route.headers.len() + more.len());
             all.extend([&id, route.event_type.bind(py), &position]);
+            all.extend(route.headers.iter().map(|pair| pair.bind(py)));
             all.extend(more);
             PyList::new(py, all)?
         };

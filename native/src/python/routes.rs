@@ -12,7 +12,7 @@ use crate::plan::Plan;
 
 const MOST: usize = 10_000; // a topic may hang on a column of many values: what is known must not grow with them
 
-/// `cdc.records.fastpath.layout.Route`, made ready.
+/// `cdc.records.router.Route`, made ready.
 pub(super) struct Route {
     pub(super) topic: Py<PyString>,
     pub(super) event_type: Py<PyTuple>,
@@ -20,7 +20,8 @@ pub(super) struct Route {
     pub(super) header_bytes: Box<[u8]>,
     pub(super) encode: Option<Py<PyAny>>,
     pub(super) plan: Option<Arc<Plan>>,
-    pub(super) largest: usize,
+    pub(super) headers: Vec<Py<PyTuple>>,
+    pub(super) room: usize,
 }
 
 type Given<'py> = (
@@ -29,7 +30,8 @@ type Given<'py> = (
     Bound<'py, PyBytes>,
     Option<Bound<'py, PyAny>>,
     Option<Bound<'py, PyBytes>>,
-    i64,
+    Vec<Bound<'py, PyTuple>>,
+    bool,
 );
 
 /// All routes, by the bytes of the cells that decide.
@@ -44,10 +46,13 @@ impl Routes {
         self.known.get(key)
     }
 
-    pub(super) fn learn(&mut self, key: &[u8], route: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(super) fn learn(&mut self, key: &[u8], route: &Bound<'_, PyAny>, room: i64) -> PyResult<()> {
         let py = route.py();
-        let (topic, name, header, encode, plan, largest): Given<'_> = route.extract()?;
-        if self.known.len() >= MOST {
+        let (topic, name, header, encode, plan, headers, enveloped): Given<'_> = route.extract()?;
+        if enveloped {
+            return Ok(());
+        }
+        if self.known.len() >= MOST && !self.known.contains_key(key) {
             self.forget();
         }
         let route = Route {
@@ -57,7 +62,8 @@ impl Routes {
             header: header.unbind(),
             encode: encode.map(Bound::unbind),
             plan: plan.and_then(|plan| self.plan(plan.as_bytes())),
-            largest: usize::try_from(largest).unwrap_or(0),
+            headers: headers.into_iter().map(Bound::unbind).collect(),
+            room: usize::try_from(room).unwrap_or(0),
         };
         self.known.insert(key.into(), route);
         Ok(())

@@ -8,18 +8,15 @@ use super::records::{Parts, Records, Shared};
 use super::routes::{Route, Routes, write_cell};
 use crate::encode::Encoder;
 use crate::frames::{self, Span, cell};
-use crate::layout::{Form, Layout, Places};
+use crate::layout::{Layout, Places};
 use crate::values::{self, Read};
 
-type Given = (u32, bool, Vec<String>, usize, usize, usize, usize, Vec<usize>, Vec<(String, usize)>, String, bool);
-
-const SLACK: usize = 512; // what a batch and the three headers add at the most, beyond four bytes for each of the frame
+type Given = (u32, bool, Vec<String>, usize, usize, usize, usize, Vec<usize>, Vec<(String, usize)>, bool);
 
 /// Takes runs of plain frames of one table, and stops before the first that is not.
 #[pyclass(module = "cdc_native")]
 pub(super) struct Runs {
     layout: Option<Layout>,
-    slack: usize,
     records: Records,
     routes: Routes,
     buffers: Buffers,
@@ -40,34 +37,33 @@ impl Runs {
     #[new]
     #[pyo3(signature = (layout, /))]
     fn new(layout: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let (relation, binary, columns, id, key, event_type, payload, topic, headers, form, tombstones): Given =
+        let (relation, binary, columns, id, key, event_type, payload, topic, headers, tombstones): Given =
             layout.extract()?;
         let (names, headers): (Vec<String>, Vec<usize>) = headers.into_iter().unzip();
-        let length: usize = names.iter().map(String::len).sum();
         let places = Places { id, key, event_type, payload, topic, headers };
         Ok(Self {
-            layout: Layout::new(relation, binary, &columns, places, &form, tombstones),
-            slack: SLACK.saturating_add(length.saturating_add(names.len()).saturating_mul(8)),
+            layout: Layout::new(relation, binary, &columns, places, tombstones),
             records: Records::new(layout.py(), &names)?,
             routes: Routes::default(),
             buffers: Buffers::default(),
         })
     }
 
-    /// Where rows go of which the type's cell and the topic's cells have these bytes.
-    #[pyo3(signature = (event_type, topic_cells, route, /))]
+    /// Where rows go of which the type's cell and the topic's cells have these bytes; how large their records may be.
+    #[pyo3(signature = (event_type, topic_cells, route, room, /))]
     fn learn(
         &mut self,
         event_type: &Bound<'_, PyBytes>,
         topic_cells: &Bound<'_, PyTuple>,
         route: &Bound<'_, PyAny>,
+        room: i64,
     ) -> PyResult<()> {
         let mut key = Vec::new();
         write_cell(&mut key, event_type.as_bytes());
         for cell in topic_cells {
             write_cell(&mut key, cell.cast::<PyBytes>()?.as_bytes());
         }
-        self.routes.learn(&key, route)
+        self.routes.learn(&key, route, room)
     }
 
     /// Drops what was learned.
@@ -141,8 +137,7 @@ impl Runs {
             };
             more.extend(self.records.header(py, number, Some(text))?);
         }
-        let room = frame.len().saturating_mul(4).saturating_add(self.slack);
-        let Some(limit) = route.largest.checked_sub(room) else {
+        let Some(limit) = route.room.checked_sub(frame.len().saturating_mul(4)) else {
             return Ok(None);
         };
         let Some(value) = value(py, layout, route, frame, buffers, limit)? else {
@@ -210,7 +205,7 @@ fn value<'py>(
     if layout.tombstones && payload.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0x0B) {
         return Ok(None);
     }
-    if layout.form == Form::Bytea {
+    if layout.has_bytea() {
         let value = [&route.header_bytes, payload].concat();
         return Ok((value.len() <= limit).then(|| PyBytes::new(py, &value)));
     }

@@ -16,8 +16,9 @@ from cdc.dead_letters.topic import Entry
 from cdc.errors import PoisonEvent
 from cdc.outbox.events import Outbox
 from cdc.records.dead_letters import DeadLetter, DeadLetters, Marker, Wanted, read
-from cdc.records.encoding import Encoding, Pending
+from cdc.records.encoding import Encoding
 from cdc.records.record import Record
+from cdc.records.router import Pending
 from cdc.replication.messages import Column, Relation, TupleData
 from cdc.replication.transactions import Row
 from cdc.replication.values import TIMESTAMPTZ

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from cdc.records.fastpath.generated import Unrolled
-from cdc.records.fastpath.layout import Make, Route
+from cdc.records.fastpath.layout import Make
+from cdc.records.router import MOST, Route
 from cdc.replication.messages import Insert, TupleData
 from tests.unit import frames, shop
 from tests.unit.records.test_runs import FRAMES, MAKES, PREFIX, TIMESTAMP, Table
@@ -113,7 +114,7 @@ def taught(encode: Callable[[bytes, bytes], bytes] | None, **change: Any) -> Any
     found = table().layout
     assert found is not None
     runs = MAKE(found._replace(**change))
-    runs.learn(b"Placed", (b"order",), Route("t", "Placed", b"h", encode, None, ROOM))
+    runs.learn(b"Placed", (b"order",), Route("t", "Placed", b"h", encode), ROOM)
     return runs
 
 
@@ -133,6 +134,28 @@ def echo(payload: bytes, header: bytes) -> bytes:
 def test_without_a_plan_python_encodes_everything() -> None:
     assert taken(taught(echo)) == [b'h{"order": 1, "lines": []}'] * 3
     assert taken(taught(None)) == []
+
+
+def test_runs_keep_no_more_than_so_many_routes() -> None:
+    runs = taught(echo)
+    for number in range(MOST - 1):
+        runs.learn(b"Placed", (b"%d" % number,), Route("t", "Placed", b"h", echo), ROOM)
+    runs.learn(b"Placed", (b"0",), Route("t", "Placed", b"h", echo), ROOM)  # is known, and takes no place of another
+    assert len(taken(runs)) == 3
+    runs.learn(b"Placed", (b"new",), Route("t", "Placed", b"h", echo), ROOM)
+    assert taken(runs) == []
+    assert len(taken(runs, plain(aggregate=b"new"))) == 3
+
+
+def test_constant_headers_of_a_route_stand_behind_the_position() -> None:
+    layout = table().layout
+    assert layout is not None
+    runs = MAKE(layout)
+    constant = (("content-type", "application/json"), ("form", "2"))
+    runs.learn(b"Placed", (b"order",), Route("t", "Placed", b"h", echo, headers=constant), ROOM)
+    names = [name for name, _ in runs.take(plain(1), 0, PREFIX, 0, TIMESTAMP, ignore)[0][7]]
+    assert names == ["id", "eventType", "cdc-position", "content-type", "form"]
+    assert runs.take(plain(1), 0, PREFIX, 0, TIMESTAMP, ignore)[0][7][3:] == list(constant)
 
 
 def test_an_empty_payload_ends_the_run_where_it_means_a_tombstone() -> None:
@@ -180,7 +203,7 @@ def test_what_the_encoder_returns_must_be_bytes() -> None:
 @NATIVE_ONLY
 @pytest.mark.parametrize(
     "change",
-    [{"form": "later"}, {"cells": ("later",) * 5}, {"cells": ()}, {"id": 9}, {"topic": (9,)}, {"headers": (("x", 9),)}],
+    [{"cells": ("later",) * 5}, {"cells": ()}, {"id": 9}, {"topic": (9,)}, {"headers": (("x", 9),)}],
     ids=str,
 )
 def test_a_layout_that_is_not_understood_takes_nothing(change: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from cdc.errors import (
     SlotActive,
 )
 from cdc.lsn import LSN, EventPosition
-from cdc.records.encoding import Encoder
+from cdc.records.router import Encoder
 from cdc.replication.messages import Insert
 from cdc.telemetry.metrics import HELD, STANDBY, STOPPING, STREAMING, WAITING, Metrics
 from tests.memory import Clock, MemorySink, MemorySource, MemoryTail, MemoryTails

@@ -8,8 +8,9 @@ from cdc.delivery.deduplication import SentBefore
 from cdc.errors import ProtocolError
 from cdc.lsn import LSN
 from cdc.records.fastpath.generated import Unrolled, source
-from cdc.records.fastpath.layout import Layout, Make, Route, Runs, layout
+from cdc.records.fastpath.layout import Layout, Make, Runs, layout
 from cdc.records.record import Delivered, Record, Sendable
+from cdc.records.router import Route
 from cdc.replication.messages import Column, Insert, Relation, TupleData
 from tests.memory import MemoryTail, MemoryTails
 from tests.unit import frames, shop
@@ -41,8 +42,8 @@ class Counted:
         self.forgotten = 0
         self.made.append(self)
 
-    def learn(self, event_type: bytes, topic_cells: tuple[bytes, ...], route: Route) -> None:
-        self._runs.learn(event_type, topic_cells, route)
+    def learn(self, event_type: bytes, topic_cells: tuple[bytes, ...], route: Route, room: int) -> None:
+        self._runs.learn(event_type, topic_cells, route, room)
 
     def take(
         self, frames: list[bytes], at: int, prefix: str, index: int, timestamp: int, report: Delivered

@@ -9,15 +9,14 @@ import fastavro
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc.avro.compiled.plan import plan
 from cdc.avro.contracts import Contract
-from cdc.avro.mapping.rules import STRICT
 from cdc.lsn import LSN
 from cdc.outbox.events import Event, Outbox
-from cdc.records.encoding import Encoder, Encoding
+from cdc.records.encoding import Encoding
 from cdc.records.fastpath.generated import Unrolled
-from cdc.records.fastpath.layout import Layout, Make, Route, layout
+from cdc.records.fastpath.layout import Layout, Make, layout, room
 from cdc.records.record import Record, batch_size
+from cdc.records.router import Encoder
 from cdc.replication.frames import XLOG_HEADER_SIZE
 from cdc.replication.messages import Insert, Relation, TupleData
 from cdc.replication.pgoutput import decode
@@ -99,7 +98,6 @@ class Table:
         self.relation = relation
         self.outbox = outbox
         self.encoding = Encoding(outbox, Encoders(), Framing(), frame_bytea=frame_bytea)
-        self.frame_bytea = frame_bytea
         found = layout(relation, outbox, binary=binary)
         self.layout: Layout | None = found
         self.runs = make(found) if found else None
@@ -121,18 +119,14 @@ class Table:
             return
         if self.layout is None or self.runs is None or event.payload is None:
             return
-        self.runs.learn(*self._cells(row), self._route(event, largest))
+        route = self.encoding.shared(event)
+        assert route
+        self.runs.learn(*self._cells(row), route, room(self.layout, route, largest))
 
     def _cells(self, row: Row) -> tuple[bytes, tuple[bytes, ...]]:
         assert self.layout is not None
         cells = row.data.cells
         return cells[self.layout.type], tuple([cells[place] for place in self.layout.topic])
-
-    def _route(self, event: Event, largest: int) -> Route:
-        if event.payload_is_avro:
-            return Route(event.topic, event.type, FRAMES if self.frame_bytea else b"", None, None, largest)
-        target = CONTRACTS[event.type]
-        return Route(event.topic, event.type, FRAMES, target.encode, plan(target.schema, STRICT), largest)
 
     def check(self, run: list[bytes], at: int, index: int, largest: int) -> int:
         """Compare the records of `run[at:]`, of which one for each is right; returns how many there were."""
