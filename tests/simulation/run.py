@@ -4,13 +4,11 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
-from unittest.mock import patch
 
 from cdc.config.settings import Settings
 from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE
 from cdc.delivery.service import AHEAD, Service
 from cdc.errors import CdcError, Temporary
-from cdc.kafka.readback import chunks
 from tests.simulation.contracts import SimContracts
 from tests.simulation.kafka import SimKafka
 from tests.simulation.mended import mended
@@ -134,10 +132,6 @@ class Run:
 
     def go(self, *, digest: bool = False, trace: bool = False) -> Outcome:
         """Run to the end."""
-        with patch.multiple(chunks, FIRST=2, LARGEST=9):  # so that there are chunks in logs of a few records
-            return self._go(digest=digest, trace=trace)
-
-    def _go(self, *, digest: bool, trace: bool) -> Outcome:
         violation = None
         began = self.world.now
         logging.disable(logging.CRITICAL)

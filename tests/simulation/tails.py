@@ -6,6 +6,7 @@ The pure core of reading back decides what is there (`cdc.kafka.readback`); only
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
+from cdc.kafka.readback.chunks import Sizes
 from cdc.kafka.readback.log import Bounds, Entry, Place
 from cdc.kafka.readback.seen import SeenPositions
 from cdc.kafka.readback.tail import Readback, Tail
@@ -14,6 +15,8 @@ from tests.simulation.oracle import DEAD_LETTERS
 from tests.simulation.world import Violation
 
 _BURST: Final = 3
+_SIZES: Final = Sizes(first=2, largest=9)
+"""Logs hold a few records, and are read in several chunks all the same."""
 _CALLS_AT_MOST: Final = 5_000
 
 
@@ -91,7 +94,7 @@ class SimTails:
         self._kafka = kafka
         self._log = SimLog(kafka)
         self._seen = SeenPositions()
-        self._readback = Readback(self._log, stream, confirmed, self._seen, sequences=sequences)
+        self._readback = Readback(self._log, stream, confirmed, self._seen, sequences=sequences, sizes=_SIZES)
         self._asked: set[str] = set()
         self._read: dict[str, Tail] = {}
 

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable, Mapping
 from typing import Final
 
 from cdc import errors
+from cdc.kafka.readback.chunks import SIZES, Sizes
 from cdc.kafka.readback.log import Entry, Log, Place
 from cdc.kafka.readback.partition import FARTHEST, ReadPartition
 from cdc.kafka.readback.seen import Sighting
@@ -24,9 +25,10 @@ _TELL_SECONDS: Final = 3.0
 class Backwards:
     """One reader of a session. Raises KafkaUnavailable, and what the methods of `Log` raise."""
 
-    def __init__(self, source: Log, stream: str, confirmed: int) -> None:
+    def __init__(self, source: Log, stream: str, confirmed: int, sizes: Sizes = SIZES) -> None:
         self._log = source
         self._confirmed = confirmed
+        self._sizes = sizes
         self._patience = PATIENCE_SECONDS
         self._heard = 0.0
         self._match = positions_of(stream)
@@ -39,7 +41,7 @@ class Backwards:
         places = [(topic, number) for topic, partitions in topics.items() for number in range(partitions)]
         then = None if since is None else max(0, since - MARGIN_MS)
         bounds = self._log.bounds(places, then)
-        return {place: ReadPartition(bounds[place], self._confirmed, numbers=numbers) for place in places}
+        return {place: ReadPartition(bounds[place], self._confirmed, self._sizes, numbers=numbers) for place in places}
 
     def read(
         self, wanted: str, tags: Mapping[str, int], parts: dict[Place, ReadPartition]

@@ -5,24 +5,31 @@ chunk before had, or else with the end of the partition. A record from beyond ma
 chunk, and ends a chunk only when a record of the chunk itself came before it.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 FIRST: Final = 500  # offsets of the first chunk: after a proper stop nothing is to be found
 GROWTH: Final = 4
 LARGEST: Final = 250_000  # limits how much is read in vain
 
 
+class Sizes(NamedTuple):
+    """Sizes of chunks, in offsets: of the first one, and of the largest one."""
+
+    first: int = FIRST
+    largest: int = LARGEST
+
+
+SIZES: Final = Sizes()
+
+
 class Chunks:
-    """The chunks of a partition whose last record is before `high`: call `next`, then `take` until it is `over`.
+    """The chunks of a partition whose last record is before `high`: call `next`, then `take` until it is `over`."""
 
-    `first` is the size of the first chunk, in offsets.
-    """
-
-    def __init__(self, high: int, first: int = FIRST) -> None:
+    def __init__(self, high: int, sizes: Sizes = SIZES) -> None:
         self.start = self.high = high
         self.over = True
         self.held_back = False  # the reported end is before `high`: a transaction is open there
-        self._size = first
+        self._size, self._largest = sizes
         self._last = high - 1  # the record that ends the chunk
         self._is_there = False  # whether that record was seen
         self._first: int | None = None  # the first record of the chunk
@@ -37,7 +44,7 @@ class Chunks:
             if self.start <= floor:
                 return False
             self.start = max(floor, self.start - self._size)
-            self._size = min(self._size * GROWTH, LARGEST)
+            self._size = min(self._size * GROWTH, self._largest)
         self._first, self._again, self.held_back, self.over = None, False, False, False
         return True
 

@@ -7,7 +7,7 @@ in `cdc-sequence` continues until it is found.
 
 from typing import Final
 
-from cdc.kafka.readback.chunks import Chunks
+from cdc.kafka.readback.chunks import Chunks, Sizes
 from cdc.kafka.readback.log import Bounds
 from cdc.records.headers import REPAIRED, REPLAYED, SEQUENCE, Order
 
@@ -23,8 +23,8 @@ class ReadPartition(Chunks):
     `disordered` is set when an own record may come behind one of a higher position.
     """
 
-    def __init__(self, bounds: Bounds, confirmed: int, *, numbers: bool) -> None:
-        super().__init__(bounds.high)
+    def __init__(self, bounds: Bounds, confirmed: int, sizes: Sizes, *, numbers: bool) -> None:
+        super().__init__(bounds.high, sizes)
         self.low = bounds.low
         self.sequence = 0
         self.disordered = False

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 
 from cdc.kafka.readback.backwards import Backwards
+from cdc.kafka.readback.chunks import SIZES, Sizes
 from cdc.kafka.readback.log import Log
 from cdc.kafka.readback.seen import SeenPositions
 from cdc.lsn import LSN
@@ -55,8 +56,17 @@ class Readback:
     Raises what `Log` raises, KafkaUnavailable when Kafka is silent, and CdcError when there is no disk space.
     """
 
-    def __init__(self, source: Log, stream: str, confirmed: int, seen: SeenPositions, *, sequences: bool) -> None:
-        self._backwards = Backwards(source, stream, confirmed)
+    def __init__(
+        self,
+        source: Log,
+        stream: str,
+        confirmed: int,
+        seen: SeenPositions,
+        *,
+        sequences: bool,
+        sizes: Sizes = SIZES,
+    ) -> None:
+        self._backwards = Backwards(source, stream, confirmed, sizes)
         self._seen = seen
         self._sequences = sequences
 

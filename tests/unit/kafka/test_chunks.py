@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc.kafka.readback.chunks import LARGEST, Chunks
+from cdc.kafka.readback.chunks import LARGEST, Chunks, Sizes
 
 OFFSETS = 60_000  # several chunks
 
@@ -20,7 +20,7 @@ class Reader:
         self._records = sorted(records)
         self._end = max([high, *(offset + 1 for offset in records)]) + 1  # behind the mark of a transaction
         self._stale = stale
-        self._chunks = Chunks(high, 2000)
+        self._chunks = Chunks(high, Sizes(2000))
 
     def read(self, floor: int = 0) -> list[int]:
         """All that was taken from `floor` on, oldest first."""
@@ -78,7 +78,7 @@ def test_a_chunk_ends_with_the_first_record_of_the_one_behind_it() -> None:
 
 
 def test_what_an_earlier_chunk_left_ends_no_later_one() -> None:
-    part = Chunks(10_000, 2000)
+    part = Chunks(10_000, Sizes(2000))
     assert part.next(0)
     assert part.take(8500)
     assert part.take(9999)
@@ -96,7 +96,7 @@ def test_what_an_earlier_chunk_left_ends_no_later_one() -> None:
 
 
 def test_a_chunk_of_which_all_was_deleted_meanwhile_ends_with_the_partition() -> None:
-    part = Chunks(10_000, 2000)
+    part = Chunks(10_000, Sizes(2000))
     assert part.next(0)
     assert part.take(9999)
     for _ in range(2):  # told once, it might have been of the chunk before
@@ -108,7 +108,7 @@ def test_a_chunk_of_which_all_was_deleted_meanwhile_ends_with_the_partition() ->
 
 
 def test_an_end_before_the_end_is_waited_for_and_then_given_up() -> None:
-    part = Chunks(10_000, 2000)
+    part = Chunks(10_000, Sizes(2000))
     assert part.next(9000)
     assert part.take(9100)
     part.ended(9500)
@@ -127,7 +127,7 @@ def test_an_end_before_the_end_is_waited_for_and_then_given_up() -> None:
 
 
 def test_nothing_but_an_open_transaction_is_given_up_too() -> None:
-    part = Chunks(10_000, 2000)
+    part = Chunks(10_000, Sizes(2000))
     assert part.next(9000)
     part.ended(9500)
     part.give_up()
