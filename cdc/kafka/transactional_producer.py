@@ -21,9 +21,10 @@ from cdc.config.settings import Settings
 from cdc.delivery.positions import SlotRecord
 from cdc.kafka import client
 from cdc.kafka.errors import kafka_error
-from cdc.kafka.first_records import Firsts, Target
+from cdc.kafka.first_records import Firsts
 from cdc.kafka.producer import HASTE_SECONDS
 from cdc.kafka.topics import KnownTopics
+from cdc.kafka.transactional import Step, Transactions
 from cdc.records.record import Delivered, Record, Sendable
 
 TRANSACTION_MS: Final = 20_000
@@ -33,7 +34,6 @@ INIT_SECONDS: Final = 10.0
 
 _COMMIT_SECONDS: Final = 1.0  # of one try
 _LOOK_SECONDS: Final = 1.0
-_ANYWHERE: Final = Target(-1, first=False, partition=-1)
 _ABORT_SECONDS: Final = 3.0
 
 
@@ -47,15 +47,11 @@ class TransactionalSink:
 
     def __init__(self, settings: Settings, topics: KnownTopics, key: str) -> None:
         self._topics = topics
-        self._positions = settings.topics.positions
         self._firsts = Firsts(topics.partitions, time.monotonic(), librdkafka.producer(settings.kafka)["partitioner"])
         self._producer = producer(settings, key, topics.batch_bytes, alone=topics.careful)
-        self._reports: list[Delivered] = []  # of this transaction's records
+        self._transactions = Transactions(settings.topics.positions, self._firsts)
         self._last: Record | None = None  # that was sent, where each is sent alone
-        self._open = False
-        self._ending = False
         self._look_at = 0.0  # monotonic seconds
-        self._broken = False  # the transaction has failed
         self._commit: concurrent.futures.Future[KafkaError | None] | None = None
         self._abandoned = threading.Event()
         self._committer = concurrent.futures.ThreadPoolExecutor(1, "commit")
@@ -66,21 +62,21 @@ class TransactionalSink:
         The caller sends the others again after a poll. Raises KafkaError for a record that can never be sent,
         KafkaUnavailable when the transaction has failed.
         """
-        sent = 0
-        if self._ending or not records:
+        sent, transactions = 0, self._transactions
+        if not (records and transactions.takes):
             return sent
-        produce, took, proven = self._producer.produce, self._reports.append, self._firsts.proven
+        produce, took, proven = self._producer.produce, transactions.reports.append, self._firsts.proven
         careful = self._topics.careful
         try:
-            if not self._open:
+            if not transactions.is_open:
                 self._producer.begin_transaction()
-                self._open = True
+                transactions.is_open = True
             for topic, value, key, partition, on_delivery, _, timestamp, headers in records:
                 if careful and len(self._producer):
                     break  # an error of the transaction names no record
                 place = None
                 if topic not in proven:
-                    place = self._place(Record(*records[sent]))
+                    place = transactions.place(Record(*records[sent]))
                     if place is None:
                         break
                     partition = place.partition
@@ -91,7 +87,7 @@ class TransactionalSink:
                 produce(topic, value, key, partition, failed, None, timestamp, headers)
                 took(on_delivery)
                 sent += 1
-                if place is not None and self._sent(topic, place):
+                if place is not None and transactions.sent(topic, place):
                     break
         except BufferError:
             pass
@@ -99,19 +95,8 @@ class TransactionalSink:
             reason = error.args[0]
             if reason.code() not in (KafkaError._FATAL, KafkaError._STATE):
                 raise self._topics.refuses(reason, Record(*records[sent])) from None
-            self._broken = True  # `poll` reports which error it was
+            transactions.failed = True  # `poll` reports which error it was
         return sent
-
-    def _place(self, record: Record) -> Target | None:
-        """See `Firsts.place`. A record of the position is alone in its transaction, and its topic is never proven."""
-        return _ANYWHERE if record.topic == self._positions else self._firsts.place(record)
-
-    def _sent(self, topic: str, place: Target) -> bool:
-        """Note a record of a topic that is not proven; return whether it ends the transaction."""
-        if place.first:
-            self._firsts.sent(topic, place.number)
-        self._ending = topic == self._positions
-        return self._ending
 
     def poll(self, seconds: float) -> None:
         """Serve the producer; wait for at most `seconds`.
@@ -135,20 +120,18 @@ class TransactionalSink:
         """Do nothing: records become visible when their transaction ends, which has its own timing."""
 
     def _serve(self, seconds: float) -> None:
-        if self._commit is not None:
-            concurrent.futures.wait([self._commit], seconds)
-        elif self._broken:
-            self._producer.poll(0)  # the report of a refused record is more specific than the transaction's error
-            self._commit = self._committer.submit(self._end)
-        elif not self._ending and not self._firsts.waiting:
-            self._producer.poll(seconds)
-        elif len(self._producer):
-            client.flush(self._producer, max(HASTE_SECONDS, seconds))  # which does not linger
-            self._look()
-        elif self._ending:  # and no report was an error
-            self._commit = self._committer.submit(self._end)
-        else:
-            self._firsts.all_delivered()
+        match self._transactions.step(len(self._producer)):
+            case Step.WAIT if self._commit:
+                concurrent.futures.wait([self._commit], seconds)
+            case Step.POLL:
+                self._producer.poll(seconds)
+            case Step.FLUSH:
+                client.flush(self._producer, max(HASTE_SECONDS, seconds))  # which does not linger
+                self._look()
+            case Step.COMMIT:
+                self._producer.poll(0)  # the report of a refused record is more specific than the transaction's error
+                self._transactions.committing = True
+                self._commit = self._committer.submit(self._end)
 
     def _look(self) -> None:
         """Ask whether the transaction has failed: librdkafka then delivers nothing more, and does not report it."""
@@ -159,7 +142,7 @@ class TransactionalSink:
         try:
             self._producer.begin_transaction()  # fails in any case: a transaction is open, or has failed
         except KafkaException as error:
-            self._broken = error.args[0].fatal() or error.args[0].txn_requires_abort()
+            self._transactions.failed = error.args[0].fatal() or error.args[0].txn_requires_abort()
 
     def _end(self) -> KafkaError | None:
         """Commit; return None, or the error. Runs on a thread, as the main loop must not wait."""
@@ -169,29 +152,26 @@ class TransactionalSink:
                 return None
             except KafkaException as raised:
                 error: KafkaError = raised.args[0]
-                if not error.retriable() or self._abandoned.is_set():
+                abandoned = self._abandoned.is_set()
+                if not self._transactions.repeats(retriable=error.retriable(), abandoned=abandoned):
                     return error
 
     def _ended(self, error: KafkaError | None) -> None:
-        self._commit = None
+        self._commit, self._transactions.committing = None, False
         if error is not None:
             raise self._topics.transaction_failed(error, "committing a transaction", self._last)
-        self._open = self._ending = False
-        if self._firsts.waiting:
-            self._firsts.all_delivered()
-        reports, self._reports = self._reports, []
-        for report in reports:
+        for report in self._transactions.committed():
             report(None, None)
 
     def __len__(self) -> int:
         """Return how many records are not committed."""
-        return len(self._reports)
+        return len(self._transactions.reports)
 
     def close(self) -> None:
         """Abort the open transaction, so that consumers need not wait for it; a running commit is not touched."""
         self._abandoned.set()
         self._committer.shutdown(wait=False)
-        if self._open and self._commit is None:
+        if self._transactions.aborts:
             with contextlib.suppress(KafkaException):
                 self._producer.abort_transaction(_ABORT_SECONDS)
         self._producer.purge()

@@ -625,24 +625,42 @@ DEFECTS: Final = (
         "commit-unproven", "C18", "Records count as delivered although their commit has failed.",
         "kafka/transactional_producer.py",
         "        if error is not None:\n            raise self._topics.transaction_failed(error, \"committing",
-        "        if error is None and self._broken:\n"
+        "        if error is not None and error.fatal():\n"
         "            raise self._topics.transaction_failed(error, \"committing",
         "kafka/test_transactional_producer.py",
     ),
     Defect(
-        "commit-once", "C18", "A commit is not repeated.", "kafka/transactional_producer.py",
-        "                if not error.retriable() or self._abandoned.is_set():\n", "                if error:\n",
-        "kafka/test_transactional_producer.py",
+        "commit-once", "C18", "A commit is not repeated.", "kafka/transactional.py",
+        "        return retriable and not abandoned\n", "        return False\n",
     ),
     Defect(
-        "behind-the-position", "C18", "Records follow the position in its transaction.",
-        "kafka/transactional_producer.py",
-        "        if self._ending or not records:\n", "        if not records:\n",
-        "kafka/test_transactional_producer.py",
+        "behind-the-position", "C18", "Records follow the position in its transaction.", "kafka/transactional.py",
+        "        return not self._ending\n", "        return True\n",
     ),
     Defect(
-        "left-open", "C18", "An open transaction is left to the coordinator.", "kafka/transactional_producer.py",
-        "                self._producer.abort_transaction(_ABORT_SECONDS)\n", "                pass\n",
+        "position-goes-on", "C18", "A transaction does not end with the position.", "kafka/transactional.py",
+        "        self._ending = topic == self._positions\n", "        self._ending = topic != topic\n",
+    ),
+    Defect(
+        "commit-without", "C18", "A transaction is committed without the position.", "kafka/transactional.py",
+        "        if self._ending:  # and", "        if self.is_open:  # and",
+    ),
+    Defect(
+        "transaction-failed", "C18", "A transaction that has failed is waited for.", "kafka/transactional.py",
+        "        if self.failed:\n", "        if False:\n",
+    ),
+    Defect(
+        "first-of-transaction", "C6", "First records count as delivered before they are flushed.",
+        "kafka/transactional.py",
+        "        if queued:\n", "        if queued < 0:\n",
+    ),
+    Defect(
+        "reports-again", "C18", "Reports of a transaction are repeated with the next one.", "kafka/transactional.py",
+        "        reports, self.reports = self.reports, []\n", "        reports = list(self.reports)\n",
+    ),
+    Defect(
+        "left-open", "C18", "An open transaction is left to the coordinator.", "kafka/transactional.py",
+        "        return self.is_open and not self.committing\n", "        return False\n",
         "kafka/test_transactional_producer.py",
     ),
 )  # fmt: skip

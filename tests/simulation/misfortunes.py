@@ -8,6 +8,7 @@ from tests.simulation.kafka import Stored
 from tests.simulation.postgres import Slot
 from tests.simulation.sink import TOO_LARGE
 from tests.simulation.table import Table
+from tests.simulation.transactions import SimTransactionalSink
 from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
@@ -313,6 +314,11 @@ class Misfortunes:
 
     def forget_producers(self) -> None:
         self._kafka.forget_producers()
+
+    def spoil_transaction(self) -> None:
+        """The open transaction fails: the client library delivers nothing more of it, and does not report that."""
+        if isinstance(self._run.process.sink, SimTransactionalSink):
+            self._run.process.sink.spoil()
 
     def end_transaction(self) -> None:
         """The coordinator takes back a transaction that has been open for too long."""

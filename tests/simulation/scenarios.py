@@ -213,6 +213,23 @@ _EXPIRED: Final = (
         Act(0.06, "end_transaction"),
         guarantee=EXACTLY_ONCE,
     ),
+    *(
+        _plan(
+            f"a transaction fails without a report, {what} (C18)",
+            _THREE,
+            *(Act(at, "spoil_transaction") for at in times),
+            guarantee=EXACTLY_ONCE,
+            sequence=True,
+        )
+        for what, times in (("and its events are sent again", (0.15,)), ("again and again", (0.07, 0.35, 0.7, 1.2)))
+    ),
+    _plan(
+        "the coordinator is away when it is to commit (C18)",
+        _THREE,
+        Act(0.1, "outage", (1.0,)),
+        guarantee=EXACTLY_ONCE,
+        latency=0.05,
+    ),
     _plan(
         "poison goes to dead letters, and is known there (C8)",
         _POISON,

@@ -101,7 +101,7 @@ class SimSink:
         place = self._firsts.place(record)
         if place is None:
             return False
-        if place.first and not self.exactly_once:  # in transactions nothing is reported before the commit
+        if place.first:
             report = self._firsts.reporting(record.topic, place.number, record.on_delivery)
             record = record._replace(on_delivery=report)
         if not self._take(record._replace(partition=place.partition)):

@@ -133,7 +133,15 @@ def plan(seed: int, *, others: bool = True) -> Plan:
         guarantee=random.choice((AT_LEAST_ONCE, AT_LEAST_ONCE, EXACTLY_ONCE, EXACTLY_ONCE, SWITCH)),
         sequence=random.random() < 0.5,
     )
-    return _by_others(made, Random(f"others/{seed}"), span) if others else made
+    if not others:
+        return made
+    return _spoiled(_by_others(made, Random(f"others/{seed}"), span), Random(f"transactions/{seed}"), span)
+
+
+def _spoiled(made: Plan, random: Random, span: float) -> Plan:
+    """The same plan, with Kafka transactions that fail."""
+    times = [span * random.random() for _ in range(random.choice((0, 0, 0, 1, 3)))]
+    return made.with_acts(*(Act(at, "spoil_transaction") for at in times))
 
 
 def _by_others(made: Plan, random: Random, span: float) -> Plan:

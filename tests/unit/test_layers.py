@@ -40,7 +40,7 @@ telemetry.metrics telemetry.health telemetry.spans
 delivery
 status.document status.from_metrics status.from_slot
 kafka.first_records kafka.readback.chunks kafka.readback.log kafka.readback.partition kafka.readback.backwards
-kafka.readback.seen kafka.readback.tail
+kafka.readback.seen kafka.readback.tail kafka.transactional
 audit.range audit.verdicts audit.reading audit.books audit.judging
 purge.horizon dead_letters.replays
 consumer.errors consumer.events consumer.verdicts consumer.streams consumer.gaps consumer.properties consumer.retries
