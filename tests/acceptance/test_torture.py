@@ -19,6 +19,7 @@ KINDS: Final = {
         "publisher-term",
         "postgres-immediate",
         "postgres-fast",
+        "topic-compact",
         "walsender-terminate",
         "broker-freeze",
         "pg-reset",

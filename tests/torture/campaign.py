@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE
 from tests.torture import topics
@@ -18,8 +18,9 @@ from tests.torture.faults import FAULTS, Fault
 from tests.torture.judge import Kind, Rules, Verdict, judge
 from tests.torture.ledger import Outcome
 from tests.torture.nemesis import Nemesis, Overlapping, schedule
+from tests.torture.repeats import Repeated, repeated
 from tests.torture.stage import PREFIX, Stage, wait_until
-from tests.torture.writers import Writers
+from tests.torture.writers import COMPACTED, Writers
 
 LAG_ZERO_WITHIN: Final = 120.0  # I7: seconds after the last fault is healed
 STOPS_WITHIN: Final = 60.0
@@ -42,7 +43,7 @@ class Plan:
 
     @property
     def rules(self) -> Rules:
-        return Rules(self.guarantee == EXACTLY_ONCE, self.sequence)
+        return Rules(self.guarantee == EXACTLY_ONCE, self.sequence, frozenset({f"{PREFIX}{COMPACTED}"}))
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
@@ -52,31 +53,6 @@ class Plan:
     def title(self) -> str:
         numbers = ", with numbers" if self.sequence else ""
         return f"{self.guarantee}{numbers}, PostgreSQL {self.postgres}, seed {self.seed}"
-
-
-class Repeated(NamedTuple):
-    """What sessions repeated that followed one cause."""
-
-    times: int  # how often it was the cause
-    duplicates: int
-    each: float
-    most: int  # of one session
-
-
-def repeated(duplicates: Mapping[int, int], causes: Mapping[int, Counter[str]]) -> dict[str, Repeated]:
-    """By cause; both are given by session.
-
-    A session that follows both counts for the crash: by that, PostgreSQL itself goes further back.
-    """
-    counts: dict[str, list[int]] = {"crash": [], "kill": [], "other": []}
-    for session, count in duplicates.items():
-        before = causes.get(session, Counter[str]())
-        counts[next((cause for cause in counts if cause in before), "other")].append(count)
-    times = sum(causes.values(), Counter[str]())
-    return {
-        cause: Repeated(times[cause], sum(each), round(sum(each) / max(1, times[cause]), 3), max(each, default=0))
-        for cause, each in counts.items()
-    }
 
 
 @dataclass
@@ -100,6 +76,7 @@ class Outcomes:
     peak_memory: int
     not_run: list[str]
     causes: Mapping[int, Counter[str]]  # of replication sessions
+    compactions: int  # while no publisher ran, until one record was left of each key
 
     @property
     def injected(self) -> Counter[str]:
@@ -147,6 +124,10 @@ class Outcomes:
             "duplicates": verdict.duplicates,
             "duplicates_after": {cause: found._asdict() for cause, found in self.duplicates().items()},
             "duplicates_too_many": verdict.count(Kind.DUPLICATE),
+            "stale": verdict.count(Kind.STALE),
+            "compactions": self.compactions,
+            "removed_by_compaction": verdict.removed,
+            "removed_unseen": verdict.unseen,
             "numbers_missing": verdict.numbers_missing,
             "numbers_repeated": verdict.numbers_repeated,
             "wrong_numbers": verdict.count(Kind.NUMBER),
@@ -209,8 +190,9 @@ def _campaign(plan: Plan, stage: Stage, home: Path, progress: Callable[[str], No
         writers = _torment(stage, plan, nemesis)
     stuck, lag_zero = _settle(stage, progress)
     progress("judging")
-    records = topics.records(stage.kafka, stage.topics, home / "topics.jsonl")
-    verdict = judge(stage.ledger, records, stage.sessions, plan.rules, stage.watch.reads)
+    left = topics.records(stage.kafka, stage.topics)
+    records = topics.dumped(topics.with_removed(left, stage.reader.stop()), home / "topics.jsonl")
+    verdict = judge(stage.ledger, records, stage.sessions, plan.rules, stage.watch.reads, stage.watch.proven)
     broken = [*nemesis.broken, *map(repr, writers.errors)]
     broken += [f"proxy: {error!r}" for proxy in stage.proxies for error in proxy.roads.errors]
     if stage.watch.unacknowledged and verdict.is_clean and not stuck:
@@ -237,6 +219,7 @@ def _campaign(plan: Plan, stage: Stage, home: Path, progress: Callable[[str], No
         stage.crew.peak_memory,
         not_run,
         stage.causes,
+        stage.compactions,
     )
 
 

@@ -15,7 +15,7 @@ import psutil
 import psycopg
 
 from cdc.local.kafka import KafkaBroker
-from tests.torture import network
+from tests.torture import compaction, network
 from tests.torture.crew import Publisher
 from tests.torture.stage import Stage, wait_until
 
@@ -157,6 +157,16 @@ def _retype(stage: Stage, chance: random.Random) -> None:
         stage.sql(f"set lock_timeout = '1s'; {chance.choice(RETYPES)}")
 
 
+def _compact(stage: Stage, chance: random.Random) -> None:
+    """End the publisher, and compact what it has sent before the next one reads back."""
+    stage.crew.want(0)
+    try:
+        chance.choice((_kill, _kill, _terminate))(stage, chance)
+        compaction.compact(stage)
+    finally:
+        stage.crew.want(1)
+
+
 def _walsender(stage: Stage) -> int:
     try:
         found = stage.sql("select active_pid from pg_replication_slots where active")
@@ -253,6 +263,7 @@ FAULTS: Final = (
     Fault("postgres-kill", "postgres", 0.4, "postgres", _postgres_kill),
     Fault("postgres-fast", "postgres", 0.35, "postgres", _postgres_fast),
     Fault("table-retype", "table", 3.0, "table", _retype),
+    Fault("topic-compact", "topic", 0.6, "publisher", _compact),
     Fault("walsender-terminate", "walsender", 0.3, "postgres", _walsender_terminate),
     Fault("walsender-freeze", "walsender", 0.2, "postgres", _walsender_freeze),
     Fault("broker-kill", "broker", 0.45, "broker", _broker_kill),

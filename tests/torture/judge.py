@@ -4,18 +4,22 @@ I1 lost: committed, and in no topic. I2 reordered: first occurrences of a key no
 I3 gap: a partition's log went forward over an event of another key that came only later. I4 duplicate: a second record
 of an event in exactly-once; in at-least-once they are counted, and only more of them than readings are one too many.
 I5 phantom: a record that is no committed row, or not the same as the row, or at a position that is not the row's.
+In a compacted topic, `compacted` says what may be missing. Stale: the last record of a key is not its newest event.
 Number: where records are numbered, one without, and in exactly-once one that does not follow the number before it.
 """
 
 import enum
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
+from tests.torture.compacted import Keys
 from tests.torture.ledger import Ledger, Outcome, Row
+from tests.torture.order import Latest, Log, Place
 
 Partition = tuple[str, int]
+FILLER: Final = "filler"  # the key of records that only make the cleaner of a compacted topic run
 
 
 class Kind(enum.Enum):
@@ -26,6 +30,7 @@ class Kind(enum.Enum):
     GAP = "I3 forward gap"
     DUPLICATE = "I4 duplicate"
     PHANTOM = "I5 phantom"
+    STALE = "I2 stale end of a key"
     NUMBER = "number"
 
 
@@ -40,6 +45,7 @@ class Record(NamedTuple):
     position: str  # the header cdc-position
     digest: int
     number: str = ""  # the header cdc-sequence
+    is_left: bool = True  # compaction may have removed it since it was seen
 
 
 class Finding(NamedTuple):
@@ -65,6 +71,8 @@ class Verdict(NamedTuple):
     duplicates_by_session: dict[int, int]
     numbers_missing: int = 0
     numbers_repeated: int = 0
+    removed: int = 0  # events of which compaction left no record
+    unseen: int = 0  # of them, those that were removed before the reader saw them
 
     def count(self, kind: Kind) -> int:
         return sum(finding.kind is kind for finding in self.findings)
@@ -79,7 +87,6 @@ class Undecided(ValueError):
     """The evidence is not complete: a transaction without an outcome, or a log that was not read in order."""
 
 
-Place = tuple[int, int]  # commit LSN and index in the transaction; LSN 0 when it is not known
 Sessions = Mapping[Partition, Sequence[tuple[int, int]]]
 
 
@@ -88,6 +95,7 @@ class Rules(NamedTuple):
 
     exactly_once: bool = False
     numbered: bool = False
+    compacted: frozenset[str] = frozenset()  # topics
 
 
 def judge(
@@ -96,28 +104,40 @@ def judge(
     sessions: Sessions | None = None,
     rules: Rules = Rules(),  # noqa: B008 (immutable)
     reads: Mapping[int, int] | None = None,
+    proven: Container[Place] = frozenset(),
 ) -> Verdict:
     """Compare the records, each partition's in the order of its offsets, with the ledger.
 
     `sessions` says for each partition from which offset on which replication session wrote it, ascending; `reads` how
-    often PostgreSQL sent the transaction of a commit LSN. Raises Undecided.
+    often PostgreSQL sent the transaction of a commit LSN; `proven` where events were committed that Kafka acknowledged.
+    Raises Undecided.
     """
-    return _Trial(ledger, sessions or {}, rules, reads).decide(records)
+    return _Trial(ledger, sessions or {}, rules, reads, proven).decide(records)
 
 
 class _Trial:
     """One judgement in progress."""
 
-    def __init__(self, ledger: Ledger, sessions: Sessions, rules: Rules, reads: Mapping[int, int] | None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        sessions: Sessions,
+        rules: Rules,
+        reads: Mapping[int, int] | None,
+        proven: Container[Place],
+    ) -> None:
         self._rules = rules
+        self._compacted = Keys(rules.compacted, proven)
+        self._holes: Counter[Partition] = Counter()  # offsets that nobody saw
+        self._left: set[str] = set()  # events of which a record is there at the end
         self._reads = reads
         self._rows: dict[str, tuple[Row, Place]] = {}
         self._rolled_back: set[str] = set()
         self._sessions = sessions
         self._seen: Counter[str] = Counter()
         self._findings: list[Finding] = []
-        self._logs: dict[Partition, _Log] = {}
-        self._keys: dict[tuple[str, str], tuple[int, _Latest]] = {}
+        self._logs: dict[Partition, Log] = {}
+        self._keys: dict[tuple[str, str], tuple[int, Latest]] = {}
         self._offsets: dict[Partition, int] = {}
         self._duplicates: Counter[int] = Counter()
         self._numbers: dict[tuple[str, Partition], int] = {}
@@ -133,12 +153,15 @@ class _Trial:
             commit_lsn = ledger.commit_lsn(transaction) or 0
             for index, row in enumerate(transaction.rows):
                 self._rows[row.id] = (row, (commit_lsn, index))
+                self._compacted.expect(row)
 
     def decide(self, records: Iterable[Record]) -> Verdict:
         count = 0
         for record in records:
             count += 1
             self._in_order(record)
+            if record.topic in self._rules.compacted and (record.key, record.id) == (FILLER, ""):
+                continue
             if self._rules.numbered:
                 self._number(record)
             known = self._rows.get(record.id)
@@ -147,10 +170,17 @@ class _Trial:
                 self._find(Kind.PHANTOM, record, what)
             elif self._is_the_row(record, *known):
                 self._take(record, *known)
-        for row, _ in self._rows.values():
-            if row.id not in self._seen:
+        removed = unseen = 0
+        for row, place in self._rows.values():
+            if row.id in self._seen:
+                removed += row.id not in self._left
+            elif self._compacted.may_be_gone(row, place):
+                unseen += 1
+            else:
                 why = f"committed as number {row.seq} of key {row.key!r}, not in topic {row.topic!r}"
                 self._findings.append(Finding(Kind.LOST, row.id, "", why))
+        for row, why in self._compacted.stale():
+            self._findings.append(Finding(Kind.STALE, row.id, "", why))
         return Verdict(
             self._transactions,
             len(self._rows),
@@ -160,12 +190,16 @@ class _Trial:
             dict(self._duplicates),
             self._missing,
             self._repeated,
+            removed + unseen,
+            unseen,
         )
 
     def _in_order(self, record: Record) -> None:
         partition = record.topic, record.partition
-        if record.offset <= self._offsets.get(partition, -1):
-            raise Undecided(f"{_where(record)} was read after offset {self._offsets[partition]}")
+        last = self._offsets.get(partition, -1)
+        if record.offset <= last:
+            raise Undecided(f"{_where(record)} was read after offset {last}")
+        self._holes[partition] += record.offset - last - 1
         self._offsets[partition] = record.offset
 
     def _number(self, record: Record) -> None:
@@ -176,7 +210,7 @@ class _Trial:
         place = record.position.partition("-")[0], (record.topic, record.partition)
         last, number = self._numbers.get(place, 0), int(record.number)
         self._numbers[place] = max(last, number)
-        if number == last + 1:
+        if number == last + 1 or (number > last and record.topic in self._rules.compacted):
             return
         self._missing += max(0, number - last - 1)
         self._repeated += number <= last
@@ -197,6 +231,12 @@ class _Trial:
 
     def _take(self, record: Record, row: Row, place: Place) -> None:
         self._seen[row.id] += 1
+        if record.is_left:
+            self._left.add(row.id)
+        holes = self._holes[record.topic, record.partition]
+        may_be_late = not self._rules.exactly_once and self._compacted.may_be_late(row)
+        if wrong := self._compacted.take(row, holes, is_left=record.is_left):
+            self._find(Kind.REORDERED, record, wrong)
         if (times := self._seen[row.id]) > 1:
             self._duplicates[self._session(record)] += 1
             read = self._reads.get(place[0], 0) if self._reads is not None and place[0] else times
@@ -205,14 +245,17 @@ class _Trial:
             elif times > read:
                 self._find(Kind.DUPLICATE, record, f"it is there {times} times, and was read {read} times")
             return
-        home, latest = self._keys.setdefault((row.topic, row.key), (record.partition, _Latest()))
+        home, latest = self._keys.setdefault((row.topic, row.key), (record.partition, Latest()))
         if home != record.partition:
             self._find(Kind.REORDERED, record, f"key {row.key!r} began in partition {home}")
             return
+        if may_be_late:
+            return
         if passed := latest.passed_by(row.seq, row.id):
             self._find(Kind.REORDERED, record, f"number {row.seq} of key {row.key!r} comes after event {passed}")
-        if place[0]:
-            log = self._logs.setdefault((record.topic, record.partition), _Log())
+        hides_gaps = holes and not self._rules.exactly_once and row.topic in self._rules.compacted
+        if place[0] and not hides_gaps:
+            log = self._logs.setdefault((record.topic, record.partition), Log())
             if overtaker := log.passed_by(place, row):
                 self._find(Kind.GAP, record, f"the log had gone on to event {overtaker}, which committed later")
 
@@ -224,46 +267,6 @@ class _Trial:
 
     def _find(self, kind: Kind, record: Record, why: str) -> None:
         self._findings.append(Finding(kind, record.id, _where(record), why))
-
-
-class _Latest:
-    """The highest number of one key so far."""
-
-    __slots__ = ("_id", "_seq")
-
-    def __init__(self) -> None:
-        self._seq, self._id = -1, ""
-
-    def passed_by(self, seq: int, event: str) -> str:
-        """Which event with a higher number came before this one; empty when none did."""
-        if seq < self._seq:
-            return self._id
-        self._seq, self._id = seq, event
-        return ""
-
-
-class _Log:
-    """The two furthest places of one partition's log that belong to different keys.
-
-    An event of the same key that was passed is reordered, which is reported as such: here only others count.
-    """
-
-    __slots__ = ("_first", "_second")
-
-    def __init__(self) -> None:
-        self._first: tuple[Place, str, str] = ((-1, -1), "", "")
-        self._second: tuple[Place, str, str] = ((-1, -1), "", "")
-
-    def passed_by(self, place: Place, row: Row) -> str:
-        """Which event of another key, committed later, came before this one; empty when none did."""
-        rival = self._second if self._first[1] == row.key else self._first
-        if place > self._first[0]:
-            if self._first[1] != row.key:
-                self._second = self._first
-            self._first = place, row.key, row.id
-        elif self._first[1] != row.key and place > self._second[0]:
-            self._second = place, row.key, row.id
-        return rival[2] if rival[0] > place else ""
 
 
 def _where(record: Record) -> str:

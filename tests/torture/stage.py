@@ -27,8 +27,9 @@ from tests.torture.kafka_frames import KafkaFrames
 from tests.torture.ledger import Ledger
 from tests.torture.postgres_frames import PostgresFrames, Tape
 from tests.torture.proxy import Loop, Proxy
+from tests.torture.reader import Reader
 from tests.torture.watch import Watch
-from tests.torture.writers import AGGREGATES
+from tests.torture.writers import AGGREGATES, COMPACTED
 
 PREFIX: Final = "torture."
 SLOT: Final = "torture"
@@ -42,6 +43,15 @@ POSTGRES: Final = {
     "checkpoint_timeout": "60s",
 }
 START_TRIES: Final = 5
+# A topic that is compacted all the time. The reader has five seconds to see a record before it may be removed.
+COMPACTION: Final = {
+    "cleanup.policy": "compact",
+    "segment.ms": "2000",
+    "min.cleanable.dirty.ratio": "0.0001",
+    "min.compaction.lag.ms": "5000",
+    "delete.retention.ms": "1000",
+    "retention.ms": "-1",
+}
 
 
 class History:
@@ -80,6 +90,7 @@ class Stage:
         self.tape = Tape(self.watch, self.ledger.place, lambda unsafe: self.tell("I6", finding=str(unsafe)))
         self.sessions: dict[tuple[str, int], list[tuple[int, int]]] = {}
         self.causes: defaultdict[int, Counter[str]] = defaultdict(Counter)  # of sessions: what went before them
+        self.compactions = 0  # while no publisher ran, until one record was left of each key
         self.full_disks: dict[str, disk.SmallDisk] = {}
         self._given = settings or {}
         self._ends = contextlib.ExitStack()
@@ -92,6 +103,11 @@ class Stage:
     @property
     def topics(self) -> list[str]:
         return [f"{PREFIX}{aggregate}" for aggregate in AGGREGATES]
+
+    @property
+    def compacted(self) -> str:
+        """The topic that is compacted by key."""
+        return f"{PREFIX}{COMPACTED}"
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as ends:
@@ -114,6 +130,8 @@ class Stage:
             ends.enter_context(before(loop, broker, lambda: KafkaFrames(self.tape, self.sessions)))
             for broker in self.brokers
         ]
+        for broker in self.brokers:
+            broker.settings |= {"log.cleaner.backoff.ms": "2000"}  # instead of 15 seconds
         self._disks(ends)
         classpath = packages.kafka(None)
         starting = [broker.starting(classpath) for broker in self.brokers]
@@ -121,6 +139,7 @@ class Stage:
         if "wal" in self.full_disks:
             self._move_wal()
         self._prepare()
+        self.reader = ends.enter_context(Reader(self.kafka, self.compacted, PARTITIONS))
         self.crew = ends.enter_context(Crew(self._settings_file, self.tell))
 
     def _disks(self, ends: contextlib.ExitStack) -> None:
@@ -158,6 +177,7 @@ class Stage:
                 "compression.type": "none",  # the proxies read the positions off the wire
             },
             "avro": {"schemas": "schemas"},
+            "outbox": {"tombstones": True},
             "delivery": {"startup_seconds": 60, "drain_seconds": 15},
         }
         for name, values in self._given.items():
@@ -169,9 +189,14 @@ class Stage:
         self._settings_file.write_text("\n".join(lines) + "\n")
         for command in (("outbox", "init"), ("slot", "create")):
             self.command(*command)
-        self.sql("alter table outbox add spare varchar(255), alter aggregateid drop not null")  # see faults.RETYPES
+        # See faults.RETYPES; a tombstone has no payload.
+        nullable = "alter aggregateid drop not null, alter payload drop not null"
+        self.sql(f"alter table outbox add spare varchar(255), {nullable}")
         admin = AdminClient({"bootstrap.servers": self.kafka})
-        new = [NewTopic(topic, num_partitions=PARTITIONS, replication_factor=BROKERS) for topic in self.topics]
+        new = [
+            NewTopic(topic, PARTITIONS, BROKERS, config=COMPACTION if topic == self.compacted else {})
+            for topic in self.topics
+        ]
         for future in admin.create_topics(new).values():
             future.result()
 

@@ -1,7 +1,7 @@
 """Topics read to their ends, one partition after the other, as the judge wants them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from tests.torture.judge import Record
 from tests.torture.ledger import digest
 
 
-def records(bootstrap: str, topics: list[str], dump: Path | None = None) -> Iterator[Record]:
-    """Every record that a read_committed consumer can see now; also written to `dump` as JSON lines."""
+def records(bootstrap: str, topics: Iterable[str]) -> Iterator[Record]:
+    """Every record that a read_committed consumer can see now."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -22,19 +22,28 @@ def records(bootstrap: str, topics: list[str], dump: Path | None = None) -> Iter
             "enable.partition.eof": True,
         }
     )
-    out = dump.open("w") if dump else None
     try:
         metadata = consumer.list_topics(timeout=30).topics
         for topic in topics:
             for number in sorted(metadata[topic].partitions):
-                for record in _partition(consumer, TopicPartition(topic, number, OFFSET_BEGINNING)):
-                    if out:
-                        out.write(json.dumps(record) + "\n")
-                    yield record
+                yield from _partition(consumer, TopicPartition(topic, number, OFFSET_BEGINNING))
     finally:
-        if out:
-            out.close()
         consumer.close()
+
+
+def with_removed(left: Iterable[Record], seen: Iterable[Record]) -> Iterator[Record]:
+    """What is left, and among it what was seen before and is there no more, by offset in each partition."""
+    by_place = {(r.topic, r.partition, r.offset): r._replace(is_left=False) for r in seen}
+    by_place.update(((r.topic, r.partition, r.offset), r) for r in left)
+    return (by_place[place] for place in sorted(by_place))
+
+
+def dumped(records: Iterable[Record], file: Path) -> Iterator[Record]:
+    """The same records, each of them also written to `file` as a JSON line."""
+    with file.open("w") as out:
+        for one in records:
+            out.write(json.dumps(one) + "\n")
+            yield one
 
 
 def _partition(consumer: Consumer, partition: TopicPartition) -> Iterator[Record]:
@@ -43,14 +52,15 @@ def _partition(consumer: Consumer, partition: TopicPartition) -> Iterator[Record
         for message in consumer.consume(num_messages=1000, timeout=0.3):
             error: Any = message.error()
             if error is None:
-                yield _record(message)
+                yield record(message)
             elif error.name() == "_PARTITION_EOF":
                 return
             elif not error.retriable():
                 raise AssertionError(str(error))
 
 
-def _record(message: Any) -> Record:
+def record(message: Any) -> Record:
+    """What the judge wants of a message."""
     headers = dict(message.headers() or [])
     return Record(
         message.topic(),

@@ -50,6 +50,7 @@ class Watch:
         self.statuses = 0
         self.reads: Counter[int] = Counter()  # how often each commit LSN was begun
         self.violations: list[Unsafe] = []
+        self.proven: set[tuple[int, int]] = set()  # commit LSN and index of every event that Kafka acknowledged
 
     @property
     def unacknowledged(self) -> int:
@@ -78,6 +79,7 @@ class Watch:
     def acknowledge(self, commit_lsn: int, index: int) -> None:
         """Kafka has an event, and the publisher is about to hear of it."""
         self.acknowledgements += 1
+        self.proven.add((commit_lsn, index))
         if read := self._by_lsn.get(commit_lsn):
             read.acknowledged.add(index)
             self._settle()

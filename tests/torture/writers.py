@@ -18,7 +18,8 @@ from psycopg.types.json import Jsonb
 from tests.torture.contract import Contract
 from tests.torture.ledger import Ledger, Outcome, Row, Transaction, digest
 
-AGGREGATES: Final = ("order", "payment", "parcel")
+AGGREGATES: Final = ("order", "payment", "parcel", "balance")
+COMPACTED: Final = "balance"  # whose topic is compacted by key, and some of whose events are tombstones
 _KEYS: Final = 8  # of each writer in each aggregate
 _LOCK: Final = 7_000_000  # the first of the advisory locks that writers hold while they are connected
 _INSERT: Final = "insert into outbox (id, aggregatetype, aggregateid, type, payload) values (%s, %s, %s, 'Noted', %s)"
@@ -161,10 +162,10 @@ class _Writer:
             seqs[aggregate, key] = seq = seqs.get((aggregate, key), -1) + 1
             event = uuid.uuid4()
             text = "x" * self._chance.choice((0, 20, 200, 200, 900)) + str(seq)
-            rows.append(
-                Row(str(event), f"{self._prefix}{aggregate}", key, seq, digest(self._contract.value(seq, text)))
-            )
-            values.append((event, aggregate, key, Jsonb({"seq": seq, "text": text})))
+            is_tombstone = aggregate == COMPACTED and self._chance.random() < 0.15
+            value = None if is_tombstone else self._contract.value(seq, text)
+            rows.append(Row(str(event), f"{self._prefix}{aggregate}", key, seq, digest(value)))
+            values.append((event, aggregate, key, None if is_tombstone else Jsonb({"seq": seq, "text": text})))
         with connection.cursor() as cursor:
             cursor.executemany(_INSERT, values)
         return rows

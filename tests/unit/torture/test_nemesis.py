@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.torture.campaign import Repeated, repeated
 from tests.torture.crashes import shuffled
 from tests.torture.crew import Publisher
 from tests.torture.faults import FAULTS
 from tests.torture.nemesis import schedule
 from tests.torture.postgres_frames import PostgresFrames, Tape, error_response
+from tests.torture.repeats import Repeated, repeated
 from tests.torture.watch import Unsafe, Watch
 
 SSL_REQUEST = struct.pack(">II", 8, 80877103)
