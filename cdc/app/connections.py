@@ -105,7 +105,7 @@ class Servers:
             stream_id(system_identifier, timeline, settings.postgres.slot),
             columns,
             self._template,
-            settings.outbox.headers,
+            settings.outbox.header_columns,
             tombstones=settings.outbox.tombstones,
             suited_at=found.wal_end,
             iso=settings.outbox.header_format == "iso",

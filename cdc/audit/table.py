@@ -44,7 +44,7 @@ class OutboxTable:
         if present is None:
             raise PostgresError(f"table {settings.outbox.table} does not exist", hint="run: cdc-publisher outbox init")
         self._present = present
-        self.needed = self._columns.needed(list(present), self._template, settings.outbox.headers)
+        self.needed = self._columns.needed(list(present), self._template, settings.outbox.header_columns)
         missing = [name for name in [*self.needed, *([age] if age else [])] if name not in present]
         if missing:
             raise PostgresError(

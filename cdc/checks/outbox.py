@@ -17,7 +17,7 @@ def table(connection: Conn, notes: Notes, settings: Settings) -> list[str] | Non
     name = settings.outbox.qualified_name
     present = catalog.table_columns(connection, name)
     template = TopicTemplate(settings.topics.name)
-    needed = settings.outbox.parts.needed(list(present or ()), template, settings.outbox.headers)
+    needed = settings.outbox.parts.needed(list(present or ()), template, settings.outbox.header_columns)
     defect = catalog.table_defect(connection, settings, present, needed)
     payload = (present or {}).get(settings.outbox.columns.payload, (0, ""))[1]
     text = f"table {defects.shown(name)} has {', '.join(needed)}; payload is {payload}"

@@ -28,7 +28,7 @@ def oldest(connection: Conn, settings: Settings) -> Waiting | None:
 
     No publisher may read the slot. Raises PostgresError, and PostgresUnavailable when decoding takes too long.
     """
-    outbox = Outbox("", settings.outbox.parts, TopicTemplate(settings.topics.name), settings.outbox.headers)
+    outbox = Outbox("", settings.outbox.parts, TopicTemplate(settings.topics.name), settings.outbox.header_columns)
     transactions = Transactions(settings.outbox.qualified_name, Ledger())
     found = query(
         connection,

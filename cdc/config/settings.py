@@ -1,5 +1,6 @@
 """Definitions of all settings: type, default and description. Instances are frozen."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from cdc.config import librdkafka
 from cdc.config.kinds import Address, Dsn, Identifier, RegistryUrl, SlotName, Template, Topic, qualified
 from cdc.config.passwords import with_password
 from cdc.errors import ConfigError
-from cdc.outbox.columns import DEBEZIUM_COLUMNS, Columns, is_own
+from cdc.outbox.columns import CLOUD_EVENTS, DEBEZIUM_COLUMNS, Columns, Header, is_own
 
 
 class Section(BaseModel):
@@ -69,7 +70,11 @@ class Outbox(Section):
         description="name of the outbox table, as schema.table; double quotes around a name that contains a dot",
     )
     columns: ColumnNames = Field(default_factory=ColumnNames, description="column for each part of an event")
-    headers: list[Identifier] = Field([], description="columns to send as record headers of the same name")
+    headers: list[str] = Field(
+        [],
+        description="columns to send as record headers of the same name, or of another as column:name; double quotes"
+        " around the name of a column that contains a colon",
+    )
     header_format: Literal["postgres", "iso"] = Field(
         "postgres",
         description="values of these headers: PostgreSQL's text without nulls, or ISO 8601 for timestamps, base64 for"
@@ -86,14 +91,31 @@ class Outbox(Section):
             qualified(self.table)
         except ValueError as error:
             problems.append(f"table: {error}")
-        for name in dict.fromkeys(self.headers):
-            if is_own(name):
-                problems.append(f"headers: remove {name!r}: the publisher sets a header of this name itself")
-            elif self.headers.count(name) > 1:
-                problems.append(f"headers: remove the second {name!r}")
+        problems += [f"headers: {problem}" for problem in self._wrong_headers()]
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _wrong_headers(self) -> Iterator[str]:
+        names = set[str]()
+        for text in self.headers:
+            try:
+                column, name = Header.parse(text)
+            except ValueError as error:
+                yield str(error)
+                continue
+            if is_own(name):
+                yield f"remove {text!r}: the publisher sets a header of this name itself"
+            elif name != column and name.startswith(CLOUD_EVENTS):
+                yield f"remove {text!r}: names that begin with {CLOUD_EVENTS} are those of CloudEvents"
+            elif name in names:
+                yield f"remove the second {name!r}"
+            names.add(name)
+
+    @property
+    def header_columns(self) -> tuple[Header, ...]:
+        """Return the columns of headers with the headers' names."""
+        return tuple([Header.parse(text) for text in self.headers])
 
     @property
     def parts(self) -> Columns:

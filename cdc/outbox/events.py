@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from cdc.errors import BinaryUnreadable, PoisonEvent, PostgresUnavailable, ProtocolError
 from cdc.lsn import LSN
-from cdc.outbox.columns import Columns, Shape
+from cdc.outbox.columns import Columns, Header, Shape
 from cdc.outbox.topic_template import TopicTemplate, is_topic_name
 from cdc.replication.messages import Relation
 from cdc.replication.transactions import Row
@@ -51,17 +51,18 @@ class Outbox:
         stream: str,
         columns: Columns,
         template: TopicTemplate,
-        headers: Sequence[str] = (),
+        headers: Sequence[Header] = (),
         *,
         tombstones: bool = False,
         suited_at: LSN | None = None,
         iso: bool = False,
     ) -> None:
-        self.iso = iso
         self.stream = stream
         self.columns = columns
         self.template = template
         self.headers = tuple(headers)
+        self.iso = frozenset(header.name for header in headers) if iso else frozenset()
+        """The headers in ISO 8601 and base64."""
         self.tombstones = tombstones
         self._suited_at = suited_at
         self._without: set[str] = set()  # the columns of these headers, each of which is reported once
@@ -159,11 +160,10 @@ class _Plan:
         self.payload = self._payload(columns.payload, tombstones=outbox.tombstones)
         self.payload_is_avro = columns.payload in shape.places and shape.types[self.payload.place] == BYTEA
         self.topic = [(name, self._required(column, to_text)) for name, column in shape.topic]
-        iso = frozenset(outbox.headers) if outbox.iso else frozenset()
         self.headers = [
-            (name, self._header(name, place, iso=name in iso))
+            (name, self._header(place, iso=name in outbox.iso))
             for name, place in shape.headers
-            if self._has(place) or name in iso
+            if self._has(place) or name in outbox.iso
         ]
 
     def culprit(self, values: list[bytes]) -> str:
@@ -179,8 +179,10 @@ class _Plan:
     def _has(self, place: int) -> bool:
         return self._formats[place] not in (_NULL, _UNCHANGED)
 
-    def _header(self, name: str, place: int, *, iso: bool) -> "_Cell[str] | _Cell[None]":
-        return self._required(name, to_iso if iso else to_text) if self._has(place) else _Cell(place, _nothing)
+    def _header(self, place: int, *, iso: bool) -> "_Cell[str] | _Cell[None]":
+        if not self._has(place):
+            return _Cell(place, _nothing)
+        return self._required(self._shape.names[place], to_iso if iso else to_text)
 
     def _is_null(self, column: str) -> bool:
         place = self._shape.places.get(column)

@@ -226,7 +226,7 @@ def base64_headers(settings: Settings, present: list[str]) -> set[str]:
     if settings.outbox.header_format != "iso":
         return set()
     parts = settings.outbox.parts.needed(present, TopicTemplate(settings.topics.name), ())
-    return set(settings.outbox.headers) - set(parts)
+    return {header.column for header in settings.outbox.header_columns} - set(parts)
 
 
 def table_defect(
@@ -256,7 +256,7 @@ def table_defect(
 def _table(connection: Conn, settings: Settings, columns: Columns, template: TopicTemplate) -> tuple[list[str], bool]:
     """Return the columns that an event needs, and whether all of them have a binary decoder."""
     present = table_columns(connection, settings.outbox.qualified_name)
-    needed = columns.needed(list(present or ()), template, settings.outbox.headers)
+    needed = columns.needed(list(present or ()), template, settings.outbox.header_columns)
     if defect := table_defect(connection, settings, present, needed):
         raise defect.error()
     assert present is not None

@@ -29,7 +29,7 @@ def create_table(settings: Settings) -> str:
         "created_at": "timestamptz NOT NULL DEFAULT now()",
     }
     template = TopicTemplate(settings.topics.name)
-    extra = settings.outbox.parts.needed(list(definitions), template, settings.outbox.headers)
+    extra = settings.outbox.parts.needed(list(definitions), template, settings.outbox.header_columns)
     definitions |= {name: "text" for name in extra if name not in definitions}
     body = ",\n".join(f"    {_name(name)} {definition}" for name, definition in definitions.items())
     return f"CREATE TABLE {_name(*settings.outbox.qualified_name)} (\n{body}\n);"
@@ -58,7 +58,7 @@ def missing(connection: Conn, settings: Settings) -> list[str]:
     if present is None:
         statements.append(create_table(settings))
     else:
-        needed = columns.needed(list(present), TopicTemplate(settings.topics.name), settings.outbox.headers)
+        needed = columns.needed(list(present), TopicTemplate(settings.topics.name), settings.outbox.header_columns)
         defect = table_defect(connection, settings, present, needed) or generated_defect(connection, table, needed)
         if defect:
             raise defect.error()

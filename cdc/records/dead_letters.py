@@ -121,9 +121,9 @@ class _Read(NamedTuple):
             payload,
             payload_is_avro,
             [
-                (name, row_cells.read(name, values.to_iso if outbox.iso and name in outbox.headers else values.to_text))
-                for name, _ in shape.headers
-                if row_cells.has(name)
+                (name, row_cells.read(shape.names[place], values.to_iso if name in outbox.iso else values.to_text))
+                for name, place in shape.headers
+                if row_cells.has(shape.names[place])
             ],
         )
 

@@ -36,7 +36,7 @@ class MissingEvents:
             audit.stream,
             settings.outbox.parts,
             TopicTemplate(settings.topics.name),
-            settings.outbox.headers,
+            settings.outbox.header_columns,
             tombstones=settings.outbox.tombstones,
             iso=settings.outbox.header_format == "iso",
         )

@@ -14,7 +14,7 @@ from cdc.dead_letters.producer import Destinations, Outgoing, ResendProducer
 from cdc.dead_letters.replays import marker
 from cdc.errors import KafkaError, PoisonEvent
 from cdc.lsn import LSN
-from cdc.outbox.columns import Columns
+from cdc.outbox.columns import Columns, Header
 from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.records.dead_letters import DeadLetter, DeadLetters
@@ -58,7 +58,9 @@ class Yard:
         stream: str = "0badcafe",
     ) -> Record:
         payload = json.dumps({"seq": number}) if payload is None else payload
-        outbox = Outbox(stream, Columns(), TopicTemplate(f"{self.pipeline.prefix}{{aggregatetype}}"), ["tenant"])
+        outbox = Outbox(
+            stream, Columns(), TopicTemplate(f"{self.pipeline.prefix}{{aggregatetype}}"), [Header("tenant", "tenant")]
+        )
         cells = (str(number), aggregate, key, event_type, payload, "acme")
         row = Row(Ledger().begin(LSN(number), (SECOND + number) * 1000), 0, RELATION, frames.row(*cells))
         reason = f"{event_type} $.seq: number {number} was bad"

@@ -52,30 +52,47 @@ def insert(pipeline: Pipeline, columns: dict[str, tuple[str, str]]) -> None:
         )
 
 
-def headers(pipeline: Pipeline) -> list[dict[str, Any]]:
+def sent_headers(pipeline: Pipeline) -> list[dict[str, Any]]:
     own = {"id", "eventType", "cdc-position"}
     return [{name: value for name, value in record.headers if name not in own} for record in pipeline.records()]
 
 
 def published(
-    pipeline: Pipeline, columns: dict[str, tuple[str, str]], form: str, accelerator: str
+    pipeline: Pipeline,
+    columns: dict[str, tuple[str, str]],
+    form: str,
+    accelerator: str,
+    headers: list[str] | None = None,
 ) -> list[dict[str, Any]]:
     if accelerator == "native":
         pytest.importorskip("cdc_native", reason="there is no Rust toolchain")
     add(pipeline, columns)
-    pipeline.settings["outbox"] = {"headers": list(columns), "header_format": form}
+    pipeline.settings["outbox"] = {"headers": headers or list(columns), "header_format": form}
     pipeline.settings["delivery"] = {"accelerator": accelerator}
     running = pipeline.start().streams()
     insert(pipeline, columns)
     pipeline.settles()
     assert running.stop() == 0
-    return headers(pipeline)
+    return sent_headers(pipeline)
 
 
 @pytest.mark.parametrize("accelerator", ["python", "native"])
 def test_case_g4_headers_are_postgresql_text_by_default(pipeline: Pipeline, accelerator: str) -> None:
     found = published(pipeline, COLUMNS, "postgres", accelerator)
     assert found == [POSTGRES] * 5 + [{}] * 5 + [POSTGRES] * 5
+
+
+@pytest.mark.parametrize("accelerator", ["python", "native"])
+def test_a_column_is_sent_under_the_name_behind_its_colon(pipeline: Pipeline, accelerator: str) -> None:
+    columns = {"a:b": COLUMNS["at"], "ref": COLUMNS["ref"]}
+    found = published(
+        pipeline, columns, "iso", accelerator, headers=['"a:b":occurredAt', "ref:orderRef", "ref", "aggregateid:key"]
+    )
+    rows = {"occurredAt": ISO["at"], "orderRef": ISO["ref"], "ref": ISO["ref"], "key": "k"}
+    nulls = {**dict.fromkeys(rows), "key": "k"}
+    assert found == [rows] * 5 + [nulls] * 5 + [rows] * 5
+    assert check(pipeline)["outbox_table"].status == "pass"
+    assert pipeline.run("audit").returncode == 0
 
 
 @pytest.mark.parametrize("accelerator", ["python", "native"])

@@ -10,7 +10,7 @@ from cdc.delivery.ports import Ends, Observation, Stopping, StreamDefect, WalEnd
 from cdc.delivery.positions import RememberedTopic, SlotRecord, topic_key
 from cdc.errors import KafkaError, SlotActive
 from cdc.lsn import LSN
-from cdc.outbox.columns import Columns
+from cdc.outbox.columns import Columns, Header
 from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.records.dead_letters import DeadLetters
@@ -144,9 +144,8 @@ class SimServers:
         kind = SimTransactionalSink if self._exactly_once else SimSink
         sink = kind(self._kafka, process, self._settings.properties)
         stack.callback(self._close_sink, sink)
-        outbox = Outbox(
-            STREAM.format(pg.timeline), _COLUMNS, _TEMPLATE, self._settings.headers, tombstones=True, suited_at=wal_end
-        )
+        headers = [Header.parse(name) for name in self._settings.headers]
+        outbox = Outbox(STREAM.format(pg.timeline), _COLUMNS, _TEMPLATE, headers, tombstones=True, suited_at=wal_end)
         tails = SimTails(self._kafka, outbox.stream, found.confirmed, sequences=self._settings.sequence)
         knows = self._kafka.findable(outbox.stream)
         process.opened(stream, sink, knows, found.confirmed)

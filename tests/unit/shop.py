@@ -9,7 +9,7 @@ from cdc.delivery.positions import Positions
 from cdc.delivery.sequence import Sequences
 from cdc.delivery.session import Session
 from cdc.lsn import LSN
-from cdc.outbox.columns import Columns
+from cdc.outbox.columns import Columns, Header
 from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.records.encoding import DeadLetters, Encoding
@@ -100,7 +100,8 @@ def outbox(
     tombstones: bool = False,
     iso: bool = False,
 ) -> Outbox:
-    return Outbox(STREAM, columns or Columns(), TopicTemplate(template), headers, tombstones=tombstones, iso=iso)
+    named = [Header.parse(header) for header in headers]
+    return Outbox(STREAM, columns or Columns(), TopicTemplate(template), named, tombstones=tombstones, iso=iso)
 
 
 def row(*cells: Cell, relation: Relation = RELATION, commit_lsn: int = 200, index: int = 0) -> Row:

@@ -97,7 +97,7 @@ def layout(relation: Relation, outbox: Outbox, *, binary: bool) -> Layout | None
     topic = dict.fromkeys([columns.aggregate, *(column for _, column in shape.topic)])
     texts = {places[name] for name in (columns.id, columns.key, columns.type, *topic)}
     headers = {place for _, place in shape.headers}
-    iso = {place for name, place in shape.headers if outbox.iso and name in outbox.headers}
+    iso = {place for name, place in shape.headers if name in outbox.iso}
     read = [""] * len(shape.types)
     for place in {payload, *texts, *headers}:
         special = _ISO_CELLS.get(shape.types[place]) if place in iso else None

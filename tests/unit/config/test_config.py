@@ -289,3 +289,16 @@ def test_case_g5_headers_that_every_record_has_or_that_occur_twice_are_errors() 
     assert "remove the second 'tenant'" in problem
     assert "'ID'" not in problem
     assert "'a.b.c' is not schema.table" in problem
+
+
+def test_an_alias_is_no_name_of_another_header() -> None:
+    names = [f"tenant:{name}" for name in ("id", "eventType", "content-type", "cdc-x", "ce_id", "Id")]
+    names += ["note:Id", "a:b:c", "content-type", "ce_type"]
+    (problem,) = problems(None, f"outbox.headers={json.dumps(names)}")
+    for name in names[:4]:
+        assert f"remove '{name}': the publisher sets a header of this name itself" in problem
+    assert "remove 'tenant:ce_id': names that begin with ce_ are those of CloudEvents" in problem
+    assert "remove the second 'Id'" in problem
+    assert "'a:b:c' has two colons: put the column's name in double quotes" in problem
+    assert "remove 'content-type'" in problem
+    assert "ce_type" not in problem, "a column may have such a name"

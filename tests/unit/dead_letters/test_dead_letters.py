@@ -87,6 +87,14 @@ def test_a_dead_letter_holds_the_event_and_the_reason_c8() -> None:
     )
 
 
+def test_a_dead_letter_has_the_headers_by_their_aliases() -> None:
+    relation = with_columns(("tenant", TEXT))
+    row = shop.row(EVENT_ID, "order", "o-1", "OrderPlaced", "{}", "acme", relation=relation)
+    broken = shop.row(EVENT_ID, "order", "o-1", None, "{}", "acme", relation=relation)
+    for one in (row, broken):
+        assert dead_letter(one, shop.outbox(headers=["tenant:customer"])).headers[-1] == ("cdc-header-customer", "acme")
+
+
 @pytest.mark.parametrize(
     ("cells", "key", "payload", "empty"),
     [

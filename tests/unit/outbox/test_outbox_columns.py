@@ -1,8 +1,10 @@
 """Columns of an outbox: mapped, added, dropped and renamed; headers and topics from them."""
 
+import re
+
 import pytest
 
-from cdc.outbox.columns import Columns
+from cdc.outbox.columns import Columns, Header
 from cdc.outbox.topic_template import TopicTemplate
 from tests.unit import frames, shop
 from tests.unit.shop import COLUMNS, EVENT_ID, INT4, JSONB, OID, TEXT, UUID, outbox
@@ -39,7 +41,9 @@ def test_a_column_that_is_no_role_may_fill_the_topic() -> None:
 
 def test_every_column_that_must_be_there_is_needed_once() -> None:
     template = TopicTemplate("{kind}.{tenant}")
-    needed = Columns(aggregate="kind").needed(["kind", "tenant"], template, ["tenant", "source"])
+    needed = Columns(aggregate="kind").needed(
+        ["kind", "tenant"], template, [Header("tenant", "tenant"), Header("source", "origin")]
+    )
     assert needed == ["id", "kind", "aggregateid", "type", "payload", "tenant", "source"]
 
 
@@ -54,6 +58,37 @@ def test_configured_headers_come_first_and_trace_headers_after_them() -> None:
 def test_a_trace_column_that_is_configured_too_is_one_header() -> None:
     event = outbox(headers=["tracestate"]).event(shop.row(*CELLS, "a=1", "web", "00", relation=TRACED))
     assert event.headers == [("tracestate", "a=1"), ("traceparent", "00")]
+    event = outbox(headers=["tracestate:state"]).event(shop.row(*CELLS, "a=1", "web", "00", relation=TRACED))
+    assert event.headers == [("state", "a=1"), ("traceparent", "00")]
+    event = outbox(headers=["source:traceparent"]).event(shop.row(*CELLS, "a=1", "web", "00", relation=TRACED))
+    assert event.headers == [("traceparent", "web"), ("tracestate", "a=1")]
+
+
+def test_a_column_is_a_header_of_another_name_or_of_several() -> None:
+    read = outbox(headers=["source:origin", "source", "type:kind"])
+    row = shop.row(*CELLS, None, "web", None, relation=TRACED)
+    assert read.event(row).headers == [("origin", "web"), ("source", "web"), ("kind", "OrderPlaced")]
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        ("tenant", ("tenant", "tenant")),
+        ("created_at:occurredAt", ("created_at", "occurredAt")),
+        ('"a:b"', ("a:b", "a:b")),
+        ('"a:b":c', ("a:b", "c")),
+        ('"a""b":a"b', ('a"b', 'a"b')),
+        ('we"ird', ('we"ird', 'we"ird')),
+    ],
+)
+def test_a_header_is_a_column_with_the_name_behind_a_colon(text: str, header: tuple[str, str]) -> None:
+    assert Header.parse(text) == header
+
+
+@pytest.mark.parametrize("text", ["", ":a", "a:", "a:b:c", '"a', '"a"b', '"":a', '"a":', '"a":b:c', "é" * 32 + ":a"])
+def test_what_is_no_header_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(repr(text))):
+        Header.parse(text)
 
 
 def test_a_null_header_is_left_out_and_an_empty_one_is_kept() -> None:

@@ -166,7 +166,11 @@ def tables(draw: st.DrawFn) -> tuple[Table, bool]:
     binary, iso = draw(st.booleans()), draw(st.booleans())
     types["at"] = draw(st.sampled_from([TEXT, INT8, UUID] if binary else [TEXT, *MOMENTS, *MOMENTS]))
     template = draw(st.sampled_from(["outbox.event.{aggregatetype}", "events", "of.{aggregatetype}.{region}"]))
-    headers = draw(st.sampled_from([[], ["region"], ["absent", "aggregateid", "rest"], ["at", "traceparent"]]))
+    headers = draw(
+        st.sampled_from(
+            [[], ["region"], ["absent", "aggregateid:customer", "rest"], ["at", "traceparent"], ["at:occurredAt", "at"]]
+        )
+    )
     headers += ["blob"] if iso and draw(st.booleans()) else []
     outbox = shop.outbox(template, headers, tombstones=draw(st.booleans()), iso=iso)
     relation = frames.relation(OID, "outbox", [(name, types[name]) for name in names])
