@@ -212,7 +212,12 @@ def reached(record: SlotRecord, timeline: int, ends: Mapping[int, LSN]) -> Event
     if record.position is None or record.timeline == timeline:
         return record.position
     end = ends.get(record.timeline)
-    return None if end is None else min(record.position, EventPosition(LSN(end - 1), sys.maxsize))
+    return None if end is None else min(record.position, before(end))
+
+
+def before(lsn: LSN) -> EventPosition:
+    """The last position of all transactions that commit before an LSN."""
+    return EventPosition(LSN(lsn - 1), sys.maxsize)
 
 
 class Batch(NamedTuple):

@@ -143,6 +143,20 @@ class Misfortunes:
             self.gaps.append("a table inherits from the outbox")
             self._pg.child, self._pg.child_published = True, published
 
+    def remove_child(self) -> None:
+        """The table inherits no more: `SELECT FROM outbox` does not count its rows from now on."""
+
+        def remove(_: Table) -> None:
+            if not self._pg.child:
+                return
+            self.gaps.append("a table inherits from the outbox no more")
+            self._pg.child = self._pg.child_published = False
+            for operation in (operation for tx in self._pg.committed for operation in tx.operations):
+                if operation.row and operation.row.in_child:
+                    operation.row.excused = True
+
+        self._alone(remove)
+
     def _alone(self, change: Callable[[Table], None]) -> None:
         if any(operation.row for tx in self._pg.running for operation in tx.operations):
             self._later(0.05, lambda: self._alone(change))
@@ -276,6 +290,7 @@ class Misfortunes:
         gone, kept = seen[: round(share * len(seen))], seen[round(share * len(seen)) :]
         self._kafka.seen[topic] = kept
         self._run.oracle.emptied(topic, {each.partition for each in gone} - {each.partition for each in kept})
+        self._run.oracle.vanished(gone)
         self._run.process.knows = {entry for entry in self._run.process.knows if entry[0] != topic}
 
     def compact(self, topic: str, share: float, tombstones: bool) -> None:
@@ -307,6 +322,7 @@ class Misfortunes:
         """Records cannot be found any more, though they were delivered."""
         ids = {(topic, str(dict(each.record.headers)["id"])) for each in gone}
         self._run.process.knows -= ids
+        self._run.oracle.vanished(gone)
 
     def unready(self, topic: str, number: int, batches: int) -> None:
         """A leader has too few followers, and turns some batches away."""

@@ -64,7 +64,6 @@ class Plan:
     patience: float = 60.0  # until everything must be settled after the last misfortune
     recorded: bool = True  # whether the slot was recorded in Kafka when it was created
     swept: bool = True  # whether its first process may die in any call
-    case: str = ""  # of `tests.simulation.mended`, without which the world is not made
     headers: tuple[str, ...] = ()  # columns that are headers
     kafka: dict[str, Any] = field(default_factory=dict)
 

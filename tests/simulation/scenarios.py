@@ -6,7 +6,6 @@ from typing import Final
 from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE
 from cdc.records.partitioner import partition
 from cdc.replication import values
-from tests.simulation.mended import mended
 from tests.simulation.oracle import DEAD_LETTERS, POSITIONS
 from tests.simulation.plan import SWITCH, Act, Plan, Transaction, Write
 from tests.simulation.rows import POISON, TOMBSTONE
@@ -240,10 +239,10 @@ _EXPIRED: Final = (
 )
 
 
-def _retyped(name: str, *retypes: tuple[float, str, int], case: str = "", **changes: object) -> Plan:
+def _retyped(name: str, *retypes: tuple[float, str, int], **changes: object) -> Plan:
     traffic = tuple(_tx(0.02 + 0.12 * at, _row("a", 3), _row("b", 2)) for at in range(6))
     acts = [Act(at, "retype_column", (column, type_oid)) for at, column, type_oid in retypes]
-    return _plan(f"{name} (A1)", traffic, *acts, case=case, **changes)
+    return _plan(f"{name} (A1)", traffic, *acts, **changes)
 
 
 _RETYPED: Final = (
@@ -260,7 +259,6 @@ _RETYPED: Final = (
         Act(0.01, "outage", (0.5,)),
         Act(0.3, "retype_column", ("type", values.TEXT)),
         Act(0.31, "crash", (False,)),
-        case="A2",
     ),
     # As numbers these topics have the bytes that they have as text.
     _plan(
@@ -290,7 +288,6 @@ _RETYPED: Final = (
         Act(0.0, "drop_column", ("tenant",)),
         Act(0.04, "add_column", ("tenant",)),
         headers=("tenant",),
-        case="A5",
     ),
 )
 _INHERITED: Final = (
@@ -303,6 +300,15 @@ _INHERITED: Final = (
         Act(0.04, "outage", (0.5,)),
         Act(0.045, "add_child", (True,)),
         Act(0.3, "crash", (False,)),
+    ),
+    _plan(
+        "a table inherits from the outbox no more, and a transaction of both is sent in part (B1)",
+        (_tx(0.6, *(_row("ab"[at % 2]) for at in range(24))),),
+        Act(0.0, "add_child", (True,)),
+        Act(0.605, "freeze_walsender", (1.0,)),
+        Act(1.5, "remove_child"),
+        Act(1.51, "crash", (False,)),
+        burst=1,
     ),
     _plan(
         "changes are accepted, and the first session after that cannot read binary values (A2)",
@@ -377,7 +383,7 @@ _WHERE_IT_STANDS: Final = (
         Act(2.9, "crash", (False,)),
     ),
 )
-_BY_SQL: Final = (_plan("a slot that was made by SQL", _THREE, recorded=False, case="D7"),)
+_BY_SQL: Final = (_plan("a slot that was made by SQL", _THREE, recorded=False),)
 _TOMBSTONES: Final = (
     _tx(0.02, _row(), _row("b"), _row()),
     _tx(0.05, _row(payload=TOMBSTONE), _row("b")),
@@ -392,7 +398,6 @@ _COMPACTED: Final = tuple(
             _TOMBSTONES,
             Act(0.03, "slow_partition", (POSITIONS, 0, 0.6)),  # so that the slot does not move
             Act(0.25, "compact_while_down", (ORDER, 1.0, False)),
-            case="D1",
         ),
         _plan(
             "a topic is compacted, and tombstones are deleted (D1)",
@@ -400,7 +405,6 @@ _COMPACTED: Final = tuple(
             Act(0.03, "slow_partition", (POSITIONS, 0, 0.6)),
             Act(0.25, "compact_while_down", (ORDER, 0.9, True)),
             Act(0.3, "compact", (ORDER, 1.0, True)),
-            case="D1",
         ),
     )
 )
@@ -409,12 +413,11 @@ _MADE_ANEW: Final = (
         "a topic is made anew while the program is down (D4)",
         (*_THREE, _tx(1.5, _row("b"))),
         Act(1.2, "make_topic_anew", (ORDER,)),
-        case="D4",
     ),
 )
 _BOTH: Final = (*_FAULTS, *_RETYPED, *_INHERITED, *_FIRST, *_READ_BACK, *_WHERE_IT_STANDS, *_BY_SQL, *_MADE_ANEW)
 
-_ALL: Final = (
+SCENARIOS: Final = (
     *_BOTH,
     *_AT_LEAST_ONCE,
     *_CUT_SHORT,
@@ -425,4 +428,3 @@ _ALL: Final = (
     *_COMPACTED,
     *(replace(plan, name=f"{plan.name}, exactly once", guarantee=EXACTLY_ONCE, sequence=True) for plan in _BOTH),
 )
-SCENARIOS: Final = tuple(plan for plan in _ALL if mended(plan.case))

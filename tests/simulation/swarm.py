@@ -6,10 +6,9 @@ from random import Random
 from typing import Final
 
 from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE
-from tests.simulation.mended import mended
 from tests.simulation.plan import SWITCH, Act, Plan, Transaction, Write
 from tests.simulation.rows import POISON, TOMBSTONE, Kind
-from tests.simulation.table import ENUM, RETYPES
+from tests.simulation.table import RETYPES
 
 _KEYS: Final = ("a", "b", "c", "d", "e")
 _TOPICS: Final = ("outbox.event.order", "outbox.event.payment")
@@ -75,7 +74,7 @@ FAULTS: Final[dict[str, Draw]] = {
 
 def _retype(random: Random) -> tuple[object, ...]:
     column = random.choice(list(RETYPES))
-    return column, random.choice([kind for kind in RETYPES[column] if kind != ENUM or mended("A2")])
+    return column, random.choice(RETYPES[column])
 
 
 TABLES: Final[dict[str, Draw]] = {
@@ -92,7 +91,6 @@ BROKERS: Final[dict[str, Draw]] = {
     "make_topic_anew": lambda random: (random.choice(_TOPICS),),
 }
 """What others do to tables and topics; drawn apart from the rest, so that a seed keeps the rest of its world."""
-_CASES: Final = {"compact_while_down": "D1", "compact": "D1", "make_topic_anew": "D4"}
 
 OPERATORS: Final[dict[str, Draw]] = {
     "drop_slot": _nothing,
@@ -135,13 +133,15 @@ def plan(seed: int, *, others: bool = True) -> Plan:
     )
     if not others:
         return made
-    return _spoiled(_by_others(made, Random(f"others/{seed}"), span), Random(f"transactions/{seed}"), span)
+    return _further(_by_others(made, Random(f"others/{seed}"), span), Random(f"further/{seed}"), span)
 
 
-def _spoiled(made: Plan, random: Random, span: float) -> Plan:
-    """The same plan, with Kafka transactions that fail."""
-    times = [span * random.random() for _ in range(random.choice((0, 0, 0, 1, 3)))]
-    return made.with_acts(*(Act(at, "spoil_transaction") for at in times))
+def _further(made: Plan, random: Random, span: float) -> Plan:
+    """The same plan, with Kafka transactions that fail, and tables that inherit no more."""
+    spoiled = [Act(span * random.random(), "spoil_transaction") for _ in range(random.choice((0, 0, 0, 1, 3)))]
+    began = [act.at for act in made.acts if act.name == "add_child"]
+    ended = [Act(at + (span - at) * random.random(), "remove_child") for at in began if random.random() < 0.5]
+    return made.with_acts(*spoiled, *ended)
 
 
 def _by_others(made: Plan, random: Random, span: float) -> Plan:
@@ -149,7 +149,7 @@ def _by_others(made: Plan, random: Random, span: float) -> Plan:
     headers = ("tenant",) if random.random() < 0.3 else ()
     acts = []
     for kinds in (TABLES, BROKERS):
-        names = [name for name in kinds if random.random() < 0.4 and mended(_CASES.get(name, ""))]
+        names = [name for name in kinds if random.random() < 0.4]
         if names and random.random() < 0.5:
             for _ in range(random.choice((1, 2, 4))):
                 name = random.choice(names)
@@ -163,7 +163,7 @@ def _by_others(made: Plan, random: Random, span: float) -> Plan:
         traffic = tuple(
             replace(each, writes=tuple(_buried(write, random) for write in each.writes)) for each in traffic
         )
-    recorded = made.recorded and (random.random() < 0.9 or not mended("D7"))
+    recorded = made.recorded and random.random() < 0.9
     recorded = recorded or any(act.name in OPERATORS for act in made.acts)  # else nothing can be compared
     acts = sorted([*made.acts, *acts], key=lambda act: act.at)
     return replace(made, headers=headers, acts=tuple(acts), traffic=traffic, recorded=recorded)
