@@ -10,6 +10,7 @@ from cdc.cli.main import Invocation
 from cdc.config.masking import masked
 from cdc.config.reference import reference as reference_text
 from cdc.config.settings import Settings, require
+from cdc.config.toml_text import section_text
 from cdc.errors import ConfigError
 from cdc.kafka import producer
 from cdc.postgres import connection
@@ -29,7 +30,7 @@ def show(invocation: Invocation, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(values, indent=2))
     else:
-        click.echo("\n\n".join(_toml(section, table) for section, table in values.items()))
+        click.echo("\n\n".join(section_text(section, table) for section, table in values.items()))
 
 
 def _masked(settings: Settings) -> dict[str, dict[str, object]]:
@@ -37,25 +38,6 @@ def _masked(settings: Settings) -> dict[str, dict[str, object]]:
     return {
         section: {name: masked(name, value) for name, value in table.items()} for section, table in sections.items()
     }
-
-
-def _toml(section: str, table: dict[str, object]) -> str:
-    lines = [f"[{section}]"]
-    for name, value in table.items():
-        key = json.dumps(name) if "." in name else name
-        # TOML has no null; show the setting as a comment.
-        lines.append(f"# {key} is not set" if value is None else f"{key} = {_value(value)}")
-    return "\n".join(lines)
-
-
-def _value(value: object) -> str:
-    if isinstance(value, dict):
-        pairs = ", ".join(f"{json.dumps(name)} = {_value(item)}" for name, item in value.items())
-        return f"{{ {pairs} }}" if pairs else "{}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_value, value))}]"
-    # JSON strings, numbers and booleans are valid TOML, except that TOML requires DEL to be escaped.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 @config.command(epilog=examples("cdc-publisher config validate", "cdc-publisher --config shop.toml config validate"))

@@ -31,6 +31,7 @@ COMMANDS = {
     "schema": ("cdc.cli.schema:schema", "List, check, register or show contracts."),
     "dlq": ("cdc.cli.dlq:dlq", "List, show or replay events that could not be published."),
     "audit": ("cdc.cli.audit:audit", "Compare the outbox table with the topics; repair missing events."),
+    "takeover": ("cdc.cli.takeover:takeover", "Take over an outbox from Debezium's outbox event router."),
     "config": ("cdc.cli.config:config", "Show or validate the effective settings."),
     "local": ("cdc.cli.local:local", "Run PostgreSQL and Kafka on this machine, without containers."),
     "demo": ("cdc.cli.demo:demo", "Run a demo: publish the orders of a sample shop and verify the result."),

@@ -1,4 +1,4 @@
-"""Secrets in environment variables that libpq and OpenTelemetry read themselves, without a setting of this program."""
+"""Secrets in environment variables that are no settings: those of libpq, OpenTelemetry and Kafka Connect."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -11,7 +11,7 @@ _OTLP: Final = ("OTEL_EXPORTER_OTLP", "OTEL_EXPORTER_OTLP_TRACES")
 
 def secrets(environ: Mapping[str, str]) -> set[str]:
     """Return each secret, both as written in `environ` and decoded."""
-    found = {environ.get("PGPASSWORD", "")}
+    found = {environ.get(name, "") for name in ("PGPASSWORD", "CDC_CONNECT_PASSWORD", "CDC_CONNECT_TOKEN")}
     for prefix in _OTLP:
         found |= masking.secrets({"otlp": {"url": environ.get(f"{prefix}_ENDPOINT", "")}})
         found |= set(_of_headers(environ.get(f"{prefix}_HEADERS", "")))

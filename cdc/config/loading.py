@@ -19,7 +19,7 @@ from cdc.errors import ConfigError
 
 DEFAULT_FILE = Path("cdc-publisher.toml")
 PREFIX = "CDC_"
-FOR_TESTS = "CDC_TEST_"  # servers for tests, not settings of the publisher
+NOT_SETTINGS = ("CDC_TEST_", "CDC_CONNECT_")  # servers for tests, and credentials of Kafka Connect for `takeover`
 
 Path_ = tuple[str, ...]
 
@@ -122,7 +122,7 @@ def _flat(table: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, 
 
 def _from_environment(given: _Given, environ: Mapping[str, str]) -> None:
     for variable, text in sorted(environ.items()):
-        if not variable.startswith(PREFIX) or variable.startswith(FOR_TESTS) or not text.rstrip(files.NEWLINES):
+        if not variable.startswith(PREFIX) or variable.startswith(NOT_SETTINGS) or not text.rstrip(files.NEWLINES):
             continue
         if _is_service_link(variable, text):
             continue

@@ -26,6 +26,7 @@ app status purge consumer local
 audit checks http demo
 dead_letters
 recovery
+takeover
 cli
 __init__ __main__
 """
@@ -35,7 +36,7 @@ PURE_PARTS = """
 errors lsn backoff quantities scratch logs.rate_limit
 avro replication outbox records
 config.settings config.reference config.masking config.passwords config.environment config.kinds config.hostport
-config.librdkafka
+config.librdkafka config.toml_text
 telemetry.metrics telemetry.health telemetry.spans
 delivery
 status.document status.from_metrics status.from_slot
@@ -45,6 +46,8 @@ audit.range audit.verdicts audit.reading audit.books audit.judging
 purge.horizon dead_letters.replays
 consumer.errors consumer.events consumer.verdicts consumer.streams consumer.gaps consumer.properties consumer.retries
 consumer.assignment
+takeover.connector takeover.options takeover.verdicts takeover.reading takeover.router takeover.kafka_properties
+takeover.translate takeover.plan
 """
 PURE = PURE_PARTS.split()
 IMPURE = {"socket", "select", "selectors", "ssl", "time", "threading", "queue", "asyncio", "os", "subprocess", "random"}
@@ -62,6 +65,7 @@ HOMES = {
     "opentelemetry": ["telemetry.opentelemetry"],
     "select": ["postgres.source"],
     "prometheus_client": ["http.prometheus"],
+    "yaml": ["takeover.documents"],
 }
 
 # The only module that opens connections of each kind. Other modules may import the types of the drivers.
