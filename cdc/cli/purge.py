@@ -21,11 +21,11 @@ from cdc.cli.signals import stop_on_signals
 from cdc.config.settings import Settings, require
 from cdc.errors import Temporary
 from cdc.logs import setup as logs
-from cdc.purge.horizon import AgeClock
+from cdc.purge.age import AgeClock
 from cdc.purge.run import NotConfirmed, PurgeOptions, PurgeOutcome, Purging
 from cdc.quantities import plural
 
-log = logging.getLogger("cdc.purge.horizon")
+log = logging.getLogger("cdc.purge.run")
 
 
 @click.command(

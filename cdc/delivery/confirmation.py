@@ -6,10 +6,11 @@ positions are kept, no further than the last one that was reported to Kafka (`cd
 
 from typing import Final
 
-from cdc.delivery.positions import Positions
+from cdc.delivery.reports import Positions
 from cdc.lsn import LSN
 from cdc.records.record import Record
 from cdc.replication.frames import status_update
+from cdc.replication.horizon import Horizon
 from cdc.replication.settlement import Ledger
 
 PROMPT_SECONDS: Final = 0.5
@@ -53,6 +54,11 @@ class Confirmation:
         self._prompt_seconds = 0.0
         if self.positions:
             self.positions.hasten()
+
+    def taken(self, horizon: Horizon) -> None:
+        """Take note of a new horizon, which the reports to Kafka name once it is confirmed."""
+        if self.positions:
+            self.positions.taken(horizon)
 
     def position(self, now: float, unix_time: float) -> Record | None:
         """Make the record that reports the settled prefix to Kafka, when one is due."""

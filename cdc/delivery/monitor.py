@@ -7,6 +7,7 @@ from cdc.delivery.loop import Publisher
 from cdc.delivery.ports import Clock, Observation, Sentinel, Stopping, StreamDefect, Synchronous, WalEnd
 from cdc.delivery.session import Session
 from cdc.errors import PostgresUnavailable
+from cdc.replication.horizon import Horizon
 from cdc.telemetry.health import judge
 from cdc.telemetry.metrics import Metrics, Sample
 
@@ -169,6 +170,8 @@ class Monitor:
             self._leave_at = self._leave_at or now + _SHUTDOWN_GRACE_SECONDS
         elif isinstance(observation, Synchronous):
             self._session.confirmation.hasten()
+        elif isinstance(observation, Horizon):
+            self._session.confirmation.taken(observation)
         elif isinstance(observation, WalEnd):
             self._metrics.wal_end = observation.lsn
         else:

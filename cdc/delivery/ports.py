@@ -15,6 +15,7 @@ from cdc.outbox.events import Outbox
 from cdc.records.encoding import DeadLetters, Topics
 from cdc.records.record import Sendable
 from cdc.records.router import Encoder, Encoders, Framing
+from cdc.replication.horizon import Horizon
 from cdc.replication.settlement import Failure
 
 
@@ -49,7 +50,7 @@ class StreamDefect(NamedTuple):
     error: CdcError
 
 
-Observation = WalEnd | SlotHealth | Synchronous | Stopping | StreamDefect
+Observation = WalEnd | SlotHealth | Synchronous | Stopping | StreamDefect | Horizon
 
 
 class Clock(Protocol):

@@ -9,11 +9,16 @@ that decide the order), to detect changes made while no publisher was reading.
 |-------|-------------------------------------------------------------------------------------------------|
 | key   | `{system_identifier}/{slot}`                                                                    |
 | value | JSON: version, system_identifier, timeline, slot, confirmed (LSN as text), definition, settings, |
-|       | position, guarantee, caught_up, cluster (Kafka's id)                                            |
+|       | position, guarantee, caught_up, cluster (Kafka's id), horizons, dropped                         |
 
 `position` is the last event that a Kafka transaction has made visible, null before there was one: everything up to it
 is in Kafka; with `caught_up`, nothing of the stream beyond it is. `guarantee` is that of the publisher which wrote the
 record. An empty value forgets the slot.
+
+`horizons` say which rows are known to be published, the newest last: each has xid (rows of all transactions below it
+are), lsn, taken (unix seconds) and timeline; see `cdc.replication.horizon`. The first one is of the slot's beginning,
+and others are added once the slot may move past them. `dropped` forgets the slot too, but keeps the horizons, which
+the record of a new slot of the same name takes over.
 
 Kafka does not report either that a topic was deleted and created again. So each topic that the stream is sent to has a
 record too, which is written before the first event is:
@@ -25,7 +30,7 @@ record too, which is written before the first event is:
 """
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -33,9 +38,8 @@ from typing import Final, NamedTuple
 import orjson
 
 from cdc.lsn import LSN, EventPosition
-from cdc.records.record import Record, Sendable, value_bytes
 from cdc.replication import publication
-from cdc.replication.settlement import Failure, delivered
+from cdc.replication.horizon import Horizon
 
 VERSION: Final = 1
 AT_LEAST_ONCE: Final = "at-least-once"
@@ -56,6 +60,8 @@ class SlotRecord:
     guarantee: str = AT_LEAST_ONCE
     caught_up: bool = False
     cluster: str = ""  # the id of the Kafka cluster; empty where it is unknown
+    horizons: tuple[Horizon, ...] = ()  # confirmed ones, or of the slot's beginning; the newest last
+    dropped: bool = False
 
     @property
     def key(self) -> str:
@@ -64,7 +70,9 @@ class SlotRecord:
 
     def encode(self) -> bytes:
         """The value of its record."""
-        cluster = {"cluster": self.cluster} if self.cluster else {}
+        rare: dict[str, object] = {"cluster": self.cluster} if self.cluster else {}
+        rare |= {"horizons": [one.plain() for one in self.horizons]} if self.horizons else {}
+        rare |= {"dropped": True} if self.dropped else {}
         return orjson.dumps(
             {
                 "version": VERSION,
@@ -77,7 +85,7 @@ class SlotRecord:
                 "position": str(self.position) if self.position else None,
                 "guarantee": self.guarantee,
                 "caught_up": self.caught_up,
-                **cluster,
+                **rare,
             }
         )
 
@@ -98,6 +106,8 @@ class SlotRecord:
                 str(read.get("guarantee", AT_LEAST_ONCE)),
                 bool(read.get("caught_up", False)),
                 str(read.get("cluster", "")),
+                tuple(Horizon.read(one) for one in read.get("horizons", ())),
+                bool(read.get("dropped", False)),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a position record ({error!r})") from None
@@ -112,7 +122,7 @@ def latest(values: Iterable[bytes | None]) -> SlotRecord | None:
     record: SlotRecord | None = None
     for value in values:
         read = SlotRecord.decode(value) if value else None
-        if record and read and read.timeline == record.timeline:
+        if record and read and read.timeline == record.timeline and not (record.dropped or read.dropped):
             positions = [position for position in (record.position, read.position) if position]
             read = replace(read, confirmed=max(read.confirmed, record.confirmed), position=max(positions, default=None))
         record = read
@@ -142,12 +152,14 @@ class RememberedTopic(NamedTuple):
 class Memory(NamedTuple):
     """The remembered state of a slot, and of its topics by name.
 
-    `forgotten`: there is no record of the slot because an operator removed it.
+    `forgotten`: there is no record of the slot because an operator removed it. `horizons` outlive that where the slot
+    was dropped.
     """
 
     record: SlotRecord | None
     forgotten: bool
     topics: Mapping[str, RememberedTopic] = MappingProxyType({})
+    horizons: tuple[Horizon, ...] = ()
 
 
 def memory(key: str, records: Iterable[tuple[bytes | None, bytes | None]]) -> Memory:
@@ -164,7 +176,9 @@ def memory(key: str, records: Iterable[tuple[bytes | None, bytes | None]]) -> Me
                 topics[topic] = RememberedTopic.decode(value)
             else:
                 topics.pop(topic, None)
-    return Memory(latest(values), forgotten=bool(values), topics=topics)
+    last = latest(values)
+    horizons = last.horizons if last else ()
+    return Memory(last if last and not last.dropped else None, bool(values), topics, horizons)
 
 
 def topic_key(slot: str, topic: str) -> str:
@@ -218,102 +232,3 @@ def reached(record: SlotRecord, timeline: int, ends: Mapping[int, LSN]) -> Event
 def before(lsn: LSN) -> EventPosition:
     """The last position of all transactions that commit before an LSN."""
     return EventPosition(LSN(lsn - 1), sys.maxsize)
-
-
-class Batch(NamedTuple):
-    """How much a Kafka transaction may hold at the most, and for how long it may be open."""
-
-    events: int
-    size: int  # bytes of the values
-    seconds: float
-
-
-class Positions:
-    """Reports to Kafka how far the slot is going to be moved, and knows how far Kafka has confirmed that.
-
-    With `batch`, each record is the last of a Kafka transaction, and makes it end.
-    """
-
-    def __init__(
-        self,
-        topic: str,
-        record: SlotRecord,
-        failed: Callable[[Failure], None],
-        seconds: float,
-        batch: Batch | None = None,
-    ) -> None:
-        self.record = record  # as Kafka has it, but for the first record
-        self._topic = topic
-        self._failed = failed
-        self._seconds = seconds  # between two records at the least
-        self._batch = batch
-        self._reported_at = float("-inf")
-        self._reporting = False  # a record is on its way to Kafka
-        self._fresh = True
-        self._position = record.position  # of the last event that was handed on
-        self._events = self._size = 0  # since the last record
-        self._since: float | None = None  # when the first of them was seen here
-        self._caught_up = record.caught_up
-
-    @property
-    def confirmed(self) -> LSN:
-        """How far the slot may be moved."""
-        return self.record.confirmed
-
-    def hasten(self) -> None:
-        """From now on report at once."""
-        self._seconds = 0.0
-        if self._batch:
-            self._batch = self._batch._replace(seconds=0.0)
-
-    def handed_on(self, position: EventPosition, records: list[Sendable]) -> None:
-        """Count events that were handed to the producer, or that Kafka has; the last of them is at `position`."""
-        if self._batch:
-            self._position = position
-            self._events += len(records)
-            self._size += value_bytes(records)
-
-    def caught_up(self) -> None:
-        """Take note that nothing was sent before of what follows."""
-        self._caught_up = self._batch is not None
-
-    def report(self, confirmed: LSN, now: float, unix_time: float) -> Record | None:
-        """Make the record to send, if one is due at `now` (monotonic seconds)."""
-        if self._reporting or not (self._moved(confirmed, now) or self._full(now)):
-            return None
-        self._reporting, self._reported_at = True, now
-        self._events, self._size, self._since = 0, 0, None
-        record = replace(self.record, confirmed=confirmed, position=self._position, caught_up=self._caught_up)
-
-        def reported(error: object, message: object) -> None:
-            self._reporting = False
-            if delivered(error, message):
-                self.record, self._fresh = record, False
-            else:
-                self._failed(Failure(error, message, confirmed))
-
-        return Record.to(self._topic, record.key.encode(), record.encode(), int(unix_time * 1000), [], reported)
-
-    def due(self, confirmed: LSN) -> float:
-        """Return when `report` will make a record, in monotonic seconds; infinity while nothing is to be reported."""
-        dues = [float("inf")]
-        if not self._reporting and self._unreported(confirmed):
-            dues.append(self._reported_at + self._seconds)
-        if not self._reporting and self._batch and self._since is not None:
-            dues.append(self._since + self._batch.seconds)
-        return min(dues)
-
-    def _unreported(self, confirmed: LSN) -> bool:
-        return self._fresh or confirmed > self.record.confirmed
-
-    def _moved(self, confirmed: LSN, now: float) -> bool:
-        return self._unreported(confirmed) and now - self._reported_at >= self._seconds
-
-    def _full(self, now: float) -> bool:
-        """Whether the Kafka transaction has to end."""
-        if self._batch is None or not self._events:
-            return False
-        if self._since is None:
-            self._since = now
-        events, size, seconds = self._batch
-        return self._events >= events or self._size >= size or now - self._since >= seconds

@@ -16,7 +16,7 @@ from cdc.delivery.confirmation import PROMPT_SECONDS, Confirmation
 from cdc.delivery.loop import Publisher
 from cdc.delivery.monitor import LOGGED_SECONDS, SHOWN_SECONDS, Monitor
 from cdc.delivery.ports import NOT_AHEAD, Ahead, Clock, Contracts, Ends, Flag, Servers, Source
-from cdc.delivery.positions import Positions
+from cdc.delivery.reports import Positions
 from cdc.delivery.sequence import Sequences
 from cdc.delivery.session import Session
 from cdc.delivery.slot_memory import Recognition

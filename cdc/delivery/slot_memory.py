@@ -14,7 +14,6 @@ from cdc.delivery.ports import Ends
 from cdc.delivery.positions import (
     AT_LEAST_ONCE,
     EXACTLY_ONCE,
-    Batch,
     Memory,
     SlotRecord,
     before,
@@ -22,9 +21,11 @@ from cdc.delivery.positions import (
     reached,
     recreated,
 )
+from cdc.delivery.reports import Batch
 from cdc.errors import PostgresError
 from cdc.lsn import LSN
 from cdc.replication import publication
+from cdc.replication.horizon import Horizon, counting
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def claim(found: SlotRecord, known: Memory, guarantee: str, *, used: bool) -> Sl
     """
     if used or known.record is not None:
         return None
-    return replace(found, guarantee=guarantee)
+    return replace(found, guarantee=guarantee, horizons=known.horizons)
 
 
 def _swapped(found: SlotRecord, remembered: SlotRecord) -> bool:
@@ -68,11 +69,12 @@ class Recognition:
         self._accept_changes = accept_changes
         self._accepted: set[str] = set()  # changes, while Kafka has the record from before them
         self._record: SlotRecord | None = None
+        self._horizons: tuple[Horizon, ...] = ()
         self._compared = False  # the topics, which are monitored from then on
 
     def keep(self, record: SlotRecord) -> None:
         """Remember what the session that ended has left."""
-        self._record = record
+        self._record, self._horizons = record, record.horizons
 
     @property
     def batch(self) -> Batch | None:
@@ -91,7 +93,8 @@ class Recognition:
             # the last one is redelivered, and compared with what Kafka has.
             position, caught_up = before(position.commit_lsn), False
         guarantee = self._settings.delivery.guarantee
-        record = replace(ends.slot, position=position, guarantee=guarantee, caught_up=caught_up)
+        horizons = counting(self._horizons, ends.slot.timeline, ends.timelines, ends.wal_end)
+        record = replace(ends.slot, position=position, guarantee=guarantee, caught_up=caught_up, horizons=horizons)
         if caught_up:
             # Events beyond the position were never committed; without a position, none was.
             return (SentBefore(LSN(position.commit_lsn + 1), position) if position else SentBefore()), record
@@ -111,6 +114,7 @@ class Recognition:
         if self.batch or known is None or known.key != found.key or differences(found, known):
             memory = ends.remembered()  # another process may have moved the slot
             self._record = memory.record or self._record
+            self._horizons = memory.horizons
         self._check_server(ends)
         changes = differences(found, self._record) if self._record else []
         changes += self._unknown(ends, memory)

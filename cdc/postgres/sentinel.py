@@ -7,6 +7,7 @@ shutdown waits for the stream, and only ordinary connections get the message), n
 import logging
 import queue
 import threading
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -16,7 +17,7 @@ from cdc.config.settings import Settings
 from cdc.delivery.ports import Observation, SlotHealth, Stopping, StreamDefect, Synchronous, WalEnd
 from cdc.errors import CdcError, PostgresError, SlotLost, Temporary
 from cdc.lsn import LSN
-from cdc.postgres import defects, publication, slot_health
+from cdc.postgres import defects, horizons, publication, slot_health
 from cdc.postgres.connection import INVALIDATED, SHUTTING_DOWN, Conn, connect
 from cdc.postgres.source import STREAM
 from cdc.replication.publication import PUT_RIGHT, differences, suspect
@@ -24,6 +25,7 @@ from cdc.replication.publication import PUT_RIGHT, differences, suspect
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 1.0
+HORIZON_SECONDS: Final = 60.0
 _SHUTDOWN: Final = frozenset({"57P01", "57P02"})  # admin_shutdown, crash_shutdown
 
 
@@ -92,7 +94,11 @@ class Sentinel:
             )
 
     def _watch(self, connection: Conn) -> None:
+        horizon_at = float("-inf")
         while not self._stopped.is_set():
+            if time.monotonic() >= horizon_at:
+                horizon_at = time.monotonic() + HORIZON_SECONDS
+                self._observations.put(horizons.take(connection))
             # Before the rest: without a defect, everything was well when the WAL ended here.
             row = connection.execute("select pg_current_wal_flush_lsn()::text").fetchone()
             assert row is not None

@@ -1,4 +1,4 @@
-"""Deletes rows of the outbox in small transactions; see `cdc.purge.horizon` for which.
+"""Deletes rows of the outbox in small transactions; see `cdc.replication.horizon` for which.
 
 It scans the heap block by block: no index is needed, and blocks are scanned once.
 """
@@ -12,9 +12,9 @@ import psycopg
 from psycopg import sql
 
 from cdc.errors import CdcError, PostgresError, PostgresUnavailable
-from cdc.lsn import LSN
 from cdc.postgres.connection import LONG_SECONDS, Conn, connect, described, query
-from cdc.purge.horizon import BELOW, Age, AgeClock, Horizon, window
+from cdc.purge.age import Age, AgeClock, window
+from cdc.replication.horizon import BELOW, Horizon
 
 DOING: Final = "purging the outbox"
 _FIRST_WINDOW: Final = 64
@@ -42,16 +42,6 @@ def use_path(connection: Conn, *, own: bool) -> None:
         connection.execute("set search_path = pg_catalog" if own else "reset search_path")
     except psycopg.Error as error:
         raise described(error, DOING) from None
-
-
-def horizon(connection: Conn, now: float) -> Horizon:
-    """Take a horizon: the snapshot is taken before the function reads the end of the WAL."""
-    ((xid, lsn),) = query(
-        connection,
-        "taking a horizon",
-        "select pg_snapshot_xmin(pg_current_snapshot())::text::int8, pg_current_wal_insert_lsn()::text",
-    )
-    return Horizon(xid, LSN.parse(lsn), now)
 
 
 def keeps_commit_timestamps(connection: Conn) -> bool:

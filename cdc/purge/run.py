@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, Protocol
 
 from cdc.config.settings import Settings
@@ -11,11 +11,12 @@ from cdc.delivery.positions import SlotRecord, differences
 from cdc.errors import CdcError, KafkaError, PostgresError, Temporary
 from cdc.kafka import positions
 from cdc.lsn import LSN
-from cdc.postgres import catalog, defects, publication, slots
+from cdc.postgres import catalog, defects, horizons, publication, slots
 from cdc.purge import partitions, rows
-from cdc.purge.horizon import Age, AgeClock, Horizon, Horizons, age
+from cdc.purge.age import Age, AgeClock, age
 from cdc.purge.partitions import Fate, TablePartition, Tree
 from cdc.purge.rows import Due, PurgedTable
+from cdc.replication.horizon import Horizon, Horizons
 from cdc.replication.publication import GO_ON, NONE, PUBLISHED_BY, Definition, table_oid
 
 _LOOK_SECONDS: Final = 0.1
@@ -102,7 +103,7 @@ class Purging:
         found = self._definition()
         by = self._age()
         # First: everything that is read afterwards can only be newer.
-        self._horizons.add(rows.horizon(connection, time.monotonic()))
+        self._horizons.add(replace(horizons.take(connection), taken=time.monotonic()))
         horizon = self._reached(options.grace if by.clock is AgeClock.HORIZON else 0)
         if horizon is None:
             return

@@ -145,7 +145,7 @@ def _remembered(settings: Settings, key: str) -> Remembered:
         return Remembered(problem=error.message)
     except ValueError as error:
         return Remembered(problem=f"topic {settings.topics.positions!r} holds something else: {error}")
-    if mark is None:
+    if mark is None or mark.dropped:
         return Remembered()
     age = max(0.0, time.time() - records[-1][1] / 1000)
     return Remembered(mark.confirmed, mark.timeline, age)

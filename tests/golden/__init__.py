@@ -13,7 +13,8 @@ from cdc.avro import contracts
 from cdc.consumer import Event as Received
 from cdc.consumer.dead_letters import headers as dead_letter_headers
 from cdc.dead_letters.replays import Replays, marker
-from cdc.delivery.positions import EXACTLY_ONCE, Batch, Positions, SlotRecord
+from cdc.delivery.positions import EXACTLY_ONCE, SlotRecord
+from cdc.delivery.reports import Batch, Positions
 from cdc.delivery.sequence import Sequences
 from cdc.errors import PoisonEvent
 from cdc.lsn import LSN, EventPosition

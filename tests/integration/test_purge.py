@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from cdc.local.postgres import PostgresServer
-from cdc.purge.horizon import BELOW
+from cdc.replication.horizon import BELOW
 from tests.integration.purging import OLD, Confirming, Yard, end, insert
 from tests.pipeline import Pipeline, make_pipeline
 from tests.servers import PrivatePostgres, a_database

@@ -147,12 +147,12 @@ DEFECTS: Final = (
     ),
     Defect(
         "told-is-delivered", "B1", "The record of the slot's position counts as delivered before Kafka has it.",
-        "delivery/positions.py",
+        "delivery/reports.py",
         "        record = replace(self.record, confirmed=confirmed, ",
         "        record = self.record = replace(self.record, confirmed=confirmed, ",
     ),
     Defect(
-        "telling-fails", "B1", "A rejected record of the slot's position is ignored.", "delivery/positions.py",
+        "telling-fails", "B1", "A rejected record of the slot's position is ignored.", "delivery/reports.py",
         "                self._failed(Failure(error, message, confirmed))\n", "                pass\n",
     ),
     Defect(
@@ -308,7 +308,7 @@ DEFECTS: Final = (
         "        row.transaction.report(None, None)\n", "",
     ),
     Defect(
-        "position-too-far", "C18", "The position in a Kafka transaction is one event too far.", "delivery/positions.py",
+        "position-too-far", "C18", "The position in a Kafka transaction is one event too far.", "delivery/reports.py",
         "            self._position = position\n",
         "            self._position = position._replace(number=position.number + 1)\n",
     ),
@@ -334,7 +334,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "guarantee-early", "C18", "Events sent at least once are forgotten when transactions begin.",
-        "delivery/positions.py",
+        "delivery/reports.py",
         "        self._caught_up = record.caught_up\n", "        self._caught_up = batch is not None\n",
     ),
     Defect(
@@ -343,7 +343,7 @@ DEFECTS: Final = (
         "            ends.hand_over(record)\n", "            pass\n",
     ),
     Defect(
-        "batch-open", "C18", "A Kafka transaction does not end after transaction_ms.", "delivery/positions.py",
+        "batch-open", "C18", "A Kafka transaction does not end after transaction_ms.", "delivery/reports.py",
         " or now - self._since >= seconds\n", "\n",
     ),
     Defect(

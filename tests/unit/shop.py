@@ -5,7 +5,7 @@ from typing import Any
 
 from cdc.delivery.confirmation import Confirmation
 from cdc.delivery.deduplication import SentBefore
-from cdc.delivery.positions import Positions
+from cdc.delivery.reports import Positions
 from cdc.delivery.sequence import Sequences
 from cdc.delivery.session import Session
 from cdc.lsn import LSN

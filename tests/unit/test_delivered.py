@@ -8,7 +8,8 @@ import pytest
 from cdc.config.settings import Settings
 from cdc.consumer.dead_letters import DeadLetterProducer
 from cdc.consumer.events import Event
-from cdc.delivery.positions import Positions, SlotRecord
+from cdc.delivery.positions import SlotRecord
+from cdc.delivery.reports import Positions
 from cdc.errors import CdcError, KafkaUnavailable
 from cdc.kafka import client, positions
 from cdc.lsn import LSN

@@ -2,7 +2,8 @@
 
 from cdc.delivery.confirmation import PROMPT_SECONDS, Confirmation
 from cdc.delivery.loop import Publisher
-from cdc.delivery.positions import Batch, Positions, SlotRecord
+from cdc.delivery.positions import SlotRecord
+from cdc.delivery.reports import Batch, Positions
 from cdc.lsn import LSN, EventPosition
 from cdc.records.record import Record
 from cdc.replication.settlement import Ledger

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.delivery.deduplication import SentBefore
-from cdc.delivery.positions import Batch, Positions, SlotRecord
+from cdc.delivery.positions import SlotRecord
+from cdc.delivery.reports import Batch, Positions
 from cdc.delivery.sequence import Sequences
 from cdc.lsn import LSN, EventPosition
 from cdc.records.dead_letters import DeadLetters

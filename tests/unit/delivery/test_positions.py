@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc.delivery.positions import Memory, Positions, RememberedTopic, SlotRecord, differences, latest, memory
+from cdc.delivery.positions import Memory, RememberedTopic, SlotRecord, differences, latest, memory
+from cdc.delivery.reports import Positions
 from cdc.lsn import LSN
+from cdc.replication.horizon import Horizon
 from cdc.replication.settlement import Ledger
 from tests.unit.shop import Target, event, session, transaction
 
@@ -154,3 +156,85 @@ def test_case_d4_the_id_of_the_cluster_survives_its_record_and_may_be_unknown() 
     assert SlotRecord.decode(mark.encode()) == mark
     assert b"cluster" not in MARK.encode()
     assert differences(mark, MARK) == differences(MARK, mark) == []
+
+
+HORIZON = Horizon(900, LSN(150), NOON, 1)
+
+
+def records(target: Target, now: float) -> SlotRecord | None:
+    """The record that is due; Kafka has it at once."""
+    record = target.confirmation.position(now, NOON)
+    if record is None:
+        return None
+    record.on_delivery(None, None)
+    return SlotRecord.decode(record.value or b"")
+
+
+def test_a_record_has_a_horizon_once_it_is_confirmed() -> None:
+    target = remembering()
+    assert told(target, 0.0)
+    target.confirmation.taken(HORIZON)
+    assert records(target, 1.0) is None
+    (record,) = target.receive(transaction(120, event()))
+    record.on_delivery(None, None)
+    before = records(target, 2.0)
+    assert before
+    assert (before.confirmed, before.horizons) == (128, ())
+    (record,) = target.receive(transaction(200, event()))
+    record.on_delivery(None, None)
+    after = records(target, 3.0)
+    assert after
+    assert (after.confirmed, after.horizons) == (208, (HORIZON,))
+    assert records(target, 9.0) is None
+
+
+def test_a_horizon_that_was_confirmed_before_it_was_taken_is_recorded_too() -> None:
+    target = remembering()
+    assert told(target, 0.0)
+    early = replace(HORIZON, lsn=LSN(100))
+    target.confirmation.taken(early)
+    positions = target.confirmation.positions
+    assert positions
+    assert positions.due(LSN(100)) == 0.5
+    record = records(target, 1.0)
+    assert record
+    assert record.horizons == (early,)
+    assert positions.due(LSN(100)) == float("inf")
+
+
+def test_a_horizon_of_another_timeline_is_not_confirmed_by_this_one() -> None:
+    target = remembering()
+    assert told(target, 0.0)
+    target.confirmation.taken(replace(HORIZON, lsn=LSN(100), timeline=2))
+    assert records(target, 1.0) is None
+
+
+def test_a_horizon_is_recorded_again_after_a_record_that_kafka_refused() -> None:
+    ledger = Ledger(100)
+    positions = Positions("cdc.positions", MARK, ledger.fail, 0.0)
+    positions.taken(replace(HORIZON, lsn=LSN(100)))
+    first = positions.report(LSN(100), 0.0, NOON)
+    assert first
+    first.on_delivery("refused", None)
+    again = positions.report(LSN(100), 1.0, NOON)
+    assert again
+    assert again.value == first.value
+    assert SlotRecord.decode(again.value or b"").horizons
+
+
+def test_records_without_horizons_stay_as_they_were() -> None:
+    assert b"horizons" not in MARK.encode()
+    assert b"dropped" not in MARK.encode()
+    assert SlotRecord.decode(MARK.encode()).horizons == ()
+
+
+def test_a_dropped_slot_is_forgotten_but_its_horizons_are_not() -> None:
+    key = MARK.key.encode()
+    dropped = replace(MARK, confirmed=LSN(900), horizons=(HORIZON,), dropped=True)
+    assert SlotRecord.decode(dropped.encode()) == dropped
+    assert memory(MARK.key, [(key, MARK.encode()), (key, dropped.encode())]) == Memory(
+        None, forgotten=True, horizons=(HORIZON,)
+    )
+    new = replace(MARK, confirmed=LSN(50))
+    assert memory(MARK.key, [(key, dropped.encode()), (key, new.encode())]).record == new
+    assert memory(MARK.key, [(key, dropped.encode()), (key, None)]) == Memory(None, forgotten=True)
