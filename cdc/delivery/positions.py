@@ -16,8 +16,9 @@ is in Kafka; with `caught_up`, nothing of the stream beyond it is. `guarantee` i
 record. An empty value forgets the slot.
 
 `horizons` say which rows are known to be published, the newest last: each has xid (rows of all transactions below it
-are), lsn, taken (unix seconds) and timeline; see `cdc.replication.horizon`. The first one is of the slot's beginning,
-and others are added once the slot may move past them. `dropped` forgets the slot too, but keeps the horizons, which
+are), lsn, taken (unix seconds), timeline and, where statistics were read, updates and deletes (how many rows of the
+table were changed before); see `cdc.replication.horizon`. The first one is of the slot's beginning, and others are
+added once the slot may move past them. `dropped` forgets the slot too, but keeps the horizons, which
 the record of a new slot of the same name takes over.
 
 Kafka does not report either that a topic was deleted and created again. So each topic that the stream is sent to has a

@@ -1,14 +1,17 @@
 """Takes horizons; see `cdc.replication.horizon` for their meaning."""
 
+from typing import NamedTuple
+
 from cdc.lsn import LSN
 from cdc.postgres.connection import Conn, query
 from cdc.replication.horizon import Horizon
 
 
-def take(connection: Conn) -> Horizon:
+def take(connection: Conn, table: tuple[str, str] | None = None) -> Horizon:
     """Take a horizon of a primary: the snapshot is taken before the functions read the end of the WAL.
 
-    Within a transaction that has an older snapshot, the horizon is that snapshot's.
+    With `table`, it knows how many rows of it were changed so far. Within a transaction that has an older snapshot,
+    the horizon is that snapshot's.
     """
     ((xid, lsn, taken, timeline),) = query(
         connection,
@@ -18,4 +21,34 @@ def take(connection: Conn) -> Horizon:
                extract(epoch from clock_timestamp())::float8, pg_walfile_name(pg_current_wal_insert_lsn())
         """,
     )
-    return Horizon(xid, LSN.parse(lsn), taken, int(timeline[:8], 16))
+    # Changes that are counted later were made later, or are taken for such.
+    seen = changes(connection, table) if table else None
+    return Horizon(xid, LSN.parse(lsn), taken, int(timeline[:8], 16), *(seen or ()))
+
+
+class RowChanges(NamedTuple):
+    """How many rows of a table were updated and deleted since its statistics began."""
+
+    updates: int
+    deletes: int
+
+
+def changes(connection: Conn, table: tuple[str, str]) -> RowChanges | None:
+    """Return how many rows of a table, its partitions and inheriting tables were changed; None without the table.
+
+    Statistics follow a change within about a second, and begin anew when the server crashes.
+    """
+    ((updates, deletes),) = query(
+        connection,
+        "reading the statistics of the outbox",
+        """
+        with recursive below (relid) as (
+            select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
+            where n.nspname = %s and c.relname = %s
+            union select i.inhrelid from below b join pg_inherits i on i.inhparent = b.relid
+        )
+        select sum(pg_stat_get_tuples_updated(relid))::int8, sum(pg_stat_get_tuples_deleted(relid))::int8 from below
+        """,
+        *table,
+    )
+    return None if updates is None else RowChanges(updates, deletes)

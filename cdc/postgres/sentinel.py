@@ -96,9 +96,6 @@ class Sentinel:
     def _watch(self, connection: Conn) -> None:
         horizon_at = float("-inf")
         while not self._stopped.is_set():
-            if time.monotonic() >= horizon_at:
-                horizon_at = time.monotonic() + HORIZON_SECONDS
-                self._observations.put(horizons.take(connection))
             # Before the rest: without a defect, everything was well when the WAL ended here.
             row = connection.execute("select pg_current_wal_flush_lsn()::text").fetchone()
             assert row is not None
@@ -109,6 +106,9 @@ class Sentinel:
                 self._observations.put(StreamDefect(defect))
                 self._stopped.set()  # later observations add nothing
                 return
+            if time.monotonic() >= horizon_at:
+                horizon_at = time.monotonic() + HORIZON_SECONDS
+                self._observations.put(horizons.take(connection, self._table))
             self._good, self._failure = end, ""
             self._stopped.wait(LOOK_SECONDS)
 

@@ -12,7 +12,7 @@ Purge deletes rows below a horizon; recovery looks for rows that are not below o
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
 from cdc.lsn import LSN
@@ -34,16 +34,26 @@ class Horizon:
     lsn: LSN  # their commit records end here at the latest
     taken: float  # seconds: since 1970 by the server's clock, or monotonic where a horizon is not kept
     timeline: int
+    updates: int | None = None  # of rows of the outbox, as statistics count them; None where they were not read
+    deletes: int | None = None
 
     def plain(self) -> dict[str, object]:
         """Return what a record holds of it."""
-        taken = round(self.taken, 3)
-        return {"xid": self.xid, "lsn": str(self.lsn), "taken": taken, "timeline": self.timeline}
+        found = {**asdict(self), "lsn": str(self.lsn), "taken": round(self.taken, 3)}
+        return {name: value for name, value in found.items() if value is not None}
 
     @classmethod
     def read(cls, plain: Mapping[str, Any]) -> Self:
         """Make one of what a record holds. Raises KeyError, TypeError or ValueError."""
-        return cls(int(plain["xid"]), LSN.parse(plain["lsn"]), float(plain["taken"]), int(plain["timeline"]))
+        updates, deletes = (None if plain.get(name) is None else int(plain[name]) for name in ("updates", "deletes"))
+        return cls(
+            int(plain["xid"]),
+            LSN.parse(plain["lsn"]),
+            float(plain["taken"]),
+            int(plain["timeline"]),
+            updates,
+            deletes,
+        )
 
 
 class Horizons:

@@ -1,6 +1,7 @@
 """Which rows are below a horizon: the arithmetic of transaction ids, and the horizons that are kept."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -137,3 +138,5 @@ def test_a_horizon_counts_where_the_server_has_its_wal(
 def test_a_horizon_survives_its_record(xid: int, lsn: int, millis: int, timeline: int) -> None:
     horizon = Horizon(xid, LSN(lsn), millis / 1000, timeline)
     assert Horizon.read(horizon.plain()) == horizon
+    with_statistics = replace(horizon, updates=0, deletes=7)
+    assert Horizon.read(with_statistics.plain()) == with_statistics
