@@ -13,6 +13,8 @@ from cdc.outbox.topic_template import TopicTemplate
 from cdc.replication.messages import Relation
 
 TRACE_COLUMNS: Final = ("traceparent", "tracestate")
+SEQUENCE_COLUMN: Final = "cdc_seq"
+"""The column that `outbox init` makes to number rows. It is no part of an event: see `cdc.postgres.numbers`."""
 
 LONGEST_NAME: Final = 63
 """Bytes of a PostgreSQL name."""

@@ -9,7 +9,7 @@ from typing import Final
 from cdc.config.settings import Settings
 from cdc.errors import SlotActive, SlotLost
 from cdc.lsn import LSN
-from cdc.outbox.columns import DEBEZIUM_COLUMNS, Columns
+from cdc.outbox.columns import DEBEZIUM_COLUMNS, SEQUENCE_COLUMN, Columns
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import defects, publication, slot_health
 from cdc.postgres.connection import Conn, query
@@ -199,7 +199,7 @@ def repairs(
 def mapping(columns: Columns, present: dict[str, tuple[int, str]]) -> str:
     """Return the setting that reads the parts whose columns are missing from others of the table; empty if none fit."""
     mapped = asdict(columns)
-    unused = {name: oid for name, (oid, _) in present.items() if name not in mapped.values()}
+    unused = {name: oid for name, (oid, _) in present.items() if name not in (*mapped.values(), SEQUENCE_COLUMN)}
     texts = [name for name, oid in unused.items() if oid in _NAMES]
     choices = {
         # One column may be several parts: a table of one topic per type needs no other.

@@ -3,8 +3,9 @@
 from psycopg import sql
 
 from cdc.config.settings import Settings
+from cdc.outbox.columns import SEQUENCE_COLUMN
 from cdc.outbox.topic_template import TopicTemplate
-from cdc.postgres import publication
+from cdc.postgres import numbers, publication
 from cdc.postgres.catalog import (
     children_defect,
     columns_defect,
@@ -31,6 +32,7 @@ def create_table(settings: Settings) -> str:
     template = TopicTemplate(settings.topics.name)
     extra = settings.outbox.parts.needed(list(definitions), template, settings.outbox.header_columns)
     definitions |= {name: "text" for name in extra if name not in definitions}
+    definitions.setdefault(SEQUENCE_COLUMN, numbers.DEFINITION)
     body = ",\n".join(f"    {_name(name)} {definition}" for name, definition in definitions.items())
     return f"CREATE TABLE {_name(*settings.outbox.qualified_name)} (\n{body}\n);"
 
@@ -46,8 +48,8 @@ def create_publication(settings: Settings, *, generated: bool = False) -> str:
     return f"CREATE PUBLICATION {name} FOR TABLE {table} WITH ({options});"
 
 
-def missing(connection: Conn, settings: Settings) -> list[str]:
-    """Return the statements that have to be run.
+def missing(connection: Conn, settings: Settings, *, numbered: bool = False) -> list[str]:
+    """Return the statements that have to be run; with `numbered` also those that number the rows of an existing table.
 
     Raises PostgresError for an existing table or publication that does not fit.
     """
@@ -62,6 +64,8 @@ def missing(connection: Conn, settings: Settings) -> list[str]:
         defect = table_defect(connection, settings, present, needed) or generated_defect(connection, table, needed)
         if defect:
             raise defect.error()
+        if numbered:
+            statements += numbers.additions(connection, table)
     name = settings.postgres.publication
     if not query(connection, "reading the publication", "select from pg_publication where pubname = %s", name):
         generated = bool(publication.generated(connection, table).keys() & set(needed))
