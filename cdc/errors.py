@@ -6,7 +6,8 @@ CdcError
 ├── PoisonEvent           an outbox row that cannot become a record                    exit 1
 ├── PostgresError         wrong setup of slot, publication, table or role              exit 1
 │   ├── PostgresRefused   PostgreSQL refuses the connection: password, pg_hba.conf, TLS exit 1
-│   └── SlotLost          the slot does not exist, or PostgreSQL removed its WAL       exit 1
+│   ├── SlotLost          the slot does not exist, or PostgreSQL removed its WAL       exit 1
+│   └── RecoveryUnfinished  a recovery of the slot has begun and not ended              exit 1
 ├── KafkaError            a permanent error of Kafka: authorization, size, settings    exit 1
 │   └── KafkaRefused      Kafka refuses the connection, or its certificate is invalid  exit 1
 ├── Everywhere            a permanent error that every event would meet                exit 1
@@ -92,6 +93,10 @@ class PostgresRefused(PostgresError):
 
 class SlotLost(PostgresError):
     """The replication slot does not exist, or PostgreSQL removed the WAL that it retained."""
+
+
+class RecoveryUnfinished(PostgresError):
+    """A recovery of the slot has begun and not ended: nothing may stream from the slot before its end."""
 
 
 class KafkaError(CdcError):

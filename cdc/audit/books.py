@@ -95,6 +95,15 @@ class Books:
         """Add the ids of events that the slot has not confirmed."""
         self._many("insert into flight values (?)", ((event_id,) for event_id in ids))
 
+    def forget_rows(self) -> None:
+        """Drop the rows of the table."""
+        self._run("delete from rows")
+
+    def forget_records(self) -> None:
+        """Drop the records of the topics, and the dead letters."""
+        for table in ("records", "letters", "markers"):
+            self._run(f"delete from {table}")
+
     def forget_in_flight(self) -> None:
         """Drop the ids of events in flight."""
         self._run("delete from flight")

@@ -17,9 +17,10 @@ from cdc.audit.in_flight import Copy
 from cdc.audit.judging import AuditFacts, Judgement, Note
 from cdc.audit.range import Range
 from cdc.audit.reading import RecordReader
+from cdc.audit.records import TopicRecords
 from cdc.audit.table import OutboxTable
 from cdc.audit.topics import TopicReader, choose, pattern
-from cdc.audit.verdicts import FINDINGS, FOREIGN, TopicRecord
+from cdc.audit.verdicts import FINDINGS, TopicRecord
 from cdc.config.settings import Settings
 from cdc.errors import CdcError
 from cdc.lsn import LSN
@@ -27,9 +28,7 @@ from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import catalog, publication, slots
 from cdc.postgres.connection import Conn, connect
-from cdc.records import dead_letters
-from cdc.records.dead_letters import DeadLetter, Marker
-from cdc.records.headers import headers_of, stream_id
+from cdc.records.headers import stream_id
 from cdc.replication.publication import child_oids
 
 T = TypeVar("T")
@@ -79,9 +78,8 @@ class Auditing:
         self._connection = connection
         self._wanted = replace(asked.wanted, numeric=self.table.numeric)
         self._reading = RecordReader((), self._wanted)
+        self._in_topics = self._records_of(self._reading)
         self._template_tells = True
-        self._read = 0
-        self._letters = 0  # of other streams
 
     def close(self) -> None:
         """Close the connection to Kafka, and delete the books."""
@@ -107,7 +105,7 @@ class Auditing:
             yield AuditStep(f"judging {step}", 5, number)
         self.counts = {
             "rows": rows,
-            "records": self._read,
+            "records": self._in_topics.count,
             **{name: judgement.counts[name] for name in ("delivered", "in_flight", "dead_lettered", "purged", "newer")},
             "expired": judgement.counts["expired"],
             "undecided": judgement.counts["undecided"],
@@ -148,7 +146,12 @@ class Auditing:
         # Streams that the user names are older than all.
         others = [stream for stream in self._asked.streams if stream not in streams]
         self._reading = RecordReader([*others, *streams], self._wanted)
+        self._in_topics = self._records_of(self._reading)
         return settled, confirmed, len(others) + timeline
+
+    def _records_of(self, reading: RecordReader) -> TopicRecords:
+        dead_letter = self._settings.topics.dead_letter
+        return TopicRecords(self.topics, self.books, reading, dead_letter, self._wanted, self._asked.topics)
 
     def _children(self) -> frozenset[int]:
         settings = self._settings
@@ -185,43 +188,7 @@ class Auditing:
 
     def read(self) -> Iterator[tuple[int, list[TopicRecord]]]:
         """Yield the records of the topics, up to the ends that were found; add dead letters to the books."""
-        done, dead_letter = 0, self._settings.topics.dead_letter
-        for messages in self.topics.read():
-            records: list[TopicRecord] = []
-            for message in messages:
-                headers = headers_of(message)
-                key, topic = message.key(), message.topic() or ""
-                key = key.encode() if isinstance(key, str) else key
-                timestamp = message.timestamp()[1]
-                if topic == dead_letter:
-                    records += self._letter(dead_letters.read(key, b"", timestamp, headers), timestamp)
-                    continue
-                self._read += 1
-                place = topic, message.partition() or 0, message.offset() or 0
-                record = self._reading.record(self._read, place, key, timestamp, headers)
-                if record is not None:
-                    records.append(record)
-            done += len(messages)
-            yield done, records
-
-    def _letter(self, letter: DeadLetter | Marker | None, timestamp: int) -> Iterator[TopicRecord]:
-        """Add a letter to the books. One of another stream may be of another outbox: then its id, if that is a number,
-        is no proof, and the letter is yielded as a foreign record."""
-        position = self._reading.number(letter.position) if letter is not None else None
-        if position is None:
-            return
-        if isinstance(letter, DeadLetter) and letter.id and position[0] < 0 and self.table.numeric:
-            self._letters += 1
-            place = letter.topic, 0, 0
-            yield TopicRecord(
-                -self._letters, letter.id, 0, 0, 0, *place, letter.key, timestamp, None, FOREIGN, judged=False
-            )
-        elif isinstance(letter, DeadLetter):
-            judged = self._wanted.holds(letter.id, position[1], timestamp)
-            judged &= not self._asked.topics or letter.topic in self._asked.topics
-            self.books.add_letter(letter.id or letter.position, position, judged=judged)
-        else:
-            self.books.add_marker(position)
+        return self._in_topics.read()
 
     def _facts(self, horizon: LSN, confirmed: LSN | None, timeline: int, *, settled: bool) -> AuditFacts:
         now = int(time.time() * 1000)

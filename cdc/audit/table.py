@@ -89,12 +89,8 @@ class OutboxTable:
             id=self._text(self._columns.id),
             key=self._text(self._columns.key),
             age=self._milliseconds() or sql.SQL("null"),
-            commit=sql.SQL(
-                "(extract(epoch from pg_xact_commit_timestamp(t.xmin)) * 1000000)::int8"
-                if self.knows_commit_times
-                else "null"
-            ),
-            published=sql.SQL("true" if self._filter == NONE else f"({self._filter}) is true"),
+            commit=self._committed(),
+            published=self._published(),
             names=sql.SQL("").join(sql.SQL(", {}").format(self._text(name)) for name in names),
             table=self._name,
             where=self._where(wanted),
@@ -140,6 +136,15 @@ class OutboxTable:
             )
         return sql.SQL(" and ").join(parts)
 
+    def _committed(self) -> sql.Composable:
+        """The time of the commit in microseconds since 1970; null where it is unknown."""
+        known = "(extract(epoch from pg_xact_commit_timestamp(t.xmin)) * 1000000)::int8"
+        return sql.SQL(known if self.knows_commit_times else "null")
+
+    def _published(self) -> sql.Composable:
+        """Whether the publication's row filter lets a row pass."""
+        return sql.SQL("true" if self._filter == NONE else f"({self._filter}) is true")
+
     def _milliseconds(self) -> sql.Composable | None:
         if self.age is None:
             return None
@@ -149,6 +154,11 @@ class OutboxTable:
     def _text(self, name: str) -> sql.Composable:
         # As `cdc.replication.values` reads the stream, without the padding of char(n).
         return sql.SQL("t.{}::text").format(sql.Identifier(name))
+
+    @property
+    def qualified(self) -> str:
+        """Its name with the schema."""
+        return ".".join(self._settings.outbox.qualified_name)
 
     @property
     def _name(self) -> sql.Identifier:
@@ -193,13 +203,18 @@ class OutboxTable:
             sql.Literal(list(ids)),
             sql.SQL(self._present[self._columns.id][1]),  # so that its index serves
         )
-        relation = Relation(
-            0,
-            *self._settings.outbox.qualified_name,
-            "d",
-            tuple(Column(0, name, self._present[name][0], -1) for name in self.needed),
-        )
+        relation = self.relation()
         with converting("reading the outbox table"):
             for row_id, age, *values in self._connection.execute(statement).fetchall():
-                formats = bytes(ord("n" if value is None else "t") for value in values)
-                yield row_id, relation, TupleData(formats, [(value or "").encode() for value in values]), age
+                yield row_id, relation, self.cells(values), age
+
+    def relation(self) -> Relation:
+        """The description of the needed columns, as in the stream."""
+        columns = tuple(Column(0, name, self._present[name][0], -1) for name in self.needed)
+        return Relation(0, *self._settings.outbox.qualified_name, "d", columns)
+
+    @staticmethod
+    def cells(values: Sequence[str | None]) -> TupleData:
+        """One row of the needed columns in the text format of the stream."""
+        formats = bytes(ord("n" if value is None else "t") for value in values)
+        return TupleData(formats, [(value or "").encode() for value in values])

@@ -56,6 +56,11 @@ class TopicReader:
         """Close the consumer."""
         self._consumer.close()
 
+    def forget(self) -> None:
+        """Read all topics again from where the next `look` says."""
+        for places in (self._reached, self._ends, self._late):
+            places.clear()
+
     def existing(self) -> set[str]:
         """Return the names of all visible topics, without Kafka's own."""
         found = self._asked(lambda: self._consumer.list_topics(timeout=_REQUEST_SECONDS), "listing the topics")

@@ -28,6 +28,7 @@ COMMANDS = {
         "Create the outbox table and its publication, or delete published rows.",
     ),
     "slot": ("cdc.cli.slot:slot", "Create, list, drop or advance replication slots."),
+    "recover": ("cdc.cli.recover:recover", "Publish what a lost slot did not bring, and create it again."),
     "schema": ("cdc.cli.schema:schema", "List, check, register or show contracts."),
     "dlq": ("cdc.cli.dlq:dlq", "List, show or replay events that could not be published."),
     "audit": ("cdc.cli.audit:audit", "Compare the outbox table with the topics; repair missing events."),

@@ -22,6 +22,8 @@ _BATCH_BYTES: Final = 8_388_608
 class Letters:
     """The letters of `topic` that `entries` lists when the first batch is asked for."""
 
+    whole = False
+
     def __init__(
         self, settings: Settings, topic: DeadLetterTopic, entries: Callable[[], Iterable[Entry]], maker: RecordMaker
     ) -> None:
@@ -57,6 +59,9 @@ class Letters:
     def outgoing(self, entry: Entry, record: Record, at: str) -> Outgoing:
         """Return the record and its marker, which goes to the partition of the letter."""
         return Outgoing(record, marker(self._topic.name, entry, at, time.time_ns() // 1_000_000), entry.partition)
+
+    def refuse(self, entry: Entry, error: CdcError) -> None:
+        """Leave a letter that Kafka refuses."""
 
     def name(self, entry: Entry) -> str:
         """Return the id and the position."""

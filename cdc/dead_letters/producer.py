@@ -16,7 +16,7 @@ from cdc import errors
 from cdc.config import librdkafka
 from cdc.config.settings import Settings
 from cdc.kafka import client
-from cdc.kafka.cluster import Cluster, already_exists, is_missing
+from cdc.kafka.cluster import Cluster, TopicState, already_exists, is_missing
 from cdc.kafka.errors import kafka_error
 from cdc.kafka.limits import Limits
 from cdc.kafka.transactional_producer import retry
@@ -51,6 +51,7 @@ class Destinations:
         self._cluster = Cluster(settings.kafka)
         self._limits = Limits(settings.kafka)
         self._largest: dict[str, int | errors.CdcError] = {}
+        self._states: dict[str, TopicState] = {}  # of topics that exist
 
     @property
     def batch_bytes(self) -> int:
@@ -72,11 +73,22 @@ class Destinations:
             raise found
         return found
 
+    def keeps(self, topic: str) -> int | None:
+        """How long a topic that was asked about keeps records, in milliseconds; None when age deletes none."""
+        config = self._states[topic].config if topic in self._states else {}
+        age = config.get("retention.ms", "-1")
+        return None if age == "-1" or "delete" not in config.get("cleanup.policy", "delete") else int(age)
+
+    def partitions(self, topic: str) -> int | None:
+        """How many partitions a topic has that was asked about."""
+        return self._states[topic].identity.partitions if topic in self._states else None
+
     def _ask(self, topic: str) -> int:
         deadline, created = time.monotonic() + _TOPIC_SECONDS, False
         while True:
             try:
-                limit = self._cluster.describe(topic).result().config.get("max.message.bytes")
+                state = self._states[topic] = self._cluster.describe(topic).result()
+                limit = state.config.get("max.message.bytes")
                 return self._learn(topic, int(limit) if limit else None)
             except KafkaException as error:
                 if not is_missing(error):
@@ -137,8 +149,10 @@ class ResendProducer:
         self._producer = client.producer(made, silent=True)
         self._call(self._producer.init_transactions, _REQUEST_SECONDS)
 
-    def send(self, batch: Sequence[Outgoing]) -> dict[int, errors.CdcError]:
+    def send(self, batch: Sequence[Outgoing], *, whole: bool = False) -> dict[int, errors.CdcError]:
         """Send a batch as one transaction; return by place in it those that Kafka refused: all others are sent.
+
+        With `whole` nothing is sent when Kafka refuses one.
 
         Raises KafkaUnavailable, and KafkaError when another producer of this name began: then nothing is sent.
         """
@@ -150,6 +164,8 @@ class ResendProducer:
             if not found:
                 break
             refused |= found
+            if whole:
+                break
         return refused
 
     def close(self) -> None:
@@ -183,7 +199,7 @@ class ResendProducer:
         for place, (event, marker, partition) in batch.items():
             try:
                 reporting = functools.partial(report, place)
-                self._produce(event, reporting)
+                self._produce(event, reporting, event.partition)
                 if marker is not None:
                     self._produce(marker, reporting, partition)
             except KafkaException as error:

@@ -17,6 +17,10 @@ _LOOK_SECONDS: Final = 0.05
 _GRACE_SECONDS: Final = 5.0
 
 
+class RecordTooLarge(CdcError):
+    """A record that its topic does not take."""
+
+
 class RecordMaker:
     """Contracts and topics. Raises ConfigError when the contracts cannot be used, and the registry's errors."""
 
@@ -48,7 +52,7 @@ class RecordMaker:
     def make(self, event_type: str, encode: Callable[[], Record]) -> Record:
         """Return the record that `encode` returns once the schema's id is known.
 
-        Raises its errors, CdcError when the record is too large, and Temporary when the id stays unknown.
+        Raises its errors, RecordTooLarge, and Temporary when the id stays unknown.
         """
         deadline = time.monotonic() + self._patience
         while True:
@@ -61,5 +65,7 @@ class RecordMaker:
                 time.sleep(_LOOK_SECONDS)
         largest, size = self.destinations.largest(record.topic), batch_size(record)
         if size > largest:
-            raise CdcError(f"a record of {size} bytes is too large for topic {record.topic!r}, which takes {largest}")
+            raise RecordTooLarge(
+                f"a record of {size} bytes is too large for topic {record.topic!r}, which takes {largest}"
+            )
         return record

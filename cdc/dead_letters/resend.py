@@ -1,6 +1,6 @@
-"""Sends events again, batch by batch: dead letters for `dlq replay`, missing events for `audit --repair`."""
+"""Sends events, batch by batch: dead letters for `dlq replay`, missing events for `audit --repair` and `recover`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -22,7 +22,12 @@ class ResendOutcome(NamedTuple):
 
 
 class Source(Protocol[T]):
-    """The events to send, in the order in which they go."""
+    """The events to send, in the order in which they go.
+
+    `whole`: a batch is sent as a whole, or not at all.
+    """
+
+    whole: bool
 
     def batches(self) -> Iterator[list[T]]:
         """Yield the events; each batch is one transaction."""
@@ -34,6 +39,10 @@ class Source(Protocol[T]):
 
     def outgoing(self, event: T, record: Record, at: str) -> Outgoing:
         """Return what is sent for an event."""
+        ...
+
+    def refuse(self, event: T, error: CdcError) -> None:
+        """Decide about an event of a whole batch that Kafka refused: `records` is called again, unless this raises."""
         ...
 
     def name(self, event: T) -> str:
@@ -68,19 +77,31 @@ class Resend(Generic[T]):
     def run(self) -> Iterator[ResendOutcome]:
         """Send the events, or show what would be sent. Raises KafkaUnavailable, and KafkaError when another began."""
         for batch in self._source.batches():
-            at = now()
-            outgoing: list[tuple[T, Outgoing]] = []
-            for event, record in self._source.records(batch, at):
-                if isinstance(record, CdcError):
-                    yield self._stays(event, record)
-                elif self._dry_run:
-                    size = len(record.value or b"")
-                    yield self._sent(f"would send {self._source.name(event)} to {record.topic} ({size} bytes)")
-                else:
-                    outgoing.append((event, self._source.outgoing(event, record, at)))
-            refused = self._producer.send([each for _, each in outgoing]) if outgoing else {}
-            for place, (event, _) in enumerate(outgoing):
-                yield self._stays(event, refused[place]) if place in refused else self._sent("")
+            again = True
+            while again:
+                again = yield from self._batch(batch)
+
+    def _batch(self, batch: list[T]) -> Generator[ResendOutcome, None, bool]:
+        """Send a batch; return whether it has to be made again, as a whole, because of events that Kafka refused."""
+        at = now()
+        outgoing: list[tuple[T, Outgoing]] = []
+        for event, record in self._source.records(batch, at):
+            if isinstance(record, CdcError):
+                yield self._stays(event, record)
+            elif self._dry_run:
+                size = len(record.value or b"")
+                yield self._sent(f"would send {self._source.name(event)} to {record.topic} ({size} bytes)")
+            else:
+                outgoing.append((event, self._source.outgoing(event, record, at)))
+        whole = self._source.whole
+        refused = self._producer.send([each for _, each in outgoing], whole=whole) if outgoing else {}
+        if refused and whole:
+            for place, error in refused.items():
+                self._source.refuse(outgoing[place][0], error)
+            return True
+        for place, (event, _) in enumerate(outgoing):
+            yield self._stays(event, refused[place]) if place in refused else self._sent("")
+        return False
 
     def _sent(self, line: str) -> ResendOutcome:
         self.sent += 1

@@ -15,6 +15,9 @@ that decide the order), to detect changes made while no publisher was reading.
 is in Kafka; with `caught_up`, nothing of the stream beyond it is. `guarantee` is that of the publisher which wrote the
 record. An empty value forgets the slot.
 
+With `recovered` it says what the last recovery of the slot did. A recovery that has not ended has a record of its own:
+see `cdc.delivery.recovery_record`.
+
 `horizons` say which rows are known to be published, the newest last: each has xid (rows of all transactions below it
 are), lsn, taken (unix seconds), timeline and, where statistics were read, updates and deletes (how many rows of the
 table were changed before); see `cdc.replication.horizon`. The first one is of the slot's beginning, and others are
@@ -34,10 +37,11 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
+from cdc.delivery.recovery_record import NAME, RecoveryRecord
 from cdc.lsn import LSN, EventPosition
 from cdc.replication import publication
 from cdc.replication.horizon import Horizon
@@ -63,6 +67,7 @@ class SlotRecord:
     cluster: str = ""  # the id of the Kafka cluster; empty where it is unknown
     horizons: tuple[Horizon, ...] = ()  # confirmed ones, or of the slot's beginning; the newest last
     dropped: bool = False
+    recovered: Mapping[str, Any] | None = None  # what the last recovery of the slot did; publishers pass it on
 
     @property
     def key(self) -> str:
@@ -74,6 +79,7 @@ class SlotRecord:
         rare: dict[str, object] = {"cluster": self.cluster} if self.cluster else {}
         rare |= {"horizons": [one.plain() for one in self.horizons]} if self.horizons else {}
         rare |= {"dropped": True} if self.dropped else {}
+        rare |= {"recovered": dict(self.recovered)} if self.recovered else {}
         return orjson.dumps(
             {
                 "version": VERSION,
@@ -109,6 +115,7 @@ class SlotRecord:
                 str(read.get("cluster", "")),
                 tuple(Horizon.read(one) for one in read.get("horizons", ())),
                 bool(read.get("dropped", False)),
+                dict(read["recovered"]) if read.get("recovered") else None,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a position record ({error!r})") from None
@@ -161,6 +168,7 @@ class Memory(NamedTuple):
     forgotten: bool
     topics: Mapping[str, RememberedTopic] = MappingProxyType({})
     horizons: tuple[Horizon, ...] = ()
+    recovery: RecoveryRecord | None = None  # that has begun and not ended
 
 
 def memory(key: str, records: Iterable[tuple[bytes | None, bytes | None]]) -> Memory:
@@ -168,18 +176,23 @@ def memory(key: str, records: Iterable[tuple[bytes | None, bytes | None]]) -> Me
     slot, prefix = key.encode(), f"{key}/".encode()
     values: list[bytes | None] = []
     topics: dict[str, RememberedTopic] = {}
+    recovery: RecoveryRecord | None = None
     for name, value in records:
         if name == slot:
             values.append(value)
         elif name and name.startswith(prefix):
             topic = name.removeprefix(prefix).decode(errors="replace")
-            if value:
+            if topic == NAME:
+                recovery = RecoveryRecord.decode(value) if value else None
+            if topic == NAME and recovery:
+                topics.pop(topic, None)
+            elif value:
                 topics[topic] = RememberedTopic.decode(value)
             else:
                 topics.pop(topic, None)
     last = latest(values)
     horizons = last.horizons if last else ()
-    return Memory(last if last and not last.dropped else None, bool(values), topics, horizons)
+    return Memory(last if last and not last.dropped else None, bool(values), topics, horizons, recovery)
 
 
 def topic_key(slot: str, topic: str) -> str:

@@ -26,6 +26,15 @@ class Sequences:
         self._tails = tails
         self._partitions = partitions
         self._last: dict[tuple[str, int], int] = {}
+        self._begun: dict[tuple[str, int], int] = {}
+
+    def begin(self) -> None:
+        """Begin a batch of which all records are sent, or none."""
+        self._begun = dict(self._last)
+
+    def back(self) -> None:
+        """Take back the numbers of the batch: its records were not sent."""
+        self._last = dict(self._begun)
 
     def numbered(self, record: Record) -> Record:
         """Give a record the next number of its partition. Raises Pending while that is not known, and Kafka's errors.

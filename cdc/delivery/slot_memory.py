@@ -94,7 +94,14 @@ class Recognition:
             position, caught_up = before(position.commit_lsn), False
         guarantee = self._settings.delivery.guarantee
         horizons = counting(self._horizons, ends.slot.timeline, ends.timelines, ends.wal_end)
-        record = replace(ends.slot, position=position, guarantee=guarantee, caught_up=caught_up, horizons=horizons)
+        record = replace(
+            ends.slot,
+            position=position,
+            guarantee=guarantee,
+            caught_up=caught_up,
+            horizons=horizons,
+            recovered=known.recovered if known else None,
+        )
         if caught_up:
             # Events beyond the position were never committed; without a position, none was.
             return (SentBefore(LSN(position.commit_lsn + 1), position) if position else SentBefore()), record

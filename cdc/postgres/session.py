@@ -76,6 +76,11 @@ class PostgresSession(psycopg.Connection[TupleRow]):
     _logged = ""
 
     @property
+    def blockers(self) -> str:
+        """For whom the last statement waited, in a phrase; empty unless it waited for a lock."""
+        return self._blockers
+
+    @property
     def may_be_elsewhere(self) -> bool:
         """Whether this is a standby, and libpq had other hosts to choose from."""
         hosts = {one.keyword: one.val or b"" for one in self.pgconn.info}

@@ -34,8 +34,8 @@ _NOT_CONVERTED: Final = "a row has text of the encoding {} that is no Unicode te
 class Source:
     """A stream of CopyData frames of one slot. Raises PostgresUnavailable when the connection ends."""
 
-    def __init__(self, dsn: str) -> None:
-        self._connection = connect(dsn, replication="database", application_name=STREAM)
+    def __init__(self, dsn: str, name: str = STREAM) -> None:
+        self._connection = connect(dsn, replication="database", application_name=name)
         self._connection.add_notice_handler(self._notice)
         self._pgconn = self._connection.pgconn
         self._warning = ""

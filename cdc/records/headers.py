@@ -8,6 +8,8 @@
 | `cdc-sequence` | number of the event within its stream and partition, from 1; only where it is enabled  |
 | `cdc-replayed` | when a dead letter was replayed, ISO 8601                                              |
 | `cdc-repaired` | when `audit --repair` sent the event, ISO 8601                                         |
+| `cdc-recovered` | `true`: `recover` or `slot create --backfill` sent the event, from its row            |
+| `cdc-committed` | when the transaction was committed, ISO 8601: only where the record has another time  |
 """
 
 import hashlib
@@ -23,6 +25,8 @@ POSITION: Final = "cdc-position"
 SEQUENCE: Final = "cdc-sequence"
 REPLAYED: Final = "cdc-replayed"
 REPAIRED: Final = "cdc-repaired"
+RECOVERED: Final = "cdc-recovered"
+COMMITTED: Final = "cdc-committed"
 
 Pairs = tuple[tuple[str, bytes | None], ...]
 """The headers of a record that was received: in their order, with values of bytes."""

@@ -26,20 +26,27 @@ from cdc.replication.transactions import Row
 _BATCH: Final = 500
 
 
+def outbox_of(settings: Settings, stream: str) -> Outbox:
+    """Return what makes events of rows that were read from the table."""
+    return Outbox(
+        stream,
+        settings.outbox.parts,
+        TopicTemplate(settings.topics.name),
+        settings.outbox.header_columns,
+        tombstones=settings.outbox.tombstones,
+        iso=settings.outbox.header_format == "iso",
+    )
+
+
 class MissingEvents:
     """The events that an audit found missing."""
+
+    whole = False
 
     def __init__(self, settings: Settings, audit: Auditing, maker: RecordMaker) -> None:
         self._audit = audit
         self._maker = maker
-        self._outbox = Outbox(
-            audit.stream,
-            settings.outbox.parts,
-            TopicTemplate(settings.topics.name),
-            settings.outbox.header_columns,
-            tombstones=settings.outbox.tombstones,
-            iso=settings.outbox.header_format == "iso",
-        )
+        self._outbox = outbox_of(settings, audit.stream)
         self._encoding = maker.encoding(self._outbox)
 
     def batches(self) -> Iterator[list[TableRow]]:
@@ -61,6 +68,9 @@ class MissingEvents:
     def outgoing(self, row: TableRow, record: Record, at: str) -> Outgoing:  # noqa: ARG002 - a Source has them
         """Return the record alone: no marker is needed, as the next audit finds it."""
         return Outgoing(record)
+
+    def refuse(self, row: TableRow, error: CdcError) -> None:
+        """Leave an event that Kafka refuses."""
 
     def name(self, row: TableRow) -> str:
         """Return the id."""

@@ -1,0 +1,146 @@
+"""The source of a recovery: missing events, made again from their rows, with positions before all that streams."""
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Final
+
+from cdc.config.settings import Settings
+from cdc.dead_letters.producer import Outgoing
+from cdc.dead_letters.record_maker import RecordMaker, RecordTooLarge
+from cdc.delivery.sequence import Sequences
+from cdc.errors import CdcError, PoisonEvent
+from cdc.kafka.readback.tails import Tails
+from cdc.logs.format import plain
+from cdc.lsn import LSN
+from cdc.outbox.events import Event
+from cdc.records.dead_letters import DeadLetters
+from cdc.records.encoding import Pending
+from cdc.records.headers import COMMITTED, RECOVERED
+from cdc.records.record import Record
+from cdc.recovery.candidates import Candidates, MissingEvent, Payload
+from cdc.recovery.repair import outbox_of
+from cdc.replication.settlement import Ledger
+from cdc.replication.transactions import Row
+from cdc.status.from_metrics import moment
+
+_LOOK_SECONDS: Final = 0.02
+
+
+class MissingRows:
+    """The missing events of `candidates`: all of them have the commit LSN `at`, and a running index.
+
+    A poison event becomes a dead letter, or ends the run, as the settings say.
+    """
+
+    whole = True  # a later event of its key must not pass a refused one
+
+    def __init__(self, settings: Settings, candidates: Candidates, stream: str, maker: RecordMaker) -> None:
+        self.index = 0
+        self.dead_lettered = 0
+        self._candidates = candidates
+        self._maker = maker
+        self._outbox = outbox_of(settings, stream)
+        self._encoding = maker.encoding(self._outbox)
+        buries = settings.delivery.on_poison == "dead-letter"
+        self._dead_letters = DeadLetters(settings.topics.dead_letter, self._outbox) if buries else None
+        self._refused: dict[int, str] = {}  # why Kafka refused a record, by the number of its event
+        self._ledger_at = LSN(0)
+        self._tails = Tails(settings, stream, LSN(0), sequences=True) if settings.delivery.sequence else None
+        self._sequences = Sequences(self._tails, maker.destinations.partitions) if self._tails else None
+        if self._tails:
+            self._tails.forget()  # of what the topics hold, the numbers matter
+
+    def begin(self, at: LSN) -> None:
+        """Start a round, whose events have this commit LSN."""
+        self._ledger_at, self.index = at, 0
+
+    def close(self) -> None:
+        """Close the connection to Kafka."""
+        if self._tails:
+            self._tails.close()
+
+    def batches(self) -> Iterator[list[MissingEvent]]:
+        """Yield the missing events in their order."""
+        for batch in self._candidates.portions():
+            yield batch
+            self.index += len(batch)
+            self._refused.clear()
+
+    def records(
+        self,
+        batch: list[MissingEvent],
+        at: str,  # noqa: ARG002 - a Source has it
+        *,
+        numbered: bool = True,
+    ) -> Iterator[tuple[MissingEvent, Record | CdcError]]:
+        """Yield the record of each event. Raises PoisonEvent when one has none, and no dead letter is asked for.
+
+        Without `numbered` they have no `cdc-sequence`: they are not sent.
+        """
+        payloads = self._candidates.table.payloads(batch)
+        if self._sequences:
+            self._sequences.begin()
+        for index, event in enumerate(batch, self.index):
+            record = self._record(event, payloads[event.part, event.place], index)
+            yield event, self._numbered(record) if self._sequences and numbered else record
+
+    def refuse(self, event: MissingEvent, error: CdcError) -> None:
+        """Make a dead letter of an event that Kafka refused. Raises PoisonEvent if none is asked for."""
+        reason = f"Kafka refuses its record: {error}"
+        if self._dead_letters is None or event.nth in self._refused:
+            raise PoisonEvent(reason, position=f"row {event.nth}", event_id=event.id, kind="kafka-refused")
+        self._refused[event.nth] = reason
+        if self._sequences:
+            self._sequences.back()
+
+    def outgoing(self, event: MissingEvent, record: Record, at: str) -> Outgoing:  # noqa: ARG002 - a Source has them
+        """Return the record alone."""
+        return Outgoing(record)
+
+    def name(self, event: MissingEvent) -> str:
+        """Return the id."""
+        return plain(event.id)
+
+    def _record(self, missing: MissingEvent, payload: Payload, index: int) -> Record:
+        now = time.time_ns() // 1_000_000
+        committed = payload.committed or payload.age or now
+        row = Row(Ledger().begin(self._ledger_at, committed), index, payload.relation, payload.data)
+        event: Event | None = None
+        try:
+            event = self._outbox.event(row)
+            if reason := self._refused.get(missing.nth):
+                raise self._poison(row, event, "kafka-refused", reason)
+            try:
+                return self._maker.make(event.type, partial(self._marked, event, now))
+            except RecordTooLarge as error:
+                raise self._poison(row, event, "too-large", str(error)) from None
+        except PoisonEvent as poison:
+            if self._dead_letters is None:
+                raise
+            self.dead_lettered += 1
+            letter = self._dead_letters.record(row, event, poison)
+            return letter._replace(headers=[*letter.headers, (RECOVERED, "true")])
+
+    def _marked(self, event: Event, now: int) -> Record:
+        """Return the record of an event. Its time is that of its commit, unless the topic would soon delete it."""
+        record = self._encoding.record(event)
+        headers = [*record.headers, (RECOVERED, "true")]
+        self._maker.destinations.largest(record.topic)  # learns of the topic
+        kept = self._maker.destinations.keeps(record.topic)
+        if kept is not None and now - record.timestamp >= kept / 2:
+            headers.append((COMMITTED, moment(record.timestamp / 1000)))
+            record = record._replace(timestamp=now)
+        return record._replace(headers=headers)
+
+    def _numbered(self, record: Record) -> Record:
+        assert self._sequences
+        self._maker.destinations.largest(record.topic)
+        while True:
+            try:
+                return self._sequences.numbered(record)
+            except Pending:
+                time.sleep(_LOOK_SECONDS)
+
+    def _poison(self, row: Row, event: Event, kind: str, reason: str) -> PoisonEvent:
+        return PoisonEvent(reason, position=self._outbox.position(row), event_id=event.id, kind=kind)

@@ -1,0 +1,258 @@
+"""What is known before a recovery begins: the slot, its record, the bound and the order; and why it may not begin."""
+
+import contextlib
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from psycopg import sql
+
+from cdc.app.connections import ordering
+from cdc.audit.table import OutboxTable
+from cdc.config.settings import Settings
+from cdc.delivery.positions import Memory, SlotRecord, differences, recreated
+from cdc.delivery.recovery_record import RecoveryRecord
+from cdc.errors import KafkaError, PostgresError, Temporary
+from cdc.kafka import positions
+from cdc.kafka.cluster import Cluster
+from cdc.kafka.remembered_topics import existing
+from cdc.lsn import LSN
+from cdc.postgres import catalog, horizons, numbers, publication, slot_health, slots
+from cdc.postgres.connection import Conn, converting, query
+from cdc.postgres.source import Source
+from cdc.records.headers import stream_id
+from cdc.recovery import bound as bounds
+from cdc.recovery.bound import BEGINNING, Bound, BoundFacts, BoundKind, candidates
+from cdc.recovery.new_slot import RECOVER
+from cdc.recovery.order import Order, OrderFacts, order_by
+
+_GIVE_SINCE: Final = "say from when on rows may be unpublished: cdc-publisher recover --since TIME"
+ALIAS: Final = "t"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryOptions:
+    """The options of a recovery; `since` is in milliseconds since 1970, `wait` in seconds, `rate` in events a second.
+
+    `backfill`: a new slot is made for rows that were never published, all of them or those since a time.
+    """
+
+    since: int | None = None
+    wait: float = 300.0
+    rate: float | None = None
+    backfill: bool = False
+    failover: bool = False
+    automatic: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundState:
+    """The slot and its record. `lost` says why the slot cannot be read; `finished` what an earlier call did."""
+
+    mark: SlotRecord  # as of now; its confirmed LSN is the remembered one
+    memory: Memory
+    timelines: Mapping[int, LSN]
+    health: slot_health.Health | None
+    lost: str
+    failover: bool
+    finished: Mapping[str, Any] | None = None
+
+    @property
+    def key(self) -> str:
+        """The key of the slot's record."""
+        return self.mark.key
+
+    @property
+    def streams(self) -> list[str]:
+        """The streams of the slot on all timelines; the last one is that of today."""
+        mark = self.mark
+        return [stream_id(mark.system_identifier, number, mark.slot) for number in range(1, mark.timeline + 1)]
+
+    @property
+    def begun(self) -> RecoveryRecord | None:
+        """The record of a recovery that has not ended."""
+        return self.memory.recovery
+
+
+def lock(connection: Conn, slot: str) -> None:
+    """Take the advisory lock of the slot's name, for as long as the connection lives. Raises Temporary."""
+    number = int.from_bytes(hashlib.sha256(f"cdc-publisher recover {slot}".encode()).digest()[:8], signed=True)
+    ((taken,),) = query(connection, "taking the lock", "select pg_try_advisory_lock(%s)", number)
+    if not taken:
+        raise Temporary(f"another recovery of replication slot {slot!r} is running", hint="wait for its end")
+
+
+def find(connection: Conn, settings: Settings, options: RecoveryOptions) -> FoundState:
+    """Read the state of slot, table and record. Raises CdcError when there is nothing to recover, or it may not be."""
+    name, table = settings.postgres.slot, settings.outbox.qualified_name
+    catalog.server(connection)
+    if defect := catalog.role_defect(connection) or (
+        catalog.publication_defect(connection, settings.postgres.publication, table)
+        or catalog.children_defect(connection, settings.postgres.publication, table, [])
+    ):
+        raise defect.error()
+    with contextlib.closing(Source(settings.postgres.dsn, RECOVER)) as source:
+        system_identifier, timeline = source.identify()
+        timelines = source.timelines(timeline)
+    positions.ensure(settings)
+    definition = publication.read(connection, settings.postgres.publication, table)
+    mark = SlotRecord(
+        system_identifier,
+        timeline,
+        name,
+        slots.wal_end(connection),
+        definition,
+        ordering(settings),
+        guarantee=settings.delivery.guarantee,
+        cluster=Cluster(settings.kafka).cluster_id(),
+    )
+    memory = positions.remembered(settings, mark.key)
+    health = slot_health.read(connection, name)
+    if health and (defect := slot_health.unfit(name, health, connection.info.server_version)):
+        raise defect.error()
+    lost = (slot_health.problem(name, health) or ("", ""))[0]
+    begun = memory.recovery
+    failover = begun.failover if begun else bool(health and health.failover)
+    found = FoundState(
+        mark=mark,
+        memory=memory,
+        timelines=timelines,
+        health=health,
+        lost=begun.old if begun else lost,
+        failover=failover or options.failover,
+    )
+    if begun is None and health is not None and not lost:
+        done = memory.record.recovered if memory.record else None
+        if done and memory.record and done.get("start") == str(memory.record.confirmed) and not options.backfill:
+            return replace(found, finished=done)
+        if options.backfill:
+            raise PostgresError(
+                f"replication slot {name!r} exists already", hint="drop it first, or give another name to the new one"
+            )
+        raise PostgresError(
+            f"replication slot {name!r} is healthy: there is nothing to recover",
+            hint="to look for missing events, run: cdc-publisher audit",
+        )
+    _compare(found, settings, options)
+    return found
+
+
+def _compare(found: FoundState, settings: Settings, options: RecoveryOptions) -> None:
+    """Raise an error when the settings or the topics are others than those of the slot's record."""
+    record = found.memory.record
+    if record is None:
+        return
+    changes = differences(replace(found.mark, confirmed=record.confirmed, definition={}), record)
+    if found.mark.definition.get("table oid") != record.definition.get("table oid", found.mark.definition["table oid"]):
+        changes.append(f"table {settings.outbox.table} was replaced by another of its name")
+    if changes:
+        raise PostgresError(
+            f"not as the publisher left it: {'; '.join(changes)}",
+            hint="restore the settings of before, and run the command again",
+        )
+    if options.since is None and not options.backfill and found.begun is None:
+        remembered = found.memory.topics
+        gone = recreated(existing(settings, list(remembered)), remembered) if remembered else {}
+        if gone:
+            raise KafkaError("; ".join(gone.values()), hint=f"to send again what the table still has, {_GIVE_SINCE}")
+
+
+def bound(connection: Conn, found: FoundState, options: RecoveryOptions, table: OutboxTable) -> Bound:
+    """Return which rows may be unpublished. Raises PostgresError when only the user knows."""
+    if found.begun is not None:
+        return Bound.read(found.begun.bound)
+    if options.since is not None:
+        if table.age is None and not table.knows_commit_times:
+            raise PostgresError(
+                "the age of rows is unknown: the table has no column 'created_at', and track_commit_timestamp is off",
+                hint="run the command without --since"
+                if options.backfill
+                else "publish missing events with: audit --repair",
+            )
+        return bounds.since(options.since / 1000)
+    if options.backfill:
+        return BEGINNING
+    ((catalog_xmin,),) = query(
+        connection,
+        "reading the slot",
+        "select (select catalog_xmin::text::int8 from pg_replication_slots where slot_name = %s)",
+        found.mark.slot,
+    )
+    ((following, end),) = query(
+        connection,
+        "reading transaction ids",
+        "select pg_snapshot_xmax(pg_current_snapshot())::text::int8, pg_current_wal_insert_lsn()::text",
+    )
+    chosen = bounds.choose(
+        BoundFacts(
+            horizons=found.memory.horizons,
+            timeline=found.mark.timeline,
+            timelines=found.timelines,
+            wal_end=LSN.parse(end),
+            next_xid=following,
+            catalog_xmin=catalog_xmin,
+            commits=table.knows_commit_times,
+        )
+    )
+    if chosen is None:
+        raise PostgresError(
+            f"it is unknown how far the rows of {table.qualified} were published: topic of positions has no horizon of"
+            f" slot {found.mark.slot!r}",
+            hint=_GIVE_SINCE,
+        )
+    return chosen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowSelection:
+    """The candidates, their order, and what is known of rows that are not there any more."""
+
+    bound: Bound
+    order: Order
+    condition: sql.Composed
+    values: Mapping[str, object]
+    deleted: int = 0  # rows that were deleted since the bound, and may not have been published
+    between: str = ""
+
+
+def select(connection: Conn, settings: Settings, table: OutboxTable, chosen: Bound) -> RowSelection:
+    """Find out which rows are candidates, and their order. Call it in the snapshot in which they are read."""
+    where = candidates(chosen, table.age, commits=table.knows_commit_times, alias=ALIAS)
+    sequence = numbers.ordering(connection, settings.outbox.qualified_name)
+    number = sql.SQL("t.{}").format(sql.Identifier(sequence)) if sequence else sql.SQL("null::int8")
+    # A number of 0 is that of a row from before there was the column.
+    statement = sql.SQL(
+        "select {untimed}, coalesce(bool_or({number} = 0), false), min({number}) filter (where {number} > 0),"
+        " max({number}), count(*) filter (where {number} > 0) from {table} t where {condition}"
+    ).format(
+        untimed=sql.SQL(
+            "coalesce(bool_or(pg_xact_commit_timestamp(t.xmin) is null), false)" if table.knows_commit_times else "true"
+        ),
+        number=number,
+        table=sql.Identifier(*settings.outbox.qualified_name),
+        condition=where.condition,
+    )
+    with converting("reading the outbox table"):
+        ((untimed, unnumbered, lowest, highest, count),) = connection.execute(statement, where.values).fetchall()
+    counted = horizons.changes(connection, settings.outbox.qualified_name)
+    updates, deletes = counted or (0, 0)
+    order = order_by(
+        OrderFacts(
+            commits=table.knows_commit_times,
+            untimed=untimed,
+            sequence=sequence,
+            unnumbered=unnumbered,
+            updated=updates > (chosen.updates or 0) and chosen.kind is not BoundKind.BEGINNING,
+        ),
+        ALIAS,
+    )
+    deleted = max(0, deletes - chosen.deletes) if chosen.deletes is not None else 0
+    between = f"since {chosen}"
+    if deleted and lowest is not None:
+        # Purge deletes rows that are older than all candidates: then no number among theirs is missing.
+        deleted = min(deleted, highest - lowest + 1 - count)
+        between = f"between {sequence} {lowest} and {highest}"
+    return RowSelection(
+        bound=chosen, order=order, condition=where.condition, values=where.values, deleted=deleted, between=between
+    )
