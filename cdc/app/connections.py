@@ -12,7 +12,7 @@ from cdc.config.settings import Settings
 from cdc.delivery.ports import Ends
 from cdc.delivery.positions import AT_LEAST_ONCE, RememberedTopic, SlotRecord
 from cdc.delivery.slot_memory import claim
-from cdc.errors import CdcError, SlotActive
+from cdc.errors import CdcError, SlotActive, SlotLost, Temporary
 from cdc.kafka import positions
 from cdc.kafka.cluster import DEAD_LETTERS_CONFIG, Cluster
 from cdc.kafka.producer import Sink
@@ -74,7 +74,12 @@ class Servers:
             Cluster(settings.kafka).reach(_REACH_SECONDS)
         columns = settings.outbox.parts
         with connect(settings.postgres.dsn, application_name="cdc-publisher preflight") as connection:
-            found = catalog.inspect(connection, settings, columns, self._template)
+            try:
+                found = catalog.inspect(connection, settings, columns, self._template)
+            except SlotLost:
+                with contextlib.suppress(Temporary):
+                    self._check_recovery(f"{slots.system_identifier(connection)}/{settings.postgres.slot}")
+                raise
             binary = found.binary and not text
             source = stack.enter_context(contextlib.closing(Source(settings.postgres.dsn)))
             system_identifier, timeline = source.identify()
@@ -90,6 +95,7 @@ class Servers:
                 ordering(settings),
                 cluster=self._cluster,
             )
+            self._check_recovery(mark.key)
             if not found.used and self._claimed != mark.key:
                 self._claim(mark)
             try:
@@ -161,6 +167,14 @@ class Servers:
             cluster.ensure_topic(settings.topics, settings.topics.dead_letter, DEAD_LETTERS_CONFIG)
         self._cluster = cluster.cluster_id()
         self._remembers = True
+
+    def _check_recovery(self, key: str) -> None:
+        """Raise RecoveryUnfinished while events that precede the stream may not be sent yet.
+
+        The record is written before the new slot is created, so it is seen by all that see the slot.
+        """
+        if begun := positions.remembered(self._settings, key).recovery:
+            raise begun.unfinished()
 
     def _claim(self, mark: SlotRecord) -> None:
         """Write the slot's record before the slot is read for the first time."""

@@ -23,6 +23,7 @@ from cdc.audit.topics import TopicReader, choose, pattern
 from cdc.audit.verdicts import FINDINGS, TopicRecord
 from cdc.config.settings import Settings
 from cdc.errors import CdcError
+from cdc.kafka import positions
 from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
@@ -118,6 +119,7 @@ class Auditing:
     def _in_flight(self, horizon: LSN) -> Generator[AuditStep, None, tuple[bool, LSN | None, int]]:
         """Return whether all events in flight are known, the slot's confirmed LSN, and the timeline."""
         slot = self._settings.postgres.slot
+        self._note_recovery(slot)
         system_identifier, timeline = slots.system_identifier(self._connection), slots.timeline(self._connection)
         confirmed: LSN | None = None
         settled = True
@@ -148,6 +150,11 @@ class Auditing:
         self._reading = RecordReader([*others, *streams], self._wanted)
         self._in_topics = self._records_of(self._reading)
         return settled, confirmed, len(others) + timeline
+
+    def _note_recovery(self, slot: str) -> None:
+        key = f"{slots.system_identifier(self._connection)}/{slot}"
+        if begun := positions.remembered(self._settings, key).recovery:
+            self.notes.append(Note("rows", 0, str(begun.unfinished())))
 
     def _records_of(self, reading: RecordReader) -> TopicRecords:
         dead_letter = self._settings.topics.dead_letter

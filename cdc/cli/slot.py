@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
-from cdc.cli.params import LsnType
+from cdc.cli.params import LsnType, Moment
 from cdc.config.settings import Settings, require
 from cdc.delivery.positions import EXACTLY_ONCE, SlotRecord, differences, latest
 from cdc.errors import CdcError
@@ -39,20 +39,50 @@ def slot() -> None:
     """
 
 
-@slot.command(epilog=examples("cdc-publisher slot create", "cdc-publisher slot create orders --failover"))
+@slot.command(
+    epilog=examples(
+        "cdc-publisher slot create",
+        "cdc-publisher slot create orders --failover",
+        "cdc-publisher slot create --backfill --since 30d --rate 5000",
+    )
+)
 @_name
 @click.option("--failover", is_flag=True, help="Synchronize the slot to standbys; needs PostgreSQL 17 or later.")
+@click.option("--backfill", is_flag=True, help="First publish the rows that the table has and the topics have not.")
+@click.option(
+    "--since", type=Moment(), metavar="TIME", help="With --backfill: only rows since TIME; UTC, or an age such as 12h."
+)
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="With --backfill: at most N events a second."
+)
+@click.option("--yes", is_flag=True, help="With --backfill: skip the confirmation prompt.")
 @click.pass_obj
-def create(invocation: Invocation, name: str | None, failover: bool) -> None:
+def create(
+    invocation: Invocation,
+    name: str | None,
+    failover: bool,
+    backfill: bool,
+    since: int | None,
+    rate: float | None,
+    yes: bool,
+) -> int:
     """Create a logical replication slot.
 
     From then on PostgreSQL retains the WAL that the slot has not confirmed. Events committed earlier are not published
     from it. Create the publication first, with `outbox init`.
 
     PostgreSQL waits for the end of all transactions that are open now; the command names those that it waits for.
+
+    With --backfill, the rows of the table are published first: those whose id no topic has, in the order of their
+    commits. Writers may go on. The command can be interrupted and called again.
     """
+    if (since is not None or rate is not None or yes) and not backfill:
+        raise click.UsageError("--since, --rate and --yes need --backfill")
     settings = _settings(invocation)
     name = name or settings.postgres.slot
+    if backfill:
+        return _backfill(settings, name, since=since, rate=rate, failover=failover, yes=yes)
+    _check_recovery(settings, name)
     # Creating a slot waits for the end of all open transactions, which may take as long as it likes.
     with connect(settings.postgres.dsn, lock_seconds=0, statement_seconds=0) as connection:
         catalog.server(connection)
@@ -73,6 +103,36 @@ def create(invocation: Invocation, name: str | None, failover: bool) -> None:
         )
     click.echo(f"created slot {name}, starting at {lsn}")
     _remember(settings, mark)
+    return 0
+
+
+def _backfill(
+    settings: Settings, name: str, *, since: int | None, rate: float | None, failover: bool, yes: bool
+) -> int:
+    """Publish the rows of the table, and create the slot from which the publisher continues."""
+    # Only this needs the contract compiler.
+    from cdc.cli.recover import run
+    from cdc.recovery.state import RecoveryOptions
+
+    postgres = settings.postgres.model_copy(update={"slot": name})
+    options = RecoveryOptions(since=since, rate=rate, failover=failover, backfill=True)
+    return run(
+        require(settings.model_copy(update={"postgres": postgres})), options, dry_run=False, yes=yes, as_json=False
+    )
+
+
+def _check_recovery(settings: Settings, name: str) -> None:
+    """Raise RecoveryUnfinished when a recovery of the slot has begun and not ended."""
+    if not settings.kafka:
+        return
+    with connect(settings.postgres.dsn) as connection:
+        key = f"{slots.system_identifier(connection)}/{name}"
+    try:
+        begun = positions.remembered(settings, key, _KAFKA_SECONDS).recovery
+    except CdcError:
+        return  # what cannot be read is reported when the new slot is recorded
+    if begun is not None:
+        raise begun.unfinished()
 
 
 def _remember(settings: Settings, mark: SlotRecord) -> None:

@@ -8,6 +8,7 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 import click
 
@@ -91,6 +92,7 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
                 metrics=metrics,
                 metered=settings.http.listen is not None,
                 tracer=tracer,
+                heal=_healing(settings, stop, metrics, watchdog),
             )
             try:
                 return 0 if service.run() else 75
@@ -102,6 +104,17 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
 def _alive(watchdog: Watchdog, metrics: Metrics) -> None:
     watchdog.turned()
     metrics.turned_monotonic = time.monotonic()
+
+
+def _healing(
+    settings: Settings, stop: threading.Event, metrics: Metrics, watchdog: Watchdog
+) -> Callable[[CdcError], None] | None:
+    """Return what recovers from a lost slot, if it is wanted."""
+    if settings.delivery.on_slot_lost != "recover":
+        return None
+    from cdc.recovery.automatic import heal  # needed rarely
+
+    return functools.partial(heal, settings, stop, metrics, functools.partial(_alive, watchdog, metrics))
 
 
 def _endpoint(settings: Settings, metrics: Metrics, runs: str) -> contextlib.AbstractContextManager[object]:

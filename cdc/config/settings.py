@@ -243,6 +243,11 @@ class Delivery(Section):
     accelerator: Literal["auto", "native", "python"] = Field(
         "auto", description="implementation that encodes records; auto uses the native accelerator if it is installed"
     )
+    on_slot_lost: Literal["stop", "recover"] = Field(
+        "stop",
+        description="handling of a lost slot: exit with code 1, or do what recover does, at most once an hour; see"
+        " recovery.md",
+    )
     sequence: bool = Field(False, description="number the records of each partition in the header cdc-sequence")
     kafka_code: list[
         Literal[

@@ -28,7 +28,9 @@ from cdc.errors import (
     KafkaRefused,
     Locked,
     PostgresRefused,
+    RecoveryUnfinished,
     SlotActive,
+    SlotLost,
     Temporary,
 )
 from cdc.lsn import LSN
@@ -36,7 +38,7 @@ from cdc.records.fastpath.generated import Unrolled
 from cdc.records.fastpath.layout import Make
 from cdc.replication.publication import child_oids, table_oid
 from cdc.replication.settlement import Ledger
-from cdc.telemetry.metrics import HELD, STANDBY, STOPPING, STREAMING, WAITING, Metrics
+from cdc.telemetry.metrics import HELD, RECOVERING, STANDBY, STOPPING, STREAMING, WAITING, Metrics
 from cdc.telemetry.spans import Tracer, encoding, refusals
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ class Service:
 
     `alive` is called at least every few seconds in every state. `make` creates what takes runs of plain rows. The
     metrics are written into `metrics`; with `metered`, also those counted for each record. `tracer` makes spans of
-    events.
+    events. `heal` recovers from a lost slot, or raises the error that it is given.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Service:
         metrics: Metrics | None = None,
         metered: bool = False,
         tracer: Tracer | None = None,
+        heal: Callable[[CdcError], None] | None = None,
     ) -> None:
         self._settings = settings
         self._contracts = contracts
@@ -88,6 +91,7 @@ class Service:
         self._alive = alive
         self._make = make
         self._tracer = tracer
+        self._heal = heal
         self._backoff = Backoff(random)
         self._reached = False  # PostgreSQL and Kafka, at least once
         self._refusals = 0
@@ -118,6 +122,8 @@ class Service:
             except Fenced as fenced:
                 self._check_fences(fenced)
                 self._pause(fenced)
+            except (SlotLost, RecoveryUnfinished) as lost:
+                self._recover(lost)
             except Temporary as error:
                 # A lock shows that PostgreSQL was reached.
                 if not self._reached and not isinstance(error, Locked) and self._clock.monotonic() >= give_up_at:
@@ -151,6 +157,21 @@ class Service:
                     "standby: another publisher reads the slot", extra={"event": "standby", "reason": active.message}
                 )
         self._metrics.enter(phase, self._clock.unix(), active.held)
+
+    def _recover(self, lost: CdcError) -> None:
+        """Wait for the recovery of another process, or recover by itself if that is wanted; else raise the error."""
+        if isinstance(lost, RecoveryUnfinished) and self._metrics.phase in (STANDBY, HELD, RECOVERING):
+            if self._metrics.phase != RECOVERING:
+                log.info("waiting for the end of a recovery", extra={"event": "recovery_awaited", "reason": str(lost)})
+            self._metrics.enter(RECOVERING, self._clock.unix(), lost.message)
+            self._stop.wait(_STANDBY_SECONDS * (0.5 + self._random()))
+        elif self._heal is None:
+            raise lost
+        else:
+            try:
+                self._heal(lost)
+            except Temporary as error:
+                self._pause(error)
 
     def _pause(self, error: CdcError) -> None:
         self._metrics.meet(error, WAITING, self._clock.unix())

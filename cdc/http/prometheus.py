@@ -105,6 +105,7 @@ class _Publisher(Collector):
         yield from _gauges(document)
         yield from _histograms(self._metrics)
         yield from _state(document)
+        yield from _recovery(document)
         yield from self._raw()
         yield _build(document)
 
@@ -240,6 +241,22 @@ def _state(document: StatusDocument) -> Iterator[Metric]:
     yield family
     yield _gauge(
         "cdc_ready", "", "1 if the publisher is ready; 0 if it needs a restart or an operator.", document.ready
+    )
+
+
+def _recovery(document: StatusDocument) -> Iterator[Metric]:
+    recovery = document.recovery
+    yield _gauge(
+        "cdc_recovery_sent_events",
+        "",
+        "Events that the running recovery has sent; absent while there is none.",
+        recovery.sent if recovery else None,
+    )
+    yield _gauge(
+        "cdc_recovery_missing_events",
+        "",
+        "Events that the running recovery sends in all; absent until they are counted.",
+        recovery.missing if recovery else None,
     )
 
 

@@ -108,14 +108,10 @@ _ASK_PRIMARY: Final = (
 )
 SHUTTING_DOWN: Final = "the database system is shutting down"
 
-# Create the new slot first: no event can be missed from then on.
-INVALIDATED: Final = (
-    "run: cdc-publisher slot drop, and: cdc-publisher slot create;"
-    " then compare the table with the topics, and publish missing events: cdc-publisher audit --repair"
-)
-NEW_SLOT: Final = (
-    "if it never existed, run: cdc-publisher slot create; if it was dropped, compare the table with the topics first"
-)
+INVALIDATED: Final = "run: cdc-publisher recover"
+UNUSABLE: Final = "run: cdc-publisher slot drop, and then: cdc-publisher recover"
+"""For a slot that PostgreSQL takes for healthy, and that cannot bring its rows."""
+NEW_SLOT: Final = "if it never existed, run: cdc-publisher slot create; if it was dropped, run: cdc-publisher recover"
 
 # Temporary errors. Classes: connection, rolled back, resources, operator intervention, system and internal errors
 # (spill files, snapshot files, WAL that is not there yet); states: sessions that idled too long.
@@ -135,7 +131,7 @@ _KNOWN: Final = (
     ("55000", "recovery is in progress", PostgresError, _PRIMARY),
     ("42704", "replication slot", SlotLost, NEW_SLOT),
     # A re-created publication does not help: to the slot, it is missing in the WAL that was written before.
-    ("42704", "publication", PostgresError, "run: cdc-publisher outbox init; then " + INVALIDATED),
+    ("42704", "publication", PostgresError, "run: cdc-publisher outbox init; then " + UNUSABLE),
     ("42501", "row-level security", PostgresError, "run: ALTER ROLE <user> BYPASSRLS; or use another role"),
     ("42501", "", PostgresError, "grant the role of [postgres] dsn the missing privilege, REPLICATION among them"),
     ("25006", "", PostgresError, _PRIMARY),
@@ -145,7 +141,7 @@ _KNOWN: Final = (
         "XX000",
         _TOO_LARGE,
         PostgresError,
-        "a row is too large for PostgreSQL to decode, and the slot cannot pass it: " + INVALIDATED,
+        "a row is too large for PostgreSQL to decode, and the slot cannot pass it: " + UNUSABLE,
     ),
 )
 

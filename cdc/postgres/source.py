@@ -12,7 +12,7 @@ from psycopg import pq
 
 from cdc.errors import PostgresError, PostgresUnavailable
 from cdc.lsn import LSN
-from cdc.postgres.connection import INVALIDATED, connect, result_error
+from cdc.postgres.connection import UNUSABLE, connect, result_error
 from cdc.replication.publication import PUT_RIGHT
 
 BURST_BYTES: Final = 256 * 1024
@@ -124,7 +124,7 @@ class Source:
         if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
             error = result_error(result, "streaming")
             if result.error_field(pq.DiagnosticField.SQLSTATE) in _NOT_CONVERTIBLE:
-                raise PostgresError(error.message, hint=f"{_NOT_CONVERTED.format(self._encoding)}: {INVALIDATED}")
+                raise PostgresError(error.message, hint=f"{_NOT_CONVERTED.format(self._encoding)}: {UNUSABLE}")
             raise error
         raise PostgresUnavailable("PostgreSQL ended the replication stream")
 

@@ -174,7 +174,10 @@ class Purging:
             return
         connection, slot = self._connection, self._settings.postgres.slot
         mark = SlotRecord(slots.system_identifier(connection), slots.timeline(connection), slot, confirmed, found, {})
-        known = positions.remembered(self._settings, mark.key, _KAFKA_SECONDS).record
+        memory = positions.remembered(self._settings, mark.key, _KAFKA_SECONDS)
+        if memory.recovery is not None:
+            raise memory.recovery.unfinished()
+        known = memory.record
         if known is None and not self._options.accept_unknown:
             raise KafkaError(
                 f"topic {self._settings.topics.positions!r} has no record of slot {mark.key!r}: it is unknown whether"

@@ -7,7 +7,7 @@ killed at any moment and called again: its record says where it stood, and what 
 
 import contextlib
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -31,7 +31,7 @@ from cdc.recovery.bound import Bound
 from cdc.recovery.candidates import Candidates, MissingCount, MissingEvent
 from cdc.recovery.events import MissingRows
 from cdc.recovery.new_slot import RECOVER, NewSlot
-from cdc.recovery.state import RecoveryOptions, RowSelection
+from cdc.recovery.state import FoundState, RecoveryOptions, RowSelection
 from cdc.replication.horizon import Horizon, counting, remembered
 
 FEW: Final = 10_000
@@ -63,9 +63,14 @@ class RecoveryOutcome:
 
 
 class Recovery:
-    """One recovery of the settings' slot. Raises CdcError; Temporary where the same call may succeed later."""
+    """One recovery of the settings' slot. Raises CdcError; Temporary where the same call may succeed later.
 
-    def __init__(self, settings: Settings, options: RecoveryOptions) -> None:
+    `allow` raises an error when it may not begin in the state that was found.
+    """
+
+    def __init__(
+        self, settings: Settings, options: RecoveryOptions, allow: Callable[[FoundState], None] = lambda _: None
+    ) -> None:
         self._settings = settings
         self._options = options
         self._stack = contextlib.ExitStack()
@@ -80,6 +85,7 @@ class Recovery:
             state.lock(self._guard, settings.postgres.slot)
             self.found = state.find(self._connection, settings, options)
             if self.found.finished is None:
+                allow(self.found)
                 self._open()
         except BaseException:
             self.close()
@@ -107,7 +113,12 @@ class Recovery:
         """Close all connections, and delete the files."""
         self._stack.close()
 
-    def survey(self) -> Iterator[RecoveryStep]:
+    @property
+    def progress(self) -> tuple[int, int | None]:
+        """Events sent, of how many; None until they are counted."""
+        return self._record.sent, self._record.missing
+
+    def survey(self) -> Generator[RecoveryStep, None, None]:
         """Find out what is to be sent, without changing anything; see `selection` and `count`.
 
         Raises PoisonEvent for a row that no record can be made of, unless such rows become dead letters.
@@ -137,7 +148,7 @@ class Recovery:
                         done += 1
                     yield RecoveryStep("checking events", self.count.missing, done)
 
-    def heal(self) -> Iterator[RecoveryStep]:
+    def heal(self) -> Generator[RecoveryStep, None, None]:
         """Send what is missing and make the slot; see `outcome`."""
         self._begin()
         try:
@@ -226,7 +237,7 @@ class Recovery:
             "dead_lettered": outcome.dead_lettered,
             "perhaps_again": outcome.perhaps_again,
             "deleted": self.selection.deleted,
-            "bound": str(Bound.read(self._record.bound)) if not found.begun else str(self._bound),
+            "bound": str(self.selection.bound),
             "order": str(self.selection.order.kind),
             "automatic": self._record.automatic,
             "backfill": self._record.backfill,
@@ -275,6 +286,7 @@ class Recovery:
             for _ in self._resend.run():
                 done += 1
                 outcome.sent += 1
+                self._record = replace(self._record, sent=outcome.sent)
                 if self._options.rate:
                     time.sleep(max(0.0, began + done / self._options.rate - time.monotonic()))
                 if time.monotonic() >= self._noted + _NOTE_SECONDS:

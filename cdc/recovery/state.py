@@ -31,6 +31,10 @@ _GIVE_SINCE: Final = "say from when on rows may be unpublished: cdc-publisher re
 ALIAS: Final = "t"
 
 
+class NothingToRecover(PostgresError):
+    """The slot is healthy."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryOptions:
     """The options of a recovery; `since` is in milliseconds since 1970, `wait` in seconds, `rate` in events a second.
@@ -130,7 +134,7 @@ def find(connection: Conn, settings: Settings, options: RecoveryOptions) -> Foun
             raise PostgresError(
                 f"replication slot {name!r} exists already", hint="drop it first, or give another name to the new one"
             )
-        raise PostgresError(
+        raise NothingToRecover(
             f"replication slot {name!r} is healthy: there is nothing to recover",
             hint="to look for missing events, run: cdc-publisher audit",
         )
@@ -197,8 +201,8 @@ def bound(connection: Conn, found: FoundState, options: RecoveryOptions, table: 
     )
     if chosen is None:
         raise PostgresError(
-            f"it is unknown how far the rows of {table.qualified} were published: topic of positions has no horizon of"
-            f" slot {found.mark.slot!r}",
+            f"it is unknown how far the rows of {table.qualified} were published: the topic of positions has no horizon"
+            f" of slot {found.mark.slot!r}",
             hint=_GIVE_SINCE,
         )
     return chosen

@@ -137,6 +137,13 @@ class History(Part):
     latency_ms: list[float | None] = Field(default=[], max_length=_LONGEST)
 
 
+class RecoveryStatus(Part):
+    """A recovery of the slot that has not ended: events sent, of how many; None while they are being counted."""
+
+    sent: Count | None = None
+    missing: Count | None = None
+
+
 class RecordStatus(Part):
     """The last record about the slot in the positions topic."""
 
@@ -172,6 +179,7 @@ class StatusDocument(Part):
     encode: Encode = Encode()
     last_error: LastError | None = None
     history: History = History()
+    recovery: RecoveryStatus | None = None
     # Fields that the command `status` adds.
     source: Literal["endpoint", "database"] | None = None
     url: Word | None = None  # of the endpoint that was asked

@@ -13,13 +13,14 @@ from cdc.status.document import (
     Latency,
     PublisherStatus,
     Rate,
+    RecoveryStatus,
     SlotStatus,
     StatusDocument,
     TopicStatus,
     Totals,
 )
 from cdc.telemetry.health import judge
-from cdc.telemetry.metrics import STREAMING, Metrics, Sample, Trouble
+from cdc.telemetry.metrics import RECOVERING, STREAMING, Metrics, Sample, Trouble
 
 RATE_SECONDS: Final = 10.0
 
@@ -67,6 +68,7 @@ def describe(metrics: Metrics, identity: PublisherIdentity, unix_time: float) ->
         encode=Encode.model_construct(mean_us=_mean_us(metrics)),
         last_error=_last_error(metrics.trouble),
         history=_history(history),
+        recovery=_recovery(metrics),
     )
 
 
@@ -158,6 +160,13 @@ def _latency(metrics: Metrics) -> Latency:
 def _mean_us(metrics: Metrics) -> float | None:
     count = sum(metrics.encode.counts)
     return round(metrics.encode.sum / count * 1e6, 3) if count else None
+
+
+def _recovery(metrics: Metrics) -> RecoveryStatus | None:
+    if metrics.phase != RECOVERING or metrics.recovered is None:
+        return None
+    sent, missing = metrics.recovered
+    return RecoveryStatus.model_construct(sent=sent, missing=missing)
 
 
 def _last_error(trouble: Trouble | None) -> LastError | None:

@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cdc import __version__
+from cdc.delivery.recovery_record import RUN_IT, RecoveryRecord
 from cdc.lsn import LSN
 from cdc.quantities import size
-from cdc.status.document import Lag, RecordStatus, SlotStatus, StatusDocument, TableStatus
+from cdc.status.document import Lag, RecordStatus, RecoveryStatus, SlotStatus, StatusDocument, TableStatus
+from cdc.status.from_metrics import moment
 from cdc.telemetry.health import State
 
 STREAM: Final = "cdc-publisher stream"
@@ -15,9 +17,6 @@ STREAM: Final = "cdc-publisher stream"
 _SILENT_SECONDS: Final = 30.0  # a publisher reports every ten at the latest
 _START: Final = "start it with: cdc-publisher start"
 _CREATE: Final = "run: cdc-publisher slot create"
-_AGAIN: Final = (
-    f"{_CREATE}; then compare the table with the topics and publish missing events again: cdc-publisher audit --repair"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +70,7 @@ class Remembered:
     age_seconds: float | None = None
     problem: str = ""
     asked: bool = True
+    recovery: RecoveryRecord | None = None  # that has begun and not ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +101,14 @@ def describe(seen: SlotFacts, remembered: Remembered) -> StatusDocument:
         notes=verdict.notes + _memory_notes(seen, remembered),
         hint=verdict.hint,
         memory=_memory(remembered),
+        recovery=_recovery(remembered),
         table=TableStatus(name=seen.table, rows=seen.rows) if seen.table else None,
     )
 
 
 def _judge(seen: SlotFacts, remembered: Remembered, lag: int | None) -> _Verdict:
+    if remembered.recovery is not None:
+        return _recovering(seen, remembered.recovery)
     if not seen.exists:
         return _missing(seen, remembered)
     if seen.problem:
@@ -132,12 +135,27 @@ def _read(reader: Walsender, behind: str, notes: list[str]) -> _Verdict:
     return _Verdict(state, f"{reader.named} reads the slot{behind}", since=reader.since, ready=None, notes=notes)
 
 
+def _recovering(seen: SlotFacts, recovery: RecoveryRecord) -> _Verdict:
+    why = f"; its last attempt failed: {recovery.failed}" if recovery.failed else ""
+    return _Verdict(
+        State.RECOVERING,
+        f"recovering replication slot {seen.slot!r}: {recovery.progress}{why}",
+        f"unless it is running, {RUN_IT}",
+        since=moment(recovery.begun / 1000),
+    )
+
+
+def _recovery(remembered: Remembered) -> RecoveryStatus | None:
+    recovery = remembered.recovery
+    return None if recovery is None else RecoveryStatus(sent=recovery.sent, missing=recovery.missing)
+
+
 def _missing(seen: SlotFacts, remembered: Remembered) -> _Verdict:
     """Judge a slot that does not exist: a position in Kafka shows that it did."""
     missing = f"replication slot {seen.slot!r} does not exist"
     if remembered.confirmed is not None:
         was = f"{missing} any more: its last position in Kafka is {remembered.confirmed}"
-        return _Verdict(State.SLOT_LOST, was, _AGAIN)
+        return _Verdict(State.SLOT_LOST, was, RUN_IT)
     if remembered.asked and not remembered.problem:
         return _Verdict(State.STOPPED, f"{missing}: it has not been created yet", _CREATE)
     return _Verdict(State.SLOT_LOST, missing, seen.problem[1] if seen.problem else _CREATE)

@@ -139,6 +139,7 @@ class Lookout:
 
 def _remembered(settings: Settings, key: str) -> Remembered:
     try:
+        memory = positions.remembered(settings, key, KAFKA_SECONDS)
         records = list(positions.dated(settings, key, KAFKA_SECONDS))
         mark = latest(value for value, _ in records)
     except CdcError as error:
@@ -146,9 +147,9 @@ def _remembered(settings: Settings, key: str) -> Remembered:
     except ValueError as error:
         return Remembered(problem=f"topic {settings.topics.positions!r} holds something else: {error}")
     if mark is None or mark.dropped:
-        return Remembered()
+        return Remembered(recovery=memory.recovery)
     age = max(0.0, time.time() - records[-1][1] / 1000)
-    return Remembered(mark.confirmed, mark.timeline, age)
+    return Remembered(mark.confirmed, mark.timeline, age, recovery=memory.recovery)
 
 
 def looked(settings: Settings, url: str | None) -> StatusDocument:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from cdc.quantities import size
-from cdc.telemetry.metrics import FAILED, HELD, STANDBY, STARTING, STOPPED, STOPPING, WAITING, Metrics
+from cdc.telemetry.metrics import FAILED, HELD, RECOVERING, STANDBY, STARTING, STOPPED, STOPPING, WAITING, Metrics
 
 ALIVE_SECONDS: Final = 60.0
 """A loop whose last turn is longer ago is blocked; each of its waits is shorter."""
@@ -31,6 +31,7 @@ class State(StrEnum):
     BLOCKED_BY_REGISTRY = "blocked_by_registry"
     BLOCKED_BY_POSTGRES = "blocked_by_postgres"
     STANDBY = "standby"
+    RECOVERING = "recovering"
     STALLED = "stalled"
     SLOT_LOST = "slot_lost"
     FAILED = "failed"
@@ -83,6 +84,8 @@ def _judge(metrics: Metrics, now: float) -> tuple[State, str]:
     if phase == FAILED:
         lost = trouble is not None and trouble.kind == "SlotLost"
         return State.SLOT_LOST if lost else State.FAILED, metrics.reason
+    if phase == RECOVERING:
+        return State.RECOVERING, metrics.reason
     if phase == WAITING:
         return _BLOCKED_BY.get(trouble.kind if trouble else "", State.BLOCKED_BY_POSTGRES), metrics.reason
     if phase == HELD and now - metrics.phase_since > HELD_SECONDS:

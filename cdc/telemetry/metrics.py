@@ -18,6 +18,7 @@ STARTING: Final = "starting"  # phases of the service
 STREAMING: Final = "streaming"
 STANDBY: Final = "standby"
 HELD: Final = "held"  # the slot is held by a reader that does not use it
+RECOVERING: Final = "recovering"  # events are sent that a lost slot did not bring
 WAITING: Final = "waiting"  # after a temporary error
 STOPPING: Final = "stopping"
 STOPPED: Final = "stopped"
@@ -82,6 +83,7 @@ class Metrics:
         self.phase_since = started
         self.trouble: Trouble | None = None
         self.turned_monotonic = 0.0  # last turn of the loop
+        self.recovered: tuple[int, int | None] | None = None  # events that a recovery has sent, of how many
         self.state = ""  # as of the last sample
         self.state_since = started
 
