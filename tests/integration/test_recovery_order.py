@@ -115,8 +115,8 @@ def test_rows_below_stay_below_when_they_are_frozen(table: Table) -> None:
 def test_a_row_that_is_a_day_older_than_the_bound_is_no_candidate(table: Table) -> None:
     horizon = horizons.take(table.connection)
     table.sql(
-        "insert into outbox values ('old', 1, now() - interval '25 hours'), ('a bit old', 1, now() - interval '23 hours'),"
-        " ('new', 1, now()), ('unknown', 1, null)"
+        "insert into outbox values ('old', 1, now() - interval '25 hours'),"
+        " ('a bit old', 1, now() - interval '23 hours'), ('new', 1, now()), ('unknown', 1, null)"
     )
     assert table.found(Bound.of(horizon), "created_at") == ["a bit old", "new", "unknown"]
     assert table.found(Bound.of(horizon)) == ["a bit old", "new", "old", "unknown"]

@@ -7,6 +7,7 @@ import pytest
 from cdc.delivery.deduplication import SentBefore
 from cdc.errors import ProtocolError
 from cdc.lsn import LSN
+from cdc.outbox.columns import SEQUENCE_COLUMN
 from cdc.records.fastpath.generated import Unrolled, source
 from cdc.records.fastpath.layout import Layout, Make, Runs, layout
 from cdc.records.record import Delivered, Record, Sendable
@@ -310,3 +311,31 @@ def test_an_aggregate_that_the_topic_does_not_depend_on_is_still_asked_for() -> 
     found = layout(relation, shop.outbox("events"), binary=True)
     assert found
     assert found.topic == (1,)
+
+
+@pytest.mark.parametrize("make", MAKES)
+@pytest.mark.parametrize("number", ["7", (7).to_bytes(8), None], ids=["text", "binary", "null"])
+@pytest.mark.parametrize("place", [0, 3, 5])
+def test_records_are_the_same_with_and_without_the_column_of_numbers(
+    make: str, number: str | bytes | None, place: int
+) -> None:
+    columns = list(shop.COLUMNS)
+    columns.insert(place, (SEQUENCE_COLUMN, shop.INT8))
+    numbered, plain = (session(make=MAKES[make]) for _ in range(2))
+    cells = [(EVENT_ID, "order", f"o-{key}", kind, "{}") for key in range(4) for kind in ("OrderPlaced", "Other")]
+
+    def rows(*, with_number: bool) -> list[bytes]:
+        found = []
+        for one in cells:
+            row: list[frames.Cell] = list(one)
+            if with_number:
+                row.insert(place, number)
+            found.append(frames.xlog(Insert(OID, frames.row(*row)), 100))
+        return found
+
+    described = frames.xlog(frames.relation(OID, "outbox", columns))
+    with_numbers = [begin(200), described, *rows(with_number=True), commit(200)]
+    found = numbered.receive(with_numbers)
+    expected = plain.receive(shop.transaction(200, *rows(with_number=False)))
+    assert [record[:4] + record[5:] for record in found] == [record[:4] + record[5:] for record in expected]
+    assert len(found) == len(cells)
