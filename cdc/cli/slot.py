@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import click
 from rich import box
@@ -13,13 +13,14 @@ from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.cli.params import LsnType, Moment
 from cdc.config.settings import Settings, require
-from cdc.delivery.positions import EXACTLY_ONCE, SlotRecord, differences, latest
+from cdc.delivery.positions import EXACTLY_ONCE, Memory, SlotRecord, differences
 from cdc.errors import CdcError
 from cdc.kafka import positions
 from cdc.lsn import LSN
 from cdc.postgres import catalog, slots
 from cdc.postgres.connection import LONG_SECONDS, connect
 from cdc.quantities import size
+from cdc.replication.horizon import Horizon, remembered
 
 _KAFKA_SECONDS = 10.0
 
@@ -82,17 +83,25 @@ def create(
     name = name or settings.postgres.slot
     if backfill:
         return _backfill(settings, name, since=since, rate=rate, failover=failover, yes=yes)
-    _check_recovery(settings, name)
+    # Only this command and `drop` need the topics of events.
+    from cdc.recovery import creation
+
     # Creating a slot waits for the end of all open transactions, which may take as long as it likes.
     with connect(settings.postgres.dsn, lock_seconds=0, statement_seconds=0) as connection:
         catalog.server(connection)
         defect = catalog.publication_defect(connection, settings.postgres.publication, settings.outbox.qualified_name)
         if defect:
             click.echo(f"cdc-publisher: warning: {defect.error()}", err=True)
-        lsn = slots.create(connection, name, failover=failover)
+        system_identifier = slots.system_identifier(connection)
+        known = _known(settings, f"{system_identifier}/{name}")
+        slots.check_new(connection, name, failover=failover)
+        if known:
+            creation.check_published(connection, settings, name, known)
+        lsn, horizon = creation.create(connection, settings, name, failover=failover)
+        horizons = creation.known_horizons(connection, settings, known.horizons if known else ())
         mark = SlotRecord(
-            slots.system_identifier(connection),
-            slots.timeline(connection),
+            system_identifier,
+            horizon.timeline,
             name,
             lsn,
             {},
@@ -100,9 +109,11 @@ def create(
             guarantee=settings.delivery.guarantee,
             # Nothing was sent from the slot yet, so a publisher with either delivery guarantee can use it.
             caught_up=settings.delivery.guarantee == EXACTLY_ONCE,
+            horizons=remembered((*horizons, horizon)),
         )
     click.echo(f"created slot {name}, starting at {lsn}")
-    _remember(settings, mark)
+    if known:
+        _remember(settings, mark, known.record)
     return 0
 
 
@@ -121,40 +132,38 @@ def _backfill(
     )
 
 
-def _check_recovery(settings: Settings, name: str) -> None:
-    """Raise RecoveryUnfinished when a recovery of the slot has begun and not ended."""
+def _known(settings: Settings, key: str) -> Memory | None:
+    """Return what Kafka has of an earlier slot of the name; None when it cannot be read, or is not configured."""
     if not settings.kafka:
-        return
-    with connect(settings.postgres.dsn) as connection:
-        key = f"{slots.system_identifier(connection)}/{name}"
+        return None
     try:
-        begun = positions.remembered(settings, key, _KAFKA_SECONDS).recovery
-    except CdcError:
-        return  # what cannot be read is reported when the new slot is recorded
-    if begun is not None:
-        raise begun.unfinished()
+        positions.ensure(settings)
+        return positions.remembered(settings, key, _KAFKA_SECONDS)
+    except CdcError as error:
+        _not_recorded(error)
+        return None
 
 
-def _remember(settings: Settings, mark: SlotRecord) -> None:
+def _not_recorded(error: CdcError) -> None:
+    click.echo(f"cdc-publisher: warning: the start of the slot is not recorded in Kafka: {error}", err=True)
+
+
+def _remember(settings: Settings, mark: SlotRecord, known: SlotRecord | None) -> None:
     """Record the start of the slot in Kafka, unless Kafka has a record of an earlier slot of the same name.
 
     In that case the publisher will ask for --accept-changes.
     """
-    if not settings.kafka:
-        return
-    try:
-        positions.ensure(settings)
-        known = latest(positions.values(settings, mark.key, _KAFKA_SECONDS))
-        if known is None:
+    if known is None:
+        try:
             positions.write(settings, mark.key, mark.encode(), _KAFKA_SECONDS)
-        elif differences(mark, known):
-            click.echo(
-                f"cdc-publisher: warning: an earlier slot {mark.slot} had confirmed {known.confirmed}; this slot may"
-                " lack events committed after that. The publisher will ask for --accept-changes",
-                err=True,
-            )
-    except (CdcError, ValueError) as error:
-        click.echo(f"cdc-publisher: warning: the start of the slot was not recorded in Kafka: {error}", err=True)
+        except CdcError as error:
+            _not_recorded(error)
+    elif differences(mark, known):
+        click.echo(
+            f"cdc-publisher: warning: an earlier slot {mark.slot} had confirmed {known.confirmed}; this slot may"
+            " lack events committed after that. The publisher will ask for --accept-changes",
+            err=True,
+        )
 
 
 @slot.command("list", epilog=examples("cdc-publisher slot list", "cdc-publisher slot list --json"))
@@ -193,16 +202,23 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 @_yes
 @click.pass_obj
 def drop(invocation: Invocation, name: str | None, yes: bool) -> None:
-    """Drop an inactive slot. Events that it has not confirmed will never be published."""
+    """Drop an inactive slot.
+
+    PostgreSQL cannot send the events that it has not confirmed any more: `recover` publishes them from the table.
+    """
+    # Only this command and `create` need the topics of events.
+    from cdc.recovery import creation
+
     settings = _settings(invocation)
     name = name or settings.postgres.slot
     with connect(settings.postgres.dsn) as connection:
         found = slots.inactive(connection, name)
         _confirm(yes, f"Drop slot {name}? Its {size(found.lag_bytes)} of unconfirmed WAL will not be published.")
         key = f"{slots.system_identifier(connection)}/{name}"
+        horizon = creation.last_horizon(connection, settings, name) if settings.kafka else None
         slots.drop(connection, name)
     click.echo(f"dropped slot {name}")
-    _forget(settings, key, topics=True)
+    _forget(settings, key, topics=True, horizon=horizon)
 
 
 @slot.command(epilog=examples("cdc-publisher slot advance", "cdc-publisher slot advance --to 16/B374D848"))
@@ -225,15 +241,21 @@ def advance(invocation: Invocation, name: str | None, target: LSN | None, yes: b
     _forget(settings, key, topics=False)
 
 
-def _forget(settings: Settings, key: str, *, topics: bool) -> None:
+def _forget(settings: Settings, key: str, *, topics: bool, horizon: Horizon | None = None) -> None:
     """Delete the record of the slot in Kafka, so that the publisher accepts the deliberate change.
 
-    With `topics` those of its topics too.
+    With `topics` those of its topics too; then the slot was dropped, and its horizons stay: they say which rows it has
+    brought. `horizon` is one that it had confirmed when it was dropped.
     """
     if not settings.kafka:
         return
     try:
+        record = positions.remembered(settings, key, _KAFKA_SECONDS).record if topics else None
         positions.forget(settings, key, topics=topics)
+        if record:
+            kept = remembered((*record.horizons, *([horizon] if horizon else [])))
+            record = replace(record, horizons=kept, dropped=True)
+            positions.write(settings, key, record.encode(), _KAFKA_SECONDS)
     except CdcError as error:
         click.echo(
             f"cdc-publisher: warning: {error}; the record of the slot in Kafka is outdated, so start the publisher"

@@ -100,11 +100,8 @@ def holder(connection: Conn, name: str) -> tuple[int, float | None] | None:
     return (int(found[0][0]), found[0][1]) if found else None
 
 
-def create(connection: Conn, name: str, *, failover: bool = False) -> LSN:
-    """Create a logical slot; return where it starts. Raises PostgresError when it exists.
-
-    A failover slot is synchronized to standbys (`sync_replication_slots`), from PostgreSQL 17 on.
-    """
+def check_new(connection: Conn, name: str, *, failover: bool) -> None:
+    """Raise PostgresError when the slot exists already, or the server has no failover slots."""
     if any(slot.name == name for slot in find(connection)):
         raise PostgresError(f"replication slot {name!r} exists already", hint="run: cdc-publisher slot list")
     if failover and connection.info.server_version < _FAILOVER_VERSION:
@@ -112,14 +109,31 @@ def create(connection: Conn, name: str, *, failover: bool = False) -> LSN:
             f"PostgreSQL {connection.info.server_version // 10000} has no failover slots",
             hint="17 is the first that has; create the slot without --failover",
         )
-    statement: LiteralString = "select lsn::text from pg_create_logical_replication_slot(%s, %s)"
+
+
+def create(connection: Conn, name: str, *, failover: bool = False, temporary: bool = False) -> LSN:
+    """Create a logical slot; return where it starts. Raises PostgresError when it exists.
+
+    A failover slot is synchronized to standbys (`sync_replication_slots`), from PostgreSQL 17 on.
+    """
+    check_new(connection, name, failover=failover)
+    statement: LiteralString = "select lsn::text from pg_create_logical_replication_slot(%s, %s, %s)"
     if failover:
-        statement = "select lsn::text from pg_create_logical_replication_slot(%s, %s, failover => true)"
+        statement = "select lsn::text from pg_create_logical_replication_slot(%s, %s, %s, failover => true)"
     with contextlib.suppress(psycopg.Error):  # not every operating system of a server can look
         # Else the server would create the slot later, even if this process has been killed.
         connection.execute("set client_connection_check_interval = '1s'")
-    ((lsn,),) = query(connection, "creating the slot", statement, name, PLUGIN)
+    ((lsn,),) = query(connection, "creating the slot", statement, name, PLUGIN, temporary)
     return LSN.parse(lsn)
+
+
+def await_transactions(connection: Conn, name: str) -> None:
+    """Wait for the end of the transactions that a new slot of this name would wait for now.
+
+    The server ends this wait when this process is killed, and leaves no slot behind.
+    """
+    create(connection, name, temporary=True)
+    query(connection, "creating the slot", "select pg_drop_replication_slot(%s)", name)
 
 
 def drop(connection: Conn, name: str) -> None:

@@ -61,6 +61,13 @@ class Bound:
             deletes=horizon.deletes,
         )
 
+    def updated(self, updates: int) -> bool:
+        """Return whether rows were, or may have been, updated since, when statistics count so many updates.
+
+        They begin anew when the server crashes.
+        """
+        return self.kind is not BoundKind.BEGINNING and updates != (self.updates or 0)
+
     def plain(self) -> dict[str, Any]:
         """Return what a record holds of it."""
         found = {**asdict(self), "kind": str(self.kind), "lsn": str(self.lsn) if self.lsn is not None else None}
@@ -139,14 +146,14 @@ _COMMITTED: Final[LiteralString] = "pg_xact_commit_timestamp({row}xmin)"
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
+class RowCondition:
     """The condition on a row of the outbox, and its parameters: false for rows that are known to be published."""
 
     condition: sql.Composed
     values: Mapping[str, object]
 
 
-def candidates(bound: Bound, age_column: str | None, *, commits: bool, alias: str | None = None) -> Candidates:
+def candidates(bound: Bound, age_column: str | None, *, commits: bool, alias: str | None = None) -> RowCondition:
     """Return the candidates of a bound.
 
     `age_column` holds the time at which a row was written, if there is one; those without a time zone are read in that
@@ -173,4 +180,4 @@ def candidates(bound: Bound, age_column: str | None, *, commits: bool, alias: st
         conditions.append(sql.SQL("coalesce({} >= to_timestamp(%(bound_day)s), true)").format(column))
         values["bound_day"] = bound.time - _DAY
     every = sql.SQL(" and ").join(conditions) if conditions else sql.SQL("true")
-    return Candidates(sql.SQL("({})").format(every), MappingProxyType(values))
+    return RowCondition(sql.SQL("({})").format(every), MappingProxyType(values))

@@ -20,6 +20,7 @@ from cdc.audit.topics import TopicReader, choose
 from cdc.audit.verdicts import IdGroup, TableRow, fits, judge
 from cdc.config.settings import Settings
 from cdc.postgres.connection import Conn, converting
+from cdc.recovery.bound import RowCondition
 from cdc.recovery.state import RowSelection
 from cdc.replication.messages import Relation, TupleData
 from cdc.scratch import storage_errors
@@ -98,6 +99,15 @@ class CandidateTable(OutboxTable):
                         known[tuple(values)] = topic
                 read = None if key is None else key.encode()
                 yield TableRow(row_id, topic, read, age, committed or 0, 0, nth), part, place, size or 0
+
+    def count(self, wanted: RowCondition) -> int:
+        """Return how many of the rows that are published fulfil a condition."""
+        statement = sql.SQL("select count(*) from {} t where {} and {}").format(
+            self._name, wanted.condition, sql.SQL(self._published().as_string().replace("%", "%%"))
+        )
+        with converting("reading the outbox table"):
+            ((count,),) = self._connection.execute(statement, wanted.values).fetchall()
+        return int(count)
 
     def payloads(self, events: Iterable[MissingEvent]) -> dict[tuple[int, str], Payload]:
         """Return whole rows of the same snapshot, by table and ctid."""

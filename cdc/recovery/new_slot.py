@@ -1,6 +1,7 @@
 """Creates a slot together with the snapshot of what its stream does not bring, and holds it while rows are sent."""
 
 import contextlib
+import math
 import threading
 import time
 from typing import Final, NamedTuple
@@ -37,30 +38,31 @@ class NewSlot(Source):
     The snapshot exists until `hold` is called. Close the connection to release the slot.
     """
 
-    def __init__(self, dsn: str) -> None:
-        super().__init__(dsn, RECOVER)
+    def __init__(self, dsn: str, application: str = RECOVER) -> None:
+        super().__init__(dsn, application)
         self._dsn = dsn
         self._released = threading.Event()
         self._replies = threading.Thread(target=self._reply, name="slot", daemon=True)
         # Nothing is read from this connection for as long as events are sent.
         self._command(b"SET wal_sender_timeout = 0", pq.ExecStatus.COMMAND_OK)
 
-    def create(self, name: str, *, failover: bool, seconds: float) -> SlotStart:
+    def create(self, name: str, *, failover: bool, seconds: float | None = None) -> SlotStart:
         """Create a slot; PostgreSQL waits for the end of all open and prepared transactions.
 
-        Raises PostgresUnavailable after `seconds`, which names the transaction that the server waited for: the slot
-        does not exist then.
+        Raises PostgresUnavailable after `seconds`, if given, which names the transaction that the server waited for:
+        the slot does not exist then.
         """
         options = "(SNAPSHOT 'export', FAILOVER true)" if failover else "EXPORT_SNAPSHOT"
         command = f'CREATE_REPLICATION_SLOT "{name}" LOGICAL pgoutput {options}'
-        self._connection.patience = seconds + _GRACE_SECONDS
-        timer = threading.Timer(seconds, self._cancel)
+        self._connection.patience = math.inf if seconds is None else seconds + _GRACE_SECONDS
+        timer = threading.Timer(threading.TIMEOUT_MAX if seconds is None else seconds, self._cancel)
+        timer.daemon = True
         timer.start()
         try:
             result = self._command(command.encode(), pq.ExecStatus.TUPLES_OK)
         except CdcError as error:
             self._make_sure(name)
-            if self._blockers or isinstance(error, PostgresUnavailable):
+            if seconds is not None and (self._blockers or isinstance(error, PostgresUnavailable)):
                 raise self._late(name, seconds, error) from None
             raise
         finally:

@@ -23,7 +23,7 @@ from cdc.postgres.connection import Conn, converting, query
 from cdc.postgres.source import Source
 from cdc.records.headers import stream_id
 from cdc.recovery import bound as bounds
-from cdc.recovery.bound import BEGINNING, Bound, BoundFacts, BoundKind, candidates
+from cdc.recovery.bound import BEGINNING, Bound, BoundFacts, candidates
 from cdc.recovery.new_slot import RECOVER
 from cdc.recovery.order import Order, OrderFacts, order_by
 
@@ -247,7 +247,7 @@ def select(connection: Conn, settings: Settings, table: OutboxTable, chosen: Bou
             untimed=untimed,
             sequence=sequence,
             unnumbered=unnumbered,
-            updated=updates > (chosen.updates or 0) and chosen.kind is not BoundKind.BEGINNING,
+            updated=chosen.updated(updates),
         ),
         ALIAS,
     )

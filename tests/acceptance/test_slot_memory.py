@@ -36,9 +36,7 @@ def test_slot_dropped_and_created_again_is_detected_and_not_used_b1(pipeline: Pi
     left = pipeline.confirmed()
     pipeline.sql("select pg_drop_replication_slot(%s)", pipeline.slot)
     pipeline.insert(3)
-    created = pipeline.run("slot", "create")
-    assert created.returncode == 0
-    assert "an earlier slot" in created.stderr
+    pipeline.sql("select pg_create_logical_replication_slot(%s, 'pgoutput')", pipeline.slot)
     again = pipeline.confirmed()
     told = refused(pipeline)
     assert f"'{pipeline.slot}' stands at {again}, but the publisher moved it only to" in told
@@ -67,6 +65,7 @@ def test_slot_moved_by_own_commands_is_used_a19_b1(pipeline: Pipeline) -> None:
     assert pipeline.run("slot", "advance", "--yes").returncode == 0
     started_and_stopped(pipeline, 3)
     pipeline.insert(4)
+    pipeline.sql("delete from outbox where payload->>'seq' = '4'")  # else `slot create` would refuse
     assert pipeline.run("slot", "drop", "--yes").returncode == 0
     assert pipeline.run("slot", "create").returncode == 0
     started_and_stopped(pipeline, 5)
