@@ -5,7 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 from cdc.app.connections import ordering
-from cdc.checks import outbox, postgres, postgres_facts, sampling, slot
+from cdc.checks import outbox, postgres, postgres_facts, recovery, sampling, slot
 from cdc.checks.finding import Notes
 from cdc.checks.postgres import attempt
 from cdc.checks.postgres_facts import Conn, ServerFacts
@@ -24,6 +24,8 @@ class DatabaseFacts(NamedTuple):
     mark: SlotRecord | None = None  # the slot's current position and definition
     sample: RowSample | None = None
     waiting: Waiting | None = None  # the oldest row in the slot, while no publisher reads it
+    slot_key: str | None = None  # of the slot's record in Kafka
+    recovery: recovery.RecoveryFacts | None = None
 
 
 def check(notes: Notes, settings: Settings, long_seconds: float) -> DatabaseFacts:
@@ -40,6 +42,7 @@ class _Check:
         self._settings = settings
         self._connection = connection
         self._sample: RowSample | None = None
+        self._recovery: recovery.RecoveryFacts | None = None
 
     def run(self, long_seconds: float) -> DatabaseFacts:
         """Run every check that the server's state allows. Raises PostgresUnavailable if the connection ends."""
@@ -68,7 +71,8 @@ class _Check:
         if mark and reader is None:
             with contextlib.suppress(PostgresError, PostgresUnavailable, ProtocolError):
                 waiting = oldest(connection, self._settings)
-        return DatabaseFacts(mark, self._sample, waiting)
+        key = f"{system[0]}/{name}" if system else None
+        return DatabaseFacts(mark, self._sample, waiting, key, self._recovery)
 
     def _outbox(self) -> None:
         notes, connection, settings = self._notes, self._connection, self._settings
@@ -77,11 +81,20 @@ class _Check:
         attempt(connection, notes, "publication", lambda: outbox.publication(connection, notes, settings, needed))
         found = postgres_facts.rights(connection, settings.outbox.qualified_name)
         outbox.rights(connection, notes, settings, found, is_there=needed is not None)
+        if needed is not None:
+            attempt(connection, notes, "outbox_order", lambda: recovery.order(connection, notes, settings))
         if needed is not None and found.selects and found.uses_schema:
             attempt(connection, notes, "outbox_rows", self._rows)
+        if needed is not None and self._sample:
+            attempt(connection, notes, "recovery", self._facts)
 
     def _rows(self) -> None:
         self._sample = sampling.take(self._connection, self._settings)
+
+    def _facts(self) -> None:
+        assert self._sample
+        found = recovery.facts(self._connection, self._settings)
+        self._recovery = found._replace(empty=not self._sample.latest)
 
     def _retention(self, found: Health, server: ServerFacts) -> None:
         name, connection = self._settings.postgres.slot, self._connection

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from cdc.checks import cluster, slot
 from cdc.checks.finding import Notes
 from cdc.checks.kafka_facts import Clusters, Inspector
+from cdc.checks.recovery import RecoveryFacts, recovery
 from cdc.checks.tools import Tools
 from cdc.checks.topics import Judge
 from cdc.checks.waiting import Waiting
@@ -48,19 +49,27 @@ class Kafka:
         events = sorted({*names, *([waiting.event.topic] if waiting else [])})
         self._attempt("event_topics", lambda: self._judge(events, largest, waiting))
 
-    def remembered(self, notes: Notes, mark: SlotRecord) -> None:
-        """Compare the slot with the publisher's record in Kafka, and check the right to its transactional id."""
+    def remembered(self, notes: Notes, key: str, mark: SlotRecord | None, found: RecoveryFacts | None = None) -> None:
+        """Compare the slot with the publisher's record in Kafka, and check the right to its transactional id.
+
+        Without `mark` the slot is missing or lost.
+        """
         if self._cluster is None:
             return
         try:
-            memory = positions.remembered(self._settings, mark.key, _MEMORY_SECONDS)
+            memory = positions.remembered(self._settings, key, _MEMORY_SECONDS)
         except CdcError as error:
             text = f"the publisher's record of the slot cannot be read: {error.message}"
             (notes.warns if isinstance(error, Temporary) else notes.fails)("slot_identity", text, hint=error.hint)
         else:
-            slot.identity(notes, mark, memory.record, forgotten=memory.forgotten)
+            if mark is not None:
+                slot.identity(notes, mark, memory.record, forgotten=memory.forgotten)
+                if found is not None:
+                    recovery(notes, found, memory)
+            elif memory.horizons or memory.record:
+                slot.lost(notes)
         if self._settings.delivery.guarantee == EXACTLY_ONCE:
-            self._attempt("transactional_id", lambda: self._transactional_id(f"cdc-publisher-{mark.key}"))
+            self._attempt("transactional_id", lambda: self._transactional_id(f"cdc-publisher-{key}"))
 
     def _judge(self, events: list[str], largest: Mapping[str, int], waiting: Waiting | None) -> None:
         assert self._cluster

@@ -101,6 +101,12 @@ _POSTGRES: Final = {
         "an UPDATE may move a row to another partition, or let it pass a row filter: its event is published again",
         "",
     ),
+    "outbox_order": (
+        "a column numbers the rows: the sequence of an identity or serial column, with CACHE 1",
+        "there is none: after a loss of the slot, `recover` may send events of a key in another order than they were"
+        " committed in",
+        "",
+    ),
     "publication_rows": (
         "all rows are published",
         "a row filter excludes some rows: the publisher never sees them",
@@ -119,13 +125,19 @@ _POSTGRES: Final = {
     "replication_slot": (
         "it exists and can be read; reports its current reader",
         "another client reads it",
-        "it is missing, lost, of another plugin or database. A new slot does not contain earlier commits: `audit"
-        " --repair` publishes those",
+        "it is missing, lost, of another plugin or database. A new slot does not contain earlier commits: `recover`"
+        " creates it and publishes those",
     ),
     "slot_identity": (
         "slot, publication, table and settings match the publisher's record in `[topics] positions`",
         "the record cannot be read from Kafka now",
         "one of them was moved or replaced: rows in between were not published",
+    ),
+    "recovery": (
+        "reports the horizon since when `recover` would look for missing events after a loss of the slot",
+        "Kafka has no horizon, and `track_commit_timestamp` is off; or rows are deleted before they could be published"
+        " again",
+        "",
     ),
     "retained_wal": (
         "the slot retains no more WAL than usual",

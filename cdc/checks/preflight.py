@@ -46,9 +46,9 @@ def check(settings: Settings, options: CheckOptions, doing: Callable[[str], None
             known.registry.close()
     doing("topics")
     cluster.topics(_events(settings, options, sample), _largest(settings, known, sample, seen.waiting), seen.waiting)
-    if seen.mark is not None:
+    if seen.slot_key is not None:
         doing("the publisher's record of the slot")
-        cluster.remembered(postgres, seen.mark)
+        cluster.remembered(postgres, seen.slot_key, seen.mark, seen.recovery)
     return [*postgres.findings, *kafka.findings, *own.findings]
 
 

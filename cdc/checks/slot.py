@@ -2,14 +2,15 @@
 
 from typing import Final
 
-from cdc.checks.finding import Notes
+from cdc.checks.finding import FAIL, Notes
 from cdc.checks.postgres import defect_noted
 from cdc.checks.postgres_facts import LongTransaction, OtherSlot, Prepared, ServerFacts, SlotReader
+from cdc.checks.recovery import RECOVER
 from cdc.delivery.positions import SlotRecord, differences
 from cdc.postgres import defects, slot_health
 from cdc.postgres.connection import INVALIDATED, NEW_SLOT
 from cdc.postgres.defects import RELOAD
-from cdc.postgres.slot_health import CREATE, DROP, Health
+from cdc.postgres.slot_health import CREATE, Health
 from cdc.postgres.source import STREAM
 from cdc.quantities import size
 from cdc.replication.publication import GO_ON
@@ -27,7 +28,7 @@ def slot(
         notes.fails("replication_slot", defect.problem, *fixes, hint=defect.hint)
         return False
     if problem := slot_health.problem(name, found):
-        fix, hint = ((CREATE,), NEW_SLOT) if found is None else ((DROP, CREATE), INVALIDATED)
+        fix, hint = ((CREATE,), NEW_SLOT) if found is None else ((RECOVER,), INVALIDATED)
         notes.fails("replication_slot", problem[0], *fix, hint=hint)
         return False
     assert found is not None
@@ -37,6 +38,13 @@ def slot(
         return False
     _read_by(notes, f"slot {name} is confirmed up to {found.confirmed}", reader)
     return True
+
+
+def lost(notes: Notes) -> None:
+    """Name the command that replaces a slot which a publisher has used, and which is missing or lost."""
+    for one in notes.findings:
+        if one.name == "replication_slot" and one.status == FAIL and one.fix in ((CREATE,), (RECOVER,)):
+            notes.fails(one.name, one.found, RECOVER, hint="it creates the slot, and publishes missing events")
 
 
 def _read_by(notes: Notes, text: str, reader: SlotReader | None) -> None:
