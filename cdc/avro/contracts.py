@@ -2,21 +2,20 @@
 
 import difflib
 import functools
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
-import orjson
 from fastavro.types import DictSchema
 
-from cdc.avro import files, framing
+from cdc.avro import files, framing, json_schema
 from cdc.avro.byte_texts import ByteTexts, has_bytes
 from cdc.avro.compiled import compiler
-from cdc.avro.compiled.plan import has_decimal, plan
+from cdc.avro.compiled.json_encoder import JsonEncoder
+from cdc.avro.compiled.payloads import text_encoder
+from cdc.avro.compiled.plan import plan
 from cdc.avro.files import Definition
-from cdc.avro.mapping.mismatch import Mismatch
+from cdc.avro.json_values import JsonForm
 from cdc.avro.mapping.rules import STRICT, Rules
 from cdc.errors import ConfigError
 
@@ -40,22 +39,24 @@ class Contract:
         self.header = framing.header(schema)
         self.encode_value = compiler.compile_encoder(schema, rules)
         """Encode a parsed JSON value: `(value, header)` to header and Avro body. Raises Mismatch."""
-        self.encode = self._text_encoder()
+        self.encode = text_encoder(schema, rules, self.encode_value, self.header)
         """Encode JSON text: `(payload, header)` to header and Avro body. The header defaults to single-object encoding.
 
         Raises Mismatch with the JSON path of the mismatch, or another ValueError.
         """
 
-    def _text_encoder(self) -> compiler.TextEncode:
-        if has_decimal(self.schema):
-            return _from_text(_parse_exactly, self.encode_value, self.header)
-        general = _from_text(orjson.loads, self.encode_value, self.header, exactly=True)
-        return compiler.compile_text_encoder(self.schema, self._rules, general, self.header) or general
-
     @functools.cached_property
     def plan(self) -> bytes | None:
         """The instructions that the native accelerator compiles; None if it would decline every payload."""
         return plan(self.schema, self._rules)
+
+    def json_encoder(self, form: JsonForm) -> JsonEncoder:
+        """Compile the encoder of JSON. Raises Mismatch if JSON cannot have the value of a default."""
+        return JsonEncoder(self.schema, self._rules, form)
+
+    def json_schema(self, form: JsonForm) -> dict[str, object]:
+        """Return the JSON Schema of what `json_encoder` writes."""
+        return json_schema.of(self.schema, self._rules, form)
 
     @functools.cached_property
     def byte_texts(self) -> ByteTexts | None:
@@ -150,41 +151,3 @@ def load(folder: Path, types: Mapping[str, str] | None = None, rules: Rules = ST
     if problems:
         raise ConfigError(*problems)
     return Contracts(contracts, types or {}, str(folder), definitions)
-
-
-def _from_text(
-    parse: Callable[[bytes], object], encode: compiler.Encode, own: bytes, *, exactly: bool = False
-) -> compiler.TextEncode:
-    """Return an encoder of JSON text. With `exactly`, a mismatch is tried again with exact numbers.
-
-    `parse` may round a number with a fraction, so the mapping does not convert it to an integer.
-    """
-
-    def from_text(payload: bytes, header: bytes = own) -> bytes:
-        try:
-            try:
-                return encode(parse(payload), header)
-            except Mismatch:
-                if not exactly:
-                    raise
-            return encode(_parse_exactly(payload), header)
-        except RecursionError:
-            raise ValueError("the payload is nested too deeply") from None
-        except ArithmeticError:
-            raise ValueError("the payload contains a number that is out of range for any decimal") from None
-        except (orjson.JSONDecodeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(f"the payload is not JSON: {error}") from None
-
-    return from_text
-
-
-def _reject_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-# Numbers for decimals must not be parsed as float: 0.1 has no exact binary representation.
-_exact: Callable[[str], object] = json.JSONDecoder(parse_float=Decimal, parse_constant=_reject_constant).decode
-
-
-def _parse_exactly(payload: bytes) -> object:
-    return _exact(payload.decode())

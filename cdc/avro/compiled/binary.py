@@ -80,19 +80,20 @@ _pack_float = struct.Struct("<f").pack
 
 def double(value: Json) -> bytes:
     """Encode a double: 8 bytes, little-endian. Raises Misfit or OverflowError."""
-    return _pack_double(_number(value))
+    return _pack_double(number(value))
 
 
 def single(value: Json) -> bytes:
     """Encode a float: 4 bytes, little-endian. Raises Misfit or OverflowError."""
-    return _pack_float(_number(value))
+    return _pack_float(number(value))
 
 
-def _number(value: Json) -> float:
-    number = float(value) if type(value) is int or isinstance(value, Decimal) else value
-    if type(number) is not float or not math.isfinite(number):
+def number(value: Json) -> float:
+    """Convert a number to a finite float. Raises Misfit or OverflowError."""
+    converted = float(value) if type(value) is int or isinstance(value, Decimal) else value
+    if type(converted) is not float or not math.isfinite(converted):
         raise Misfit
-    return number
+    return converted
 
 
 def logical_bytes(schema: DictSchema, *, truncates: bool = False) -> Callable[[Json], bytes] | None:

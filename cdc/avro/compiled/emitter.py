@@ -1,4 +1,7 @@
-"""Generate Python source from a schema: statements that append a value's Avro encoding to `out`.
+"""Generate Python source from a schema: statements that append a value's encoding to `out`.
+
+The walk over the schema and its checks are the same for both encodings, Avro (`avro_emitter`) and JSON
+(`json_emitter`), so that they accept the same values.
 
 Types without branches (`int`, `string`, ...) become expressions that are gathered into one `out += (...)`; arrays,
 maps, unions and records become statements. A record that is used once is inlined, since calls are slow; one that is
@@ -10,34 +13,40 @@ A part's variable starts with that of the whole: `v_lines_item` has the part `v_
 Types of a `typed` value, parsed by `cdc.avro.compiled.structs`, are already checked, but not ranges and formats.
 """
 
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Final
 
 from fastavro.types import DictSchema, Schema
 
-from cdc.avro.compiled import binary, source, structs
+from cdc.avro.compiled import source, structs
 from cdc.avro.mapping import logical
 from cdc.avro.mapping.branches import plain_integers, taking, truncates
 from cdc.avro.mapping.convert import aliases, renamed, resolved, type_name
 from cdc.avro.mapping.rules import Rules
 
-Reference = Callable[[Schema], Callable[[object], bytes]]  # from a schema to the mapping plus fastavro's writer
+Reference = Callable[[Schema], Callable[[object], Any]]  # from a schema to the mapping plus the encoding's writer
 
 _ABSENT: Final = object()
 _DEEPEST: Final = 5  # nested inlined records: Python allows 20 nested blocks and 100 levels of indentation
-_INTEGERS: Final = {"int": "integer", "long": "long"}
-_WITHIN: Final = {"int": "-0x80000000 <= {0} <= 0x7FFFFFFF", "long": "-1 << 63 <= {0} < 1 << 63"}
+WITHIN: Final = {"int": "-0x80000000 <= {0} <= 0x7FFFFFFF", "long": "-1 << 63 <= {0} < 1 << 63"}
 
 
-class Emitter:
-    """Generates the source for one schema. A record that needs a function is queued when it is first used."""
+class Emitter(ABC):
+    """Generates the source for one schema. A record that needs a function is queued when it is first used.
+
+    `rules` say how values are read, `reference` encodes a value of a schema that may be a part of the whole.
+    """
+
+    globals: ClassVar[Mapping[str, object]]
+    """The names that the source of an encoding uses."""
 
     def __init__(
         self, schemas: dict[str, DictSchema], rules: Rules, reference: Reference, *, typed: bool = False
     ) -> None:
         absent = structs.ABSENT if typed else _ABSENT
-        self.names: dict[str, object] = {**binary.NAMES, "ABSENT": absent, "renamed": renamed}
+        self.names: dict[str, object] = {**self.globals, "ABSENT": absent, "renamed": renamed}
         self._typed = typed
         self._schemas = schemas
         self._rules = rules
@@ -74,6 +83,7 @@ class Emitter:
             yield f"absent_{value} = 0"
         pending: list[str] = []
         for number, field in enumerate(fields):
+            pending += self._label(field, number)
             variable = source.variable(value, field)
             simple = None if "default" in field else self._line(field["type"], variable)
             if simple:
@@ -84,7 +94,7 @@ class Emitter:
                 yield from source.out(pending)
                 pending = []
                 yield from self._field(number, field, value, counted)
-        yield from source.out(pending)
+        yield from source.out(pending + self._closing(record))
         if counted:
             yield f"if len({value}){f' + absent_{value}' if optional else ''} != {len(fields)}: raise Misfit"
 
@@ -102,12 +112,10 @@ class Emitter:
         if "default" not in field:
             yield from self._write(field["type"], variable, [])
             return
-        # The default is encoded once, when the source is generated.
-        encode = self._reference({"type": "record", "name": "Default", "fields": [field]})
         yield f"if {variable} is ABSENT:"
         if counted:
             yield f"    absent_{value} += 1"
-        yield f"    out.append({encode({})!r})  # default"
+        yield f"    out.append({self._default(field)!r})  # default"  # encoded once, when the source is generated
         yield "else:"
         yield from source.indented(self._write(field["type"], variable, []))
 
@@ -131,31 +139,49 @@ class Emitter:
             else:
                 yield f"{self._function(definition)}({variable}, out)"
         else:
+            if not self._typed:
+                array = definition["type"] == "array"
+                yield f"if type({variable}) is not {'list' if array else 'dict'}: raise Misfit"
             yield from self._collection(definition, variable, before)
 
+    @abstractmethod
+    def _leaf(self, definition: DictSchema, variable: str) -> source.Snippet:
+        """Return the code for a value of a type without branches."""
+
+    @abstractmethod
     def _collection(self, schema: DictSchema, variable: str, before: list[str]) -> Iterator[str]:
-        array = schema["type"] == "array"
-        item, key = f"{variable}_item", f"{variable}_key"
-        if not self._typed:
-            yield f"if type({variable}) is not {'list' if array else 'dict'}: raise Misfit"
-        yield f"if {variable}:"
-        yield f"    n_{variable} = len({variable})"
-        yield from source.indented(source.out([*before, source.size(variable)]))
-        yield f"    for {item} in {variable}:" if array else f"    for {key}, {item} in {variable}.items():"
-        parts = []
-        if not array:
-            line = source.sized(key, f"{key}.encode()")
-            yield from source.indented(line.statements, 2)
-            parts = line.parts
-        yield from source.indented(self._write(schema["items" if array else "values"], item, parts), 2)
-        yield r"    out.append(b'\0')"
-        yield "else:"
-        yield from source.indented(source.out([*before, r"b'\0'"]))
+        """Yield statements for an array or a map, whose type is checked."""
+
+    @abstractmethod
+    def _index(self, index: int) -> list[str]:
+        """Return the expressions before the value of a union's branch."""
+
+    @abstractmethod
+    def _null(self, index: int) -> list[str]:
+        """Return the expressions for a null that is the branch `index` of a union."""
+
+    @abstractmethod
+    def _label(self, field: DictSchema, number: int) -> list[str]:
+        """Return the expressions before the value of a record's field."""
+
+    @abstractmethod
+    def _closing(self, record: DictSchema) -> list[str]:
+        """Return the expressions after the values of a record's fields."""
+
+    def _default(self, field: DictSchema) -> Any:
+        """Return a field's default as it is encoded."""
+        return self._reference({"type": "record", "name": "Default", "fields": [field]})({})
+
+    def _line(self, schema: Schema, variable: str) -> source.Snippet | None:
+        definition = resolved(schema, self._schemas)
+        if isinstance(definition, list) or definition["type"] in {"record", "error", "array", "map"}:
+            return None
+        return self._leaf(definition, variable)
 
     def _union(self, branches: list[Schema], variable: str) -> Iterator[str]:
         """Yield a test per Python type of the value; values with several candidate branches are left to the mapping."""
         tests = {
-            f"{variable} is None": [f"out.append({binary.size(index)!r})"]
+            f"{variable} is None": source.out(self._null(index))
             for index in taking(branches, type(None), self._schemas)
         }
         others = [index for index in range(len(branches)) if type_name(branches[index]) != "null"]
@@ -171,7 +197,7 @@ class Emitter:
                     tests[test] = list(self._branch(found[0], branches, variable))
                 elif python_type is int:
                     tests.update({
-                        f"{test} and {_WITHIN[kind].format(variable)}": list(self._branch(index, branches, variable))
+                        f"{test} and {WITHIN[kind].format(variable)}": list(self._branch(index, branches, variable))
                         for kind, index in plain_integers(branches, found, self._schemas)
                     })  # fmt: skip
         for number, (test, statements) in enumerate(tests.items()):
@@ -189,50 +215,7 @@ class Emitter:
             if names:
                 table = self._name("FIELDS", names)
                 yield f"if {variable} and {table}.isdisjoint({variable}): raise Misfit"
-        number = repr(binary.size(index))
-        yield from self._write(branch, variable, [number])
-
-    def _line(self, schema: Schema, variable: str) -> source.Snippet | None:
-        definition = resolved(schema, self._schemas)
-        if isinstance(definition, list) or definition["type"] in {"record", "error", "array", "map"}:
-            return None
-        kind: str = definition["type"]
-        convert = binary.logical_bytes(definition, truncates=self._truncates)
-        if convert:
-            call = f"{self._name(source.word(definition['logicalType']), convert)}({variable})"
-            return source.sized(variable, call) if kind in {"string", "bytes"} else source.Snippet([], [call])
-        if kind in _INTEGERS:
-            small = len(binary.SMALL)
-            table = f"SMALL[{variable}] if {variable} < {small}"
-            tables = f"{table} else LOW[{variable} & {small - 1}] + HIGH[{variable} >> {small.bit_length() - 1}]"
-            asked = "" if self._typed else f"type({variable}) is int and "
-            quick = f"{asked}0 <= {variable} < {binary.IN_TABLES}"
-            return source.Snippet([], [f"({tables}) if {quick} else {_INTEGERS[kind]}({variable})"])
-        if kind in {"float", "double"}:
-            quick = f"pack_{kind}({variable}) if type({variable}) is float and isfinite({variable})"
-            return source.Snippet([], [f"{quick} else {'single' if kind == 'float' else kind}({variable})"])
-        if kind == "boolean":
-            return source.Snippet([], [rf"b'\1' if {variable} is True else b'\0' if {variable} is False else misfit()"])
-        if kind == "null":
-            return source.Snippet([f"if {variable} is not None: raise Misfit"], [])
-        if kind == "enum":
-            return self._enum(definition, variable)
-        if kind == "string":
-            return source.sized(variable, f"{variable}.encode()")
-        avro_json = self._rules.bytes_as == "avro-json"
-        data = f"{variable}.encode('latin-1')" if avro_json else f"base64_bytes({variable})"
-        if kind == "bytes":
-            return source.sized(variable, data)
-        wrong = f"if len({variable}) != {definition['size']}: raise Misfit"
-        return source.Snippet([f"{variable} = {data}", wrong], [variable])
-
-    def _enum(self, schema: DictSchema, variable: str) -> source.Snippet:
-        symbols = {symbol: binary.size(index) for index, symbol in enumerate(schema["symbols"])}
-        table = self._name(source.word(schema["name"]), symbols)
-        if schema.get("default") is None:
-            return source.Snippet([], [f"{table}[{variable}]"])
-        default = symbols[schema["default"]]
-        return source.Snippet([], [f"{table}.get({variable}, {default!r}) if type({variable}) is str else misfit()"])
+        yield from self._write(branch, variable, self._index(index))
 
     def _function(self, record: DictSchema) -> str:
         """Return the name of a record's function, and queue the record unless its function exists."""

@@ -14,6 +14,7 @@ from typing import Final
 from fastavro.types import DictSchema, Schema
 
 from cdc.avro.compiled import compiler
+from cdc.avro.compiled.payloads import has_decimal
 from cdc.avro.mapping import logical
 from cdc.avro.mapping.branches import plain_integers, taking, truncates
 from cdc.avro.mapping.convert import aliases, resolved
@@ -42,15 +43,6 @@ def plan(schema: Schema, rules: Rules) -> bytes | None:
     planner = _Planner(named, rules, has_decimal(schema), truncates=truncates(schema, rules))
     planner.node(schema)
     return None if planner.nodes[0] == _DECLINED else json.dumps({"nodes": planner.nodes}).encode()
-
-
-def has_decimal(schema: Schema) -> bool:
-    """Return whether a schema has a decimal anywhere, even one that does not apply; numbers are then read exactly."""
-    if isinstance(schema, dict):
-        return schema.get("logicalType") == "decimal" or any(
-            has_decimal(part) for key, part in schema.items() if key in {"type", "fields", "items", "values"}
-        )
-    return isinstance(schema, list) and any(has_decimal(part) for part in schema)
 
 
 class _Planner:

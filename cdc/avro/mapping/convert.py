@@ -31,13 +31,16 @@ _ABSENT: Final = object()
 _PENDING: Final = object()  # a default that is not converted yet
 
 
-def mapper(schema: Schema, rules: Rules = STRICT) -> Mapper:
+def mapper(schema: Schema, rules: Rules = STRICT, schemas: dict[str, DictSchema] | None = None) -> Mapper:
     """Return a function from a JSON value to the datum that fastavro writes; it raises Mismatch.
+
+    `schemas` are the named types, for a schema that is a part of another one.
 
     Raises Mismatch itself if a field's default does not match its type, or a union has two branches that Avro cannot
     distinguish.
     """
-    schemas = schema.get("__named_schemas", {}) if isinstance(schema, dict) else {}
+    if schemas is None:
+        schemas = schema.get("__named_schemas", {}) if isinstance(schema, dict) else {}
     return _Builder(schemas, rules, as_it_is=_Builder(schemas, rules)).build(schema)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import fastavro
 import pytest
 
-from cdc.avro.compiled.plan import has_decimal, plan
+from cdc.avro.compiled.payloads import has_decimal
+from cdc.avro.compiled.plan import plan
 from cdc.avro.contracts import Contract
 from cdc.avro.mapping.rules import STRICT, Rules
 
