@@ -1,4 +1,4 @@
-"""Provides encoding with the contracts in use, from files or from a registry, and with the framing of values.
+"""Provides encoders by the contracts in use, from files or from a registry, and the framing of values.
 
 Contracts are pinned when they are read. They are reloaded on SIGHUP and, from a registry, for the first event of an
 unknown type.
@@ -14,7 +14,7 @@ from cdc.avro.contracts import Contract, Contracts
 from cdc.avro.framing import SingleObject
 from cdc.background import Background, TryAgain
 from cdc.config.settings import Settings
-from cdc.errors import CdcError, Everywhere, Temporary
+from cdc.errors import CdcError, ConfigError, Everywhere, Temporary
 from cdc.records.router import Encoder, Framing
 from cdc.registry.opening import opened
 
@@ -54,8 +54,8 @@ class Schemas:
         self._examined.clear()
 
     def get(self, event_type: str, /) -> Encoder | None:
-        """Return the encoder of an event type, or None."""
-        return self._contracts.get(event_type)
+        """Return the encoder of an event type by its contract, to Avro unless its records are JSON; or None."""
+        return encoder(self._settings, self._contracts.get(event_type), event_type)
 
     def header(self, topic: str, contract: str) -> bytes | None:
         """Return the bytes before bodies of `contract` in `topic`; None until they are known."""
@@ -160,10 +160,32 @@ class Schemas:
             self._framing = SingleObject({name: contract.header for name, contract in known.items()})
 
 
+def encoder(settings: Settings, contract: Contract | None, event_type: str) -> Encoder | None:
+    """Return the encoder of an event type by its contract: to JSON if its records are JSON, else to Avro."""
+    if contract is None or settings.record.of(event_type) != "json":
+        return contract
+    return contract.json_encoder(settings.record.form)
+
+
 def load(settings: Settings, registry: "Registry | None") -> Contracts:
-    """Load the configured contracts. Raises ConfigError, RegistryError and RegistryUnavailable."""
+    """Load the configured contracts, or none if all records are text that is not checked.
+
+    Raises ConfigError, RegistryError and RegistryUnavailable.
+    """
+    if not settings.record.needs_contracts:
+        return Contracts([], {}, "nowhere: all records are text")
     if settings.avro.source == "registry" and registry:
         from cdc.registry import source
 
-        return source.read(registry, settings, settings.avro.rules)
-    return contracts.load(settings.avro.schemas, settings.avro.types, settings.avro.rules)
+        found = source.read(registry, settings, settings.avro.rules)
+    else:
+        found = contracts.load(settings.avro.schemas, settings.avro.types, settings.avro.rules)
+    problems = {}
+    for event_type, contract in found.items():
+        try:
+            encoder(settings, contract, event_type)
+        except ValueError as error:
+            problems[contract.name] = f"contract {contract.source} cannot be written as JSON: {error}"
+    if problems:
+        raise ConfigError(*problems.values())
+    return found

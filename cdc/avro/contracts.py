@@ -36,6 +36,7 @@ class Contract:
         self.references = references
         self.name: str = schema["name"]
         self._rules = rules
+        self._json: dict[JsonForm, JsonEncoder] = {}
         self.header = framing.header(schema)
         self.encode_value = compiler.compile_encoder(schema, rules)
         """Encode a parsed JSON value: `(value, header)` to header and Avro body. Raises Mismatch."""
@@ -51,8 +52,10 @@ class Contract:
         return plan(self.schema, self._rules)
 
     def json_encoder(self, form: JsonForm) -> JsonEncoder:
-        """Compile the encoder of JSON. Raises Mismatch if JSON cannot have the value of a default."""
-        return JsonEncoder(self.schema, self._rules, form)
+        """Return the encoder of JSON, compiled once. Raises Mismatch if JSON cannot have the value of a default."""
+        if form not in self._json:
+            self._json[form] = JsonEncoder(self.schema, self._rules, form)
+        return self._json[form]
 
     def json_schema(self, form: JsonForm) -> dict[str, object]:
         """Return the JSON Schema of what `json_encoder` writes."""

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cdc.app.contracts import load
+from cdc.app.contracts import encoder, load
 from cdc.avro.byte_texts import ADVICE
 from cdc.avro.contracts import Contract, Contracts
+from cdc.avro.framing import HEADER_SIZE
 from cdc.avro.subjects import subject
 from cdc.checks.finding import Notes
 from cdc.config.settings import Settings
@@ -17,6 +18,7 @@ from cdc.records.fastpath import select
 if TYPE_CHECKING:
     from cdc.registry.client import Registry
 
+HEADER: Final = bytes(HEADER_SIZE)  # no framing is longer
 REGISTER: Final = "cdc-publisher schema register"
 _SHOWN: Final = 5
 
@@ -47,7 +49,9 @@ def check(notes: Notes, settings: Settings) -> ContractFacts:
         notes.fails("contracts", error.message, hint=error.hint)
         return ContractFacts(None, registry)
     number = len({contract.name for contract in loaded.values()})
-    if number:
+    if not number and settings.record.value == "text":
+        notes.passes("contracts", "there are none: records that are text need none")
+    elif number:
         where = f"registry {registry.url}" if settings.avro.source == "registry" and registry else settings.avro.schemas
         notes.passes("contracts", f"{plural(number, 'contract')} in {where}{_passed_over(loaded)}")
     else:
@@ -106,8 +110,10 @@ def types(
             notes.passes("contracts", f"no contracts in {settings.avro.schemas}: bytea payloads need none")
         notes.passes("event_types", "bytea payloads are sent unchanged, and need no contract")
         return
-    missing = [one for one in known if one not in loaded]
-    if missing and settings.avro.unknown_types != "envelope":
+    _values(notes, settings, loaded, known)
+    kinds = {one: settings.record.of(one) for one in known}
+    missing = [one for one in known if one not in loaded and kinds[one] != "text"]
+    if missing and (settings.avro.unknown_types != "envelope" or any(kinds[one] == "json" for one in missing)):
         text = "; ".join(loaded.missing(one) for one in missing[:_SHOWN])
         hint = "write the contract, or map the event type to one in [avro] types"
         note = notes.fails if settings.delivery.on_poison == "stop" else notes.warns
@@ -115,14 +121,34 @@ def types(
     elif missing:
         notes.passes("event_types", f"without a contract, sent in cdc.Envelope: {', '.join(missing)}")
     else:
+        texts = [one for one in known if one not in loaded]
         text = f"each type has a contract: {', '.join(known)}" if known else "the outbox is empty, or cannot be read"
+        if texts:
+            text = f"each type has a contract, or is sent as text: {', '.join(known)}"
         notes.passes("event_types", text)
+
+
+def _values(notes: Notes, settings: Settings, loaded: Contracts, known: list[str]) -> None:
+    if not settings.record.values:
+        return
+    unused = [one for one in settings.record.values if one not in loaded and one not in known]
+    if unused:
+        text = f"no contract and no row has an event type of [record.values]: {', '.join(unused)}"
+        notes.warns("record_values", text, hint="correct the names, or remove them")
+    else:
+        notes.passes("record_values", "each event type in [record.values] has a contract or rows")
 
 
 def rows(notes: Notes, settings: Settings, loaded: Contracts, latest: list[OutboxRow]) -> None:
     """Check that the latest rows match their contracts; rows without one are reported by `event_types`."""
     tried = [
-        row for row in latest if row.type is None or row.type in loaded or row.payload is None or row.payload_is_avro
+        row
+        for row in latest
+        if row.type is None
+        or row.type in loaded
+        or row.payload is None
+        or row.payload_is_avro
+        or settings.record.of(row.type) == "text"
     ]
     problems = [(row, misfit(settings, loaded.get, loaded.missing, row)) for row in tried]
     misfits = [f"row {row.id} of type {row.type}: {problem}" for row, problem in problems if problem]
@@ -135,7 +161,7 @@ def rows(notes: Notes, settings: Settings, loaded: Contracts, latest: list[Outbo
         return
     for row in tried:
         if row.payload and row.payload.strip():
-            examine(loaded.get, row)
+            examine(settings, loaded.get, row)
     if doubted := doubts(loaded):
         notes.warns("outbox_rows", "; ".join(f"{name}: {doubt}" for name, doubt in doubted[:_SHOWN]), hint=ADVICE)
     else:
@@ -148,25 +174,27 @@ def misfit(
     settings: Settings, get: Callable[[str], Contract | None], missing: Callable[[str], str], row: OutboxRow
 ) -> str:
     """Return why a row would be a poison event; empty if it would not."""
+    value = settings.record.of(row.type or "")
     if row.payload is None or (settings.outbox.tombstones and not row.payload.strip()):
-        return "" if settings.outbox.tombstones else "the payload is null"
+        return "" if settings.outbox.tombstones or value == "text" else "the payload is null"
     if row.type is None:
         return "the type is null"
-    contract = get(row.type)
-    if row.payload_is_avro:
+    if row.payload_is_avro or (value == "text" and not settings.record.check):
         return ""
-    if contract is None:
-        return "" if settings.avro.unknown_types == "envelope" else missing(row.type)
+    encode = encoder(settings, get(row.type), row.type)
+    if encode is None:
+        without = value == "text" or (value == "avro" and settings.avro.unknown_types == "envelope")
+        return "" if without else missing(row.type)
     try:
-        contract.encode(row.payload)
+        encode.encode(row.payload, b"")
     except ValueError as error:
         return str(error)
     return ""
 
 
-def examine(get: Callable[[str], Contract | None], row: OutboxRow) -> None:
+def examine(settings: Settings, get: Callable[[str], Contract | None], row: OutboxRow) -> None:
     """Collect what the bytes of a row that matches its contract look like, for `doubts`."""
-    contract = get(row.type or "")
+    contract = get(row.type or "") if settings.record.of(row.type or "") == "avro" else None
     if contract and contract.byte_texts and row.payload and not row.payload_is_avro:
         contract.byte_texts.add(contract.encode(row.payload, b""))
 
@@ -178,14 +206,15 @@ def doubts(loaded: Contracts) -> list[tuple[str, str]]:
     return [(name, text.format(", ".join(fields))) for name, fields in found.items() if fields]
 
 
-def size(loaded: Contracts | None, row: OutboxRow) -> int:
+def size(settings: Settings, loaded: Contracts | None, row: OutboxRow) -> int:
     """The size of the record's value in bytes; of the payload if no contract encodes it."""
-    payload = row.payload or b""
-    contract = loaded.get(row.type or "") if loaded else None
-    if contract is None or row.payload_is_avro:
+    payload, event_type = row.payload or b"", row.type or ""
+    contract = loaded.get(event_type) if loaded and settings.record.of(event_type) != "text" else None
+    encode = encoder(settings, contract, event_type)
+    if encode is None or row.payload_is_avro:
         return len(payload)
     try:
-        return len(contract.encode(payload))
+        return len(encode.encode(payload, HEADER if encode is contract else b""))
     except ValueError:
         return len(payload)
 
@@ -198,7 +227,7 @@ def subjects(notes: Notes, settings: Settings, seen: ContractFacts, pairs: Itera
     wanted = {
         subject(settings.avro.subject, topic, contract.name): contract
         for topic, event_type in pairs
-        if (contract := loaded.get(event_type))
+        if (contract := loaded.get(event_type)) and settings.record.of(event_type) == "avro"
     }
     try:
         missing = [name for name, contract in wanted.items() if not _registered(registry, loaded, name, contract)]

@@ -38,16 +38,19 @@ class Kafka:
         if not all(broker.failure for broker in found.brokers):
             self._cluster = found
 
-    def topics(self, names: Iterable[str], largest: Mapping[str, int], waiting: Waiting | None) -> None:
+    def topics(
+        self, names: Iterable[str], largest: Mapping[str, int], waiting: Waiting | None, deleting: frozenset[str]
+    ) -> None:
         """Check topics of events and the publisher's own.
 
-        `largest` maps topics to their largest value in bytes; `waiting` is the oldest row in the slot.
+        `largest` maps topics to their largest value in bytes; `waiting` is the oldest row in the slot; null payloads go
+        to the topics `deleting`.
         """
         if self._cluster is None:
             return
         cluster.protocol(self._notes, self._settings)
         events = sorted({*names, *([waiting.event.topic] if waiting else [])})
-        self._attempt("event_topics", lambda: self._judge(events, largest, waiting))
+        self._attempt("event_topics", lambda: self._judge(events, largest, waiting, deleting))
 
     def remembered(self, notes: Notes, key: str, mark: SlotRecord | None, found: RecoveryFacts | None = None) -> None:
         """Compare the slot with the publisher's record in Kafka, and check the right to its transactional id.
@@ -71,7 +74,9 @@ class Kafka:
         if self._settings.delivery.guarantee == EXACTLY_ONCE:
             self._attempt("transactional_id", lambda: self._transactional_id(f"cdc-publisher-{key}"))
 
-    def _judge(self, events: list[str], largest: Mapping[str, int], waiting: Waiting | None) -> None:
+    def _judge(
+        self, events: list[str], largest: Mapping[str, int], waiting: Waiting | None, deleting: frozenset[str]
+    ) -> None:
         assert self._cluster
         wanted = self._settings.topics
         buries = self._settings.delivery.on_poison == "dead-letter"
@@ -92,7 +97,7 @@ class Kafka:
             judge.durability(there)
         kept = [topic for topic in seen if topic.exists]
         if kept:
-            judge.retention(kept)
+            judge.retention(kept, deleting)
             judge.timestamps(kept, waiting)
             judge.sizes(kept, {name: size for name, size in largest.items() if name in found})
 

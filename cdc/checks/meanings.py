@@ -267,7 +267,8 @@ _KAFKA: Final = {
     ),
     "topic_retention": (
         "reports how long events are retained, for you to judge",
-        "`cleanup.policy` includes `compact`: only the last event of each key is retained",
+        "`cleanup.policy` includes `compact`: only the last event of each key is retained, and a null payload sent as"
+        " text deletes its key",
         "",
     ),
     "topic_timestamps": (
@@ -276,7 +277,7 @@ _KAFKA: Final = {
         "`message.timestamp.before.max.ms` or `message.timestamp.after.max.ms` refuses the row",
     ),
     "topic_message_size": (
-        "the largest value of each topic, as Avro, fits into `max.message.bytes` and into the producer's limits",
+        "the largest value of each topic, as it is sent, fits into `max.message.bytes` and into the producer's limits",
         "it does not, but may fit when compressed",
         "it does not: it would be poison",
     ),
@@ -288,7 +289,7 @@ _CONTRACTS: Final = {
         "`[delivery] accelerator` names one that cannot be used",
     ),
     "contracts": (
-        "all contracts can be read and compiled",
+        "all contracts can be read and compiled, or text needs none",
         "there are none",
         "some cannot",
     ),
@@ -302,8 +303,13 @@ _CONTRACTS: Final = {
         "",
         "some are not, or the registry would reject them",
     ),
+    "record_values": (
+        "each event type in `[record.values]` has a contract or rows; not shown without that setting",
+        "some have neither: the name may be misspelled",
+        "",
+    ),
     "event_types": (
-        "each event type in the outbox has a contract, or is sent in an envelope",
+        "each event type in the outbox has a contract, or is sent as text or in an envelope",
         "some have none, and become dead letters",
         "some have none, and the publisher would stop there",
     ),

@@ -45,7 +45,8 @@ def check(settings: Settings, options: CheckOptions, doing: Callable[[str], None
         if known.registry is not None:
             known.registry.close()
     doing("topics")
-    cluster.topics(_events(settings, options, sample), _largest(settings, known, sample, seen.waiting), seen.waiting)
+    largest = _largest(settings, known, sample, seen.waiting)
+    cluster.topics(_events(settings, options, sample), largest, seen.waiting, _deleting(settings, sample))
     if seen.slot_key is not None:
         doing("the publisher's record of the slot")
         cluster.remembered(postgres, seen.slot_key, seen.mark, seen.recovery)
@@ -68,9 +69,20 @@ def _largest(
         pair = rows.topic(settings, row)
         # Encoding is slow: encode a row only if its payload is longer than the largest value so far.
         if pair and len(row.payload or b"") > found.get(pair[0], -1):
-            found[pair[0]] = max(found.get(pair[0], 0), contracts.size(known.contracts, row))
+            found[pair[0]] = max(found.get(pair[0], 0), contracts.size(settings, known.contracts, row))
     if waiting:  # which may be deleted from the table
         event = waiting.event
-        size = contracts.size(known.contracts, OutboxRow(event.id, event.type, event.payload, event.payload_is_avro))
+        waiting_row = OutboxRow(event.id, event.type, event.payload, event.payload_is_avro)
+        size = contracts.size(settings, known.contracts, waiting_row)
         found[event.topic] = max(found.get(event.topic, 0), size)
     return found
+
+
+def _deleting(settings: Settings, sample: RowSample) -> frozenset[str]:
+    """The topics of sampled rows without a payload that are sent without being tombstones."""
+    if settings.outbox.tombstones:
+        return frozenset()
+    rows_of_text = [
+        row for row in sample.latest if row.payload is None and settings.record.of(row.type or "") == "text"
+    ]
+    return frozenset(pair[0] for row in rows_of_text if (pair := rows.topic(settings, row)))

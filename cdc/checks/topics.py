@@ -151,13 +151,20 @@ class Judge:
         else:
             self._notes.passes("topic_unclean_election", "only in-sync replicas can become leaders")
 
-    def retention(self, events: list[TopicFacts]) -> None:
-        """Report how long events are retained, and warn if compaction deletes all but the last of each key."""
+    def retention(self, events: list[TopicFacts], deleting: frozenset[str] = frozenset()) -> None:
+        """Report how long events are retained, and warn if compaction deletes all but the last of each key.
+
+        `deleting` are topics of rows with a null payload, of which a compacted topic keeps nothing.
+        """
         compacted = {one.name: "delete" for one in events if "compact" in (one.config or {}).get("cleanup.policy", "")}
         if compacted:
             text = (
                 f"cleanup.policy includes compact: only the last event of each key is retained: {', '.join(compacted)}"
             )
+            if emptied := sorted(deleting & compacted.keys()):
+                text += (
+                    f"; null payloads, which have records without a value, delete their keys in: {', '.join(emptied)}"
+                )
             self._altered(self._notes.warns, "topic_retention", text, "cleanup.policy", compacted)
             return
         kept = {one.name: _age((one.config or {}).get("retention.ms", "")) for one in events if one.config}

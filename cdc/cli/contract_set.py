@@ -106,7 +106,7 @@ class ContractSet:
                     if unfit <= SHOWN:
                         yield {"check": "table", "id": row.id, "type": row.type, "problem": problem}
                 else:
-                    examine(self._loaded.get, row)
+                    examine(settings, self._loaded.get, row)
         if unfit > SHOWN:
             yield {"check": "table", "problem": f"{unfit - SHOWN} more rows do not fit"}
 

@@ -189,18 +189,26 @@ def register(
 
 
 @schema.command(
-    epilog=examples("cdc-publisher schema show OrderPlaced", "cdc-publisher schema show OrderPlaced --compiled")
+    epilog=examples("cdc-publisher schema show OrderPlaced", "cdc-publisher schema show OrderPlaced --json-schema")
 )
 @click.argument("event_type", metavar="TYPE")
-@click.option("--compiled", is_flag=True, help="Show the Python source that encodes it.")
+@click.option("--compiled", is_flag=True, help="Show the Python source that encodes it, as Avro or as JSON.")
+@click.option(
+    "--json-schema", is_flag=True, help='Show the JSON Schema of its records with [record] value = "json", and no more.'
+)
 @_json
 @click.pass_obj
-def show(invocation: Invocation, event_type: str, compiled: bool, as_json: bool) -> None:
+def show(invocation: Invocation, event_type: str, compiled: bool, json_schema: bool, as_json: bool) -> None:
     """Show the contract of an event type. With --json, types of other files are inlined."""
     settings = invocation.settings()
+    if json_schema and (compiled or as_json):
+        raise click.UsageError("--json-schema excludes --compiled and --json")
     contract_set = ContractSet(settings, (), (event_type,))
     (contract,) = contract_set.contracts
-    source = _compiled(contract, settings) if compiled else None
+    if json_schema:
+        click.echo(json.dumps(contract.json_schema(settings.record.form), indent=2))
+        return
+    source = _compiled(contract, settings, event_type) if compiled else None
     if not as_json:
         click.echo((source if source is not None else contract.text).rstrip("\n"))
         return
@@ -222,10 +230,11 @@ def _against(contract_set: ContractSet, folder: Path, mode: str) -> Iterator[dic
             yield {"check": "against", "type": contract.name, "problem": problem}
 
 
-def _compiled(contract: Contract, settings: Settings) -> str:
+def _compiled(contract: Contract, settings: Settings, event_type: str) -> str:
     from cdc.avro.compiled import compiler
 
-    return compiler.source(contract.schema, settings.avro.rules)
+    form = settings.record.form if settings.record.of(event_type) == "json" else None
+    return compiler.source(contract.schema, settings.avro.rules, form)
 
 
 def _without_topic(contract: Contract) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cdc.avro.json_values import JsonForm
 from cdc.avro.mapping.rules import Rules
 from cdc.config import librdkafka
 from cdc.config.kinds import Address, Dsn, Identifier, RegistryUrl, SlotName, Template, Topic, qualified
@@ -189,6 +190,45 @@ class Avro(Section):
         return Rules(self.unknown_fields, self.bytes, self.timestamps)
 
 
+Value = Literal["avro", "json", "text"]
+
+
+class Record(Section):
+    """Values of records."""
+
+    value: Value = Field(
+        "avro",
+        description="values of records: Avro by contract, JSON by contract, or the text of the payload column, which"
+        " needs no contract; bytea passes unchanged",
+    )
+    values: dict[str, Value] = Field({}, description="value of each event type whose records differ from that")
+    check: bool = Field(
+        False,
+        description="with text, reject payloads that do not match the contract of their event type, if it has one",
+    )
+    longs: Literal["number", "string"] = Field(
+        "number", description="form of long in json; string for readers that round numbers, as JavaScript does"
+    )
+    decimals: Literal["string", "number"] = Field("string", description="form of decimal in json")
+    content_type: bool = Field(
+        False, description="send the header content-type on Avro records too; json and text records always have it"
+    )
+
+    @property
+    def form(self) -> JsonForm:
+        """Return how JSON is written."""
+        return JsonForm(self.longs, self.decimals)
+
+    @property
+    def needs_contracts(self) -> bool:
+        """Whether any event type may have a contract that is used."""
+        return self.check or {self.value, *self.values.values()} != {"text"}
+
+    def of(self, event_type: str) -> Value:
+        """Return the kind of an event type's values."""
+        return self.values.get(event_type, self.value)
+
+
 class SchemaRegistry(Section):
     """Connection to a Confluent-compatible Schema Registry."""
 
@@ -293,6 +333,7 @@ class Settings(Section):
     kafka: dict[str, librdkafka.Value] = Field(
         {}, description="any librdkafka property that does not break the delivery guarantee"
     )
+    record: Record = Field(default_factory=Record)
     avro: Avro = Field(default_factory=Avro)
     schema_registry: SchemaRegistry = Field(default_factory=SchemaRegistry)
     delivery: Delivery = Field(default_factory=Delivery)

@@ -1,24 +1,30 @@
-"""Decode record values in both framings, written with any version of a contract.
+"""Decode record values: Avro in both framings, written with any version of a contract, JSON, and text.
 
     decoder = Decoder(folder="schemas")                        # single-object framing: by fingerprint
     decoder = Decoder(registry_url="http://registry:8081")     # Confluent's framing: by the registry's id
+    decoder = Decoder()                                        # JSON and text, which need no contracts
     event = Event.of(message)                                  # reads headers that confluent-kafka cannot read
     order = decoder(event.raw, event.headers)                  # None for a tombstone
 
 The folder may contain several versions of a contract; a consumer needs those of all records in the topic. With
 `reader`, values of all versions are resolved to that schema.
+
+The first bytes of a value show its framing: 00 is Confluent's, C3 01 is single-object, and neither begins a text. The
+header `content-type` decides about all other values. Without that header, as in Debezium's records, a value is JSON if
+it can be parsed, else text, else bytes. So one decoder reads a topic whose records have several forms.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import orjson
 
 from cdc.avro import files, framing
 from cdc.avro.decode import Reading, parsed
 from cdc.errors import CdcError, Temporary
-from cdc.records.headers import ID, POSITION, TYPE
+from cdc.records.headers import CONTENT_TYPE, ID, POSITION, TYPE
 
 if TYPE_CHECKING:
     from cdc.registry.client import Registry
@@ -39,11 +45,11 @@ class Undecodable(ValueError):
 
 
 class UnknownFraming(Undecodable):
-    """The value has neither Avro's single-object framing nor Confluent's."""
+    """The value should be Avro, and has neither Avro's single-object framing nor Confluent's."""
 
 
 class Unreadable(Undecodable):
-    """The body does not match its schema."""
+    """The body does not match its schema, or the value its header `content-type`."""
 
 
 class UnusableSchema(Undecodable):
@@ -97,6 +103,9 @@ class Decoder:
         if value is None:
             return None
         try:
+            if not value.startswith((_ID_MARKER, framing.MARKER)):
+                headers = _by_name(headers)
+                return _unframed(value, headers.get(CONTENT_TYPE))
             size = framing.HEADER_SIZE if value.startswith(framing.MARKER) else _ID_SIZE
             reading = self._readings.get(value[:size])
             if reading is None:
@@ -114,7 +123,7 @@ class Decoder:
         elif value.startswith(_ID_MARKER) and len(value) >= _ID_SIZE:
             writer = self._by_id(int.from_bytes(value[1:_ID_SIZE], "big"))
         else:
-            raise UnknownFraming(f"{value[: framing.HEADER_SIZE].hex() or 'an empty value'} is not a known framing")
+            raise UnknownFraming(f"{value.hex()} is too short for a framing")
         try:
             return Reading(writer, self._reader_of(writer))
         except ValueError as error:
@@ -148,14 +157,47 @@ class Decoder:
 
 
 def decode(
-    value: bytes | None, headers: Headers = None, *, schemas: Decoder | Path | str | Schemas, reader: object = None
+    value: bytes | None,
+    headers: Headers = None,
+    *,
+    schemas: Decoder | Path | str | Schemas | None = None,
+    reader: object = None,
 ) -> Any:
-    """Decode one value with a folder of contracts or a function from id to schema. For many values, use a Decoder."""
+    """Decode one value with a folder of contracts or a function from id to schema; JSON and text need neither.
+
+    For many values, use a Decoder.
+    """
     if isinstance(schemas, Decoder):
         return schemas(value, headers)
     if isinstance(schemas, (Path, str)):
         return Decoder(folder=schemas, reader=reader)(value, headers)
     return Decoder(schemas=schemas, reader=reader)(value, headers)
+
+
+def _unframed(value: bytes, content_type: str | bytes | None) -> Any:
+    """Decode a value that is not framed Avro. Raises Undecodable if it does not match its content type."""
+    if isinstance(content_type, bytes):
+        content_type = content_type.decode(errors="replace")
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    if kind == "application/octet-stream":
+        return value
+    if "avro" in kind:
+        raise UnknownFraming(f"{value[: framing.HEADER_SIZE].hex() or 'an empty value'} is not a known framing")
+    try:
+        text = value.decode()
+        return text if kind.startswith("text/") else _parse_json(text)
+    except (ValueError, RecursionError) as error:
+        if kind == "application/json" or kind.endswith("+json") or kind.startswith("text/"):
+            raise Unreadable(f"the value is not {kind}: {error}") from None
+        return value if isinstance(error, UnicodeDecodeError) else text
+
+
+def _no_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_parse_json: Final[Callable[[str], Any]] = json.JSONDecoder(parse_constant=_no_json).decode
+"""Parse JSON with whole numbers of any size, which orjson would round."""
 
 
 def _by_header(folder: Path) -> dict[bytes, Any]:
@@ -201,7 +243,12 @@ def _from_registry(registry: "Registry") -> Schemas:
 
 
 def _event(headers: Headers) -> str:
-    known = dict(headers.items() if isinstance(headers, Mapping) else headers or ())
+    known = _by_name(headers)
     parts = [(name, known.get(name)) for name in (TYPE, ID, POSITION)]
     event = " ".join(part.decode(errors="replace") if isinstance(part, bytes) else part for _, part in parts if part)
     return f"{event}: " if event else ""
+
+
+def _by_name(headers: Headers) -> Mapping[str, str | bytes | None]:
+    """Return the first value of each header."""
+    return headers if isinstance(headers, Mapping) else dict(reversed([*(headers or ())]))

@@ -47,6 +47,7 @@ class RecordMaker:
             self._schemas,
             envelope=self._schemas.envelope,
             frame_bytea=self._settings.avro.bytea == "body",
+            values=self._settings.record,
         )
 
     def make(self, event_type: str, encode: Callable[[], Record]) -> Record:

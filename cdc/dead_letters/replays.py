@@ -39,8 +39,12 @@ class Replays:
         transaction = Transaction(Ledger(), LSN(position.commit_lsn), letter.timestamp)
         event = self._event(letter, Row(transaction, position.index, _NO_TABLE, _NO_CELLS))
         if position.stream not in self._encodings:
-            self._encodings[position.stream] = self._make(Outbox(position.stream, Columns(), TopicTemplate("any")))
-        record = self._encodings[position.stream].record(event)
+            outbox = Outbox(position.stream, Columns(), TopicTemplate("any"), tombstones=self._tombstones)
+            self._encodings[position.stream] = self._make(outbox)
+        try:
+            record = self._encodings[position.stream].record(event)
+        except PoisonEvent as poison:
+            raise self._broken(letter) if poison.kind == _UNREADABLE else poison from None
         return record._replace(headers=[*record.headers, (REPLAYED, at)])
 
     def _event(self, letter: DeadLetter, row: Row) -> Event:
@@ -53,13 +57,8 @@ class Replays:
             # Empty parts were unreadable. All others are complete only when the defect was a null payload.
             complete &= payload is None and all((letter.id, letter.type, letter.topic, letter.aggregate))
             complete &= letter.key is not None
-        if not complete or (payload is None and not self._tombstones):
-            raise PoisonEvent(
-                f"the row itself is broken: {letter.message}",
-                position=letter.position,
-                event_id=letter.id,
-                kind=_UNREADABLE,
-            )
+        if not complete:
+            raise self._broken(letter)
         return Event(
             row,
             letter.id,
@@ -68,9 +67,14 @@ class Replays:
             letter.type,
             letter.aggregate,
             payload,
-            letter.payload_is_avro,
+            letter.payload_kind,
             headers,
         )
+
+    @staticmethod
+    def _broken(letter: DeadLetter) -> PoisonEvent:
+        reason = f"the row itself is broken: {letter.message}"
+        return PoisonEvent(reason, position=letter.position, event_id=letter.id, kind=_UNREADABLE)
 
 
 class Marked(Protocol):

@@ -214,6 +214,7 @@ class Service:
                     self._contracts,
                     envelope=self._contracts.envelope,
                     frame_bytea=settings.avro.bytea == "body",
+                    values=settings.record,
                     examine=self._contracts.examine,
                 ),
                 ends.topics,

@@ -6,7 +6,7 @@ checks.
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from cdc.errors import BinaryUnreadable, PoisonEvent, PostgresUnavailable, ProtocolError
 from cdc.lsn import LSN
@@ -14,13 +14,21 @@ from cdc.outbox.columns import Columns, Header, Shape
 from cdc.outbox.topic_template import TopicTemplate, is_topic_name
 from cdc.replication.messages import Relation
 from cdc.replication.transactions import Row
-from cdc.replication.values import BYTEA, to_iso, to_payload, to_text, to_utf8
+from cdc.replication.values import BYTEA, JSON, JSONB, to_iso, to_payload, to_text, to_utf8
 
 log = logging.getLogger(__name__)
 
 _BINARY, _NULL, _UNCHANGED = b"bnu"
 
+PayloadKind = Literal["json", "text", "avro"]
+_KINDS: Final[dict[int, PayloadKind]] = {JSON: "json", JSONB: "json", BYTEA: "avro"}
+
 T = TypeVar("T")
+
+
+def payload_kind(type_oid: int) -> PayloadKind:
+    """Return what the payload is by the type of its column: json and jsonb, text of any type, or bytea."""
+    return _KINDS.get(type_oid, "text")
 
 
 class Event(NamedTuple):
@@ -32,16 +40,21 @@ class Event(NamedTuple):
     key: bytes | None  # None: the record has no key, and no order
     type: str
     aggregate: str
-    payload: bytes | None  # None: a tombstone
-    payload_is_avro: bool  # bytea, sent unchanged as the record's value; otherwise JSON text to encode
-    headers: Sequence[tuple[str, str | None]]  # from columns, in addition to the three headers of every record
+    payload: bytes | None  # None: null, or a tombstone
+    payload_kind: PayloadKind
+    headers: Sequence[tuple[str, str | None]]  # from columns, in addition to the publisher's own
+
+    @property
+    def payload_is_avro(self) -> bool:
+        """Whether it is bytea, which is sent unchanged as the record's value; otherwise it is text to encode."""
+        return self.payload_kind == "avro"
 
 
 class Outbox:
     """Converts rows to events.
 
     `stream` is the first part of positions: 8 hexadecimal digits, see `position`. With `tombstones`, an empty payload
-    means a record without a value; without, the event is poison. With `iso`, headers are ISO 8601 and base64, and a
+    means a record without a value. With `iso`, headers are ISO 8601 and base64, and a
     null is a header without a value. At the LSN `suited_at` the table had every needed column: a later row that lacks
     one was written to a changed table, any other is itself at fault.
     """
@@ -113,7 +126,7 @@ class Outbox:
                 plan.type.read(values[plan.type.place]),
                 plan.aggregate.read(values[plan.aggregate.place]),
                 self._payload(plan, values),
-                plan.payload_is_avro,
+                plan.payload_kind,
                 [(name, cell.read(values[cell.place])) for name, cell in plan.headers],
             )
         except ValueError as error:
@@ -127,7 +140,7 @@ class Outbox:
     def _payload(self, plan: "_Plan", values: list[bytes]) -> bytes | None:
         payload = plan.payload.read(values[plan.payload.place])
         # Debezium's rule: null or only white space.
-        return None if self.tombstones and (not payload or payload.isspace()) else payload
+        return None if self.tombstones and payload is not None and (not payload or payload.isspace()) else payload
 
     def _topic(self, plan: "_Plan", values: list[bytes]) -> str:
         topic = self.template.fill({name: cell.read(values[cell.place]) for name, cell in plan.topic})
@@ -154,11 +167,11 @@ class _Plan:
             raise ProtocolError(f"received a row of {len(formats)} columns for a table of {len(shape.types)}")
         columns = outbox.columns
         self.id = self._required(columns.id, to_text)
-        self.key = self._key(columns.key)
+        self.key = self._nullable(columns.key, to_utf8)
         self.type = self._required(columns.type, to_text)
         self.aggregate = self._required(columns.aggregate, to_text)
-        self.payload = self._payload(columns.payload, tombstones=outbox.tombstones)
-        self.payload_is_avro = columns.payload in shape.places and shape.types[self.payload.place] == BYTEA
+        self.payload = self._nullable(columns.payload, to_payload)
+        self.payload_kind = payload_kind(shape.types[self.payload.place])
         self.topic = [(name, self._required(column, to_text)) for name, column in shape.topic]
         self.headers = [
             (name, self._header(place, iso=name in outbox.iso))
@@ -188,19 +201,12 @@ class _Plan:
         place = self._shape.places.get(column)
         return place is not None and self._formats[place] == _NULL
 
-    def _key(self, column: str) -> "_Cell[bytes | None]":
+    def _nullable(
+        self, column: str, decoder: "Callable[[int, bool], Callable[[bytes], bytes] | None]"
+    ) -> "_Cell[bytes] | _Cell[None]":
         if self._is_null(column):
             return _Cell(self._shape.places[column], _nothing)
-        return self._required(column, to_utf8)
-
-    def _payload(self, column: str, *, tombstones: bool) -> "_Cell[bytes]":
-        if not self._is_null(column):
-            return self._required(column, to_payload)
-        if not tombstones:
-            self._refuse(
-                f"column {column!r} is null; set [outbox] tombstones = true to publish such rows without a value"
-            )
-        return _Cell(self._shape.places[column], bytes)
+        return self._required(column, decoder)
 
     def _required(self, column: str, decoder: "Callable[[int, bool], Callable[[bytes], T] | None]") -> "_Cell[T]":
         shape = self._shape

@@ -3,7 +3,7 @@
 | part      | value                                                                                              |
 |-----------|----------------------------------------------------------------------------------------------------|
 | key       | the event's key; null when it cannot be read                                                       |
-| value     | the payload as it stands in the row: JSON text, or what bytea holds; null when that is null        |
+| value     | the payload as it stands in the row: text, or what bytea holds; null when that is null             |
 | timestamp | commit time of the transaction, milliseconds                                                       |
 | headers   | `id`, `eventType`, `cdc-position`; `cdc-topic`, `cdc-aggregate`, `cdc-payload` (json, avro, null), |
 |           | `cdc-error-class`, `cdc-error-message`; `cdc-header-NAME` for each further header of the event     |
@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from cdc.errors import PoisonEvent, ProtocolError
 from cdc.outbox.columns import Shape
-from cdc.outbox.events import Event, Outbox
+from cdc.outbox.events import Event, Outbox, PayloadKind, payload_kind
 from cdc.outbox.topic_template import is_topic_name
 from cdc.records.headers import ID, POSITION, REPLAYED, TYPE, Position
 from cdc.records.record import Headers, Record
@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 TOPIC, AGGREGATE, PAYLOAD = "cdc-topic", "cdc-aggregate", "cdc-payload"
 ERROR_CLASS, ERROR_MESSAGE = "cdc-error-class", "cdc-error-message"
 HEADER_PREFIX: Final = "cdc-header-"
-JSON, AVRO, NULL = "json", "avro", "null"
+NULL: Final = "null"
+_KINDS: Final[dict[str, PayloadKind]] = {"text": "text", "avro": "avro"}
 
 _LONGEST_MESSAGE: Final = 1000
 
@@ -69,7 +70,7 @@ class DeadLetters:
             (POSITION, position),
             (TOPIC, read.topic),
             (AGGREGATE, read.aggregate),
-            (PAYLOAD, NULL if read.payload is None else AVRO if read.payload_is_avro else JSON),
+            (PAYLOAD, NULL if read.payload is None else read.payload_kind),
             (ERROR_CLASS, poison.kind),
             (ERROR_MESSAGE, _shortened(poison.reason)),
             *((f"{HEADER_PREFIX}{name}", value) for name, value in read.headers),
@@ -87,7 +88,7 @@ class _Read(NamedTuple):
     aggregate: str
     key: bytes | None
     payload: bytes | None
-    payload_is_avro: bool
+    payload_kind: PayloadKind
     headers: list[tuple[str, str | None]]  # None: there is a value, but it cannot be read
 
     @classmethod
@@ -99,7 +100,7 @@ class _Read(NamedTuple):
             event.aggregate,
             event.key,
             event.payload,
-            event.payload_is_avro,
+            event.payload_kind,
             [header for header in event.headers if header[1] is not None],  # None means that it cannot be read
         )
 
@@ -111,7 +112,7 @@ class _Read(NamedTuple):
         topic = ""
         if None not in parts.values():
             topic = outbox.template.fill({name: value or "" for name, value in parts.items()})
-        payload, payload_is_avro = row_cells.payload(columns.payload)
+        payload, kind = row_cells.payload(columns.payload)
         return cls(
             row_cells.text(columns.id) or "",
             row_cells.text(columns.type) or "",
@@ -119,7 +120,7 @@ class _Read(NamedTuple):
             row_cells.text(columns.aggregate) or "",
             row_cells.read(columns.key, values.to_utf8),
             payload,
-            payload_is_avro,
+            kind,
             [
                 (name, row_cells.read(shape.names[place], values.to_iso if name in outbox.iso else values.to_text))
                 for name, place in shape.headers
@@ -153,13 +154,13 @@ class _Cells:
         except (ValueError, ProtocolError):
             return None
 
-    def payload(self, name: str) -> tuple[bytes | None, bool]:
-        """The payload, and whether it is bytea: the bytes of the cell itself when they cannot be read as its type."""
+    def payload(self, name: str) -> tuple[bytes | None, PayloadKind]:
+        """The payload, and its kind: the bytes of the cell itself when they cannot be read as its type."""
         if not self.has(name):
-            return None, False
+            return None, "json"
         type_oid, _, cell = self._found[name]
         read = self.read(name, values.to_payload)
-        return (cell if read is None else read), type_oid == values.BYTEA
+        return (cell if read is None else read), payload_kind(type_oid)
 
 
 def _shortened(message: str) -> str:
@@ -181,8 +182,13 @@ class DeadLetter(NamedTuple):
     error: str  # the class
     message: str
     payload: bytes | None
-    payload_is_avro: bool
+    payload_kind: PayloadKind
     headers: list[tuple[str, str | None]]
+
+    @property
+    def payload_is_avro(self) -> bool:
+        """Whether it is what bytea holds; otherwise it is text."""
+        return self.payload_kind == "avro"
 
 
 class Marker(NamedTuple):
@@ -216,7 +222,7 @@ def read(
         error=by_name[ERROR_CLASS],
         message=by_name.get(ERROR_MESSAGE, ""),
         payload=None if by_name.get(PAYLOAD) == NULL else value,
-        payload_is_avro=by_name.get(PAYLOAD) == AVRO,
+        payload_kind=_KINDS.get(by_name.get(PAYLOAD, ""), "json"),
         headers=[
             (name.removeprefix(HEADER_PREFIX), text if text is None else text.decode(errors="replace"))
             for name, text in given

@@ -1,11 +1,11 @@
 """Events to Kafka records: key, value by contract, headers, timestamp.
 
-| part      | value                                                             |
-|-----------|-------------------------------------------------------------------|
-| key       | the key column, UTF-8; none when it is null                       |
-| value     | Avro body of the event type's contract, framed; bytea as it is    |
-| timestamp | commit time of the transaction, milliseconds                      |
-| headers   | `id`, `eventType`, `cdc-position`, then those of named columns    |
+| part      | value                                                                                           |
+|-----------|-------------------------------------------------------------------------------------------------|
+| key       | the key column, UTF-8; none when it is null                                                     |
+| value     | Avro body of the event type's contract, framed; or its JSON, or the payload; bytea as it is     |
+| timestamp | commit time of the transaction, milliseconds                                                    |
+| headers   | `id`, `eventType`, `cdc-position`, `content-type` of JSON and text, then those of named columns |
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from cdc.errors import PoisonEvent, Unfit
 from cdc.outbox.events import Event, Outbox
 from cdc.records.headers import ID, POSITION, TYPE
 from cdc.records.record import Headers, Record
-from cdc.records.router import Encoder, Encoders, Framing, Route, Router
+from cdc.records.router import AVRO, Encoder, Encoders, Framing, Route, Router, Values
 from cdc.replication.transactions import Row
 
 
@@ -50,7 +50,7 @@ class Encoding:
 
     `envelope` encodes events whose type has no contract; without it they are poison. `frame_bytea` says that bytea
     payloads are bare Avro bodies, to be framed like encoded ones. `examine` is called with event type and Avro body of
-    the first events of each type, until it returns that it has seen enough.
+    the first events of each type, until it returns that it has seen enough. `values` are the kinds of values by type.
     """
 
     def __init__(
@@ -62,9 +62,11 @@ class Encoding:
         envelope: Encoder | None = None,
         frame_bytea: bool = False,
         examine: Callable[[str, bytes], bool] | None = None,
+        values: Values = AVRO,
     ) -> None:
         self._outbox = outbox
-        self._router = Router(encoders, framing, envelope=envelope, frame_bytea=frame_bytea)
+        self._router = Router(encoders, framing, envelope=envelope, frame_bytea=frame_bytea, values=values)
+        self._values = values
         self._examine = examine
         self._examined: set[str] = set()  # event types
 
@@ -82,9 +84,12 @@ class Encoding:
                 route = self._router.route(event)
                 headers += route.headers
                 value = self._value(event, event.payload, route)
+            elif not self._outbox.tombstones:
+                self._router.without_value(event)
         except ValueError as error:
             kind = error.kind if isinstance(error, Unfit) else "payload-mismatch"
-            raise PoisonEvent(str(error), position=position, event_id=event.id, kind=kind) from None
+            of_column = f"column {self._outbox.columns.payload!r} " if kind == "unreadable-row" else ""
+            raise PoisonEvent(f"{of_column}{error}", position=position, event_id=event.id, kind=kind) from None
         headers += event.headers
         transaction = event.row.transaction
         return Record.to(event.topic, event.key, value, transaction.timestamp, headers, transaction.report)
@@ -94,8 +99,15 @@ class Encoding:
         if event.payload is None:
             return None
         route = self._router.route(event)
-        examined = self._examine is None or route.encode is None or event.type in self._examined
-        return route if examined and not route.enveloped else None
+        return None if route.enveloped or self._examines(event, route) else route
+
+    def _examines(self, event: Event, route: Route) -> bool:
+        return (
+            self._examine is not None
+            and route.encode is not None
+            and event.type not in self._examined
+            and self._values.of(event.type) == "avro"
+        )
 
     def _value(self, event: Event, payload: bytes, route: Route) -> bytes:
         if route.enveloped:
@@ -105,9 +117,11 @@ class Encoding:
             return route.header + payload
         try:
             value = route.encode(payload, route.header)
+        except Unfit:
+            raise
         except ValueError as error:
             raise ValueError(f"{event.type} {error}") from None
-        if self._examine and event.type not in self._examined and self._examine(event.type, value[len(route.header) :]):
+        if self._examine and self._examines(event, route) and self._examine(event.type, value[len(route.header) :]):
             self._examined.add(event.type)
         return value
 

@@ -5,6 +5,7 @@
 | `id`           | the event's id                                                                         |
 | `eventType`    | the event's type                                                                       |
 | `cdc-position` | identity and order of the event: see `Position`                                        |
+| `content-type` | `application/json`, `text/plain`, or where it is enabled `avro/binary`                  |
 | `cdc-sequence` | number of the event within its stream and partition, from 1; only where it is enabled  |
 | `cdc-replayed` | when a dead letter was replayed, ISO 8601                                              |
 | `cdc-repaired` | when `audit --repair` sent the event, ISO 8601                                         |
@@ -22,6 +23,8 @@ from typing import Any, Final, Protocol
 ID: Final = "id"
 TYPE: Final = "eventType"
 POSITION: Final = "cdc-position"
+CONTENT_TYPE: Final = "content-type"
+APPLICATION_JSON, TEXT_PLAIN, AVRO_BINARY = "application/json", "text/plain", "avro/binary"
 SEQUENCE: Final = "cdc-sequence"
 REPLAYED: Final = "cdc-replayed"
 REPAIRED: Final = "cdc-repaired"

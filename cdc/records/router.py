@@ -1,21 +1,59 @@
 """The routes of events: topic, encoder and constant headers by event type and topic, found once for every path.
 
+An event type has one kind of value (`[record] value`): Avro by contract, framed; JSON by contract; or the payload's
+text. A bytea payload is a record's value already, for each kind.
+
 The general path asks the router for each event. The fast paths remember by the bytes of a row's cells what they were
 taught of it, and nothing else remembers where an event goes.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Literal, NamedTuple, Protocol
 
 from cdc.errors import CdcError, Everywhere, Unfit
 from cdc.outbox.events import Event
+from cdc.records.headers import APPLICATION_JSON, AVRO_BINARY, CONTENT_TYPE, TEXT_PLAIN
 
 MOST: Final = 10_000
 """Routes that are remembered: a topic template may hold a column of many values."""
 
 
+Value = Literal["avro", "json", "text"]
+
+
+class Values(Protocol):
+    """The kinds of values, as `[record]` sets them."""
+
+    @property
+    def check(self) -> bool:
+        """Whether text must match the contract of its event type, if there is one."""
+        ...
+
+    @property
+    def content_type(self) -> bool:
+        """Whether Avro records too have the header `content-type`."""
+        ...
+
+    def of(self, event_type: str) -> Value:
+        """Return the kind of an event type's values."""
+        ...
+
+
+class _OnlyAvro:
+    check = content_type = False
+
+    def of(self, event_type: str) -> Value:  # noqa: ARG002 - all are the same
+        return "avro"
+
+
+AVRO: Final[Values] = _OnlyAvro()
+
+_TEXT_PLAN: Final = b'{"form":"text","nodes":[]}'  # `_text`, for the native accelerator
+
+
 class Encoder(Protocol):
-    """Encodes by one contract, of which `name` is the full name."""
+    """Encodes by one contract, of which `name` is the full name, to the kind of value that its event type has."""
 
     name: str
 
@@ -25,7 +63,7 @@ class Encoder(Protocol):
         ...
 
     def encode(self, payload: bytes, header: bytes) -> bytes:
-        """JSON text to `header` and Avro body. Raises ValueError when it does not fit."""
+        """JSON text to `header` and Avro body, or JSON. Raises ValueError when it does not fit."""
         ...
 
     def encode_value(self, value: object, header: bytes) -> bytes:
@@ -37,7 +75,7 @@ class Encoders(Protocol):
     """Encoders by event type."""
 
     def get(self, event_type: str, /) -> Encoder | None:
-        """The encoder, or None when the type has no contract."""
+        """The encoder, or None when the type has no contract. For text it only checks."""
         ...
 
     def asks_again(self, event_type: str) -> bool:
@@ -88,17 +126,24 @@ class Router:
     """Finds routes.
 
     `envelope` encodes events whose type has no contract; without it they are poison. `frame_bytea` says that bytea
-    payloads are bare Avro bodies, to be framed like encoded ones.
+    payloads of Avro types are bare Avro bodies, to be framed like encoded ones.
     """
 
     def __init__(
-        self, encoders: Encoders, framing: Framing, *, envelope: Encoder | None = None, frame_bytea: bool = False
+        self,
+        encoders: Encoders,
+        framing: Framing,
+        *,
+        envelope: Encoder | None = None,
+        frame_bytea: bool = False,
+        values: Values = AVRO,
     ) -> None:
         self.envelope = envelope
+        self._values = values
         self._encoders = encoders
         self._framing = framing
         self._frame_bytea = frame_bytea
-        self._routes: dict[tuple[str, str, bool], Route] = {}
+        self._routes: dict[tuple[str, str, str], Route] = {}
 
     def route(self, event: Event) -> Route:
         """Return the route of an event that has a payload.
@@ -106,7 +151,7 @@ class Router:
         Raises Unfit when there is no contract or no schema id, Pending while it is not known, and the errors that
         concern every event.
         """
-        key = event.type, event.topic, event.payload_is_avro
+        key = event.type, event.topic, event.payload_kind
         route = self._routes.get(key)
         if route is None:
             route = self._find(event)
@@ -115,25 +160,48 @@ class Router:
             self._routes[key] = route
         return route
 
-    def _find(self, event: Event) -> Route:
-        if event.payload_is_avro and not self._frame_bytea:
-            return Route(event.topic, event.type)
-        encoder = self._encoder(event.type)
-        header = self._header(event, encoder)
-        if event.payload_is_avro:
-            return Route(event.topic, event.type, header)
-        if encoder is self.envelope:
-            return Route(event.topic, event.type, header, enveloped=True)
-        return Route(event.topic, event.type, header, encoder.encode, encoder.plan)
+    def without_value(self, event: Event) -> None:
+        """Raise Unfit for an event without a payload, unless its type's values are text: its record has no value."""
+        if self._values.of(event.type) != "text":
+            hint = "set [outbox] tombstones = true to publish such rows without a value"
+            raise Unfit("unreadable-row", f"is null; {hint}")
 
-    def _encoder(self, event_type: str) -> Encoder:
+    def _find(self, event: Event) -> Route:
+        value = self._values.of(event.type)
+        route = Route(event.topic, event.type)
+        if event.payload_is_avro and not (self._frame_bytea and value == "avro"):
+            return route
+        if value == "text":
+            return self._text(route, event)
+        encoder = self._encoder(event.type) or (self.envelope if value == "avro" else None)
+        if encoder is None:
+            raise Unfit("contract-missing", self._encoders.missing(event.type))
+        if value == "json":
+            headers = ((CONTENT_TYPE, APPLICATION_JSON),)
+            return route._replace(encode=encoder.encode, plan=encoder.plan, headers=headers)
+        route = route._replace(header=self._header(event, encoder))
+        if event.payload_is_avro:
+            return route
+        if self._values.content_type:
+            route = route._replace(headers=((CONTENT_TYPE, AVRO_BINARY),))
+        if encoder is self.envelope:
+            return route._replace(enveloped=True)
+        return route._replace(encode=encoder.encode, plan=encoder.plan)
+
+    def _text(self, route: Route, event: Event) -> Route:
+        kind = TEXT_PLAIN if event.payload_kind == "text" else APPLICATION_JSON
+        contract = self._encoder(event.type) if self._values.check else None
+        route = route._replace(headers=((CONTENT_TYPE, kind),))
+        if contract is None:
+            return route._replace(encode=_text, plan=_TEXT_PLAN)
+        return route._replace(encode=partial(_checked_text, contract))
+
+    def _encoder(self, event_type: str) -> Encoder | None:
         encoder = self._encoders.get(event_type)
         if encoder is None:
             if self._encoders.asks_again(event_type):
                 raise Pending("registry")
-            encoder = self._encoders.get(event_type) or self.envelope
-        if encoder is None:
-            raise Unfit("contract-missing", self._encoders.missing(event_type))
+            encoder = self._encoders.get(event_type)
         return encoder
 
     def _header(self, event: Event, encoder: Encoder) -> bytes:
@@ -147,3 +215,20 @@ class Router:
         if header is None:
             raise Pending("registry")
         return header
+
+
+def _text(payload: bytes, header: bytes) -> bytes:
+    """Return the payload. Raises Unfit if it is not UTF-8, as in a database of SQL_ASCII."""
+    if not payload.isascii():
+        try:
+            payload.decode()
+        except UnicodeDecodeError as error:
+            raise Unfit("unreadable-row", f"is not UTF-8: {error}") from None
+    return header + payload
+
+
+def _checked_text(contract: Encoder, payload: bytes, header: bytes) -> bytes:
+    """Return the payload, if it matches a contract. Raises ValueError."""
+    text = _text(payload, header)
+    contract.encode(payload, b"")
+    return text

@@ -1,11 +1,11 @@
-//! JSON text to an Avro body by a plan, in one pass.
+//! JSON text to a record's value by a plan, in one pass.
 //!
 //! Values are written as they are met. A record whose keys do not come in the schema's order (jsonb has its own) is put
 //! into it when it ends: that is why the place of each field in the output is kept.
 
 use crate::json::{DEPTH, Kind, Reader};
 use crate::numbers::Number;
-use crate::plan::{Branch, Node, Plan, Record, Union};
+use crate::plan::{Branch, Node, Plan, Record, Target, Union};
 use crate::{scalars, varint};
 
 /// Where a field's bytes stand in the output; `None` while it has not been met.
@@ -26,6 +26,12 @@ impl Encoder {
         self.spans.clear();
         self.limit = limit;
         self.out.extend_from_slice(header);
+        if plan.target == Target::Text {
+            std::str::from_utf8(payload).ok()?;
+            self.out.extend_from_slice(payload);
+            self.within_limit()?;
+            return Some(self.out.as_slice());
+        }
         let mut reader = Reader::new(payload)?;
         self.value(plan, 0, &mut reader, DEPTH)?;
         self.within_limit()?;

@@ -188,10 +188,24 @@ pub struct Whole {
     pub bits: u32,
 }
 
+/// What a payload becomes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// Avro's binary encoding.
+    #[default]
+    Avro,
+    /// What it is, if it is UTF-8; there are no nodes.
+    Text,
+}
+
 /// A whole contract; node 0 is its root.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
+    /// What payloads become.
+    #[serde(default, rename = "form")]
+    pub target: Target,
     /// All nodes.
     pub nodes: Vec<Node>,
 }
@@ -206,7 +220,7 @@ impl Plan {
                 record.prepare()?;
             }
         }
-        let sound = !plan.nodes.is_empty() && plan.nodes.iter().all(|node| plan.is_sound(node));
+        let sound = plan.nodes.is_empty() == (plan.target == Target::Text) && plan.nodes.iter().all(|node| plan.is_sound(node));
         sound.then_some(plan)
     }
 

@@ -170,7 +170,7 @@ def letter() -> DeadLetter:
         error="payload-mismatch",
         message="OrderPlaced $.n: is bad",
         payload=payload,
-        payload_is_avro=False,
+        payload_kind="json",
         headers=[("tenant", "acme")],
     )
 

@@ -101,7 +101,7 @@ def test_a_dead_letter_is_read() -> None:
         error="payload-mismatch",
         message="OrderPlaced $.n: is bad",
         payload=b'{"n": 1}',
-        payload_is_avro=False,
+        payload_kind="json",
         headers=[("tenant", "acme"), ("traceparent", "00-ab")],
     )
 

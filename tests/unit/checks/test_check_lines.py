@@ -16,12 +16,13 @@ from tests.integration import (
     test_tables_below,
 )
 from tests.produced import claims, produces, record
-from tests.unit.checks import test_check
+from tests.unit.checks import test_check, test_check_values
 
 PAGE = (ROOT / "docs" / "check.md").read_text()
 CODE = "\n".join(path.read_text() for path in (ROOT / "cdc" / "checks").glob("*.py") if path.stem != "meanings")
 MODULES = [
     test_check,
+    test_check_values,
     test_check_contracts,
     test_check_kafka,
     test_check_postgres,

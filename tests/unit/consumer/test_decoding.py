@@ -95,10 +95,8 @@ def test_confluent_framing_is_decoded_by_a_function_from_id_to_schema() -> None:
 @pytest.mark.parametrize(
     ("value", "kind", "reason"),
     [
-        (b"", UnknownFraming, "an empty value is not a known framing"),
-        (b"{}", UnknownFraming, "7b7d is not a known framing"),
-        (b"\xc3\x01ab", UnknownFraming, "c3016162 is not a known framing"),
-        (b"\x00\x00\x00", UnknownFraming, "000000 is not a known framing"),
+        (b"\xc3\x01ab", UnknownFraming, "c3016162 is too short for a framing"),
+        (b"\x00\x00\x00", UnknownFraming, "000000 is too short for a framing"),
         (b"\xc3\x01" + bytes(8), UnknownFingerprint, "no contract has the fingerprint 0000000000000000; 2 are known"),
         (b"\x00\x00\x00\x00\x07", UnknownId, "schema id 7 needs a registry"),
         (framing.header(V1), Unreadable, "the body does not match a.Placed"),
@@ -112,6 +110,54 @@ def test_an_undecodable_value_is_reported_with_reason_and_event(
         Decoder(folder=schemas)(value, HEADERS)
     assert str(caught.value).startswith("Placed 42: ")
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("kind", ["application/json", b"application/json; charset=utf-8", "application/ce+json", None])
+def test_json_is_parsed_by_its_content_type_or_because_it_can_be(kind: Any) -> None:
+    headers = [*HEADERS, ("content-type", kind)] if kind else HEADERS
+    assert decode(b'{"n": 12345678901234567890123, "x": [1.5, null]}', headers) == {
+        "n": 12345678901234567890123,
+        "x": [1.5, None],
+    }
+    assert decode(None, headers) is None
+
+
+@pytest.mark.parametrize("kind", ["text/plain", None])
+def test_text_is_returned_as_it_is(kind: str | None) -> None:
+    headers = {"content-type": kind} if kind else {}
+    for text in ("", "plain", "\u00e9 {", "NaN", "[" * 100_000):
+        assert decode(text.encode(), headers) == text
+    assert decode(b'{"n": 1}', {"content-type": "Text/Plain"}) == '{"n": 1}'
+
+
+def test_bytes_without_a_content_type_are_returned_as_they_are() -> None:
+    assert decode(b"\xff\x00") == b"\xff\x00"
+    assert decode(b"{}", {"content-type": "application/octet-stream"}) == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("value", "content_type", "kind", "reason"),
+    [
+        (b"{", "application/json", Unreadable, "the value is not application/json: Expecting property name"),
+        (b"NaN", "application/json", Unreadable, "NaN is not JSON"),
+        (b"", "application/json", Unreadable, "the value is not application/json"),
+        (b"[" * 100_000, "application/json", Unreadable, "the value is not application/json"),
+        (b"\xff", "text/plain", Unreadable, "the value is not text/plain: 'utf-8' codec"),
+        (b"{}", "avro/binary", UnknownFraming, "7b7d is not a known framing"),
+        (b"", "avro/binary", UnknownFraming, "an empty value is not a known framing"),
+    ],
+)
+def test_a_value_that_does_not_match_its_content_type_is_reported(
+    value: bytes, content_type: str, kind: type[Undecodable], reason: str
+) -> None:
+    with pytest.raises(kind, match=reason) as caught:
+        decode(value, iter([*HEADERS, ("content-type", content_type.encode())]))
+    assert str(caught.value).startswith("Placed 42: ")
+
+
+def test_framed_avro_is_recognised_whatever_its_content_type(schemas: Path) -> None:
+    for headers in ([], [("content-type", b"application/json")], [("content-type", b"avro/binary")]):
+        assert Decoder(folder=schemas)(single(V1, {"n": 1}), headers) == {"n": 1}
 
 
 def test_an_incompatible_reader_schema_is_reported(schemas: Path) -> None:

@@ -41,6 +41,8 @@ def dead_letter(row: Row, outbox: Outbox | None = None, why: PoisonEvent | None 
     event = None
     try:
         event = outbox.event(row)
+        if event.payload is None:
+            Encoding(outbox, Encoders(), Framing()).record(event)
     except PoisonEvent as error:
         why = error
     return DeadLetters(TOPIC, outbox).record(row, event, why or poison())

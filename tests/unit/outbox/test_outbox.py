@@ -9,6 +9,7 @@ from cdc.lsn import LSN
 from cdc.outbox.columns import Columns
 from cdc.outbox.events import Outbox
 from cdc.outbox.topic_template import TopicTemplate
+from cdc.records.encoding import Encoding
 from cdc.replication.messages import Relation, TupleData
 from cdc.replication.transactions import Row
 from tests import payloads
@@ -29,7 +30,7 @@ def test_a_row_becomes_an_event() -> None:
     row = shop.row(*TEXT_CELLS)
     event = outbox().event(row)
     assert event.row is row
-    assert event[1:] == (EVENT_ID, "outbox.event.order", b"o-1", "OrderPlaced", "order", b'{"n": 1}', False, [])
+    assert event[1:] == (EVENT_ID, "outbox.event.order", b"o-1", "OrderPlaced", "order", b'{"n": 1}', "json", [])
 
 
 def test_the_golden_rows_in_text_and_in_binary_are_the_same_event() -> None:
@@ -233,9 +234,18 @@ def test_case_g3_a_null_key_is_an_event_without_a_key() -> None:
     assert outbox().event(shop.row(*TEXT_CELLS[:2], None, *TEXT_CELLS[3:])).key is None
 
 
+@pytest.mark.parametrize(
+    ("payload", "kind"), [(114, "json"), (JSONB, "json"), (TEXT, "text"), (1043, "text"), (1042, "text")]
+)
+def test_the_kind_of_a_payload_is_that_of_its_column(payload: int, kind: str) -> None:
+    relation = frames.relation(shop.OID, "outbox", [*COLUMNS[:4], ("payload", payload)])
+    assert outbox().event(shop.row(*TEXT_CELLS, relation=relation)).payload_kind == kind
+
+
 def test_case_g3_a_null_payload_names_the_setting_that_allows_it() -> None:
+    read = outbox()
     with pytest.raises(PoisonEvent, match=r"column 'payload' is null; set \[outbox\] tombstones = true"):
-        outbox().event(shop.row(*TEXT_CELLS[:4], None))
+        Encoding(read, shop.Encoders(), shop.Framing()).record(read.event(shop.row(*TEXT_CELLS[:4], None)))
 
 
 @pytest.mark.parametrize("role", ["id", "aggregatetype", "aggregateid", "type", "extra"])

@@ -90,8 +90,9 @@ def test_an_empty_payload_is_a_tombstone_when_asked_for_and_poison_else() -> Non
         reader = outbox(tombstones=True)
         encoding = Encoding(reader, Encoders(), Framing())
         assert encoding.record(reader.event(row(*cells, payload))).value is None
+    reader = outbox()
     with pytest.raises(PoisonEvent, match="column 'payload' is null"):
-        outbox().event(row(*cells, None))
+        Encoding(reader, Encoders(), Framing()).record(reader.event(row(*cells, None)))
 
 
 def test_an_unknown_type_goes_into_the_envelope_when_there_is_one() -> None:

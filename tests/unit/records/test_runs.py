@@ -10,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.avro.contracts import Contract
+from cdc.avro.json_values import JsonForm
+from cdc.config.settings import Record as RecordSettings
 from cdc.lsn import LSN
 from cdc.outbox.events import Event, Outbox
 from cdc.records.encoding import Encoding
 from cdc.records.fastpath.generated import Unrolled
 from cdc.records.fastpath.layout import Layout, Make, layout, room
 from cdc.records.record import Record, batch_size
-from cdc.records.router import Encoder
+from cdc.records.router import AVRO, Encoder, Values
 from cdc.replication.frames import XLOG_HEADER_SIZE
 from cdc.replication.messages import Insert, Relation, TupleData
 from cdc.replication.pgoutput import decode
@@ -68,11 +70,18 @@ UNFIT: list[Any] = [{"order": 1, "lines": [{"qty": 1 << 31, "sku": ""}]}, {"sum"
 ODD = [*(json.dumps(value).encode() for value in UNFIT), b"", b" \x0b", b"{", b"\xff"]
 
 
+FORM = JsonForm()
+JSON = {name: one.json_encoder(FORM) for name, one in CONTRACTS.items()}
+
+
 class Encoders:
-    """The contracts of this file."""
+    """The contracts of this file, for kinds of values."""
+
+    def __init__(self, values: Values) -> None:
+        self._values = values
 
     def get(self, event_type: str, /) -> Encoder | None:
-        return CONTRACTS.get(event_type)
+        return JSON.get(event_type) if self._values.of(event_type) == "json" else CONTRACTS.get(event_type)
 
     def asks_again(self, event_type: str) -> bool:  # noqa: ARG002 - a registry's would look
         return False
@@ -94,10 +103,19 @@ class Framing:
 class Table:
     """One outbox table in one format, read on the general road and in runs."""
 
-    def __init__(self, relation: Relation, outbox: Outbox, make: Make, *, binary: bool, frame_bytea: bool) -> None:
+    def __init__(
+        self,
+        relation: Relation,
+        outbox: Outbox,
+        make: Make,
+        *,
+        binary: bool,
+        frame_bytea: bool = False,
+        values: Values = AVRO,
+    ) -> None:
         self.relation = relation
         self.outbox = outbox
-        self.encoding = Encoding(outbox, Encoders(), Framing(), frame_bytea=frame_bytea)
+        self.encoding = Encoding(outbox, Encoders(values), Framing(), frame_bytea=frame_bytea, values=values)
         found = layout(relation, outbox, binary=binary)
         self.layout: Layout | None = found
         self.runs = make(found) if found else None
@@ -175,7 +193,9 @@ def tables(draw: st.DrawFn) -> tuple[Table, bool]:
     outbox = shop.outbox(template, headers, tombstones=draw(st.booleans()), iso=iso)
     relation = frames.relation(OID, "outbox", [(name, types[name]) for name in names])
     make = MAKES[draw(st.sampled_from(sorted(MAKES)))]
-    return Table(relation, outbox, make, binary=binary, frame_bytea=draw(st.booleans())), binary
+    kinds: Any = {name: draw(st.sampled_from(["avro", "avro", "json", "text"])) for name in CONTRACTS}
+    values = RecordSettings(values=kinds, check=draw(st.booleans()), content_type=draw(st.booleans()))
+    return Table(relation, outbox, make, binary=binary, frame_bytea=draw(st.booleans()), values=values), binary
 
 
 SIZES = {INT4: 4, INT8: 8, UUID: 16, BOOL: 1}
