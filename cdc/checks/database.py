@@ -9,6 +9,7 @@ from cdc.checks import outbox, postgres, postgres_facts, recovery, sampling, slo
 from cdc.checks.finding import Notes
 from cdc.checks.postgres import attempt
 from cdc.checks.postgres_facts import Conn, ServerFacts
+from cdc.checks.recovery import RecoveryFacts
 from cdc.checks.sampling import RowSample
 from cdc.checks.waiting import Waiting, oldest
 from cdc.config.settings import Settings
@@ -25,7 +26,7 @@ class DatabaseFacts(NamedTuple):
     sample: RowSample | None = None
     waiting: Waiting | None = None  # the oldest row in the slot, while no publisher reads it
     slot_key: str | None = None  # of the slot's record in Kafka
-    recovery: recovery.RecoveryFacts | None = None
+    recovery: RecoveryFacts | None = None
 
 
 def check(notes: Notes, settings: Settings, long_seconds: float) -> DatabaseFacts:
@@ -42,7 +43,7 @@ class _Check:
         self._settings = settings
         self._connection = connection
         self._sample: RowSample | None = None
-        self._recovery: recovery.RecoveryFacts | None = None
+        self._recovery: RecoveryFacts | None = None
 
     def run(self, long_seconds: float) -> DatabaseFacts:
         """Run every check that the server's state allows. Raises PostgresUnavailable if the connection ends."""

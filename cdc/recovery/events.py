@@ -15,9 +15,9 @@ from cdc.logs.format import plain
 from cdc.lsn import LSN
 from cdc.outbox.events import Event
 from cdc.records.dead_letters import DeadLetters
-from cdc.records.encoding import Pending
 from cdc.records.headers import COMMITTED, RECOVERED
 from cdc.records.record import Record
+from cdc.records.router import Pending
 from cdc.recovery.candidates import Candidates, MissingEvent, Payload
 from cdc.recovery.repair import outbox_of
 from cdc.replication.settlement import Ledger

@@ -82,9 +82,9 @@ def test_an_unfinished_recovery_stops_everything_else_and_is_continued(pipeline:
         assert refused.returncode == 1, (command, refused.stderr)
         assert "cdc-publisher recover" in refused.stderr
     pipeline.sql("select pg_create_logical_replication_slot(%s, 'pgoutput')", pipeline.slot)
-    for command in (("start",), ("outbox", "purge", "--grace", "0", "--accept-unknown")):
-        refused = pipeline.run(*command)
-        assert refused.returncode == 1, (command, refused.stderr)
+    for refusing in (("start",), ("outbox", "purge", "--grace", "0", "--accept-unknown")):
+        refused = pipeline.run(*refusing)
+        assert refused.returncode == 1, (refusing, refused.stderr)
         assert "a recovery of replication slot" in refused.stderr
         assert "run: cdc-publisher recover" in refused.stderr
     status = json.loads(pipeline.run("status", "--json").stdout)

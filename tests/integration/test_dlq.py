@@ -352,7 +352,7 @@ def test_a_second_replay_ends_the_first_and_nothing_is_sent_twice(yard: Yard, se
     first = ResendProducer(settings, Destinations(settings, dry_run=False))
     first.begin()
     assert yard.run("replay", "1", "--yes").returncode == 0
-    known = DeadLetter(position(1), "1", "Noted", "", "", b"k", 0, "", "", None, False, [])
+    known = DeadLetter(position(1), "1", "Noted", "", "", b"k", 0, "", "", None, "json", [])
     event = letter._replace(topic=yard.pipeline.topic)
     with pytest.raises(KafkaError, match="another replay of this topic has begun"):
         first.send([Outgoing(event, marker(yard.topic, known, "now", 0), 0)])
@@ -375,7 +375,7 @@ def test_what_kafka_itself_refuses_stays_and_the_rest_of_its_transaction_is_sent
     batch = []
     for number, topic in ((1, small), (2, yard.pipeline.topic)):
         letter = yard.letter(number)._replace(topic=topic, value=b"x" * 5000)
-        known = DeadLetter(position(number), str(number), "Noted", "", "", b"k", 0, "", "", None, False, [])
+        known = DeadLetter(position(number), str(number), "Noted", "", "", b"k", 0, "", "", None, "json", [])
         batch.append(Outgoing(letter, marker(yard.topic, known, "now", 0), 0))
     refused = replay.send(batch)
     replay.close()
