@@ -90,14 +90,14 @@ def main(names: Sequence[str]) -> int:
         patched(defect)  # all of them fit before any is tried
     survivors = 0
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        print(f"{'mutant':<22}{'row':<5}{'worlds':>7}{'s':>6}  found by: what")
+        print(f"{'mutant':<22}{'row':<9}{'worlds':>7}{'s':>6}  found by: what")
         wanted: list[Defect | None] = [*chosen, None]
         for tried, verdict in zip(wanted, pool.map(hunt, wanted), strict=True):
             right = verdict.killed == (tried is not None)
             survivors += not right
             how = f"{verdict.where}: {verdict.violation}" if verdict.killed else "survives" + ("" if right else " !")
             print(
-                f"{verdict.name:<22}{verdict.row:<5}{verdict.worlds:>7,}{verdict.seconds:>6.1f}  {how[:150]}",
+                f"{verdict.name:<22}{verdict.row:<9}{verdict.worlds:>7,}{verdict.seconds:>6.1f}  {how[:150]}",
                 flush=True,
             )
     print(f"{len(chosen)} mutants, {survivors} wrong")

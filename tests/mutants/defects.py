@@ -8,7 +8,11 @@ Not in the list, because nothing that anybody can see changes with them:
 * the fast path never takes rows again after its table was changed: records are the same, only later;
 * the process drops its record of the slot where Kafka has none: a slot is claimed in Kafka before it is read;
 * order is compared within chunks only: a chunk ends with a record of the chunk behind it;
-* topics share one number in what was seen: no two events of a stream have the same position.
+* topics share one number in what was seen: no two events of a stream have the same position;
+* topics are not read side by side, but one after the other (case D8): a start only takes longer.
+
+No mutants of two cases whose rule is an SQL statement, which only tests on real servers can judge: the names of those
+for whom `slot create` waits (case C9), and the timeline right after a promotion (case C11).
 """
 
 from typing import Final, NamedTuple
@@ -374,40 +378,40 @@ DEFECTS: Final = (
         '    "acks": ("all", ', '    "acks": ("1", ',
     ),
     Defect(
-        "layout-outlives", "A1", "Rows of a table that was changed are read by its previous layout.",
+        "layout-outlives", "case A1", "Rows of a table that was changed are read by its previous layout.",
         "records/fastpath/path.py",
         "        if self._transactions.outbox.get(table.relation.oid) is not table.relation:\n", "        if False:\n",
     ),
     Defect(
-        "plan-outlives", "A1", "The general path reads rows of a table that was changed by its previous plan.",
+        "plan-outlives", "case A1", "The general path reads rows of a table that was changed by its previous plan.",
         "outbox/events.py",
         "        if self._shape is None or self._shape.relation is not relation:\n",
         "        if self._shape is None:\n",
     ),
     Defect(
-        "routes-mixed", "A1", "The route of an event type is taken in every topic.",
+        "routes-mixed", "case A1", "The route of an event type is taken in every topic.",
         "records/router.py",
         "        key = event.type, event.topic, event.payload_is_avro\n",
         '        key = event.type, "", event.payload_is_avro\n',
         "records/test_router.py",
     ),
     Defect(
-        "binary-again", "A2", "The catalog decides about the format after a value that only text can be read of.",
+        "binary-again", "case A2", "The catalog decides about the format after a value that only text can be read of.",
         "delivery/service.py",
         "text=self._confirmed < self._text_until)", "text=False)",
     ),
     Defect(
-        "header-needed", "A5", "The column of a header is expected in rows from before it.", "outbox/columns.py",
+        "header-needed", "case A5", "The column of a header is expected in rows from before it.", "outbox/columns.py",
         " for name in wanted if name in self.places])", " for name in wanted])",
     ),
     Defect(
-        "names-only", "A1", "A column that changed its type is not noticed.", "replication/transactions.py",
+        "names-only", "case A1", "A column that changed its type is not noticed.", "replication/transactions.py",
         "            if relation != self.outbox.get(relation.oid):\n",
         "            names = [column.name for column in relation.columns]\n"
         "            if names != [column.name for column in getattr(self.outbox.get(relation.oid), 'columns', ())]:\n",
     ),
     Defect(
-        "types-only", "A1", "Columns that changed their names are not noticed.", "replication/transactions.py",
+        "types-only", "case A1", "Columns that changed their names are not noticed.", "replication/transactions.py",
         "            if relation != self.outbox.get(relation.oid):\n",
         "            types = [column.type_oid for column in relation.columns]\n"
         "            before = getattr(self.outbox.get(relation.oid), 'columns', ())\n"
@@ -466,12 +470,12 @@ DEFECTS: Final = (
         "kafka/test_seen.py",
     ),
     Defect(
-        "repeats-forgotten", "D1", "Later events of a key do not follow one that is sent again.",
+        "repeats-forgotten", "case D1", "Later events of a key do not follow one that is sent again.",
         "delivery/deduplication.py",
         "                tail.repeat(key)\n", "                pass\n",
     ),
     Defect(
-        "overtaken-counts", "D1", "An event counts although an older one of its key comes behind it.",
+        "overtaken-counts", "case D1", "An event counts although an older one of its key comes behind it.",
         "delivery/deduplication.py",
         "            return not ordered or place is None or key is None or not tail.overtaken(place, key, *at)\n",
         "            return True\n",
@@ -498,7 +502,7 @@ DEFECTS: Final = (
         "        return order[0] > self._confirmed or by_hand\n",
     ),
     Defect(
-        "disorder-unseen", "D1", "Records that come behind later ones are not noticed.", "kafka/readback/partition.py",
+        "disorder-unseen", "case D1", "Records that come behind later ones are not noticed.", "kafka/readback/partition.py",
         "            self.disordered = True\n", "            pass\n",
     ),
     Defect(
@@ -529,31 +533,26 @@ DEFECTS: Final = (
         "                    tail.highest = tail.highest\n",
     ),
     Defect(
-        "text-never", "A2", "Binary values of an unknown type are requested again.", "delivery/service.py",
+        "text-never", "case A2", "Binary values of an unknown type are requested again.", "delivery/service.py",
         "                    self._text_until = LSN(ledger.open.commit_lsn + 1)\n", "                    pass\n",
     ),
     Defect(
-        "domains-by-oid", "A3", "A domain is not read as its base type.", "replication/transactions.py",
+        "domains-by-oid", "case A3", "A domain is not read as its base type.", "replication/transactions.py",
         "types.get(each.type_oid, each.type_oid)", "each.type_oid",
     ),
     Defect(
-        "cast-of-boolean", "A4", "A boolean of a cast is not read as one of the stream.", "replication/values.py",
+        "cast-of-boolean", "case A4", "A boolean of a cast is not read as one of the stream.", "replication/values.py",
         'return "true" if cell[:1] == b"t" else "false"', 'return "true" if cell == b"t" else "false"',
         "outbox/test_outbox.py",
     ),
     Defect(
-        "header-needed", "A5", "A row whose relation lacks the column of a header is no event.", "outbox/columns.py",
-        "(name, self.places[name]) for name in wanted if name in self.places]",
-        "(name, self.places[name]) for name in wanted]",
-    ),
-    Defect(
-        "children-unknown", "B1", "Rows of a table that inherits from the outbox are another table's.",
+        "children-unknown", "case B1", "Rows of a table that inherits from the outbox are another table's.",
         "replication/transactions.py",
         "        self._oids = children if oid is None else children | {oid}\n",
         "        self._oids = frozenset() if oid is None else frozenset({oid})\n",
     ),
     Defect(
-        "children-unnoticed", "B1", "A table that begins to inherit from the outbox is not noticed.",
+        "children-unnoticed", "case B1", "A table that begins to inherit from the outbox is not noticed.",
         "replication/publication.py",
         "    if _changed(now, before, CHILDREN, CHILD_OIDS):\n", "    if False:\n",
     ),
@@ -563,49 +562,49 @@ DEFECTS: Final = (
         "        if changes and not self._accept_changes:\n",
     ),
     Defect(
-        "bytes-unnamed", "C7", "Text that is no UTF-8 does not name its column.", "outbox/events.py",
+        "bytes-unnamed", "case C7", "Text that is no UTF-8 does not name its column.", "outbox/events.py",
         "            reason = plan.culprit(values) if isinstance(error, UnicodeDecodeError) else str(error)\n",
         "            reason = str(error)\n",
         "outbox/test_outbox.py",
     ),
     Defect(
-        "commits-wait", "C8", "Commits that wait for the publisher are not confirmed at once.",
+        "commits-wait", "case C8", "Commits that wait for the publisher are not confirmed at once.",
         "delivery/confirmation.py",
         "        self._prompt_seconds = 0.0\n", "        self._prompt_seconds *= 1\n",
         "delivery/test_confirmation.py",
     ),
     Defect(
-        "padding-kept", "C10", "The padding of char(n) is part of a value.", "replication/values.py",
+        "padding-kept", "case C10", "The padding of char(n) is part of a value.", "replication/values.py",
         'cell.rstrip(b" ").decode()', "cell.decode()",
         "outbox/test_outbox.py",
     ),
     Defect(
-        "refusal-of-nobody", "D3", "A record that Kafka refused stops the publisher again.", "kafka/rejections.py",
+        "refusal-of-nobody", "case D3", "A record that Kafka refused stops the publisher again.", "kafka/rejections.py",
         "            self.rows[position] = str(problem)\n", "            pass\n",
         "kafka/test_known_topics.py",
     ),
     Defect(
-        "common-topic-of-rows", "D3", "Errors of a topic that all events share are taken for a row's.",
+        "common-topic-of-rows", "case D3", "Errors of a topic that all events share are taken for a row's.",
         "kafka/rejections.py",
         "        return self._chosen_by_rows and topic not in self._own\n", "        return topic not in self._own\n",
         "kafka/test_known_topics.py",
     ),
     Defect(
-        "topics-uncompared", "D4", "Topics that were deleted and created again are not noticed.",
+        "topics-uncompared", "case D4", "Topics that were deleted and created again are not noticed.",
         "delivery/slot_memory.py",
         "            changes += self._topics(", "            self._topics(",
     ),
     Defect(
-        "cluster-uncompared", "D4", "Another cluster is not noticed.", "delivery/positions.py",
+        "cluster-uncompared", "case D4", "Another cluster is not noticed.", "delivery/positions.py",
         "    if found.cluster and remembered.cluster and found.cluster != remembered.cluster:\n", "    if False:\n",
         "delivery/test_service.py",
     ),
     Defect(
-        "never-claimed", "D7", "A slot is read for the first time before it is recorded.", "delivery/slot_memory.py",
+        "never-claimed", "case D7", "A slot is read for the first time before it is recorded.", "delivery/slot_memory.py",
         "    if used or known.record is not None:\n", "    if not used or known.record is not None:\n",
     ),
     Defect(
-        "unknown-is-nothing", "D9", "A timeline of unknown end has no events in Kafka.", "delivery/slot_memory.py",
+        "unknown-is-nothing", "case D9", "A timeline of unknown end has no events in Kafka.", "delivery/slot_memory.py",
         "        if record and self.batch and record.position and reached(", "        if False and reached(",
         "delivery/test_service.py",
     ),
@@ -662,5 +661,103 @@ DEFECTS: Final = (
         "left-open", "C18", "An open transaction is left to the coordinator.", "kafka/transactional.py",
         "        return self.is_open and not self.committing\n", "        return False\n",
         "kafka/test_transactional_producer.py",
+    ),
+    Defect(
+        "children-position", "case B1", "Positions are trusted although rows are counted otherwise since.",
+        "delivery/slot_memory.py",
+        "        if known and position and publication.differences(", "        if False and publication.differences(",
+    ),
+    Defect(
+        "virtual-is-stored", "case A6", "Virtual generated columns are reported as stored ones.", "postgres/defects.py",
+        "{'stored' if stored else 'virtual'}", "{'stored'}",
+        "postgres/test_defects.py",
+    ),
+    Defect(
+        "moves-allowed", "case B2", "The fix lets updates move rows to other partitions.", "postgres/defects.py",
+        "({old}) IS DISTINCT FROM", "({old}) IS NOT DISTINCT FROM",
+        "postgres/test_defects.py",
+    ),
+    Defect(
+        "policies-hide", "case B3", "Rows that a policy hides are overlooked.", "postgres/session.py",
+        '    "row_security": "off",', '    "row_security": "on",',
+        "postgres/test_pinned.py",
+    ),
+    Defect(
+        "gone-is-phantom", "case B4", "Records of a partition that was dropped are phantoms.", "audit/judging.py",
+        "                    deleted = bool(gone)\n", "                    deleted = False\n",
+        "audit/test_audit.py",
+    ),
+    Defect(
+        "encoding-of-dsn", "case C1", "The encoding of the connection string counts.", "postgres/connection.py",
+        '{**_DEFAULTS, **given, "client_encoding": "UTF8", **parameters}',
+        '{**_DEFAULTS, "client_encoding": "UTF8", **given, **parameters}',
+        "postgres/test_pinned.py",
+    ),
+    Defect(
+        "dates-of-role", "case C2", "Dates have the format of the role or database.", "postgres/session.py",
+        '    "DateStyle": "ISO",\n', "",
+        "postgres/test_pinned.py",
+    ),
+    Defect(
+        "bytea-of-role", "case C2", "Bytes have the format of the role or database.", "postgres/session.py",
+        '    "bytea_output": "hex",\n', "",
+        "postgres/test_pinned.py",
+    ),
+    Defect(
+        "no-limits", "case C3", "Statements wait for locks without a limit.", "postgres/session.py",
+        "        settings |= {name: f", "        _ = {name: f",
+        "postgres/test_pinned.py",
+    ),
+    Defect(
+        "lock-is-fatal", "case C3", "A lock that is not released in time ends the program.", "postgres/connection.py",
+        '    if sqlstate == "55P03":\n', '    if sqlstate == "":\n',
+        "postgres/test_postgres_errors.py",
+    ),
+    Defect(
+        "any-host", "case C4", "Of several hosts any that may write is taken.", "postgres/connection.py",
+        '        found["target_session_attrs"] = "primary"\n', '        found["target_session_attrs"] = "read-write"\n',
+        "postgres/test_pinned.py",
+    ),
+    Defect(
+        "replication-of-dsn", "case C5", "The connection string decides about replication mode.", "postgres/connection.py",
+        '    given.pop("replication", None)', '    given.get("replication", None)',
+        "postgres/test_pinned.py",
+    ),
+    Defect(
+        "two-phase-fits", "case C6", "A slot that sends prepared transactions is read.", "postgres/slot_health.py",
+        "    if health.two_phase:\n", "    if health.two_phase and version < 0:\n",
+        "postgres/test_postgres_errors.py",
+    ),
+    Defect(
+        "others-are-own", "case D2", "Schemas of other teams stop the publisher.", "registry/source.py",
+        "                if origin not in self._own and (", "                if origin is None and (",
+        "registry/test_registry_source.py",
+    ),
+    Defect(
+        "own-passed-over", "case D2", "An unusable schema of the publisher's own is passed over.", "registry/source.py",
+        "            if subject == schema[\"name\"] or self._is_own(subject, schema[\"name\"]):\n",
+        "            if subject == schema[\"name\"]:\n",
+        "registry/test_registry_source.py",
+    ),
+    Defect(
+        "long-flush", "case D5", "A flush goes on after a fatal error.", "kafka/client.py",
+        "producer.flush(min(_FLUSH_SECONDS, max(", "producer.flush(max(_FLUSH_SECONDS, max(",
+        "kafka/test_failure.py",
+    ),
+    Defect(
+        "limits-unseen", "case D6", "The oldest row is not compared with its topic's limits.", "checks/topics.py",
+        "        if not by_clock and abs(age) > limit:\n", "        if not by_clock and abs(age) > _UNLIMITED:\n",
+        "checks/test_check.py",
+    ),
+    Defect(
+        "future-unseen", "case D6", "Only the limit for old timestamps is compared.", "checks/topics.py",
+        "        setting = _BEFORE if age > 0 else _AFTER\n", "        setting = _BEFORE\n",
+        "checks/test_check.py",
+    ),
+    Defect(
+        "foreign-code", "case D10", "Properties that load libraries are accepted.", "config/librdkafka.py",
+        "        if name in properties and name not in allowed_code\n",
+        "        if name in properties and name in allowed_code\n",
+        "config/test_properties.py",
     ),
 )  # fmt: skip

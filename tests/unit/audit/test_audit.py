@@ -288,6 +288,14 @@ def test_a_row_deleted_while_an_older_one_is_kept_shows_by_nothing_but_the_count
     assert history.audit().found == []
 
 
+def test_case_b4_records_of_a_partition_that_is_gone_are_no_phantoms_and_the_note_says_why() -> None:
+    history = simple()
+    history.rows.pop(5)
+    audited = history.audit(gone=lambda: "a partition may have been dropped")
+    assert (audited.found, audited.counts["purged"]) == ([], 1)
+    assert any("a partition may have been dropped" in note for note in audited.notes)
+
+
 def test_a_record_that_has_the_position_of_a_row_is_a_phantom_though_rows_are_deleted() -> None:
     history = simple()
     history.rows = history.rows[4:]

@@ -2,6 +2,8 @@
 
 import json
 import sys
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from cdc.checks.kafka_facts import Broker, Clusters, TopicFacts
 from cdc.checks.postgres_facts import Link, OtherSlot, ServerFacts
 from cdc.checks.tools import Tools
 from cdc.checks.topics import Judge
+from cdc.checks.waiting import Waiting
 from cdc.cli import check as command
 from cdc.cli.main import cli, run
 from cdc.config.settings import Settings
@@ -42,6 +45,7 @@ SERVER = ServerFacts(
     max_wal_bytes=1024**3,
     synchronous_names="",
 )
+DAY = 86_400_000  # milliseconds
 SETTINGS = Settings.model_validate({"kafka": {"bootstrap.servers": "kafka:9092"}})
 
 
@@ -191,6 +195,30 @@ def test_new_topics_get_three_replicas_or_the_configured_number() -> None:
         Judge(notes, settings, cluster, Tools(settings)).exist([TopicFacts("t", exists=False)])
         (fix,) = notes.findings[0].fix
         assert fix.endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("config", "age", "status"),
+    [
+        ({}, 8, PASS),
+        ({"message.timestamp.before.max.ms": str(7 * DAY)}, 8, FAIL),
+        ({"message.timestamp.before.max.ms": str(7 * DAY)}, 6, PASS),
+        ({"message.timestamp.after.max.ms": str(DAY)}, -2, FAIL),
+        ({"message.timestamp.before.max.ms": "1", "message.timestamp.type": "LogAppendTime"}, 8, PASS),
+        ({"retention.ms": str(7 * DAY)}, 8, WARN),
+        ({"retention.ms": "-1"}, 8, PASS),
+    ],
+)
+def test_case_d6_the_oldest_waiting_row_is_compared_with_the_limits_of_its_topic(
+    config: dict[str, str], age: int, status: str
+) -> None:
+    notes = Notes("kafka")
+    cluster = Clusters("c", [Broker(1, "kafka", 9092, "")], None)
+    event = SimpleNamespace(id="e", topic="t")
+    waiting = Waiting(event, int(time.time() * 1000) - age * DAY)  # type: ignore[arg-type]
+    topics = [TopicFacts("elsewhere", exists=True), TopicFacts("t", exists=True, config=config)]
+    Judge(notes, SETTINGS, cluster, Tools(SETTINGS)).timestamps(topics, waiting)
+    assert [found.status for found in notes.findings] == [status]
 
 
 def test_commands_for_a_secured_cluster_read_an_administrators_file() -> None:

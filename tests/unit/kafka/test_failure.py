@@ -73,3 +73,21 @@ def test_case_d10_a_property_that_takes_a_function_is_a_configuration_error() ->
     for create in (client.producer, client.consumer, client.admin_client):
         with pytest.raises(errors.ConfigError, match="stats_cb"):
             create({"stats_cb": "text", "group.id": "g"})
+
+
+def test_case_d5_a_flush_is_made_of_short_calls_that_no_fatal_error_outlives() -> None:
+    asked: list[float] = []
+
+    class Slow:
+        """A producer whose records are never delivered; its error comes with the third call."""
+
+        def flush(self, seconds: float) -> int:
+            asked.append(seconds)
+            if len(asked) == 3:
+                raise KafkaException(KafkaError(KafkaError._FATAL))
+            return 1
+
+    with pytest.raises(KafkaException):
+        client.flush(Slow(), 3600.0)  # type: ignore[arg-type]
+    assert len(asked) == 3
+    assert max(asked) <= 0.2

@@ -38,3 +38,20 @@ def test_case_c8_there_is_no_fix_while_the_standbys_cannot_be_seen() -> None:
     hidden = defects.synchronous("FIRST 1 (s1, *)", STREAM, None)
     assert hidden
     assert (hidden.fix, bool(hidden.hint)) == ((), True)
+
+
+def test_case_a6_virtual_columns_are_told_from_stored_ones() -> None:
+    defect = defects.never_published(("public", "outbox"), {"type": True, "payload": False})
+    assert "'type' (stored), 'payload' (virtual)" in defect.problem
+    assert (defect.fix, "from 18 on, and only stored ones" in defect.hint) == ((), True)
+
+
+@pytest.mark.parametrize(
+    ("columns", "compared"),
+    [(["region", "day"], 'ROW(OLD."region", OLD."day")'), ([], "ROW(OLD.*)")],
+    ids=["columns", "expressions"],
+)
+def test_case_b2_the_fix_refuses_updates_that_move_a_row(columns: list[str], compared: str) -> None:
+    function, trigger = defects.rows_move(("public", "outbox"), columns).fix
+    assert "RAISE EXCEPTION" in function
+    assert f'BEFORE UPDATE ON "public"."outbox" FOR EACH ROW WHEN ({compared} IS DISTINCT FROM' in trigger

@@ -1,5 +1,7 @@
 """What PostgreSQL's errors mean for us, in the words of versions 15 and 18: wait, stand by, or give up and say why."""
 
+from dataclasses import replace
+
 import psycopg
 import pytest
 
@@ -16,7 +18,7 @@ from cdc.errors import (
 from cdc.lsn import LSN
 from cdc.postgres.connection import classified, query, refusal
 from cdc.postgres.sentinel import tells_of_shutdown
-from cdc.postgres.slot_health import Health, problem, warning
+from cdc.postgres.slot_health import Health, problem, unfit, warning
 
 WAIT, STANDBY, STOP, REFUSED, LOST = PostgresUnavailable, SlotActive, PostgresError, PostgresRefused, SlotLost
 CONFIG = ConfigError
@@ -221,3 +223,20 @@ def test_b17_a_shutdown_is_recognised_whether_a_query_told_it_in_our_words_or_no
     assert tells_of_shutdown(told.value)
     assert tells_of_shutdown(psycopg.errors.CrashShutdown())
     assert not tells_of_shutdown(psycopg.errors.UndefinedTable())
+
+
+@pytest.mark.parametrize(("version", "fix"), [(180000, "TWO_PHASE false"), (170000, "slot drop")])
+def test_case_c6_a_slot_of_prepared_transactions_is_unfit_and_the_fix_depends_on_the_version(
+    version: int, fix: str
+) -> None:
+    assert unfit("s", _health(), version) is None
+    found = unfit("s", replace(_health(), two_phase=True), version)
+    assert found
+    assert "two_phase" in found.problem
+    assert fix in found.fix[0]
+
+
+def test_case_c6_a_temporary_slot_is_unfit() -> None:
+    found = unfit("s", replace(_health(), temporary=True, pid=7), 180000)
+    assert found
+    assert "pg_terminate_backend(7)" in found.fix[0]
