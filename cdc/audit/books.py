@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from cdc.audit.range import Range
-from cdc.audit.verdicts import Edges, IdGroup, TableRow, TakenPosition, TopicRecord
+from cdc.audit.verdicts import FOREIGN, Edges, IdGroup, TableRow, TakenPosition, TopicRecord
 from cdc.scratch import storage_errors
 
 DUPLICATE_MARK, UNMATCHED_MARK, PHANTOM_MARK = 1, 2, 3
@@ -28,6 +28,7 @@ create table marks (number integer primary key, mark int);
 create table firsts (committed int, xid int, lsn int);
 create table missing (id text primary key, topic int, key blob, age int, committed int, xid int, place int,
   published int) without rowid;
+create table removed as select * from rows where false;
 create table findings (kind text, id text, key blob, topic text, partition int, offset int, position text, meaning text,
   events int);
 """
@@ -103,6 +104,11 @@ class Books:
         """Drop the records of the topics, and the dead letters."""
         for table in ("records", "letters", "markers"):
             self._run(f"delete from {table}")
+
+    def is_in_flight(self, *ids: str) -> bool:
+        """Return whether the slot has not confirmed one of these events."""
+        marks = ", ".join("?" * len(ids))
+        return bool(list(self._rows(f"select 1 from flight where id in ({marks})", *ids)))
 
     def forget_in_flight(self) -> None:
         """Drop the ids of events in flight."""
@@ -182,6 +188,26 @@ class Books:
             "insert or ignore into missing values (?, ?, ?, ?, ?, ?, ?, ?)",
             ((row.id, self._topic(row.topic), *row[2:]) for row in rows),
         )
+
+    def add_removed(self, rows: Iterable[TableRow]) -> None:
+        """Add the rows of which a compacted topic has no record any more."""
+        self._many(
+            "insert into removed values (?, ?, ?, ?, ?, ?, ?, ?)",
+            ((row.id, self._topic(row.topic), *row[2:]) for row in rows),
+        )
+
+    def by_end(self, topics: Iterable[str]) -> Iterator[TopicRecord | TableRow]:
+        """Yield the records of topics, by topic, key, partition and offset, and first of each key its removed rows."""
+        chosen = ", ".join(str(self._topic(topic)) for topic in topics)
+        rows = self._rows(
+            "select r.id, t.name, key, age, committed, xid, place, published from removed r"
+            " join topics t on t.number = r.topic where key is not null order by t.name, key"
+        )
+        records = self._records(
+            f"select {_RECORD} where r.topic in ({chosen}) and key is not null and kind <> {FOREIGN}"
+            f" and coalesce(mark, 0) <> {PHANTOM_MARK} order by t.name, key, partition, offset"
+        )
+        return heapq.merge(map(TableRow._make, rows), records, key=lambda entry: (entry.topic, entry.key))
 
     def found(self, ids: Iterable[str]) -> None:
         """Remove events that are no longer missing."""

@@ -9,14 +9,15 @@ from typing import Final, NamedTuple, TypeVar
 
 from cdc.audit import verdicts
 from cdc.audit.books import DUPLICATE_MARK, PHANTOM_MARK, UNMATCHED_MARK, AuditFinding, Books
+from cdc.audit.compaction import stale
 from cdc.audit.range import Range
-from cdc.audit.verdicts import REPAIRED, Kept, TableRow, TakenPosition, TopicRecord
+from cdc.audit.verdicts import REPAIRED, Kept, TableRow, TopicRecord
+from cdc.audit.wording import Wording
 from cdc.lsn import LSN
 
 _PORTION: Final = 5000
 
 T = TypeVar("T")
-Position = Callable[[int, int, int], str | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class AuditFacts:
     wal_end: LSN  # after the topics were read
     confirmed: LSN | None  # by the slot; None: there is none
     wanted: Range
-    position: Position
+    position: verdicts.Position
     present: Callable[[list[str]], Collection[str]]  # which of these ids the table holds now
     kept: Mapping[str, Kept] = field(default_factory=dict)  # by topic
     trimmed: frozenset[tuple[str, int]] = frozenset()  # partitions whose first records were deleted
@@ -57,6 +58,7 @@ class Judgement:
         self.notes: list[Note] = []
         self._books = books
         self._facts = facts
+        self._words = Wording(facts.position, facts.stream, facts.wal_end)
         self._oldest: tuple[int, int, int] | None = None  # position of a row that is in the table
 
     def run(self) -> Iterator[str]:
@@ -71,9 +73,11 @@ class Judgement:
         self._by_row()
         self._holes()
         yield "order"
-        self._books.find(self._out_of_order(*pair) for pair in verdicts.disorder(self._books.by_key()))
+        self._books.find(self._words.out_of_order(*pair) for pair in verdicts.disorder(self._books.by_key()))
         yield "sequences"
         self._gaps()
+        yield "ends of keys"
+        self._ends_of_keys()
 
     def _by_id(self) -> None:
         books, wanted = self._books, self._facts.wanted
@@ -81,6 +85,7 @@ class Judgement:
             marks: list[tuple[int, int]] = []
             findings: list[AuditFinding] = []
             missing: list[TableRow] = []
+            removed: list[TableRow] = []
             firsts: list[tuple[int, int, int]] = []
             for group in groups:
                 verdict = verdicts.judge(group)
@@ -92,25 +97,30 @@ class Judgement:
                             self._oldest = min(self._oldest or record.position, record.position)
                             firsts.append((row.committed, row.xid, record.lsn))
                         if judged and not verdicts.fits(record, row):
-                            findings.append(self._misplaced(record, row))
+                            findings.append(self._words.misplaced(record, row))
                 for record, first in verdict.duplicates:
                     marks.append((record.number, DUPLICATE_MARK))
                     if record.judged:
-                        findings.append(self._duplicate(record, first))
+                        findings.append(self._words.duplicate(record, first))
                 for row, record in verdict.elsewhere:
                     self._elsewhere(row, record)
                 self.counts["also"] += verdict.also
                 marks += ((record.number, UNMATCHED_MARK) for record in verdict.unmatched)
                 self.counts["in_flight"] += verdict.in_flight
                 self.counts["dead_lettered"] += verdict.dead
-                missing += filter(self._is_missing, verdict.missing)
+                for row in verdict.missing:
+                    if self._is_missing(row):
+                        missing.append(row)
+                    elif row.published and self._facts.settled and self._facts.kept[row.topic].compacted:
+                        removed.append(row)
             books.mark(marks)
             books.find(findings)
             books.add_missing(missing)
+            books.add_removed(removed)
             if wanted.by_lsn:
                 books.add_first(firsts)
         if not wanted.by_lsn:
-            books.find(map(self._missing, books.missing()))
+            books.find(map(self._words.missing, books.missing()))
         self._note("rows", "expired", "their topic has deleted or compacted old records, and may have had theirs")
         self._note("rows", "filtered", "the row filter of the publication excludes them")
         self._note("rows", "elsewhere", "their only records are of another program or stream: found by id alone")
@@ -149,7 +159,7 @@ class Judgement:
                 outside.append(row.id)
                 undecided += found is None
         self._books.found(outside)
-        self._books.find(map(self._missing, self._books.missing()))
+        self._books.find(map(self._words.missing, self._books.missing()))
         self.counts["undecided"] += undecided
         if undecided:
             why = "undecided: they are in no topic, and may have been committed outside of the range of LSNs"
@@ -199,7 +209,7 @@ class Judgement:
     def _phantoms(self, records: Iterable[TopicRecord]) -> None:
         for phantoms in _portions(iter(records)):
             self._books.mark((record.number, PHANTOM_MARK) for record in phantoms)
-            self._books.find(self._phantom(record) for record in phantoms if record.judged)
+            self._books.find(self._words.phantom(record) for record in phantoms if record.judged)
 
     def _twice(self) -> None:
         for found in _portions(verdicts.twice(self._books.places())):
@@ -208,7 +218,7 @@ class Judgement:
                 phantom = first.covered and not place.covered
                 self._books.mark([(place.number, PHANTOM_MARK if phantom else DUPLICATE_MARK)])
                 if place.judged:
-                    finding = self._phantom if phantom else partial(self._same_position, first=first)
+                    finding = self._words.phantom if phantom else partial(self._words.same_position, first=first)
                     self._books.find(map(finding, self._books.record(place.number)))
 
     def _holes(self) -> None:
@@ -228,7 +238,7 @@ class Judgement:
         from_lsn = self._whole_from()
         for hole in verdicts.holes(self._books.places()):
             if hole.stream == facts.stream and facts.confirmed and from_lsn < hole.lsn < facts.confirmed:
-                self._books.find([self._hole(hole)])
+                self._books.find([self._words.hole(hole)])
 
     def _whole_from(self) -> int:
         """Return the LSN behind which no topic has deleted records, as far as the remaining ones show."""
@@ -244,61 +254,19 @@ class Judgement:
             self.notes.append(Note("sequence numbers", 0, "a topic is compacted"))
             return
         begins = set(self._facts.begins) if self._facts.wanted.whole else set()
-        self._books.find(map(self._gap, verdicts.gaps(self._books.by_sequence(), begins)))
+        self._books.find(map(self._words.gap, verdicts.gaps(self._books.by_sequence(), begins)))
+
+    def _ends_of_keys(self) -> None:
+        """Events that are not confirmed are sent again, so that a key may end with one of them for a moment."""
+        compacted = [name for name, kept in self._facts.kept.items() if kept.compacted]
+        if compacted and not self._facts.wanted.by_lsn:
+            found = stale(self._books.by_end(compacted), began=self._facts.began)
+            settled = (one for one in found if not self._books.is_in_flight(one.last.id, one.newest))
+            self._books.find(self._words.stale(one) for one in settled if one.judged)
 
     def _note(self, what: str, count: str, why: str) -> None:
         if self.counts[count]:
             self.notes.append(Note(what, self.counts[count], why))
-
-    def _about(self, kind: str, record: TopicRecord, meaning: str, events: int = 1) -> AuditFinding:
-        place = record.key, record.topic, record.partition, record.offset
-        return AuditFinding(kind, record.id, *place, self._facts.position(*record.position), meaning, events)
-
-    def _missing(self, row: TableRow) -> AuditFinding:
-        meaning = "committed, and passed by the slot, but in no topic"
-        if not row.topic:
-            meaning += "; its columns make no topic's name"
-        return AuditFinding(verdicts.MISSING, row.id, row.key, row.topic or None, None, None, None, meaning)
-
-    def _misplaced(self, record: TopicRecord, row: TableRow) -> AuditFinding:
-        wrong = []
-        if record.topic != row.topic:
-            wrong.append(f"topic {row.topic!r}" if row.topic else "no topic")
-        if record.key != row.key:
-            wrong.append("a null key" if row.key is None else f"key {row.key.decode(errors='replace')!r}")
-        return self._about(verdicts.MISPLACED, record, f"the row is of {' and '.join(wrong)}")
-
-    def _duplicate(self, record: TopicRecord, first: TopicRecord) -> AuditFinding:
-        where = f"{first.topic}, partition {first.partition}, offset {first.offset}"
-        return self._about(verdicts.DUPLICATE, record, f"the same event as in {where}")
-
-    def _same_position(self, record: TopicRecord, first: TakenPosition) -> AuditFinding:
-        return self._about(verdicts.DUPLICATE, record, f"the same position as of event {first.id}")
-
-    def _out_of_order(self, record: TopicRecord, highest: TopicRecord) -> AuditFinding:
-        meaning = f"behind {self._facts.position(*highest.position)} of the same key, at offset {highest.offset}"
-        return self._about(verdicts.OUT_OF_ORDER, record, meaning)
-
-    def _phantom(self, record: TopicRecord) -> AuditFinding:
-        meaning = "no row of this id was committed"
-        if record.stream != self._facts.stream:
-            meaning += ", or a failover lost it: the record is of an earlier timeline"
-        elif record.lsn >= self._facts.wal_end:
-            meaning += ": PostgreSQL has not come to this position"
-        return self._about(verdicts.PHANTOM, record, meaning)
-
-    def _hole(self, hole: verdicts.Hole) -> AuditFinding:
-        position = self._facts.position(hole.stream, hole.lsn, hole.first)
-        count = hole.last - hole.first + 1
-        meaning = "nothing has this position, though later ones of its transaction are there"
-        if count > 1:
-            meaning = f"nothing has this position and the {count - 1} after it, though later ones are there"
-        return AuditFinding(verdicts.HOLE, None, None, None, None, None, position, meaning, count)
-
-    def _gap(self, gap: verdicts.SequenceGap) -> AuditFinding:
-        numbers = f"{gap.first} to {gap.last} are" if gap.last > gap.first else f"{gap.first} is"
-        meaning = f"cdc-sequence {numbers} missing before {gap.behind.sequence}"
-        return self._about(verdicts.GAP, gap.behind, meaning, gap.last - gap.first + 1)
 
 
 def _portions(items: Iterator[T]) -> Iterator[list[T]]:

@@ -4,19 +4,23 @@ Each function takes its input sorted by id, position, key or sequence number, an
 nothing has to fit in memory.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import Final, NamedTuple
 
 from cdc.audit.range import Range
 
 MISSING, DUPLICATE, OUT_OF_ORDER = "missing", "duplicate", "out_of_order"
-PHANTOM, MISPLACED, HOLE, GAP = "phantom", "misplaced", "hole", "sequence_gap"
-FINDINGS: Final = (MISSING, DUPLICATE, OUT_OF_ORDER, PHANTOM, MISPLACED, HOLE, GAP)
+PHANTOM, MISPLACED, HOLE, GAP, STALE = "phantom", "misplaced", "hole", "sequence_gap", "stale"
+FINDINGS: Final = (MISSING, DUPLICATE, OUT_OF_ORDER, PHANTOM, MISPLACED, HOLE, GAP, STALE)
 
 PUBLISHED, REPLAYED, REPAIRED, FOREIGN = range(4)
 """How a record was sent: from the stream, by `dlq replay`, by `audit --repair` (without a position), or by another
 program or slot, whose record shows by its id that an event is there, and nothing else."""
+
+
+Position = Callable[[int, int, int], str | None]
+"""Formats stream, LSN and index as in the header; None of a record without a position."""
 
 
 class TableRow(NamedTuple):

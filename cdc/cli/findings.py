@@ -32,6 +32,7 @@ _MEANINGS: Final = {
     "misplaced": "records in another topic or with another key than the row's",
     "hole": "missing positions within a transaction",
     "sequence_gap": "missing sequence numbers",
+    "stale": "keys of a compacted topic that end with an older event",
 }
 _ALWAYS: Final = ("rows", "records", "delivered", *FINDINGS)
 

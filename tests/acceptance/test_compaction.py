@@ -11,6 +11,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from cdc.consumer import Decoder
 from tests.pipeline import Pipeline, eventually, prepare
+from tests.reader import read_all
 
 COMPACTED = {
     "cleanup.policy": "compact",
@@ -144,3 +145,34 @@ def test_case_d1_a_replay_leaves_the_newest_event_of_each_key(compacted: Pipelin
     if before == EXACTLY_ONCE:  # its position says that Kafka had them all
         assert len(records) == len(wanted)
     assert newest(compact(compacted)) == wanted
+
+
+def test_audit_finds_a_key_that_ends_with_an_older_event_until_a_newer_one_is_inserted(compacted: Pipeline) -> None:
+    insert(compacted, "k", 1, 2, 3)
+    insert(compacted, "other", 4, 5)
+    publish(compacted, AT_LEAST_ONCE)
+    assert compacted.run("audit").returncode == 0
+    first, newest = (
+        str(compacted.sql("select id from outbox where payload->>'seq' = %s", number)[0][0]) for number in ("1", "3")
+    )
+    (record,) = (one for one in read_all(compacted.kafka, compacted.topic, bytes) if one.id == first)
+    producer = Producer({"bootstrap.servers": compacted.kafka})
+    place = record.topic, record.raw, record.key.encode(), record.partition
+    producer.produce(*place, timestamp=record.timestamp[1], headers=record.headers)  # type: ignore[arg-type]
+    assert producer.flush(30) == 0
+    wanted = f"but event {newest} is newer: insert an event with the key's current state"
+    assert ends(compacted, "k") == (1, {first: wanted})
+    assert dict(compact(compacted))["k"] == 1
+    assert ends(compacted, "k") == (1, {first: wanted})
+    insert(compacted, "k", 6)
+    publish(compacted, AT_LEAST_ONCE)
+    assert dict(compact(compacted))["k"] == 6
+    assert ends(compacted, "k") == (0, {})
+
+
+def ends(pipeline: Pipeline, key: str) -> tuple[int, dict[str, str]]:
+    """What `audit` says of keys that end with an older event: its exit code, and by their last record what is wrong."""
+    done = pipeline.run("audit", "--json")
+    stale = [one for one in json.loads(done.stdout)["findings"] if one["finding"] == "stale"]
+    assert all(one["key"] == key for one in stale)
+    return done.returncode, {one["id"]: one["meaning"].partition(", ")[2].partition(", ")[2] for one in stale}

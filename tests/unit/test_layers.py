@@ -42,7 +42,7 @@ delivery
 status.document status.from_metrics status.from_slot
 kafka.first_records kafka.readback.chunks kafka.readback.log kafka.readback.partition kafka.readback.backwards
 kafka.readback.seen kafka.readback.tail kafka.transactional
-audit.range audit.verdicts audit.reading audit.books audit.judging
+audit.range audit.verdicts audit.reading audit.compaction audit.books audit.wording audit.judging
 purge.age dead_letters.replays
 consumer.errors consumer.events consumer.verdicts consumer.streams consumer.gaps consumer.properties consumer.retries
 consumer.assignment

@@ -118,7 +118,7 @@ class History:
                 "position": reading.position,
             }
             judgement = Judgement(books, AuditFacts(**{**known, **facts}, wanted=wanted))
-            assert list(judgement.run()) == ["ids", "positions", "rows", "order", "sequences"]
+            assert list(judgement.run()) == ["ids", "positions", "rows", "order", "sequences", "ends of keys"]
             found = list(books.findings(FINDINGS, 1_000_000))
             return Audited(found, judgement.counts, [note.why for note in judgement.notes], list(books.missing()))
 
