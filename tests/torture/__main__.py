@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _chosen(given.only),
         given.once,
         given.rate or (CRASHES_RATE if crashes else FAULTS_RATE),
+        given.intensity,
         given.guarantee,
         given.sequence,
         given.kills if crashes else 0,
@@ -80,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", help=f"kinds of faults, by commas; a prefix will do: {', '.join(NAMES)}")
     parser.add_argument("--once", action="store_true", help="every kind of fault at least once, however short the run")
     parser.add_argument("--rate", type=float, help=f"transactions a second (default: {FAULTS_RATE}, {CRASHES_RATE})")
+    parser.add_argument(
+        "--intensity", type=float, default=1, help="so many times the faults: fewer on a busy machine (default: 1)"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--keep", type=Path, help="work in this folder and leave history, logs and records there")
     return parser
@@ -98,7 +102,7 @@ def _chosen(only: str | None) -> list[Fault]:
 def _again(given: argparse.Namespace, seed: int) -> str:
     """The command that does the same once more, as far as servers can."""
     what = ("kills", "crashes") if given.campaign == "crashes" else ("minutes", "only")
-    names = ("campaign", *what, "postgres", "guarantee", "rate")
+    names = ("campaign", *what, "postgres", "guarantee", "rate", "intensity")
     options = [(name, getattr(given, name)) for name in names if getattr(given, name)]
     words = [f"--{name} {value:g}" if isinstance(value, float) else f"--{name} {value}" for name, value in options]
     words += [f"--{name}" for name in ("once", "sequence") if getattr(given, name)]

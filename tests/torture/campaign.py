@@ -22,8 +22,8 @@ from tests.torture.repeats import Repeated, repeated
 from tests.torture.stage import PREFIX, Stage, wait_until
 from tests.torture.writers import COMPACTED, Writers
 
-LAG_ZERO_WITHIN: Final = 120.0  # I7: seconds after the last fault is healed
-STOPS_WITHIN: Final = 60.0
+LAG_ZERO_WITHIN: Final = 600.0  # I7: seconds after the last fault is healed, on a machine that others use too
+STOPS_WITHIN: Final = 180.0
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Plan:
     faults: Sequence[Fault] = FAULTS
     once: bool = False  # every kind at least once
     rate: float = 25  # transactions a second
+    intensity: float = 1  # of the faults
     guarantee: str = AT_LEAST_ONCE
     sequence: bool = False
     kills: int = 0  # of the publisher; with these or the crashes there are no other faults, and no `seconds`
@@ -110,6 +111,7 @@ class Outcomes:
             "passed": self.passed,
             "seed": self.plan.seed,
             "seconds": self.plan.seconds,
+            "intensity": self.plan.intensity,
             "postgres": self.plan.postgres,
             "guarantee": self.plan.guarantee,
             "numbered": self.plan.sequence,
@@ -230,7 +232,9 @@ def _nemesis(plan: Plan, stage: Stage) -> tuple[Nemesis, list[str]]:
     meant = [fault for fault in plan.faults if fault.guarantee in ("", plan.guarantee)]
     not_run = [f.name for f in meant if f.group == "disk" and f.name.partition("-")[2] not in stage.full_disks]
     faults = [fault for fault in meant if fault.name not in not_run]
-    return Overlapping(stage, schedule(plan.seed, plan.seconds, faults, once=plan.once)), not_run
+    return Overlapping(
+        stage, schedule(plan.seed, plan.seconds, faults, once=plan.once, intensity=plan.intensity)
+    ), not_run
 
 
 def _torment(stage: Stage, plan: Plan, nemesis: Nemesis) -> Writers:

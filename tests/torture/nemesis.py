@@ -25,12 +25,17 @@ class Planned(NamedTuple):
     seed: str  # of what the fault chooses for itself
 
 
-def schedule(seed: int, seconds: float, faults: Sequence[Fault] = FAULTS, *, once: bool = False) -> list[Planned]:
-    """When which fault comes. Each kind is spread over the whole time; with `once` none is left out."""
+def schedule(
+    seed: int, seconds: float, faults: Sequence[Fault] = FAULTS, *, once: bool = False, intensity: float = 1
+) -> list[Planned]:
+    """When which fault comes. Each kind is spread over the whole time; with `once` none is left out.
+
+    `intensity` multiplies the number of faults.
+    """
     planned = []
     for fault in faults:
         chance = random.Random(f"{seed}/{fault.name}")
-        count = max(int(fault.per_minute * seconds / 60 + chance.random()), int(once))
+        count = max(int(fault.per_minute * intensity * seconds / 60 + chance.random()), int(once))
         for number in range(count):
             at = (number + chance.random()) * seconds / count
             planned.append(Planned(round(at, 3), fault, f"{seed}/{fault.name}/{number}"))

@@ -146,7 +146,7 @@ class Stage:
         """Small file systems for the WAL and for the last broker, where we may mount any."""
         if not disk.can_mount():
             return
-        places = {"wal": (self.home / "wal", 512), "kafka": (self.brokers[-1].folder, 512)}
+        places = {"wal": (self.home / "wal", 1024), "kafka": (self.brokers[-1].folder, 512)}
         for name, (folder, megabytes) in places.items():
             self.full_disks[name] = ends.enter_context(disk.SmallDisk(folder, megabytes))
         ends.callback(self._stop_servers)  # before their disks go
