@@ -83,6 +83,6 @@ def recovery(notes: Notes, found: RecoveryFacts, memory: Memory) -> None:
     else:
         text = (
             "Kafka has no horizon of the slot, and track_commit_timestamp is off: after a loss of the slot, `recover`"
-            " would have to be told since when rows are missing"
+            " needs to know since when rows are missing (--since)"
         )
         notes.warns("recovery", text, "cdc-publisher start", hint="a publisher takes horizons while it runs")

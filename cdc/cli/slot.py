@@ -145,7 +145,7 @@ def _known(settings: Settings, key: str) -> Memory | None:
 
 
 def _not_recorded(error: CdcError) -> None:
-    click.echo(f"cdc-publisher: warning: the start of the slot is not recorded in Kafka: {error}", err=True)
+    click.echo(f"cdc-publisher: warning: the start of the slot was not recorded in Kafka: {error}", err=True)
 
 
 def _remember(settings: Settings, mark: SlotRecord, known: SlotRecord | None) -> None:

@@ -36,7 +36,7 @@ class RowChanges(NamedTuple):
 def changes(connection: Conn, table: tuple[str, str]) -> RowChanges | None:
     """Return how many rows of a table, its partitions and inheriting tables were changed; None without the table.
 
-    Statistics follow a change within about a second, and begin anew when the server crashes.
+    Statistics follow a change within about a second, and restart from 0 when the server crashes.
     """
     ((updates, deletes),) = query(
         connection,

@@ -64,7 +64,7 @@ class Bound:
     def updated(self, updates: int) -> bool:
         """Return whether rows were, or may have been, updated since, when statistics count so many updates.
 
-        They begin anew when the server crashes.
+        They restart from 0 when the server crashes.
         """
         return self.kind is not BoundKind.BEGINNING and updates != (self.updates or 0)
 

@@ -18,7 +18,7 @@ from tests.integration.checking import (
     reported,
     role,
 )
-from tests.pipeline import Pipeline, make_pipeline, prepare
+from tests.pipeline import Pipeline, eventually, make_pipeline, prepare
 from tests.pooler import POOLERS, pooler
 from tests.produced import produces
 from tests.servers import PrivatePostgres, Servers, a_database
@@ -403,3 +403,43 @@ def test_each_side_is_checked_when_the_others_are_down(pipeline: Pipeline) -> No
     assert "canary-word" not in done.stdout + done.stderr
     failed = [name for name, line in parsed(done.stdout, done.returncode).items() if line.status == "fail"]
     assert failed == ["postgres_reachable", "kafka_reachable", "contracts"]
+
+
+@produces("outbox_order:warn", "recovery:warn")
+def test_it_is_reported_beforehand_whether_a_loss_of_the_slot_could_be_healed(pipeline: Pipeline) -> None:
+    line = check(pipeline)["recovery"]
+    assert line.status == "pass"
+    assert "`recover` would look at rows since the horizon of 20" in line.found
+    assert check(pipeline)["outbox_order"].found == "column cdc_seq numbers the rows of public.outbox"
+    pipeline.sql("alter table outbox drop column cdc_seq")
+    fixed(pipeline, "outbox_order", "warn", "no column numbers the rows of public.outbox")
+    assert check(pipeline)["outbox_order"].status == "pass"
+    pipeline.sql("alter table outbox alter column cdc_seq set cache 20")
+    reported(pipeline, "outbox_order", "warn", "gives each session 20 numbers at once")
+    with psycopg.connect(pipeline.dsn) as connection:
+        connection.execute(
+            "insert into outbox (aggregatetype, aggregateid, type, payload) values ('note', 'k', 'Noted', '{}')"
+        )
+        connection.execute("delete from outbox")
+    eventually(lambda: check(pipeline)["recovery"].status == "warn", "statistics show the rows")
+    reported(pipeline, "recovery", "warn", "were inserted, and none is in the table")
+
+
+def test_after_a_loss_of_the_slot_recover_is_the_fix(pipeline: Pipeline) -> None:
+    pipeline.insert(1)
+    pipeline.sql("select pg_drop_replication_slot(%s)", pipeline.slot)
+    line = check(pipeline)["replication_slot"]
+    assert (line.status, line.fix) == ("fail", ["cdc-publisher recover"])
+    fixed(pipeline, "replication_slot", "fail", "does not exist")
+    assert check(pipeline)["replication_slot"].status == "pass"
+
+
+def test_the_printed_sql_of_order_numbers_the_rows(pipeline: Pipeline) -> None:
+    pipeline.sql("alter table outbox drop column cdc_seq")
+    printed = pipeline.run("outbox", "init", "--order", "--print")
+    assert printed.returncode == 0
+    assert check(pipeline)["outbox_order"].status == "warn"
+    pipeline.sql(printed.stdout)
+    assert check(pipeline)["outbox_order"].status == "pass"
+    again = pipeline.run("outbox", "init", "--order")
+    assert "exist already" in again.stdout
