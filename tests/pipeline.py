@@ -21,13 +21,14 @@ import psycopg
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc.consumer import Decoder
+from cdc.local.postgres import PostgresServer
 from cdc.lsn import LSN
 from tests.program import run_here
 from tests.reader import Received, read_all
-from tests.servers import Servers
+from tests.servers import PrivatePostgres, Servers
 
 PATIENCE = 60.0
 
@@ -306,3 +307,24 @@ def bare_pipeline(database: str, servers: Servers, topic_prefix: str, tmp_path: 
 def pipeline(bare_pipeline: Pipeline) -> Pipeline:
     """A pipeline that is ready to start."""
     return prepare(bare_pipeline)
+
+
+Shop = Callable[..., tuple[PostgresServer, Pipeline]]
+
+
+@pytest.fixture
+def shop(
+    private_postgres: PrivatePostgres, servers: Servers, topic_prefix: str, tmp_path: Path
+) -> Iterator[Callable[..., tuple[PostgresServer, Pipeline]]]:
+    """`shop(binaries, **settings)` starts a PostgreSQL server for one test, with a pipeline to Kafka."""
+    made: list[Pipeline] = []
+
+    def make(binaries: Path | None = None, **settings: str) -> tuple[PostgresServer, Pipeline]:
+        server = private_postgres(settings, binaries)
+        pipeline = make_pipeline(make_conninfo(server.dsn), servers.kafka, topic_prefix, tmp_path)
+        made.append(pipeline)
+        return server, prepare(pipeline)
+
+    yield make
+    for pipeline in made:
+        pipeline.close()

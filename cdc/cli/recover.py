@@ -54,7 +54,7 @@ def recover(invocation: Invocation, *, since: int | None, wait: float, dry_run: 
 
     For a replication slot that does not exist any more, was invalidated, or lost its WAL. Rows of the outbox that are
     not known to be published are compared with the topics by id; missing events are sent in the order of their
-    commits, before everything that the new slot streams. Stop nothing: writers may go on.
+    commits, before everything that the new slot streams. Writers continue meanwhile.
 
     The command can be interrupted and called again. Until it has ended, `start` does not stream from the slot. Run
     `start` afterwards.

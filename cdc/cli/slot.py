@@ -75,7 +75,7 @@ def create(
     PostgreSQL waits for the end of all transactions that are open now; the command names those that it waits for.
 
     With --backfill, the rows of the table are published first: those whose id no topic has, in the order of their
-    commits. Writers may go on. The command can be interrupted and called again.
+    commits. Writers continue meanwhile. The command can be interrupted and called again.
     """
     if (since is not None or rate is not None or yes) and not backfill:
         raise click.UsageError("--since, --rate and --yes need --backfill")

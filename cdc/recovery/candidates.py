@@ -34,6 +34,7 @@ pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -8192; 
 create table topics (number integer primary key, name text unique);
 create table rows (nth integer primary key, part int, place text, size int);
 create table missing (nth integer primary key, id text, topic int, key blob, age int, committed int);
+create index of_keys on missing (topic, key, nth);
 """
 
 
@@ -229,8 +230,28 @@ class Candidates:
                         first, last = min(first or moment, moment), max(last or moment, moment)
                     values = (row.place, row.id, self._number(row.topic), row.key, row.age, row.committed)
                     self._database.execute("insert into missing values (?, ?, ?, ?, ?, ?)", values)
-        self.count = MissingCount(self._rows, missing, perhaps, first, last)
+            repeated = self._repeat({name for name, one in kept.items() if one.compacted}) if perhaps else 0
+        self.count = MissingCount(self._rows, missing + repeated, perhaps + repeated, first, last)
         return self.count
+
+    def _repeat(self, compacted: set[str]) -> int:
+        """Add the events of compacted topics that are later than a missing one of their key; return how many.
+
+        The missing ones come behind all that the topic holds: compaction would keep the newest of them, and delete the
+        event that is the newest of the key.
+        """
+        repeated = 0
+        query = "select min(nth) < ? from missing where topic = ? and key = ?"
+        for group in self._books.groups() if compacted else ():
+            for row in group.rows:
+                if row.topic in compacted and row.key is not None:
+                    number = self._number(row.topic)
+                    ((behind,),) = self._rows_of(query, row.place, number, row.key)
+                    if behind:
+                        values = (row.place, row.id, number, row.key, row.age, row.committed)
+                        statement = "insert or ignore into missing values (?, ?, ?, ?, ?, ?)"
+                        repeated += self._database.execute(statement, values).rowcount
+        return repeated
 
     def _missing(self, group: IdGroup) -> Iterator[TableRow]:
         """Yield the rows of an id that have no record. An id that is a number may be that of another outbox."""
@@ -287,9 +308,9 @@ class Candidates:
             finally:
                 self._database.execute("commit")
 
-    def _rows_of(self, query: str) -> Iterator[Any]:
+    def _rows_of(self, query: str, *values: object) -> Iterator[Any]:
         with storage_errors(_NOTES):
-            yield from self._database.execute(query)
+            yield from self._database.execute(query, values)
 
     def _run(self, statement: str, *values: object) -> None:
         with storage_errors(_NOTES):

@@ -54,7 +54,7 @@ class RecoveryStep(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class RecoveryOutcome:
-    """What was sent."""
+    """The number of events sent, and the start of the new slot."""
 
     start: LSN
     sent: int = 0

@@ -1,4 +1,4 @@
-"""What is known before a recovery begins: the slot, its record, the bound and the order; and why it may not begin."""
+"""Reads the state before a recovery: slot, record, bound and order; refuses to begin if an operator must decide."""
 
 import contextlib
 import hashlib
