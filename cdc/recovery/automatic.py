@@ -41,7 +41,18 @@ def heal(settings: Settings, stop: Flag, metrics: Metrics, alive: Callable[[], N
         if not _run(recovery, recovery.heal(), stop, metrics):
             return
         done = recovery.done
-        log.warning("recovered the slot", extra={"event": "recovered", **{k: done[k] for k in _SHOWN}})
+        log.warning(
+            "recovered the slot",
+            extra={
+                "event": "recovered",
+                "sent": done["sent"],
+                "dead_lettered": done["dead_lettered"],
+                "perhaps_again": done["perhaps_again"],
+                "start": done["start"],
+                "bound": done["bound"],
+                "order": done["order"],
+            },
+        )
         if done["deleted"]:
             log.error(
                 "up to %d rows %s were deleted, perhaps before they were published",
@@ -49,9 +60,6 @@ def heal(settings: Settings, stop: Flag, metrics: Metrics, alive: Callable[[], N
                 recovery.selection.between,
                 extra={"event": "rows_deleted_unpublished", "rows": done["deleted"]},
             )
-
-
-_SHOWN: Final = ("sent", "dead_lettered", "perhaps_again", "start", "bound", "order")
 
 
 @contextlib.contextmanager

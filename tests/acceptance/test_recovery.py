@@ -77,14 +77,16 @@ def test_an_unfinished_recovery_stops_everything_else_and_is_continued(pipeline:
         assert "was not created within 2 s: waiting for the end of the transaction of process" in late.stderr
         assert str(writer.info.backend_pid) in late.stderr
     assert pipeline.sql("select count(*) from pg_replication_slots where slot_name = %s", pipeline.slot) == [(0,)]
-    for command in (("start",), ("slot", "create"), ("outbox", "purge", "--accept-unknown")):
+    commands: list[tuple[str, ...]] = [("start",), ("slot", "create"), ("outbox", "purge", "--accept-unknown")]
+    for command in commands:
         refused = pipeline.run(*command)
         assert refused.returncode == 1, (command, refused.stderr)
         assert "cdc-publisher recover" in refused.stderr
     pipeline.sql("select pg_create_logical_replication_slot(%s, 'pgoutput')", pipeline.slot)
-    for refusing in (("start",), ("outbox", "purge", "--grace", "0", "--accept-unknown")):
-        refused = pipeline.run(*refusing)
-        assert refused.returncode == 1, (refusing, refused.stderr)
+    commands = [("start",), ("outbox", "purge", "--grace", "0", "--accept-unknown")]
+    for command in commands:
+        refused = pipeline.run(*command)
+        assert refused.returncode == 1, (command, refused.stderr)
         assert "a recovery of replication slot" in refused.stderr
         assert "run: cdc-publisher recover" in refused.stderr
     status = json.loads(pipeline.run("status", "--json").stdout)

@@ -9,6 +9,7 @@ const TOPICS = 50;
 const STATES = {
   starting: ['busy', 'starting'], idle: ['good', 'idle'], streaming: ['good', 'streaming'],
   catching_up: ['busy', 'catching up'], standby: ['quiet', 'standby'],
+  recovering: ['busy', 'recovering'],
   blocked_by_kafka: ['warn', 'blocked by Kafka'], blocked_by_registry: ['warn', 'blocked by the registry'],
   blocked_by_postgres: ['warn', 'blocked by PostgreSQL'],
   stalled: ['bad', 'stalled'], slot_lost: ['bad', 'slot lost'], failed: ['bad', 'failed'],
