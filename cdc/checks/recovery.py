@@ -35,7 +35,7 @@ def order(connection: Conn, notes: Notes, settings: Settings) -> None:
             f"the sequence of column {found[0].name} gives each session {plural(found[0].cache, 'number')} at once: it"
             " does not show the order of rows, which `recover` needs"
         )
-        notes.warns("outbox_order", text, INIT_ORDER)
+        notes.warns("outbox_order", text, f"ALTER SEQUENCE {found[0].sequence} CACHE 1;")
     else:
         text = f"no column numbers the rows of {name}: after a loss of the slot, `recover` may reorder events of a key"
         notes.warns("outbox_order", text, INIT_ORDER)

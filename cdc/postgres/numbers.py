@@ -23,6 +23,7 @@ class NumberColumn(NamedTuple):
 
     name: str
     cache: int
+    sequence: str  # quoted
 
 
 def columns(connection: Conn, table: tuple[str, str]) -> list[NumberColumn]:
@@ -31,7 +32,7 @@ def columns(connection: Conn, table: tuple[str, str]) -> list[NumberColumn]:
         connection,
         "reading the sequences of the table",
         """
-        select a.attname, s.seqcache
+        select a.attname, s.seqcache, s.seqrelid::regclass::text
         from pg_class c join pg_namespace n on n.oid = c.relnamespace
         join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
         left join pg_attrdef f on f.adrelid = c.oid and f.adnum = a.attnum
@@ -47,7 +48,7 @@ def columns(connection: Conn, table: tuple[str, str]) -> list[NumberColumn]:
         *table,
         SEQUENCE_COLUMN,
     )
-    return [NumberColumn(name, cache) for name, cache in found]
+    return [NumberColumn(*one) for one in found]
 
 
 def ordering(connection: Conn, table: tuple[str, str]) -> str | None:

@@ -415,7 +415,8 @@ def test_it_is_reported_beforehand_whether_a_loss_of_the_slot_could_be_healed(pi
     fixed(pipeline, "outbox_order", "warn", "no column numbers the rows of public.outbox")
     assert check(pipeline)["outbox_order"].status == "pass"
     pipeline.sql("alter table outbox alter column cdc_seq set cache 20")
-    reported(pipeline, "outbox_order", "warn", "gives each session 20 numbers at once")
+    fixed(pipeline, "outbox_order", "warn", "gives each session 20 numbers at once")
+    assert check(pipeline)["outbox_order"].status == "pass"
     with psycopg.connect(pipeline.dsn) as connection:
         connection.execute(
             "insert into outbox (aggregatetype, aggregateid, type, payload) values ('note', 'k', 'Noted', '{}')"
@@ -429,7 +430,8 @@ def test_after_a_loss_of_the_slot_recover_is_the_fix(pipeline: Pipeline) -> None
     pipeline.insert(1)
     pipeline.sql("select pg_drop_replication_slot(%s)", pipeline.slot)
     line = check(pipeline)["replication_slot"]
-    assert (line.status, line.fix) == ("fail", ["cdc-publisher recover"])
+    assert line.status == "fail"
+    assert [one.split()[-1] for one in line.fix] == ["recover"]
     fixed(pipeline, "replication_slot", "fail", "does not exist")
     assert check(pipeline)["replication_slot"].status == "pass"
 
