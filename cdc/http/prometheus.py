@@ -52,6 +52,8 @@ NAMES: Final = frozenset(
         "cdc_encode_seconds_sum",
         "cdc_encode_seconds_count",
         "cdc_state",
+        "cdc_recovery_sent_events",
+        "cdc_recovery_missing_events",
         "cdc_ready",
         "cdc_last_dead_letter_timestamp_seconds",
         "cdc_last_error_timestamp_seconds",
