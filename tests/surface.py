@@ -34,6 +34,7 @@ from cdc.cli import audit as audit_command
 from cdc.cli import check as check_command
 from cdc.cli import contract_set
 from cdc.cli import dlq as dlq_command
+from cdc.cli import infer as infer_command
 from cdc.cli import local as local_command
 from cdc.cli import purge as purge_command
 from cdc.cli import slot as slot_command
@@ -47,6 +48,7 @@ from cdc.dead_letters.topic import Entry
 from cdc.errors import CdcError
 from cdc.http.answers import Answer
 from cdc.http.application import METHODS, Application
+from cdc.inference.rows import TypeRows
 from cdc.kafka import client
 from cdc.kafka import transactional_producer as transactions
 from cdc.kafka.cluster import DEAD_LETTERS_CONFIG, POSITIONS_CONFIG
@@ -315,6 +317,7 @@ def _outputs() -> dict[str, list[Any]]:
                 call("schema check --table", _rows_that_do_not_fit),
             ],
             "schema show": [call(f"schema show shop.OrderPlaced {how}") for how in ("", "--compiled")],
+            "schema infer": [call(f"schema infer --output {folder}/inferred", _rows_to_infer)],
             "dlq list": [call("dlq list", _letters)],
             "dlq show": [call("dlq show any", _letters)],
             "slot list": [call("slot list", _slots)],
@@ -394,6 +397,18 @@ def _rows_that_do_not_fit() -> Iterator[None]:
         patch.object(rows, "topics", return_value=[]),
         patch.object(contract_set, "misfit", return_value="$.n: is bad"),
     ):
+        yield
+
+
+@contextlib.contextmanager
+def _rows_to_infer() -> Iterator[None]:
+    found = [rows.OutboxRow("1", "order-placed", b'{"a": null}', False), rows.OutboxRow("2", "Bad", b"", False)]
+    counted = {
+        str(row.type): TypeRows(1, since) for row, since in zip(found, (None, "2026-01-31T08:00:00Z"), strict=True)
+    }
+    table = SimpleNamespace(types=lambda _: counted, read=lambda *_: found)
+    with patch.object(infer_command, "opened") as opened:
+        opened.return_value.__enter__.return_value = table
         yield
 
 

@@ -81,7 +81,7 @@ class Contracts(Mapping[str, Contract]):
     """All contracts by event type, which is a full name, an unambiguous short name or a key of `[avro] types`.
 
     `definitions` maps full names to the types of all files, including those that are not contracts. `passed_over` maps
-    subjects of a registry that are not used to the reason.
+    subjects of a registry that are not used to the reason. `ambiguous` are the short names of several contracts.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Contracts(Mapping[str, Contract]):
         short: dict[str, list[Contract]] = {}
         for contract in contracts:
             short.setdefault(contract.name.rpartition(".")[2], []).append(contract)
-        self._ambiguous = {name: found for name, found in short.items() if len(found) > 1}
+        self.ambiguous = {name: found for name, found in short.items() if len(found) > 1}
         for name, found in short.items():
             if len(found) == 1:
                 self._by_type.setdefault(name, found[0])
@@ -126,8 +126,8 @@ class Contracts(Mapping[str, Contract]):
 
     def missing(self, event_type: str) -> str:
         """Return why there is no contract for `event_type`, and the most similar name that has one."""
-        if event_type in self._ambiguous:
-            names = ", ".join(contract.name for contract in self._ambiguous[event_type])
+        if event_type in self.ambiguous:
+            names = ", ".join(contract.name for contract in self.ambiguous[event_type])
             return f"event type {event_type!r} matches several contracts ({names}): use a full name or [avro] types"
         near = difflib.get_close_matches(event_type, self._by_type, n=1)
         advice = f"; did you mean {near[0]!r}?" if near else ""
@@ -140,6 +140,11 @@ class Contracts(Mapping[str, Contract]):
 def load(folder: Path, types: Mapping[str, str] | None = None, rules: Rules = STRICT) -> Contracts:
     """Read every `.avsc` file below `folder`. Raises ConfigError with a problem for each unusable file."""
     definitions = files.read(folder)
+    return Contracts(compiled(definitions, rules), types or {}, str(folder), definitions)
+
+
+def compiled(definitions: Sequence[Definition], rules: Rules = STRICT) -> list[Contract]:
+    """Compile the definitions that are contracts. Raises ConfigError with a problem for each that is unusable."""
     contracts: list[Contract] = []
     problems: list[str] = []
     for definition in definitions:
@@ -153,4 +158,4 @@ def load(folder: Path, types: Mapping[str, str] | None = None, rules: Rules = ST
             contracts.append(contract)
     if problems:
         raise ConfigError(*problems)
-    return Contracts(contracts, types or {}, str(folder), definitions)
+    return contracts

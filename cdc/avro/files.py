@@ -93,7 +93,7 @@ def _unique(files: list[_File], problems: list[str]) -> list[Definition]:
     for file in files:
         problems += [
             f"contract {file.path}: {name} is also defined in {by_name[name].path}"
-            for name in list(_defined(file.written, ""))[1:]
+            for name in list(dict(defined(file.written, "")))[1:]
             if name in by_name and by_name[name] is not file
         ]
     return _definitions(list(by_name.values()), problems, lambda name, _: by_name.get(name))
@@ -159,7 +159,7 @@ def _file(path: Path, text: str) -> _File:
     written = orjson.loads(text)
     if not isinstance(written, dict) or written.get("type") not in ("record", "enum", "fixed"):
         raise ValueError("neither a contract (an Avro record) nor a type for contracts (an enum or a fixed)")
-    return _File(path, text, written, _full_name(written, ""))
+    return _File(path, text, written, full_name(written, ""))
 
 
 def _definitions(files: list[_File], problems: list[str], find: _Find) -> list[Definition]:
@@ -185,7 +185,7 @@ class _Inlining:
         self._find = find
         self._files = [file]  # a stack: the last one is being inlined into the others
         self._homes: dict[str, Path] = {}  # the file of each type defined so far
-        self._own = set(_defined(file.written, ""))
+        self._own = dict(defined(file.written, "")).keys()
 
     def whole(self) -> DictSchema:
         return self._dict(self._files[0].written, "")
@@ -200,7 +200,7 @@ class _Inlining:
     def _dict(self, schema: DictSchema, namespace: str) -> DictSchema:
         kind = schema["type"]
         if isinstance(kind, str) and kind in NAMED:
-            name = _full_name(schema, namespace)
+            name = full_name(schema, namespace)
             if name in self._homes and self._homes[name] != self._files[-1].path:
                 raise ValueError(f"{name} is defined in {self._files[-1].path} and in {self._homes[name]}")
             self._homes[name] = self._files[-1].path
@@ -242,27 +242,28 @@ def _full(name: str, namespace: str) -> str:
     return name if "." in name or not namespace else f"{namespace}.{name}"
 
 
-def _full_name(schema: DictSchema, namespace: str) -> str:
+def full_name(schema: DictSchema, namespace: str) -> str:
+    """Return the full name of a named type that is defined within a namespace. Raises ValueError."""
     name, within = schema["name"], schema.get("namespace", namespace)
     if not isinstance(name, str) or not isinstance(within, str):
         raise ValueError(f"not an Avro schema: {name!r} is not a name")
     return _full(name, within)
 
 
-def _defined(schema: Schema | None, namespace: str) -> Iterator[str]:
-    """Yield the full names of all types that a schema defines, its own first."""
+def defined(schema: Schema | None, namespace: str) -> Iterator[tuple[str, DictSchema]]:
+    """Yield the full names and definitions of all types that a schema defines, its own first."""
     if isinstance(schema, list):
         for branch in schema:
-            yield from _defined(branch, namespace)
+            yield from defined(branch, namespace)
     elif isinstance(schema, dict):
         if isinstance(schema.get("name"), str) and schema.get("type") in tuple(NAMED):
-            name = _full_name(schema, namespace)
+            name = full_name(schema, namespace)
             namespace = name.rpartition(".")[0]
-            yield name
-        yield from _defined([schema.get("type"), schema.get("items"), schema.get("values")], namespace)
+            yield name, schema
+        yield from defined([schema.get("type"), schema.get("items"), schema.get("values")], namespace)
         fields = schema.get("fields")
         for part in fields if isinstance(fields, list) else ():
-            yield from _defined(part.get("type") if isinstance(part, dict) else None, namespace)
+            yield from defined(part.get("type") if isinstance(part, dict) else None, namespace)
 
 
 def reason(error: Exception) -> str:

@@ -29,7 +29,7 @@ COMMANDS = {
     ),
     "slot": ("cdc.cli.slot:slot", "Create, list, drop or advance replication slots."),
     "recover": ("cdc.cli.recover:recover", "Publish what a lost slot did not bring, and create it again."),
-    "schema": ("cdc.cli.schema:schema", "List, check, register or show contracts."),
+    "schema": ("cdc.cli.schema:schema", "List, check, register, show or infer contracts."),
     "dlq": ("cdc.cli.dlq:dlq", "List, show or replay events that could not be published."),
     "audit": ("cdc.cli.audit:audit", "Compare the outbox table with the topics; repair missing events."),
     "takeover": ("cdc.cli.takeover:takeover", "Take over an outbox from Debezium's outbox event router."),

@@ -1,4 +1,4 @@
-"""`schema`: list, check, register and show contracts."""
+"""`schema`: list, check, register, show and infer contracts."""
 
 import json
 import sys
@@ -15,6 +15,7 @@ from cdc.avro import compatibility, files
 from cdc.avro.contracts import Contract
 from cdc.cli.contract_set import ContractSet
 from cdc.cli.examples import examples
+from cdc.cli.infer import infer
 from cdc.cli.main import Invocation
 from cdc.config.settings import Settings
 from cdc.errors import ConfigError
@@ -28,12 +29,15 @@ _topics = click.option(
 
 @click.group()
 def schema() -> None:
-    """List, check, register or show contracts.
+    """List, check, register, show or infer contracts.
 
     The subject strategies topic-record-name and topic-name need the topics of a contract. If [topics] name has no
     placeholder, it is the topic of all contracts. Otherwise each --topic applies to every contract; without --topic,
     topics are derived from the current rows of the outbox table, if [postgres] dsn is set.
     """
+
+
+schema.add_command(infer)
 
 
 @schema.command(

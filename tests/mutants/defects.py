@@ -502,7 +502,8 @@ DEFECTS: Final = (
         "        return order[0] > self._confirmed or by_hand\n",
     ),
     Defect(
-        "disorder-unseen", "case D1", "Records that come behind later ones are not noticed.", "kafka/readback/partition.py",
+        "disorder-unseen", "case D1", "Records that come behind later ones are not noticed.",
+        "kafka/readback/partition.py",
         "            self.disordered = True\n", "            pass\n",
     ),
     Defect(
@@ -600,7 +601,8 @@ DEFECTS: Final = (
         "delivery/test_service.py",
     ),
     Defect(
-        "never-claimed", "case D7", "A slot is read for the first time before it is recorded.", "delivery/slot_memory.py",
+        "never-claimed", "case D7", "A slot is read for the first time before it is recorded.",
+        "delivery/slot_memory.py",
         "    if used or known.record is not None:\n", "    if not used or known.record is not None:\n",
     ),
     Defect(
@@ -719,7 +721,8 @@ DEFECTS: Final = (
         "postgres/test_pinned.py",
     ),
     Defect(
-        "replication-of-dsn", "case C5", "The connection string decides about replication mode.", "postgres/connection.py",
+        "replication-of-dsn", "case C5", "The connection string decides about replication mode.",
+        "postgres/connection.py",
         '    given.pop("replication", None)', '    given.get("replication", None)',
         "postgres/test_pinned.py",
     ),

@@ -23,7 +23,7 @@ registry telemetry
 delivery
 kafka postgres
 app status purge consumer local
-audit checks http demo
+audit checks inference http demo
 dead_letters
 recovery
 takeover
@@ -48,6 +48,7 @@ consumer.errors consumer.events consumer.verdicts consumer.streams consumer.gaps
 consumer.assignment
 takeover.connector takeover.options takeover.verdicts takeover.reading takeover.router takeover.kafka_properties
 takeover.translate takeover.plan
+inference.summary inference.texts inference.schema inference.names inference.update inference.same
 """
 PURE = PURE_PARTS.split()
 IMPURE = {"socket", "select", "selectors", "ssl", "time", "threading", "queue", "asyncio", "os", "subprocess", "random"}

@@ -22,7 +22,7 @@ def text_encoder(
     It raises Mismatch with the JSON path of the mismatch, or another ValueError.
     """
     if has_decimal(schema):
-        return _from_text(_parse_exactly, encode_value, header)
+        return _from_text(parse_exactly, encode_value, header)
     general = _from_text(orjson.loads, encode_value, header, exactly=True)
     return compiler.compile_text_encoder(schema, rules, general, header, form) or general
 
@@ -51,7 +51,7 @@ def _from_text(
             except Mismatch:
                 if not exactly:
                     raise
-            return encode(_parse_exactly(payload), header)
+            return encode(parse_exactly(payload), header)
         except RecursionError:
             raise ValueError("the payload is nested too deeply") from None
         except ArithmeticError:
@@ -70,5 +70,9 @@ def _reject_constant(name: str) -> NoReturn:
 _exact: Callable[[str], object] = json.JSONDecoder(parse_float=Decimal, parse_constant=_reject_constant).decode
 
 
-def _parse_exactly(payload: bytes) -> object:
+def parse_exactly(payload: bytes) -> object:
+    """Parse JSON text; numbers with a point or an exponent are Decimal.
+
+    Raises ValueError for text that is not JSON, RecursionError or ArithmeticError for what Python cannot hold.
+    """
     return _exact(payload.decode())

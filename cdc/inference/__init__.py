@@ -1,0 +1,1 @@
+"""Infers Avro contracts from the rows of the outbox table."""
