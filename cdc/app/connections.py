@@ -15,6 +15,7 @@ from cdc.delivery.slot_memory import claim
 from cdc.errors import CdcError, SlotActive, SlotLost, Temporary
 from cdc.kafka import positions
 from cdc.kafka.cluster import DEAD_LETTERS_CONFIG, Cluster
+from cdc.kafka.foreign import ForeignRecords
 from cdc.kafka.producer import Sink
 from cdc.kafka.readback.tails import Tails
 from cdc.kafka.remembered_topics import RememberedTopics, existing
@@ -156,6 +157,7 @@ class Servers:
             binary=binary,
             identities=partial(existing, settings),
             trust=self._trust,
+            foreign=lambda window: stack.enter_context(contextlib.closing(ForeignRecords(settings, window))),
         )
 
     def _prepare(self) -> None:

@@ -22,7 +22,7 @@ from cdc.replication.frames import KEEPALIVE, XLOG_DATA, XLOG_HEADER_SIZE, keepa
 from cdc.replication.messages import Begin
 from cdc.replication.pgoutput import decode
 from cdc.replication.settlement import Ledger
-from cdc.replication.transactions import Transactions
+from cdc.replication.transactions import Row, Transactions
 
 _SILENCE_SECONDS: Final = 30.0
 _ASK_SECONDS: Final = 1.0
@@ -57,7 +57,15 @@ class Copy:
         return self._source.identify()
 
     def ids(self, outbox: Outbox) -> Iterator[str]:
-        """Yield the ids of all rows that are committed now and that the slot has not confirmed.
+        """Yield the ids of all rows that `rows` yields. Raises what it does."""
+        for row in self.rows():
+            try:
+                yield outbox.event(row).id
+            except PoisonEvent as poison:
+                yield poison.event_id
+
+    def rows(self) -> Iterator[Row]:
+        """Yield all rows that are committed now and that the slot has not confirmed, in the order of their commits.
 
         Raises PostgresUnavailable after a long silence, PostgresError when the WAL cannot be decoded.
         """
@@ -91,10 +99,7 @@ class Copy:
                 row = transactions.feed(message)
                 if row is not None:
                     row.transaction.report(None, None)
-                    try:
-                        yield outbox.event(row).id
-                    except PoisonEvent as poison:
-                        yield poison.event_id
+                    yield row
             ledger.settle()
             if not frames:
                 self._source.wait(_LOOK_SECONDS)

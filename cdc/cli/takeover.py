@@ -1,16 +1,27 @@
 """`takeover`: replace Debezium on its own replication slot."""
 
 import json
+import logging
+import threading
 from pathlib import Path
+from typing import Any
 
 import click
 
 from cdc.cli.examples import examples
+from cdc.cli.main import Invocation
+from cdc.cli.params import Duration
+from cdc.cli.signals import stop_on_signals
+from cdc.config.settings import require
 from cdc.errors import ConfigError
+from cdc.logs import setup as logs
+from cdc.logs.format import plain
 from cdc.takeover import connect_rest, plan
 from cdc.takeover.connector import Configuration
 from cdc.takeover.documents import parse, parse_worker
 from cdc.takeover.translate import translate
+
+log = logging.getLogger("cdc.takeover")
 
 
 @click.group()
@@ -74,3 +85,158 @@ def plan_(connector: str, worker: str | None, options: tuple[str, ...], *, as_js
     result = translate(_configuration(connector, worker, options))
     click.echo(json.dumps(plan.document(result), indent=2) if as_json else plan.text(result), nl=as_json)
     return 1 if result.refused else 0
+
+
+@takeover.command(
+    epilog=examples("cdc-publisher takeover compare", "cdc-publisher takeover compare --rows 10000 --json")
+)
+@click.option(
+    "--rows", type=click.IntRange(1), default=1000, show_default=True, help="How many of Debezium's records to compare."
+)
+@click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="Show so many differences.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def compare(invocation: Invocation, rows: int, limit: int, *, as_json: bool) -> int:
+    """Compare the publisher's records with Debezium's, without sending any.
+
+    Reads the last records of Debezium from the topics, makes the publisher's records of the same rows, and shows each
+    difference of topic, key, partition, value and headers. A value with other bytes but the JSON of the row is reported
+    as such. The headers that each program adds to all records are left out.
+
+    Exit codes: 0 no event differs; 1 some differ, or cannot be published; 75 temporary error; 78 invalid configuration.
+    """
+    from cdc.takeover.compare import compare as compared  # imports the whole publisher
+    from cdc.takeover.differences import counted
+
+    result = compared(require(invocation.settings()), rows)
+    counts = counted(result.differences)
+    if as_json:
+        document = {
+            "events": result.events,
+            "without_row": result.without_row,
+            "keys": result.keys,
+            "moved_keys": result.moved_keys,
+            "counts": counts,
+            "differences": [one._asdict() for one in result.differences[:limit]],
+            "failures": result.failures[:limit],
+        }
+        click.echo(json.dumps(document, indent=2))
+        return 1 if result.differences or result.failures else 0
+    click.echo(f"{result.events} events compared; {result.without_row} have no row any more")
+    click.echo(f"{result.moved_keys} of {result.keys} keys move to another partition")
+    for kind, count in counts.items():
+        click.echo(f"{count} events differ in {kind}")
+    for one in result.differences[:limit]:
+        click.echo(f"  {plain(one.event_id)} {one.kind}: {plain(one.theirs)} -> {plain(one.ours)}")
+    for failure in result.failures[:limit]:
+        click.echo(f"  cannot be published: {plain(failure)}")
+    return 1 if result.differences or result.failures else 0
+
+
+def _connector(command: Any) -> Any:
+    """Add the options of commands that stop or start the connector."""
+    for option in (
+        click.option(
+            "--stop",
+            "way",
+            type=click.Choice(["rest", "manual"]),
+            help="Who stops and starts the connector: this command through Kafka Connect's REST interface, or you."
+            "  [default: rest with a URL, else manual]",
+        ),
+        click.option("--worker", metavar="FILE|URL", help="Properties of the Connect worker."),
+        click.option(
+            "--set", "options", multiple=True, metavar="OPTION=VALUE", help="Set one option of the connector."
+        ),
+        click.argument("connector", metavar="[FILE|URL]", required=False),
+    ):
+        command = option(command)
+    return command
+
+
+def _takeover(
+    invocation: Invocation,
+    connector: str | None,
+    worker: str | None,
+    options: tuple[str, ...],
+    way: str | None,
+    choices: Any,
+) -> Any:
+    from cdc.takeover.run import Takeover  # imports the whole publisher
+
+    is_url = connector is not None and connector.startswith(("http://", "https://"))
+    if way == "rest" and not is_url:
+        raise click.UsageError("--stop rest needs the URL of the connector, as http://connect:8083/connectors/NAME")
+    settings = require(invocation.settings())
+    logs.configure(invocation.log_format, verbose=invocation.verbose, context={"slot": settings.postgres.slot})
+    stop = threading.Event()
+    stop_on_signals(stop, log)
+    rest = connect_rest.ConnectRest(str(connector)) if is_url and way != "manual" else None
+    configuration = _configuration(connector, worker, options) if connector else None
+    return Takeover(settings, choices, click.echo, stop, rest=rest, configuration=configuration)
+
+
+@takeover.command(
+    "run",
+    epilog=examples(
+        "cdc-publisher takeover run http://connect:8083/connectors/orders --worker connect.properties",
+        "cdc-publisher takeover run connector.json --stop manual",
+    ),
+)
+@_connector
+@click.option("--wait", type=Duration(), default="120s", show_default=True, help="How long to wait for the slot.")
+@click.option("--keys-move", is_flag=True, help="Accept that keys move to other partitions.")
+@click.option("--expect-empty", is_flag=True, help="Accept topics without records of Debezium.")
+@click.option("--stay", is_flag=True, help="Publish until SIGTERM or SIGINT, instead of exiting after the proof.")
+@click.pass_obj
+def run(
+    invocation: Invocation,
+    connector: str | None,
+    worker: str | None,
+    options: tuple[str, ...],
+    way: str | None,
+    *,
+    wait: float,
+    keys_move: bool,
+    expect_empty: bool,
+    stay: bool,
+) -> int:
+    """Take over the slot of a Debezium connector, without losing, repeating or reordering an event.
+
+    Uses the settings that `takeover plan` prints: the slot and the publication are the connector's own. Checks
+    everything before it changes anything; waits until the slot has caught up; stops the connector, or waits until you
+    have stopped it; publishes what the slot still holds, except for events whose id is in the topics already; and
+    proves that each of these events has exactly one record, in order per key. Then run `start`.
+
+    If it is interrupted, run it again with the same arguments.
+
+    Exit codes: 0 taken over and proven; 1 refused, or the proof failed; 75 interrupted or temporary error, run it
+    again; 78 invalid configuration.
+    """
+    from cdc.takeover.run import Choices
+
+    choices = Choices(wait_seconds=wait, keys_move=keys_move, expect_empty=expect_empty, stay=stay)
+    _takeover(invocation, connector, worker, options, way, choices).run()
+    return 0
+
+
+@takeover.command(
+    "undo", epilog=examples("cdc-publisher takeover undo http://connect:8083/connectors/orders --worker w.properties")
+)
+@_connector
+@click.pass_obj
+def undo(
+    invocation: Invocation, connector: str | None, worker: str | None, options: tuple[str, ...], way: str | None
+) -> int:
+    """Give the slot back to Debezium, without losing or repeating an event.
+
+    Stop the publisher first. Publishes what the slot still holds, moves the connector's stored offsets to the slot's
+    position (Kafka Connect 3.6 or newer), lets the connector resume, and waits until it reads the slot. With
+    `--stop manual` it prints the offsets to set, and waits for you to start Debezium.
+
+    Exit codes: 0 Debezium reads the slot; 1 refused; 75 interrupted or temporary error, run it again; 78 invalid
+    configuration.
+    """
+    from cdc.takeover.run import Choices
+
+    _takeover(invocation, connector, worker, options, way, Choices()).undo()
+    return 0

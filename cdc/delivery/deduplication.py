@@ -12,7 +12,7 @@ topic ends with the newest event of each key, and compaction keeps that one.
 from collections.abc import Callable
 from typing import Final
 
-from cdc.delivery.ports import Tail, Tails
+from cdc.delivery.ports import Foreign, Tail, Tails
 from cdc.lsn import LSN, EventPosition
 from cdc.records.fastpath.path import FastPath
 from cdc.records.partitioner import partition
@@ -30,7 +30,8 @@ class SentBefore:
     """The events of one session's stream that were sent before: those of transactions that commit before `until`.
 
     Kafka has everything up to `position`; `tails` know what it has beyond that, and without them it has nothing more.
-    Dead letters count as sent, also where the event would be none today.
+    Dead letters count as sent, also where the event would be none today. `foreign` knows by id what another program
+    has sent of the transactions that commit before `foreign_until`.
     """
 
     def __init__(
@@ -39,13 +40,18 @@ class SentBefore:
         position: EventPosition = NOWHERE,
         tails: Tails | None = None,
         dead_letters: str | None = None,
+        foreign: Foreign | None = None,
+        foreign_until: LSN = NOTHING,
     ) -> None:
-        self.until = until
+        self.until = max(until, foreign_until)
         self.skipped = self.sent_again = self.suspicious = 0
         self._position = position
         self._tails = tails
         self._dead_letters = dead_letters
-        self._highest = position.commit_lsn  # of the tails that were asked for
+        self._highest = max(position.commit_lsn, foreign_until)  # of the tails that were asked for
+        self._foreign = foreign
+        self._foreign_until = foreign_until
+        self._overtaken: set[tuple[str, bytes]] = set()  # keys with an event behind those of the other program
 
     @property
     def searches(self) -> bool:
@@ -74,10 +80,19 @@ class SentBefore:
         tails = [self._tails.ask(name, row.transaction.timestamp) for name in names]
         if None in tails:
             raise Pending
-        return any(
+        return self._is_foreign(row, topic, key, event_id) or any(
             tail is not None and self._holds(tail, row, key, event_id, ordered=name != self._dead_letters)
             for name, tail in zip(names, tails, strict=True)
         )
+
+    def _is_foreign(self, row: Row, topic: str, key: bytes | None, event_id: str) -> bool:
+        """Whether the program that had the slot before has sent the event, and no older one of its key follows."""
+        if self._foreign is None or row.transaction.commit_lsn >= self._foreign_until:
+            return False
+        found = self._foreign.holds(topic, event_id)
+        if found is None:
+            raise Pending
+        return found and (key is None or (topic, key) not in self._overtaken)
 
     def _holds(self, tail: Tail, row: Row, key: bytes | None, event_id: str, *, ordered: bool) -> bool:
         self._highest = max(self._highest, tail.highest)
@@ -95,6 +110,8 @@ class SentBefore:
     def sends(self, row: Row, records: list[Sendable]) -> None:
         """Take note of the records that a row becomes: later events of their keys follow."""
         for topic, _, key, *_ in records:
+            if self._foreign and key is not None and row.transaction.commit_lsn < self._foreign_until:
+                self._overtaken.add((topic, key))
             tail = self._tails.ask(topic, row.transaction.timestamp) if self._tails and key is not None else None
             if tail and key is not None and row.transaction.commit_lsn <= tail.highest:
                 tail.repeat(key)
@@ -102,6 +119,9 @@ class SentBefore:
     def over(self) -> None:
         """Take everything from now on as new."""
         self.until = NOTHING
+        self._overtaken.clear()
+        if self._foreign:
+            self._foreign.forget()
         if self._tails:
             self._tails.forget()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from cdc.delivery.positions import Memory, RememberedTopic, SlotRecord
+from cdc.delivery.positions import ForeignWindow, Memory, RememberedTopic, SlotRecord
 from cdc.errors import CdcError
 from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
@@ -135,6 +135,21 @@ class Tails(Protocol):
         ...
 
 
+class Foreign(Protocol):
+    """The records that another program sent from the slot before the publisher took it over."""
+
+    def holds(self, topic: str, event_id: str, /) -> bool | None:
+        """Whether a topic has a record with an event's id; None while it is being read: never waits.
+
+        Raises KafkaUnavailable, and KafkaError when the topic may not be read.
+        """
+        ...
+
+    def forget(self) -> None:
+        """Drop everything: nothing is asked for any more."""
+        ...
+
+
 class Ahead(NamedTuple):
     """Records, and bytes of their values."""
 
@@ -172,6 +187,10 @@ def _ignore(topics: Mapping[str, RememberedTopic]) -> None:
     pass
 
 
+def _nothing_foreign(window: ForeignWindow) -> Foreign:
+    raise NotImplementedError(window)
+
+
 @dataclass(frozen=True, slots=True)
 class Ends:
     """Both ends of an open session, and what opening it found."""
@@ -197,6 +216,8 @@ class Ends:
     """Return what distinguishes topics now, of those that exist; waits for Kafka."""
     trust: Callable[[Mapping[str, RememberedTopic]], None] = _ignore
     """Take these topics for what is remembered of them: no other topic of the same name may be sent to."""
+    foreign: Callable[[ForeignWindow], Foreign] = _nothing_foreign
+    """Read the records of another program within a window."""
 
 
 class Servers(Protocol):

@@ -9,8 +9,9 @@ that decide the order), to detect changes made while no publisher was reading.
 |-------|-------------------------------------------------------------------------------------------------|
 | key   | `{system_identifier}/{slot}`                                                                    |
 | value | JSON: version, system_identifier, timeline, slot, confirmed (LSN as text), definition, settings, |
-|       | position, guarantee, caught_up, cluster (Kafka's id), horizons, dropped                         |
+|       | position, guarantee, caught_up, cluster (Kafka's id), horizons, dropped, recovered, foreign     |
 
+`foreign` is there while the slot has not passed the events that another program may have sent: see `ForeignWindow`.
 `position` is the last event that a Kafka transaction has made visible, null before there was one: everything up to it
 is in Kafka; with `caught_up`, nothing of the stream beyond it is. `guarantee` is that of the publisher which wrote the
 record. An empty value forgets the slot.
@@ -51,6 +52,29 @@ AT_LEAST_ONCE: Final = "at-least-once"
 EXACTLY_ONCE: Final = "exactly-once"
 
 
+class ForeignWindow(NamedTuple):
+    """The records that another program may have sent from the slot before the publisher took it over.
+
+    They are of transactions that were committed before `until`, and stand at or behind `offsets`, which are those of
+    partitions by topic; of a topic without offsets all records count.
+    """
+
+    until: LSN
+    offsets: Mapping[str, Mapping[int, int]]
+
+    def document(self) -> dict[str, object]:
+        """The window as the record of a slot has it."""
+        offsets = {topic: {str(number): at for number, at in ends.items()} for topic, ends in self.offsets.items()}
+        return {"until": str(self.until), "offsets": offsets}
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> "ForeignWindow":
+        """Read a window. Raises KeyError, TypeError, AttributeError and ValueError."""
+        offsets = document["offsets"].items()
+        ends = {str(topic): {int(number): int(at) for number, at in given.items()} for topic, given in offsets}
+        return cls(LSN.parse(document["until"]), ends)
+
+
 @dataclass(frozen=True, slots=True)
 class SlotRecord:
     """One slot, how far it was moved, and what its stream depends on, in words and texts."""
@@ -68,6 +92,7 @@ class SlotRecord:
     horizons: tuple[Horizon, ...] = ()  # confirmed ones, or of the slot's beginning; the newest last
     dropped: bool = False
     recovered: Mapping[str, Any] | None = None  # what the last recovery of the slot did; publishers pass it on
+    foreign: ForeignWindow | None = None
 
     @property
     def key(self) -> str:
@@ -80,6 +105,7 @@ class SlotRecord:
         rare |= {"horizons": [one.plain() for one in self.horizons]} if self.horizons else {}
         rare |= {"dropped": True} if self.dropped else {}
         rare |= {"recovered": dict(self.recovered)} if self.recovered else {}
+        rare |= {"foreign": self.foreign.document()} if self.foreign else {}
         return orjson.dumps(
             {
                 "version": VERSION,
@@ -101,7 +127,7 @@ class SlotRecord:
         """Read a record's value; fields that are not known are passed over. Raises ValueError."""
         try:
             read = orjson.loads(value)
-            position = read.get("position")
+            position, foreign = read.get("position"), read.get("foreign")
             return cls(
                 str(read["system_identifier"]),
                 int(read["timeline"]),
@@ -116,6 +142,7 @@ class SlotRecord:
                 tuple(Horizon.read(one) for one in read.get("horizons", ())),
                 bool(read.get("dropped", False)),
                 dict(read["recovered"]) if read.get("recovered") else None,
+                ForeignWindow.parse(foreign) if foreign else None,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a position record ({error!r})") from None

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from cdc.config.settings import Settings
-from cdc.delivery.deduplication import NOWHERE, SentBefore
+from cdc.delivery.deduplication import NOTHING, NOWHERE, SentBefore
 from cdc.delivery.ports import Ends
 from cdc.delivery.positions import (
     AT_LEAST_ONCE,
@@ -94,6 +94,7 @@ class Recognition:
             position, caught_up = before(position.commit_lsn), False
         guarantee = self._settings.delivery.guarantee
         horizons = counting(self._horizons, ends.slot.timeline, ends.timelines, ends.wal_end)
+        window = known.foreign if known and known.foreign and ends.slot.confirmed < known.foreign.until else None
         record = replace(
             ends.slot,
             position=position,
@@ -101,6 +102,7 @@ class Recognition:
             caught_up=caught_up,
             horizons=horizons,
             recovered=known.recovered if known else None,
+            foreign=window,
         )
         if caught_up:
             # Events beyond the position were never committed; without a position, none was.
@@ -108,7 +110,8 @@ class Recognition:
         if known and known.guarantee == EXACTLY_ONCE and not self.batch:
             ends.hand_over(record)
         dead_letters = self._settings.topics.dead_letter if ends.dead_letters else None
-        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), record
+        foreign = (ends.foreign(window), window.until) if window else (None, NOTHING)
+        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters, *foreign), record
 
     def recognise(self, ends: Ends) -> SlotRecord | None:
         """Return the remembered record of the slot.
@@ -156,7 +159,8 @@ class Recognition:
         if lost and ends.used and (self.batch or not record):
             return [
                 f"topic {self._settings.topics.positions!r} holds no position of replication slot {found.slot!r},"
-                " although that was read from before: the topic was deleted, or Kafka is another cluster"
+                " although that was read from before: the topic was deleted, Kafka is another cluster, or another"
+                " program such as Debezium reads the slot (then run: cdc-publisher takeover run)"
             ]
         if record and self.batch and record.position and reached(record, found.timeline, ends.timelines) is None:
             return [

@@ -292,15 +292,15 @@ DEFECTS: Final = (
     ),
     Defect(
         "not-read-back", "D5", "What Kafka has is sent again.", "delivery/slot_memory.py",
-        "        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), record\n",
+        "        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters, *foreign), record\n",
         "        return SentBefore(), record\n",
     ),
     Defect(
         "read-back-too-short", "D5", "Only the first redelivered transactions are searched in Kafka.",
         "delivery/slot_memory.py",
-        "        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters), record\n",
+        "        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters, *foreign), record\n",
         "        end = LSN(ends.slot.confirmed + 1)\n"
-        "        return SentBefore(end, position or NOWHERE, ends.tails, dead_letters), record\n",
+        "        return SentBefore(end, position or NOWHERE, ends.tails, dead_letters, *foreign), record\n",
     ),
     Defect(
         "dead-letters-forgotten", "C8", "Dead letters are not searched in Kafka.", "delivery/deduplication.py",

@@ -272,3 +272,55 @@ def test_an_event_without_a_header_of_its_own_position_keeps_the_usual_record() 
     (record,) = session().receive(transaction(200, event()))
     assert record.partition == -1
     assert [name for name, _ in record.headers] == ["id", "eventType", "cdc-position"]
+
+
+class ForeignIds:
+    """The port `Foreign` in memory; None means that the topic is being read."""
+
+    def __init__(self, ids: set[str] | None) -> None:
+        self.ids = ids
+
+    def holds(self, topic: str, event_id: str) -> bool | None:
+        return None if self.ids is None else topic == TOPIC and event_id in self.ids
+
+    def forget(self) -> None:
+        self.ids = set()
+
+
+def taken_over(foreign: ForeignIds, until: int = 500) -> Target:
+    sent = SentBefore(
+        LSN(400),
+        tails=MemoryTails(**{TOPIC: MemoryTail(1), DEAD: MemoryTail()}),
+        foreign=foreign,
+        foreign_until=LSN(until),
+    )
+    return session(Ledger(100), sent_before=sent)
+
+
+def test_events_that_another_program_sent_are_recognised_by_their_id() -> None:
+    target = taken_over(ForeignIds({"id-0", "id-1"}))
+    assert ids(target.receive(rows(0, 1, 2))) == ["id-2"]
+    assert resumed(target) == (2, 1, 0)
+
+
+def test_an_event_behind_the_window_is_sent_even_if_its_id_is_known() -> None:
+    target = taken_over(ForeignIds({"id-0"}), until=300)
+    assert ids(target.receive(rows(0, at=300))) == ["id-0"]
+
+
+def test_events_of_a_key_behind_one_that_the_other_program_left_out_are_sent_again() -> None:
+    target = taken_over(ForeignIds({"id-0", "id-2"}))
+    assert ids(target.receive(rows(0, 1, 2))) == ["id-1", "id-2"]
+
+
+def test_an_event_waits_until_the_other_programs_records_are_read() -> None:
+    foreign = ForeignIds(None)
+    target = taken_over(foreign)
+    assert ids(target.receive(rows(0, 1))) == []
+    foreign.ids = {"id-0"}
+    assert ids(target.resume()) == ["id-1"]
+
+
+def test_the_window_lasts_as_long_as_it_says_although_the_session_began_before_its_end() -> None:
+    target = taken_over(ForeignIds({"id-0"}), until=600)
+    assert ids(target.receive(rows(0, at=550))) == []

@@ -1,0 +1,118 @@
+"""Reads the records that another program sent from a slot before the publisher took it over, and knows them by id.
+
+Its records have no positions of the publisher; what identifies their events is the header `id`.
+"""
+
+import contextlib
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from confluent_kafka import KafkaException
+
+from cdc.background import Background
+from cdc.config.settings import Settings
+from cdc.delivery.positions import ForeignWindow
+from cdc.errors import KafkaUnavailable
+from cdc.kafka.client import reader
+from cdc.kafka.cluster import Cluster, is_missing
+from cdc.kafka.errors import kafka_error
+from cdc.kafka.reading import Place, read
+from cdc.records.headers import ID, POSITION, headers_of
+from cdc.scratch import storage_error
+
+SECONDS: Final = 60.0
+"""How long a silent broker, or an open transaction, may hold up the reading of a topic."""
+
+_TABLE: Final = """
+pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -16384;
+create table found (topic text, id text, primary key (topic, id)) without rowid;
+"""
+
+
+class ForeignRecords:
+    """Reads each topic when it is first asked for: see `cdc.delivery.ports.Foreign`."""
+
+    def __init__(self, settings: Settings, window: ForeignWindow) -> None:
+        self._settings = settings
+        self._offsets = window.offsets
+        self._lock = threading.Lock()
+        self._found: sqlite3.Connection | None = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        self._found.executescript(_TABLE)
+        self._background: Background[str, bool] = Background("foreign records")
+
+    def holds(self, topic: str, event_id: str) -> bool | None:
+        """Return whether a topic has the event; None while it is being read."""
+        if self._background.ask(topic, self._read, topic) is None:
+            return None
+        with self._lock:
+            query = "select 1 from found where topic = ? and id = ?"
+            return bool(self._found and self._found.execute(query, (topic, event_id)).fetchone())
+
+    def forget(self) -> None:
+        """Drop all ids."""
+        with self._lock:
+            if self._found:
+                self._found.close()
+                self._found = None
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._background.close()
+        self.forget()
+
+    def _read(self, topic: str) -> bool:
+        try:
+            for ids in foreign_ids(self._settings, topic, self._offsets.get(topic, {})):
+                self._add(topic, ids)
+        except KafkaException as error:
+            raise kafka_error(error.args[0], f"reading topic {topic!r}") from None
+        return True
+
+    def _add(self, topic: str, ids: list[str]) -> None:
+        with self._lock:
+            if self._found is None:
+                raise KafkaUnavailable("the reading of foreign records was stopped")
+            try:
+                self._found.execute("begin")
+                self._found.executemany("insert or ignore into found values (?, ?)", [(topic, each) for each in ids])
+                self._found.execute("commit")
+            except sqlite3.Error as error:
+                raise storage_error("the foreign records of the topics", error) from None
+
+
+def foreign_ids(settings: Settings, topic: str, offsets: Mapping[int, int]) -> Iterator[list[str]]:
+    """Yield the ids of the foreign records of a topic, from `offsets` to its end; none when it does not exist."""
+    consumer = reader(settings.kafka, "cdc-publisher-foreign", fetch_wait_max_ms=50)
+    with contextlib.closing(consumer):
+        try:
+            ends = Cluster(settings.kafka).ends(topic)
+        except KafkaException as error:
+            if is_missing(error):
+                return
+            raise
+        places: dict[Place, int] = {(topic, number): end for number, end in ends.items()}
+        begin = {place: min(offsets.get(place[1], 0), end) for place, end in places.items()}
+        for messages in read(consumer, begin, places, SECONDS):
+            ids = (foreign_id(dict(headers_of(message))) for message in messages)
+            yield [each for each in ids if each is not None]
+
+
+def foreign_id(headers: Mapping[str, bytes | None]) -> str | None:
+    """Return the id of a record of another program; None for the publisher's own records, and without an id.
+
+    Kafka Connect's JsonConverter puts header values in quotes, or with a schema into an object.
+    """
+    value = headers.get(ID)
+    if value is None or POSITION in headers:
+        return None
+    text = value.decode(errors="replace")
+    if text[:1] not in ('"', "{"):
+        return text
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        return text
+    return str(parsed.get("payload", text)) if isinstance(parsed, dict) else str(parsed)
