@@ -1,6 +1,7 @@
 """Opens the connections of a session: replication, producer, sentinel, and the record of the slot in Kafka."""
 
 import contextlib
+import json
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -22,7 +23,6 @@ from cdc.kafka.remembered_topics import RememberedTopics, existing
 from cdc.kafka.topics import KnownTopics
 from cdc.kafka.transactional_producer import TransactionalSink, hand_over
 from cdc.outbox.events import Outbox
-from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import catalog, slots
 from cdc.postgres.connection import connect
 from cdc.postgres.sentinel import Sentinel
@@ -49,6 +49,7 @@ def ordering(settings: Settings) -> Mapping[str, str]:
     columns = settings.outbox.columns
     return {
         "[topics] name": settings.topics.name,
+        "[topics] map": json.dumps(settings.topics.map, sort_keys=True, ensure_ascii=False),
         "[outbox] columns.key": columns.key,
         "[outbox] columns.aggregate": columns.aggregate,
         "[kafka] partitioner": str(settings.kafka.get("partitioner", "murmur2_random")),
@@ -60,7 +61,7 @@ class Servers:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._template = TopicTemplate(settings.topics.name)
+        self._template = settings.template
         self._topics = KnownTopics(settings)
         self._remembers = False  # the topic of positions exists, as far as is known
         self._cluster = ""  # its id, as of then
@@ -76,7 +77,7 @@ class Servers:
         columns = settings.outbox.parts
         with connect(settings.postgres.dsn, application_name="cdc-publisher preflight") as connection:
             try:
-                found = catalog.inspect(connection, settings, columns, self._template)
+                found = catalog.inspect(connection, settings)
             except SlotLost:
                 with contextlib.suppress(Temporary):
                     self._check_recovery(f"{slots.system_identifier(connection)}/{settings.postgres.slot}")

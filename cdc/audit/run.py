@@ -19,14 +19,13 @@ from cdc.audit.range import Range
 from cdc.audit.reading import RecordReader
 from cdc.audit.records import TopicRecords
 from cdc.audit.table import OutboxTable
-from cdc.audit.topics import TopicReader, choose, pattern
+from cdc.audit.topics import TopicReader, choose
 from cdc.audit.verdicts import FINDINGS, TopicRecord
 from cdc.config.settings import Settings
 from cdc.errors import CdcError
 from cdc.kafka import positions
 from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
-from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import catalog, publication, slots
 from cdc.postgres.connection import Conn, connect
 from cdc.records.headers import stream_id
@@ -130,7 +129,7 @@ class Auditing:
                 with contextlib.closing(Copy(self._settings, self._children())) as copy:
                     system_identifier, timeline = copy.identify()
                     confirmed, found = copy.confirmed, 0
-                    outbox = Outbox(slot, self._settings.outbox.parts, TopicTemplate(self._settings.topics.name))
+                    outbox = Outbox(slot, self._settings.outbox.parts, self._settings.template)
                     for portion in _portions(copy.ids(outbox)):
                         self.books.add_in_flight(portion)
                         found += len(portion)
@@ -171,16 +170,15 @@ class Auditing:
         return {*self._chosen(existing, frozenset()), *self.destinations} & existing
 
     def _choose(self) -> Mapping[str, bool]:
-        settings = self._settings.topics
-        self._template_tells = pattern(settings.name) is not None
+        self._template_tells = self._settings.template.tells
         if not self._template_tells and not self._asked.topics:
             why = "[topics] name has no text beside its columns, so that topics without a row are not searched for"
             self.notes.append(Note("topics", 0, why))
         return self._chosen(self.topics.existing(), self._asked.topics)
 
     def _chosen(self, existing: set[str], only: frozenset[str]) -> Mapping[str, bool]:
-        settings = self._settings.topics
-        return choose(existing, self.books.topics(), settings.name, (settings.dead_letter, settings.positions), only)
+        own = self._settings.topics.dead_letter, self._settings.topics.positions
+        return choose(existing, self.books.topics(), self._settings.template, own, only)
 
     def _records(self, names: list[str]) -> Iterator[AuditStep]:
         dead_letter = self._settings.topics.dead_letter

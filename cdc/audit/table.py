@@ -12,7 +12,7 @@ from cdc.audit.verdicts import TableRow
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError
 from cdc.lsn import LSN
-from cdc.outbox.topic_template import TopicTemplate, is_topic_name
+from cdc.outbox.topic_template import is_topic_name
 from cdc.postgres import publication
 from cdc.postgres.catalog import hidden_rows, table_columns
 from cdc.postgres.connection import Conn, converting, query
@@ -35,7 +35,7 @@ class OutboxTable:
         self._connection = connection
         self._settings = settings
         self._columns = settings.outbox.parts
-        self._template = TopicTemplate(settings.topics.name)
+        self._template = settings.template
         table = settings.outbox.qualified_name
         present = table_columns(connection, table)
         if defect := hidden_rows(connection, table):
@@ -44,7 +44,7 @@ class OutboxTable:
         if present is None:
             raise PostgresError(f"table {settings.outbox.table} does not exist", hint="run: cdc-publisher outbox init")
         self._present = present
-        self.needed = self._columns.needed(list(present), self._template, settings.outbox.header_columns)
+        self.needed = settings.needed(list(present))
         missing = [name for name in [*self.needed, *([age] if age else [])] if name not in present]
         if missing:
             raise PostgresError(
@@ -113,9 +113,7 @@ class OutboxTable:
                 yield TableRow(row_id, topic, read, age, committed or 0, xid, place, published)
 
     def _topic(self, values: Sequence[str | None]) -> str:
-        if None in values:
-            return ""
-        topic = self._template.fill(dict(zip(self._template.columns, map(str, values), strict=True)))
+        topic = self._template.fill(dict(zip(self._template.columns, values, strict=True)).get) or ""
         return topic if is_topic_name(topic) else ""
 
     def _where(self, wanted: Range) -> sql.Composable:

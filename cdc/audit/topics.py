@@ -1,7 +1,6 @@
 """Reads the topics that an audit compares with the table: their names, retention and records."""
 
 import re
-import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, TypeVar
 
@@ -14,6 +13,7 @@ from cdc.kafka.client import reader
 from cdc.kafka.cluster import Cluster
 from cdc.kafka.errors import kafka_error
 from cdc.kafka.reading import Place, read
+from cdc.outbox.topic_template import TopicTemplate
 
 SECONDS: Final = 60.0
 """How long an open transaction, or a silent broker, may hold up the audit."""
@@ -21,14 +21,6 @@ SECONDS: Final = 60.0
 _REQUEST_SECONDS: Final = 30.0
 
 T = TypeVar("T")
-
-
-def pattern(template: str) -> "re.Pattern[str] | None":
-    """Return a pattern of the names that the template makes; None when it has no fixed text, and could make any."""
-    parts = list(string.Formatter().parse(template))
-    if not any(literal for literal, *_ in parts):
-        return None
-    return re.compile("".join(re.escape(literal) + ("" if field is None else ".+") for literal, field, *_ in parts))
 
 
 class TopicReader:
@@ -137,11 +129,11 @@ class TopicReader:
 
 
 def choose(
-    existing: set[str], of_rows: Iterable[str], template: str, own: Iterable[str], only: Iterable[str]
+    existing: set[str], of_rows: Iterable[str], template: TopicTemplate, own: Iterable[str], only: Iterable[str]
 ) -> Mapping[str, bool]:
     """Return the topics of events, and whether each exists; `own` are never among them, `only` restricts them."""
-    found = pattern(template)
-    matching = {name for name in existing if found and found.fullmatch(name)}
+    matching = {name for name in existing if template.tells and re.fullmatch(template.pattern, name)}
+    matching |= existing & set(template.known)
     chosen = set(only) or (matching | set(of_rows)) - set(own)
     return {name: name in existing for name in sorted(chosen)}
 

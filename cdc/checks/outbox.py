@@ -5,7 +5,6 @@ from cdc.checks.finding import Notes
 from cdc.checks.postgres import defect_noted
 from cdc.checks.postgres_facts import STATS_ROLE, Conn, Published, Rights
 from cdc.config.settings import Settings
-from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import catalog, defects
 from cdc.postgres.publication import children
 from cdc.postgres.publication import read as read_publication
@@ -16,8 +15,7 @@ def table(connection: Conn, notes: Notes, settings: Settings) -> list[str] | Non
     """Return the columns that events need; None if the table is missing or unsuitable."""
     name = settings.outbox.qualified_name
     present = catalog.table_columns(connection, name)
-    template = TopicTemplate(settings.topics.name)
-    needed = settings.outbox.parts.needed(list(present or ()), template, settings.outbox.header_columns)
+    needed = settings.needed(list(present or ()))
     defect = catalog.table_defect(connection, settings, present, needed)
     payload = (present or {}).get(settings.outbox.columns.payload, (0, ""))[1]
     text = f"table {defects.shown(name)} has {', '.join(needed)}; payload is {payload}"

@@ -10,7 +10,6 @@ from cdc.checks.kafka import Kafka
 from cdc.checks.sampling import RowSample
 from cdc.checks.waiting import Waiting
 from cdc.config.settings import Settings
-from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import rows
 from cdc.postgres.rows import OutboxRow
 
@@ -54,10 +53,8 @@ def check(settings: Settings, options: CheckOptions, doing: Callable[[str], None
 
 
 def _events(settings: Settings, options: CheckOptions, sample: RowSample) -> list[str]:
-    """The known topics of events: from options, a template without placeholders, and the rows."""
-    template = TopicTemplate(settings.topics.name)
-    fixed = [] if template.columns else [settings.topics.name]
-    return [*options.topics, *fixed, *(topic for topic, _ in sample.topics)]
+    """The known topics of events: from options, the settings, and the rows."""
+    return [*options.topics, *settings.template.known, *(topic for topic, _ in sample.topics)]
 
 
 def _largest(

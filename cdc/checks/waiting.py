@@ -6,7 +6,6 @@ from cdc.checks.postgres_facts import Conn
 from cdc.config.settings import Settings
 from cdc.errors import PoisonEvent
 from cdc.outbox.events import Event, Outbox
-from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres.connection import query
 from cdc.postgres.source import publication_list
 from cdc.replication.pgoutput import decode
@@ -28,7 +27,7 @@ def oldest(connection: Conn, settings: Settings) -> Waiting | None:
 
     No publisher may read the slot. Raises PostgresError, and PostgresUnavailable when decoding takes too long.
     """
-    outbox = Outbox("", settings.outbox.parts, TopicTemplate(settings.topics.name), settings.outbox.header_columns)
+    outbox = Outbox("", settings.outbox.parts, settings.template, settings.outbox.header_columns)
     transactions = Transactions(settings.outbox.qualified_name, Ledger())
     found = query(
         connection,

@@ -11,7 +11,6 @@ from cdc.avro.subjects import subject
 from cdc.checks.contracts import doubts, examine, misfit
 from cdc.config.settings import Settings, require
 from cdc.errors import ConfigError
-from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import rows
 from cdc.postgres.connection import LONG_SECONDS, connect
 from cdc.registry.opening import opened
@@ -47,8 +46,8 @@ class ContractSet:
         return list(dict.fromkeys(subject(strategy, topic, contract.name) for topic in self._topics(contract)))
 
     def _topics(self, contract: Contract) -> list[str]:
-        if not TopicTemplate(self._settings.topics.name).columns:
-            return [self._settings.topics.name]
+        if fixed := self._settings.template.fixed:
+            return [fixed]
         if self._given:
             return list(self._given)
         if self._in_table is None:

@@ -1,6 +1,6 @@
 """Definitions of all settings: type, default and description. Instances are frozen."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from cdc.config.kinds import Address, Dsn, Identifier, RegistryUrl, SlotName, Te
 from cdc.config.passwords import with_password
 from cdc.errors import ConfigError
 from cdc.outbox.columns import CLOUD_EVENTS, DEBEZIUM_COLUMNS, Columns, Header, is_own
+from cdc.outbox.topic_template import TopicTemplate
 
 
 class Section(BaseModel):
@@ -135,6 +136,9 @@ class Topics(Section):
     name: Template = Field(
         "outbox.event.{aggregatetype}", description="topic of an event, as a template of the row's columns"
     )
+    map: dict[str, Topic] = Field(
+        {}, description="topics of single aggregate types, by the value of the aggregate column; others take name"
+    )
     dead_letter: Topic = Field("cdc.dead-letter", description="topic for dead letters, created by outbox init or start")
     positions: Topic = Field(
         "cdc.positions", description="compacted topic that records the state of slots, created by outbox init or start"
@@ -148,6 +152,18 @@ class Topics(Section):
     replication: Literal["warn", "refuse", "any"] = Field(
         "warn", description="action for topics with fewer than 3 replicas or min.insync.replicas below 2"
     )
+
+    @model_validator(mode="after")
+    def _apart(self) -> "Topics":
+        own = {self.dead_letter: "dead_letter", self.positions: "positions"}
+        problems = [
+            f"map: {aggregate!r} has the topic of {own[topic]}, {topic!r}"
+            for aggregate, topic in self.map.items()
+            if topic in own
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
 
 class Avro(Section):
@@ -339,6 +355,15 @@ class Settings(Section):
     delivery: Delivery = Field(default_factory=Delivery)
     http: Http = Field(default_factory=Http)
     tracing: Tracing = Field(default_factory=Tracing)
+
+    @property
+    def template(self) -> TopicTemplate:
+        """Return what determines the topics of events."""
+        return TopicTemplate(self.topics.name, self.topics.map, self.outbox.columns.aggregate)
+
+    def needed(self, present: Sequence[str]) -> list[str]:
+        """Return the columns that events need, of a table with these columns."""
+        return self.outbox.parts.needed(present, self.template, self.outbox.header_columns)
 
     @model_validator(mode="after")
     def _available(self) -> "Settings":

@@ -48,6 +48,9 @@ from cdc.replication import publication
 from cdc.replication.horizon import Horizon
 
 VERSION: Final = 1
+_FIRST: Final = {"[topics] map": "{}"}
+"""What settings were that records of earlier versions do not have."""
+
 AT_LEAST_ONCE: Final = "at-least-once"
 EXACTLY_ONCE: Final = "exactly-once"
 
@@ -243,7 +246,7 @@ def differences(found: SlotRecord, remembered: SlotRecord) -> list[str]:
             " what was delivered to that one"
         )
     changes += publication.differences(found.definition, remembered.definition)
-    now, before = found.settings, remembered.settings
+    now, before = found.settings, remembered.settings and {**_FIRST, **remembered.settings}
     changes += [
         f"{name} is {now[name]!r}, and was {before[name]!r}" for name in now if before.get(name, now[name]) != now[name]
     ]

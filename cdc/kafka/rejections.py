@@ -54,7 +54,7 @@ class Rejections:
         self.careful = False
         self._own = {settings.positions, settings.dead_letter}
         self._positions = settings.positions
-        self._chosen_by_rows = bool(TopicTemplate(settings.name).columns)
+        self._chosen_by_rows = TopicTemplate(settings.name, settings.map).fixed is None
         self._monotonic = monotonic
         self._topics: dict[str, tuple[str, float]] = {}  # reason, and when to try again
         self._careful_until = float("-inf")

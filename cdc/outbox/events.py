@@ -6,6 +6,7 @@ checks.
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from cdc.errors import BinaryUnreadable, PoisonEvent, PostgresUnavailable, ProtocolError
@@ -143,8 +144,12 @@ class Outbox:
         return None if self.tombstones and payload is not None and (not payload or payload.isspace()) else payload
 
     def _topic(self, plan: "_Plan", values: list[bytes]) -> str:
-        topic = self.template.fill({name: cell.read(values[cell.place]) for name, cell in plan.topic})
-        if not is_topic_name(topic):
+        def text(name: str) -> str:
+            cell = plan.topic[name]
+            return cell.read(values[cell.place])
+
+        topic = self.template.fill(text)
+        if topic is None or not is_topic_name(topic):
             raise ValueError(f"{topic!r} is not a valid topic name")
         return topic
 
@@ -172,7 +177,7 @@ class _Plan:
         self.aggregate = self._required(columns.aggregate, to_text)
         self.payload = self._nullable(columns.payload, to_payload)
         self.payload_kind = payload_kind(shape.types[self.payload.place])
-        self.topic = [(name, self._required(column, to_text)) for name, column in shape.topic]
+        self.topic = {name: self._placeholder(column) for name, column in shape.topic}
         self.headers = [
             (name, self._header(place, iso=name in outbox.iso))
             for name, place in shape.headers
@@ -181,12 +186,14 @@ class _Plan:
 
     def culprit(self, values: list[bytes]) -> str:
         """Return which column of a row is not UTF-8."""
-        topic, headers = [cell for _, cell in self.topic], [cell for _, cell in self.headers]
+        topic, headers = self.topic.values(), [cell for _, cell in self.headers]
         for cell in (self.id, self.type, self.aggregate, *topic, *headers):
             try:
                 cell.read(values[cell.place])
             except UnicodeDecodeError as error:
                 return f"column {self._shape.names[cell.place]!r} is not UTF-8: {error}"
+            except ValueError:
+                continue  # of a topic that does not depend on it
         return f"column {self._shape.names[self.key.place]!r} is not UTF-8"
 
     def _has(self, place: int) -> bool:
@@ -196,6 +203,13 @@ class _Plan:
         if not self._has(place):
             return _Cell(place, _nothing)
         return self._required(self._shape.names[place], to_iso if iso else to_text)
+
+    def _placeholder(self, column: str) -> "_Cell[str]":
+        """A cell that refuses the row only when it is read: the topic may not depend on it."""
+        poison = self.poison
+        cell = self._required(column, to_text)
+        reason, self.poison = self.poison, poison
+        return cell if reason == poison else _Cell(cell.place, partial(_refused, reason))
 
     def _is_null(self, column: str) -> bool:
         place = self._shape.places.get(column)
@@ -235,6 +249,10 @@ class _Plan:
 
 def _nothing(cell: bytes) -> None:  # noqa: ARG001 - it is null
     return None
+
+
+def _refused(reason: str, cell: bytes) -> str:  # noqa: ARG001 - whatever it holds
+    raise ValueError(reason)
 
 
 def _unread(cell: bytes) -> Any:  # noqa: ARG001 - the row is refused

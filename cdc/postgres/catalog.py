@@ -10,7 +10,6 @@ from cdc.config.settings import Settings
 from cdc.errors import SlotActive, SlotLost
 from cdc.lsn import LSN
 from cdc.outbox.columns import DEBEZIUM_COLUMNS, SEQUENCE_COLUMN, Columns
-from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import defects, publication, slot_health
 from cdc.postgres.connection import Conn, query
 from cdc.postgres.defects import Requirement
@@ -55,7 +54,7 @@ class Catalog:
     used: bool  # the slot has been read from
 
 
-def inspect(connection: Conn, settings: Settings, columns: Columns, template: TopicTemplate) -> Catalog:
+def inspect(connection: Conn, settings: Settings) -> Catalog:
     """Check server, role, table, publication and slot. Raises PostgresError for the first defect."""
     timeout = server(connection)
     if defect := role_defect(connection):
@@ -63,7 +62,7 @@ def inspect(connection: Conn, settings: Settings, columns: Columns, template: To
     # Before the rest: the sentinel sees any later change.
     ((end,),) = query(connection, "reading the WAL's end", "select pg_current_wal_flush_lsn()::text")
     found = publication.read(connection, settings.postgres.publication, settings.outbox.qualified_name)
-    needed, binary = _table(connection, settings, columns, template)
+    needed, binary = _table(connection, settings)
     _publication(connection, settings, needed)
     ours = slot(connection, settings)
     assert ours.confirmed is not None
@@ -225,7 +224,7 @@ def base64_headers(settings: Settings, present: list[str]) -> set[str]:
     """Return the columns of headers that may be bytea, because they are sent in base64 and are no other part."""
     if settings.outbox.header_format != "iso":
         return set()
-    parts = settings.outbox.parts.needed(present, TopicTemplate(settings.topics.name), ())
+    parts = settings.outbox.parts.needed(present, settings.template, ())
     return {header.column for header in settings.outbox.header_columns} - set(parts)
 
 
@@ -253,10 +252,10 @@ def table_defect(
     return defects.unlogged(table) if found and found[0][1] != "p" else None
 
 
-def _table(connection: Conn, settings: Settings, columns: Columns, template: TopicTemplate) -> tuple[list[str], bool]:
+def _table(connection: Conn, settings: Settings) -> tuple[list[str], bool]:
     """Return the columns that an event needs, and whether all of them have a binary decoder."""
     present = table_columns(connection, settings.outbox.qualified_name)
-    needed = columns.needed(list(present or ()), template, settings.outbox.header_columns)
+    needed = settings.needed(list(present or ()))
     if defect := table_defect(connection, settings, present, needed):
         raise defect.error()
     assert present is not None

@@ -4,7 +4,6 @@ from psycopg import sql
 
 from cdc.config.settings import Settings
 from cdc.outbox.columns import SEQUENCE_COLUMN
-from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import numbers, publication
 from cdc.postgres.catalog import (
     children_defect,
@@ -29,8 +28,7 @@ def create_table(settings: Settings) -> str:
         columns.payload: "jsonb",
         "created_at": "timestamptz NOT NULL DEFAULT now()",
     }
-    template = TopicTemplate(settings.topics.name)
-    extra = settings.outbox.parts.needed(list(definitions), template, settings.outbox.header_columns)
+    extra = settings.needed(list(definitions))
     definitions |= {name: "text" for name in extra if name not in definitions}
     definitions.setdefault(SEQUENCE_COLUMN, numbers.DEFINITION)
     body = ",\n".join(f"    {_name(name)} {definition}" for name, definition in definitions.items())
@@ -54,13 +52,12 @@ def missing(connection: Conn, settings: Settings, *, numbered: bool = False) -> 
     Raises PostgresError for an existing table or publication that does not fit.
     """
     table = settings.outbox.qualified_name
-    columns = settings.outbox.parts
     present = table_columns(connection, table)
     statements, needed = [], list[str]()
     if present is None:
         statements.append(create_table(settings))
     else:
-        needed = columns.needed(list(present), TopicTemplate(settings.topics.name), settings.outbox.header_columns)
+        needed = settings.needed(list(present))
         defect = table_defect(connection, settings, present, needed) or generated_defect(connection, table, needed)
         if defect:
             raise defect.error()

@@ -12,7 +12,6 @@ from psycopg.rows import TupleRow
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError
 from cdc.outbox.columns import Columns
-from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres.catalog import hidden_rows, table_columns
 from cdc.postgres.connection import Conn, converting
 from cdc.replication.values import BYTEA
@@ -28,7 +27,7 @@ class OutboxRow(NamedTuple):
     type: str | None
     payload: bytes | None
     payload_is_avro: bool
-    parts: tuple[str | None, ...] = ()  # what the placeholders of [topics] name stand for
+    parts: tuple[str | None, ...] = ()  # what decides about the topic, as `TopicTemplate.columns`
 
 
 def read(connection: Conn, settings: Settings) -> Iterator[OutboxRow]:
@@ -63,25 +62,27 @@ def row(values: TupleRow, is_avro: bool) -> OutboxRow:
 
 def topic(settings: Settings, found: OutboxRow) -> tuple[str, str] | None:
     """Return the topic of a row, and its event type; None when it has none."""
-    template = TopicTemplate(settings.topics.name)
-    if found.type is None or None in found.parts:
-        return None
-    return template.fill(dict(zip(template.columns, map(str, found.parts), strict=True))), found.type
+    template = settings.template
+    made = template.fill(dict(zip(template.columns, found.parts, strict=True)).get)
+    return None if found.type is None or made is None else (made, found.type)
 
 
 def topics(connection: Conn, settings: Settings) -> list[tuple[str, str]]:
     """Return each topic that rows of the table go to, with each event type there. Raises PostgresError as `read`."""
     columns, present = _columns(connection, settings)
-    template = TopicTemplate(settings.topics.name)
+    template = settings.template
     names = _placeholders(columns, settings, present)
     parts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in [*names, columns.type])
     query = sql.SQL("select distinct {} from {}").format(parts, sql.Identifier(*settings.outbox.qualified_name))
     with converting(_DOING):
         rows = connection.execute(query).fetchall()
     return sorted(
-        (template.fill(dict(zip(template.columns, map(str, values), strict=True))), str(event_type))
-        for *values, event_type in rows
-        if event_type is not None and None not in values
+        {
+            (made, str(event_type))
+            for *values, event_type in rows
+            if event_type is not None
+            and (made := template.fill(dict(zip(template.columns, values, strict=True)).get)) is not None
+        }
     )
 
 
@@ -103,4 +104,4 @@ def _columns(connection: Conn, settings: Settings) -> tuple[Columns, dict[str, t
 
 
 def _placeholders(columns: Columns, settings: Settings, present: dict[str, tuple[int, str]]) -> list[str]:
-    return [columns.resolve(name, list(present)) for name in TopicTemplate(settings.topics.name).columns]
+    return [columns.resolve(name, list(present)) for name in settings.template.columns]

@@ -108,10 +108,8 @@ class _Read(NamedTuple):
     def of_row(cls, row: Row, outbox: Outbox) -> "_Read":
         columns, shape = outbox.columns, outbox.shape(row.relation)
         row_cells = _Cells(row, shape)
-        parts = {name: row_cells.text(column) for name, column in shape.topic}
-        topic = ""
-        if None not in parts.values():
-            topic = outbox.template.fill({name: value or "" for name, value in parts.items()})
+        column_of = dict(shape.topic)
+        topic = outbox.template.fill(lambda name: row_cells.text(column_of[name])) or ""
         payload, kind = row_cells.payload(columns.payload)
         return cls(
             row_cells.text(columns.id) or "",

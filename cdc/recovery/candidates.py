@@ -192,7 +192,7 @@ class Candidates:
         """
         existing = self._topics.existing()
         own = (self._settings.topics.dead_letter, self._settings.topics.positions)
-        chosen = choose(existing, self._books.topics(), self._settings.topics.name, own, ())
+        chosen = choose(existing, self._books.topics(), self._settings.template, own, ())
         names = [name for name, exists in chosen.items() if exists]
         if own[0] in existing:
             self._topics.look([own[0]])

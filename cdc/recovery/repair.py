@@ -16,7 +16,6 @@ from cdc.errors import CdcError
 from cdc.logs.format import plain
 from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
-from cdc.outbox.topic_template import TopicTemplate
 from cdc.records.headers import POSITION, REPAIRED
 from cdc.records.record import Record
 from cdc.replication.messages import Relation, TupleData
@@ -31,7 +30,7 @@ def outbox_of(settings: Settings, stream: str) -> Outbox:
     return Outbox(
         stream,
         settings.outbox.parts,
-        TopicTemplate(settings.topics.name),
+        settings.template,
         settings.outbox.header_columns,
         tombstones=settings.outbox.tombstones,
         iso=settings.outbox.header_format == "iso",

@@ -6,7 +6,6 @@ clash with a contract or that Avro does not allow: they are passed over, and non
 
 import json
 import re
-import string
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -56,7 +55,7 @@ class _Source:
         self.passed_over: dict[str, str] = {}
         self._registry = registry
         self._settings = settings
-        self._topic = _pattern(settings.topics.name)
+        self._topic = settings.template.pattern
         self._texts: dict[str, str] = {}
         self._own: set[str] = set()  # origins
 
@@ -121,9 +120,3 @@ class _Source:
         if origin in self._own:
             raise ConfigError(f"contract {origin}: {reason}")
         self.passed_over[origin.removeprefix("subject ")] = reason
-
-
-def _pattern(template: str) -> str:
-    """Return the regular expression of the topics that a template may yield."""
-    parts = string.Formatter().parse(template)
-    return "".join(re.escape(literal) + ("" if field is None else ".+") for literal, field, _, _ in parts)

@@ -32,7 +32,6 @@ from cdc.kafka.foreign import foreign_id
 from cdc.kafka.reading import read
 from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
-from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import catalog, slots
 from cdc.postgres.connection import LONG_SECONDS, Conn, connect, query
 from cdc.records.fastpath import select as accelerator
@@ -178,7 +177,7 @@ class Takeover:
         """Raise CdcError for anything that could lose, repeat or reorder events; return the slot's memory."""
         settings = self._settings
         self._refuse_configuration()
-        found = catalog.inspect(connection, settings, settings.outbox.parts, TopicTemplate(settings.topics.name))
+        found = catalog.inspect(connection, settings)
         two_phase = query(
             connection,
             "reading the slot",
@@ -341,9 +340,8 @@ class Takeover:
     def _expect(self, connection: Conn, proof: Proof) -> None:
         """Read from a copy of the slot which events are to come."""
         settings = self._settings
-        template = TopicTemplate(settings.topics.name)
-        found = catalog.inspect(connection, settings, settings.outbox.parts, template)
-        outbox = Outbox(self._name, settings.outbox.parts, template, tombstones=settings.outbox.tombstones)
+        found = catalog.inspect(connection, settings)
+        outbox = Outbox(self._name, settings.outbox.parts, settings.template, tombstones=settings.outbox.tombstones)
         with contextlib.closing(Copy(settings, child_oids(found.definition))) as copy:
             proof.expect(copy.rows(), outbox)
         self._say(f"{proof.events} events since the slot's position, sent by Debezium or not")
@@ -351,7 +349,7 @@ class Takeover:
     def _remember(self, connection: Conn, before: Offsets | None, proof: Proof) -> SlotRecord:
         """Write the record of the slot: from here on the slot is the publisher's."""
         settings = self._settings
-        found = catalog.inspect(connection, settings, settings.outbox.parts, TopicTemplate(settings.topics.name))
+        found = catalog.inspect(connection, settings)
         if before is None and proof.first_commit is not None:
             by_column = getattr(getattr(settings, "record", None), "timestamp", "commit") != "commit"
             before = self._topics.since(None if by_column else proof.first_commit - _MARGIN_MS)

@@ -1,13 +1,13 @@
 """The topics that Debezium sends to: their ends, whether they stand still, and whether they hold its records."""
 
 import contextlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import OffsetSpec
 
-from cdc.audit.topics import pattern
 from cdc.config.settings import Settings
 from cdc.kafka.client import reader
 from cdc.kafka.cluster import Cluster, identity
@@ -29,7 +29,6 @@ class EventTopics:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._cluster = Cluster(settings.kafka)
-        self._pattern = pattern(settings.topics.name)
         self._own = {settings.topics.positions, settings.topics.dead_letter}
 
     def names(self) -> list[str]:
@@ -41,7 +40,8 @@ class EventTopics:
             except KafkaException as error:
                 raise kafka_error(error.args[0], "listing topics") from None
         names = {name for name in topics if not name.startswith("__")} - self._own
-        return sorted(name for name in names if self._pattern is None or self._pattern.fullmatch(name))
+        template = self._settings.template
+        return sorted(name for name in names if not template.tells or re.fullmatch(template.pattern, name))
 
     def ends(self) -> Offsets:
         """Return the end offset of each partition."""

@@ -11,7 +11,6 @@ from psycopg.conninfo import make_conninfo
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError, PostgresRefused, PostgresUnavailable
 from cdc.local.postgres import PostgresServer
-from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import catalog, slots
 from cdc.postgres import outbox_table as table
 from cdc.postgres.connection import connect
@@ -126,7 +125,7 @@ def test_b14_a_slot_of_another_database_is_told(private_postgres: PrivatePostgre
     with connect(server.dsn) as connection:
         table.execute(connection, table.missing(connection, settings))
         with pytest.raises(PostgresError, match="belongs to database 'elsewhere'"):
-            catalog.inspect(connection, settings, settings.outbox.parts, TopicTemplate(settings.topics.name))
+            catalog.inspect(connection, settings)
 
 
 def test_case_c4_of_several_hosts_a_primary_whose_transactions_are_read_only_by_default_is_taken(

@@ -19,7 +19,6 @@ from cdc.delivery.ports import Observation, SlotHealth, Stopping, StreamDefect, 
 from cdc.errors import PostgresError
 from cdc.local.postgres import PostgresServer
 from cdc.lsn import LSN
-from cdc.outbox.topic_template import TopicTemplate
 from cdc.postgres import catalog, sentinel, slots
 from cdc.postgres import outbox_table as table
 from cdc.postgres import slot_health as health
@@ -71,8 +70,7 @@ class Desk:
 
     def inspect(self) -> Catalog:
         with connect(self.dsn) as connection:
-            template = TopicTemplate(self.settings.topics.name)
-            return catalog.inspect(connection, self.settings, self.settings.outbox.parts, template)
+            return catalog.inspect(connection, self.settings)
 
     def watch(self, dsn: str = "") -> "Watched":
         """A sentinel that has looked once."""

@@ -16,7 +16,7 @@ from cdc.audit.books import AuditFinding, Books
 from cdc.audit.judging import AuditFacts, Judgement
 from cdc.audit.range import Range
 from cdc.audit.reading import RecordReader
-from cdc.audit.topics import choose, pattern
+from cdc.audit.topics import choose
 from cdc.audit.verdicts import (
     DUPLICATE,
     FINDINGS,
@@ -36,6 +36,7 @@ from cdc.audit.verdicts import (
     within,
 )
 from cdc.lsn import LSN
+from cdc.outbox.topic_template import TopicTemplate
 
 PARTITIONS = 3
 STREAMS = ("aaaaaaaa", "bbbbbbbb")
@@ -533,9 +534,9 @@ def foreign(record: TopicRecord) -> TopicRecord:
 
 def test_the_topics_are_those_of_rows_and_those_that_the_template_makes() -> None:
     existing = {"outbox.event.order", "outbox.event.old", "other", "cdc.dead-letter", "outbox.eventXorder"}
-    template = "outbox.event.{aggregatetype}"
+    template = TopicTemplate("outbox.event.{aggregatetype}")
     chosen = choose(existing, ["outbox.event.new"], template, ["cdc.dead-letter"], [])
     assert chosen == {"outbox.event.new": False, "outbox.event.old": True, "outbox.event.order": True}
     assert choose(existing, ["outbox.event.new"], template, [], ["other"]) == {"other": True}
-    assert pattern("{aggregatetype}") is None
-    assert choose(existing, ["other"], "{aggregatetype}", [], []) == {"other": True}
+    anything = TopicTemplate("{aggregatetype}", {"order": "outbox.event.order", "note": "notes"})
+    assert choose(existing, ["other"], anything, [], []) == {"other": True, "outbox.event.order": True}

@@ -84,6 +84,14 @@ def test_what_the_stream_depends_on_is_compared_word_by_word_b4_b6_d10() -> None
     ]
 
 
+def test_a_record_of_an_earlier_version_had_no_topic_map() -> None:
+    mapped = replace(MARK, settings={**MARK.settings, "[topics] map": '{"order": "orders"}'})
+    (problem,) = differences(mapped, MARK)
+    assert problem == """[topics] map is '{"order": "orders"}', and was '{}'"""
+    assert differences(replace(MARK, settings={**MARK.settings, "[topics] map": "{}"}), MARK) == []
+    assert differences(mapped, replace(MARK, settings={})) == [], "of a slot that was only created"
+
+
 def test_the_slot_moves_only_to_where_kafka_was_told_a19() -> None:
     target = remembering()
     assert told(target, 0.0)  # the first thing: what the slot is
