@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cdc.cli.examples import examples
 from cdc.cli.local import HOME
+from cdc.config.settings import Value
 from cdc.errors import CdcError, LocalStackError
 
 if TYPE_CHECKING:
@@ -33,12 +34,19 @@ The servers and the publisher keep running. Try:
 """
 
 
-@click.command(epilog=examples("cdc-publisher demo", "cdc-publisher demo --keep", "cdc-publisher demo --stop"))
+@click.command(epilog=examples("cdc-publisher demo", "cdc-publisher demo --value json", "cdc-publisher demo --keep"))
 @click.option("--keep", is_flag=True, help="Keep servers and publisher running, and suggest commands to try.")
 @click.option("--stop", is_flag=True, help="Stop a demo started with --keep, and remove its data.")
 @click.option("--follow", is_flag=True, help="Show new events of a demo started with --keep.")
+@click.option(
+    "--value",
+    type=click.Choice(["avro", "json", "text"]),
+    default="avro",
+    show_default=True,
+    help="Kind of values to publish: [record] value.",
+)
 @HOME
-def demo(keep: bool, stop: bool, follow: bool, home: Path | None) -> int:
+def demo(keep: bool, stop: bool, follow: bool, value: Value, home: Path | None) -> int:
     """Run a demo: publish the orders of a sample shop and verify the result.
 
     Starts local PostgreSQL and Kafka servers and concurrent writers that place, pay and cancel orders, publishes the
@@ -47,7 +55,7 @@ def demo(keep: bool, stop: bool, follow: bool, home: Path | None) -> int:
 
     Exit codes: 0 all events were published correctly; 1 a comparison or the demo failed.
     """
-    environment = _environment(home)
+    environment = _environment(home, value)
     if stop:
         click.echo("stopped the demo" if environment.stop() else "no demo was running", err=True)
         return 0
@@ -97,14 +105,14 @@ def _hints(environment: "Environment", home: Path | None) -> str:
     )
 
 
-def _environment(home: Path | None) -> "Environment":
+def _environment(home: Path | None, value: Value) -> "Environment":
     try:
         from cdc.demo.environment import Environment
     except ImportError as missing:
         raise LocalStackError(
             f"the package {missing.name} is not installed", "pip install 'cdc-publisher[local]'"
         ) from missing
-    return Environment(home)
+    return Environment(home, value)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal's signature

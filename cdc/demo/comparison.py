@@ -84,7 +84,7 @@ def _captured(arrivals: Iterable[Arrival]) -> dict[str, Decimal]:
     records = {arrival.event_id: arrival.record for arrival in arrivals if arrival.type == "PaymentCaptured"}
     money: dict[str, Decimal] = {}
     for record in records.values():
-        money[record["currency"]] = money.get(record["currency"], Decimal(0)) + record["amount"]
+        money[record["currency"]] = money.get(record["currency"], Decimal(0)) + Decimal(record["amount"])
     return money
 
 

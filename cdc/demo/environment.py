@@ -18,7 +18,7 @@ from rich.console import Console
 
 from cdc.avro.files import shipped
 from cdc.config import loading
-from cdc.config.settings import Settings
+from cdc.config.settings import Settings, Value
 from cdc.demo import shop
 from cdc.errors import CdcError, LocalStackError
 from cdc.kafka.cluster import Cluster
@@ -35,9 +35,13 @@ _STOP: Final = ((signal.SIGTERM, 30.0), *processes.KILL)
 
 
 class Environment:
-    """The demo's servers and publisher in `home`; a context manager that stops them unless `kept`."""
+    """The demo's servers and publisher in `home`; a context manager that stops them unless `kept`.
 
-    def __init__(self, home: Path | None = None) -> None:
+    `value` is the kind of values that the publisher sends.
+    """
+
+    def __init__(self, home: Path | None = None, value: Value = "avro") -> None:
+        self._value = value
         self.home = Path(os.path.realpath(home or packages.cache() / "demo"))
         self.log = self.home / "publisher.log"
         self.config = self.home / "cdc-publisher.toml"
@@ -81,7 +85,7 @@ class Environment:
     def up(self, console: Console) -> tuple[Addresses, Settings]:
         """Start the servers and create the outbox, its publication, the slot and the topics."""
         addresses = self.stack.up(console)
-        self.config.write_text(_toml(addresses, shipped("shop")))
+        self.config.write_text(_toml(addresses, shipped("shop"), self._value))
         settings = loading.load(self.config, environ={})
         with connect(settings.postgres.dsn) as connection:
             outbox_table.execute(connection, outbox_table.missing(connection, settings))
@@ -155,7 +159,7 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _toml(addresses: Addresses, schemas: Path) -> str:
+def _toml(addresses: Addresses, schemas: Path, value: Value) -> str:
     # JSON strings are valid TOML. CreateTime: a record's timestamp must remain its commit time. There is one broker,
     # so warnings about replication are disabled.
     return f"""\
@@ -171,6 +175,9 @@ publication = "shop"
 partitions = {PARTITIONS}
 config = {{ "message.timestamp.type" = "CreateTime" }}
 replication = "any"
+
+[record]
+value = {json.dumps(value)}
 
 [avro]
 schemas = {json.dumps(str(schemas))}

@@ -100,7 +100,7 @@ class DemoReader:
             type=_text(headers[TYPE]),
             event_id=_text(headers[ID]),
             position=_text(headers[POSITION]),
-            record=self._decode(_bytes(message.value())),
+            record=self._decode(_bytes(message.value()), headers),
             delay_ms=max(now_ms - message.timestamp()[1], 0),
         )
 

@@ -49,7 +49,7 @@ class _OnlyAvro:
 
 AVRO: Final[Values] = _OnlyAvro()
 
-_TEXT_PLAN: Final = b'{"form":"text","nodes":[]}'  # `_text`, for the native accelerator
+_TEXT_PLAN: Final = b'{"form":"text","nodes":[]}'  # `text_value`, for the native accelerator
 
 
 class Encoder(Protocol):
@@ -193,7 +193,7 @@ class Router:
         contract = self._encoder(event.type) if self._values.check else None
         route = route._replace(headers=((CONTENT_TYPE, kind),))
         if contract is None:
-            return route._replace(encode=_text, plan=_TEXT_PLAN)
+            return route._replace(encode=text_value, plan=_TEXT_PLAN)
         return route._replace(encode=partial(_checked_text, contract))
 
     def _encoder(self, event_type: str) -> Encoder | None:
@@ -217,7 +217,7 @@ class Router:
         return header
 
 
-def _text(payload: bytes, header: bytes) -> bytes:
+def text_value(payload: bytes, header: bytes) -> bytes:
     """Return the payload. Raises Unfit if it is not UTF-8, as in a database of SQL_ASCII."""
     if not payload.isascii():
         try:
@@ -229,6 +229,6 @@ def _text(payload: bytes, header: bytes) -> bytes:
 
 def _checked_text(contract: Encoder, payload: bytes, header: bytes) -> bytes:
     """Return the payload, if it matches a contract. Raises ValueError."""
-    text = _text(payload, header)
+    text = text_value(payload, header)
     contract.encode(payload, b"")
     return text
