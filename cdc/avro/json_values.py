@@ -69,7 +69,9 @@ def logical_type(definition: DictSchema, form: JsonForm) -> Write:
     if name == "decimal":
         return _decimal(definition, form)
     if name == "uuid":
-        return _uuid_of_bytes if definition["type"] == "fixed" else lambda text: quote(text.lower())
+        checked = logical.mapper(definition)  # also a default, which Avro takes as any string
+        assert checked
+        return _uuid_of_bytes if definition["type"] == "fixed" else lambda text: f'"{checked(text).lower()}"'
     if name == "duration":
         return _duration
     family, _, unit = name.rpartition("-")

@@ -88,6 +88,12 @@ pub fn size(number: i128) -> usize {
     (bits as usize + 8) / 8
 }
 
+/// Whether a number in two's complement fits in `size` bytes, if there is a limit.
+#[must_use]
+pub fn fits(number: i128, size: Option<usize>) -> bool {
+    write(&mut Vec::new(), number, size).is_some()
+}
+
 /// Appends a number in two's complement, big-endian, in `size` bytes or as many as it needs.
 pub fn write(out: &mut Vec<u8>, number: i128, fixed: Option<usize>) -> Option<()> {
     let bytes = number.to_be_bytes();

@@ -6,7 +6,7 @@
 use crate::json::{DEPTH, Kind, Reader};
 use crate::numbers::Number;
 use crate::plan::{Branch, Node, Plan, Record, Target, Union};
-use crate::{scalars, varint};
+use crate::{scalars, texts, varint};
 
 /// Where a field's bytes stand in the output; `None` while it has not been met.
 type Span = Option<(usize, usize)>;
@@ -17,14 +17,16 @@ pub struct Encoder {
     out: Vec<u8>,
     spans: Vec<Span>,
     limit: usize,
+    json: bool,
 }
 
 impl Encoder {
-    /// `header` and the Avro body of `payload`, or `None` when it is declined or becomes longer than `limit` bytes.
+    /// `header` and the value of `payload`, or `None` when it is declined or becomes longer than `limit` bytes.
     pub fn encode(&mut self, plan: &Plan, header: &[u8], payload: &[u8], limit: usize) -> Option<&[u8]> {
         self.out.clear();
         self.spans.clear();
         self.limit = limit;
+        self.json = plan.target == Target::Json;
         self.out.extend_from_slice(header);
         if plan.target == Target::Text {
             std::str::from_utf8(payload).ok()?;
@@ -41,9 +43,15 @@ impl Encoder {
     fn value(&mut self, plan: &Plan, node: usize, reader: &mut Reader<'_>, depth: usize) -> Option<()> {
         match plan.nodes.get(node)? {
             Node::Decline => None,
-            Node::Null => reader.null(),
+            Node::Null => {
+                reader.null()?;
+                self.out.extend_from_slice(if self.json { b"null" } else { b"" });
+                Some(())
+            }
             Node::Boolean => {
-                self.out.push(u8::from(reader.boolean()?));
+                let yes = reader.boolean()?;
+                let (word, byte): (&[u8], _) = if yes { (b"true", 1) } else { (b"false", 0) };
+                self.out.extend_from_slice(if self.json { word } else { std::slice::from_ref(&byte) });
                 Some(())
             }
             Node::Record(record) => self.record(plan, record, reader, depth.checked_sub(1)?, false),
@@ -51,14 +59,31 @@ impl Encoder {
             Node::Map { values } => self.map(plan, *values, reader, depth.checked_sub(1)?),
             Node::Union(union) => self.union(plan, union, reader, depth),
             Node::String => {
-                varint::sized(&mut self.out, &reader.string()?);
+                self.string(&reader.string()?);
                 Some(())
             }
             node => match reader.kind()? {
-                Kind::Number => scalars::number(&mut self.out, node, reader.number()?),
+                Kind::Number => self.number(plan, node, reader.number()?),
+                Kind::Text if self.json => texts::text(&mut self.out, plan, node, &reader.string()?),
                 Kind::Text => scalars::text(&mut self.out, node, &reader.string()?),
                 _ => None,
             },
+        }
+    }
+
+    fn string(&mut self, text: &[u8]) {
+        if self.json {
+            texts::string(&mut self.out, text);
+        } else {
+            varint::sized(&mut self.out, text);
+        }
+    }
+
+    fn number(&mut self, plan: &Plan, node: &Node, number: Number<'_>) -> Option<()> {
+        if self.json {
+            texts::number(&mut self.out, plan, node, number)
+        } else {
+            scalars::number(&mut self.out, node, number)
         }
     }
 
@@ -79,8 +104,11 @@ impl Encoder {
         let mut more = !empty;
         while more {
             if let Key::Field(number) = key(record, reader, last)? {
-                let from = self.out.len();
-                self.value(plan, record.fields.get(number)?.node, reader, depth)?;
+                let (from, field) = (self.out.len(), record.fields.get(number)?);
+                if self.json {
+                    self.out.extend_from_slice(field.label.as_bytes());
+                }
+                self.value(plan, field.node, reader, depth)?;
                 let span = self.spans.get_mut(first + number)?;
                 if span.replace((from, self.out.len())).is_some() {
                     return None; // a key that comes twice
@@ -98,6 +126,13 @@ impl Encoder {
         }
         if !in_order || met < record.fields.len() {
             self.arrange(record, start, first)?;
+        }
+        if self.json {
+            match self.out.get_mut(start) {
+                Some(comma) => *comma = b'{',
+                None => self.out.push(b'{'),
+            }
+            self.out.push(b'}');
         }
         self.spans.truncate(first);
         self.within_limit()
@@ -126,46 +161,62 @@ impl Encoder {
 
     fn array(&mut self, plan: &Plan, items: usize, reader: &mut Reader<'_>, depth: usize) -> Option<()> {
         reader.take(b'[')?;
-        let at = self.out.len();
-        self.out.push(0);
-        if reader.found(b']') {
-            return Some(());
-        }
-        let mut count = 1;
-        self.value(plan, items, reader, depth)?;
-        while reader.more(b']')? {
+        let at = self.begin(b'[');
+        let mut count = 0;
+        let mut more = !reader.found(b']');
+        while more {
+            self.separate(count);
             self.value(plan, items, reader, depth)?;
             self.within_limit()?;
             count += 1;
+            more = reader.more(b']')?;
         }
-        varint::size_before(&mut self.out, at, count);
-        self.out.push(0);
+        self.end(at, count, b']');
         Some(())
     }
 
     fn map(&mut self, plan: &Plan, values: usize, reader: &mut Reader<'_>, depth: usize) -> Option<()> {
         reader.take(b'{')?;
-        let at = self.out.len();
-        self.out.push(0);
-        if reader.found(b'}') {
-            return Some(());
-        }
+        let at = self.begin(b'{');
         let mut keys = Vec::new();
-        loop {
+        let mut more = !reader.found(b'}');
+        while more {
             let key = reader.key()?;
-            varint::sized(&mut self.out, &key);
+            self.separate(keys.len());
+            self.string(&key);
+            if self.json {
+                self.out.push(b':');
+            }
             keys.push(key);
             self.value(plan, values, reader, depth)?;
             self.within_limit()?;
-            if !reader.more(b'}')? {
-                break;
-            }
+            more = reader.more(b'}')?;
         }
-        varint::size_before(&mut self.out, at, keys.len());
-        self.out.push(0);
+        self.end(at, keys.len(), b'}');
         keys.sort_unstable();
         let distinct = keys.windows(2).all(|pair| matches!(pair, [one, other] if one != other));
         distinct.then_some(())
+    }
+
+    /// Begins an array or a map; returns where its count goes in Avro.
+    fn begin(&mut self, bracket: u8) -> usize {
+        self.out.push(if self.json { bracket } else { 0 });
+        self.out.len() - 1
+    }
+
+    fn separate(&mut self, before: usize) {
+        if self.json && before > 0 {
+            self.out.push(b',');
+        }
+    }
+
+    fn end(&mut self, at: usize, count: usize, bracket: u8) {
+        if self.json {
+            self.out.push(bracket);
+        } else if count > 0 {
+            varint::size_before(&mut self.out, at, count);
+            self.out.push(0);
+        }
     }
 
     fn union(&mut self, plan: &Plan, union: &Union, reader: &mut Reader<'_>, depth: usize) -> Option<()> {
@@ -178,15 +229,22 @@ impl Encoder {
             Kind::Number => {
                 let number = reader.number()?;
                 let branch = for_number(union, number)?;
-                varint::size(&mut self.out, branch.index);
-                return scalars::number(&mut self.out, plan.nodes.get(branch.node)?, number);
+                self.index(branch);
+                return self.number(plan, plan.nodes.get(branch.node)?, number);
             }
         };
-        varint::size(&mut self.out, branch.index);
+        self.index(branch);
         if let Some(Node::Record(record)) = plan.nodes.get(branch.node) {
             return self.record(plan, record, reader, depth.checked_sub(1)?, union.touched);
         }
         self.value(plan, branch.node, reader, depth)
+    }
+
+    /// Writes which branch of a union follows.
+    fn index(&mut self, branch: Branch) {
+        if !self.json {
+            varint::size(&mut self.out, branch.index);
+        }
     }
 }
 

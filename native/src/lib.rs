@@ -15,5 +15,6 @@ pub mod plan;
 mod python;
 pub mod scalars;
 pub mod strings;
+pub mod texts;
 pub mod values;
 pub mod varint;

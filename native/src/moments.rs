@@ -1,6 +1,10 @@
 //! ISO-8601 text to what Avro stores for dates and times: the common forms, the others are declined.
 
+use std::io::Write as _;
+
 const DAY_SECONDS: i64 = 86_400;
+const FIRST_DAY: i64 = -719_162;
+const LAST_DAY: i64 = 2_932_896;
 
 /// Days since 1970 of `2026-01-31`.
 #[must_use]
@@ -80,6 +84,37 @@ fn ticks(fraction: &[u8], digits: u32, truncate: bool) -> Option<i64> {
     Some(number * 10_i64.checked_pow(missing)?)
 }
 
+/// Units of `10^-digits` seconds in a day.
+#[must_use]
+pub fn day_ticks(digits: u32) -> i64 {
+    DAY_SECONDS * 10_i64.pow(digits.min(9))
+}
+
+/// Appends `2026-01-31` for days since 1970; `None` outside the years 1 to 9999.
+pub fn write_date(out: &mut Vec<u8>, days: i64) -> Option<()> {
+    if !(FIRST_DAY..=LAST_DAY).contains(&days) {
+        return None;
+    }
+    // Days since the first of March of the year 0, so that a leap day is the last of its year.
+    let days = days + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = (year + era * 400, if month < 10 { month + 3 } else { month - 9 });
+    let year = if month < 3 { year + 1 } else { year };
+    write!(out, "{year:04}-{month:02}-{day:02}").ok()
+}
+
+/// Appends `17:45:00.500` for units of `10^-digits` seconds since midnight, with all digits.
+pub fn write_clock(out: &mut Vec<u8>, ticks: i64, digits: u32) -> Option<()> {
+    let unit = 10_i64.checked_pow(digits)?;
+    let (seconds, fraction, width) = (ticks / unit, ticks % unit, digits as usize);
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    write!(out, "{hours:02}:{minutes:02}:{seconds:02}.{fraction:0width$}").ok()
+}
+
 fn digit(byte: u8) -> Option<i64> {
     byte.is_ascii_digit().then(|| i64::from(byte & 15))
 }
@@ -122,6 +157,17 @@ mod tests {
         for wrong in ["1900-02-29", "0000-01-01", "2026-13-01", "2026-00-01", "2026-01-00", "2026-04-31", "2026-1-01"] {
             assert_eq!(date(wrong.as_bytes()), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn dates_are_written_as_they_are_read() {
+        for days in (FIRST_DAY..=LAST_DAY).step_by(97).chain([FIRST_DAY, -1, 0, 11_016, 11_017, LAST_DAY]) {
+            let mut out = Vec::new();
+            assert!(write_date(&mut out, days).is_some());
+            assert_eq!(date(&out), Some(days));
+        }
+        assert_eq!(write_date(&mut Vec::new(), FIRST_DAY - 1), None);
+        assert_eq!(write_date(&mut Vec::new(), LAST_DAY + 1), None);
     }
 
     #[test]

@@ -133,7 +133,7 @@ pub struct Field {
     pub name: String,
     /// Its node.
     pub node: usize,
-    /// What is written when the key is missing, in base64.
+    /// What is written when the key is missing, in base64; in JSON with `label`.
     pub default: Option<String>,
     /// The same, decoded.
     #[serde(skip)]
@@ -141,6 +141,9 @@ pub struct Field {
     /// The name with its quotes.
     #[serde(skip)]
     pub quoted: String,
+    /// What stands before the value in JSON: a comma, which the first field loses, and the key.
+    #[serde(skip)]
+    pub label: String,
     /// Its place in `order`.
     #[serde(skip)]
     pub rank: usize,
@@ -195,6 +198,8 @@ pub enum Target {
     /// Avro's binary encoding.
     #[default]
     Avro,
+    /// JSON of the same values, each with one form.
+    Json,
     /// What it is, if it is UTF-8; there are no nodes.
     Text,
 }
@@ -206,6 +211,12 @@ pub struct Plan {
     /// What payloads become.
     #[serde(default, rename = "form")]
     pub target: Target,
+    /// In JSON: whether longs are strings.
+    #[serde(default)]
+    pub string_longs: bool,
+    /// In JSON: whether decimals are strings.
+    #[serde(default)]
+    pub string_decimals: bool,
     /// All nodes.
     pub nodes: Vec<Node>,
 }
@@ -220,7 +231,8 @@ impl Plan {
                 record.prepare()?;
             }
         }
-        let sound = plan.nodes.is_empty() == (plan.target == Target::Text) && plan.nodes.iter().all(|node| plan.is_sound(node));
+        let sound =
+            plan.nodes.is_empty() == (plan.target == Target::Text) && plan.nodes.iter().all(|node| plan.is_sound(node));
         sound.then_some(plan)
     }
 
@@ -255,6 +267,7 @@ impl Record {
                 return None; // would be escaped in JSON
             }
             field.quoted = format!("\"{}\"", field.name);
+            field.label = format!(",{}:", field.quoted);
             if let Some(default) = &field.default {
                 field.absent = Some(STANDARD.decode(default).ok()?);
             }

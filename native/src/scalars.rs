@@ -88,7 +88,8 @@ pub fn text(out: &mut Vec<u8>, node: &Node, text: &[u8]) -> Option<()> {
 }
 
 /// The bytes that a text of this form stands for.
-fn bytes(form: Form, text: &[u8]) -> Option<Vec<u8>> {
+#[must_use]
+pub fn bytes(form: Form, text: &[u8]) -> Option<Vec<u8>> {
     match form {
         Form::AvroJson => std::str::from_utf8(text).ok()?.chars().map(|char| u8::try_from(char).ok()).collect(),
         Form::Base64 => STANDARD.decode(text).ok(),
@@ -96,7 +97,8 @@ fn bytes(form: Form, text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The 16 bytes of `00112233-4455-6677-8899-aabbccddeeff`.
-fn uuid(text: &[u8]) -> Option<[u8; 16]> {
+#[must_use]
+pub fn uuid(text: &[u8]) -> Option<[u8; 16]> {
     if text.len() != 36 {
         return None;
     }

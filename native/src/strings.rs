@@ -79,7 +79,8 @@ const TOPS: u64 = ONES * 128;
 
 /// How many bytes come before the first quote, backslash or control character; eight at a time.
 #[inline]
-fn plain(text: &[u8]) -> usize {
+#[must_use]
+pub fn plain(text: &[u8]) -> usize {
     let mut size = 0;
     let mut rest = text;
     while let Some((eight, more)) = rest.split_first_chunk::<8>() {

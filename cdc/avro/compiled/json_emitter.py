@@ -29,6 +29,8 @@ def _logical(definition: DictSchema, form: JsonForm, *, truncates: bool) -> Call
     if convert is None:
         return None
     write = json_values.logical_type(definition, form)
+    if definition["logicalType"] == "uuid" and definition["type"] == "string":
+        return write  # it converts by itself
     if definition["logicalType"] == "decimal":
         convert = logical.unscaled(definition)
     return lambda value: write(convert(value))

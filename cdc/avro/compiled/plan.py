@@ -15,6 +15,7 @@ from fastavro.types import DictSchema, Schema
 
 from cdc.avro.compiled import compiler
 from cdc.avro.compiled.payloads import has_decimal
+from cdc.avro.json_values import JsonForm
 from cdc.avro.mapping import logical
 from cdc.avro.mapping.branches import plain_integers, taking, truncates
 from cdc.avro.mapping.convert import aliases, resolved
@@ -37,18 +38,30 @@ _PRECISION: Final = 38  # decimal digits that fit in 128 bits
 _WIDEST: Final = 4096  # bytes of a fixed decimal
 
 
-def plan(schema: Schema, rules: Rules) -> bytes | None:
-    """Return the plan of a contract's schema, parsed by fastavro, as JSON; None if it would decline every payload."""
+def plan(schema: Schema, rules: Rules, form: JsonForm | None = None) -> bytes | None:
+    """Return the plan of a contract's schema, parsed by fastavro, as JSON; None if it would decline every payload.
+
+    With `form`, values are written as JSON.
+    """
     named = schema.get("__named_schemas", {}) if isinstance(schema, dict) else {}
-    planner = _Planner(named, rules, has_decimal(schema), truncates=truncates(schema, rules))
+    planner = _Planner(named, rules, form, has_decimal(schema), truncates=truncates(schema, rules))
     planner.node(schema)
-    return None if planner.nodes[0] == _DECLINED else json.dumps({"nodes": planner.nodes}).encode()
+    if planner.nodes[0] == _DECLINED:
+        return None
+    target: dict[str, object] = {}
+    if form:
+        strings = {"string_longs": form.longs == "string", "string_decimals": form.decimals == "string"}
+        target = {"form": "json", **strings}
+    return json.dumps({**target, "nodes": planner.nodes}).encode()
 
 
 class _Planner:
     """Collects the nodes of one schema, with one node per record."""
 
-    def __init__(self, schemas: dict[str, DictSchema], rules: Rules, exact: bool, *, truncates: bool) -> None:
+    def __init__(
+        self, schemas: dict[str, DictSchema], rules: Rules, form: JsonForm | None, exact: bool, *, truncates: bool
+    ) -> None:
+        self._form = form
         self._times: Node = {"truncate": True} if truncates else {}
         self.nodes: list[Node] = []
         self._schemas = schemas
@@ -113,12 +126,13 @@ class _Planner:
         }
 
     def _default(self, field: DictSchema) -> str | None:
-        """Return the encoded default of a field in base64, as `Contract.encode` writes it; None without default."""
+        """Return the encoded default of a field in base64, in JSON with a comma and its key; None without default."""
         if "default" not in field:
             return None
         carrier = {"type": "record", "name": "Default", "fields": [field]}
         parsed = {**carrier, "__fastavro_parsed": True, "__named_schemas": self._schemas}
-        return base64.b64encode(compiler.compile_encoder(parsed, self._rules)({}, b"")).decode()
+        encoded = compiler.compile_encoder(parsed, self._rules, self._form)({}, b"")
+        return base64.b64encode(encoded if self._form is None else b"," + encoded[1:-1]).decode()
 
     def _union(self, branches: list[Schema]) -> Node:
         node: Node = {"kind": "union", "touched": self._rules.unknown_fields == "ignore"}

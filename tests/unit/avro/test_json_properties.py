@@ -1,5 +1,7 @@
 """Random schemas and values: compiled JSON has the bytes or the message of the mapping and the generic writer."""
 
+import contextlib
+import importlib
 import json
 from typing import Any
 
@@ -20,6 +22,10 @@ from tests.examples import examples
 from tests.unit.avro.test_compiler_properties import cases, rules
 from tests.unit.schemas import Typed, disturbed, records
 from tests.unit.spellings import dumped, made, spoiled
+
+native: Any = None
+with contextlib.suppress(ModuleNotFoundError):
+    native = importlib.import_module("cdc_native")
 
 forms = st.builds(JsonForm, st.sampled_from(["number", "string"]), st.sampled_from(["string", "number"]))
 
@@ -85,6 +91,9 @@ def test_json_is_accepted_as_avro_is_and_fits_its_json_schema(
             if "not within the years" in str(error):
                 continue
         assert (rendered is None) == (judged(contract.encode, text) is None)
+        if native and encoder.plan:
+            by_plan = native.encode(encoder.plan, text)
+            assert by_plan in (None, rendered)
         if rendered is not None:
             parsed = orjson.loads(rendered)
             validator.validate(parsed)
@@ -99,6 +108,7 @@ def test_json_of_a_value_means_the_same_value(typed: Typed, form: JsonForm, data
     encoder = contract.json_encoder(form)
     payload = data.draw(st.composite(dumped)(value))
     rendered = encoder.encode(payload)
+    assert not native or native.encode(encoder.plan, payload) == rendered
     assert contract.encode(rendered) == contract.encode(payload)
     assert encoder.encode(rendered) == rendered
     spoilt = json.dumps(data.draw(st.composite(disturbed)(value))).encode()

@@ -188,6 +188,9 @@ def test_a_default_that_json_cannot_have_is_refused_when_the_contract_is_compile
     contract = record({"name": "day", "type": logical("int", "date"), "default": 2_932_897})
     with pytest.raises(Mismatch, match=r"\.day: 2932897 is not within the years 1 to 9999"):
         contract.json_encoder(JsonForm())
+    contract = record({"name": "id", "type": logical("string", "uuid"), "default": ""})
+    with pytest.raises(Mismatch, match=r'\.id: "" is not a uuid'):
+        contract.json_encoder(JsonForm())
 
 
 def test_the_json_schema_describes_the_contract() -> None:
