@@ -118,7 +118,13 @@ class Job:
             self._observe(active[str(row.type)], row)
         made = list({each.contract.name: each.contract for each in active.values()}.values())
         for contract in made:
-            self._make(contract, [each for each in active.values() if each.contract is contract])
+            try:
+                self._make(contract, [each for each in active.values() if each.contract is contract])
+            except RecursionError:
+                raise ConfigError(
+                    f"payloads of {contract.name} are nested too deeply for a contract",
+                    hint="name other types by --type",
+                ) from None
         definitions = self._parsed(made)
         self._verify(active, {each.name: each for each in contracts.compiled(definitions, self._rules)})
         for contract in made:

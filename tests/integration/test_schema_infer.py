@@ -239,3 +239,11 @@ def test_a_file_of_another_contract_is_not_overwritten(table: Pipeline) -> None:
     done = table.run("schema", "infer")
     assert (done.returncode, "A.avsc exists, and is not the contract A" in done.stderr) == (78, True)
     assert contract(table, "A")["name"] == "Elsewhere"
+
+
+def test_payloads_that_are_nested_too_deeply_are_refused(table: Pipeline) -> None:
+    insert(table, "Deep", '{"a":' * 450 + "1" + "}" * 450)
+    done = table.run("schema", "infer")
+    assert done.returncode in (1, 78)
+    assert "nested too deeply" in done.stderr
+    assert not (table.folder / "schemas" / "Deep.avsc").exists()
