@@ -6,6 +6,9 @@ RUNS   := $(VENV)/.runs
 STAMP  := $(VENV)/.installed
 NATIVE := $(VENV)/.native
 
+# Where this is set, each of the many processes that tests start compiles the whole package again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help docs screenshots native demo bench torture simulate mutants test nightly unit lint rust types spelling format coverage site lock vulnerabilities up down clean
 
