@@ -182,7 +182,7 @@ class Servers:
     def _claim(self, mark: SlotRecord) -> None:
         """Write the slot's record before the slot is read for the first time."""
         known = positions.remembered(self._settings, mark.key)
-        if claimed := claim(mark, known, self._settings.delivery.guarantee, used=False):
+        if claimed := claim(mark, known, self._settings.delivery.guarantee):
             positions.write(self._settings, mark.key, claimed.encode())
         self._claimed = mark.key
 

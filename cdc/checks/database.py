@@ -7,22 +7,24 @@ from typing import NamedTuple
 from cdc.app.connections import ordering
 from cdc.checks import outbox, postgres, postgres_facts, recovery, sampling, slot
 from cdc.checks.finding import Notes
-from cdc.checks.postgres import attempt
+from cdc.checks.postgres import System, attempt
 from cdc.checks.postgres_facts import Conn, ServerFacts
 from cdc.checks.recovery import RecoveryFacts
 from cdc.checks.sampling import RowSample
+from cdc.checks.slot import SlotNow
 from cdc.checks.waiting import Waiting, oldest
 from cdc.config.settings import Settings
 from cdc.delivery.positions import SlotRecord
 from cdc.errors import PostgresError, PostgresUnavailable, ProtocolError
-from cdc.postgres import defects, publication, slot_health
+from cdc.kafka.remembered_topics import existing
+from cdc.postgres import catalog, defects, publication, slot_health, slots
 from cdc.postgres.slot_health import Health
 
 
 class DatabaseFacts(NamedTuple):
     """The slot and the rows, with which Kafka and the contracts are compared; None if they could not be read."""
 
-    mark: SlotRecord | None = None  # the slot's current position and definition
+    slot: SlotNow | None = None
     sample: RowSample | None = None
     waiting: Waiting | None = None  # the oldest row in the slot, while no publisher reads it
     slot_key: str | None = None  # of the slot's record in Kafka
@@ -67,13 +69,13 @@ class _Check:
             self._retention(found, server)
         attempt(connection, notes, "synchronous_standby", lambda: self._synchronous(server))
         self._others(long_seconds)
-        mark = self._mark(system, found) if system and found and usable else None
+        now = self._now(system, found) if system and found and usable else None
         waiting = None
-        if mark and reader is None:
+        if now and reader is None:
             with contextlib.suppress(PostgresError, PostgresUnavailable, ProtocolError):
                 waiting = oldest(connection, self._settings)
         key = f"{system[0]}/{name}" if system else None
-        return DatabaseFacts(mark, self._sample, waiting, key, self._recovery)
+        return DatabaseFacts(now, self._sample, waiting, key, self._recovery)
 
     def _outbox(self) -> None:
         notes, connection, settings = self._notes, self._connection, self._settings
@@ -124,9 +126,11 @@ class _Check:
             lambda: slot.prepared(notes, postgres_facts.prepared(connection, long_seconds), long_seconds, database),
         )
 
-    def _mark(self, system: tuple[str, int], found: Health) -> SlotRecord | None:
-        settings = self._settings
+    def _now(self, system: System, found: Health) -> SlotNow | None:
+        settings, name = self._settings, self._settings.postgres.slot
         if found.confirmed is None:
             return None
         now = publication.read(self._connection, settings.postgres.publication, settings.outbox.qualified_name)
-        return SlotRecord(*system, settings.postgres.slot, found.confirmed, now, ordering(settings))
+        mark = SlotRecord(system.identifier, system.timeline, name, found.confirmed, now, ordering(settings))
+        used, wal_end = catalog.used(self._connection, name), slots.wal_end(self._connection)
+        return SlotNow(mark, used, system.timelines, wal_end, partial(existing, settings))

@@ -1,6 +1,7 @@
 """Check Kafka: first the cluster, then the topics, once the rows show which topics are used."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from cdc.checks import cluster, slot
 from cdc.checks.finding import Notes
@@ -10,7 +11,7 @@ from cdc.checks.tools import Tools
 from cdc.checks.topics import Judge
 from cdc.checks.waiting import Waiting
 from cdc.config.settings import Settings
-from cdc.delivery.positions import EXACTLY_ONCE, SlotRecord
+from cdc.delivery.positions import EXACTLY_ONCE
 from cdc.errors import CdcError, Temporary
 from cdc.kafka import positions
 
@@ -52,25 +53,25 @@ class Kafka:
         events = sorted({*names, *([waiting.event.topic] if waiting else [])})
         self._attempt("event_topics", lambda: self._judge(events, largest, waiting, deleting))
 
-    def remembered(self, notes: Notes, key: str, mark: SlotRecord | None, found: RecoveryFacts | None = None) -> None:
+    def remembered(self, notes: Notes, key: str, now: slot.SlotNow | None, found: RecoveryFacts | None = None) -> None:
         """Compare the slot with the publisher's record in Kafka, and check the right to its transactional id.
 
-        Without `mark` the slot is missing or lost.
+        Without `now` the slot is missing or lost.
         """
         if self._cluster is None:
             return
         try:
             memory = positions.remembered(self._settings, key, _MEMORY_SECONDS)
-        except CdcError as error:
-            text = f"the publisher's record of the slot cannot be read: {error.message}"
-            (notes.warns if isinstance(error, Temporary) else notes.fails)("slot_identity", text, hint=error.hint)
-        else:
-            if mark is not None:
-                slot.identity(notes, mark, memory.record, forgotten=memory.forgotten)
+            if now is not None:
+                mark = replace(now.slot, cluster=self._cluster.name)
+                slot.identity(notes, self._settings, replace(now, slot=mark), memory)
                 if found is not None:
                     recovery(notes, found, memory)
             elif memory.horizons or memory.record:
                 slot.lost(notes)
+        except CdcError as error:
+            text = f"the publisher's record of the slot cannot be read: {error.message}"
+            (notes.warns if isinstance(error, Temporary) else notes.fails)("slot_identity", text, hint=error.hint)
         if self._settings.delivery.guarantee == EXACTLY_ONCE:
             self._attempt("transactional_id", lambda: self._transactional_id(f"cdc-publisher-{key}"))
 

@@ -129,9 +129,10 @@ _POSTGRES: Final = {
         " creates it and publishes those",
     ),
     "slot_identity": (
-        "slot, publication, table and settings match the publisher's record in `[topics] positions`",
-        "the record cannot be read from Kafka now",
-        "one of them was moved or replaced: rows in between were not published",
+        "server, slot, publication, table, settings, Kafka cluster and topics match the publisher's record in"
+        " `[topics] positions`",
+        "the record cannot be read from Kafka now; or topics are gone, or the server was set back",
+        "one of them was moved or replaced, or the record is gone: `start` refuses; events may be lost",
     ),
     "recovery": (
         "reports the horizon since when `recover` would look for missing events after a loss of the slot",

@@ -3,13 +3,14 @@
 import contextlib
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple
 
 from cdc.checks import postgres_facts
 from cdc.checks.finding import Notes
 from cdc.checks.postgres_facts import Conn, Link, ServerFacts
 from cdc.errors import CdcError, PostgresUnavailable
+from cdc.lsn import LSN
 from cdc.postgres import catalog, defects
 from cdc.postgres.connection import connect
 from cdc.postgres.defects import RELOAD, Requirement
@@ -113,12 +114,21 @@ def role(connection: Conn, notes: Notes) -> None:
     defect_noted(notes, "replication_role", defect, f"role {connection.info.user} may replicate")
 
 
-def direct(notes: Notes, dsn: str, link: Link) -> tuple[str, int] | None:
-    """Open a replication connection; return the system identifier and the timeline, or None if it fails."""
+class System(NamedTuple):
+    """The server as a replication connection reports it."""
+
+    identifier: str
+    timeline: int
+    timelines: Mapping[int, LSN]  # where earlier ones ended
+
+
+def direct(notes: Notes, dsn: str, link: Link) -> System | None:
+    """Open a replication connection; return what it reports, or None if it fails."""
     hint = "point [postgres] dsn at PostgreSQL itself, not at a pooler such as PgBouncer"
     try:
         with contextlib.closing(Source(dsn)) as source:
-            identity = source.identify()
+            identifier, timeline = source.identify()
+            system = System(identifier, timeline, source.timelines(timeline))
     except CdcError as error:
         text = f"the replication connection failed: {error.message}"
         hint = hint if link.pooled else error.hint
@@ -129,8 +139,8 @@ def direct(notes: Notes, dsn: str, link: Link) -> tuple[str, int] | None:
     if link.pooled:
         notes.warns("direct_connection", "the connection goes through a pooler", hint=hint)
     else:
-        notes.passes("direct_connection", f"replication connection to system {identity[0]}, timeline {identity[1]}")
-    return identity
+        notes.passes("direct_connection", f"replication connection to system {identifier}, timeline {timeline}")
+    return system
 
 
 def _is_local(address: str) -> bool:

@@ -48,7 +48,7 @@ def check(settings: Settings, options: CheckOptions, doing: Callable[[str], None
     cluster.topics(_events(settings, options, sample), largest, seen.waiting, _deleting(settings, sample))
     if seen.slot_key is not None:
         doing("the publisher's record of the slot")
-        cluster.remembered(postgres, seen.slot_key, seen.mark, seen.recovery)
+        cluster.remembered(postgres, seen.slot_key, seen.slot, seen.recovery)
     return [*postgres.findings, *kafka.findings, *own.findings]
 
 

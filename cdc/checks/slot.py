@@ -1,12 +1,17 @@
 """Check the replication slot, the WAL that it retains, and what may invalidate it."""
 
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from cdc.checks.finding import FAIL, Notes
 from cdc.checks.postgres import defect_noted
 from cdc.checks.postgres_facts import LongTransaction, OtherSlot, Prepared, ServerFacts, SlotReader
 from cdc.checks.recovery import RECOVER
-from cdc.delivery.positions import SlotRecord, differences
+from cdc.config.settings import Settings
+from cdc.delivery import slot_memory
+from cdc.delivery.positions import EXACTLY_ONCE, Memory, RememberedTopic, SlotRecord
+from cdc.lsn import LSN
 from cdc.postgres import defects, slot_health
 from cdc.postgres.connection import INVALIDATED, NEW_SLOT
 from cdc.postgres.defects import RELOAD
@@ -57,19 +62,38 @@ def _read_by(notes: Notes, text: str, reader: SlotReader | None) -> None:
         notes.warns("replication_slot", text, f"SELECT pg_terminate_backend({reader.pid});", hint="or stop that client")
 
 
-def identity(notes: Notes, found: SlotRecord, remembered: SlotRecord | None, *, forgotten: bool) -> None:
-    """Compare slot, publication, table and settings with the publisher's record in Kafka."""
-    if remembered is None:
-        text = "it was moved or dropped deliberately" if forgotten else "no publisher has read this slot yet"
+@dataclass(frozen=True)
+class SlotNow:
+    """The slot, and what its stream depends on, as `start` would find them: see `cdc.delivery.slot_memory.Present`."""
+
+    slot: SlotRecord
+    used: bool
+    timelines: Mapping[int, LSN]
+    wal_end: LSN
+    identities: Callable[[Collection[str]], Mapping[str, RememberedTopic]]
+
+
+def identity(notes: Notes, settings: Settings, now: SlotNow, memory: Memory) -> None:
+    """Compare all that is remembered between runs as `start` does, with what the publisher left in Kafka."""
+    found, record = now.slot, memory.record
+    topics = slot_memory.topics_now(now, record, memory)
+    fixes = ("cdc-publisher audit --repair", "cdc-publisher start --accept-changes")
+    changes = [*slot_memory.changed(settings, now, record, memory), *topics.changes.values()]
+    set_back = slot_memory.set_back(now, record)
+    if set_back and settings.delivery.guarantee == EXACTLY_ONCE:
+        notes.fails("slot_identity", set_back, hint=slot_memory.SET_BACK)
+    elif changes:
+        notes.fails("slot_identity", "; ".join(changes), *fixes, hint=GO_ON)
+    elif set_back or topics.missing:
+        text = "; ".join(filter(None, (set_back, topics.loss)))
+        notes.warns("slot_identity", text, *fixes, hint="audit --repair publishes what is lost")
+    elif record is None:
+        text = "it was moved or dropped deliberately" if memory.forgotten else "no publisher has read this slot yet"
         notes.passes("slot_identity", f"no record of the slot: {text}")
-        return
-    text = "; ".join(differences(found, remembered))
-    if text:
-        notes.fails(
-            "slot_identity", text, "cdc-publisher audit --repair", "cdc-publisher start --accept-changes", hint=GO_ON
-        )
     else:
-        notes.passes("slot_identity", f"slot, publication and table match the publisher's record ({found.confirmed})")
+        notes.passes(
+            "slot_identity", f"slot, publication, table and topics match the publisher's record ({found.confirmed})"
+        )
 
 
 def retained(notes: Notes, name: str, found: Health, server: ServerFacts) -> None:

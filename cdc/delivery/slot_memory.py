@@ -5,8 +5,9 @@ the Kafka cluster, and its topics.
 """
 
 import logging
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 from cdc.config.settings import Settings
 from cdc.delivery.deduplication import NOTHING, NOWHERE, SentBefore
@@ -15,6 +16,7 @@ from cdc.delivery.positions import (
     AT_LEAST_ONCE,
     EXACTLY_ONCE,
     Memory,
+    RememberedTopic,
     SlotRecord,
     before,
     differences,
@@ -42,19 +44,85 @@ SET_BACK: Final = (
 )
 
 
-def claim(found: SlotRecord, known: Memory, guarantee: str, *, used: bool) -> SlotRecord | None:
-    """Return the record to write before a slot is read for the first time; None when that is not to come.
+def claim(found: SlotRecord, known: Memory, guarantee: str) -> SlotRecord | None:
+    """Return the record to write before a slot is read for the first time; None when there is one.
 
     Without it, a first session that dies before its first record would leave a slot that was read from, and
     no record of the reader.
     """
-    if used or known.record is not None:
-        return None
-    return replace(found, guarantee=guarantee, horizons=known.horizons)
+    return None if known.record is not None else replace(found, guarantee=guarantee, horizons=known.horizons)
 
 
-def _swapped(found: SlotRecord, remembered: SlotRecord) -> bool:
-    return bool(remembered.cluster) and found.cluster != remembered.cluster
+class Present(Protocol):
+    """Slot, server and topics as they are now; see `cdc.delivery.ports.Ends`."""
+
+    @property
+    def slot(self) -> SlotRecord: ...
+    @property
+    def used(self) -> bool: ...
+    @property
+    def timelines(self) -> Mapping[int, LSN]: ...
+    @property
+    def wal_end(self) -> LSN: ...
+    @property
+    def identities(self) -> Callable[[Collection[str]], Mapping[str, RememberedTopic]]: ...
+
+
+class Topics(NamedTuple):
+    """The remembered topics, compared with those that are there."""
+
+    remembered: Mapping[str, RememberedTopic]
+    changes: Mapping[str, str]  # a sentence for each that was deleted and created again
+    missing: list[str]
+
+    @property
+    def loss(self) -> str:
+        """What it means that some are missing; empty when none is."""
+        named = ", ".join(self.missing[:_NAMED])
+        number = len(self.missing)
+        return f"{number} topics do not exist any more, and the events in them are lost: {named}" if number else ""
+
+
+def changed(settings: Settings, present: Present, record: SlotRecord | None, memory: Memory | None) -> list[str]:
+    """Return a sentence for each change of the slot, and of what its stream depends on, but for topics.
+
+    `record` is what is remembered of the slot, and `memory` what Kafka holds of it, as far as it was asked.
+    """
+    found, exactly_once = present.slot, settings.delivery.guarantee == EXACTLY_ONCE
+    changes = differences(found, record) if record else []
+    lost = memory is not None and memory.record is None and not memory.forgotten
+    if lost and present.used and (exactly_once or not record):
+        changes.append(
+            f"topic {settings.topics.positions!r} holds no position of replication slot {found.slot!r},"
+            " although that was read from before: the topic was deleted, Kafka is another cluster, or another"
+            " program such as Debezium reads the slot (then run: cdc-publisher takeover run)"
+        )
+    if record and exactly_once and record.position and reached(record, found.timeline, present.timelines) is None:
+        changes.append(
+            f"PostgreSQL is on timeline {found.timeline}, and does not know where timeline {record.timeline} ended,"
+            f" so it is unknown which events up to {record.position} it still has: put {found.timeline:08X}.history"
+            " back into pg_wal, from the archive or from another server, and start again; or continue, and all"
+            " events since the slot's position are sent again"
+        )
+    return changes
+
+
+def topics_now(present: Present, record: SlotRecord | None, memory: Memory) -> Topics:
+    """Compare the remembered topics with those that are there; of another cluster none is remembered."""
+    swapped = record is not None and bool(record.cluster) and present.slot.cluster != record.cluster
+    remembered = {} if swapped else memory.topics
+    there = present.identities(remembered) if remembered else {}
+    return Topics(remembered, recreated(there, remembered), sorted(remembered.keys() - there.keys()))
+
+
+def set_back(present: Present, record: SlotRecord | None) -> str:
+    """Return what shows that the server was set back: positions that it issues again would pass for old ones."""
+    if not record or record.timeline != present.slot.timeline or record.confirmed <= present.wal_end:
+        return ""
+    return (
+        f"PostgreSQL was set back: its WAL ends at {present.wal_end}, and replication slot {record.slot!r} had been"
+        f" moved to {record.confirmed}"
+    )
 
 
 class Recognition:
@@ -126,10 +194,9 @@ class Recognition:
             self._record = memory.record or self._record
             self._horizons = memory.horizons
         self._check_server(ends)
-        changes = differences(found, self._record) if self._record else []
-        changes += self._unknown(ends, memory)
+        changes = changed(self._settings, ends, self._record, memory)
         if memory and not self._compared:
-            changes += self._topics(ends, memory, swapped=bool(self._record and _swapped(found, self._record)))
+            changes += self._topics(ends, memory)
         if self._accept_changes or not changes:
             self._accepted = set(changes)
         if not self._accepted.issuperset(changes):
@@ -152,54 +219,23 @@ class Recognition:
         self._accept_changes = False
         return self._record
 
-    def _unknown(self, ends: Ends, memory: Memory | None) -> list[str]:
-        """Return a sentence for what cannot be compared, although it must be."""
-        found, record = ends.slot, self._record
-        lost = memory is not None and memory.record is None and not memory.forgotten
-        if lost and ends.used and (self.batch or not record):
-            return [
-                f"topic {self._settings.topics.positions!r} holds no position of replication slot {found.slot!r},"
-                " although that was read from before: the topic was deleted, Kafka is another cluster, or another"
-                " program such as Debezium reads the slot (then run: cdc-publisher takeover run)"
-            ]
-        if record and self.batch and record.position and reached(record, found.timeline, ends.timelines) is None:
-            return [
-                f"PostgreSQL is on timeline {found.timeline}, and does not know where timeline {record.timeline} ended,"
-                f" so it is unknown which events up to {record.position} it still has: put {found.timeline:08X}.history"
-                " back into pg_wal, from the archive or from another server, and start again; or continue, and all"
-                " events since the slot's position are sent again"
-            ]
-        return []
-
-    def _topics(self, ends: Ends, memory: Memory, *, swapped: bool) -> list[str]:
+    def _topics(self, ends: Ends, memory: Memory) -> list[str]:
         """Compare the remembered topics with those that are there; trust those that are the same, or accepted."""
-        remembered = {} if swapped else memory.topics
-        there = ends.identities(remembered) if remembered else {}
-        changes = recreated(there, remembered)
-        missing = sorted(remembered.keys() - there.keys())
-        if missing:
-            log.warning(
-                "%d topics do not exist any more, and the events in them are lost: %s",
-                *(len(missing), ", ".join(missing[:_NAMED])),
-                extra={"event": "topics_missing"},
-            )
-        forgotten = {*changes, *missing} if self._accept_changes else set[str]()
-        ends.trust({topic: record for topic, record in remembered.items() if topic not in forgotten})
+        found = topics_now(ends, self._record, memory)
+        if found.missing:
+            log.warning("%s", found.loss, extra={"event": "topics_missing"})
+        forgotten = {*found.changes, *found.missing} if self._accept_changes else set[str]()
+        ends.trust({topic: record for topic, record in found.remembered.items() if topic not in forgotten})
         self._compared = True
-        return list(changes.values())
+        return list(found.changes.values())
 
     def _check_server(self, ends: Ends) -> None:
-        """Raise PostgresError when the server was set back: positions that it issues again would pass for old ones.
+        """Raise PostgresError when the server was set back.
 
         At least once compares positions and ids with what the topics hold, and loses nothing by that.
         """
-        record = self._record
-        if not record or record.timeline != ends.slot.timeline or record.confirmed <= ends.wal_end:
-            return
-        problem = (
-            f"PostgreSQL was set back: its WAL ends at {ends.wal_end}, and replication slot {record.slot!r} had been"
-            f" moved to {record.confirmed}"
-        )
-        if self.batch:
+        problem = set_back(ends, self._record)
+        if problem and self.batch:
             raise PostgresError(problem, hint=SET_BACK)
-        log.warning("comparing positions together with ids: %s", problem, extra={"event": "comparing_ids"})
+        if problem:
+            log.warning("comparing positions together with ids: %s", problem, extra={"event": "comparing_ids"})

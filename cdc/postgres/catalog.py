@@ -77,7 +77,7 @@ def inspect(connection: Conn, settings: Settings) -> Catalog:
         wal_sender_timeout=timeout,
         definition=found,
         wal_end=LSN.parse(end),
-        used=_used(connection, settings.postgres.slot),
+        used=used(connection, settings.postgres.slot),
     )
 
 
@@ -411,7 +411,8 @@ def slot(connection: Conn, settings: Settings) -> Health:
     return found
 
 
-def _used(connection: Conn, slot: str) -> bool:
+def used(connection: Conn, slot: str) -> bool:
+    """Return whether a slot has been read from."""
     return bool(
         query(
             connection,

@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 from cdc.app import connections
 from cdc.config.loading import load
 from cdc.local.kafka import KafkaBroker
+from tests.integration.checking import check
 from tests.pipeline import Pipeline, eventually, make_pipeline, prepare
 from tests.servers import PrivatePostgres, Servers
 
@@ -129,11 +130,14 @@ def test_case_d4_a_topic_recreated_while_stopped_is_detected(pipeline: Pipeline,
     pipeline.settings["delivery"] = {"guarantee": guarantee}
     started_and_stopped(pipeline, 1, 2)
     started_and_stopped(pipeline)  # nothing has changed
+    assert check(pipeline)["slot_identity"].status == "pass"
     recreate(pipeline, pipeline.topic)
     pipeline.insert(3)
+    line = check(pipeline)["slot_identity"]
     told = refused(pipeline)
     assert f"topic '{pipeline.topic}' was deleted and re-created: the events in it are lost" in told
     assert "audit --repair" in told
+    assert (line.status, line.found in told) == ("fail", True)
     assert "--accept-changes" in told
     assert pipeline.records() == []
     accepted = pipeline.start("--accept-changes").streams()

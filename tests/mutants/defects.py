@@ -603,11 +603,12 @@ DEFECTS: Final = (
     Defect(
         "never-claimed", "case D7", "A slot is read for the first time before it is recorded.",
         "delivery/slot_memory.py",
-        "    if used or known.record is not None:\n", "    if not used or known.record is not None:\n",
+        "    return None if known.record is not None else replace(", "    return None if True else replace(",
     ),
     Defect(
-        "unknown-is-nothing", "case D9", "A timeline of unknown end has no events in Kafka.", "delivery/slot_memory.py",
-        "        if record and self.batch and record.position and reached(", "        if False and reached(",
+        "unknown-is-nothing", "case D9", "A timeline of unknown end has no events in Kafka.",
+        "delivery/slot_memory.py",
+        "    if record and exactly_once and record.position and reached(", "    if False and reached(",
         "delivery/test_service.py",
     ),
     Defect(

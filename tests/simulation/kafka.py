@@ -213,7 +213,7 @@ class SimKafka:
         """Write the record of a slot that nobody has read from; waits for Kafka for a limited time."""
         self._reach()
         guarantee = EXACTLY_ONCE if exactly_once else AT_LEAST_ONCE
-        if claimed := claim(mark, self._memory(mark.key), guarantee, used=False):
+        if claimed := claim(mark, self._memory(mark.key), guarantee):
             self.record(claimed)
 
     def _reach(self) -> None:

@@ -103,7 +103,8 @@ def test_unreadable_record_of_the_slot_is_a_warning(monkeypatch: pytest.MonkeyPa
     cluster = Kafka(Notes("kafka"), SETTINGS)
     cluster._cluster = Clusters("c", [Broker(1, "kafka", 9092, "")], None)
     notes = Notes("postgres")
-    cluster.remembered(notes, "7/cdc", SlotRecord("7", 1, "cdc", LSN(1), {}, {}))
+    now = slot.SlotNow(SlotRecord("7", 1, "cdc", LSN(1), {}, {}), True, {}, LSN(1), lambda _: {})
+    cluster.remembered(notes, "7/cdc", now)
     (found,) = notes.findings
     record([(found.name, found.status)])
     assert found.found == "the publisher's record of the slot cannot be read: no broker answers"

@@ -263,11 +263,10 @@ def test_case_d9_a_timeline_without_history_is_unknown_and_not_taken_for_nothing
 @pytest.mark.parametrize("guarantee", [AT_LEAST_ONCE, EXACTLY_ONCE])
 def test_case_d7_a_slot_is_claimed_before_it_is_read_and_only_then(guarantee: str) -> None:
     nothing = Memory(None, forgotten=False)
-    claimed = claim(MARK, nothing, guarantee, used=False)
+    claimed = claim(MARK, nothing, guarantee)
     assert claimed == replace(MARK, guarantee=guarantee)
     assert not claimed.caught_up  # what was sent is looked for
-    assert claim(MARK, nothing, guarantee, used=True) is None
-    assert claim(MARK, Memory(MARK, forgotten=True), guarantee, used=False) is None
+    assert claim(MARK, Memory(MARK, forgotten=True), guarantee) is None
 
 
 def test_a_server_that_shuts_down_is_left_and_tried_again_b17_b18() -> None:
