@@ -21,7 +21,7 @@ from tests.torture.stage import Stage, wait_until
 
 Act = Callable[[Stage, random.Random], None]
 LONGER_THAN_TIMEOUTS: Final = 7.5  # seconds: wal_sender_timeout is 6
-LONG: Final = 60.0
+LONG: Final = 180.0  # seconds; of a busy machine
 
 
 RETYPES: Final = (
