@@ -95,7 +95,7 @@ def unfit(name: str, health: Health, version: int) -> Requirement | None:
     if not health.here:
         hint = "check [postgres] dsn, or name another [postgres] slot"
         return Requirement(f"{slot} belongs to database {health.database!r}", hint=hint)
-    if health.temporary:
+    if health.temporary and health.confirmed is not None:  # else `slot create` waits with it for transactions
         return Requirement(
             f"{slot} is temporary: it ends with the session of process {health.pid} that created it",
             (f"SELECT pg_terminate_backend({health.pid});", CREATE),

@@ -66,7 +66,7 @@ def test_slot_moved_by_own_commands_is_used_a19_b1(pipeline: Pipeline) -> None:
     assert pipeline.run("slot", "advance", "--yes").returncode == 0
     started_and_stopped(pipeline, 3)
     pipeline.insert(4)
-    pipeline.sql("delete from outbox where payload->>'seq' = '4'")  # else `slot create` would refuse
+    pipeline.sql("delete from outbox")  # else `slot create` would refuse
     assert pipeline.run("slot", "drop", "--yes").returncode == 0
     assert pipeline.run("slot", "create").returncode == 0
     started_and_stopped(pipeline, 5)
