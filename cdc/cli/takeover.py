@@ -15,7 +15,6 @@ from cdc.cli.signals import stop_on_signals
 from cdc.config.settings import require
 from cdc.errors import ConfigError
 from cdc.logs import setup as logs
-from cdc.logs.format import plain
 from cdc.takeover import connect_rest, plan
 from cdc.takeover.connector import Configuration
 from cdc.takeover.documents import parse, parse_worker
@@ -87,60 +86,14 @@ def plan_(connector: str, worker: str | None, options: tuple[str, ...], *, as_js
     return 1 if result.refused else 0
 
 
-@takeover.command(
-    epilog=examples("cdc-publisher takeover compare", "cdc-publisher takeover compare --rows 10000 --json")
-)
-@click.option(
-    "--rows", type=click.IntRange(1), default=1000, show_default=True, help="How many of Debezium's records to compare."
-)
-@click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="Show so many differences.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_obj
-def compare(invocation: Invocation, rows: int, limit: int, *, as_json: bool) -> int:
-    """Compare the publisher's records with Debezium's, without sending any.
-
-    Reads the last records of Debezium from the topics, makes the publisher's records of the same rows, and shows each
-    difference of topic, key, partition, value and headers. A value with other bytes but the JSON of the row is reported
-    as such. The headers that each program adds to all records are left out.
-
-    Exit codes: 0 no event differs; 1 some differ, or cannot be published; 75 temporary error; 78 invalid configuration.
-    """
-    from cdc.takeover.compare import compare as compared  # imports the whole publisher
-    from cdc.takeover.differences import counted
-
-    result = compared(require(invocation.settings()), rows)
-    counts = counted(result.differences)
-    if as_json:
-        document = {
-            "events": result.events,
-            "without_row": result.without_row,
-            "keys": result.keys,
-            "moved_keys": result.moved_keys,
-            "counts": counts,
-            "differences": [one._asdict() for one in result.differences[:limit]],
-            "failures": result.failures[:limit],
-        }
-        click.echo(json.dumps(document, indent=2))
-        return 1 if result.differences or result.failures else 0
-    click.echo(f"{result.events} events compared; {result.without_row} have no row any more")
-    click.echo(f"{result.moved_keys} of {result.keys} keys move to another partition")
-    for kind, count in counts.items():
-        click.echo(f"{count} events differ in {kind}")
-    for one in result.differences[:limit]:
-        click.echo(f"  {plain(one.event_id)} {one.kind}: {plain(one.theirs)} -> {plain(one.ours)}")
-    for failure in result.failures[:limit]:
-        click.echo(f"  cannot be published: {plain(failure)}")
-    return 1 if result.differences or result.failures else 0
-
-
 def _connector(command: Any) -> Any:
-    """Add the options of commands that stop or start the connector."""
+    """Add the options of commands that stop the connector."""
     for option in (
         click.option(
             "--stop",
             "way",
             type=click.Choice(["rest", "manual"]),
-            help="Who stops and starts the connector: this command through Kafka Connect's REST interface, or you."
+            help="Who stops the connector: this command through Kafka Connect's REST interface, or you."
             "  [default: rest with a URL, else manual]",
         ),
         click.option("--worker", metavar="FILE|URL", help="Properties of the Connect worker."),
@@ -216,27 +169,4 @@ def run(
 
     choices = Choices(wait_seconds=wait, keys_move=keys_move, expect_empty=expect_empty, stay=stay)
     _takeover(invocation, connector, worker, options, way, choices).run()
-    return 0
-
-
-@takeover.command(
-    "undo", epilog=examples("cdc-publisher takeover undo http://connect:8083/connectors/orders --worker w.properties")
-)
-@_connector
-@click.pass_obj
-def undo(
-    invocation: Invocation, connector: str | None, worker: str | None, options: tuple[str, ...], way: str | None
-) -> int:
-    """Give the slot back to Debezium, without losing or repeating an event.
-
-    Stop the publisher first. Publishes what the slot still holds, moves the connector's stored offsets to the slot's
-    position (Kafka Connect 3.6 or newer), lets the connector resume, and waits until it reads the slot. With
-    `--stop manual` it prints the offsets to set, and waits for you to start Debezium.
-
-    Exit codes: 0 Debezium reads the slot; 1 refused; 75 interrupted or temporary error, run it again; 78 invalid
-    configuration.
-    """
-    from cdc.takeover.run import Choices
-
-    _takeover(invocation, connector, worker, options, way, Choices()).undo()
     return 0

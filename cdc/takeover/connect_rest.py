@@ -151,23 +151,15 @@ class ConnectRest:
         """Return the stored offsets; Kafka Connect 3.5 or newer."""
         return list(self._ask("GET", f"{self._path}/offsets")["offsets"])
 
-    def change_offsets(self, offsets: list[dict[str, Any]]) -> None:
-        """Change the stored offsets of a stopped connector; Kafka Connect 3.6 or newer."""
-        self._ask("PATCH", f"{self._path}/offsets", {"offsets": offsets})
-
     def stop(self) -> None:
         """Stop the connector and its tasks; Kafka Connect 3.5 or newer."""
         self._ask("PUT", f"{self._path}/stop")
-
-    def resume(self) -> None:
-        """Let a stopped connector run."""
-        self._ask("PUT", f"{self._path}/resume")
 
     def _ask(self, method: str, path: str, body: object = None) -> Any:
         status, content = self._connection.request(method, path, body)
         if status >= http.HTTPStatus.BAD_REQUEST:
             hint = _hint(status)
             if status in _TOO_OLD and path != self._root and not path.endswith(("/status", "/config")):
-                hint = "Kafka Connect 3.6 or newer is needed for this; older ones need --stop manual"
+                hint = "Kafka Connect 3.5 or newer is needed for this; older ones need --stop manual"
             raise ConnectError(f"Kafka Connect, {method} {path}: {_reason(status, content)}", status, hint)
         return json.loads(content) if content else None

@@ -1,4 +1,4 @@
-"""The offsets that Debezium's PostgreSQL connector stores in Kafka Connect: whether they fit, and new ones.
+"""The offsets that Debezium's PostgreSQL connector stores in Kafka Connect, and whether they fit.
 
 `{"partition": {"server": PREFIX}, "offset": {"lsn": N, "lsn_proc": N, "lsn_commit": N, ...}}`; LSNs are decimal.
 """
@@ -36,15 +36,3 @@ def problem(offsets: Offsets, confirmed: LSN) -> str:
             " never have been sent"
         )
     return ""
-
-
-def moved(offsets: Offsets, to: LSN) -> list[dict[str, Any]]:
-    """Return the offsets with their LSNs set to `to`."""
-    return [
-        {
-            "partition": entry["partition"],
-            "offset": {**entry["offset"], **{name: int(to) for name in _LSNS if name in entry["offset"]}},
-        }
-        for entry in offsets
-        if entry.get("offset")
-    ]

@@ -120,57 +120,6 @@ class Takeover:
             self._say("publishing until stopped")
             self._serve(self._stop, Metrics())
 
-    def undo(self) -> None:
-        """Give the slot back to Debezium. Raises CdcError."""
-        settings = self._settings
-        Cluster(settings.kafka).reach(_FOREIGN_SECONDS)
-        with connect(settings.postgres.dsn, statement_seconds=LONG_SECONDS) as connection:
-            key = self._key(connection)
-            self._check_stopped(connection)
-            stored = self._rest.offsets() if self._rest else []
-            if self._rest:
-                self._refuse_undo(self._rest, stored)
-            if positions.remembered(settings, key).record is not None:
-                self._publish(self._end(connection))
-            confirmed = slots.inactive(connection, self._name).confirmed
-            assert confirmed is not None
-            if self._rest:
-                self._rest.change_offsets(offsets.moved(stored, confirmed))
-                self._say(f"set the offsets of connector {self._rest.name} to {confirmed}")
-            else:
-                self._say(
-                    f"set lsn, lsn_proc and lsn_commit in Debezium's stored offset to {int(confirmed)} ({confirmed}),"
-                    " keep everything else of it, and start Debezium; waiting until the slot has a reader"
-                )
-            # From here on the publisher refuses the slot.
-            positions.forget(settings, key)
-            if self._rest:
-                self._rest.resume()
-                self._until(self._is_running, f"connector {self._rest.name} does not run", _STOP_SECONDS)
-            self._until(
-                lambda: slots.get(connection, self._name).active_pid is not None,
-                f"slot {self._name!r} has no reader",
-                _STOP_SECONDS if self._rest else None,
-            )
-            self._say("Debezium reads the slot again")
-
-    def _refuse_undo(self, rest: ConnectRest, stored: list[dict[str, Any]]) -> None:
-        state, _ = rest.state()
-        if state != "STOPPED":
-            raise TakeoverError(f"connector {rest.name} is {state}, and offsets change only while it is STOPPED")
-        if not offsets.moved(stored, LSN(0)):
-            raise TakeoverError(
-                f"Kafka Connect has no offsets of connector {rest.name}: it would take a snapshot of the table again",
-                hint=f"{self._file} has the offsets of before",
-            )
-
-    def _is_running(self) -> bool:
-        assert self._rest is not None
-        state, tasks = self._rest.state()
-        if "FAILED" in (state, *tasks):
-            raise TakeoverError(f"connector {self._rest.name} failed: see its status at Kafka Connect")
-        return state == "RUNNING" and tasks == ["RUNNING"]
-
     # --- before anything is changed
 
     def _refuse(self, connection: Conn) -> Memory:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import random
 import threading
 import time
@@ -20,7 +21,13 @@ from tests.pipeline import Pipeline, Running, eventually
 from tests.reader import Received, read_all
 from tests.servers import Servers
 
-pytestmark = [pytest.mark.debezium, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.debezium,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        "CDC_TEST_NIGHTLY" not in os.environ, reason="downloads Kafka Connect and Debezium: make nightly"
+    ),
+]
 
 PARTITIONS = 4
 KEYS = 40
@@ -169,26 +176,20 @@ def publishing(pipeline: Pipeline) -> Iterator[None]:
     assert running.stop() == 0, running.log
 
 
-def test_a_takeover_under_load_and_its_undo_lose_repeat_and_reorder_nothing(outbox: Pipeline, worker: Connect) -> None:
+def test_a_takeover_under_load_loses_repeats_and_reorders_nothing(outbox: Pipeline, worker: Connect) -> None:
     url = f"{worker.url}/connectors/{outbox.slot}"
     worker.create(outbox.slot, connector(outbox))
     with Writers(outbox.dsn):
         has_sent(outbox)
-        refused = outbox.run_process("start")
-        assert (refused.returncode, "takeover run" in refused.stderr) == (1, True), refused.stderr
         taking = take_over(outbox, url)
         assert taking.process.wait(600) == 0, taking.messages()
         with publishing(outbox):
             time.sleep(1)
-        undoing = outbox.process("takeover", "undo", url)
-        assert undoing.process.wait(600) == 0, undoing.messages()
-        sent = len(records(outbox))
-        eventually(lambda: len(records(outbox)) > sent + 10, "records of Debezium", 240)
     saved = json.loads(Path(f"takeover-{outbox.slot}.json").read_text())
     assert saved["options"]["database.password"] == "********"
     assert saved["offsets"][0]["offset"]["lsn"] > 0
-    again = outbox.process("takeover", "run", url)
-    assert again.process.wait(600) == 0, again.messages()
+    with publishing(outbox):
+        pass
     found = judge(outbox)
     assert min(found.values()) > 0, found
     assert any("proven" in line for line in taking.messages())
@@ -200,6 +201,9 @@ def test_a_takeover_after_a_crash_of_connect_repeats_nothing(outbox: Pipeline, w
     with Writers(outbox.dsn):
         has_sent(outbox)
         worker.kill()  # long before it would have confirmed what it sent
+        refused = outbox.start()
+        assert refused.process.wait(600) == 1, refused.messages()
+        assert "takeover run" in refused.messages()[-1]
         taking = take_over(outbox, "--stop", "manual")
         taking.logs("publishing until")
         taking.kill()

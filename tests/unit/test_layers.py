@@ -48,7 +48,6 @@ consumer.errors consumer.events consumer.verdicts consumer.streams consumer.gaps
 consumer.assignment
 takeover.connector takeover.options takeover.verdicts takeover.reading takeover.router takeover.kafka_properties
 takeover.translate takeover.plan takeover.offsets takeover.proof
-takeover.differences
 inference.summary inference.texts inference.schema inference.names inference.update inference.same
 """
 PURE = PURE_PARTS.split()

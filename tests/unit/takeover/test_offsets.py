@@ -46,11 +46,6 @@ def test_offsets_from_which_events_could_be_lost_are_refused(given: list[dict[st
     assert problem in offsets.problem(given, LSN(450))
 
 
-def test_new_offsets_change_the_lsns_alone() -> None:
-    assert offsets.moved(stored(), LSN(900)) == stored(lsn=900, lsn_proc=900, lsn_commit=900)
-    assert offsets.moved([{"partition": {}, "offset": None}], LSN(900)) == []
-
-
 @pytest.mark.parametrize(
     ("headers", "expected"),
     [
