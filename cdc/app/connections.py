@@ -23,7 +23,8 @@ from cdc.kafka.remembered_topics import RememberedTopics, existing
 from cdc.kafka.topics import KnownTopics
 from cdc.kafka.transactional_producer import TransactionalSink, hand_over
 from cdc.outbox.events import Outbox
-from cdc.postgres import catalog, slots
+from cdc.outbox.keys import Keys
+from cdc.postgres import catalog, key_column, slots
 from cdc.postgres.connection import connect
 from cdc.postgres.sentinel import Sentinel
 from cdc.postgres.source import Source
@@ -44,13 +45,14 @@ class Clock:
     sleep = staticmethod(time.sleep)
 
 
-def ordering(settings: Settings) -> Mapping[str, str]:
+def ordering(settings: Settings, keys: Keys, key_type: int) -> Mapping[str, str]:
     """Return the settings that determine the topic, the partition and the key of events."""
     columns = settings.outbox.columns
     return {
         "[topics] name": settings.topics.name,
         "[topics] map": json.dumps(settings.topics.map, sort_keys=True, ensure_ascii=False),
         "[outbox] columns.key": columns.key,
+        **key_column.ordering(settings, keys, key_type),
         "[outbox] columns.aggregate": columns.aggregate,
         "[kafka] partitioner": str(settings.kafka.get("partitioner", "murmur2_random")),
     }
@@ -94,7 +96,7 @@ class Servers:
                 settings.postgres.slot,
                 found.confirmed,
                 found.definition,
-                ordering(settings),
+                ordering(settings, found.keys, found.key_type),
                 cluster=self._cluster,
             )
             self._check_recovery(mark.key)
@@ -117,6 +119,7 @@ class Servers:
             tombstones=settings.outbox.tombstones,
             suited_at=found.wal_end,
             iso=settings.outbox.header_format == "iso",
+            keys=found.keys,
         )
         self._topics.renew()
         topics = RememberedTopics(settings, self._topics, mark.key, self._remembered)

@@ -12,8 +12,9 @@ from cdc.audit.verdicts import TableRow
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError
 from cdc.lsn import LSN
+from cdc.outbox.keys import Frame
 from cdc.outbox.topic_template import is_topic_name
-from cdc.postgres import publication
+from cdc.postgres import key_column, publication
 from cdc.postgres.catalog import hidden_rows, table_columns
 from cdc.postgres.connection import Conn, converting, query
 from cdc.replication.messages import Column, Relation, TupleData
@@ -56,6 +57,8 @@ class OutboxTable:
             raise PostgresError(f"column {age!r} is {present[age][1]}, not a time", hint="name another with --age")
         # Of other types a session's time zone decides, or the moment is lost.
         self.tells_beginning = self.age is not None and present[self.age][1].endswith(_MOMENT)
+        self.keys = key_column.keys(connection, settings)
+        self._key_frame = self.keys.frame(present[self._columns.key][0]) or Frame()
         self.numeric = present[self._columns.id][0] in _INTEGERS
         tracked = query(connection, "reading settings", "select current_setting('track_commit_timestamp')::bool")
         self.knows_commit_times = bool(tracked[0][0])
@@ -109,7 +112,7 @@ class OutboxTable:
                 xid = following - (following - xmin) % (1 << 32)
                 block, _, item = ctid[1:-1].partition(",")
                 place = int(block) << 16 | int(item)
-                read = None if key is None else key.encode()
+                read = None if key is None else self._key_frame.key(key)
                 yield TableRow(row_id, topic, read, age, committed or 0, xid, place, published)
 
     def _topic(self, values: Sequence[str | None]) -> str:

@@ -131,6 +131,7 @@ class _Check:
         if found.confirmed is None:
             return None
         now = publication.read(self._connection, settings.postgres.publication, settings.outbox.qualified_name)
-        mark = SlotRecord(system.identifier, system.timeline, name, found.confirmed, now, ordering(settings))
+        order = ordering(settings, *catalog.key_form(self._connection, settings))
+        mark = SlotRecord(system.identifier, system.timeline, name, found.confirmed, now, order)
         used, wal_end = catalog.used(self._connection, name), slots.wal_end(self._connection)
         return SlotNow(mark, used, system.timelines, wal_end, partial(existing, settings))

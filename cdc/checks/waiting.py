@@ -6,6 +6,7 @@ from cdc.checks.postgres_facts import Conn
 from cdc.config.settings import Settings
 from cdc.errors import PoisonEvent
 from cdc.outbox.events import Event, Outbox
+from cdc.postgres import key_column
 from cdc.postgres.connection import query
 from cdc.postgres.source import publication_list
 from cdc.replication.pgoutput import decode
@@ -27,7 +28,8 @@ def oldest(connection: Conn, settings: Settings) -> Waiting | None:
 
     No publisher may read the slot. Raises PostgresError, and PostgresUnavailable when decoding takes too long.
     """
-    outbox = Outbox("", settings.outbox.parts, settings.template, settings.outbox.header_columns)
+    keys = key_column.keys(connection, settings)
+    outbox = Outbox("", settings.outbox.parts, settings.template, settings.outbox.header_columns, keys=keys)
     transactions = Transactions(settings.outbox.qualified_name, Ledger())
     found = query(
         connection,

@@ -13,6 +13,7 @@ from cdc.config.kinds import Address, Dsn, Identifier, RegistryUrl, SlotName, Te
 from cdc.config.passwords import with_password
 from cdc.errors import ConfigError
 from cdc.outbox.columns import CLOUD_EVENTS, DEBEZIUM_COLUMNS, Columns, Header, is_own
+from cdc.outbox.keys import Form
 from cdc.outbox.topic_template import TopicTemplate
 
 
@@ -210,8 +211,18 @@ Value = Literal["avro", "json", "text"]
 
 
 class Record(Section):
-    """Values of records."""
+    """Keys and values of records."""
 
+    key: Form = Field(
+        "text",
+        description="form of keys: the column's text, or what Kafka Connect's JsonConverter writes without or with its"
+        " schema",
+    )
+    key_optional: bool | None = Field(
+        None,
+        description="whether the schema in a key says that keys may be null, with json-schema; unset means whether the"
+        " column may be null",
+    )
     value: Value = Field(
         "avro",
         description="values of records: Avro by contract, JSON by contract, or the text of the payload column, which"
@@ -229,6 +240,12 @@ class Record(Section):
     content_type: bool = Field(
         False, description="send the header content-type on Avro records too; json and text records always have it"
     )
+
+    @model_validator(mode="after")
+    def _coherent(self) -> "Record":
+        if self.key_optional is not None and self.key != "json-schema":
+            raise ValueError('key_optional needs key = "json-schema"')
+        return self
 
     @property
     def form(self) -> JsonForm:

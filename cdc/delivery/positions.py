@@ -48,7 +48,7 @@ from cdc.replication import publication
 from cdc.replication.horizon import Horizon
 
 VERSION: Final = 1
-_FIRST: Final = {"[topics] map": "{}"}
+_FIRST: Final = {"[topics] map": "{}", "[record] key": "text"}
 """What settings were that records of earlier versions do not have."""
 
 AT_LEAST_ONCE: Final = "at-least-once"

@@ -12,10 +12,11 @@ from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 from cdc.errors import BinaryUnreadable, PoisonEvent, PostgresUnavailable, ProtocolError
 from cdc.lsn import LSN
 from cdc.outbox.columns import Columns, Header, Shape
+from cdc.outbox.keys import TEXT_KEYS, Keys
 from cdc.outbox.topic_template import TopicTemplate, is_topic_name
 from cdc.replication.messages import Relation
 from cdc.replication.transactions import Row
-from cdc.replication.values import BYTEA, JSON, JSONB, to_iso, to_payload, to_text, to_utf8
+from cdc.replication.values import BYTEA, JSON, JSONB, to_iso, to_payload, to_text
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,8 @@ class Outbox:
 
     `stream` is the first part of positions: 8 hexadecimal digits, see `position`. With `tombstones`, an empty payload
     means a record without a value. With `iso`, headers are ISO 8601 and base64, and a
-    null is a header without a value. At the LSN `suited_at` the table had every needed column: a later row that lacks
-    one was written to a changed table, any other is itself at fault.
+    null is a header without a value; `keys` is the form of keys. At the LSN `suited_at` the table had every needed
+    column: a later row that lacks one was written to a changed table, any other is itself at fault.
     """
 
     def __init__(
@@ -70,8 +71,10 @@ class Outbox:
         tombstones: bool = False,
         suited_at: LSN | None = None,
         iso: bool = False,
+        keys: Keys = TEXT_KEYS,
     ) -> None:
         self.stream = stream
+        self.keys = keys
         self.columns = columns
         self.template = template
         self.headers = tuple(headers)
@@ -172,7 +175,7 @@ class _Plan:
             raise ProtocolError(f"received a row of {len(formats)} columns for a table of {len(shape.types)}")
         columns = outbox.columns
         self.id = self._required(columns.id, to_text)
-        self.key = self._nullable(columns.key, to_utf8)
+        self.key = self._key(columns.key, outbox.keys)
         self.type = self._required(columns.type, to_text)
         self.aggregate = self._required(columns.aggregate, to_text)
         self.payload = self._nullable(columns.payload, to_payload)
@@ -221,6 +224,15 @@ class _Plan:
         if self._is_null(column):
             return _Cell(self._shape.places[column], _nothing)
         return self._required(column, decoder)
+
+    def _key(self, column: str, keys: Keys) -> "_Cell[bytes | None]":
+        place = self._shape.places.get(column)
+        if self._is_null(column):
+            return _Cell(self._shape.places[column], _nothing)
+        if place is not None and keys.frame(self._shape.types[place]) is None:
+            self._refuse(keys.refusal(column, f"of the type with oid {self._shape.types[place]}"))
+            return _Cell(place, _nothing)
+        return self._required(column, keys.reader)
 
     def _required(self, column: str, decoder: "Callable[[int, bool], Callable[[bytes], T] | None]") -> "_Cell[T]":
         shape = self._shape

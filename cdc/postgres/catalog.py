@@ -10,7 +10,8 @@ from cdc.config.settings import Settings
 from cdc.errors import SlotActive, SlotLost
 from cdc.lsn import LSN
 from cdc.outbox.columns import DEBEZIUM_COLUMNS, SEQUENCE_COLUMN, Columns
-from cdc.postgres import defects, publication, slot_health
+from cdc.outbox.keys import Keys
+from cdc.postgres import defects, key_column, publication, slot_health
 from cdc.postgres.connection import Conn, query
 from cdc.postgres.defects import Requirement
 from cdc.postgres.slot_health import Health
@@ -52,6 +53,8 @@ class Catalog:
     definition: dict[str, str]  # of publication and table
     wal_end: LSN  # before the definition was read
     used: bool  # the slot has been read from
+    keys: Keys
+    key_type: int  # oid of the key's column
 
 
 def inspect(connection: Conn, settings: Settings) -> Catalog:
@@ -62,7 +65,7 @@ def inspect(connection: Conn, settings: Settings) -> Catalog:
     # Before the rest: the sentinel sees any later change.
     ((end,),) = query(connection, "reading the WAL's end", "select pg_current_wal_flush_lsn()::text")
     found = publication.read(connection, settings.postgres.publication, settings.outbox.qualified_name)
-    needed, binary = _table(connection, settings)
+    needed, binary, key_type = _table(connection, settings)
     _publication(connection, settings, needed)
     ours = slot(connection, settings)
     assert ours.confirmed is not None
@@ -78,6 +81,8 @@ def inspect(connection: Conn, settings: Settings) -> Catalog:
         definition=found,
         wal_end=LSN.parse(end),
         used=used(connection, settings.postgres.slot),
+        keys=key_column.keys(connection, settings),
+        key_type=key_type,
     )
 
 
@@ -137,6 +142,12 @@ def table_columns(connection: Conn, table: tuple[str, str]) -> dict[str, tuple[i
         *table,
     )
     return {name: (oid, type_name) for name, oid, type_name in found if name is not None} if found else None
+
+
+def key_form(connection: Conn, settings: Settings) -> tuple[Keys, int]:
+    """Return the form of keys, and the oid of their column's type; 0 if the table has no such column."""
+    present = table_columns(connection, settings.outbox.qualified_name) or {}
+    return key_column.keys(connection, settings), present.get(settings.outbox.columns.key, (0, ""))[0]
 
 
 def hidden_rows(connection: Conn, table: tuple[str, str]) -> Requirement | None:
@@ -245,21 +256,23 @@ def table_defect(
     if present is None:
         return defects.no_table(table, found[0][0] if found else None)
     base64 = base64_headers(settings, list(present))
-    problems = differences(columns, present, needed, base64)
+    of_key, key_fix = key_column.problems(connection, settings, present)
+    problems = differences(columns, present, needed, base64) + of_key
     if problems:
-        fix = repairs(table, columns, present, needed, base64)
+        fix = repairs(table, columns, present, needed, base64) + key_fix
         return defects.other_shape(table, problems, list(present), fix, mapping(columns, present))
     return defects.unlogged(table) if found and found[0][1] != "p" else None
 
 
-def _table(connection: Conn, settings: Settings) -> tuple[list[str], bool]:
-    """Return the columns that an event needs, and whether all of them have a binary decoder."""
+def _table(connection: Conn, settings: Settings) -> tuple[list[str], bool, int]:
+    """Return the columns that an event needs, whether all of them have a binary decoder, and the key's type."""
     present = table_columns(connection, settings.outbox.qualified_name)
     needed = settings.needed(list(present or ()))
     if defect := table_defect(connection, settings, present, needed):
         raise defect.error()
     assert present is not None
-    return needed, all(has_binary_decoder(present[name][0]) for name in needed)
+    binary = all(has_binary_decoder(present[name][0]) for name in needed)
+    return needed, binary, present[settings.outbox.columns.key][0]
 
 
 def _publication(connection: Conn, settings: Settings, needed: list[str]) -> None:

@@ -116,7 +116,7 @@ class _Read(NamedTuple):
             row_cells.text(columns.type) or "",
             topic if is_topic_name(topic) else "",
             row_cells.text(columns.aggregate) or "",
-            row_cells.read(columns.key, values.to_utf8),
+            row_cells.read(columns.key, outbox.keys.reader),
             payload,
             kind,
             [

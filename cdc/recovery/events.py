@@ -40,7 +40,7 @@ class MissingRows:
         self.dead_lettered = 0
         self._candidates = candidates
         self._maker = maker
-        self._outbox = outbox_of(settings, stream)
+        self._outbox = outbox_of(settings, stream, candidates.table.keys)
         self._encoding = maker.encoding(self._outbox)
         buries = settings.delivery.on_poison == "dead-letter"
         self._dead_letters = DeadLetters(settings.topics.dead_letter, self._outbox) if buries else None

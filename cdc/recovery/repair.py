@@ -16,6 +16,7 @@ from cdc.errors import CdcError
 from cdc.logs.format import plain
 from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
+from cdc.outbox.keys import Keys
 from cdc.records.headers import POSITION, REPAIRED
 from cdc.records.record import Record
 from cdc.replication.messages import Relation, TupleData
@@ -25,7 +26,7 @@ from cdc.replication.transactions import Row
 _BATCH: Final = 500
 
 
-def outbox_of(settings: Settings, stream: str) -> Outbox:
+def outbox_of(settings: Settings, stream: str, keys: Keys) -> Outbox:
     """Return what makes events of rows that were read from the table."""
     return Outbox(
         stream,
@@ -34,6 +35,7 @@ def outbox_of(settings: Settings, stream: str) -> Outbox:
         settings.outbox.header_columns,
         tombstones=settings.outbox.tombstones,
         iso=settings.outbox.header_format == "iso",
+        keys=keys,
     )
 
 
@@ -45,7 +47,7 @@ class MissingEvents:
     def __init__(self, settings: Settings, audit: Auditing, maker: RecordMaker) -> None:
         self._audit = audit
         self._maker = maker
-        self._outbox = outbox_of(settings, audit.stream)
+        self._outbox = outbox_of(settings, audit.stream, audit.table.keys)
         self._encoding = maker.encoding(self._outbox)
 
     def batches(self) -> Iterator[list[TableRow]]:

@@ -107,7 +107,7 @@ def find(connection: Conn, settings: Settings, options: RecoveryOptions) -> Foun
         name,
         slots.wal_end(connection),
         definition,
-        ordering(settings),
+        ordering(settings, *catalog.key_form(connection, settings)),
         guarantee=settings.delivery.guarantee,
         cluster=Cluster(settings.kafka).cluster_id(),
     )

@@ -290,7 +290,13 @@ class Takeover:
         """Read from a copy of the slot which events are to come."""
         settings = self._settings
         found = catalog.inspect(connection, settings)
-        outbox = Outbox(self._name, settings.outbox.parts, settings.template, tombstones=settings.outbox.tombstones)
+        outbox = Outbox(
+            self._name,
+            settings.outbox.parts,
+            settings.template,
+            tombstones=settings.outbox.tombstones,
+            keys=found.keys,
+        )
         with contextlib.closing(Copy(settings, child_oids(found.definition))) as copy:
             proof.expect(copy.rows(), outbox)
         self._say(f"{proof.events} events since the slot's position, sent by Debezium or not")
@@ -309,7 +315,7 @@ class Takeover:
             self._name,
             found.confirmed,
             found.definition,
-            ordering(settings),
+            ordering(settings, found.keys, found.key_type),
             guarantee=settings.delivery.guarantee,
             cluster=Cluster(settings.kafka).cluster_id(),
             foreign=window,

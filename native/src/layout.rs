@@ -1,5 +1,6 @@
 //! What is read of a row, and how: one table's columns in one format.
 
+use crate::keys::Frame;
 use crate::values::Read;
 
 /// One column.
@@ -36,11 +37,13 @@ pub struct Layout {
     pub headers: Vec<usize>,
     /// Whether an empty payload is special.
     pub tombstones: bool,
+    /// How the key's text becomes the key.
+    pub key_frame: Frame,
     /// Columns that must be readable although nothing is made of their text here.
     pub checked: Vec<usize>,
 }
 
-/// The places of an event's parts.
+/// The places of an event's parts, and the form of the key.
 #[derive(Clone, Debug)]
 pub struct Places {
     /// The event's id.
@@ -55,13 +58,15 @@ pub struct Places {
     pub topic: Vec<usize>,
     /// Further headers.
     pub headers: Vec<usize>,
+    /// How the key's text becomes the key.
+    pub key_frame: Frame,
 }
 
 impl Layout {
     /// `None` when a cell is to be read in a way that is not known, or a place lies outside of the row.
     #[must_use]
     pub fn new(relation: u32, binary: bool, cells: &[String], places: Places, tombstones: bool) -> Option<Self> {
-        let Places { id, key, event_type, payload, topic, headers } = places;
+        let Places { id, key, event_type, payload, topic, headers, key_frame } = places;
         let mut columns = Vec::with_capacity(cells.len());
         for name in cells {
             let header = name.strip_prefix("iso:");
@@ -82,8 +87,20 @@ impl Layout {
         let checked = (0..columns.len())
             .filter(|place| columns.get(*place).is_some_and(|column| column.required) && !is_read(place));
         let checked = checked.collect();
-        let layout =
-            Self { relation, binary, columns, id, key, event_type, payload, topic, headers, tombstones, checked };
+        let layout = Self {
+            relation,
+            binary,
+            columns,
+            id,
+            key,
+            event_type,
+            payload,
+            topic,
+            headers,
+            tombstones,
+            key_frame,
+            checked,
+        };
         layout.is_plain(&roles).then_some(layout)
     }
 

@@ -7,6 +7,7 @@ pub mod decimals;
 pub mod encode;
 pub mod frames;
 pub mod json;
+pub mod keys;
 pub mod layout;
 pub mod moments;
 pub mod numbers;

@@ -3,11 +3,20 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
 
 use cdc_native::frames::{Span, cell, split};
+use cdc_native::keys::Frame;
 use cdc_native::layout::{Layout, Places};
 
 fn layout(binary: bool) -> Layout {
     let cells = ["text", "text", "text", "text", "text", "text", ""].map(String::from);
-    let places = Places { id: 0, key: 1, event_type: 2, payload: 3, topic: vec![4], headers: vec![5] };
+    let places = Places {
+        id: 0,
+        key: 1,
+        event_type: 2,
+        payload: 3,
+        topic: vec![4],
+        headers: vec![5],
+        key_frame: Frame::default(),
+    };
     Layout::new(7, binary, &cells, places, false).expect("a layout")
 }
 
@@ -74,7 +83,15 @@ fn a_frame_that_is_not_the_whole_of_such_a_row_is_declined() {
 
 #[test]
 fn a_layout_must_have_a_way_to_read_each_part() {
-    let places = Places { id: 0, key: 0, event_type: 0, payload: 1, topic: vec![], headers: vec![] };
+    let places = Places {
+        id: 0,
+        key: 0,
+        event_type: 0,
+        payload: 1,
+        topic: vec![],
+        headers: vec![],
+        key_frame: Frame::default(),
+    };
     let made = |cells: [&str; 2], binary: bool| {
         Layout::new(7, binary, &cells.map(String::from), places.clone(), false).is_some()
     };

@@ -402,7 +402,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "header-needed", "case A5", "The column of a header is expected in rows from before it.", "outbox/columns.py",
-        " for name in wanted if name in self.places])", " for name in wanted])",
+        " for header in wanted if header.column in self.places]", " for header in wanted]",
     ),
     Defect(
         "names-only", "case A1", "A column that changed its type is not noticed.", "replication/transactions.py",

@@ -11,6 +11,7 @@ from cdc.delivery.session import Session
 from cdc.lsn import LSN
 from cdc.outbox.columns import Columns, Header
 from cdc.outbox.events import Outbox
+from cdc.outbox.keys import TEXT_KEYS, Keys
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.records.encoding import DeadLetters, Encoding
 from cdc.records.fastpath.generated import Unrolled
@@ -99,9 +100,11 @@ def outbox(
     *,
     tombstones: bool = False,
     iso: bool = False,
+    keys: Keys = TEXT_KEYS,
 ) -> Outbox:
     named = [Header.parse(header) for header in headers]
-    return Outbox(STREAM, columns or Columns(), TopicTemplate(template), named, tombstones=tombstones, iso=iso)
+    made = TopicTemplate(template)
+    return Outbox(STREAM, columns or Columns(), made, named, tombstones=tombstones, iso=iso, keys=keys)
 
 
 def row(*cells: Cell, relation: Relation = RELATION, commit_lsn: int = 200, index: int = 0) -> Row:

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
 
+from cdc.outbox.keys import escaped
 from cdc.records.fastpath.layout import Layout
 from cdc.records.headers import ID, POSITION, TYPE
 from cdc.records.record import Delivered, Sendable
@@ -194,7 +195,13 @@ def _record(layout: Layout, splitting: _Splitting) -> Iterator[str]:
         if layout.cells[layout.payload] == "bytea"
         else f"value = encode({payload}, header)"
     )
-    yield "if len(value) + 4 * o > room: break"
+    key = _key(layout)
+    if layout.key_frame.after:
+        yield f"key = {key}"
+        key = "key"
+        yield "if len(value) + len(key) + 4 * o > room: break"
+    else:
+        yield "if len(value) + 4 * o > room: break"
     if layout.cells[layout.id] == "uuid":
         if not splitting.parts:
             yield f"{_ID_PARTS} = parts(c{layout.id})"
@@ -209,12 +216,20 @@ def _record(layout: Layout, splitting: _Splitting) -> Iterator[str]:
             yield f"headers.append(({name!r}, None if c{place} is None else {_text(layout, place)}))"
         else:
             yield f"if c{place} is not None: headers.append(({name!r}, {_text(layout, place)}))"
-    plain = layout.cells[layout.key] == "text"
-    if plain:
-        yield f"if not c{layout.key}.isascii(): c{layout.key}.decode()"
-    key = f"c{layout.key}" if plain else f"{_text(layout, layout.key)}.encode()"
+    if key == f"c{layout.key}":
+        yield f"if not {key}.isascii(): {key}.decode()"
     yield f"records.append((topic, value, {key}, -1, report, None, timestamp, headers))"
     yield "index += 1"
+
+
+def _key(layout: Layout) -> str:
+    """The expression of the key."""
+    before, after, is_string = layout.key_frame
+    if layout.cells[layout.key] == "text" and not after:
+        return f"c{layout.key}"
+    text = _text(layout, layout.key)
+    key = f"escaped({text}).encode()" if is_string else f"{text}.encode()"
+    return f"{before!r} + {key} + {after!r}" if after else key
 
 
 def _text(layout: Layout, place: int) -> str:
@@ -241,6 +256,7 @@ _NAMES: Final[dict[str, Any]] = {
     "boolean": _reader(values.BOOL),
     "boolean_text": _reader(values.BOOL, binary=False),
     "jsonb": _reader(values.JSONB),
+    "escaped": escaped,
     "iso_timestamp": values.iso_timestamp,
     "iso_timestamptz": values.iso_timestamptz,
     "iso_timetz": values.iso_timetz,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from cdc.outbox.events import Outbox
+from cdc.outbox.keys import Frame
 from cdc.records.record import Delivered, Sendable
 from cdc.records.router import Route
 from cdc.replication import values
@@ -53,6 +54,7 @@ class Layout(NamedTuple):
     topic: tuple[int, ...]  # the cells that decide about the topic
     headers: tuple[tuple[str, int], ...]  # name and place; a null is left out, or with `iso:` has no value
     tombstones: bool  # an empty payload means something
+    key_frame: Frame = Frame()  # how the text of the key's cell becomes the key
 
 
 def room(layout: Layout, route: Route, largest: int) -> int:
@@ -111,6 +113,9 @@ def layout(relation: Relation, outbox: Outbox, *, binary: bool) -> Layout | None
     if read[payload] not in ("text", "jsonb", "bytea"):
         return None
     key = places[columns.key]
+    frame = outbox.keys.frame(shape.types[key])
+    if frame is None:
+        return None
     if not binary and read[key] == "text" and shape.types[key] not in values.SAME_AS_TEXT:
         return None
     return Layout(
@@ -124,6 +129,7 @@ def layout(relation: Relation, outbox: Outbox, *, binary: bool) -> Layout | None
         tuple([places[name] for name in topic]),
         shape.headers,
         outbox.tombstones,
+        frame,
     )
 
 

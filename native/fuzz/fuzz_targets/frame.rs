@@ -4,13 +4,14 @@
 use std::sync::LazyLock;
 
 use cdc_native::frames::{cell, split};
+use cdc_native::keys::Frame;
 use cdc_native::layout::{Layout, Places};
 use libfuzzer_sys::fuzz_target;
 
 static LAYOUTS: LazyLock<Vec<Layout>> = LazyLock::new(|| {
     let layout = |binary: bool, cells: &[&str]| {
         let cells: Vec<String> = cells.iter().map(ToString::to_string).collect();
-        let places = Places { id: 0, key: 2, event_type: 3, payload: 4, topic: vec![1], headers: vec![5, 6] };
+        let places = Places { id: 0, key: 2, event_type: 3, payload: 4, topic: vec![1], headers: vec![5, 6], key_frame: Frame::default() };
         Layout::new(1, binary, &cells, places, false).unwrap()
     };
     vec![

@@ -8,10 +8,13 @@ use super::records::{Parts, Records, Shared};
 use super::routes::{Route, Routes, write_cell};
 use crate::encode::Encoder;
 use crate::frames::{self, Span, cell};
+use crate::keys::Frame;
 use crate::layout::{Layout, Places};
 use crate::values::{self, Read};
 
-type Given = (u32, bool, Vec<String>, usize, usize, usize, usize, Vec<usize>, Vec<(String, usize)>, bool);
+type Key<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, bool);
+type Given<'py> =
+    (u32, bool, Vec<String>, usize, usize, usize, usize, Vec<usize>, Vec<(String, usize)>, bool, Key<'py>);
 
 /// Takes runs of plain frames of one table, and stops before the first that is not.
 #[pyclass(module = "cdc_native")]
@@ -29,6 +32,7 @@ struct Buffers {
     cells: Vec<Span>,
     key: Vec<u8>,
     text: Vec<u8>,
+    framed: Vec<u8>,
     position: String,
 }
 
@@ -37,10 +41,12 @@ impl Runs {
     #[new]
     #[pyo3(signature = (layout, /))]
     fn new(layout: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let (relation, binary, columns, id, key, event_type, payload, topic, headers, tombstones): Given =
+        let (relation, binary, columns, id, key, event_type, payload, topic, headers, tombstones, frame): Given<'_> =
             layout.extract()?;
+        let key_frame =
+            Frame { before: frame.0.as_bytes().into(), after: frame.1.as_bytes().into(), is_string: frame.2 };
         let (names, headers): (Vec<String>, Vec<usize>) = headers.into_iter().unzip();
-        let places = Places { id, key, event_type, payload, topic, headers };
+        let places = Places { id, key, event_type, payload, topic, headers, key_frame };
         Ok(Self {
             layout: Layout::new(relation, binary, &columns, places, tombstones),
             records: Records::new(layout.py(), &names)?,
@@ -137,7 +143,8 @@ impl Runs {
             };
             more.extend(self.records.header(py, number, Some(text))?);
         }
-        let Some(limit) = route.room.checked_sub(frame.len().saturating_mul(4)) else {
+        let made = if layout.key_frame.is_bare() { 0 } else { key.as_bytes().len() };
+        let Some(limit) = route.room.checked_sub(frame.len().saturating_mul(4).saturating_add(made)) else {
             return Ok(None);
         };
         let Some(value) = value(py, layout, route, frame, buffers, limit)? else {
@@ -187,7 +194,11 @@ fn text<'py>(
 
 fn key<'py>(py: Python<'py>, layout: &Layout, frame: &[u8], buffers: &mut Buffers) -> Option<Bound<'py, PyBytes>> {
     let text = read(layout, frame, layout.key, &buffers.cells, &mut buffers.text)?;
-    Some(PyBytes::new(py, text.as_bytes()))
+    if layout.key_frame.is_bare() {
+        return Some(PyBytes::new(py, text.as_bytes()));
+    }
+    layout.key_frame.write(text, &mut buffers.framed);
+    Some(PyBytes::new(py, &buffers.framed))
 }
 
 /// The record's value; None when it is declined, or would be longer than `limit`.

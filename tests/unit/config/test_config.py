@@ -291,6 +291,12 @@ def test_case_g5_headers_that_every_record_has_or_that_occur_twice_are_errors() 
     assert "'a.b.c' is not schema.table" in problem
 
 
+def test_key_optional_is_only_in_the_schema_of_a_key() -> None:
+    settings = load(None, 'record.key="json-schema"', "record.key_optional=false")
+    assert (settings.record.key, settings.record.key_optional) == ("json-schema", False)
+    assert any("key_optional needs key" in problem for problem in problems(None, "record.key_optional=true"))
+
+
 def test_an_alias_is_no_name_of_another_header() -> None:
     names = [f"tenant:{name}" for name in ("id", "eventType", "content-type", "cdc-x", "ce_id", "Id")]
     names += ["note:Id", "a:b:c", "content-type", "ce_type"]

@@ -92,6 +92,14 @@ def test_a_record_of_an_earlier_version_had_no_topic_map() -> None:
     assert differences(mapped, replace(MARK, settings={})) == [], "of a slot that was only created"
 
 
+def test_a_record_of_an_earlier_version_had_keys_of_text() -> None:
+    keyed = replace(MARK, settings={**MARK.settings, "[record] key": "json", "start of keys": '"'})
+    assert differences(keyed, MARK) == ["[record] key is 'json', and was 'text'"]
+    assert differences(replace(keyed, settings={**keyed.settings, "start of keys": ""}), keyed) == [
+        "start of keys is '', and was '\"'"
+    ]
+
+
 def test_the_slot_moves_only_to_where_kafka_was_told_a19() -> None:
     target = remembering()
     assert told(target, 0.0)  # the first thing: what the slot is

@@ -14,6 +14,7 @@ from cdc.avro.json_values import JsonForm
 from cdc.config.settings import Record as RecordSettings
 from cdc.lsn import LSN
 from cdc.outbox.events import Event, Outbox
+from cdc.outbox.keys import Keys
 from cdc.records.encoding import Encoding
 from cdc.records.fastpath.generated import Unrolled
 from cdc.records.fastpath.layout import Layout, Make, layout, room
@@ -190,7 +191,8 @@ def tables(draw: st.DrawFn) -> tuple[Table, bool]:
         )
     )
     headers += ["blob"] if iso and draw(st.booleans()) else []
-    outbox = shop.outbox(template, headers, tombstones=draw(st.booleans()), iso=iso)
+    keys = Keys(draw(st.sampled_from(["text", "json", "json-schema"])), draw(st.booleans()))
+    outbox = shop.outbox(template, headers, tombstones=draw(st.booleans()), iso=iso, keys=keys)
     relation = frames.relation(OID, "outbox", [(name, types[name]) for name in names])
     make = MAKES[draw(st.sampled_from(sorted(MAKES)))]
     kinds: Any = {name: draw(st.sampled_from(["avro", "avro", "json", "text"])) for name in CONTRACTS}
@@ -218,7 +220,8 @@ def cell(draw: st.DrawFn, name: str, type_oid: int, binary: bool, event_type: by
         return draw(st.binary(min_size=SIZES[type_oid], max_size=SIZES[type_oid]))
     long = [] if name in ("aggregatetype", "region") else [b"o" * 127, b"o" * 128]  # those two make the topic's name
     padding = b"  " if type_oid == BPCHAR else b""
-    return version + draw(st.sampled_from([b"order", b"o-1", b"t", b"f", b"1", *long])) + padding
+    odd = [] if name in ("aggregatetype", "region") else [b'"\\\x1f\n' * 40, "é\u2028😀".encode()]
+    return version + draw(st.sampled_from([*odd, b"order", b"o-1", b"t", b"f", b"1", *long])) + padding
 
 
 @st.composite
