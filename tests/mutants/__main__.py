@@ -65,7 +65,7 @@ def hunt(defect: Defect | None) -> Verdict:
 def _unit_tests(defect: Defect, folder: Path, began: float) -> Verdict:
     """Run the unit tests that have to find a defect, until one fails."""
     ran = _run(folder, "pytest", "-x", "-q", "-rf", "-p", "no:cacheprovider", f"tests/unit/{defect.unit}")
-    failed = re.search(r"^FAILED (\S+::\S+)(?: - (.*))?$", ran.stdout, re.MULTILINE)
+    failed = re.search(r"^FAILED (\S+::.+?)(?: - (.*))?$", ran.stdout, re.MULTILINE)
     if ran.returncode not in (_KILLED, _SURVIVED) or (ran.returncode == _KILLED) != bool(failed):
         raise SystemExit(f"mutant {defect.name} could not be tried: {ran.stdout}{ran.stderr}")
     where, violation = failed.groups() if failed else ("", "")

@@ -394,6 +394,18 @@ def test_what_a_kafka_transaction_has_made_visible_is_not_sent_again_c18() -> No
     assert positions(before)[-1].position == EventPosition(LSN(200), 0)
 
 
+def test_case_b1_a_position_from_before_a_child_came_or_went_is_compared_with_the_topics() -> None:
+    definition = {**DEFINITION, "children": "public.child", "child oids": "6"}
+    now = replace(MARK, definition={**DEFINITION, "children": "none", "child oids": "none"})
+    before = replace(COMMITTED, definition=definition)
+    for held, sent in ((MemoryTails(), 1), (MemoryTails(**{"outbox.event.order": holding(200)}), 0)):
+        world = World(Eyes(), mark=now, remembered=before)
+        world.tails = held
+        assert world.service(guarantee=EXACTLY_ONCE, accept_changes=True).run() is True
+        assert events(world) == sent
+        assert not positions(world)[0].caught_up
+
+
 def test_positions_are_read_for_each_session_because_a_commit_may_have_come_through_c18() -> None:
     world = World(Eyes(Stopping("fast")), Eyes(Stopping("fast")), Eyes(), remembered=COMMITTED)
     world.service(guarantee=EXACTLY_ONCE).run()
