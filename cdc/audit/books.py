@@ -268,6 +268,12 @@ class Books:
                 limit -= 1
                 yield AuditFinding(*values)
 
+    def last_time(self, stream: int, lsn: int) -> int | None:
+        """Return the latest time of a stream's records up to a commit LSN, in milliseconds since 1970."""
+        query = "select max(timestamp) from records where stream = ? and lsn <= ? and kind = 0"
+        ((moment,),) = self._rows(query, stream, lsn)
+        return None if moment is None else int(moment)
+
     def finding_count(self) -> int:
         """Return the number of findings; one may be about several events."""
         ((count,),) = self._rows("select count(*) from findings")

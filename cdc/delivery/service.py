@@ -92,6 +92,7 @@ class Service:
         self._make = make
         self._tracer = tracer
         self._heal = heal
+        self._standing_by = False  # since the last session
         self._backoff = Backoff(random)
         self._reached = False  # PostgreSQL and Kafka, at least once
         self._refusals = 0
@@ -149,6 +150,7 @@ class Service:
 
     def _stand_by(self, active: SlotActive) -> None:
         phase = HELD if active.held else STANDBY
+        self._standing_by = True
         if phase != self._metrics.phase:  # once, not each second
             if active.held:
                 log.warning("%s", active.held, extra={"event": "slot_held", "reason": active.message})
@@ -159,19 +161,22 @@ class Service:
         self._metrics.enter(phase, self._clock.unix(), active.held)
 
     def _recover(self, lost: CdcError) -> None:
-        """Wait for the recovery of another process, or recover by itself if that is wanted; else raise the error."""
-        if isinstance(lost, RecoveryUnfinished) and self._metrics.phase in (STANDBY, HELD, RECOVERING):
-            if self._metrics.phase != RECOVERING:
-                log.info("waiting for the end of a recovery", extra={"event": "recovery_awaited", "reason": str(lost)})
-            self._metrics.enter(RECOVERING, self._clock.unix(), lost.message)
-            self._stop.wait(_STANDBY_SECONDS * (0.5 + self._random()))
-        elif self._heal is None:
-            raise lost
-        else:
+        """Recover if that is wanted, or wait as a standby for the recovery of another process; else raise the error."""
+        if self._heal is not None:
             try:
                 self._heal(lost)
+                return
             except Temporary as error:
                 self._pause(error)
+                return
+            except RecoveryUnfinished as unfinished:
+                lost = unfinished
+        if not (isinstance(lost, RecoveryUnfinished) and self._standing_by):
+            raise lost
+        if self._metrics.phase != RECOVERING:
+            log.info("waiting for the end of a recovery", extra={"event": "recovery_awaited", "reason": str(lost)})
+        self._metrics.enter(RECOVERING, self._clock.unix(), lost.message)
+        self._stop.wait(_STANDBY_SECONDS * (0.5 + self._random()))
 
     def _pause(self, error: CdcError) -> None:
         self._metrics.meet(error, WAITING, self._clock.unix())
@@ -265,6 +270,7 @@ class Service:
 
     def _publish(self, publisher: Publisher, ends: Ends, session: Session, monitor: Monitor) -> bool:
         metrics = self._metrics
+        self._standing_by = False
         metrics.enter(STREAMING, self._clock.unix())
         metrics.reconnects += metrics.sessions > 0
         metrics.sessions += 1

@@ -28,12 +28,12 @@ def heal(settings: Settings, stop: Flag, metrics: Metrics, alive: Callable[[], N
     Raises `lost` where only an operator may recover: the slot has no record in Kafka or was recovered within the last
     hour, an earlier attempt has failed, or the order of events is not certain. Raises Temporary to be called again.
     """
-    metrics.recovered = None
-    metrics.enter(RECOVERING, time.time(), lost.message)
-    log.warning("recovering: %s", lost.message, extra={"event": "recovering", "slot": settings.postgres.slot})
     with _ticking(alive), _opened(settings, lost) as recovery:
         if recovery is None or recovery.found.finished is not None:
             return  # another process was faster
+        metrics.recovered = None
+        metrics.enter(RECOVERING, time.time(), lost.message)
+        log.warning("recovering: %s", lost.message, extra={"event": "recovering", "slot": settings.postgres.slot})
         if not _run(recovery, recovery.survey(), stop, metrics):
             return
         if recovery.unordered:

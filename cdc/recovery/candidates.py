@@ -19,6 +19,7 @@ from cdc.audit.table import PORTION, OutboxTable
 from cdc.audit.topics import TopicReader, choose
 from cdc.audit.verdicts import IdGroup, TableRow, fits, judge
 from cdc.config.settings import Settings
+from cdc.lsn import LSN
 from cdc.postgres.connection import Conn, converting
 from cdc.recovery.bound import RowCondition
 from cdc.recovery.state import RowSelection
@@ -160,6 +161,13 @@ class Candidates:
         self._topics.close()
         self._books.close()
         self._database.close()
+
+    def last_commit(self, stream: int, confirmed: LSN) -> float | None:
+        """Read all topics; return the commit time of the last event of a stream up to an LSN, in unix seconds."""
+        for _ in self.read_topics():
+            pass
+        moment = self._books.last_time(stream, confirmed)
+        return None if moment is None else moment / 1000
 
     def read_rows(self, selection: RowSelection) -> Iterator[int]:
         """Read the candidates of the connection's snapshot in place of all before; yield how many were read."""

@@ -95,7 +95,8 @@ class Recovery:
         found = self.found
         self._candidates = Candidates(self._settings, self._connection, found.streams, None)
         self._stack.callback(self._candidates.close)
-        chosen = state.bound(self._connection, found, self._options, self._candidates.table)
+        table, last_commit = self._candidates.table, self._candidates.last_commit
+        chosen = state.bound(self._connection, found, self._options, table, last_commit)
         self._record = found.begun or RecoveryRecord(
             slot=found.mark.slot,
             old=found.lost,

@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -162,8 +162,17 @@ def _compare(found: FoundState, settings: Settings, options: RecoveryOptions) ->
             raise KafkaError("; ".join(gone.values()), hint=f"to send again what the table still has, {_GIVE_SINCE}")
 
 
-def bound(connection: Conn, found: FoundState, options: RecoveryOptions, table: OutboxTable) -> Bound:
-    """Return which rows may be unpublished. Raises PostgresError when only the user knows."""
+def bound(
+    connection: Conn,
+    found: FoundState,
+    options: RecoveryOptions,
+    table: OutboxTable,
+    last_commit: Callable[[int, LSN], float | None],
+) -> Bound:
+    """Return which rows may be unpublished. Raises PostgresError when only the user knows.
+
+    `last_commit` reads from the topics when the last event of a stream (a timeline) up to an LSN was committed.
+    """
     if found.begun is not None:
         return Bound.read(found.begun.bound)
     if options.since is not None:
@@ -188,17 +197,18 @@ def bound(connection: Conn, found: FoundState, options: RecoveryOptions, table: 
         "reading transaction ids",
         "select pg_snapshot_xmax(pg_current_snapshot())::text::int8, pg_current_wal_insert_lsn()::text",
     )
-    chosen = bounds.choose(
-        BoundFacts(
-            horizons=found.memory.horizons,
-            timeline=found.mark.timeline,
-            timelines=found.timelines,
-            wal_end=LSN.parse(end),
-            next_xid=following,
-            catalog_xmin=catalog_xmin,
-            commits=table.knows_commit_times,
-        )
+    facts = BoundFacts(
+        horizons=found.memory.horizons,
+        timeline=found.mark.timeline,
+        timelines=found.timelines,
+        wal_end=LSN.parse(end),
+        next_xid=following,
+        catalog_xmin=catalog_xmin,
+        commits=table.knows_commit_times,
     )
+    chosen, record = bounds.choose(facts), found.memory.record
+    if chosen is None and facts.commits and record is not None and record.timeline == facts.timeline:
+        chosen = bounds.choose(replace(facts, confirmed_commit=last_commit(record.timeline, record.confirmed)))
     if chosen is None:
         raise PostgresError(
             f"it is unknown how far the rows of {table.qualified} were published: the topic of positions has no horizon"
