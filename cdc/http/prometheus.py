@@ -52,9 +52,9 @@ NAMES: Final = frozenset(
         "cdc_encode_seconds_sum",
         "cdc_encode_seconds_count",
         "cdc_state",
+        "cdc_ready",
         "cdc_recovery_sent_events",
         "cdc_recovery_missing_events",
-        "cdc_ready",
         "cdc_last_dead_letter_timestamp_seconds",
         "cdc_last_error_timestamp_seconds",
         "cdc_start_time_seconds",
@@ -251,13 +251,13 @@ def _recovery(document: StatusDocument) -> Iterator[Metric]:
     yield _gauge(
         "cdc_recovery_sent_events",
         "",
-        "Events that the running recovery has sent; absent while there is none.",
+        "Events that the recovery by this process has sent; absent before there was one.",
         recovery.sent if recovery else None,
     )
     yield _gauge(
         "cdc_recovery_missing_events",
         "",
-        "Events that the running recovery sends in all; absent until they are counted.",
+        "Events that the recovery by this process sends in all; absent until they are counted.",
         recovery.missing if recovery else None,
     )
 

@@ -138,7 +138,7 @@ class History(Part):
 
 
 class RecoveryStatus(Part):
-    """A recovery of the slot that has not ended: events sent, of how many; None while they are being counted."""
+    """The last recovery of the slot by this process, or one that has not ended: events sent, of how many."""
 
     sent: Count | None = None
     missing: Count | None = None

@@ -20,7 +20,7 @@ from cdc.status.document import (
     Totals,
 )
 from cdc.telemetry.health import judge
-from cdc.telemetry.metrics import RECOVERING, STREAMING, Metrics, Sample, Trouble
+from cdc.telemetry.metrics import STREAMING, Metrics, Sample, Trouble
 
 RATE_SECONDS: Final = 10.0
 
@@ -163,7 +163,7 @@ def _mean_us(metrics: Metrics) -> float | None:
 
 
 def _recovery(metrics: Metrics) -> RecoveryStatus | None:
-    if metrics.phase != RECOVERING or metrics.recovered is None:
+    if metrics.recovered is None:
         return None
     sent, missing = metrics.recovered
     return RecoveryStatus.model_construct(sent=sent, missing=missing)

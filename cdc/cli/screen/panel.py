@@ -24,6 +24,7 @@ COLOURS: Final = {
     State.STREAMING: "green",
     State.CATCHING_UP: "cyan",
     State.STANDBY: "cyan",
+    State.RECOVERING: "yellow",
     State.STARTING: "yellow",
     State.STOPPING: "yellow",
     State.BLOCKED_BY_KAFKA: "yellow",

@@ -76,6 +76,8 @@ def test_every_metric_is_on_the_dashboard() -> None:
     left_out = {
         "cdc_last_dead_letter_timestamp_seconds",
         "cdc_ready",
+        "cdc_recovery_sent_events",
+        "cdc_recovery_missing_events",
         "cdc_delivery_seconds_sum",
         "cdc_delivery_seconds_count",
         "cdc_encode_seconds_bucket",

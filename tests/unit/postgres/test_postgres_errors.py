@@ -52,9 +52,9 @@ CONFIG = ConfigError
         ("XX001", "missing chunk number 0 for toast value 16390 in pg_toast_16385", STOP, ""),
         ("XX000", "invalid memory alloc request size 1073741824", STOP, "slot drop"),
         ("54000", "out of memory: cannot enlarge string buffer containing 1073741822 bytes", STOP, ""),
-        ("55000", 'cannot read from logical replication slot "s"', LOST, "slot create"),  # 15
-        ("55000", 'can no longer access replication slot "s"', LOST, "slot create"),  # 18
-        ("55000", 'can no longer get changes from replication slot "s"', LOST, "slot create"),  # 14
+        ("55000", 'cannot read from logical replication slot "s"', LOST, "cdc-publisher recover"),  # 15
+        ("55000", 'can no longer access replication slot "s"', LOST, "cdc-publisher recover"),  # 18
+        ("55000", 'can no longer get changes from replication slot "s"', LOST, "cdc-publisher recover"),  # 14
         ("55000", 'replication slot "s" was not created in this database', STOP, "[postgres] dsn"),
         ("55000", "logical decoding requires wal_level >= logical", STOP, "wal_level"),  # 15
         ("55000", 'logical decoding requires "wal_level" >= "logical"', STOP, "wal_level"),  # 18
@@ -207,7 +207,7 @@ def test_b2_b3_a_slot_that_is_gone_is_told_with_what_to_do(health: Health | None
     assert found
     assert "replication slot 's'" in found[0]
     assert reason in found[0]
-    assert "slot create" in found[1]
+    assert found[1] == "run: cdc-publisher recover"
 
 
 class Ended:
