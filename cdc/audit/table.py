@@ -112,7 +112,7 @@ class OutboxTable:
                 xid = following - (following - xmin) % (1 << 32)
                 block, _, item = ctid[1:-1].partition(",")
                 place = int(block) << 16 | int(item)
-                read = None if key is None else self._key_frame.key(key)
+                read = self._key(key)
                 yield TableRow(row_id, topic, read, age, committed or 0, xid, place, published)
 
     def _topic(self, values: Sequence[str | None]) -> str:
@@ -151,6 +151,10 @@ class OutboxTable:
             return None
         # Down to a millisecond, as Kafka keeps times.
         return sql.SQL("floor(extract(epoch from t.{}) * 1000)::int8").format(sql.Identifier(self.age))
+
+    def _key(self, text: str | None) -> bytes | None:
+        """Return the key of a record by the text of the column."""
+        return None if text is None else self._key_frame.key(text)
 
     def _text(self, name: str) -> sql.Composable:
         # As `cdc.replication.values` reads the stream, without the padding of char(n).

@@ -263,7 +263,7 @@ def _nothing(cell: bytes) -> None:  # noqa: ARG001 - it is null
     return None
 
 
-def _refused(reason: str, cell: bytes) -> str:  # noqa: ARG001 - whatever it holds
+def _refused(reason: str, cell: bytes) -> str:  # noqa: ARG001 - the row is refused
     raise ValueError(reason)
 
 

@@ -99,7 +99,7 @@ class CandidateTable(OutboxTable):
                     topic = self._topic(values)
                     if len(known) < PORTION:
                         known[tuple(values)] = topic
-                read = None if key is None else key.encode()
+                read = self._key(key)
                 yield TableRow(row_id, topic, read, age, committed or 0, 0, nth), part, place, size or 0
 
     def count(self, wanted: RowCondition) -> int:

@@ -5,7 +5,12 @@ from collections import Counter
 
 import pytest
 
+from cdc.config.loading import load
+from cdc.postgres.connection import connect
 from cdc.records.partitioner import partition
+from cdc.recovery.bound import BEGINNING
+from cdc.recovery.candidates import CandidateTable
+from cdc.recovery.state import select
 from tests.integration.checking import check
 from tests.pipeline import Pipeline
 
@@ -76,3 +81,16 @@ def test_a_key_column_that_makes_no_such_key_is_refused(bare_pipeline: Pipeline)
     for statement in found.fix:
         pipeline.sql(statement)
     assert check(pipeline)["outbox_table"].status == "pass"
+
+
+def test_a_recovery_knows_rows_by_the_keys_of_their_records(bare_pipeline: Pipeline) -> None:
+    pipeline = bare_pipeline
+    pipeline.settings["record"] = {"key": "json-schema", "key_optional": True}
+    assert pipeline.run("outbox", "init").returncode == 0
+    insert(pipeline, *KEYS)
+    settings = load(pipeline.configure(), ())
+    with connect(pipeline.dsn) as connection, connection.transaction():
+        table = CandidateTable(connection, settings, None)
+        rows = list(table.candidates(select(connection, settings, table, BEGINNING)))
+    expected = [SCHEMA.replace("false", "true") % text for text in ESCAPED]
+    assert [row.key for row, *_ in rows] == [key.encode() for key in expected]

@@ -391,8 +391,8 @@ DEFECTS: Final = (
     Defect(
         "routes-mixed", "case A1", "The route of an event type is taken in every topic.",
         "records/router.py",
-        "        key = event.type, event.topic, event.payload_is_avro\n",
-        '        key = event.type, "", event.payload_is_avro\n',
+        "        key = event.type, event.topic, event.payload_kind\n",
+        '        key = event.type, "", event.payload_kind\n',
         "records/test_router.py",
     ),
     Defect(

@@ -292,7 +292,7 @@ def test_case_g5_headers_that_every_record_has_or_that_occur_twice_are_errors() 
 
 
 def test_key_optional_is_only_in_the_schema_of_a_key() -> None:
-    settings = load(None, 'record.key="json-schema"', "record.key_optional=false")
+    settings = load(None, "record.key=json-schema", "record.key_optional=false")
     assert (settings.record.key, settings.record.key_optional) == ("json-schema", False)
     assert any("key_optional needs key" in problem for problem in problems(None, "record.key_optional=true"))
 
