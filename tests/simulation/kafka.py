@@ -155,10 +155,12 @@ class SimKafka:
             for number, record, _ in reversed(seen):
                 headers = dict(record.headers)
                 position, line = str(headers["cdc-position"]), (topic, number, record.key)
-                if not position.startswith(stream) or len(ids[number, position]) > 1:
+                if not position.startswith(stream):
                     continue
                 in_order = position <= oldest.get(line, position)
                 oldest[line] = min(position, oldest.get(line, position))
+                if len(ids[number, position]) > 1:
+                    continue  # one of these ids may be there: events behind it are sent again
                 if topic == DEAD_LETTERS or (number == partition(record.key or b"", self.partitions) and in_order):
                     found.add((topic, str(headers["id"])))
         return found

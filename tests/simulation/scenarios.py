@@ -205,6 +205,25 @@ _ON_ITS_WAY: Final = (
     ),
 )
 _EXPIRED: Final = (
+    _plan(
+        "a session of another guarantee ends before it has found what was sent",
+        _THREE,
+        Act(0.018, "slow_partition", (POSITIONS, 0, 0.8)),
+        Act(0.75, "crash", (False,)),
+        *(Act(0.76, "slow_partition", (ORDER, number, 2.5)) for number in (0, 1)),
+        Act(2.2, "cut", (True,)),
+        guarantee=SWITCH,
+    ),
+    *(
+        _plan(
+            f"failover, asynchronous, {seconds:g} s after the last row (B13)",
+            (*_THREE, *(_tx(5 + at / 10, _row("ab"[at % 2])) for at in range(6))),
+            Act(0.1, "sync_slot"),
+            Act(0.6 + seconds, "fail_over", (False,)),
+            guarantee=EXACTLY_ONCE,
+        )
+        for seconds in (0.3, 0.6, 1.0)
+    ),
     _plan("the log expires before a crash", _THREE, Act(0.3, "expire", (ORDER, 1.0)), Act(0.31, "crash", (False,))),
     _plan(
         "Kafka ends a transaction that is open for too long (C18)",
