@@ -111,11 +111,9 @@ class Process:
         """The producer took a record of a row."""
         event_id = str(dict(record.headers)["id"])
         line = record.topic, record.key
-        if (record.topic, event_id) not in self.knows:
+        if (record.topic, event_id) not in self.knows or self.oracle.shifted(record):
             self.repeats.add(line)
-        elif line not in self.repeats and not self.oracle.shifted(
-            record
-        ):  # else an older event of its key was sent again, and it follows
+        elif line not in self.repeats:  # else an older event of its key was sent again, and it follows
             raise Violation(f"I4: sends event {event_id} again, although it was found in {record.topic}")
         self.in_hand.pop(event_id, None)
         self.sent_to = max(self.sent_to, self.oracle.end_of(record))

@@ -97,7 +97,7 @@ class SimTransactionalSink(SimSink):
 
     def spoil(self) -> None:
         """Let the transaction fail, for example because the coordinator refuses a partition; nothing is reported."""
-        self._spoiled = self._transactions.is_open and not self._transactions.committing
+        self._spoiled |= self._transactions.is_open and not self._transactions.committing
 
     def _ship(self, lane: Lane, place: Place) -> None:
         if not self._spoiled:
@@ -116,8 +116,9 @@ class SimTransactionalSink(SimSink):
         if self._spoiled:
             self._answer = False
             return
-        if self._pending and not self._closed:
-            self.world.at(self._delay(), self._commit)  # the client library flushes first
+        if self._pending:  # the client library flushes first; a dead one never asks
+            if not self._closed:
+                self.world.at(self._delay(), self._commit)
             return
         if busy:  # the client library gets an error that may pass; the request of a dead process is on its way
             if self._closed or self._transactions.repeats(retriable=True, abandoned=self._closed):
