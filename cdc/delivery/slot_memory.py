@@ -156,9 +156,9 @@ class Recognition:
         """What of the stream was sent before, and the record to begin with; `known` is what `recognise` returned."""
         position = reached(known, ends.slot.timeline, ends.timelines) if known else None
         caught_up = known is not None and known.caught_up and self.batch is not None
-        if known and position and publication.differences(ends.slot.definition, known.definition):
-            # Other tables are the outbox's now, so its rows may have other numbers in a transaction than they had:
-            # the last one is redelivered, and compared with what Kafka has.
+        if known and position and publication.counted(ends.slot.definition) != publication.counted(known.definition):
+            # Rows may have other numbers in a transaction than they had: the last one is redelivered, and compared
+            # with what Kafka has.
             position, caught_up = before(position.commit_lsn), False
         guarantee = self._settings.delivery.guarantee
         horizons = counting(self._horizons, ends.slot.timeline, ends.timelines, ends.wal_end)

@@ -90,6 +90,12 @@ def child_oids(definition: Definition) -> frozenset[int]:
     return frozenset(int(oid) for oid in definition.get(CHILD_OIDS, NONE).split() if oid.isdecimal())
 
 
+def counted(definition: Definition) -> frozenset[int]:
+    """The oids of the tables whose rows are counted in positions."""
+    oid = table_oid(definition)
+    return child_oids(definition) | ({oid} if oid else set())
+
+
 def suspect(since: LSN | None, until: LSN) -> str:
     """Which rows a change may have kept from the stream, when it was last seen right at `since`."""
     start = "up to LSN" if since is None else f"between LSN {since} and"

@@ -668,7 +668,7 @@ DEFECTS: Final = (
     Defect(
         "children-position", "case B1", "Positions are trusted although rows are counted otherwise since.",
         "delivery/slot_memory.py",
-        "        if known and position and publication.differences(", "        if False and publication.differences(",
+        "        if known and position and publication.counted(", "        if False and publication.counted(",
     ),
     Defect(
         "virtual-is-stored", "case A6", "Virtual generated columns are reported as stored ones.", "postgres/defects.py",

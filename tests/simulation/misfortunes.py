@@ -142,6 +142,7 @@ class Misfortunes:
         if not self._pg.child:
             self.gaps.append("a table inherits from the outbox")
             self._pg.child, self._pg.child_published = True, published
+            self._run.oracle.recounted = True
 
     def remove_child(self) -> None:
         """The table inherits no more: `SELECT FROM outbox` does not count its rows from now on."""
@@ -151,6 +152,7 @@ class Misfortunes:
                 return
             self.gaps.append("a table inherits from the outbox no more")
             self._pg.child = self._pg.child_published = False
+            self._run.oracle.recounted = True
             for operation in (operation for tx in self._pg.committed for operation in tx.operations):
                 if operation.row and operation.row.in_child:
                     operation.row.excused = True

@@ -33,7 +33,8 @@ class Oracle:
         self.rows: list[Row] = []
         self.txs: list[Tx] = []  # of the current history, in commit order
         self.duplicates = 0
-        self.accepted = False  # changes were, ever: the last transaction is compared with the topics after that
+        self.recounted = False  # other tables are the outbox's: the last transaction is compared with the topics then
+        self._vanished = False  # records were deleted that may be needed for that
         self.overlapped = False  # a record of an earlier producer came after a later one had begun
         self._emptied: set[tuple[str, str, int]] = set()
         self._numbers: dict[tuple[str, str, int], int] = {}
@@ -77,12 +78,10 @@ class Oracle:
 
     def vanished(self, records: "list[Stored]") -> None:
         """Note records that expired, or were compacted."""
-        for each in records:
-            self.row(each.record).vanished = True
+        self._vanished |= bool(records)
 
     def excuse(self) -> None:
         """Record that an operator was informed of skipped rows, which will not be published."""
-        self.accepted = True
         for row in self.rows:
             row.excused = row.excused or row.skipped
 
@@ -163,7 +162,7 @@ class Oracle:
         row.copies += 1
         if row.copies > 1:
             self.duplicates += 1
-            unknown = self.shifted(record) or (self.accepted and row.vanished)
+            unknown = self.shifted(record) or (self.recounted and self._vanished)
             if producer.exactly_once and row.by_transaction and not unknown:
                 raise Violation(f"I4: row {row.number} was committed twice")
         row.by_transaction = producer.exactly_once

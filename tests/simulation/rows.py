@@ -47,7 +47,6 @@ class Row:
     handed: int = 0  # how often PostgreSQL sent it
     copies: int = 0  # how often it is in its topic
     by_transaction: bool = False  # the last copy
-    vanished: bool = False  # a record of it was deleted since: it cannot be found in its topic
     dead: int = 0  # how often it is in the topic of dead letters
     poison: bool = False
     in_child: bool = False  # of a table that inherits from the outbox
