@@ -523,7 +523,7 @@ def _names() -> Entries:
 
 def _sql() -> Entries:
     settings = Settings()
-    yield "outbox", _one_line(create_table(settings))
+    yield "outbox", _one_line(" ".join(create_table(settings)))
     yield "publication", _one_line(create_publication(settings))
     yield "inbox", _one_line(Inbox("billing").sql)
 

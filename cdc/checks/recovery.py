@@ -12,7 +12,6 @@ from cdc.postgres.connection import query
 from cdc.quantities import plural
 
 INIT_ORDER: Final = "cdc-publisher outbox init --order"
-RECOVER: Final = "cdc-publisher recover"
 PURGE: Final = "cdc-publisher outbox purge --grace 7d"
 
 

@@ -7,7 +7,6 @@ from typing import Final
 from cdc.checks.finding import FAIL, Notes
 from cdc.checks.postgres import defect_noted
 from cdc.checks.postgres_facts import LongTransaction, OtherSlot, Prepared, ServerFacts, SlotReader
-from cdc.checks.recovery import RECOVER
 from cdc.config.settings import Settings
 from cdc.delivery import slot_memory
 from cdc.delivery.positions import EXACTLY_ONCE, Memory, RememberedTopic, SlotRecord
@@ -15,7 +14,7 @@ from cdc.lsn import LSN
 from cdc.postgres import defects, slot_health
 from cdc.postgres.connection import INVALIDATED, NEW_SLOT
 from cdc.postgres.defects import RELOAD
-from cdc.postgres.slot_health import CREATE, Health
+from cdc.postgres.slot_health import CREATE, RECOVER, Health
 from cdc.postgres.source import STREAM
 from cdc.quantities import size
 from cdc.replication.publication import GO_ON

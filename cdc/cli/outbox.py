@@ -44,7 +44,8 @@ def init(invocation: Invocation, print_only: bool, order: bool) -> None:
     """
     settings = invocation.settings()
     if print_only and not order:
-        click.echo(f"{outbox_table.create_table(settings)}\n\n{outbox_table.create_publication(settings)}")
+        statements = [*outbox_table.create_table(settings), outbox_table.create_publication(settings)]
+        click.echo("\n\n".join(statements))
         return
     require(settings, kafka=False)
     kafka = None if print_only else _kafka(settings)
@@ -55,10 +56,11 @@ def init(invocation: Invocation, print_only: bool, order: bool) -> None:
             return
         connection.execute("reset search_path")  # event triggers may depend on it
         outbox_table.execute(connection, statements)
-    made = [statement for statement in statements if statement.startswith("CREATE")]
-    for statement in made:
+    for statement in statements:
+        if not statement.startswith(("CREATE TABLE", "CREATE PUBLICATION")):
+            continue
         click.echo(f"created {' '.join(statement.split()[1:3]).lower().replace(chr(34), '')}")
-    if len(made) < len(statements):
+    if any(statement.startswith("ALTER TABLE") for statement in statements):
         click.echo(f"added column {SEQUENCE_COLUMN} to table {settings.outbox.table}")
     if not statements:
         click.echo(f"table {settings.outbox.table} and publication {settings.postgres.publication} exist already")

@@ -16,9 +16,9 @@ from cdc.postgres.catalog import (
 from cdc.postgres.connection import Conn, converting, query
 
 
-def create_table(settings: Settings) -> str:
-    """Return the statement that creates the outbox; header columns are text."""
-    columns = settings.outbox.columns
+def create_table(settings: Settings) -> list[str]:
+    """Return the statements that create the outbox; header columns are text."""
+    columns, table = settings.outbox.columns, settings.outbox.qualified_name
     # created_at is for purging: it says how old a row is.
     definitions = {
         columns.id: "uuid PRIMARY KEY DEFAULT gen_random_uuid()",
@@ -30,9 +30,15 @@ def create_table(settings: Settings) -> str:
     }
     extra = settings.needed(list(definitions))
     definitions |= {name: "text" for name in extra if name not in definitions}
-    definitions.setdefault(SEQUENCE_COLUMN, numbers.DEFINITION)
+    numbered = SEQUENCE_COLUMN not in definitions
+    if numbered:
+        definitions[SEQUENCE_COLUMN] = f"bigint NOT NULL {numbers.default(table)}"
     body = ",\n".join(f"    {_name(name)} {definition}" for name, definition in definitions.items())
-    return f"CREATE TABLE {_name(*settings.outbox.qualified_name)} (\n{body}\n);"
+    create = f"CREATE TABLE {_name(*table)} (\n{body}\n);"
+    if not numbered:
+        return [create]
+    before, *after = numbers.sequence(table)
+    return [before, create, *after]
 
 
 def create_publication(settings: Settings, *, generated: bool = False) -> str:
@@ -55,7 +61,7 @@ def missing(connection: Conn, settings: Settings, *, numbered: bool = False) -> 
     present = table_columns(connection, table)
     statements, needed = [], list[str]()
     if present is None:
-        statements.append(create_table(settings))
+        statements += create_table(settings)
     else:
         needed = settings.needed(list(present))
         defect = table_defect(connection, settings, present, needed) or generated_defect(connection, table, needed)

@@ -16,7 +16,7 @@ from cdc.quantities import size
 PLUGIN: Final = "pgoutput"
 CREATE: Final = "cdc-publisher slot create"
 DROP: Final = "cdc-publisher slot drop --yes"
-_COMPARE: Final = "then compare the table with the topics, and publish missing events: cdc-publisher audit --repair"
+RECOVER: Final = "cdc-publisher recover"
 _ALTERS_TWO_PHASE: Final = 180000  # 18: the first whose ALTER_REPLICATION_SLOT does
 _NEAR: Final = 5  # warn when less than a fifth of max_slot_wal_keep_size is left
 
@@ -108,7 +108,7 @@ def unfit(name: str, health: Health, version: int) -> Requirement | None:
             return Requirement(
                 text, (f"psql 'replication=database' -c '{alter}'",), "run it while no client reads the slot"
             )
-        return Requirement(text, (DROP, CREATE), _COMPARE)
+        return Requirement(text, (DROP, RECOVER))
     return None
 
 

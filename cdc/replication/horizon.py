@@ -93,12 +93,19 @@ class Horizons:
 def remembered(known: Iterable[Horizon]) -> tuple[Horizon, ...]:
     """Return the confirmed horizons to keep in a record, the newest last: few of long ago, and many of late."""
     kept = sorted(set(known), key=lambda one: (one.timeline, one.lsn, one.xid, one.taken))
-    while len(kept) > 1 and kept[-1].taken - kept[1].taken >= REMEMBERED_SECONDS:
-        del kept[0]
+    _drop_old(kept)
     now = kept[-1].taken if kept else 0.0
     # The older a horizon, the wider the gap that its neighbours may leave.
     gap = lambda before, after: (after.taken - before.taken) / max(now - before.taken, 0.001)  # noqa: E731
-    return tuple(_thinned(kept, REMEMBERED, gap))
+    kept = _thinned(kept, REMEMBERED, gap)
+    _drop_old(kept)
+    return tuple(kept)
+
+
+def _drop_old(kept: list[Horizon]) -> None:
+    """Keep one horizon that is hours old."""
+    while len(kept) > 1 and kept[-1].taken - kept[1].taken >= REMEMBERED_SECONDS:
+        del kept[0]
 
 
 def counting(known: Iterable[Horizon], timeline: int, ends: Mapping[int, LSN], wal_end: LSN) -> tuple[Horizon, ...]:

@@ -301,7 +301,7 @@ def test_b1_a_slot_that_is_dropped_while_nobody_reads_it_is_told(desk: Desk) -> 
     desk.sql(f"select pg_drop_replication_slot('{desk.slot}')")
     error = watched.until(StreamDefect).error
     assert f"replication slot '{desk.slot}' was dropped while it was in use" in error.message
-    assert "cdc-publisher slot create" in error.hint
+    assert error.hint == "run: cdc-publisher recover"
     with pytest.raises(PostgresError, match="does not exist"):
         desk.inspect()
 
