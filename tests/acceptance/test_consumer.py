@@ -138,7 +138,7 @@ def test_rejected_and_undecodable_events_are_dead_lettered_at_once(
     foreign = Producer({"bootstrap.servers": servers.kafka})
     foreign.produce(topic, b"of somebody else", b"foreign", 0)
     foreign.flush(30)
-    records = [Sent(1, "undecodable", partition=0, value=b"\xff"), Sent(2, "rejected", partition=0)]
+    records = [Sent(1, "undecodable", partition=0, value=b"\xc3\x01\xff"), Sent(2, "rejected", partition=0)]
     send(servers.kafka, topic, [*records, Sent(3, "gone", partition=0, value=None)])
     attempts: list[int] = []
 

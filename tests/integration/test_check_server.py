@@ -105,7 +105,7 @@ def test_retained_wal_is_reported_before_and_after_the_slot_is_lost(server: Post
 
     limit = int(_slot(outbox, "(pg_current_wal_lsn() - restart_lsn) / 1048576")[0]) + 64
     _limit(outbox, limit)
-    while _slot(outbox, "safe_wal_size / 1048576")[0] * 5 >= limit:  # `check` warns below a fifth
+    while _slot(outbox, "safe_wal_size")[0] * 5 >= limit << 20:  # `check` warns below a fifth
         outbox.sql("select pg_logical_emit_message(false, 'filler', repeat('x', 1000000))")
     line = check(outbox)["retained_wal"]
     assert (line.status, "more it invalidates the slot" in line.found) == ("warn", True)

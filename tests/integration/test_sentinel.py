@@ -397,7 +397,7 @@ def test_b2_a_slot_is_warned_about_before_it_is_lost_and_then_it_is_a_defect(
     error = watched.until(StreamDefect).error
     assert f"replication slot '{desk.slot}' is lost (" in error.message
     assert "events committed after LSN" in error.message
-    assert "compare the table with the topics" in error.hint
+    assert "run: cdc-publisher recover" in error.hint
     with pytest.raises(PostgresError, match="is lost"):
         desk.inspect()
 
