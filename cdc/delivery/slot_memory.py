@@ -24,7 +24,7 @@ from cdc.delivery.positions import (
     recreated,
 )
 from cdc.delivery.reports import Batch
-from cdc.errors import PostgresError
+from cdc.errors import PostgresError, PostgresUnavailable
 from cdc.lsn import LSN
 from cdc.replication import publication
 from cdc.replication.horizon import Horizon, counting
@@ -138,6 +138,7 @@ class Recognition:
         self._accepted: set[str] = set()  # changes, while Kafka has the record from before them
         self._record: SlotRecord | None = None
         self._horizons: tuple[Horizon, ...] = ()
+        self._beyond_end: LSN | None = None  # what the last session found beyond the end of the WAL
         self._compared = False  # the topics, which are monitored from then on
 
     def keep(self, record: SlotRecord) -> None:
@@ -230,12 +231,16 @@ class Recognition:
         return list(found.changes.values())
 
     def _check_server(self, ends: Ends) -> None:
-        """Raise PostgresError when the server was set back.
+        """Raise PostgresError when the server was set back, PostgresUnavailable when it may have been.
 
         At least once compares positions and ids with what the topics hold, and loses nothing by that.
         """
         problem = set_back(ends, self._record)
-        if problem and self.batch:
+        if problem and self._record and self.batch:
+            # Or this process stood still after it had opened the session, and another one moved the slot meanwhile.
+            if self._record.confirmed != self._beyond_end:
+                self._beyond_end = self._record.confirmed
+                raise PostgresUnavailable(f"{problem}; comparing again in a new session")
             raise PostgresError(problem, hint=SET_BACK)
         if problem:
             log.warning("comparing positions together with ids: %s", problem, extra={"event": "comparing_ids"})

@@ -65,6 +65,7 @@ class Process:
         self.started_at = world.now
         self.dead = False
         self.frozen = False
+        self.accepts = False  # it was started with --accept-changes
         self.hindered_at = float("-inf")  # when something last kept it from speaking
         self.stream: Stream | None = None
         self.sink: SimSink | None = None

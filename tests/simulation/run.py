@@ -181,6 +181,7 @@ class Run:
         self.world.started()
         self.world.note("start")
         accept, self._accept_changes = self._accept_changes, False
+        process.accepts = accept
         if accept:
             self.oracle.excuse()  # what was skipped since the operator read the error is accepted too
             self.kafka.untold.clear()  # in the log
@@ -261,6 +262,8 @@ class Run:
         self._life()
         self.world.resume(saved)
         self.process, self._taken_over = first, False
+        if first.accepts:
+            self.oracle.excuse()  # what was changed meanwhile, too
         first.frozen = False
         first.hindered_at = self.world.now
         self._stop_if_over(first)

@@ -76,9 +76,9 @@ class SimTopics:
 class SimSentinel:
     """Looks once a second; that the server stops it hears at once."""
 
-    def __init__(self, pg: SimPg) -> None:
+    def __init__(self, pg: SimPg, definition: Mapping[str, str]) -> None:
         self._pg = pg
-        self._definition = pg.catalog()
+        self._definition = definition  # at the start of the stream
         self._look_at = pg.world.now + _LOOK_SECONDS
 
     def observe(self) -> list[Observation]:
@@ -155,7 +155,7 @@ class SimServers:
         return Ends(
             source=stream,
             sink=sink,
-            sentinel=SimSentinel(pg),
+            sentinel=SimSentinel(pg, found.definition),
             topics=SimTopics(self._kafka, found.key, self._remembered),
             outbox=outbox,
             dead_letters=DeadLetters(DEAD_LETTERS, outbox) if self._settings.dead_letters else None,
