@@ -79,7 +79,7 @@ def default(table: tuple[str, str]) -> str:
 def sequence(table: tuple[str, str]) -> tuple[str, str, str]:
     """Return the statement that creates the sequence, and those to run when the column is there.
 
-    Whoever may insert into the outbox, now or later, must be able to take a number.
+    Each role that inserts into the outbox, now or later, must be able to take a number.
     """
     made = _sequence(table)
     return (
