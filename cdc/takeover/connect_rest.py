@@ -92,7 +92,7 @@ class _Connection:
         self._host, self._port, self._tls = parts.hostname, parts.port, parts.scheme == "https"
         self._credentials = credentials()
 
-    def request(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+    def request(self, method: str, path: str) -> tuple[int, bytes]:
         """Send one request; returns the status and the content. Raises ConnectUnavailable."""
         headers = {"Accept": "application/json"}
         given = self._credentials
@@ -101,12 +101,9 @@ class _Connection:
         elif given["username"]:
             pair = f"{given['username']}:{given['password']}".encode()
             headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-        text = None
-        if body is not None:
-            text, headers["Content-Type"] = json.dumps(body), "application/json"
         try:
             with contextlib.closing(self._connect()) as connection:
-                connection.request(method, path, text, headers)
+                connection.request(method, path, headers=headers)
                 answer = connection.getresponse()
                 return answer.status, answer.read(_LARGEST)
         except (OSError, http.client.HTTPException) as error:
@@ -131,12 +128,7 @@ class ConnectRest:
             raise ConfigError(f"{url!r} is not the URL of a connector, as http://host:port/connectors/NAME")
         self.name = name
         self._path = f"{urlsplit(base).path}/connectors/{quote(name, safe='%')}"
-        self._root = urlsplit(base).path or "/"
         self._connection = _Connection(f"{urlsplit(base).scheme}://{urlsplit(base).netloc}")
-
-    def version(self) -> str:
-        """Return the version of Kafka Connect."""
-        return str(self._ask("GET", self._root)["version"])
 
     def config(self) -> dict[str, Any]:
         """Return the connector's configuration."""
@@ -155,11 +147,11 @@ class ConnectRest:
         """Stop the connector and its tasks; Kafka Connect 3.5 or newer."""
         self._ask("PUT", f"{self._path}/stop")
 
-    def _ask(self, method: str, path: str, body: object = None) -> Any:
-        status, content = self._connection.request(method, path, body)
+    def _ask(self, method: str, path: str) -> Any:
+        status, content = self._connection.request(method, path)
         if status >= http.HTTPStatus.BAD_REQUEST:
             hint = _hint(status)
-            if status in _TOO_OLD and path != self._root and not path.endswith(("/status", "/config")):
+            if status in _TOO_OLD and not path.endswith(("/status", "/config")):
                 hint = "Kafka Connect 3.5 or newer is needed for this; older ones need --stop manual"
             raise ConnectError(f"Kafka Connect, {method} {path}: {_reason(status, content)}", status, hint)
         return json.loads(content) if content else None

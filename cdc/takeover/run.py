@@ -97,7 +97,10 @@ class Takeover:
         settings = self._settings
         Cluster(settings.kafka).reach(_FOREIGN_SECONDS)
         self._refuse_what_cannot_publish()
-        with connect(settings.postgres.dsn, statement_seconds=LONG_SECONDS) as connection, self._proof() as proof:
+        with (
+            connect(settings.postgres.dsn, statement_seconds=LONG_SECONDS) as connection,
+            contextlib.closing(Proof()) as proof,
+        ):
             memory = self._refuse(connection)
             record = memory.record
             if record is None:
@@ -127,15 +130,6 @@ class Takeover:
         settings = self._settings
         self._refuse_configuration()
         found = catalog.inspect(connection, settings)
-        two_phase = query(
-            connection,
-            "reading the slot",
-            "select coalesce((to_jsonb(s) ->> 'two_phase')::bool, false) from pg_replication_slots s"
-            " where slot_name = %s",
-            self._name,
-        )
-        if two_phase and two_phase[0][0]:
-            raise TakeoverError(f"slot {self._name!r} was created for two-phase commit")
         column, (schema, table) = settings.outbox.columns.id, settings.outbox.qualified_name
         unique = query(
             connection,
@@ -306,8 +300,7 @@ class Takeover:
         settings = self._settings
         found = catalog.inspect(connection, settings)
         if before is None and proof.first_commit is not None:
-            by_column = getattr(getattr(settings, "record", None), "timestamp", "commit") != "commit"
-            before = self._topics.since(None if by_column else proof.first_commit - _MARGIN_MS)
+            before = self._topics.since(proof.first_commit - _MARGIN_MS)
         window = ForeignWindow(self._end(connection), before if before is not None else self._topics.ends())
         record = SlotRecord(
             slots.system_identifier(connection),
@@ -414,11 +407,6 @@ class Takeover:
     def _end(self, connection: Conn) -> LSN:
         ((end,),) = query(connection, "reading the WAL's end", "select pg_current_wal_insert_lsn()::text")
         return LSN.parse(end)
-
-    @contextlib.contextmanager
-    def _proof(self) -> Iterator[Proof]:
-        with contextlib.closing(Proof()) as proof:
-            yield proof
 
     def _until(self, holds: Callable[[], bool], complaint: str, seconds: float | None) -> None:
         deadline = None if seconds is None else time.monotonic() + seconds

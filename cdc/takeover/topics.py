@@ -47,12 +47,10 @@ class EventTopics:
         """Return the end offset of each partition."""
         return self._offsets(self.names(), OffsetSpec.latest())
 
-    def since(self, milliseconds: int | None) -> Offsets:
-        """Return the first offset of each partition with records of that time or later; None means the beginning."""
+    def since(self, milliseconds: int) -> Offsets:
+        """Return the first offset of each partition with records of that time or later."""
         names = self.names()
         ends = self._offsets(names, OffsetSpec.latest())
-        if milliseconds is None:
-            return self._offsets(names, OffsetSpec.earliest())
         found = self._offsets(names, OffsetSpec.for_timestamp(max(0, milliseconds)))
         return {
             name: {number: at if at >= 0 else ends[name][number] for number, at in found[name].items()}
