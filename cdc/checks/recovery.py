@@ -7,7 +7,7 @@ from cdc.checks.finding import Notes
 from cdc.checks.postgres_facts import Conn
 from cdc.config.settings import Settings
 from cdc.delivery.positions import Memory
-from cdc.postgres import numbers
+from cdc.postgres import horizons, numbers
 from cdc.postgres.connection import query
 from cdc.quantities import plural
 
@@ -42,23 +42,9 @@ def order(connection: Conn, notes: Notes, settings: Settings) -> None:
 
 def facts(connection: Conn, settings: Settings) -> RecoveryFacts:
     """Read what the server has for a recovery."""
-    schema, table = settings.outbox.qualified_name
-    ((commits, inserted),) = query(
-        connection,
-        "reading the statistics of the outbox",
-        """
-        with recursive below (relid) as (
-            select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
-            where n.nspname = %s and c.relname = %s
-            union select i.inhrelid from below b join pg_inherits i on i.inhparent = b.relid
-        )
-        select current_setting('track_commit_timestamp')::bool,
-               coalesce(sum(pg_stat_get_tuples_inserted(relid)), 0)::int8 from below
-        """,
-        schema,
-        table,
-    )
-    return RecoveryFacts(commits, inserted, empty=False)
+    ((commits,),) = query(connection, "reading settings", "select current_setting('track_commit_timestamp')::bool")
+    counted = horizons.changes(connection, settings.outbox.qualified_name)
+    return RecoveryFacts(commits, counted.inserts if counted else 0, empty=False)
 
 
 def recovery(notes: Notes, found: RecoveryFacts, memory: Memory) -> None:

@@ -23,12 +23,13 @@ def take(connection: Conn, table: tuple[str, str] | None = None) -> Horizon:
     )
     # Changes that are counted later were made later, or are taken for such.
     seen = changes(connection, table) if table else None
-    return Horizon(xid, LSN.parse(lsn), taken, int(timeline[:8], 16), *(seen or ()))
+    return Horizon(xid, LSN.parse(lsn), taken, int(timeline[:8], 16), *(seen[1:] if seen else ()))
 
 
 class RowChanges(NamedTuple):
-    """How many rows of a table were updated and deleted since its statistics began."""
+    """How many rows of a table were inserted, updated and deleted since its statistics began."""
 
+    inserts: int
     updates: int
     deletes: int
 
@@ -38,7 +39,7 @@ def changes(connection: Conn, table: tuple[str, str]) -> RowChanges | None:
 
     Statistics follow a change within about a second, and restart from 0 when the server crashes.
     """
-    ((updates, deletes),) = query(
+    ((inserts, updates, deletes),) = query(
         connection,
         "reading the statistics of the outbox",
         """
@@ -47,8 +48,9 @@ def changes(connection: Conn, table: tuple[str, str]) -> RowChanges | None:
             where n.nspname = %s and c.relname = %s
             union select i.inhrelid from below b join pg_inherits i on i.inhparent = b.relid
         )
-        select sum(pg_stat_get_tuples_updated(relid))::int8, sum(pg_stat_get_tuples_deleted(relid))::int8 from below
+        select sum(pg_stat_get_tuples_inserted(relid))::int8, sum(pg_stat_get_tuples_updated(relid))::int8,
+               sum(pg_stat_get_tuples_deleted(relid))::int8 from below
         """,
         *table,
     )
-    return None if updates is None else RowChanges(updates, deletes)
+    return None if inserts is None else RowChanges(inserts, updates, deletes)

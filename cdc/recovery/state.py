@@ -250,7 +250,7 @@ def select(connection: Conn, settings: Settings, table: OutboxTable, chosen: Bou
     with converting("reading the outbox table"):
         ((untimed, unnumbered, lowest, highest, count),) = connection.execute(statement, where.values).fetchall()
     counted = horizons.changes(connection, settings.outbox.qualified_name)
-    updates, deletes = counted or (0, 0)
+    _, updates, deletes = counted or (0, 0, 0)
     order = order_by(
         OrderFacts(
             commits=table.knows_commit_times,
