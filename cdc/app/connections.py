@@ -11,7 +11,7 @@ from typing import Any
 
 from cdc.config.settings import Settings
 from cdc.delivery.ports import Ends
-from cdc.delivery.positions import AT_LEAST_ONCE, RememberedTopic, SlotRecord
+from cdc.delivery.positions import AT_LEAST_ONCE, Memory, RememberedTopic, SlotRecord
 from cdc.delivery.slot_memory import claim
 from cdc.errors import CdcError, SlotActive, SlotLost, Temporary
 from cdc.kafka import positions
@@ -99,9 +99,9 @@ class Servers:
                 ordering(settings, found.keys, found.key_type),
                 cluster=self._cluster,
             )
-            self._check_recovery(mark.key)
+            known = self._check_recovery(mark.key)
             if not found.used and self._claimed != mark.key:
-                self._claim(mark)
+                self._claim(mark, known)
             try:
                 source.start(settings.postgres.slot, settings.postgres.publication, binary=binary)
             except SlotActive as active:
@@ -174,17 +174,20 @@ class Servers:
         self._cluster = cluster.cluster_id()
         self._remembers = True
 
-    def _check_recovery(self, key: str) -> None:
-        """Raise RecoveryUnfinished while events that precede the stream may not be sent yet.
+    def _check_recovery(self, key: str) -> Memory:
+        """Return what Kafka has of the slot.
+
+        Raises RecoveryUnfinished while events that precede the stream may not be sent yet.
 
         The record is written before the new slot is created, so it is seen by all that see the slot.
         """
-        if begun := positions.remembered(self._settings, key).recovery:
-            raise begun.unfinished()
+        memory = positions.remembered(self._settings, key)
+        if memory.recovery:
+            raise memory.recovery.unfinished()
+        return memory
 
-    def _claim(self, mark: SlotRecord) -> None:
+    def _claim(self, mark: SlotRecord, known: Memory) -> None:
         """Write the slot's record before the slot is read for the first time."""
-        known = positions.remembered(self._settings, mark.key)
         if claimed := claim(mark, known, self._settings.delivery.guarantee):
             positions.write(self._settings, mark.key, claimed.encode())
         self._claimed = mark.key

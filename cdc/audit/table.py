@@ -16,7 +16,7 @@ from cdc.outbox.keys import Frame
 from cdc.outbox.topic_template import is_topic_name
 from cdc.postgres import key_column, publication
 from cdc.postgres.catalog import hidden_rows, table_columns
-from cdc.postgres.connection import Conn, converting, query
+from cdc.postgres.connection import Conn, converting, query, snapshot
 from cdc.replication.messages import Column, Relation, TupleData
 from cdc.replication.publication import NONE, ROW_FILTER
 from cdc.replication.values import INT2, INT4, INT8
@@ -73,8 +73,7 @@ class OutboxTable:
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[LSN]:
         """Open a snapshot; everything that is visible in it was committed before the LSN."""
-        with converting("reading the outbox table"), self._connection.transaction():
-            self._connection.execute("set transaction isolation level repeatable read, read only")
+        with snapshot(self._connection, "reading the outbox table"):
             self._connection.execute("select pg_current_snapshot()")  # the moment is that of the first query
             ((lsn,),) = query(self._connection, "reading the WAL's end", "select pg_current_wal_insert_lsn()::text")
             yield trimmed(LSN.parse(lsn))

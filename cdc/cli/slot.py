@@ -95,10 +95,10 @@ def create(
         system_identifier = slots.system_identifier(connection)
         known = _known(settings, f"{system_identifier}/{name}")
         slots.check_new(connection, name, failover=failover)
-        if known:
-            creation.check_published(connection, settings, name, known)
-        lsn, horizon = creation.create(connection, settings, name, failover=failover)
         horizons = creation.known_horizons(connection, settings, known.horizons if known else ())
+        if known:
+            creation.check_published(connection, settings, name, known, horizons)
+        lsn, horizon = creation.create(connection, settings, name, failover=failover)
         mark = SlotRecord(
             system_identifier,
             horizon.timeline,

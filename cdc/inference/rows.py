@@ -14,7 +14,7 @@ from cdc.config.settings import Settings
 from cdc.errors import PostgresError
 from cdc.postgres import rows
 from cdc.postgres.catalog import table_columns
-from cdc.postgres.connection import LONG_SECONDS, Conn, connect, converting
+from cdc.postgres.connection import LONG_SECONDS, Conn, connect, converting, snapshot
 from cdc.postgres.rows import PORTION, OutboxRow
 from cdc.replication.values import TIMESTAMP, TIMESTAMPTZ
 
@@ -116,8 +116,7 @@ class Table:
 @contextlib.contextmanager
 def opened(settings: Settings) -> Iterator[Table]:
     """Open the table for reading in one snapshot."""
-    with connect(settings.postgres.dsn, statement_seconds=LONG_SECONDS) as connection, connection.transaction():
-        connection.execute("set transaction isolation level repeatable read, read only")
+    with connect(settings.postgres.dsn, statement_seconds=LONG_SECONDS) as connection, snapshot(connection, _DOING):
         yield Table(connection, settings)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final, LiteralString
 
 import psycopg
-from psycopg import conninfo, pq
+from psycopg import conninfo, pq, sql
 from psycopg.abc import ConnDict, ConnParam
 from psycopg.rows import TupleRow
 
@@ -302,6 +302,16 @@ def converting(doing: str) -> Iterator[None]:
         yield
     except psycopg.Error as error:
         raise described(error, doing) from None
+
+
+@contextlib.contextmanager
+def snapshot(connection: Conn, doing: str, name: str = "") -> Iterator[None]:
+    """Read within one snapshot: that of the first query, or the one that another session exported by this name."""
+    with converting(doing), connection.transaction():
+        connection.execute("set transaction isolation level repeatable read, read only")
+        if name:
+            connection.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(name)))
+        yield
 
 
 def result_error(result: pq.abc.PGresult, doing: str) -> CdcError:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Final
 
 import psycopg
-from psycopg import sql
 
 from cdc.config.settings import Settings
 from cdc.delivery.positions import Memory
@@ -14,7 +13,7 @@ from cdc.delivery.recovery_record import RUN_IT
 from cdc.errors import CdcError, PostgresError
 from cdc.lsn import LSN
 from cdc.postgres import catalog, horizons, slots
-from cdc.postgres.connection import Conn, converting, query
+from cdc.postgres.connection import Conn, query, snapshot
 from cdc.postgres.source import Source, publication_list
 from cdc.quantities import plural
 from cdc.recovery.bound import BEGINNING, Bound, candidates
@@ -36,13 +35,17 @@ def known_horizons(connection: Conn, settings: Settings, known: Iterable[Horizon
     return counting(known, timeline, timelines, slots.wal_end(connection))
 
 
-def check_published(connection: Conn, settings: Settings, slot: str, memory: Memory) -> None:
-    """Raise CdcError while a recovery is unfinished, or rows of an earlier slot may be unpublished."""
+def check_published(
+    connection: Conn, settings: Settings, slot: str, memory: Memory, counts: tuple[Horizon, ...]
+) -> None:
+    """Raise CdcError while a recovery is unfinished, or rows of an earlier slot may be unpublished.
+
+    `counts` are the horizons of `memory` that count.
+    """
     if memory.recovery is not None:
         raise memory.recovery.unfinished()
     if not memory.horizons or catalog.table_columns(connection, settings.outbox.qualified_name) is None:
         return
-    counts = known_horizons(connection, settings, memory.horizons)
     bound = Bound.of(counts[-1]) if counts else BEGINNING
     table = CandidateTable(connection, settings, None)
     above = table.count(candidates(bound, table.age, commits=table.knows_commit_times, alias="t"))
@@ -59,13 +62,10 @@ def create(connection: Conn, settings: Settings, slot: str, *, failover: bool) -
 
     All rows that the slot does not bring are below the horizon, or were committed while it was created.
     """
-    slots.check_new(connection, slot, failover=failover)
     slots.await_transactions(connection, slot)
     with contextlib.closing(NewSlot(settings.postgres.dsn, APPLICATION)) as new:
         start = new.create(slot, failover=failover)
-        with converting("taking a horizon"), connection.transaction():
-            connection.execute("set transaction isolation level repeatable read, read only")
-            connection.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(start.snapshot)))
+        with snapshot(connection, "taking a horizon", start.snapshot):
             horizon = horizons.take(connection, settings.outbox.qualified_name)
     return start.lsn, replace(horizon, lsn=start.lsn)
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from psycopg import sql
-
 from cdc.config.settings import Settings
 from cdc.dead_letters.record_maker import RecordMaker
 from cdc.dead_letters.resend import Resend
@@ -25,7 +23,7 @@ from cdc.kafka.cluster import DEAD_LETTERS_CONFIG, Cluster
 from cdc.kafka.transactional_producer import producer
 from cdc.lsn import LSN, EventPosition
 from cdc.postgres import horizons, slot_health, slots
-from cdc.postgres.connection import LONG_SECONDS, connect, converting, query
+from cdc.postgres.connection import LONG_SECONDS, connect, converting, query, snapshot
 from cdc.recovery import state
 from cdc.recovery.bound import Bound
 from cdc.recovery.candidates import Candidates, MissingCount, MissingEvent
@@ -311,10 +309,7 @@ class Recovery:
     def _snapshot(self, name: str = "") -> Iterator[Horizon]:
         """Open a snapshot, or one of another session by its name; yield its horizon."""
         connection = self._connection
-        with converting("reading the outbox table"), connection.transaction():
-            connection.execute("set transaction isolation level repeatable read, read only")
-            if name:
-                connection.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(name)))
+        with snapshot(connection, "reading the outbox table", name):
             yield horizons.take(connection, self._settings.outbox.qualified_name)
 
     def _message(self) -> LSN:
