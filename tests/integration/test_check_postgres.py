@@ -414,7 +414,9 @@ def test_it_is_reported_beforehand_whether_a_loss_of_the_slot_could_be_healed(pi
     pipeline.sql("alter table outbox drop column cdc_seq")
     fixed(pipeline, "outbox_order", "warn", "no column numbers the rows of public.outbox")
     assert check(pipeline)["outbox_order"].status == "pass"
-    pipeline.sql("do $$ begin execute format('alter sequence %s cache 20', pg_get_serial_sequence('outbox', 'cdc_seq')); end $$")
+    pipeline.sql(
+        "do $$ begin execute format('alter sequence %s cache 20', pg_get_serial_sequence('outbox', 'cdc_seq')); end $$"
+    )
     fixed(pipeline, "outbox_order", "warn", "gives each session 20 numbers at once")
     assert check(pipeline)["outbox_order"].status == "pass"
     with psycopg.connect(pipeline.dsn) as connection:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cdc.errors import PostgresRefused, PostgresUnavailable
+from cdc.kafka.readback.backwards import MARGIN_MS
 from tests.simulation.kafka import Stored
 from tests.simulation.postgres import Slot
 from tests.simulation.sink import TOO_LARGE
@@ -166,8 +167,8 @@ class Misfortunes:
         change(self._pg.table)
 
     def clock_back(self, seconds: float) -> None:
-        """The clock of PostgreSQL goes back: it has later commits of earlier times."""
-        self._pg.clock_offset -= seconds
+        """The clock of PostgreSQL goes back, in all by less than the margin: it has later commits of earlier times."""
+        self._pg.clock_offset = max(self._pg.clock_offset - seconds, 1 - MARGIN_MS / 1000)
 
     def jump(self, seconds: float) -> None:
         self._world.wall_offset += seconds
