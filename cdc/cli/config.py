@@ -4,7 +4,7 @@ import json
 
 import click
 
-from cdc.avro import contracts
+from cdc.app import contracts
 from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.config.masking import masked
@@ -48,13 +48,12 @@ def validate(invocation: Invocation) -> None:
     Exit codes: 0 valid; 78 invalid, with one line for each problem.
     """
     settings = invocation.settings()
-    avro = settings.avro
     problems: list[str] = []
     for validation in (
         lambda: require(settings),
         lambda: connection.validate(settings.postgres.dsn),
         lambda: producer.validate(settings),
-        lambda: avro.source == "registry" or contracts.load(avro.schemas, avro.types),
+        lambda: settings.avro.source == "registry" or contracts.load(settings, None),
     ):
         try:
             validation()

@@ -117,3 +117,11 @@ def test_config_validate_reports_every_problem(bare_pipeline: Pipeline) -> None:
     assert done.returncode == 78
     for problem in ("[postgres] dsn is required", "no.such.property", "nowhere is not a folder"):
         assert problem in done.stderr
+
+
+def test_config_validate_judges_contracts_as_start_does(bare_pipeline: Pipeline) -> None:
+    bare_pipeline.settings["avro"]["schemas"] = "nowhere"
+    bare_pipeline.settings["record"] = {"value": "text"}
+    assert bare_pipeline.run("config", "validate").returncode == 0
+    bare_pipeline.settings["record"]["values"] = {"Noted": "json"}
+    assert bare_pipeline.run("config", "validate").returncode == 78
