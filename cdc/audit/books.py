@@ -1,7 +1,6 @@
 """Stores and sorts the rows and records of an audit: in an unnamed temporary file, so that memory stays flat."""
 
 import heapq
-import sqlite3
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
@@ -9,14 +8,13 @@ from typing import Any, Final, NamedTuple
 
 from cdc.audit.range import Range
 from cdc.audit.verdicts import FOREIGN, Edges, IdGroup, TableRow, TakenPosition, TopicRecord
-from cdc.scratch import storage_errors
+from cdc.scratch import Scratch
 
 DUPLICATE_MARK, UNMATCHED_MARK, PHANTOM_MARK = 1, 2, 3
 LARGEST: Final = (1 << 63) - 1
 """The largest LSN that is kept: SQLite has signed numbers, and no WAL reaches larger ones."""
 
 _TABLES: Final = """
-pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -16384; pragma temp_store = file;
 create table topics (number integer primary key, name text unique);
 create table rows (id text, topic int, key blob, age int, committed int, xid int, place int, published int);
 create table records (number integer primary key, id text, stream int, lsn int, idx int, topic int, partition int,
@@ -32,7 +30,6 @@ create table removed as select * from rows where false;
 create table findings (kind text, id text, key blob, topic text, partition int, offset int, position text, meaning text,
   events int);
 """
-_NOTES: Final = "the audit's notes"
 _RECORD: Final = (
     "r.number, r.id, stream, lsn, idx, t.name, partition, offset, key, timestamp, sequence, kind, judged"
     " from records r join topics t on t.number = r.topic left join marks m on m.number = r.number"
@@ -61,67 +58,66 @@ class Books:
     """The rows, records and findings of one audit; deleted with this object. Raises CdcError without disk space."""
 
     def __init__(self) -> None:
-        self._database = sqlite3.connect("", isolation_level=None)
-        self._database.executescript(_TABLES)
+        self._notes = Scratch("the audit's notes", _TABLES)
         self._topics: dict[str, int] = {}
-        self._run("begin")
+        self._notes.run("begin")
 
     def close(self) -> None:
         """Delete everything."""
-        self._database.close()
+        self._notes.close()
 
     def add_rows(self, rows: Iterable[TableRow]) -> None:
         """Add rows of the table."""
-        self._many(
+        self._notes.many(
             "insert into rows values (?, ?, ?, ?, ?, ?, ?, ?)",
             ((row.id, self._topic(row.topic), *row[2:]) for row in rows),
         )
 
     def add_records(self, records: Iterable[TopicRecord]) -> None:
         """Add records of the publisher's streams."""
-        self._many(
+        self._notes.many(
             "insert into records values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             ((*record[:5], self._topic(record.topic), *record[6:]) for record in records),
         )
 
     def add_letter(self, event_id: str, position: tuple[int, int, int], *, judged: bool) -> None:
         """Add a dead letter; one that was sent twice counts once."""
-        self._run("insert or ignore into letters values (?, ?, ?, ?, ?)", event_id, *position, judged)
+        self._notes.run("insert or ignore into letters values (?, ?, ?, ?, ?)", event_id, *position, judged)
 
     def add_marker(self, position: tuple[int, int, int]) -> None:
         """Add the marker that a dead letter was replayed."""
-        self._run("insert or ignore into markers values (?, ?, ?)", *position)
+        self._notes.run("insert or ignore into markers values (?, ?, ?)", *position)
 
     def add_in_flight(self, ids: Iterable[str]) -> None:
         """Add the ids of events that the slot has not confirmed."""
-        self._many("insert into flight values (?)", ((event_id,) for event_id in ids))
+        self._notes.many("insert into flight values (?)", ((event_id,) for event_id in ids))
 
     def forget_rows(self) -> None:
         """Drop the rows of the table."""
-        self._run("delete from rows")
+        self._notes.run("delete from rows")
 
     def forget_records(self) -> None:
         """Drop the records of the topics, and the dead letters."""
         for table in ("records", "letters", "markers"):
-            self._run(f"delete from {table}")
+            self._notes.run(f"delete from {table}")
 
     def is_in_flight(self, *ids: str) -> bool:
         """Return whether the slot has not confirmed one of these events."""
         marks = ", ".join("?" * len(ids))
-        return bool(list(self._rows(f"select 1 from flight where id in ({marks})", *ids)))
+        return bool(list(self._notes.rows(f"select 1 from flight where id in ({marks})", *ids)))
 
     def forget_in_flight(self) -> None:
         """Drop the ids of events in flight."""
-        self._run("delete from flight")
+        self._notes.run("delete from flight")
 
     def groups(self) -> Iterator[IdGroup]:
         """Yield rows, records, letters and events in flight, grouped by id."""
         sources = (
-            map(_row, self._rows("select r.id, t.name, key, age, committed, xid, place, published from rows r"
+            map(_row, self._notes.rows("select r.id, t.name, key, age, committed, xid, place, published from rows r"
                                  " join topics t on t.number = r.topic order by r.id")),
-            map(_record, self._rows(f"select {_RECORD} order by r.id")),
-            self._rows(f"select id, judged {_UNREPLAYED_LETTERS} order by id"),
-            self._rows("select id, 2 from flight order by id"),
+            map(_record, self._notes.rows(f"select {_RECORD} order by r.id")),
+            self._notes.rows(f"select id, judged {_UNREPLAYED_LETTERS} order by id"),
+            self._notes.rows("select id, 2 from flight order by id"),
         )  # fmt: skip
         for event_id, found in groupby(heapq.merge(*sources, key=itemgetter(0)), key=itemgetter(0)):
             group = IdGroup(event_id, [], [])
@@ -138,7 +134,7 @@ class Books:
 
     def mark(self, marks: Iterable[tuple[int, int]]) -> None:
         """Mark records, by number, as duplicates, phantoms or unmatched."""
-        self._many("insert or replace into marks values (?, ?)", marks)
+        self._notes.many("insert or replace into marks values (?, ?)", marks)
 
     def unmatched(self) -> Iterator[TopicRecord]:
         """Yield the records without a row, by position."""
@@ -164,19 +160,19 @@ class Books:
 
     def places(self) -> Iterator[TakenPosition]:
         """Yield every position, including those of dead letters, without phantoms and duplicates."""
-        records = self._rows(
+        records = self._notes.rows(
             f"select stream, lsn, idx, id, r.number, mark is null, judged from records r left join marks m using"
             f" (number) where stream > 0 and coalesce(mark, 0) in (0, {UNMATCHED_MARK}) order by stream, lsn, idx"
         )
         # Also of letters that were replayed: the topic of the replayed event may have been deleted.
-        letters = self._rows("select stream, lsn, idx, id, 0, 0, judged from letters order by stream, lsn, idx")
+        letters = self._notes.rows("select stream, lsn, idx, id, 0, 0, judged from letters order by stream, lsn, idx")
         for one in heapq.merge(records, letters):
             stream, lsn, nth, event_id, number, covered, judged = one
             yield TakenPosition(stream, lsn, nth, event_id, number, bool(covered), bool(judged))
 
     def first_left(self) -> dict[tuple[str, int, int], int]:
         """Return by topic, partition and stream the first LSN that the topic still holds."""
-        rows = self._rows(
+        rows = self._notes.rows(
             "select t.name, partition, stream, lsn, min(offset) from records r join topics t on t.number = r.topic"
             " where kind = 0 group by 1, 2, 3"
         )
@@ -184,14 +180,14 @@ class Books:
 
     def add_missing(self, rows: Iterable[TableRow]) -> None:
         """Add the rows of missing events."""
-        self._many(
+        self._notes.many(
             "insert or ignore into missing values (?, ?, ?, ?, ?, ?, ?, ?)",
             ((row.id, self._topic(row.topic), *row[2:]) for row in rows),
         )
 
     def add_removed(self, rows: Iterable[TableRow]) -> None:
         """Add the rows of which a compacted topic has no record any more."""
-        self._many(
+        self._notes.many(
             "insert into removed values (?, ?, ?, ?, ?, ?, ?, ?)",
             ((row.id, self._topic(row.topic), *row[2:]) for row in rows),
         )
@@ -199,7 +195,7 @@ class Books:
     def by_end(self, topics: Iterable[str]) -> Iterator[TopicRecord | TableRow]:
         """Yield the records of topics, by topic, key, partition and offset, and first of each key its removed rows."""
         chosen = ", ".join(str(self._topic(topic)) for topic in topics)
-        rows = self._rows(
+        rows = self._notes.rows(
             "select r.id, t.name, key, age, committed, xid, place, published from removed r"
             " join topics t on t.number = r.topic where key is not null order by t.name, key"
         )
@@ -211,11 +207,11 @@ class Books:
 
     def found(self, ids: Iterable[str]) -> None:
         """Remove events that are no longer missing."""
-        self._many("delete from missing where id = ?", ((event_id,) for event_id in ids))
+        self._notes.many("delete from missing where id = ?", ((event_id,) for event_id in ids))
 
     def missing(self) -> Iterator[TableRow]:
         """Yield the rows of missing events, in the order of their commits as far as it is known."""
-        for values in self._rows(
+        for values in self._notes.rows(
             "select r.id, t.name, key, age, committed, xid, place, published from missing r"
             " join topics t on t.number = r.topic order by committed, xid, place"
         ):
@@ -223,28 +219,28 @@ class Books:
 
     def missing_count(self) -> int:
         """Return the number of missing events."""
-        ((count,),) = self._rows("select count(*) from missing")
+        ((count,),) = self._notes.rows("select count(*) from missing")
         return int(count)
 
     def dead(self) -> Iterator[str]:
         """Yield the ids of dead letters that were not replayed."""
-        return (event_id for (event_id,) in self._rows(f"select id {_UNREPLAYED_LETTERS}"))
+        return (event_id for (event_id,) in self._notes.rows(f"select id {_UNREPLAYED_LETTERS}"))
 
     def add_first(self, rows: Iterable[tuple[int, int, int]]) -> None:
         """Add the commit times, in microseconds (0: unknown), the transaction ids and the LSNs of rows."""
-        self._many("insert into firsts values (?, ?, ?)", rows)
+        self._notes.many("insert into firsts values (?, ?, ?)", rows)
 
     def edges(self, wanted: Range) -> Edges:
         """Return the times around the ends of a range of LSNs."""
         lowest = -1 if wanted.from_lsn is None else min(wanted.from_lsn, LARGEST)
         highest = LARGEST if wanted.to_lsn is None else min(wanted.to_lsn, LARGEST)
-        ((before, last, xid),) = self._rows(
+        ((before, last, xid),) = self._notes.rows(
             "select max(committed) filter (where lsn < ?1 and committed > 0),"
             " max(committed) filter (where lsn <= ?2 and committed > 0), max(xid) filter (where lsn <= ?2) from firsts",
             lowest,
             highest,
         )
-        ((first, behind),) = self._rows(
+        ((first, behind),) = self._notes.rows(
             "select min(timestamp) filter (where lsn >= ?), min(timestamp) filter (where lsn > ?)"
             " from records where kind = 0",
             lowest,
@@ -255,56 +251,44 @@ class Books:
 
     def find(self, findings: Iterable[AuditFinding]) -> None:
         """Add findings."""
-        self._many("insert into findings values (?, ?, ?, ?, ?, ?, ?, ?, ?)", findings)
+        self._notes.many("insert into findings values (?, ?, ?, ?, ?, ?, ?, ?, ?)", findings)
 
     def counts(self) -> dict[str, int]:
         """Return the number of events with findings, by kind."""
-        return dict(self._rows("select kind, sum(events) from findings group by kind"))
+        return dict(self._notes.rows("select kind, sum(events) from findings group by kind"))
 
     def findings(self, kinds: Iterable[str], limit: int) -> Iterator[AuditFinding]:
         """Yield the first `limit` findings, by kind."""
         for kind in kinds:
-            for values in self._rows("select * from findings where kind = ? order by rowid limit ?", kind, limit):
+            for values in self._notes.rows("select * from findings where kind = ? order by rowid limit ?", kind, limit):
                 limit -= 1
                 yield AuditFinding(*values)
 
     def last_time(self, stream: int, lsn: int) -> int | None:
         """Return the latest time of a stream's records up to a commit LSN, in milliseconds since 1970."""
         query = "select max(timestamp) from records where stream = ? and lsn <= ? and kind = 0"
-        ((moment,),) = self._rows(query, stream, lsn)
+        ((moment,),) = self._notes.rows(query, stream, lsn)
         return None if moment is None else int(moment)
 
     def finding_count(self) -> int:
         """Return the number of findings; one may be about several events."""
-        ((count,),) = self._rows("select count(*) from findings")
+        ((count,),) = self._notes.rows("select count(*) from findings")
         return int(count)
 
     def topics(self) -> list[str]:
         """Return the topics that rows go to."""
-        rows = self._rows("select name from topics where number in (select topic from rows) and name <> ''")
+        rows = self._notes.rows("select name from topics where number in (select topic from rows) and name <> ''")
         return sorted(name for (name,) in rows)
 
     def _topic(self, name: str) -> int:
         number = self._topics.get(name)
         if number is None:
             number = self._topics[name] = len(self._topics)
-            self._run("insert into topics values (?, ?)", number, name)
+            self._notes.run("insert into topics values (?, ?)", number, name)
         return number
 
     def _records(self, query: str) -> Iterator[TopicRecord]:
-        return map(TopicRecord._make, self._rows(query))
-
-    def _rows(self, query: str, *values: object) -> Iterator[Any]:
-        with storage_errors(_NOTES):
-            yield from self._database.execute(query, values)
-
-    def _run(self, statement: str, *values: object) -> None:
-        with storage_errors(_NOTES):
-            self._database.execute(statement, values)
-
-    def _many(self, statement: str, values: Iterable[tuple[object, ...]]) -> None:
-        with storage_errors(_NOTES):
-            self._database.executemany(statement, values)
+        return map(TopicRecord._make, self._notes.rows(query))
 
 
 def _row(values: Any) -> tuple[str, TableRow]:

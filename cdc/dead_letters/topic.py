@@ -4,7 +4,6 @@ Which letters were replayed is known only at the end of the topic. Until then th
 memory stays flat however many there are.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, TypeVar
 
@@ -18,7 +17,7 @@ from cdc.kafka.errors import kafka_error
 from cdc.kafka.reading import read as read_range
 from cdc.records.dead_letters import DeadLetter, Marker, Wanted, read
 from cdc.records.headers import headers_of
-from cdc.scratch import storage_errors
+from cdc.scratch import Scratch
 
 SECONDS: Final = 30.0  # of silence until Kafka counts as unavailable
 _GAP: Final = 5000  # reading so many records is faster than seeking beyond them
@@ -155,12 +154,10 @@ def _runs(wanted: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
 
 
 _TABLES: Final = """
-pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -32768;
 create table letters (stream text, position text, id, type, topic, key, timestamp int, error, message, size int,
   partition int, offset int, primary key (stream, position)) without rowid;
 create table markers (position text primary key, at text) without rowid;
 """
-_NOTES: Final = "the list of dead letters"
 _SELECT: Final = "from letters left join markers using (position) where (? or at is null)"
 
 
@@ -172,56 +169,54 @@ class LetterIndex:
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
-        self._database = sqlite3.connect("", isolation_level=None)
-        self._database.executescript(_TABLES)
+        self._notes = Scratch("the list of dead letters", _TABLES, cache_kilobytes=32_768)
 
     def close(self) -> None:
         """Delete the file."""
-        self._database.close()
+        self._notes.close()
 
     def take(self, found: Iterable[tuple[DeadLetter | Marker, int, int]], *, markers_only: bool = False) -> None:
         """Add the selected letters. Of a letter that was sent twice the first counts."""
-        with storage_errors(_NOTES), self._database as database:
-            database.execute("begin")
+        with self._notes.filling():
             for letter, partition, offset in found:
                 if isinstance(letter, Marker):
-                    database.execute("insert or ignore into markers values (?, ?)", letter)
+                    self._notes.run("insert or ignore into markers values (?, ?)", *letter)
                 elif not markers_only and self._wanted.matches(letter):
-                    database.execute(
+                    self._notes.run(
                         "insert or ignore into letters values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                        (letter.position[:8], *_row(letter, partition, offset)),
+                        letter.position[:8],
+                        *_row(letter, partition, offset),
                     )
 
     def count(self, *, replayed: bool) -> int:
         """Return the number of letters, with or without those that were replayed."""
-        with storage_errors(_NOTES):
-            (count,) = self._database.execute(f"select count(*) {_SELECT}", (replayed,)).fetchone()
+        (count,) = self._notes.first(f"select count(*) {_SELECT}", replayed)
         return int(count)
 
     def widths(self) -> dict[str, int]:
         """Return the length of the longest text of each column."""
         names = ("id", "type", "key", "topic")
-        with storage_errors(_NOTES):
-            lengths = ", ".join(f"max(length({name}))" for name in names)
-            found = self._database.execute(f"select {lengths} from letters").fetchone()
+        lengths = ", ".join(f"max(length({name}))" for name in names)
+        found = self._notes.first(f"select {lengths} from letters")
         return {name: length or 0 for name, length in zip(names, found, strict=True)}
 
     def entries(self, *, replayed: bool, limit: int | None = None) -> Iterator[Entry]:
         """Yield the letters in the order of their positions; streams by their oldest letter."""
         left = -1 if limit is None else limit
-        with storage_errors(_NOTES):
-            streams = self._database.execute("select stream from letters group by stream order by min(timestamp)")
-            for (stream,) in streams.fetchall():
-                rows = self._database.execute(
-                    "select position, id, type, topic, key, timestamp, error, message, size, partition, offset, at"
-                    f" {_SELECT} and stream = ? order by position limit ?",
-                    (replayed, stream, left),
-                )
-                for row in rows:
-                    left -= 1
-                    yield Entry(*row)
-                if left == 0:
-                    return
+        streams = list(self._notes.rows("select stream from letters group by stream order by min(timestamp)"))
+        for (stream,) in streams:
+            rows = self._notes.rows(
+                "select position, id, type, topic, key, timestamp, error, message, size, partition, offset, at"
+                f" {_SELECT} and stream = ? order by position limit ?",
+                replayed,
+                stream,
+                left,
+            )
+            for row in rows:
+                left -= 1
+                yield Entry(*row)
+            if left == 0:
+                return
 
 
 def _row(letter: DeadLetter, partition: int, offset: int) -> tuple[object, ...]:

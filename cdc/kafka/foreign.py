@@ -5,7 +5,6 @@ Its records have no positions of the publisher; what identifies their events is 
 
 import contextlib
 import json
-import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -21,13 +20,12 @@ from cdc.kafka.cluster import Cluster, is_missing
 from cdc.kafka.errors import kafka_error
 from cdc.kafka.reading import Place, read
 from cdc.records.headers import ID, POSITION, headers_of
-from cdc.scratch import storage_error
+from cdc.scratch import Scratch
 
 SECONDS: Final = 60.0
 """How long a silent broker, or an open transaction, may hold up the reading of a topic."""
 
 _TABLE: Final = """
-pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -16384;
 create table found (topic text, id text, primary key (topic, id)) without rowid;
 """
 
@@ -39,8 +37,7 @@ class ForeignRecords:
         self._settings = settings
         self._offsets = window.offsets
         self._lock = threading.Lock()
-        self._found: sqlite3.Connection | None = sqlite3.connect("", check_same_thread=False, isolation_level=None)
-        self._found.executescript(_TABLE)
+        self._found: Scratch | None = Scratch("the foreign records of the topics", _TABLE)
         self._background: Background[str, bool] = Background("foreign records")
 
     def holds(self, topic: str, event_id: str) -> bool | None:
@@ -49,7 +46,7 @@ class ForeignRecords:
             return None
         with self._lock:
             query = "select 1 from found where topic = ? and id = ?"
-            return bool(self._found and self._found.execute(query, (topic, event_id)).fetchone())
+            return bool(self._found and self._found.first(query, topic, event_id))
 
     def forget(self) -> None:
         """Drop all ids."""
@@ -75,12 +72,8 @@ class ForeignRecords:
         with self._lock:
             if self._found is None:
                 raise KafkaUnavailable("the reading of foreign records was stopped")
-            try:
-                self._found.execute("begin")
-                self._found.executemany("insert or ignore into found values (?, ?)", [(topic, each) for each in ids])
-                self._found.execute("commit")
-            except sqlite3.Error as error:
-                raise storage_error("the foreign records of the topics", error) from None
+            with self._found.filling():
+                self._found.many("insert or ignore into found values (?, ?)", [(topic, each) for each in ids])
 
 
 def foreign_ids(settings: Settings, topic: str, offsets: Mapping[int, int]) -> Iterator[list[str]]:

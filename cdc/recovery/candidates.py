@@ -3,11 +3,9 @@
 Everything is in temporary files, so that memory stays flat however many rows and records there are.
 """
 
-import contextlib
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from psycopg import sql
 
@@ -24,14 +22,12 @@ from cdc.postgres.connection import Conn, converting
 from cdc.recovery.bound import RowCondition
 from cdc.recovery.state import RowSelection
 from cdc.replication.messages import Relation, TupleData
-from cdc.scratch import storage_errors
+from cdc.scratch import Scratch
 
-_NOTES: Final = "the list of missing events"
 _SKEW_MS: Final = 3_600_000  # rows that were written by another clock may be older than their commit
 _ROWS: Final = 500  # of a portion
 _BYTES: Final = 2_097_152  # of its payloads, as PostgreSQL stores them
 _TABLES: Final = """
-pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -8192; pragma temp_store = file;
 create table topics (number integer primary key, name text unique);
 create table rows (nth integer primary key, part int, place text, size int);
 create table missing (nth integer primary key, id text, topic int, key blob, age int, committed int);
@@ -148,8 +144,7 @@ class Candidates:
         wanted = Range(numeric=self.table.numeric)
         reading = RecordReader(streams, wanted)
         self._records = TopicRecords(self._topics, self._books, reading, settings.topics.dead_letter, wanted)
-        self._database = sqlite3.connect("", isolation_level=None)
-        self._database.executescript(_TABLES)
+        self._notes = Scratch("the list of missing events", _TABLES, cache_kilobytes=8192)
         self._numbers: dict[str, int] = {}  # of topics
         self._read: set[str] = set()  # topics
         self._since: int | None = None  # the time from which topics were read
@@ -160,7 +155,7 @@ class Candidates:
         """Close the connection to Kafka, and delete the files."""
         self._topics.close()
         self._books.close()
-        self._database.close()
+        self._notes.close()
 
     def last_commit(self, stream: int, confirmed: LSN) -> float | None:
         """Read all topics; return the commit time of the last event of a stream up to an LSN, in unix seconds."""
@@ -172,16 +167,16 @@ class Candidates:
     def read_rows(self, selection: RowSelection) -> Iterator[int]:
         """Read the candidates of the connection's snapshot in place of all before; yield how many were read."""
         self._books.forget_rows()
-        self._run("delete from rows")
+        self._notes.run("delete from rows")
         self._rows, self._oldest, known = 0, None, True
-        with self._filling():
+        with self._notes.filling():
             rows: list[TableRow] = []
             for row, part, place, size in self.table.candidates(selection):
                 rows.append(row)
                 moment = row.committed // 1000 or row.age
                 known &= moment is not None
                 self._oldest = moment if self._oldest is None else min(self._oldest, moment or self._oldest)
-                self._database.execute("insert into rows values (?, ?, ?, ?)", (row.place, part, place, size))
+                self._notes.run("insert into rows values (?, ?, ?, ?)", row.place, part, place, size)
                 if len(rows) == PORTION:
                     yield self._add(rows)
             yield self._add(rows)
@@ -227,8 +222,8 @@ class Candidates:
         missing = perhaps = 0
         first: int | None = None
         last: int | None = None
-        self._run("delete from missing")
-        with self._filling():
+        self._notes.run("delete from missing")
+        with self._notes.filling():
             for group in self._books.groups():
                 for row in self._missing(group):
                     moment = row.committed // 1000 or row.age
@@ -237,7 +232,7 @@ class Candidates:
                     if moment is not None:
                         first, last = min(first or moment, moment), max(last or moment, moment)
                     values = (row.place, row.id, self._number(row.topic), row.key, row.age, row.committed)
-                    self._database.execute("insert into missing values (?, ?, ?, ?, ?, ?)", values)
+                    self._notes.run("insert into missing values (?, ?, ?, ?, ?, ?)", *values)
             repeated = self._repeat({name for name, one in kept.items() if one.compacted}) if perhaps else 0
         self.count = MissingCount(self._rows, missing + repeated, perhaps + repeated, first, last)
         return self.count
@@ -254,11 +249,11 @@ class Candidates:
             for row in group.rows:
                 if row.topic in compacted and row.key is not None:
                     number = self._number(row.topic)
-                    ((behind,),) = self._rows_of(query, row.place, number, row.key)
+                    ((behind,),) = self._notes.rows(query, row.place, number, row.key)
                     if behind:
                         values = (row.place, row.id, number, row.key, row.age, row.committed)
                         statement = "insert or ignore into missing values (?, ?, ?, ?, ?, ?)"
-                        repeated += self._database.execute(statement, values).rowcount
+                        repeated += self._notes.run(statement, *values)
         return repeated
 
     def _missing(self, group: IdGroup) -> Iterator[TableRow]:
@@ -275,11 +270,11 @@ class Candidates:
     def topics(self) -> list[str]:
         """Return the topics of missing events."""
         query = "select name from topics where number in (select topic from missing) order by name"
-        return [name for (name,) in self._rows_of(query)]
+        return [name for (name,) in self._notes.rows(query)]
 
     def unordered(self) -> int:
         """Return the number of keys with several missing events."""
-        ((count,),) = self._rows_of(
+        ((count,),) = self._notes.rows(
             "select count(*) from (select 1 from missing where key is not null group by topic, key having count(*) > 1)"
         )
         return int(count)
@@ -288,7 +283,7 @@ class Candidates:
         """Yield the missing events in the order of their commits, few enough for their payloads to be in memory."""
         portion: list[MissingEvent] = []
         total = 0
-        for *values, size in self._rows_of(
+        for *values, size in self._notes.rows(
             "select m.nth, m.id, t.name, m.key, r.part, r.place, r.size from missing m"
             " join topics t on t.number = m.topic join rows r on r.nth = m.nth order by m.nth"
         ):
@@ -304,22 +299,5 @@ class Candidates:
         number = self._numbers.get(topic)
         if number is None:
             number = self._numbers[topic] = len(self._numbers)
-            self._run("insert into topics values (?, ?)", number, topic)
+            self._notes.run("insert into topics values (?, ?)", number, topic)
         return number
-
-    @contextlib.contextmanager
-    def _filling(self) -> Iterator[None]:
-        with storage_errors(_NOTES):
-            self._database.execute("begin")
-            try:
-                yield
-            finally:
-                self._database.execute("commit")
-
-    def _rows_of(self, query: str, *values: object) -> Iterator[Any]:
-        with storage_errors(_NOTES):
-            yield from self._database.execute(query, values)
-
-    def _run(self, statement: str, *values: object) -> None:
-        with storage_errors(_NOTES):
-            self._database.execute(statement, values)

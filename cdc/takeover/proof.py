@@ -1,17 +1,14 @@
 """Proves a take-over: each event that the slot held has exactly one record, from either program, in order per key."""
 
-import contextlib
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from cdc.errors import PoisonEvent
 from cdc.outbox.events import Outbox
 from cdc.replication.transactions import Row
-from cdc.scratch import storage_errors
+from cdc.scratch import Scratch
 
 _TABLES: Final = """
-pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -16384;
 create table events (place integer primary key, id text, topic text, key blob);
 create index by_id on events (id);
 create table records (topic text, number int, place int, id text, key blob);
@@ -54,19 +51,18 @@ class Proof:
     """Compares the events that a copy of the slot had with the records of the topics; in a file, so memory is flat."""
 
     def __init__(self) -> None:
-        self._database = sqlite3.connect("", isolation_level=None)
-        self._database.executescript(_TABLES)
+        self._notes = Scratch("the events of the take-over", _TABLES)
         self.first_commit: int | None = None  # milliseconds since 1970
         self.events = 0
         self.poison = 0
 
     def close(self) -> None:
         """Delete the file."""
-        self._database.close()
+        self._notes.close()
 
     def expect(self, rows: Iterable[Row], outbox: Outbox) -> None:
         """Take the events that the slot holds, in the order of their commits; those that cannot be sent are counted."""
-        with self._transaction():
+        with self._notes.filling():
             for row in rows:
                 if self.first_commit is None:
                     self.first_commit = row.transaction.timestamp
@@ -77,30 +73,21 @@ class Proof:
                     continue
                 self.events += 1
                 values = (self.events, event.id, event.topic, event.key)
-                self._database.execute("insert into events values (?, ?, ?, ?)", values)
+                self._notes.run("insert into events values (?, ?, ?, ?)", *values)
 
     def topics(self) -> list[str]:
         """Return the topics of the expected events."""
-        return [name for (name,) in self._database.execute("select distinct topic from events order by 1")]
+        return [name for (name,) in self._notes.rows("select distinct topic from events order by 1")]
 
     def found(self, records: Iterable[Found]) -> None:
         """Take records of the topics."""
-        with self._transaction():
-            self._database.executemany("insert into records values (?, ?, ?, ?, ?)", records)
+        with self._notes.filling():
+            self._notes.many("insert into records values (?, ?, ?, ?, ?)", records)
 
     def findings(self, *, any_key: bool) -> Mapping[str, list[str]]:
         """Return the ids of events by what is wrong with them; with `any_key`, keys may have moved."""
         queries = dict(_BAD)
         if any_key:
             del queries["other key"], queries["two partitions"], queries["out of order"]
-        found = {name: [each for (each,) in self._database.execute(query)] for name, query in queries.items()}
+        found = {name: [each for (each,) in self._notes.rows(query)] for name, query in queries.items()}
         return {name: ids for name, ids in found.items() if ids}
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with storage_errors("the events of the take-over"):
-            self._database.execute("begin")
-            try:
-                yield
-            finally:
-                self._database.execute("commit")

@@ -466,7 +466,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "seen-full", "D9", "A disk that is full is not reported.", "kafka/readback/seen.py",
-        "                    raise self._failed(error) from None\n", "                    pass\n",
+        "            self._close()\n            raise\n", "            self._close()\n",
         "kafka/test_seen.py",
     ),
     Defect(

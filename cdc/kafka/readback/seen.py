@@ -4,13 +4,12 @@ They are in an unnamed temporary file, which uses the disk only when there are m
 """
 
 import itertools
-import sqlite3
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final, NamedTuple
 
 from cdc.errors import CdcError
-from cdc.scratch import storage_error
+from cdc.scratch import Scratch
 
 
 class Sighting(NamedTuple):
@@ -26,7 +25,6 @@ class Sighting(NamedTuple):
 
 
 _TABLES: Final = """
-pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -16384;
 create table seen (topic int, commit_lsn int, number int, partition int, id blob, key int, place int,
   differs int default 0, primary key (topic, commit_lsn, number, partition)) without rowid;
 create table overtaken (topic int, commit_lsn int, number int, partition int,
@@ -61,8 +59,7 @@ class SeenPositions:
         self._lock = lock or nullcontext()
         self._repeats = False
         self._numbers = itertools.count()
-        self._database: sqlite3.Connection | None = sqlite3.connect("", check_same_thread=False, isolation_level=None)
-        self._database.executescript(_TABLES)
+        self._notes: Scratch | None = Scratch("the content of the topics", _TABLES)
 
     def number(self) -> int:
         """Return a number for one more topic."""
@@ -113,32 +110,30 @@ class SeenPositions:
 
     def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         with self._lock:
-            if self._database and rows:
-                try:
-                    self._database.execute("begin")
-                    self._database.executemany(statement, rows)
-                    self._database.execute("commit")
-                except sqlite3.Error as error:
-                    raise self._failed(error) from None
+            if self._notes and rows:
+                with self._closing_on_errors(), self._notes.filling():
+                    self._notes.many(statement, rows)
 
     def _first(self, query: str, values: tuple[int, ...]) -> Any:
         with self._lock:
-            if self._database is None:
+            if self._notes is None:
                 return None
-            try:
-                row = self._database.execute(query, values).fetchone()
-            except sqlite3.Error as error:
-                raise self._failed(error) from None
+            with self._closing_on_errors():
+                row = self._notes.first(query, *values)
         return row[0] if row else None
 
-    def _failed(self, error: sqlite3.Error) -> CdcError:
-        self._close()
-        return storage_error("the content of the topics", error)
+    @contextmanager
+    def _closing_on_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except CdcError:
+            self._close()
+            raise
 
     def _close(self) -> None:
-        if self._database:
-            self._database.close()
-            self._database = None
+        if self._notes:
+            self._notes.close()
+            self._notes = None
 
 
 def _hash(key: bytes | None) -> int | None:

@@ -88,10 +88,10 @@ def test_a_record_is_overtaken_when_an_older_one_of_its_key_comes_behind_it(log:
 
 
 def fill(seen: SeenPositions) -> None:
-    database = seen._database
-    assert database
-    (pages,) = database.execute("pragma page_count").fetchone()
-    database.execute(f"pragma max_page_count = {pages + 1}")
+    notes = seen._notes
+    assert notes
+    (pages,) = notes.first("pragma page_count")
+    notes.run(f"pragma max_page_count = {pages + 1}")
 
 
 def test_without_room_it_says_what_to_do_and_knows_nothing_more() -> None:
