@@ -17,6 +17,7 @@ from cdc.outbox.topic_template import is_topic_name
 from cdc.postgres import key_column, publication
 from cdc.postgres.catalog import hidden_rows, table_columns
 from cdc.postgres.connection import Conn, converting, query, snapshot
+from cdc.postgres.horizons import changes
 from cdc.replication.messages import Column, Relation, TupleData
 from cdc.replication.publication import NONE, ROW_FILTER
 from cdc.replication.values import INT2, INT4, INT8
@@ -178,14 +179,8 @@ class OutboxTable:
 
     def deleted(self) -> bool:
         """Return whether PostgreSQL counts deleted rows of it: some seconds late, and from zero after a crash."""
-        name = sql.Literal(self._name.as_string(self._connection))
-        statement = sql.SQL(
-            "with recursive parts (relid) as (select {0}::regclass::oid"
-            " union select i.inhrelid from parts p join pg_inherits i on i.inhparent = p.relid)"
-            " select coalesce(sum(pg_stat_get_tuples_deleted(relid)), 0) > 0 from parts"
-        ).format(name)
-        with converting("reading the outbox table"):
-            return bool(self._connection.execute(statement).fetchall()[0][0])
+        found = changes(self._connection, self._settings.outbox.qualified_name)
+        return found is not None and found.deletes > 0
 
     def gone(self) -> str:
         """Return why many rows may have gone at once without being counted; empty when they cannot have."""

@@ -8,6 +8,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
 from cdc.postgres.connection import query
+from cdc.postgres.tables_below import TABLES_BELOW
 
 Conn = Connection[TupleRow]
 
@@ -148,16 +149,12 @@ def published(connection: Conn, publication: str, table: tuple[str, str]) -> Pub
     others = query(
         connection,
         "reading the publication",
-        """
-        with recursive outbox (relid) as (  -- with its partitions, or the tables that inherit from it
-            select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
-            where n.nspname = %s and c.relname = %s
-            union select i.inhrelid from outbox o join pg_inherits i on i.inhparent = o.relid
-        )
+        TABLES_BELOW
+        + """
         select distinct t.schemaname, t.tablename from pg_publication_tables t
         join pg_namespace n on n.nspname = t.schemaname
         join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename
-        where t.pubname = %s and c.oid not in (select relid from outbox)
+        where t.pubname = %s and c.oid not in (select relid from below)
         order by 1, 2 limit 5
         """,
         *table,

@@ -15,6 +15,7 @@ from cdc.postgres import defects, key_column, publication, slot_health
 from cdc.postgres.connection import Conn, query
 from cdc.postgres.defects import Requirement
 from cdc.postgres.slot_health import Health
+from cdc.postgres.tables_below import TABLES_BELOW
 from cdc.replication.publication import (
     COLUMN_LIST,
     INSERTS,
@@ -315,18 +316,14 @@ def moves_defect(connection: Conn, name: str, table: tuple[str, str]) -> Require
     found = query(
         connection,
         "reading the partition key",
-        """
-        with recursive parts (relid, root) as (
-            select c.oid, c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
-            where n.nspname = %s and c.relname = %s
-            union select i.inhrelid, p.root from parts p join pg_inherits i on i.inhparent = p.relid
-        )
+        TABLES_BELOW
+        + """
         select coalesce(bool_or(0 = any(k.partattrs::int2[])), false),
                array_remove(array_agg(distinct a.attname), null),
-               exists (select from parts p join pg_trigger t on t.tgrelid = p.root
+               exists (select from below b join pg_trigger t on t.tgrelid = b.root
                        where t.tgname = %s and t.tgenabled <> 'D')
-        from parts p join pg_partitioned_table k on k.partrelid = p.relid
-        left join pg_attribute a on a.attrelid = p.relid and a.attnum = any(k.partattrs::int2[])
+        from below b join pg_partitioned_table k on k.partrelid = b.relid
+        left join pg_attribute a on a.attrelid = b.relid and a.attnum = any(k.partattrs::int2[])
         having count(*) > 0
         """,
         *table,
@@ -347,12 +344,8 @@ def foreign_parts(connection: Conn, table: tuple[str, str]) -> Requirement | Non
     found = query(
         connection,
         "reading the foreign tables",
-        """
-        with recursive below (relid) as (
-            select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
-            where n.nspname = %s and c.relname = %s
-            union select i.inhrelid from below b join pg_inherits i on i.inhparent = b.relid
-        )
+        TABLES_BELOW
+        + """
         select n.nspname || '.' || c.relname from below b join pg_class c on c.oid = b.relid
         join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'f' order by 1
         """,

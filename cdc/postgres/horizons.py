@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from cdc.lsn import LSN
 from cdc.postgres.connection import Conn, query
+from cdc.postgres.tables_below import TABLES_BELOW
 from cdc.replication.horizon import Horizon
 
 
@@ -42,12 +43,8 @@ def changes(connection: Conn, table: tuple[str, str]) -> RowChanges | None:
     ((inserts, updates, deletes),) = query(
         connection,
         "reading the statistics of the outbox",
-        """
-        with recursive below (relid) as (
-            select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
-            where n.nspname = %s and c.relname = %s
-            union select i.inhrelid from below b join pg_inherits i on i.inhparent = b.relid
-        )
+        TABLES_BELOW
+        + """
         select sum(pg_stat_get_tuples_inserted(relid))::int8, sum(pg_stat_get_tuples_updated(relid))::int8,
                sum(pg_stat_get_tuples_deleted(relid))::int8 from below
         """,

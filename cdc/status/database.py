@@ -10,6 +10,7 @@ from cdc.config.settings import Settings
 from cdc.lsn import LSN
 from cdc.postgres import catalog, slot_health, slots
 from cdc.postgres.connection import query
+from cdc.postgres.tables_below import TABLES_BELOW
 from cdc.status.from_slot import SlotFacts, Walsender
 
 Conn = Connection[TupleRow]
@@ -79,13 +80,9 @@ def _rows(connection: Conn, table: tuple[str, str]) -> int | None:
     found = query(
         connection,
         "estimating the outbox table",
-        """
-        with recursive part(oid) as (  -- pg_partition_tree() would wait for a lock on the table
-            select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
-            where n.nspname = %s and c.relname = %s
-            union all select i.inhrelid from pg_inherits i join part on part.oid = i.inhparent
-        )
-        select sum(c.reltuples)::int8 from part join pg_class c on c.oid = part.oid
+        TABLES_BELOW
+        + """
+        select sum(c.reltuples)::int8 from below b join pg_class c on c.oid = b.relid
         where c.relkind = 'r' and c.reltuples >= 0
         """,
         *table,
