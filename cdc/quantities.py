@@ -1,6 +1,7 @@
-"""Formats quantities for operators: sizes, counts, rates, times. None, an unknown value, is a dash."""
+"""Formats quantities and times for operators: sizes, counts, rates, times. None, an unknown value, is a dash."""
 
-from typing import Final
+from datetime import UTC, datetime
+from typing import Final, Literal
 
 UNKNOWN: Final = "-"
 
@@ -54,3 +55,8 @@ def milliseconds(value: float | None) -> str:
     if value >= 10_000:
         return span(value / 1000)
     return f"{value:,.0f} ms" if value >= 100 else f"{value:.1f} ms"
+
+
+def moment(unix_time: float, unit: Literal["milliseconds", "seconds"] = "milliseconds") -> str:
+    """Format a time as ISO 8601 in UTC, down to a unit. Raises ValueError or OverflowError beyond the year 9999."""
+    return datetime.fromtimestamp(unix_time, UTC).isoformat(timespec=unit).replace("+00:00", "Z")

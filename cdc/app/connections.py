@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from cdc.app.outbox import outbox_of
 from cdc.config.settings import Settings
 from cdc.delivery.ports import Ends
 from cdc.delivery.positions import AT_LEAST_ONCE, Memory, RememberedTopic, SlotRecord
@@ -22,7 +23,6 @@ from cdc.kafka.readback.tails import Tails
 from cdc.kafka.remembered_topics import RememberedTopics, existing
 from cdc.kafka.topics import KnownTopics
 from cdc.kafka.transactional_producer import TransactionalSink, hand_over
-from cdc.outbox.events import Outbox
 from cdc.outbox.keys import Keys
 from cdc.postgres import catalog, key_column, slots
 from cdc.postgres.connection import connect
@@ -63,7 +63,6 @@ class Servers:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._template = settings.template
         self._topics = KnownTopics(settings)
         self._remembers = False  # the topic of positions exists, as far as is known
         self._cluster = ""  # its id, as of then
@@ -76,7 +75,6 @@ class Servers:
         settings = self._settings
         if not self._remembers:
             Cluster(settings.kafka).reach(_REACH_SECONDS)
-        columns = settings.outbox.parts
         with connect(settings.postgres.dsn, application_name="cdc-publisher preflight") as connection:
             try:
                 found = catalog.inspect(connection, settings)
@@ -111,16 +109,8 @@ class Servers:
             ours = catalog.slot(connection, settings)  # it may have been re-created before it was acquired
             mark = replace(mark, confirmed=ours.confirmed or mark.confirmed)
             wal_end = slots.wal_end(connection)
-        outbox = Outbox(
-            stream_id(system_identifier, timeline, settings.postgres.slot),
-            columns,
-            self._template,
-            settings.outbox.header_columns,
-            tombstones=settings.outbox.tombstones,
-            suited_at=found.wal_end,
-            iso=settings.outbox.header_format == "iso",
-            keys=found.keys,
-        )
+        stream = stream_id(system_identifier, timeline, settings.postgres.slot)
+        outbox = outbox_of(settings, stream, found.keys, suited_at=found.wal_end)
         self._topics.renew()
         topics = RememberedTopics(settings, self._topics, mark.key, self._remembered)
         stack.callback(topics.close)

@@ -4,12 +4,12 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import click
 import orjson
 
+from cdc import quantities
 from cdc.cli.params import Moment
 from cdc.dead_letters.topic import Entry
 from cdc.logs.format import plain
@@ -49,10 +49,9 @@ def wanted(ids: Iterable[str] = (), *, event_type: str | None = None, **given: A
 def moment(milliseconds: int) -> str:
     """Format milliseconds since 1970 as ISO 8601 in UTC, or as a number if the year does not have four digits."""
     try:
-        text = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+        return quantities.moment(milliseconds / 1000)
     except (ValueError, OverflowError):
         return str(milliseconds)
-    return text.replace("+00:00", "Z")
 
 
 def facts(letter: Entry | DeadLetter) -> dict[str, object]:

@@ -3,7 +3,6 @@
 import contextlib
 import sys
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +16,7 @@ from cdc.cli.params import Moment
 from cdc.config.settings import Settings, require
 from cdc.delivery.positions import EXACTLY_ONCE
 from cdc.kafka.cluster import Cluster
-from cdc.quantities import plural
+from cdc.quantities import moment, plural
 
 if TYPE_CHECKING:
     from cdc.recovery.run import Recovery, RecoveryStep
@@ -158,7 +157,4 @@ def _json(facts: Mapping[str, object], **more: object) -> str:
 
 
 def _time(milliseconds: int | None) -> str | None:
-    if milliseconds is None:
-        return None
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
-    return moment.replace("+00:00", "Z")
+    return None if milliseconds is None else moment(milliseconds / 1000, "seconds")

@@ -13,8 +13,23 @@ from cdc.records.encoding import Encoding
 from cdc.records.record import Record, batch_size
 from cdc.records.router import Pending
 
-_LOOK_SECONDS: Final = 0.05
+_LOOK_SECONDS: Final = 0.02
 _GRACE_SECONDS: Final = 5.0
+
+
+def wait_for(make: Callable[[], Record], seconds: float, complaint: str) -> Record:
+    """Return the record that `make` returns once it does not raise Pending any more.
+
+    Raises its other errors, and Temporary with the complaint after `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return make()
+        except Pending:
+            if time.monotonic() >= deadline:
+                raise Temporary(complaint) from None
+            time.sleep(_LOOK_SECONDS)
 
 
 class RecordTooLarge(CdcError):
@@ -55,15 +70,7 @@ class RecordMaker:
 
         Raises its errors, RecordTooLarge, and Temporary when the id stays unknown.
         """
-        deadline = time.monotonic() + self._patience
-        while True:
-            try:
-                record = encode()
-                break
-            except Pending:
-                if time.monotonic() >= deadline:
-                    raise Temporary(f"the registry has not returned the schema id of {event_type}") from None
-                time.sleep(_LOOK_SECONDS)
+        record = wait_for(encode, self._patience, f"the registry has not returned the schema id of {event_type}")
         largest, size = self.destinations.largest(record.topic), batch_size(record)
         if size > largest:
             raise RecordTooLarge(

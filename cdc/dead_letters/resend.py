@@ -1,7 +1,7 @@
 """Sends events, batch by batch: dead letters for `dlq replay`, missing events for `audit --repair` and `recover`."""
 
+import time
 from collections.abc import Callable, Generator, Iterator
-from datetime import UTC, datetime
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from cdc.config.settings import Settings
@@ -9,6 +9,7 @@ from cdc.dead_letters.producer import Outgoing, ResendProducer
 from cdc.dead_letters.record_maker import RecordMaker
 from cdc.errors import CdcError, PoisonEvent, Temporary
 from cdc.logs.format import plain
+from cdc.quantities import moment
 from cdc.records.record import Record
 
 T = TypeVar("T")
@@ -125,4 +126,4 @@ def attempt(make: Callable[[], Record]) -> Record | CdcError:
 
 def now() -> str:
     """Return the time as ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment(time.time())

@@ -5,26 +5,25 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
+from cdc.app.outbox import outbox_of
 from cdc.config.settings import Settings
 from cdc.dead_letters.producer import Outgoing
-from cdc.dead_letters.record_maker import RecordMaker, RecordTooLarge
+from cdc.dead_letters.record_maker import RecordMaker, RecordTooLarge, wait_for
 from cdc.delivery.sequence import Sequences
 from cdc.errors import CdcError, PoisonEvent
 from cdc.kafka.readback.tails import Tails
 from cdc.logs.format import plain
 from cdc.lsn import LSN
 from cdc.outbox.events import Event
+from cdc.quantities import moment
 from cdc.records.dead_letters import DeadLetters
 from cdc.records.headers import COMMITTED, RECOVERED
 from cdc.records.record import Record
-from cdc.records.router import Pending
 from cdc.recovery.candidates import Candidates, MissingEvent, Payload
-from cdc.recovery.repair import outbox_of
 from cdc.replication.settlement import Ledger
 from cdc.replication.transactions import Row
-from cdc.status.from_metrics import moment
 
-_LOOK_SECONDS: Final = 0.02
+_NUMBER_SECONDS: Final = 300.0  # for reading a topic back to its last numbers
 
 
 class MissingRows:
@@ -136,11 +135,8 @@ class MissingRows:
     def _numbered(self, record: Record) -> Record:
         assert self._sequences
         self._maker.destinations.largest(record.topic)
-        while True:
-            try:
-                return self._sequences.numbered(record)
-            except Pending:
-                time.sleep(_LOOK_SECONDS)
+        number = partial(self._sequences.numbered, record)
+        return wait_for(number, _NUMBER_SECONDS, f"topic {record.topic!r} could not be read back in time")
 
     def _poison(self, row: Row, event: Event, kind: str, reason: str) -> PoisonEvent:
         return PoisonEvent(reason, position=self._outbox.position(row), event_id=event.id, kind=kind)

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import islice
 from typing import Final
 
+from cdc.app.outbox import outbox_of
 from cdc.audit.run import Auditing
 from cdc.audit.verdicts import TableRow
 from cdc.config.settings import Settings
@@ -15,8 +16,6 @@ from cdc.dead_letters.resend import attempt
 from cdc.errors import CdcError
 from cdc.logs.format import plain
 from cdc.lsn import LSN
-from cdc.outbox.events import Outbox
-from cdc.outbox.keys import Keys
 from cdc.records.headers import POSITION, REPAIRED
 from cdc.records.record import Record
 from cdc.replication.messages import Relation, TupleData
@@ -24,19 +23,6 @@ from cdc.replication.settlement import Ledger
 from cdc.replication.transactions import Row
 
 _BATCH: Final = 500
-
-
-def outbox_of(settings: Settings, stream: str, keys: Keys) -> Outbox:
-    """Return what makes events of rows that were read from the table."""
-    return Outbox(
-        stream,
-        settings.outbox.parts,
-        settings.template,
-        settings.outbox.header_columns,
-        tombstones=settings.outbox.tombstones,
-        iso=settings.outbox.header_format == "iso",
-        keys=keys,
-    )
 
 
 class MissingEvents:

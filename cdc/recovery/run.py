@@ -9,7 +9,6 @@ import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from cdc.config.settings import Settings
@@ -24,6 +23,7 @@ from cdc.kafka.transactional_producer import producer
 from cdc.lsn import LSN, EventPosition
 from cdc.postgres import horizons, slot_health, slots
 from cdc.postgres.connection import LONG_SECONDS, connect, converting, query, snapshot
+from cdc.quantities import moment
 from cdc.recovery import state
 from cdc.recovery.bound import Bound
 from cdc.recovery.candidates import Candidates, MissingCount, MissingEvent
@@ -229,7 +229,7 @@ class Recovery:
         known = counting(found.memory.horizons, found.mark.timeline, found.timelines, start)
         settings = self._settings
         self.done: dict[str, Any] = {
-            "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "at": moment(time.time(), "seconds"),
             "slot": found.mark.slot,
             "start": str(start),
             "sent": outcome.sent,

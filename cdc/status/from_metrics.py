@@ -1,9 +1,9 @@
 """Builds the status document of a running publisher from its metrics."""
 
-from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from cdc.quantities import moment
 from cdc.status.document import (
     Encode,
     History,
@@ -70,11 +70,6 @@ def describe(metrics: Metrics, identity: PublisherIdentity, unix_time: float) ->
         history=_history(history),
         recovery=_recovery(metrics),
     )
-
-
-def moment(unix_time: float) -> str:
-    """Format a time as ISO 8601 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(unix_time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _publisher(metrics: Metrics, identity: PublisherIdentity, unix_time: float) -> PublisherStatus:

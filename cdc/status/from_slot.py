@@ -6,9 +6,8 @@ from typing import Final
 from cdc import __version__
 from cdc.delivery.recovery_record import RUN_IT, RecoveryRecord
 from cdc.lsn import LSN
-from cdc.quantities import size
+from cdc.quantities import moment, size
 from cdc.status.document import Lag, RecordStatus, RecoveryStatus, SlotStatus, StatusDocument, TableStatus
-from cdc.status.from_metrics import moment
 from cdc.telemetry.health import State
 
 STREAM: Final = "cdc-publisher stream"

@@ -15,10 +15,10 @@ from cdc.kafka import positions
 from cdc.lsn import LSN
 from cdc.postgres import slots
 from cdc.postgres.connection import connect
+from cdc.quantities import moment
 from cdc.status import client, database, from_slot
 from cdc.status.client import NoAnswer
 from cdc.status.document import History, StatusDocument, unknown
-from cdc.status.from_metrics import moment
 from cdc.status.from_slot import Remembered, SlotFacts
 
 CONNECT_SECONDS: Final = 3
