@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, Message
 
 from cdc.background import Background
 from cdc.config.settings import Settings
@@ -61,11 +61,9 @@ class ForeignRecords:
         self.forget()
 
     def _read(self, topic: str) -> bool:
-        try:
-            for ids in foreign_ids(self._settings, topic, self._offsets.get(topic, {})):
-                self._add(topic, ids)
-        except KafkaException as error:
-            raise kafka_error(error.args[0], f"reading topic {topic!r}") from None
+        for messages in read_topic(self._settings, topic, self._offsets.get(topic, {}), SECONDS):
+            ids = (foreign_id(dict(headers_of(message))) for message in messages)
+            self._add(topic, [each for each in ids if each is not None])
         return True
 
     def _add(self, topic: str, ids: list[str]) -> None:
@@ -76,21 +74,21 @@ class ForeignRecords:
                 self._found.many("insert or ignore into found values (?, ?)", [(topic, each) for each in ids])
 
 
-def foreign_ids(settings: Settings, topic: str, offsets: Mapping[int, int]) -> Iterator[list[str]]:
-    """Yield the ids of the foreign records of a topic, from `offsets` to its end; none when it does not exist."""
-    consumer = reader(settings.kafka, "cdc-publisher-foreign", fetch_wait_max_ms=50)
-    with contextlib.closing(consumer):
-        try:
-            ends = Cluster(settings.kafka).ends(topic)
-        except KafkaException as error:
-            if is_missing(error):
-                return
-            raise
-        places: dict[Place, int] = {(topic, number): end for number, end in ends.items()}
-        begin = {place: min(offsets.get(place[1], 0), end) for place, end in places.items()}
-        for messages in read(consumer, begin, places, SECONDS):
-            ids = (foreign_id(dict(headers_of(message))) for message in messages)
-            yield [each for each in ids if each is not None]
+def read_topic(settings: Settings, topic: str, offsets: Mapping[int, int], seconds: float) -> Iterator[list[Message]]:
+    """Yield the records of a topic, from `offsets` to its end; none when it does not exist.
+
+    Raises KafkaUnavailable when no record arrives for `seconds`, and KafkaError.
+    """
+    ends: dict[Place, int] | None = None
+    try:
+        ends = {(topic, number): end for number, end in Cluster(settings.kafka).ends(topic).items()}
+        begin = {place: min(offsets.get(place[1], 0), end) for place, end in ends.items()}
+        with contextlib.closing(reader(settings.kafka, "cdc-publisher-foreign", fetch_wait_max_ms=50)) as consumer:
+            yield from read(consumer, begin, ends, seconds)
+    except KafkaException as error:
+        if ends is None and is_missing(error):
+            return
+        raise kafka_error(error.args[0], f"reading topic {topic!r}") from None
 
 
 def foreign_id(headers: Mapping[str, bytes | None]) -> str | None:

@@ -142,7 +142,7 @@ def widened(xid: int, next_xid: int) -> int:
 # A scalar subquery runs once, with the snapshot of its statement: no row that the statement sees has a higher id.
 NEXT_XID: Final[LiteralString] = "(select pg_snapshot_xmax(pg_current_snapshot())::text::int8)"
 _BELOW: Final = BELOW.format(next=NEXT_XID, xmin="{row}xmin::text::int8", horizon="%(bound_xid)s::int8")
-_COMMITTED: Final[LiteralString] = "pg_xact_commit_timestamp({row}xmin)"
+COMMITTED: Final[LiteralString] = "pg_xact_commit_timestamp({row}xmin)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ def candidates(bound: Bound, age_column: str | None, *, commits: bool, alias: st
         conditions.append(sql.SQL("not ({})").format(sql.SQL(_BELOW).format(row=row)))
         values["bound_xid"] = bound.xid
     elif bound.time is not None:
-        ages: list[sql.Composable] = [sql.SQL(_COMMITTED).format(row=row)] if commits else []
+        ages: list[sql.Composable] = [sql.SQL(COMMITTED).format(row=row)] if commits else []
         ages += [column] if column else []
         if ages:
             age = sql.SQL("coalesce({})").format(sql.SQL(", ").join(ages))

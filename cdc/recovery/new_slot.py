@@ -11,7 +11,8 @@ from psycopg import pq
 
 from cdc.errors import CdcError, PostgresUnavailable
 from cdc.lsn import LSN
-from cdc.postgres.connection import connect, query
+from cdc.postgres import slot_health
+from cdc.postgres.connection import connect
 from cdc.postgres.source import Source
 from cdc.replication.frames import status_update
 
@@ -92,9 +93,7 @@ class NewSlot(Source):
         deadline = time.monotonic() + _GONE_SECONDS
         with contextlib.suppress(CdcError), connect(self._dsn, application_name=RECOVER) as connection:
             while time.monotonic() < deadline:
-                if not query(
-                    connection, "reading the slots", "select from pg_replication_slots where slot_name = %s", name
-                ):
+                if slot_health.read(connection, name) is None:
                     return
                 time.sleep(_LOOK_SECONDS)
 

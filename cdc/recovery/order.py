@@ -10,7 +10,7 @@ from typing import Final, LiteralString
 
 from psycopg import sql
 
-from cdc.recovery.bound import NEXT_XID
+from cdc.recovery.bound import COMMITTED, NEXT_XID
 
 
 class OrderKind(StrEnum):
@@ -51,7 +51,6 @@ class Order:
 
 # An id of 32 bits as the largest assigned one of 64 bits.
 _XID: Final = f"({NEXT_XID} - 1 - (({NEXT_XID} - 1 - {{row}}xmin::text::int8) & 4294967295))"
-_COMMITTED: Final[LiteralString] = "pg_xact_commit_timestamp({row}xmin)"
 # Within a transaction: the number of the statement, and the place where it put the row.
 _STATEMENT: Final[LiteralString] = "{row}cmin::text::int8"
 _TABLE: Final[LiteralString] = "{row}tableoid::int8"
@@ -73,7 +72,7 @@ def order_by(facts: OrderFacts, alias: str | None = None) -> Order:
     timed = facts.commits and not facts.untimed
     if timed and not (facts.updated and number):
         exact = not facts.updated
-        return Order(OrderKind.COMMITTED, (*made(_COMMITTED), *number, *places), exact)
+        return Order(OrderKind.COMMITTED, (*made(COMMITTED), *number, *places), exact)
     if number:
         return Order(OrderKind.SEQUENCE, (*number, *made(_XID), *places), exact=not facts.unnumbered)
     return Order(OrderKind.XID, (*made(_XID), *places), exact=False)

@@ -15,23 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from confluent_kafka import KafkaException
-
 from cdc.app.connections import Clock, Servers, ordering
 from cdc.app.contracts import Schemas
+from cdc.app.outbox import outbox_of
 from cdc.audit.in_flight import Copy
 from cdc.config.settings import Settings
 from cdc.delivery.positions import ForeignWindow, Memory, SlotRecord
 from cdc.delivery.service import Service
 from cdc.errors import CdcError, Temporary
 from cdc.kafka import positions, producer
-from cdc.kafka.client import reader
 from cdc.kafka.cluster import Cluster
-from cdc.kafka.errors import kafka_error
-from cdc.kafka.foreign import foreign_id
-from cdc.kafka.reading import read
+from cdc.kafka.foreign import foreign_id, read_topic
 from cdc.lsn import LSN
-from cdc.outbox.events import Outbox
 from cdc.postgres import catalog, slots
 from cdc.postgres.connection import LONG_SECONDS, Conn, connect, query
 from cdc.records.fastpath import select as accelerator
@@ -284,15 +279,8 @@ class Takeover:
         """Read from a copy of the slot which events are to come."""
         settings = self._settings
         found = catalog.inspect(connection, settings)
-        outbox = Outbox(
-            self._name,
-            settings.outbox.parts,
-            settings.template,
-            tombstones=settings.outbox.tombstones,
-            keys=found.keys,
-        )
         with contextlib.closing(Copy(settings, child_oids(found.definition))) as copy:
-            proof.expect(copy.rows(), outbox)
+            proof.expect(copy.rows(), outbox_of(settings, self._name, found.keys))
         self._say(f"{proof.events} events since the slot's position, sent by Debezium or not")
 
     def _remember(self, connection: Conn, before: Offsets | None, proof: Proof) -> SlotRecord:
@@ -422,18 +410,11 @@ class Takeover:
 
 def _records(settings: Settings, topic: str, begin: dict[int, int] | Any) -> Iterator[list[Found]]:
     """Yield all records of a topic from offsets on, of either program."""
-    consumer = reader(settings.kafka, "cdc-publisher-takeover", fetch_wait_max_ms=50)
-    with contextlib.closing(consumer):
-        try:
-            ends = {(topic, number): end for number, end in Cluster(settings.kafka).ends(topic).items()}
-            reached = {place: min(begin.get(place[1], 0), end) for place, end in ends.items()}
-            for messages in read(consumer, reached, ends, _STOP_SECONDS):
-                found = []
-                for message in messages:
-                    headers = dict(headers_of(message))
-                    own = (headers.get(ID) or b"").decode(errors="replace")
-                    place = topic, message.partition() or 0, message.offset() or 0
-                    found.append(Found(*place, foreign_id(headers) or own, message.key()))
-                yield found
-        except KafkaException as error:
-            raise kafka_error(error.args[0], f"reading topic {topic!r}") from None
+    for messages in read_topic(settings, topic, begin, _STOP_SECONDS):
+        found = []
+        for message in messages:
+            headers = dict(headers_of(message))
+            own = (headers.get(ID) or b"").decode(errors="replace")
+            place = topic, message.partition() or 0, message.offset() or 0
+            found.append(Found(*place, foreign_id(headers) or own, message.key()))
+        yield found
