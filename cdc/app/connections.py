@@ -123,6 +123,7 @@ class Servers:
                     mark.confirmed,
                     sequences=settings.delivery.sequence,
                     known=lambda: list(self._remembered),
+                    commit_times=settings.record.time_column is None,
                 )
             )
         )

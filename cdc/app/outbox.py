@@ -17,4 +17,5 @@ def outbox_of(settings: Settings, stream: str, keys: Keys, *, suited_at: LSN | N
         suited_at=suited_at,
         iso=settings.outbox.header_format == "iso",
         keys=keys,
+        time=settings.record.time_column,
     )

@@ -80,6 +80,11 @@ class Books:
             ((*record[:5], self._topic(record.topic), *record[6:]) for record in records),
         )
 
+    def judge_by_rows(self) -> None:
+        """Judge only records and dead letters of the rows that were added."""
+        for table in ("records", "letters"):
+            self._notes.run(f"update {table} set judged = 0 where id not in (select id from rows)")
+
     def add_letter(self, event_id: str, position: tuple[int, int, int], *, judged: bool) -> None:
         """Add a dead letter; one that was sent twice counts once."""
         self._notes.run("insert or ignore into letters values (?, ?, ?, ?, ?)", event_id, *position, judged)

@@ -15,18 +15,21 @@ class Stale(NamedTuple):
     judged: bool = True  # one of them is within the range
 
 
-def stale(entries: Iterable[TopicRecord | TableRow], *, began: bool) -> Iterator[Stale]:
+def stale(entries: Iterable[TopicRecord | TableRow], *, began: bool, timed: bool = True) -> Iterator[Stale]:
     """Yield the keys that end with an older event.
 
     `entries` are the records of compacted topics, by topic, key, partition and offset, and among them, first of their
     key, the rows without a record, which compaction removed. Such a row is newer where times prove it: it was committed
-    after the last record, or, if `began` says that ages are moments before the commit, is younger than that.
+    after the last record, or, if `began` says that ages are moments before the commit, is younger than that. Unless the
+    records are `timed`, their times say nothing of the kind.
     """
     for _, found in groupby(entries, key=lambda entry: (entry.topic, entry.key)):
         rows: list[TableRow] = []
         ends: list[tuple[TopicRecord, TopicRecord]] = []  # of each partition the last record, and the newest
         for entry in found:
             if isinstance(entry, TableRow):
+                if not timed:
+                    continue
                 rows = [max([entry, *rows], key=_youth)]
             elif ends and ends[-1][0].partition == entry.partition:
                 ends[-1] = entry, max(ends[-1][1], entry, key=lambda record: record.position)

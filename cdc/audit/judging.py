@@ -40,6 +40,7 @@ class AuditFacts:
     deleted: Callable[[], bool] = bool  # whether the table counts rows that were deleted
     gone: Callable[[], str] = str  # why many rows at once may have gone, which nothing counts
     every_topic: bool = True  # all topics that positions may be in were read
+    commit_times: bool = True  # records have the times of their commits
 
 
 class Note(NamedTuple):
@@ -154,7 +155,7 @@ class Judgement:
         """Keep the missing events that are certainly within the range of LSNs: a row does not show the LSN it has."""
         wanted, edges, outside, undecided = self._facts.wanted, self._books.edges(self._facts.wanted), [], 0
         for row in self._books.missing():
-            found = verdicts.within(wanted, edges, row, began=self._facts.began)
+            found = verdicts.within(wanted, edges, row, began=self._facts.began) if self._facts.commit_times else None
             if not found:
                 outside.append(row.id)
                 undecided += found is None
@@ -260,7 +261,7 @@ class Judgement:
         """Events that are not confirmed are sent again, so that a key may end with one of them for a moment."""
         compacted = [name for name, kept in self._facts.kept.items() if kept.compacted]
         if compacted and not self._facts.wanted.by_lsn:
-            found = stale(self._books.by_end(compacted), began=self._facts.began)
+            found = stale(self._books.by_end(compacted), began=self._facts.began, timed=self._facts.commit_times)
             settled = (one for one in found if not self._books.is_in_flight(one.last.id, one.newest))
             self._books.find(self._words.stale(one) for one in settled if one.judged)
 

@@ -17,12 +17,13 @@ class Range:
     from_id: str | None = None
     to_id: str | None = None
     numeric: bool = False  # ids are numbers; otherwise they are compared as text
+    by_row: bool = False  # times limit rows alone: those of records come from a column
 
     def holds(self, event_id: str, lsn: int, timestamp: int) -> bool:
         """Return whether a record is within."""
         return (
-            (self.since is None or timestamp >= self.since)
-            and (self.until is None or timestamp <= self.until)
+            (self.since is None or self.by_row or timestamp >= self.since)
+            and (self.until is None or self.by_row or timestamp <= self.until)
             and (self.from_lsn is None or lsn >= self.from_lsn)
             and (self.to_lsn is None or lsn <= self.to_lsn)
             and self.holds_id(event_id)
@@ -50,6 +51,11 @@ class Range:
         return bool(self.ids) or self.from_id is not None or self.to_id is not None
 
     @property
+    def by_time(self) -> bool:
+        """Whether times limit the range."""
+        return self.since is not None or self.until is not None
+
+    @property
     def by_lsn(self) -> bool:
         """Whether positions limit the range."""
         return self.from_lsn is not None or self.to_lsn is not None
@@ -57,4 +63,4 @@ class Range:
     @property
     def whole(self) -> bool:
         """Whether the range has no limit."""
-        return not self.by_id and not self.by_lsn and self.since is None and self.until is None
+        return not self.by_id and not self.by_lsn and not self.by_time

@@ -68,7 +68,7 @@ class Auditing:
         self.notes: list[Note] = []
         self.counts: dict[str, int] = {}
         self.table = OutboxTable(connection, settings, asked.age)
-        self.topics = TopicReader(settings)
+        self.topics = TopicReader(settings, aged=self.table.tells_times)
         self.books = Books()
         self.names: list[str] = []  # of the topics that were read
         self.destinations: list[str] = []  # of all topics, also of those that do not exist
@@ -76,7 +76,8 @@ class Auditing:
         self._settings = settings
         self._asked = asked
         self._connection = connection
-        self._wanted = replace(asked.wanted, numeric=self.table.numeric)
+        self._commit_times = settings.record.time_column is None
+        self._wanted = replace(asked.wanted, numeric=self.table.numeric, by_row=not self._commit_times)
         self._reading = RecordReader((), self._wanted)
         self._in_topics = self._records_of(self._reading)
         self._template_tells = True
@@ -99,6 +100,8 @@ class Auditing:
         self.destinations = list(chosen)
         self.names = [name for name, exists in chosen.items() if exists]
         yield from self._records(self.names)
+        if self._wanted.by_row and self._wanted.by_time:
+            self.books.judge_by_rows()
         facts = self._facts(horizon, confirmed, timeline, settled=settled)
         judgement = Judgement(self.books, facts)
         for number, step in enumerate(judgement.run()):
@@ -234,6 +237,7 @@ class Auditing:
             settled=settled,
             sparse=self._asked.sparse or unseen,
             every_topic=self._template_tells and not self._asked.topics,
+            commit_times=self._commit_times,
         )
 
     def _note_foreign(self) -> None:

@@ -58,6 +58,8 @@ class OutboxTable:
             raise PostgresError(f"column {age!r} is {present[age][1]}, not a time", hint="name another with --age")
         # Of other types a session's time zone decides, or the moment is lost.
         self.tells_beginning = self.age is not None and present[self.age][1].endswith(_MOMENT)
+        self.tells_times = settings.record.time_column in (None, self.age)
+        """Whether the age of a row is about the time of its record."""
         self.keys = key_column.keys(connection, settings)
         self._key_frame = self.keys.frame(present[self._columns.key][0]) or Frame()
         self.numeric = present[self._columns.id][0] in _INTEGERS

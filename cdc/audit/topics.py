@@ -26,10 +26,13 @@ T = TypeVar("T")
 class TopicReader:
     """Reads topics from their beginning, or a time, to the ends that `look` finds.
 
-    Raises KafkaUnavailable, KafkaError and ConfigError.
+    `aged` says that retention, which goes by the times of records, goes by the ages of rows. Raises KafkaUnavailable,
+    KafkaError and ConfigError.
     """
 
-    def __init__(self, settings: Settings, *, seconds: float = SECONDS) -> None:
+    def __init__(self, settings: Settings, *, seconds: float = SECONDS, aged: bool = True) -> None:
+        self._aged = aged
+        self._commit_times = settings.record.time_column is None
         self._cluster = Cluster(settings.kafka)
         self._seconds = seconds
         # If retention deletes records meanwhile, reading continues with the oldest left, which `kept` reports.
@@ -62,8 +65,10 @@ class TopicReader:
         """Find the current ends of topics; return how many offsets are to be read.
 
         Records that were read before are not read again. New topics start at a time, in milliseconds since 1970;
-        without one, topics that started at a time start again from their beginning.
+        without one, topics that started at a time start again from their beginning. So do all topics whose records have
+        times of a column.
         """
+        since = since if self._commit_times else None
         for name in sorted(names):
             self._look(name, since)
         return sum(max(0, end - self._reached[place]) for place, end in self._ends.items())
@@ -107,8 +112,8 @@ class TopicReader:
         size = found.config.get("retention.bytes", "unknown")
         deletes = "delete" in found.config.get("cleanup.policy", "delete")
         keeps_since: int | None = None
-        if deletes and (size != "-1" or age == "unknown"):
-            keeps_since = now  # retention by size, or an unknown one, may delete anything
+        if deletes and (size != "-1" or age == "unknown" or (age != "-1" and not self._aged)):
+            keeps_since = now  # retention by size, or by what is unknown, may delete anything
         elif deletes and age != "-1":
             keeps_since = now - int(age)
         return Kept(

@@ -50,7 +50,7 @@ class Kafka:
         if self._cluster is None:
             return
         cluster.protocol(self._notes, self._settings)
-        events = sorted({*names, *([waiting.event.topic] if waiting else [])})
+        events = sorted({*names, *(event.topic for event in ([waiting.event, *waiting.timed] if waiting else []))})
         self._attempt("event_topics", lambda: self._judge(events, largest, waiting, deleting))
 
     def remembered(self, notes: Notes, key: str, now: slot.SlotNow | None, found: RecoveryFacts | None = None) -> None:

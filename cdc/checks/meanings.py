@@ -273,7 +273,8 @@ _KAFKA: Final = {
         "",
     ),
     "topic_timestamps": (
-        "the topic of the oldest waiting row takes its commit time; or no row waits, or a publisher reads the slot",
+        "the topic of the oldest waiting row takes its commit time, or with `[record] timestamp` the times of the"
+        " column in the first waiting rows; or no row waits, or a publisher reads the slot",
         'the topic deletes the row at once (`retention.ms`), or refuses it with `on_poison = "dead-letter"`',
         "`message.timestamp.before.max.ms` or `message.timestamp.after.max.ms` refuses the row",
     ),

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from cdc.checks.finding import Notes
+from cdc.checks.finding import FAIL, PASS, WARN, Finding, Notes, Status
 from cdc.checks.kafka_facts import Clusters, TopicFacts
 from cdc.checks.tools import Tools
 from cdc.checks.waiting import Waiting
@@ -174,26 +174,45 @@ class Judge:
         )
 
     def timestamps(self, events: list[TopicFacts], waiting: Waiting | None) -> None:
-        """Check that the topic of the oldest waiting row takes and keeps a record of that commit time."""
+        """Check that the topic of the oldest waiting row takes and keeps a record of that commit time.
+
+        Where records have times of a column, these are those of the rows with the earliest and the latest time.
+        """
         if waiting is None:
             self._notes.passes("topic_timestamps", "not compared: no row waits, or a publisher reads the slot")
             return
-        age, name = int(time.time() * 1000) - waiting.committed, waiting.event.topic
-        config = next((topic.config or {} for topic in events if topic.name == name), {})
-        by_clock = config.get("message.timestamp.type") == "LogAppendTime"
-        row = f"the oldest waiting row, {waiting.event.id}, was committed {_ago(age)}"
-        hint = self._tools.hint
-        setting = _BEFORE if age > 0 else _AFTER
-        limit = int(config.get(setting, _UNLIMITED))
-        if not by_clock and abs(age) > limit:
-            text = f"{row}, and topic {name} refuses its timestamp: {setting} is {limit}"
-            note = self._notes.fails if self._settings.delivery.on_poison == "stop" else self._notes.warns
-            note("topic_timestamps", text, self._tools.alter(name, setting, _UNLIMITED), hint=hint)
-        elif not by_clock and 0 <= (kept := int(config.get("retention.ms", -1))) < age:
-            text = f"{row}, and topic {name} deletes it soon: retention.ms is {kept}"
-            self._notes.warns("topic_timestamps", text, self._tools.alter(name, "retention.ms", 2 * age), hint=hint)
+        now, column = int(time.time() * 1000), self._settings.record.time_column
+        rows = [(waiting.event, f"the oldest waiting row, {waiting.event.id}, was committed", waiting.committed)]
+        if waiting.timed:
+            rows = [
+                (event, f"column {column!r} of waiting row {event.id} is", event.timestamp) for event in waiting.timed
+            ]
+        compared = [self._timed(events, event.topic, text, now - at) for event, text, at in rows]
+        worst = max(compared, key=lambda one: (PASS, WARN, FAIL).index(one.status))
+        if worst.status == PASS:
+            self._notes.passes("topic_timestamps", "; ".join(dict.fromkeys(one.found for one in compared)))
         else:
-            self._notes.passes("topic_timestamps", row)
+            note = self._notes.fails if worst.status == FAIL else self._notes.warns
+            note("topic_timestamps", worst.found, *worst.fix, hint=self._tools.hint)
+
+    def _timed(self, events: list[TopicFacts], name: str, row: str, age: int) -> Finding:
+        """Return whether a topic takes and keeps a record of this age."""
+        row = f"{row} {_ago(age)}"
+        config = next((topic.config or {} for topic in events if topic.name == name), {})
+        setting = _BEFORE if age > 0 else _AFTER
+        limit, kept = int(config.get(setting, _UNLIMITED)), int(config.get("retention.ms", -1))
+        status: Status = PASS
+        text, fix = row, ""
+        if config.get("message.timestamp.type") == "LogAppendTime":
+            pass  # the broker's clock takes the place of the time
+        elif abs(age) > limit:
+            status = FAIL if self._settings.delivery.on_poison == "stop" else WARN
+            text = f"{row}, and topic {name} refuses its timestamp: {setting} is {limit}"
+            fix = self._tools.alter(name, setting, _UNLIMITED)
+        elif 0 <= kept < age:
+            status, text = WARN, f"{row}, and topic {name} deletes it soon: retention.ms is {kept}"
+            fix = self._tools.alter(name, "retention.ms", 2 * age)
+        return Finding("topic_timestamps", "kafka", status, text, (fix,))
 
     def sizes(self, events: list[TopicFacts], largest: Mapping[str, int]) -> None:
         """Check that the largest value of each topic, in bytes, fits into the topic's and the producer's limits."""

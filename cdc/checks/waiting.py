@@ -1,11 +1,12 @@
-"""Read the oldest row that waits in the replication slot, without moving the slot."""
+"""Read the first rows that wait in the replication slot, without moving the slot."""
 
 from typing import Final, NamedTuple
 
+from cdc.app.outbox import outbox_of
 from cdc.checks.postgres_facts import Conn
 from cdc.config.settings import Settings
 from cdc.errors import PoisonEvent
-from cdc.outbox.events import Event, Outbox
+from cdc.outbox.events import Event
 from cdc.postgres import key_column
 from cdc.postgres.connection import query
 from cdc.postgres.source import publication_list
@@ -21,6 +22,7 @@ class Waiting(NamedTuple):
 
     event: Event
     committed: int
+    timed: tuple[Event, ...] = ()  # of those read, with the earliest and the latest time of a column
 
 
 def oldest(connection: Conn, settings: Settings) -> Waiting | None:
@@ -29,7 +31,7 @@ def oldest(connection: Conn, settings: Settings) -> Waiting | None:
     No publisher may read the slot. Raises PostgresError, and PostgresUnavailable when decoding takes too long.
     """
     keys = key_column.keys(connection, settings)
-    outbox = Outbox("", settings.outbox.parts, settings.template, settings.outbox.header_columns, keys=keys)
+    outbox = outbox_of(settings, "", keys)
     transactions = Transactions(settings.outbox.qualified_name, Ledger())
     found = query(
         connection,
@@ -40,12 +42,18 @@ def oldest(connection: Conn, settings: Settings) -> Waiting | None:
         _MESSAGES,
         publication_list(settings.postgres.publication),
     )
+    waiting: Waiting | None = None
     for (data,) in found:
         row = transactions.feed(decode(bytes(data)))
         if row is None:
             continue
         try:
-            return Waiting(outbox.event(row), row.transaction.timestamp)
+            event = outbox.event(row)
         except PoisonEvent:
-            return None
-    return None
+            return waiting
+        waiting = waiting or Waiting(event, row.transaction.timestamp)
+        if outbox.time is None:
+            return waiting
+        by_time = sorted([*waiting.timed, event], key=lambda event: event.timestamp)
+        waiting = waiting._replace(timed=(by_time[0], by_time[-1]))
+    return waiting

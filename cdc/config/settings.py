@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -209,6 +209,9 @@ class Avro(Section):
 
 Value = Literal["avro", "json", "text"]
 
+COMMIT: Final = "commit"
+"""The time of records that is that of the commit, in place of a column."""
+
 
 class Record(Section):
     """Keys and values of records."""
@@ -240,12 +243,22 @@ class Record(Section):
     content_type: bool = Field(
         False, description="send the header content-type on Avro records too; json and text records always have it"
     )
+    timestamp: Identifier = Field(
+        COMMIT,
+        description="time of records: commit, or a column of type timestamptz, timestamp (in UTC) or bigint"
+        " (milliseconds); where it is null, the time of the commit",
+    )
 
     @model_validator(mode="after")
     def _coherent(self) -> "Record":
         if self.key_optional is not None and self.key != "json-schema":
             raise ValueError('key_optional needs key = "json-schema"')
         return self
+
+    @property
+    def time_column(self) -> str | None:
+        """Return the column with the time of records; None for the time of the commit."""
+        return None if self.timestamp == COMMIT else self.timestamp
 
     @property
     def form(self) -> JsonForm:
@@ -378,9 +391,14 @@ class Settings(Section):
         """Return what determines the topics of events."""
         return TopicTemplate(self.topics.name, self.topics.map, self.outbox.columns.aggregate)
 
+    def read_as_text(self, present: Sequence[str]) -> list[str]:
+        """Return the columns of which events need the text or the bytes, of a table with these columns."""
+        return self.outbox.parts.needed(present, self.template, self.outbox.header_columns)
+
     def needed(self, present: Sequence[str]) -> list[str]:
         """Return the columns that events need, of a table with these columns."""
-        return self.outbox.parts.needed(present, self.template, self.outbox.header_columns)
+        column = self.record.time_column
+        return list(dict.fromkeys([*self.read_as_text(present), *([column] if column else [])]))
 
     @model_validator(mode="after")
     def _available(self) -> "Settings":

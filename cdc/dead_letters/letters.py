@@ -30,7 +30,11 @@ class Letters:
         self._topic = topic
         self._entries = entries
         self._maker = maker
-        self._replays = Replays(maker.encoding, tombstones=settings.outbox.tombstones)
+        self._replays = Replays(
+            maker.encoding,
+            tombstones=settings.outbox.tombstones,
+            times=settings.record.time_column is not None,
+        )
 
     def batches(self) -> Iterator[list[Entry]]:
         """Yield the entries, in batches that are limited by number and by payload size."""

@@ -22,10 +22,14 @@ _NO_CELLS: Final = TupleData(b"", [])
 
 
 class Replays:
-    """Makes the records of dead letters. `encoding` is the publisher's; `tombstones` is the setting of the outbox."""
+    """Makes the records of dead letters. `encoding` is the publisher's; `tombstones` is the setting of the outbox.
 
-    def __init__(self, encoding: Callable[[Outbox], Encoding], *, tombstones: bool) -> None:
+    With `times`, records have the time of a column, as `[record] timestamp` says; else that of the commit.
+    """
+
+    def __init__(self, encoding: Callable[[Outbox], Encoding], *, tombstones: bool, times: bool = False) -> None:
         self._make = encoding
+        self._times = times
         self._tombstones = tombstones
         self._encodings: dict[str, Encoding] = {}  # by stream, which is a part of positions
 
@@ -69,6 +73,7 @@ class Replays:
             payload,
             letter.payload_kind,
             headers,
+            letter.time if self._times else None,
         )
 
     @staticmethod

@@ -15,6 +15,7 @@ from cdc.outbox.columns import Columns, Header, Shape
 from cdc.outbox.keys import TEXT_KEYS, Keys
 from cdc.outbox.topic_template import TopicTemplate, is_topic_name
 from cdc.replication.messages import Relation
+from cdc.replication.moments import to_moment
 from cdc.replication.transactions import Row
 from cdc.replication.values import BYTEA, JSON, JSONB, to_iso, to_payload, to_text
 
@@ -45,6 +46,12 @@ class Event(NamedTuple):
     payload: bytes | None  # None: null, or a tombstone
     payload_kind: PayloadKind
     headers: Sequence[tuple[str, str | None]]  # from columns, in addition to the publisher's own
+    time: int | None = None  # from a column, in milliseconds since 1970
+
+    @property
+    def timestamp(self) -> int:
+        """The time of its record: from its column, or where there is none that of the commit."""
+        return self.row.transaction.timestamp if self.time is None else self.time
 
     @property
     def payload_is_avro(self) -> bool:
@@ -57,7 +64,8 @@ class Outbox:
 
     `stream` is the first part of positions: 8 hexadecimal digits, see `position`. With `tombstones`, an empty payload
     means a record without a value. With `iso`, headers are ISO 8601 and base64, and a
-    null is a header without a value; `keys` is the form of keys. At the LSN `suited_at` the table had every needed
+    null is a header without a value; `keys` is the form of keys; `time` is the column with the time of records, in
+    place of the commit's. At the LSN `suited_at` the table had every needed
     column: a later row that lacks one was written to a changed table, any other is itself at fault.
     """
 
@@ -72,8 +80,10 @@ class Outbox:
         suited_at: LSN | None = None,
         iso: bool = False,
         keys: Keys = TEXT_KEYS,
+        time: str | None = None,
     ) -> None:
         self.stream = stream
+        self.time = time
         self.keys = keys
         self.columns = columns
         self.template = template
@@ -82,6 +92,7 @@ class Outbox:
         """The headers in ISO 8601 and base64."""
         self.tombstones = tombstones
         self._suited_at = suited_at
+        self._without_time = False  # as was reported
         self._without: set[str] = set()  # the columns of these headers, each of which is reported once
         self._shape: Shape | None = None
         self._plans: dict[bytes, _Plan] = {}
@@ -95,6 +106,14 @@ class Outbox:
         return self._shape
 
     def _report(self, shape: Shape) -> None:
+        if self.time is not None and self.time not in shape.places and not self._without_time:
+            self._without_time = True
+            log.warning(
+                "rows were written when %s did not publish column %r: their records have the time of the commit",
+                shape.table,
+                self.time,
+                extra={"event": "commit_time_used", "column": self.time},
+            )
         for name in sorted({*shape.without} - self._without):
             self._without.add(name)
             log.warning(
@@ -132,6 +151,7 @@ class Outbox:
                 self._payload(plan, values),
                 plan.payload_kind,
                 [(name, cell.read(values[cell.place])) for name, cell in plan.headers],
+                plan.time.read(values[plan.time.place]),
             )
         except ValueError as error:
             reason = plan.culprit(values) if isinstance(error, UnicodeDecodeError) else str(error)
@@ -186,6 +206,7 @@ class _Plan:
             for name, place in shape.headers
             if self._has(place) or name in outbox.iso
         ]
+        self.time = self._time(outbox.time)
 
     def culprit(self, values: list[bytes]) -> str:
         """Return which column of a row is not UTF-8."""
@@ -206,6 +227,17 @@ class _Plan:
         if not self._has(place):
             return _Cell(place, _nothing)
         return self._required(self._shape.names[place], to_iso if iso else to_text)
+
+    def _time(self, column: str | None) -> "_Cell[int] | _Cell[None]":
+        """The time of the record; a row that has none in the column has that of its commit."""
+        place = self._shape.places.get(column) if column is not None else None
+        if place is None or not self._has(place):
+            return _Cell(0, _nothing)
+        read = to_moment(self._shape.types[place], binary=self._formats[place] == _BINARY)
+        if read is None:
+            self._refuse(f"column {column!r} was of a type that is no time of records when the row was written")
+            return _Cell(0, _nothing)
+        return _Cell(place, partial(_of_column, f"column {column!r}: ", read))
 
     def _placeholder(self, column: str) -> "_Cell[str]":
         """A cell that refuses the row only when it is read: the topic may not depend on it."""
@@ -265,6 +297,13 @@ def _nothing(cell: bytes) -> None:  # noqa: ARG001 - it is null
 
 def _refused(reason: str, cell: bytes) -> str:  # noqa: ARG001 - the row is refused
     raise ValueError(reason)
+
+
+def _of_column(column: str, read: Callable[[bytes], T], cell: bytes) -> T:
+    try:
+        return read(cell)
+    except ValueError as error:
+        raise ValueError(f"{column}{error}") from None
 
 
 def _unread(cell: bytes) -> Any:  # noqa: ARG001 - the row is refused

@@ -16,6 +16,7 @@ from cdc.postgres.connection import Conn, query
 from cdc.postgres.defects import Requirement
 from cdc.postgres.slot_health import Health
 from cdc.postgres.tables_below import TABLES_BELOW
+from cdc.replication.moments import TYPES as TIMES
 from cdc.replication.publication import (
     COLUMN_LIST,
     INSERTS,
@@ -28,6 +29,7 @@ from cdc.replication.publication import (
 from cdc.replication.values import (
     BPCHAR,
     BYTEA,
+    DATE,
     INT2,
     INT4,
     INT8,
@@ -42,6 +44,11 @@ log = logging.getLogger(__name__)
 
 _NAMES: Final = frozenset({TEXT, VARCHAR, BPCHAR})
 _KEYS: Final = frozenset({UUID, INT2, INT4, INT8})
+_MADE_TIMES: Final = {
+    **dict.fromkeys((INT2, INT4), "bigint"),
+    **dict.fromkeys((TEXT, VARCHAR, DATE), "timestamptz"),
+}
+"""What types become that are no time of records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,18 +177,26 @@ def hidden_rows(connection: Conn, table: tuple[str, str]) -> Requirement | None:
 
 
 def differences(
-    columns: Columns, present: dict[str, tuple[int, str]], needed: list[str], base64: Collection[str] = ()
+    columns: Columns,
+    present: dict[str, tuple[int, str]],
+    needed: list[str],
+    base64: Collection[str] = (),
+    time: str | None = None,
 ) -> list[str]:
     """Return how a table differs from an outbox: one phrase for each missing or unusable column.
 
-    Columns of `base64` may be bytea: see `base64_headers`.
+    Columns of `base64` may be bytea: see `base64_headers`. `time` is the column with the time of records.
     """
     problems = [f"column {name!r} is missing" for name in needed if name not in present]
+    if time is not None and time in present and present[time][0] not in TIMES:
+        problems.append(
+            f"column {time!r} of [record] timestamp is {present[time][1]}, not timestamptz, timestamp or bigint"
+        )
     for name in needed:
         oid, type_name = present.get(name, (TEXT, "text"))
         if name == columns.payload and oid not in PAYLOAD_TYPES:
             problems.append(f"column {name!r} is {type_name}, not jsonb, json, text or bytea")
-        elif name != columns.payload and name not in base64 and oid == BYTEA:
+        elif name not in (columns.payload, time) and name not in base64 and oid == BYTEA:
             problems.append(f"column {name!r} is bytea, not text")
     return problems
 
@@ -192,6 +207,7 @@ def repairs(
     present: dict[str, tuple[int, str]],
     needed: list[str],
     base64: Collection[str] = (),
+    time: str | None = None,
 ) -> list[str]:
     """Return the statements that give a table the columns that `differences` reports."""
     change, statements = f"ALTER TABLE {defects.name(*table)}", []
@@ -199,7 +215,11 @@ def repairs(
         quoted = defects.name(name)
         oid, _ = present.get(name, (None, ""))
         if oid is None:
-            statements.append(f"{change} ADD COLUMN {quoted} {'jsonb' if name == columns.payload else 'text'};")
+            wanted = "jsonb" if name == columns.payload else "timestamptz" if name == time else "text"
+            statements.append(f"{change} ADD COLUMN {quoted} {wanted};")
+        elif name == time and oid in _MADE_TIMES:
+            wanted = _MADE_TIMES[oid]
+            statements.append(f"{change} ALTER COLUMN {quoted} TYPE {wanted} USING {quoted}::{wanted};")
         elif name == columns.payload and oid not in PAYLOAD_TYPES:
             statements.append(f"{change} ALTER COLUMN {quoted} TYPE jsonb USING to_jsonb({quoted});")
         elif name != columns.payload and name not in base64 and oid == BYTEA:
@@ -258,21 +278,22 @@ def table_defect(
         return defects.no_table(table, found[0][0] if found else None)
     base64 = base64_headers(settings, list(present))
     of_key, key_fix = key_column.problems(connection, settings, present)
-    problems = differences(columns, present, needed, base64) + of_key
+    time = settings.record.time_column
+    problems = differences(columns, present, needed, base64, time) + of_key
     if problems:
-        fix = repairs(table, columns, present, needed, base64) + key_fix
+        fix = repairs(table, columns, present, needed, base64, time) + key_fix
         return defects.other_shape(table, problems, list(present), fix, mapping(columns, present))
     return defects.unlogged(table) if found and found[0][1] != "p" else None
 
 
 def _table(connection: Conn, settings: Settings) -> tuple[list[str], bool, int]:
-    """Return the columns that an event needs, whether all of them have a binary decoder, and the key's type."""
+    """Return the columns that an event needs, whether all of them can be read in binary, and the key's type."""
     present = table_columns(connection, settings.outbox.qualified_name)
     needed = settings.needed(list(present or ()))
     if defect := table_defect(connection, settings, present, needed):
         raise defect.error()
     assert present is not None
-    binary = all(has_binary_decoder(present[name][0]) for name in needed)
+    binary = all(has_binary_decoder(present[name][0]) for name in settings.read_as_text(list(present)))
     return needed, binary, present[settings.outbox.columns.key][0]
 
 

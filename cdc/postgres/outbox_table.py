@@ -17,7 +17,7 @@ from cdc.postgres.connection import Conn, converting, query
 
 
 def create_table(settings: Settings) -> list[str]:
-    """Return the statements that create the outbox; header columns are text."""
+    """Return the statements that create the outbox; header columns are text, and that of times is a timestamptz."""
     columns, table = settings.outbox.columns, settings.outbox.qualified_name
     # created_at is for purging: it says how old a row is.
     definitions = {
@@ -29,7 +29,8 @@ def create_table(settings: Settings) -> list[str]:
         "created_at": "timestamptz NOT NULL DEFAULT now()",
     }
     extra = settings.needed(list(definitions))
-    definitions |= {name: "text" for name in extra if name not in definitions}
+    time = settings.record.time_column
+    definitions |= {name: "timestamptz" if name == time else "text" for name in extra if name not in definitions}
     numbered = SEQUENCE_COLUMN not in definitions
     if numbered:
         definitions[SEQUENCE_COLUMN] = f"bigint NOT NULL {numbers.default(table)}"

@@ -6,7 +6,8 @@
 | value     | the payload as it stands in the row: text, or what bytea holds; null when that is null             |
 | timestamp | commit time of the transaction, milliseconds                                                       |
 | headers   | `id`, `eventType`, `cdc-position`; `cdc-topic`, `cdc-aggregate`, `cdc-payload` (json, avro, null), |
-|           | `cdc-error-class`, `cdc-error-message`; `cdc-header-NAME` for each further header of the event     |
+|           | `cdc-error-class`, `cdc-error-message`; `cdc-timestamp` where the event's record has another time, |
+|           | milliseconds since 1970; `cdc-header-NAME` for each further header of the event                    |
 
 What cannot be read of a broken row is empty. A record of the same key and position with the header `cdc-replayed`
 and no value is a marker: the event was sent to its topic after all.
@@ -30,11 +31,13 @@ log = logging.getLogger(__name__)
 
 TOPIC, AGGREGATE, PAYLOAD = "cdc-topic", "cdc-aggregate", "cdc-payload"
 ERROR_CLASS, ERROR_MESSAGE = "cdc-error-class", "cdc-error-message"
+TIME: Final = "cdc-timestamp"
 HEADER_PREFIX: Final = "cdc-header-"
 NULL: Final = "null"
 _KINDS: Final[dict[str, PayloadKind]] = {"text": "text", "avro": "avro"}
 
 _LONGEST_MESSAGE: Final = 1000
+_DIGITS: Final = 19  # of a number of 64 bits
 
 T = TypeVar("T")
 
@@ -73,6 +76,7 @@ class DeadLetters:
             (PAYLOAD, NULL if read.payload is None else read.payload_kind),
             (ERROR_CLASS, poison.kind),
             (ERROR_MESSAGE, _shortened(poison.reason)),
+            *([] if read.time is None else [(TIME, str(read.time))]),
             *((f"{HEADER_PREFIX}{name}", value) for name, value in read.headers),
         ]
         transaction = row.transaction
@@ -90,6 +94,7 @@ class _Read(NamedTuple):
     payload: bytes | None
     payload_kind: PayloadKind
     headers: list[tuple[str, str | None]]  # None: there is a value, but it cannot be read
+    time: int | None = None
 
     @classmethod
     def of_event(cls, event: Event) -> "_Read":
@@ -102,6 +107,7 @@ class _Read(NamedTuple):
             event.payload,
             event.payload_kind,
             [header for header in event.headers if header[1] is not None],  # None means that it cannot be read
+            event.time,
         )
 
     @classmethod
@@ -182,6 +188,7 @@ class DeadLetter(NamedTuple):
     payload: bytes | None
     payload_kind: PayloadKind
     headers: list[tuple[str, str | None]]
+    time: int | None = None  # of the event's record, where that is not the commit's
 
     @property
     def payload_is_avro(self) -> bool:
@@ -226,6 +233,7 @@ def read(
             for name, text in given
             if name.startswith(HEADER_PREFIX)
         ],
+        time=int(time) if (time := by_name.get(TIME, "")).isdecimal() and len(time) < _DIGITS else None,
     )
 
 

@@ -4,7 +4,7 @@
 |-----------|-------------------------------------------------------------------------------------------------|
 | key       | the key column, UTF-8; none when it is null                                                     |
 | value     | Avro body of the event type's contract, framed; or its JSON, or the payload; bytea as it is     |
-| timestamp | commit time of the transaction, milliseconds                                                    |
+| timestamp | commit time of the transaction, or the column of `[record] timestamp`, milliseconds             |
 | headers   | `id`, `eventType`, `cdc-position`, `content-type` of JSON and text, then those of named columns |
 """
 
@@ -91,8 +91,7 @@ class Encoding:
             of_column = f"column {self._outbox.columns.payload!r} " if kind == "unreadable-row" else ""
             raise PoisonEvent(f"{of_column}{error}", position=position, event_id=event.id, kind=kind) from None
         headers += event.headers
-        transaction = event.row.transaction
-        return Record.to(event.topic, event.key, value, transaction.timestamp, headers, transaction.report)
+        return Record.to(event.topic, event.key, value, event.timestamp, headers, event.row.transaction.report)
 
     def shared(self, event: Event) -> Route | None:
         """Return the route of an event that was encoded, if others on it are encoded by their payloads alone."""

@@ -139,7 +139,7 @@ class Candidates:
         self.table = CandidateTable(connection, settings, age)
         self.count = MissingCount()
         self._settings = settings
-        self._topics = TopicReader(settings)
+        self._topics = TopicReader(settings, aged=self.table.tells_times)
         self._books = Books()
         wanted = Range(numeric=self.table.numeric)
         reading = RecordReader(streams, wanted)
@@ -158,7 +158,12 @@ class Candidates:
         self._notes.close()
 
     def last_commit(self, stream: int, confirmed: LSN) -> float | None:
-        """Read all topics; return the commit time of the last event of a stream up to an LSN, in unix seconds."""
+        """Read all topics; return the commit time of the last event of a stream up to an LSN, in unix seconds.
+
+        None if that is unknown: no record is there, or records have times of a column.
+        """
+        if self._settings.record.time_column is not None:
+            return None
         for _ in self.read_topics():
             pass
         moment = self._books.last_time(stream, confirmed)

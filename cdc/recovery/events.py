@@ -122,13 +122,13 @@ class MissingRows:
             return letter._replace(headers=[*letter.headers, (RECOVERED, "true")])
 
     def _marked(self, event: Event, now: int) -> Record:
-        """Return the record of an event. Its time is that of its commit, unless the topic would soon delete it."""
+        """Return the record of an event. Its time is its own, unless the topic would soon delete it."""
         record = self._encoding.record(event)
         headers = [*record.headers, (RECOVERED, "true")]
         self._maker.destinations.largest(record.topic)  # learns of the topic
         kept = self._maker.destinations.keeps(record.topic)
         if kept is not None and now - record.timestamp >= kept / 2:
-            headers.append((COMMITTED, moment(record.timestamp / 1000)))
+            headers.append((COMMITTED, moment(event.row.transaction.timestamp / 1000)))
             record = record._replace(timestamp=now)
         return record._replace(headers=headers)
 

@@ -13,7 +13,7 @@ from cdc.replication.messages import Type
 
 BOOL, BYTEA, INT8, INT2, INT4, TEXT, JSON = 16, 17, 20, 21, 23, 25, 114
 BPCHAR, VARCHAR, UUID, JSONB = 1042, 1043, 2950, 3802
-TIMESTAMP, TIMESTAMPTZ, TIMETZ = 1114, 1184, 1266
+DATE, TIMESTAMP, TIMESTAMPTZ, TIMETZ = 1082, 1114, 1184, 1266
 
 JSONB_VERSION: Final = 1
 
@@ -29,6 +29,9 @@ _BUILT_IN: Final = {
     "varchar": VARCHAR,
     "uuid": UUID,
     "jsonb": JSONB,
+    "timestamp": TIMESTAMP,
+    "timestamptz": TIMESTAMPTZ,
+    "timetz": TIMETZ,
 }
 
 

@@ -287,7 +287,9 @@ class Takeover:
         """Write the record of the slot: from here on the slot is the publisher's."""
         settings = self._settings
         found = catalog.inspect(connection, settings)
-        if before is None and proof.first_commit is not None:
+        if before is None and settings.record.time_column is not None:
+            before = {}  # times of a column do not say where a topic has to be read from
+        elif before is None and proof.first_commit is not None:
             before = self._topics.since(proof.first_commit - _MARGIN_MS)
         window = ForeignWindow(self._end(connection), before if before is not None else self._topics.ends())
         record = SlotRecord(

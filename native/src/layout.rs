@@ -1,6 +1,7 @@
 //! What is read of a row, and how: one table's columns in one format.
 
 use crate::keys::Frame;
+use crate::moments::RecordTime;
 use crate::values::Read;
 
 /// One column.
@@ -39,6 +40,8 @@ pub struct Layout {
     pub tombstones: bool,
     /// How the key's text becomes the key.
     pub key_frame: Frame,
+    /// The time of the record, where it is not the commit's for all.
+    pub time: Option<(usize, RecordTime)>,
     /// Columns that must be readable although nothing is made of their text here.
     pub checked: Vec<usize>,
 }
@@ -60,13 +63,15 @@ pub struct Places {
     pub headers: Vec<usize>,
     /// How the key's text becomes the key.
     pub key_frame: Frame,
+    /// The time of the record, where it is not the commit's for all.
+    pub time: Option<(usize, RecordTime)>,
 }
 
 impl Layout {
     /// `None` when a cell is to be read in a way that is not known, or a place lies outside of the row.
     #[must_use]
     pub fn new(relation: u32, binary: bool, cells: &[String], places: Places, tombstones: bool) -> Option<Self> {
-        let Places { id, key, event_type, payload, topic, headers, key_frame } = places;
+        let Places { id, key, event_type, payload, topic, headers, key_frame, time } = places;
         let mut columns = Vec::with_capacity(cells.len());
         for name in cells {
             let header = name.strip_prefix("iso:");
@@ -78,7 +83,8 @@ impl Layout {
             columns.push(Column { read, required: read.is_some(), null_header: header.is_some() });
         }
         let roles: Vec<usize> = [id, key, event_type, payload].into_iter().chain(topic.iter().copied()).collect();
-        for &place in &headers {
+        let optional = headers.iter().copied().chain(time.map(|(place, _)| place));
+        for place in optional {
             columns.get_mut(place)?.required = roles.contains(&place);
         }
         // What is text elsewhere is read there; the type and the topic's cells are known byte for byte.
@@ -99,6 +105,7 @@ impl Layout {
             headers,
             tombstones,
             key_frame,
+            time,
             checked,
         };
         layout.is_plain(&roles).then_some(layout)

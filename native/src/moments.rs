@@ -2,6 +2,52 @@
 
 use std::io::Write as _;
 
+/// How a cell is read as the time of a record: `cdc/replication/moments.py` names and reads them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordTime {
+    /// A binary timestamp: microseconds since 2000.
+    Microseconds,
+    /// A binary bigint: milliseconds since 1970.
+    Integer,
+    /// `2026-01-31 08:00:00.5`, in UTC.
+    Timestamp,
+    /// `2026-01-31 08:00:00.5+00`.
+    TimestampTz,
+    /// A bigint in text.
+    Digits,
+}
+
+const YEAR_2000: i64 = 946_684_800_000;
+const LAST_RECORD: i64 = 253_402_300_799_999;
+
+impl RecordTime {
+    /// By its name in a layout.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "microseconds" => Some(Self::Microseconds),
+            "integer" => Some(Self::Integer),
+            "timestamp" => Some(Self::Timestamp),
+            "timestamptz" => Some(Self::TimestampTz),
+            "digits" => Some(Self::Digits),
+            _ => None,
+        }
+    }
+
+    /// Milliseconds since 1970. `None`: declined, as what is no time of a record, or in another form.
+    #[must_use]
+    pub fn milliseconds(self, cell: &[u8]) -> Option<i64> {
+        let milliseconds = match self {
+            Self::Microseconds => i64::from_be_bytes(cell.try_into().ok()?).div_euclid(1000) + YEAR_2000,
+            Self::Integer => i64::from_be_bytes(cell.try_into().ok()?),
+            Self::Timestamp => timestamp(cell, 3, true, true)?,
+            Self::TimestampTz => timestamp(cell.strip_suffix(b"+00")?, 3, true, true)?,
+            Self::Digits => std::str::from_utf8(cell).ok()?.parse().ok()?,
+        };
+        (1..=LAST_RECORD).contains(&milliseconds).then_some(milliseconds)
+    }
+}
+
 const DAY_SECONDS: i64 = 86_400;
 const FIRST_DAY: i64 = -719_162;
 const LAST_DAY: i64 = 2_932_896;
@@ -187,6 +233,34 @@ mod tests {
         assert_eq!(timestamp(b"1970-01-01T00:00:00", 3, false, false), None);
         assert_eq!(timestamp(b"1970-01-01T00:00:00Z", 3, true, false), None);
         assert_eq!(timestamp(b"9999-12-31T23:59:59Z", 9, false, false), None, "beyond 64 bits");
+    }
+
+    #[test]
+    fn record_times_are_milliseconds_of_the_years_1970_to_9999() {
+        let microseconds: i64 = 823_161_600_123_999;
+        for (name, cell, expected) in [
+            ("timestamptz", "2026-01-31 08:00:00.123999+00", Some(1_769_846_400_123)),
+            ("timestamp", "2026-01-31 08:00:00.123999", Some(1_769_846_400_123)),
+            ("digits", "1769846400123", Some(1_769_846_400_123)),
+            ("timestamptz", "9999-12-31 23:59:59.999999+00", Some(LAST_RECORD)),
+            ("timestamptz", "1970-01-01 00:00:00+00", None),
+            ("timestamptz", "2026-01-31 08:00:00+05:30", None),
+            ("timestamptz", "infinity", None),
+            ("timestamp", "0044-03-15 12:00:00 BC", None),
+            ("timestamp", "12026-01-31 08:00:00", None),
+            ("digits", "0", None),
+            ("digits", "1769846400123456", None),
+        ] {
+            let read = RecordTime::named(name);
+            assert_eq!(read.and_then(|read| read.milliseconds(cell.as_bytes())), expected, "{name} {cell}");
+        }
+        let binary = RecordTime::Microseconds;
+        assert_eq!(binary.milliseconds(&microseconds.to_be_bytes()), Some(1_769_846_400_123));
+        assert_eq!(binary.milliseconds(&i64::MAX.to_be_bytes()), None, "infinity");
+        assert_eq!(binary.milliseconds(&i64::MIN.to_be_bytes()), None, "-infinity");
+        assert_eq!(RecordTime::Integer.milliseconds(&1_i64.to_be_bytes()), Some(1));
+        assert_eq!(RecordTime::Integer.milliseconds(&[0; 4]), None);
+        assert_eq!(RecordTime::named(""), None);
     }
 
     #[test]

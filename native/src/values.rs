@@ -32,6 +32,8 @@ pub enum Read {
     Base64,
     /// `\x6d69`, likewise.
     Base64Text,
+    /// The time of the record; no text.
+    Moment,
 }
 
 impl Read {
@@ -42,6 +44,7 @@ impl Read {
             ("text", _) => Some(Self::Text),
             ("padded", _) => Some(Self::Padded),
             ("bytea", _) => Some(Self::Bytea),
+            ("moment", _) => Some(Self::Moment),
             ("bool-text", false) => Some(Self::BoolText),
             ("uuid", true) => Some(Self::Uuid),
             ("integer", true) => Some(Self::Integer),
@@ -82,7 +85,7 @@ impl Read {
                 uuid(cell, scratch)?;
                 std::str::from_utf8(scratch).ok()
             }
-            Self::Bytea => None,
+            Self::Bytea | Self::Moment => None,
             Self::Timestamp => {
                 timestamp(cell, scratch);
                 std::str::from_utf8(scratch).ok()

@@ -16,6 +16,7 @@ fn layout(binary: bool) -> Layout {
         topic: vec![4],
         headers: vec![5],
         key_frame: Frame::default(),
+        time: None,
     };
     Layout::new(7, binary, &cells, places, false).expect("a layout")
 }
@@ -91,6 +92,7 @@ fn a_layout_must_have_a_way_to_read_each_part() {
         topic: vec![],
         headers: vec![],
         key_frame: Frame::default(),
+        time: None,
     };
     let made = |cells: [&str; 2], binary: bool| {
         Layout::new(7, binary, &cells.map(String::from), places.clone(), false).is_some()

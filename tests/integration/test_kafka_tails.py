@@ -120,8 +120,16 @@ class Yard:
         sequences: bool = False,
         settings: Settings | None = None,
         known: Sequence[str] = (),
+        commit_times: bool = True,
     ) -> Tails:
-        tails = Tails(settings or self.settings, OURS, LSN(confirmed), sequences=sequences, known=lambda: known)
+        tails = Tails(
+            settings or self.settings,
+            OURS,
+            LSN(confirmed),
+            sequences=sequences,
+            known=lambda: known,
+            commit_times=commit_times,
+        )
         self.tails.append(tails)
         return tails
 
@@ -468,6 +476,14 @@ def test_partitions_are_those_of_the_time_of_reading(yard: Yard) -> None:
     tail = yard.read(topic)
     assert tail.partitions == 5
     assert found(tail, range(200), 1) == [101]
+
+
+def test_records_with_times_of_a_column_are_found_by_their_positions_alone(yard: Yard) -> None:
+    topic = yard.topic()
+    yard.send(topic, event(99), event(101), at=SECOND - 1000 * HOUR)
+    yard.send(topic, event(102), at=SECOND + HOUR)
+    yard.send(topic, event(103), at=1)
+    assert found(yard.read(topic, commit_times=False), range(200)) == [101, 102, 103]
 
 
 def test_a_missing_and_an_empty_topic_hold_nothing(yard: Yard, topic_prefix: str) -> None:

@@ -101,10 +101,11 @@ def outbox(
     tombstones: bool = False,
     iso: bool = False,
     keys: Keys = TEXT_KEYS,
+    time: str | None = None,
 ) -> Outbox:
     named = [Header.parse(header) for header in headers]
     made = TopicTemplate(template)
-    return Outbox(STREAM, columns or Columns(), made, named, tombstones=tombstones, iso=iso, keys=keys)
+    return Outbox(STREAM, columns or Columns(), made, named, tombstones=tombstones, iso=iso, keys=keys, time=time)
 
 
 def row(*cells: Cell, relation: Relation = RELATION, commit_lsn: int = 200, index: int = 0) -> Row:

@@ -32,7 +32,8 @@ _MOST: Final = 1000
 class Tails:
     """Reads tails on a background thread, each when its topic is first used; all methods belong to one thread.
 
-    `known` returns the topics that the publisher has used before.
+    `known` returns the topics that the publisher has used before. Without `commit_times`, records have times of a
+    column, and only positions say how far topics have to be read.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class Tails:
         *,
         sequences: bool,
         known: Callable[[], Iterable[str]] = tuple,
+        commit_times: bool = True,
     ) -> None:
         self._settings = settings
         self._stream = stream
         self._confirmed = confirmed
         self._sequences = sequences
         self._known = known
+        self._commit_times = commit_times
         self._seen = SeenPositions(threading.Lock())
         self._forgotten = threading.Event()
         self._background: Background[str, Tail] = Background("tails", self._leave)
@@ -113,7 +116,8 @@ class Tails:
                 self._readback = Readback(
                     self._log, self._stream, self._confirmed, self._seen, sequences=self._sequences
                 )
-            return self._readback.read(topic, self._partitions, None if self._forgotten.is_set() else since)
+            begin = since if self._commit_times else 0
+            return self._readback.read(topic, self._partitions, None if self._forgotten.is_set() else begin)
         except BaseException:
             self._leave()
             raise

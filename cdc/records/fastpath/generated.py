@@ -14,6 +14,7 @@ from cdc.records.headers import ID, POSITION, TYPE
 from cdc.records.record import Delivered, Sendable
 from cdc.records.router import MOST, Route
 from cdc.replication import values
+from cdc.replication.moments import READERS
 
 _HEAD_AT: Final = 25  # of the pgoutput message in its frame: kind, relation, `N`, number of columns
 _XLOG_DATA: Final = ord("w")
@@ -52,7 +53,7 @@ class Unrolled:
     def __init__(self, layout: Layout) -> None:
         self._routes: dict[tuple[bytes, ...], tuple[object, ...]] = {}
         splitting = _Splitting(layout)
-        names = {**_NAMES, "routes": self._routes, "start": splitting.start}
+        names = {**_NAMES, "routes": self._routes, "start": splitting.start, "moment": READERS.get(layout.time[0])}
         exec(compile(_source(layout, splitting), "<unrolled>", "exec"), names)
         self.take: Take = names["take"]
 
@@ -94,7 +95,8 @@ class _Splitting:
         self._layout = layout
         others = {layout.key, layout.type, layout.payload, *layout.topic}
         headers = {place for _, place in layout.headers}
-        self._optional = headers - others - {layout.id}
+        times = {layout.time[1]} if layout.time[0] else set[int]()
+        self._optional = (headers | times) - others - {layout.id}
         self.bare = layout.payload not in headers | {layout.id, layout.key, layout.type, *layout.topic}
         """Whether the cell of the payload is without the version of jsonb."""
         self._id_only = layout.cells[layout.id] == "uuid" and layout.id not in headers | others
@@ -218,7 +220,11 @@ def _record(layout: Layout, splitting: _Splitting) -> Iterator[str]:
             yield f"if c{place} is not None: headers.append(({name!r}, {_text(layout, place)}))"
     if key == f"c{layout.key}":
         yield f"if not {key}.isascii(): {key}.decode()"
-    yield f"records.append((topic, value, {key}, -1, report, None, timestamp, headers))"
+    timestamp = "timestamp"
+    if layout.time[0]:
+        cell = f"c{layout.time[1]}"
+        timestamp = f"timestamp if {cell} is None else moment({cell})"
+    yield f"records.append((topic, value, {key}, -1, report, None, {timestamp}, headers))"
     yield "index += 1"
 
 

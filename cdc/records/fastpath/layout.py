@@ -15,6 +15,7 @@ from cdc.records.record import Delivered, Sendable
 from cdc.records.router import Route
 from cdc.replication import values
 from cdc.replication.messages import Relation
+from cdc.replication.moments import KINDS
 
 _BINARY_CELLS: Final = {
     values.BOOL: "bool",
@@ -38,13 +39,17 @@ _ISO_CELLS: Final = {
 }
 
 
+NO_TIME: Final = ("", 0)
+
+
 class Layout(NamedTuple):
     """How the rows of one relation are read. Places are numbers of columns, from 0."""
 
     relation: int  # oid
     binary: bool  # the format of cells that are needed
     cells: tuple[str, ...]
-    """How each is read: text, padded, uuid, integer, bool, bool-text, jsonb, bytea; empty when it is not needed.
+    """How each is read: text, padded, uuid, integer, bool, bool-text, jsonb, bytea; empty when it is not needed;
+    `moment` when it is only the time of the record.
 
     `iso:` before it, or before timestamp, timestamptz or timetz: it is only a header, in `header_format = "iso"`."""
     id: int
@@ -55,6 +60,9 @@ class Layout(NamedTuple):
     headers: tuple[tuple[str, int], ...]  # name and place; a null is left out, or with `iso:` has no value
     tombstones: bool  # an empty payload means something
     key_frame: Frame = Frame()  # how the text of the key's cell becomes the key
+    time: tuple[str, int] = NO_TIME
+    """How the time of the record is read, by a name of `cdc.replication.moments`, and its place; where the cell is
+    null, the record has the time of the commit, and so have all without a name."""
 
 
 def room(layout: Layout, route: Route, largest: int) -> int:
@@ -118,6 +126,13 @@ def layout(relation: Relation, outbox: Outbox, *, binary: bool) -> Layout | None
         return None
     if not binary and read[key] == "text" and shape.types[key] not in values.SAME_AS_TEXT:
         return None
+    time = NO_TIME
+    if outbox.time is not None and outbox.time in places:
+        at = places[outbox.time]
+        kind = KINDS.get((shape.types[at], binary))
+        if kind is None:
+            return None
+        time, read[at] = (kind, at), read[at] or "moment"
     return Layout(
         relation.oid,
         binary,
@@ -130,6 +145,7 @@ def layout(relation: Relation, outbox: Outbox, *, binary: bool) -> Layout | None
         shape.headers,
         outbox.tombstones,
         frame,
+        time,
     )
 
 

@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 static LAYOUTS: LazyLock<Vec<Layout>> = LazyLock::new(|| {
     let layout = |binary: bool, cells: &[&str]| {
         let cells: Vec<String> = cells.iter().map(ToString::to_string).collect();
-        let places = Places { id: 0, key: 2, event_type: 3, payload: 4, topic: vec![1], headers: vec![5, 6], key_frame: Frame::default() };
+        let places = Places { id: 0, key: 2, event_type: 3, payload: 4, topic: vec![1], headers: vec![5, 6], key_frame: Frame::default(), time: None };
         Layout::new(1, binary, &cells, places, false).unwrap()
     };
     vec![

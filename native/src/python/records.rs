@@ -24,6 +24,7 @@ pub(super) struct Parts<'py> {
     pub(super) key: Bound<'py, PyBytes>,
     pub(super) value: Bound<'py, PyBytes>,
     pub(super) position: Bound<'py, PyString>,
+    pub(super) timestamp: Bound<'py, PyAny>,
 }
 
 impl Records {
@@ -80,7 +81,7 @@ impl Records {
                 self.partition.bind(py).as_any(),
                 &shared.report,
                 &nothing,
-                &shared.timestamp,
+                &parts.timestamp,
                 headers.as_any(),
             ],
         )

@@ -10,11 +10,13 @@ use crate::encode::Encoder;
 use crate::frames::{self, Span, cell};
 use crate::keys::Frame;
 use crate::layout::{Layout, Places};
+use crate::moments::RecordTime;
 use crate::values::{self, Read};
 
 type Key<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, bool);
+type Time = (String, usize);
 type Given<'py> =
-    (u32, bool, Vec<String>, usize, usize, usize, usize, Vec<usize>, Vec<(String, usize)>, bool, Key<'py>);
+    (u32, bool, Vec<String>, usize, usize, usize, usize, Vec<usize>, Vec<(String, usize)>, bool, Key<'py>, Time);
 
 /// Takes runs of plain frames of one table, and stops before the first that is not.
 #[pyclass(module = "cdc_native")]
@@ -41,14 +43,18 @@ impl Runs {
     #[new]
     #[pyo3(signature = (layout, /))]
     fn new(layout: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let (relation, binary, columns, id, key, event_type, payload, topic, headers, tombstones, frame): Given<'_> =
-            layout.extract()?;
+        let (relation, binary, columns, id, key, event_type, payload, topic, headers, tombstones, frame, time): Given<
+            '_,
+        > = layout.extract()?;
+        let read_time = RecordTime::named(&time.0);
         let key_frame =
             Frame { before: frame.0.as_bytes().into(), after: frame.1.as_bytes().into(), is_string: frame.2 };
         let (names, headers): (Vec<String>, Vec<usize>) = headers.into_iter().unzip();
-        let places = Places { id, key, event_type, payload, topic, headers, key_frame };
+        let is_known = time.0.is_empty() || read_time.is_some();
+        let time = read_time.map(|read| (time.1, read));
+        let places = Places { id, key, event_type, payload, topic, headers, key_frame, time };
         Ok(Self {
-            layout: Layout::new(relation, binary, &columns, places, tombstones),
+            layout: Layout::new(relation, binary, &columns, places, tombstones).filter(|_| is_known),
             records: Records::new(layout.py(), &names)?,
             routes: Routes::default(),
             buffers: Buffers::default(),
@@ -143,6 +149,9 @@ impl Runs {
             };
             more.extend(self.records.header(py, number, Some(text))?);
         }
+        let Some(timestamp) = timestamp(py, layout, frame, &buffers.cells, shared) else {
+            return Ok(None);
+        };
         let made = if layout.key_frame.is_bare() { 0 } else { key.as_bytes().len() };
         let Some(limit) = route.room.checked_sub(frame.len().saturating_mul(4).saturating_add(made)) else {
             return Ok(None);
@@ -154,7 +163,7 @@ impl Runs {
         buffers.position.push_str(prefix);
         values::write_index(&mut buffers.position, index);
         let position = PyString::new(py, &buffers.position);
-        self.records.make(py, route, &Parts { id, key, value, position }, &more, shared).map(Some)
+        self.records.make(py, route, &Parts { id, key, value, position, timestamp }, &more, shared).map(Some)
     }
 }
 
@@ -199,6 +208,21 @@ fn key<'py>(py: Python<'py>, layout: &Layout, frame: &[u8], buffers: &mut Buffer
     }
     layout.key_frame.write(text, &mut buffers.framed);
     Some(PyBytes::new(py, &buffers.framed))
+}
+
+/// The record's time: that of its column, or where that is null the commit's.
+fn timestamp<'py>(
+    py: Python<'py>,
+    layout: &Layout,
+    frame: &[u8],
+    cells: &[Span],
+    shared: &Shared<'py>,
+) -> Option<Bound<'py, PyAny>> {
+    let own = layout.time.and_then(|(place, read)| cell(frame, cells, place).map(|cell| (cell, read)));
+    match own {
+        None => Some(shared.timestamp.clone()),
+        Some((cell, read)) => read.milliseconds(cell)?.into_pyobject(py).ok().map(Bound::into_any),
+    }
 }
 
 /// The record's value; None when it is declined, or would be longer than `limit`.

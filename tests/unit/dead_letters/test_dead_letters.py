@@ -24,7 +24,20 @@ from cdc.replication.transactions import Row
 from cdc.replication.values import TIMESTAMPTZ
 from tests.unit import frames, shop
 from tests.unit.frames import Cell
-from tests.unit.shop import BOOL, BYTEA, COLUMNS, COMMIT_TIME_MS, EVENT_ID, INT4, JSONB, TEXT, UUID, Encoders, Framing
+from tests.unit.shop import (
+    BOOL,
+    BYTEA,
+    COLUMNS,
+    COMMIT_TIME_MS,
+    EVENT_ID,
+    INT4,
+    INT8,
+    JSONB,
+    TEXT,
+    UUID,
+    Encoders,
+    Framing,
+)
 
 TOPIC = "cdc.dead-letter"
 POSITION = "0badcafe-00000000000000C8-00000000"
@@ -208,9 +221,11 @@ def test_a_row_is_told_once_while_its_topic_is_waited_for(
     assert vars(told)["error"] == "payload-mismatch"
 
 
-def replays(*, tombstones: bool = False, framing: Framing | None = None) -> Replays:
+def replays(*, tombstones: bool = False, framing: Framing | None = None, times: bool = False) -> Replays:
     return Replays(
-        lambda outbox: Encoding(outbox, Encoders(), framing or Framing(), frame_bytea=False), tombstones=tombstones
+        lambda outbox: Encoding(outbox, Encoders(), framing or Framing(), frame_bytea=False),
+        tombstones=tombstones,
+        times=times,
     )
 
 
@@ -222,6 +237,16 @@ def test_a_replay_is_the_record_as_it_should_have_been_with_one_header_more() ->
     again = replays().record(received(dead_letter(row, outbox)), AT)
     assert again[:4] == should[:4]
     assert again.headers == [*should.headers, ("cdc-replayed", AT)]
+
+
+@pytest.mark.parametrize("at", ["1000000000000", None])
+def test_a_dead_letter_has_the_commit_time_and_keeps_that_of_the_column_for_its_replay(at: str | None) -> None:
+    outbox = shop.outbox(time="at")
+    row = shop.row(EVENT_ID, "order", "o-1", "OrderPlaced", '{"n":1}', at, relation=with_columns(("at", INT8)))
+    letter = dead_letter(row, outbox)
+    assert (letter.timestamp, texts(letter).get("cdc-timestamp")) == (COMMIT_TIME_MS, at)
+    times = [replays(times=times).record(received(letter), AT).timestamp for times in (True, False)]
+    assert times == [int(at or COMMIT_TIME_MS), COMMIT_TIME_MS]
 
 
 def test_a_replay_of_bytea_is_the_same_bytes() -> None:

@@ -30,7 +30,7 @@ def test_a_row_becomes_an_event() -> None:
     row = shop.row(*TEXT_CELLS)
     event = outbox().event(row)
     assert event.row is row
-    assert event[1:] == (EVENT_ID, "outbox.event.order", b"o-1", "OrderPlaced", "order", b'{"n": 1}', "json", [])
+    assert event[1:] == (EVENT_ID, "outbox.event.order", b"o-1", "OrderPlaced", "order", b'{"n": 1}', "json", [], None)
 
 
 def test_the_golden_rows_in_text_and_in_binary_are_the_same_event() -> None:
@@ -279,3 +279,20 @@ def test_the_format_is_chosen_by_every_column_that_is_read_trace_columns_too() -
     # Otherwise a trace column without a binary decoder would end every session with PostgresUnavailable.
     needed = Columns().needed([*dict(COLUMNS), "traceparent"], TopicTemplate("events"), [])
     assert "traceparent" in needed
+
+
+def test_a_row_without_the_column_of_times_has_the_time_of_its_commit_and_that_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    outbox = shop.outbox(time="at")
+    for _ in range(2):
+        row = shop.row(shop.EVENT_ID, "order", "o-1", "OrderPlaced", "{}")
+        assert outbox.event(row).timestamp == shop.COMMIT_TIME_MS
+    assert [vars(one)["column"] for one in caplog.records if vars(one).get("event") == "commit_time_used"] == ["at"]
+
+
+def test_a_time_of_another_type_when_the_row_was_written_is_poison() -> None:
+    relation = frames.relation(shop.OID, "outbox", [*shop.COLUMNS, ("at", shop.TEXT)])
+    row = shop.row(shop.EVENT_ID, "order", "o-1", "OrderPlaced", "{}", "2026-01-31", relation=relation)
+    with pytest.raises(PoisonEvent, match="column 'at' was of a type that is no time of records"):
+        shop.outbox(time="at").event(row)

@@ -159,7 +159,19 @@ class Table:
         return len(taken)
 
 
-COLUMNS = ["id", "aggregatetype", "aggregateid", "type", "payload", "region", "traceparent", "rest", "blob", "at"]
+COLUMNS = [
+    "id",
+    "aggregatetype",
+    "aggregateid",
+    "type",
+    "payload",
+    "region",
+    "traceparent",
+    "rest",
+    "blob",
+    "at",
+    "moment",
+]
 MOMENTS = {
     TIMESTAMP_OID: [b"2026-01-31 08:00:00", b"0044-03-15 12:00:00.5 BC", b"infinity", b"12026-01-31 08:00:00.123456"],
     TIMESTAMPTZ: [
@@ -170,6 +182,18 @@ MOMENTS = {
     ],
     TIMETZ: [b"08:00:00+00", b"08:00:00.5-02", b"08:00:00+05:30"],
 }
+
+
+TIMES = {
+    (TIMESTAMP_OID, False): [b"2026-01-31 08:00:00", b"1970-01-01 00:00:00.001", b"9999-12-31 23:59:59.999999"],
+    (TIMESTAMPTZ, False): [b"2026-01-31 08:00:00.123456+00", b"2026-01-31 08:00:00.5+00"],
+    (INT8, False): [b"1", b"1769846400123", b"253402300799999"],
+    (TIMESTAMP_OID, True): [(823_161_600_123_999).to_bytes(8, "big"), bytes(8), b"\xff" * 8],
+    (TIMESTAMPTZ, True): [(823_161_600_123_999).to_bytes(8, "big")],
+    (INT8, True): [(1).to_bytes(8, "big"), (1_769_846_400_123).to_bytes(8, "big")],
+}
+"""Cells that may be the time of a record, by type and format."""
+NO_TIMES = [b"infinity", b"0", b"-1", b"\x7f" + b"\xff" * 7, b"\x80" + bytes(7), bytes(8), b"2026-01-31 08:00:00+05:30"]
 
 
 @st.composite
@@ -184,6 +208,9 @@ def tables(draw: st.DrawFn) -> tuple[Table, bool]:
     names = draw(st.permutations(COLUMNS)) if draw(st.booleans()) else COLUMNS
     binary, iso = draw(st.booleans()), draw(st.booleans())
     types["at"] = draw(st.sampled_from([TEXT, INT8, UUID] if binary else [TEXT, *MOMENTS, *MOMENTS]))
+    types["moment"] = draw(st.sampled_from([TIMESTAMP_OID, TIMESTAMPTZ, INT8]))
+    times = ["at"] if (types["at"], binary) in TIMES else []
+    time = draw(st.sampled_from([None, "moment", "moment", "absent", *times]))
     template = draw(st.sampled_from(["outbox.event.{aggregatetype}", "events", "of.{aggregatetype}.{region}"]))
     headers = draw(
         st.sampled_from(
@@ -192,7 +219,7 @@ def tables(draw: st.DrawFn) -> tuple[Table, bool]:
     )
     headers += ["blob"] if iso and draw(st.booleans()) else []
     keys = Keys(draw(st.sampled_from(["text", "json", "json-schema"])), draw(st.booleans()))
-    outbox = shop.outbox(template, headers, tombstones=draw(st.booleans()), iso=iso, keys=keys)
+    outbox = shop.outbox(template, headers, tombstones=draw(st.booleans()), iso=iso, keys=keys, time=time)
     relation = frames.relation(OID, "outbox", [(name, types[name]) for name in names])
     make = MAKES[draw(st.sampled_from(sorted(MAKES)))]
     kinds: Any = {name: draw(st.sampled_from(["avro", "avro", "json", "text"])) for name in CONTRACTS}
@@ -204,7 +231,7 @@ SIZES = {INT4: 4, INT8: 8, UUID: 16, BOOL: 1}
 STRANGE = [b"", b"\xff", b"\x02{}", b"\x01\xff", b"\\x6", b"\1", b"a b", b"\xc3", bytes(16), b"Unknown", *ODD]
 
 
-def cell(draw: st.DrawFn, name: str, type_oid: int, binary: bool, event_type: bytes) -> bytes:
+def cell(draw: st.DrawFn, name: str, type_oid: int, binary: bool, event_type: bytes, *, is_time: bool) -> bytes:
     """The bytes of a cell that nothing is wrong with."""
     if name == "type":
         return event_type
@@ -212,6 +239,8 @@ def cell(draw: st.DrawFn, name: str, type_oid: int, binary: bool, event_type: by
     if name == "payload" and type_oid != BYTEA:
         value = draw(st.sampled_from(FITTING[event_type]))
         return version + json.dumps(value, sort_keys=draw(st.booleans())).encode()
+    if (name == "moment" or is_time) and (type_oid, binary) in TIMES:
+        return draw(st.sampled_from(TIMES[type_oid, binary]))
     if type_oid in MOMENTS:
         return draw(st.sampled_from(MOMENTS[type_oid]))
     if type_oid == BYTEA:
@@ -230,12 +259,15 @@ def inserts(draw: st.DrawFn, table: Table, binary: bool, *, right: bool) -> byte
     usual, event_type = ord("b") if binary else ord("t"), draw(st.sampled_from(sorted(FITTING)))
     columns = table.relation.columns
     formats = bytearray([usual]) * len(columns)
-    cells = [cell(draw, column.name, column.type_oid, binary, event_type) for column in columns]
+    time = table.outbox.time
+    cells = [
+        cell(draw, column.name, column.type_oid, binary, event_type, is_time=column.name == time) for column in columns
+    ]
     if not right and draw(st.integers(0, 2)) == 0:
         place = draw(st.integers(0, len(columns) - 1))
         formats[place] = draw(st.sampled_from([usual, *b"nutb"]))
-        cells[place] = b"" if formats[place] in b"nu" else draw(st.sampled_from(STRANGE))
-    for name in draw(st.sampled_from([[], ["traceparent"], ["at"], ["traceparent", "at", "blob"]])):
+        cells[place] = b"" if formats[place] in b"nu" else draw(st.sampled_from([*STRANGE, *NO_TIMES]))
+    for name in draw(st.sampled_from([[], ["traceparent"], ["at", "moment"], ["traceparent", "at", "blob"]])):
         place = [column.name for column in columns].index(name)
         formats[place], cells[place] = ord("n"), b""
     return frames.xlog(Insert(OID, TupleData(bytes(formats), cells)), draw(st.integers(0, 1 << 60)))
