@@ -750,7 +750,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "limits-unseen", "case D6", "The oldest row is not compared with its topic's limits.", "checks/topics.py",
-        "        if not by_clock and abs(age) > limit:\n", "        if not by_clock and abs(age) > _UNLIMITED:\n",
+        "        elif abs(age) > limit:\n", "        elif abs(age) > _UNLIMITED:\n",
         "checks/test_check.py",
     ),
     Defect(
