@@ -12,10 +12,12 @@ from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.cli.params import Duration
 from cdc.cli.signals import stop_on_signals
-from cdc.config.settings import require
+from cdc.config.settings import Settings, require
 from cdc.errors import ConfigError
 from cdc.logs import setup as logs
+from cdc.logs.format import plain
 from cdc.takeover import connect_rest, plan
+from cdc.takeover.connect_rest import ConnectRest
 from cdc.takeover.connector import Configuration
 from cdc.takeover.documents import parse, parse_worker
 from cdc.takeover.translate import translate
@@ -86,14 +88,69 @@ def plan_(connector: str, worker: str | None, options: tuple[str, ...], *, as_js
     return 1 if result.refused else 0
 
 
+@takeover.command(
+    epilog=examples("cdc-publisher takeover compare", "cdc-publisher takeover compare --rows 10000 --json")
+)
+@click.option(
+    "--rows", type=click.IntRange(1), default=1000, show_default=True, help="How many of Debezium's records to compare."
+)
+@click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="How many differences to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def compare(invocation: Invocation, rows: int, limit: int, *, as_json: bool) -> int:
+    """Compare the publisher's records with Debezium's, without sending any.
+
+    Reads the last records of Debezium from the topics, makes the publisher's records of the same rows, and shows each
+    difference of topic, key, partition, value and headers. Rows that were deleted are looked for in a temporary copy of
+    the slot. A value with other bytes that is the JSON of the row is reported as a difference of encoding. The headers
+    that each program adds to all of its records are left out.
+
+    Exit codes: 0 no event differs; 1 some differ or cannot be published, or no record of Debezium was found; 75
+    temporary error; 78 invalid configuration.
+    """
+    from cdc.takeover.compare import compare as compared  # imports the whole publisher
+    from cdc.takeover.differences import counted
+
+    result = compared(require(invocation.settings()), rows)
+    counts = counted(result.differences)
+    shown, failures = result.differences[:limit], list(result.failures.items())[:limit]
+    if as_json:
+        document = {
+            "events": result.events,
+            "without_row": result.without_row,
+            "keys": len(result.keys),
+            "moved_keys": result.moved_keys,
+            "differences": counts,
+            "failures": len(result.failures),
+            "shown": [one._asdict() for one in shown],
+            "shown_failures": [{"event_id": event_id, "reason": reason} for event_id, reason in failures],
+            "note": result.note,
+        }
+        click.echo(json.dumps(document, indent=2))
+    else:
+        click.echo(f"{result.events} events compared; {result.without_row} have no row any more")
+        if result.note:
+            click.echo(plain(result.note))
+        click.echo(f"{result.moved_keys} of {len(result.keys)} keys move to another partition")
+        for kind, count in counts.items():
+            click.echo(f"{count} events differ in {kind}")
+        if result.failures:
+            click.echo(f"{len(result.failures)} events cannot be published")
+        for one in shown:
+            click.echo(plain(f"  {one.event_id} {one.kind}: Debezium {one.theirs}, here {one.ours}"))
+        for event_id, reason in failures:
+            click.echo(plain(f"  {event_id} cannot be published: {reason}"))
+    return 1 if counts or result.failures or not result.events else 0
+
+
 def _connector(command: Any) -> Any:
-    """Add the options of commands that stop the connector."""
+    """Add the options of commands that stop or start the connector."""
     for option in (
         click.option(
             "--stop",
             "way",
             type=click.Choice(["rest", "manual"]),
-            help="Who stops the connector: this command through Kafka Connect's REST interface, or you."
+            help="Who stops and starts the connector: this command through Kafka Connect's REST interface, or you."
             "  [default: rest with a URL, else manual]",
         ),
         click.option("--worker", metavar="FILE|URL", help="Properties of the Connect worker."),
@@ -106,16 +163,10 @@ def _connector(command: Any) -> Any:
     return command
 
 
-def _takeover(
-    invocation: Invocation,
-    connector: str | None,
-    worker: str | None,
-    options: tuple[str, ...],
-    way: str | None,
-    choices: Any,
-) -> Any:
-    from cdc.takeover.run import Takeover  # imports the whole publisher
-
+def _ends(
+    invocation: Invocation, connector: str | None, worker: str | None, options: tuple[str, ...], way: str | None
+) -> tuple[Settings, threading.Event, ConnectRest | None, Configuration | None]:
+    """Return settings, what signals set, Kafka Connect unless its connector is stopped by hand, and its connector."""
     is_url = connector is not None and connector.startswith(("http://", "https://"))
     if way == "rest" and not is_url:
         raise click.UsageError("--stop rest needs the URL of the connector, as http://connect:8083/connectors/NAME")
@@ -123,9 +174,8 @@ def _takeover(
     logs.configure(invocation.log_format, verbose=invocation.verbose, context={"slot": settings.postgres.slot})
     stop = threading.Event()
     stop_on_signals(stop, log)
-    rest = connect_rest.ConnectRest(str(connector)) if is_url and way != "manual" else None
-    configuration = _configuration(connector, worker, options) if connector else None
-    return Takeover(settings, choices, click.echo, stop, rest=rest, configuration=configuration)
+    rest = ConnectRest(str(connector)) if is_url and way != "manual" else None
+    return settings, stop, rest, _configuration(connector, worker, options) if connector else None
 
 
 @takeover.command(
@@ -139,6 +189,7 @@ def _takeover(
 @click.option("--wait", type=Duration(), default="120s", show_default=True, help="How long to wait for the slot.")
 @click.option("--keys-move", is_flag=True, help="Accept that keys move to other partitions.")
 @click.option("--expect-empty", is_flag=True, help="Accept topics without records of Debezium.")
+@click.option("--allow-duplicates", is_flag=True, help="Send again what the slot holds, without looking for ids.")
 @click.option("--stay", is_flag=True, help="Publish until SIGTERM or SIGINT, instead of exiting after the proof.")
 @click.pass_obj
 def run(
@@ -151,6 +202,7 @@ def run(
     wait: float,
     keys_move: bool,
     expect_empty: bool,
+    allow_duplicates: bool,
     stay: bool,
 ) -> int:
     """Take over the slot of a Debezium connector, without losing, repeating or reordering an event.
@@ -165,8 +217,48 @@ def run(
     Exit codes: 0 taken over and proven; 1 refused, or the proof failed; 75 interrupted or temporary error, run it
     again; 78 invalid configuration.
     """
-    from cdc.takeover.run import Choices
+    from cdc.takeover.refusals import Choices
+    from cdc.takeover.run import Takeover  # imports the whole publisher
 
-    choices = Choices(wait_seconds=wait, keys_move=keys_move, expect_empty=expect_empty, stay=stay)
-    _takeover(invocation, connector, worker, options, way, choices).run()
+    settings, stop, rest, configuration = _ends(invocation, connector, worker, options, way)
+    choices = Choices(
+        wait_seconds=wait,
+        keys_move=keys_move,
+        expect_empty=expect_empty,
+        allow_duplicates=allow_duplicates,
+        stay=stay,
+    )
+    Takeover(settings, choices, click.echo, stop, rest=rest, configuration=configuration).run()
+    return 0
+
+
+@takeover.command(
+    "undo",
+    epilog=examples(
+        "cdc-publisher takeover undo http://connect:8083/connectors/orders --worker connect.properties",
+        "cdc-publisher takeover undo connector.json --stop manual",
+    ),
+)
+@_connector
+@click.pass_obj
+def undo(
+    invocation: Invocation, connector: str | None, worker: str | None, options: tuple[str, ...], way: str | None
+) -> int:
+    """Give the slot back to Debezium, without losing, repeating or reordering an event.
+
+    Stop the publisher first; the connector must be STOPPED, as `takeover run` left it. Publishes what the slot still
+    holds, moves the connector's stored offsets to the slot's position (Kafka Connect 3.6 or newer), deletes the slot's
+    record in Kafka, so that `start` refuses the slot, lets the connector resume, and waits until it reads the slot.
+    With `--stop manual` it prints the offsets to set, and waits until you have started Debezium. Offsets are never
+    deleted.
+
+    If it is interrupted, run it again with the same arguments.
+
+    Exit codes: 0 Debezium reads the slot; 1 refused, or the connector has failed; 75 interrupted or temporary error,
+    run it again; 78 invalid configuration.
+    """
+    from cdc.takeover.undo import Undo  # imports the whole publisher
+
+    settings, stop, rest, configuration = _ends(invocation, connector, worker, options, way)
+    Undo(settings, click.echo, stop, rest=rest, configuration=configuration).run()
     return 0

@@ -144,13 +144,12 @@ class Cluster:
         return {number: answer.result().offset for (_, number), answer in answers.items()}
 
     def offsets(
-        self, places: Iterable[tuple[str, int]], spec: OffsetSpec, seconds: float
+        self, places: Iterable[tuple[str, int]], spec: OffsetSpec, seconds: float, *, committed: bool = False
     ) -> dict[tuple[str, int], Future[ListOffsetsResultInfo]]:
-        """Request the offset of each partition that an OffsetSpec means, among committed and uncommitted records."""
+        """Request the offset of each partition that an OffsetSpec means; with `committed`, before open transactions."""
         asked = {TopicPartition(*place): spec for place in places}
-        answers = self._admin.list_offsets(
-            asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=seconds
-        )
+        level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+        answers = self._admin.list_offsets(asked, isolation_level=level, request_timeout=seconds)
         return {(part.topic, part.partition): answer for part, answer in answers.items()}
 
     def describe(self, topic: str) -> Description:

@@ -92,9 +92,12 @@ class _Connection:
         self._host, self._port, self._tls = parts.hostname, parts.port, parts.scheme == "https"
         self._credentials = credentials()
 
-    def request(self, method: str, path: str) -> tuple[int, bytes]:
+    def request(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
         """Send one request; returns the status and the content. Raises ConnectUnavailable."""
         headers = {"Accept": "application/json"}
+        text = None
+        if body is not None:
+            text, headers["Content-Type"] = json.dumps(body), "application/json"
         given = self._credentials
         if given["token"]:
             headers["Authorization"] = f"Bearer {given['token']}"
@@ -103,7 +106,7 @@ class _Connection:
             headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
         try:
             with contextlib.closing(self._connect()) as connection:
-                connection.request(method, path, headers=headers)
+                connection.request(method, path, text, headers)
                 answer = connection.getresponse()
                 return answer.status, answer.read(_LARGEST)
         except (OSError, http.client.HTTPException) as error:
@@ -143,15 +146,23 @@ class ConnectRest:
         """Return the stored offsets; Kafka Connect 3.5 or newer."""
         return list(self._ask("GET", f"{self._path}/offsets")["offsets"])
 
+    def change_offsets(self, offsets: list[dict[str, Any]]) -> None:
+        """Change the stored offsets of a stopped connector; Kafka Connect 3.6 or newer."""
+        self._ask("PATCH", f"{self._path}/offsets", {"offsets": offsets}, since="3.6")
+
     def stop(self) -> None:
         """Stop the connector and its tasks; Kafka Connect 3.5 or newer."""
         self._ask("PUT", f"{self._path}/stop")
 
-    def _ask(self, method: str, path: str) -> Any:
-        status, content = self._connection.request(method, path)
+    def resume(self) -> None:
+        """Let a stopped connector run."""
+        self._ask("PUT", f"{self._path}/resume")
+
+    def _ask(self, method: str, path: str, body: object = None, since: str = "3.5") -> Any:
+        status, content = self._connection.request(method, path, body)
         if status >= http.HTTPStatus.BAD_REQUEST:
             hint = _hint(status)
             if status in _TOO_OLD and not path.endswith(("/status", "/config")):
-                hint = "Kafka Connect 3.5 or newer is needed for this; older ones need --stop manual"
+                hint = f"Kafka Connect {since} or newer is needed for this; older ones need --stop manual"
             raise ConnectError(f"Kafka Connect, {method} {path}: {_reason(status, content)}", status, hint)
         return json.loads(content) if content else None

@@ -1,4 +1,4 @@
-"""The offsets that Debezium's PostgreSQL connector stores in Kafka Connect, and whether they fit.
+"""The offsets that Debezium's PostgreSQL connector stores in Kafka Connect, and whether they fit, and new ones.
 
 `{"partition": {"server": PREFIX}, "offset": {"lsn": N, "lsn_proc": N, "lsn_commit": N, ...}}`; LSNs are decimal.
 """
@@ -36,3 +36,18 @@ def problem(offsets: Offsets, confirmed: LSN) -> str:
             " never have been sent"
         )
     return ""
+
+
+def moved(offsets: Offsets, to: LSN) -> list[dict[str, Any]]:
+    """Return the offsets after everything was sent that was committed before `to`, the slot's position.
+
+    At its start Debezium passes over the change at `lsn_proc` and all before it, and a change may begin right at `to`.
+    Changes begin at multiples of 8, so none begins at one less. Then it begins with the first transaction that ends
+    behind `lsn_commit`. Everything else is kept.
+    """
+    lsns = dict(zip(_LSNS, (int(to) - 1, int(to) - 1, int(to)), strict=True))
+    return [
+        {"partition": entry["partition"], "offset": {**entry["offset"], **lsns}}
+        for entry in offsets
+        if entry.get("offset")
+    ]

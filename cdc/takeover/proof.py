@@ -84,10 +84,13 @@ class Proof:
         with self._notes.filling():
             self._notes.many("insert into records values (?, ?, ?, ?, ?)", records)
 
-    def findings(self, *, any_key: bool) -> Mapping[str, list[str]]:
-        """Return the ids of events by what is wrong with them; with `any_key`, keys may have moved."""
-        queries = dict(_BAD)
-        if any_key:
+    def findings(self, *, any_key: bool, any_ids: bool = False) -> Mapping[str, list[str]]:
+        """Return the ids of events by what is wrong with them.
+
+        With `any_key` keys may have moved; with `any_ids` several events may have one id, which then only proves loss.
+        """
+        queries = {"lost": _BAD["lost"]} if any_ids else dict(_BAD)
+        if any_key and not any_ids:
             del queries["other key"], queries["two partitions"], queries["out of order"]
         found = {name: [each for (each,) in self._notes.rows(query)] for name, query in queries.items()}
         return {name: ids for name, ids in found.items() if ids}

@@ -1,4 +1,4 @@
-"""The topics that Debezium sends to: their ends, whether they stand still, and whether they hold its records."""
+"""The topics that Debezium sends to: their ends, and whether they stand still."""
 
 import contextlib
 import re
@@ -12,15 +12,10 @@ from cdc.config.settings import Settings
 from cdc.kafka.client import reader
 from cdc.kafka.cluster import Cluster, identity
 from cdc.kafka.errors import kafka_error
-from cdc.kafka.foreign import foreign_id
-from cdc.kafka.reading import Place, read
-from cdc.records.headers import headers_of
 
 Offsets = dict[str, dict[int, int]]
 
 _SECONDS: Final = 30.0
-_LAST: Final = 100  # records at the end of a partition among which one of Debezium is looked for
-_PARTITIONS: Final = 200  # in which one is looked for
 
 
 class EventTopics:
@@ -47,6 +42,16 @@ class EventTopics:
         """Return the end offset of each partition."""
         return self._offsets(self.names(), OffsetSpec.latest())
 
+    def open(self) -> list[str]:
+        """Return the topics in which a transaction of Kafka is open."""
+        names = self.names()
+        ends = self._offsets(names, OffsetSpec.latest(), committed=True), self._offsets(names, OffsetSpec.latest())
+        return [name for name in names if ends[0][name] != ends[1][name]]
+
+    def lows(self) -> Offsets:
+        """Return the first offset of each partition."""
+        return self._offsets(self.names(), OffsetSpec.earliest())
+
     def since(self, milliseconds: int) -> Offsets:
         """Return the first offset of each partition with records of that time or later."""
         names = self.names()
@@ -57,31 +62,12 @@ class EventTopics:
             for name in names
         }
 
-    def have_foreign_records(self) -> bool:
-        """Return whether some of the last records are of another program and have an id."""
-        names = self.names()
-        lows, ends = self._offsets(names, OffsetSpec.earliest()), self._offsets(names, OffsetSpec.latest())
-        places: dict[Place, int] = {
-            (name, number): end
-            for name in names
-            for number, end in ends[name].items()
-            if end > lows[name].get(number, 0)
-        }
-        places = dict(list(places.items())[:_PARTITIONS])
-        begin = {place: max(lows[place[0]][place[1]], end - _LAST) for place, end in places.items()}
-        consumer = reader(self._settings.kafka, "cdc-publisher-takeover", fetch_wait_max_ms=50)
-        with contextlib.closing(consumer):
-            for messages in read(consumer, begin, places, _SECONDS):
-                if any(foreign_id(dict(headers_of(message))) is not None for message in messages):
-                    return True
-        return False
-
-    def _offsets(self, names: Iterable[str], spec: OffsetSpec) -> Offsets:
+    def _offsets(self, names: Iterable[str], spec: OffsetSpec, *, committed: bool = False) -> Offsets:
         found: Offsets = {name: {} for name in names}
         try:
             asked = self._cluster.identities(list(found), _SECONDS) if found else {}
             places = [(name, number) for name in found for number in range(identity(asked[name]).partitions)]
-            answers = self._cluster.offsets(places, spec, _SECONDS) if places else {}
+            answers = self._cluster.offsets(places, spec, _SECONDS, committed=committed) if places else {}
             for (name, number), answer in answers.items():
                 found[name][number] = answer.result().offset
         except KafkaException as error:

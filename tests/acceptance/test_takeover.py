@@ -17,7 +17,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.debezium import Connect
-from tests.pipeline import Pipeline, Running, eventually
+from tests.pipeline import Pipeline, eventually
 from tests.reader import Received, read_all
 from tests.servers import Servers
 
@@ -38,12 +38,12 @@ create table outbox (id uuid primary key, aggregatetype varchar(255) not null, a
 
 
 class Writers:
-    """Two writers that insert into the outbox until they are stopped; a tenth of their transactions is rolled back.
+    """Two writers that insert about 200 rows a second until they are stopped; a tenth of transactions is rolled back.
 
     Each key has one writer, which counts its events.
     """
 
-    def __init__(self, dsn: str, pause: float = 0.02) -> None:
+    def __init__(self, dsn: str, pause: float = 0.015) -> None:
         self._dsn = dsn
         self._pause = pause
         self._stop = threading.Event()
@@ -163,8 +163,22 @@ def has_sent(pipeline: Pipeline, least: int = 30) -> None:
     eventually(lambda: len(records(pipeline)) >= least, "records of Debezium", 240)
 
 
-def take_over(pipeline: Pipeline, *arguments: str) -> Running:
-    return pipeline.process("takeover", "run", *arguments)
+def take_over(pipeline: Pipeline, *arguments: str) -> None:
+    done = pipeline.process("takeover", "run", *arguments)
+    assert done.process.wait(600) == 0, done.messages()
+    assert any("proven" in line or "nothing to take over" in line for line in done.messages())
+
+
+def give_back(pipeline: Pipeline, url: str) -> None:
+    done = pipeline.process("takeover", "undo", url)
+    assert done.process.wait(600) == 0, done.messages()
+
+
+def killed(pipeline: Pipeline, message: str, *arguments: str) -> None:
+    """Run a command, and kill it when it has printed a message."""
+    running = pipeline.process("takeover", *arguments)
+    running.logs(message)
+    running.kill()
 
 
 @contextlib.contextmanager
@@ -176,63 +190,90 @@ def publishing(pipeline: Pipeline) -> Iterator[None]:
     assert running.stop() == 0, running.log
 
 
-def test_a_takeover_under_load_loses_repeats_and_reorders_nothing(outbox: Pipeline, worker: Connect) -> None:
+def catches_up(pipeline: Pipeline) -> None:
+    """Wait until Debezium has sent all that is in the table."""
+    ((rows,),) = pipeline.sql("select count(*) from outbox")
+    eventually(lambda: len(records(pipeline)) >= rows, f"{rows} records", 240)
+
+
+@pytest.fixture(params=["at-least-once", "exactly-once"])
+def guarantee(request: Any, outbox: Pipeline) -> str:
+    """Each guarantee in turn, in the settings."""
+    outbox.settings["delivery"] = {"guarantee": request.param}
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("guarantee")
+def test_a_takeover_under_load_and_its_undo_lose_repeat_and_reorder_nothing(outbox: Pipeline, worker: Connect) -> None:
     url = f"{worker.url}/connectors/{outbox.slot}"
     worker.create(outbox.slot, connector(outbox))
     with Writers(outbox.dsn):
         has_sent(outbox)
-        taking = take_over(outbox, url)
-        assert taking.process.wait(600) == 0, taking.messages()
+        take_over(outbox, url)
         with publishing(outbox):
-            time.sleep(1)
+            time.sleep(5)
+        give_back(outbox, url)
+        time.sleep(5)
+    catches_up(outbox)
     saved = json.loads(Path(f"takeover-{outbox.slot}.json").read_text())
     assert saved["options"]["database.password"] == "********"
     assert saved["offsets"][0]["offset"]["lsn"] > 0
-    with publishing(outbox):
-        pass
+    refused = outbox.process("start")
+    assert refused.process.wait(600) == 1, refused.messages()
+    assert "takeover run" in refused.messages()[-1]
     found = judge(outbox)
     assert min(found.values()) > 0, found
-    assert any("proven" in line for line in taking.messages())
 
 
+@pytest.mark.usefixtures("guarantee")
 @pytest.mark.parametrize("worker", [60.0], indirect=True)
 def test_a_takeover_after_a_crash_of_connect_repeats_nothing(outbox: Pipeline, worker: Connect) -> None:
     worker.create(outbox.slot, connector(outbox))
     with Writers(outbox.dsn):
         has_sent(outbox)
+        time.sleep(5)
         worker.kill()  # long before it would have confirmed what it sent
         refused = outbox.start()
         assert refused.process.wait(600) == 1, refused.messages()
         assert "takeover run" in refused.messages()[-1]
-        taking = take_over(outbox, "--stop", "manual")
-        taking.logs("publishing until")
-        taking.kill()
-        taking = take_over(outbox, "--stop", "manual")
-        assert taking.process.wait(600) == 0, taking.messages()
+        killed(outbox, "publishing until", "run", "--stop", "manual")
+        take_over(outbox, "--stop", "manual")
     with publishing(outbox):
         pass
     found = judge(outbox)
     assert min(found.values()) > 0, found
 
 
-def test_a_takeover_that_is_killed_at_each_step_is_continued(outbox: Pipeline, worker: Connect) -> None:
+RUN = ("saved the offsets", "waiting until Debezium", "stopped connector", "have not changed", "recorded that")
+UNDO = ("publishing until", "set the offsets", "deleted the record", "resumed connector")
+
+
+def test_a_takeover_and_an_undo_that_are_killed_at_each_step_are_continued(outbox: Pipeline, worker: Connect) -> None:
     url = f"{worker.url}/connectors/{outbox.slot}"
     worker.create(outbox.slot, connector(outbox))
     with Writers(outbox.dsn):
         has_sent(outbox)
-        steps = (
-            "saved the offsets",
-            "waiting until Debezium",
-            "stopped connector",
-            "have not changed",
-            "recorded that",
-        )
-        for step in steps:
-            taking = take_over(outbox, url)
-            taking.logs(step)
-            taking.kill()
-        taking = take_over(outbox, url)
-        assert taking.process.wait(600) == 0, taking.messages()
-    with publishing(outbox):
-        pass
+        killed(outbox, "have not changed", "run", url)
+        give_back(outbox, url)  # which leaves the offsets alone: the slot stands before them
+        for step in RUN:
+            killed(outbox, step, "run", url)
+        take_over(outbox, url)
+        for step in UNDO:
+            killed(outbox, step, "undo", url)
+        give_back(outbox, url)
+    catches_up(outbox)
     judge(outbox)
+
+
+def test_a_takeover_refuses_rows_that_do_not_encode_and_changes_nothing(outbox: Pipeline, worker: Connect) -> None:
+    url = f"{worker.url}/connectors/{outbox.slot}"
+    worker.create(outbox.slot, connector(outbox))
+    outbox.sql("insert into outbox values (gen_random_uuid(), 'note', 'k', 'Unknown', '\\x01', 1)")
+    has_sent(outbox, 1)
+    refused = outbox.process("takeover", "run", url)
+    assert refused.process.wait(600) == 1, refused.messages()
+    assert "1 of the last events cannot be published" in refused.messages()[-1]
+    assert worker.state(outbox.slot) == ("RUNNING", ["RUNNING"])
+    compared = outbox.run("takeover", "compare")
+    assert compared.returncode == 1
+    assert "cannot be published" in compared.stdout

@@ -47,7 +47,7 @@ purge.age dead_letters.replays
 consumer.errors consumer.events consumer.verdicts consumer.streams consumer.gaps consumer.properties consumer.retries
 consumer.assignment
 takeover.connector takeover.options takeover.verdicts takeover.reading takeover.router takeover.kafka_properties
-takeover.translate takeover.plan takeover.offsets takeover.proof
+takeover.translate takeover.plan takeover.offsets takeover.proof takeover.differences
 inference.summary inference.texts inference.schema inference.names inference.update inference.same
 """
 PURE = PURE_PARTS.split()

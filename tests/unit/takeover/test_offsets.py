@@ -46,6 +46,14 @@ def test_offsets_from_which_events_could_be_lost_are_refused(given: list[dict[st
     assert problem in offsets.problem(given, LSN(450))
 
 
+def test_new_offsets_stand_between_all_changes_and_at_the_last_commit() -> None:
+    assert offsets.moved(stored(), LSN(904)) == stored(lsn=903, lsn_proc=903, lsn_commit=904)
+    assert offsets.moved([{"partition": {}, "offset": {"lsn": 1, "snapshot": "INITIAL"}}], LSN(904)) == [
+        {"partition": {}, "offset": {"snapshot": "INITIAL", "lsn": 903, "lsn_proc": 903, "lsn_commit": 904}}
+    ]
+    assert offsets.moved([{"partition": {}, "offset": None}], LSN(904)) == []
+
+
 @pytest.mark.parametrize(
     ("headers", "expected"),
     [
@@ -108,6 +116,11 @@ def test_a_takeover_with_one_record_for_each_event_in_order_is_proven(proof: Pro
 def test_a_faulty_takeover_is_not_proven(proof: Proof, records: tuple[tuple[int, int, int], ...], finding: str) -> None:
     proof.found(found(*records))
     assert list(proof.findings(any_key=False)) == [finding]
+
+
+def test_ids_that_repeat_prove_only_that_none_is_lost(proof: Proof) -> None:
+    proof.found(found(*GOOD[:3], (2, 0, 2)))
+    assert proof.findings(any_key=False, any_ids=True) == {"lost": ["e-3"]}
 
 
 def test_a_record_with_another_key_is_found(proof: Proof) -> None:
