@@ -269,9 +269,10 @@ class Books:
                 limit -= 1
                 yield AuditFinding(*values)
 
-    def last_time(self, stream: int, lsn: int) -> int | None:
-        """Return the latest time of a stream's records up to a commit LSN, in milliseconds since 1970."""
-        query = "select max(timestamp) from records where stream = ? and lsn <= ? and kind = 0"
+    def last_time(self, stream: int, lsn: int, topics: Iterable[str]) -> int | None:
+        """Return the latest time of a stream's records in topics up to a commit LSN, in milliseconds since 1970."""
+        chosen = ", ".join(str(self._topic(topic)) for topic in topics)
+        query = f"select max(timestamp) from records where stream = ? and lsn <= ? and kind = 0 and topic in ({chosen})"
         ((moment,),) = self._notes.rows(query, stream, lsn)
         return None if moment is None else int(moment)
 

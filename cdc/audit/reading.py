@@ -8,7 +8,7 @@ from cdc.audit import verdicts
 from cdc.audit.books import LARGEST
 from cdc.audit.range import Range
 from cdc.audit.verdicts import TopicRecord
-from cdc.records.headers import ID, POSITION, REPAIRED, REPLAYED, SEQUENCE, Position, sequence
+from cdc.records.headers import COMMITTED, ID, POSITION, REPAIRED, REPLAYED, SEQUENCE, Position, committed, sequence
 
 _STREAMS: Final = 1000  # of others, that are counted separately
 
@@ -35,6 +35,7 @@ class RecordReader:
         A record of another program or stream is foreign, and counted in `others`.
         """
         found = {name: (value or b"").decode(errors="replace") for name, value in reversed(headers)}
+        timestamp = committed(found.get(COMMITTED, ""), timestamp)
         event_id, text = found.get(ID, ""), found.get(POSITION, "")
         position = Position.parse(text)
         stream = None if position is None else self._streams.get(position.stream)

@@ -105,6 +105,19 @@ class TopicReader:
         while portion := self._asked(lambda: next(portions, None), "reading the topics"):
             yield portion
 
+    def at(self, name: str, places: Iterable[tuple[int, int]]) -> Iterator[Message]:
+        """Yield the records at these partitions and offsets of a topic, as far as they are there."""
+        for number, offset in sorted(places):
+            reached, ends = {(name, number): offset}, {(name, number): offset + 1}
+            portions = read(self._consumer, reached, ends, self._seconds)
+            while portion := self._asked(lambda: next(portions, None), f"reading topic {name!r}"):  # noqa: B023
+                yield from portion
+
+    def by_append(self, name: str) -> bool:
+        """Return whether records of a topic have the time at which Kafka stored them."""
+        found = self._asked(lambda: self._cluster.describe(name).result(), f"looking up topic {name!r}")
+        return found.config.get("message.timestamp.type", "CreateTime") != "CreateTime"
+
     def kept(self, name: str, now: int) -> Kept:
         """Return what retention may have deleted, after reading; `now` is in milliseconds since 1970."""
         found = self._asked(lambda: self._cluster.describe(name).result(), f"looking up topic {name!r}")

@@ -4,7 +4,7 @@
 |-------|---------------------------------------------------------------------------------------------------|
 | key   | `{system_identifier}/{slot}/recovery`                                                             |
 | value | JSON: version, slot, phase, bound, order, old (state of the lost slot), failover, guarantee,      |
-|       | begun, automatic, backfill, start (LSN of the new slot), sent, missing, failed                    |
+|       | begun, automatic, backfill, at (LSN of its beginning), start (of the new slot), sent, missing, failed |
 
 As long as it exists, nothing streams from the slot, nothing is purged, and no other command creates the slot. Its
 deletion is the last act of the recovery.
@@ -40,6 +40,7 @@ class RecoveryRecord:
     begun: int = 0
     automatic: bool = False  # begun by `start`
     backfill: bool = False  # of a slot that did not exist before
+    at: LSN | None = None  # of its beginning: its positions are not below
     start: LSN | None = None  # of the new slot
     sent: int = 0
     missing: int | None = None  # events to send in this round, with those that were sent; None until they are counted
@@ -61,6 +62,7 @@ class RecoveryRecord:
                 "begun": self.begun,
                 "automatic": self.automatic,
                 "backfill": self.backfill,
+                "at": str(self.at) if self.at is not None else None,
                 "start": str(self.start) if self.start is not None else None,
                 "sent": self.sent,
                 "missing": self.missing,
@@ -76,7 +78,7 @@ class RecoveryRecord:
             read = orjson.loads(value)
             if "topic_id" in read:
                 return None
-            start, missing = read.get("start"), read.get("missing")
+            at, start, missing = read.get("at"), read.get("start"), read.get("missing")
             return cls(
                 slot=str(read["slot"]),
                 phase=str(read["phase"]),
@@ -88,6 +90,7 @@ class RecoveryRecord:
                 begun=int(read.get("begun", 0)),
                 automatic=bool(read.get("automatic", False)),
                 backfill=bool(read.get("backfill", False)),
+                at=LSN.parse(at) if at else None,
                 start=LSN.parse(start) if start else None,
                 sent=int(read.get("sent", 0)),
                 missing=None if missing is None else int(missing),

@@ -17,6 +17,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from operator import methodcaller
 from typing import Any, Final, Protocol
 
@@ -67,6 +68,14 @@ class Position:
 def sequence(text: str) -> int | None:
     """Parse the value of `cdc-sequence`; return None for anything but a positive number of 64 bits."""
     return int(text) if _SEQUENCE.fullmatch(text) else None
+
+
+def committed(text: str, timestamp: int) -> int:
+    """Return the commit time that the value of `cdc-committed` says, in milliseconds; `timestamp` for other text."""
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1000 + 0.5)
+    except ValueError:
+        return timestamp
 
 
 def positions_of(stream: str) -> Callable[[bytes], re.Match[bytes] | None]:

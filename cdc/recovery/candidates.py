@@ -4,7 +4,9 @@ Everything is in temporary files, so that memory stays flat however many rows an
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from psycopg import sql
@@ -15,35 +17,17 @@ from cdc.audit.reading import RecordReader
 from cdc.audit.records import TopicRecords
 from cdc.audit.table import PORTION, OutboxTable
 from cdc.audit.topics import TopicReader, choose
-from cdc.audit.verdicts import IdGroup, TableRow, fits, judge
+from cdc.audit.verdicts import IdGroup, TableRow, TopicRecord, fits, judge
 from cdc.config.settings import Settings
 from cdc.lsn import LSN
 from cdc.postgres.connection import Conn, converting
 from cdc.recovery.bound import RowCondition
-from cdc.recovery.state import RowSelection
+from cdc.recovery.compacted import KeyEntry, StreamFacts
+from cdc.recovery.missing import MissingCount, MissingEvent, MissingList
+from cdc.recovery.selection import RowSelection
 from cdc.replication.messages import Relation, TupleData
-from cdc.scratch import Scratch
 
 _SKEW_MS: Final = 3_600_000  # rows that were written by another clock may be older than their commit
-_ROWS: Final = 500  # of a portion
-_BYTES: Final = 2_097_152  # of its payloads, as PostgreSQL stores them
-_TABLES: Final = """
-create table topics (number integer primary key, name text unique);
-create table rows (nth integer primary key, part int, place text, size int);
-create table missing (nth integer primary key, id text, topic int, key blob, age int, committed int);
-create index of_keys on missing (topic, key, nth);
-"""
-
-
-class MissingEvent(NamedTuple):
-    """The row of an event that is in no topic; `nth` is its number in the order of the commits."""
-
-    nth: int
-    id: str
-    topic: str
-    key: bytes | None
-    part: int  # oid of the table that holds the row
-    place: str  # ctid
 
 
 class Payload(NamedTuple):
@@ -53,16 +37,6 @@ class Payload(NamedTuple):
     data: TupleData
     age: int | None
     committed: int | None
-
-
-class MissingCount(NamedTuple):
-    """The number of candidates and of missing events among them; times are milliseconds since 1970."""
-
-    candidates: int = 0
-    missing: int = 0
-    perhaps_again: int = 0  # of these, those whose topic may have deleted their record by itself
-    first: int | None = None  # time of the oldest
-    last: int | None = None
 
 
 class CandidateTable(OutboxTable):
@@ -107,10 +81,18 @@ class CandidateTable(OutboxTable):
             ((count,),) = self._connection.execute(statement, wanted.values).fetchall()
         return int(count)
 
+    def with_ids(self, ids: Iterable[str]) -> tuple[sql.Composed, Mapping[str, object]]:
+        """Return the condition for rows with these ids, and its parameters."""
+        column = self._columns.id
+        condition = sql.SQL("t.{} = any(%(with_ids)s::text[]::{}[])").format(
+            sql.Identifier(column), sql.SQL(self._present[column][1])
+        )
+        return condition, {"with_ids": sorted(ids)}
+
     def payloads(self, events: Iterable[MissingEvent]) -> dict[tuple[int, str], Payload]:
         """Return whole rows of the same snapshot, by table and ctid."""
         places: dict[int, list[str]] = {}
-        for event in events:
+        for event in (event for event in events if not event.sub):
             places.setdefault(event.part, []).append(event.place)
         relation = self.relation()
         found: dict[tuple[int, str], Payload] = {}
@@ -144,8 +126,8 @@ class Candidates:
         wanted = Range(numeric=self.table.numeric)
         reading = RecordReader(streams, wanted)
         self._records = TopicRecords(self._topics, self._books, reading, settings.topics.dead_letter, wanted)
-        self._notes = Scratch("the list of missing events", _TABLES, cache_kilobytes=8192)
-        self._numbers: dict[str, int] = {}  # of topics
+        self._today = len(streams)
+        self.missing = MissingList()
         self._read: set[str] = set()  # topics
         self._since: int | None = None  # the time from which topics were read
         self._oldest: int | None = None  # time of the oldest candidate; None while one is of unknown age
@@ -155,7 +137,7 @@ class Candidates:
         """Close the connection to Kafka, and delete the files."""
         self._topics.close()
         self._books.close()
-        self._notes.close()
+        self.missing.close()
 
     def last_commit(self, stream: int, confirmed: LSN) -> float | None:
         """Read all topics; return the commit time of the last event of a stream up to an LSN, in unix seconds.
@@ -166,22 +148,25 @@ class Candidates:
             return None
         for _ in self.read_topics():
             pass
-        moment = self._books.last_time(stream, confirmed)
+        # Where Kafka stores its own time, a record may be much later than the commit.
+        topics = [name for name in self._read if not self._topics.by_append(name)]
+        moment = self._books.last_time(stream, confirmed, topics)
         return None if moment is None else moment / 1000
 
     def read_rows(self, selection: RowSelection) -> Iterator[int]:
         """Read the candidates of the connection's snapshot in place of all before; yield how many were read."""
+        self._selection = selection
         self._books.forget_rows()
-        self._notes.run("delete from rows")
+        self.missing.forget_rows()
         self._rows, self._oldest, known = 0, None, True
-        with self._notes.filling():
+        with self.missing.filling():
             rows: list[TableRow] = []
             for row, part, place, size in self.table.candidates(selection):
                 rows.append(row)
                 moment = row.committed // 1000 or row.age
                 known &= moment is not None
                 self._oldest = moment if self._oldest is None else min(self._oldest, moment or self._oldest)
-                self._notes.run("insert into rows values (?, ?, ?, ?)", row.place, part, place, size)
+                self.missing.add_row(row.place, part, place, size)
                 if len(rows) == PORTION:
                     yield self._add(rows)
             yield self._add(rows)
@@ -220,46 +205,71 @@ class Candidates:
             self._books.add_records(records)
             yield done, total
 
-    def judge(self) -> MissingCount:
-        """Find out which candidates are missing, and count them."""
+    def judge(self, facts: StreamFacts) -> Iterator[int]:
+        """Find out which candidates are missing, and count them; yield how many rows were read again."""
+        self._judge(facts)
+        # Rows that are no candidates, whose records come behind a missing event: they have their place in the order.
+        if ids := self.table.present(self.missing.copied()):
+            oldest, rows = self._oldest, self._rows
+            yield from self.read_rows(self._selection.including(self.table.with_ids(ids)))
+            self._oldest, self._rows = oldest, rows
+            self._judge(facts)
+        for topic, group in groupby(self.missing.copies(), key=itemgetter(0)):
+            for message in self._topics.at(topic, {(partition, offset) for _, partition, offset in group}):
+                self.missing.add_copy(message)
+        self.count = self.missing.count(self._rows)
+
+    def _judge(self, facts: StreamFacts) -> None:
         now = int(time.time() * 1000)
         kept = {name: self._topics.kept(name, now) for name in self._read}
-        missing = perhaps = 0
-        first: int | None = None
-        last: int | None = None
-        self._notes.run("delete from missing")
-        with self._notes.filling():
+        compacted = {name for name, one in kept.items() if one.compacted}
+        self.missing.forget()
+        with self.missing.filling():
             for group in self._books.groups():
-                for row in self._missing(group):
+                missing = list(self._missing(group))
+                for row in missing:
                     moment = row.committed // 1000 or row.age
-                    missing += 1
-                    perhaps += row.topic in kept and kept[row.topic].may_have_lost(moment)
-                    if moment is not None:
-                        first, last = min(first or moment, moment), max(last or moment, moment)
-                    values = (row.place, row.id, self._number(row.topic), row.key, row.age, row.committed)
-                    self._notes.run("insert into missing values (?, ?, ?, ?, ?, ?)", *values)
-            repeated = self._repeat({name for name, one in kept.items() if one.compacted}) if perhaps else 0
-        self.count = MissingCount(self._rows, missing + repeated, perhaps + repeated, first, last)
-        return self.count
+                    perhaps = row.topic in kept and kept[row.topic].may_have_lost(moment)
+                    self.missing.add(row, perhaps=perhaps)
+                if compacted:
+                    for topic, key, event_id, entry in self._entries(group, missing, compacted, facts):
+                        self.missing.add_entry(topic, key, event_id, entry)
+            self.missing.repeat(began=self.table.tells_beginning, timed=facts.timed)
 
-    def _repeat(self, compacted: set[str]) -> int:
-        """Add the events of compacted topics that are later than a missing one of their key; return how many.
+    def _entries(
+        self, group: IdGroup, missing: list[TableRow], compacted: set[str], facts: StreamFacts
+    ) -> Iterator[tuple[str, bytes, str, KeyEntry]]:
+        """Yield what compacted topics hold, or lack, of an id: rows, and records that have none."""
+        left = [record for record in group.records if record.topic in compacted and record.key is not None]
+        for row in group.rows:
+            if row.topic in compacted and row.key is not None:
+                records = [record for record in left if fits(record, row)]
+                left = [record for record in left if not fits(record, row)]
+                yield row.topic, row.key, row.id, self._entry(row, row in missing, records, facts)
+        left.sort(key=lambda record: (record.topic, record.key))
+        for (topic, key), same in groupby(left, key=lambda record: (record.topic, record.key)):
+            if key is not None:
+                yield topic, key, group.id, self._entry(None, False, list(same), facts)
 
-        The missing ones come behind all that the topic holds: compaction would keep the newest of them, and delete the
-        event that is the newest of the key.
-        """
-        repeated = 0
-        query = "select min(nth) < ? from missing where topic = ? and key = ?"
-        for group in self._books.groups() if compacted else ():
-            for row in group.rows:
-                if row.topic in compacted and row.key is not None:
-                    number = self._number(row.topic)
-                    ((behind,),) = self._notes.rows(query, row.place, number, row.key)
-                    if behind:
-                        values = (row.place, row.id, number, row.key, row.age, row.committed)
-                        statement = "insert or ignore into missing values (?, ?, ?, ?, ?, ?)"
-                        repeated += self._notes.run(statement, *values)
-        return repeated
+    def _entry(self, row: TableRow | None, missing: bool, records: list[TopicRecord], facts: StreamFacts) -> KeyEntry:
+        streamed = [
+            record.position
+            for record in records
+            if record.stream
+            and not (record.stream == self._today and facts.begun is not None and record.lsn >= facts.begun)
+        ]
+        last = max(records, key=lambda record: record.offset, default=None)
+        return KeyEntry(
+            row.place if row else None,
+            row.committed if row else 0,
+            row.age if row else None,
+            missing,
+            min(streamed, default=None),
+            facts.confirmed is not None and any(position <= facts.confirmed for position in streamed),
+            last.timestamp if last else 0,
+            last.partition if last else -1,
+            last.offset if last else None,
+        )
 
     def _missing(self, group: IdGroup) -> Iterator[TableRow]:
         """Yield the rows of an id that have no record. An id that is a number may be that of another outbox."""
@@ -271,38 +281,3 @@ class Candidates:
         for row, record in verdict.elsewhere:
             if self.table.numeric and not fits(record, row):
                 yield row
-
-    def topics(self) -> list[str]:
-        """Return the topics of missing events."""
-        query = "select name from topics where number in (select topic from missing) order by name"
-        return [name for (name,) in self._notes.rows(query)]
-
-    def unordered(self) -> int:
-        """Return the number of keys with several missing events."""
-        ((count,),) = self._notes.rows(
-            "select count(*) from (select 1 from missing where key is not null group by topic, key having count(*) > 1)"
-        )
-        return int(count)
-
-    def portions(self) -> Iterator[list[MissingEvent]]:
-        """Yield the missing events in the order of their commits, few enough for their payloads to be in memory."""
-        portion: list[MissingEvent] = []
-        total = 0
-        for *values, size in self._notes.rows(
-            "select m.nth, m.id, t.name, m.key, r.part, r.place, r.size from missing m"
-            " join topics t on t.number = m.topic join rows r on r.nth = m.nth order by m.nth"
-        ):
-            if portion and (len(portion) == _ROWS or total + size > _BYTES):
-                yield portion
-                portion, total = [], 0
-            portion.append(MissingEvent(*values))
-            total += size
-        if portion:
-            yield portion
-
-    def _number(self, topic: str) -> int:
-        number = self._numbers.get(topic)
-        if number is None:
-            number = self._numbers[topic] = len(self._numbers)
-            self._notes.run("insert into topics values (?, ?)", number, topic)
-        return number

@@ -17,13 +17,18 @@ from cdc.lsn import LSN
 from cdc.outbox.events import Event
 from cdc.quantities import moment
 from cdc.records.dead_letters import DeadLetters
-from cdc.records.headers import COMMITTED, RECOVERED
+from cdc.records.headers import COMMITTED, POSITION, RECOVERED, SEQUENCE, Position
 from cdc.records.record import Record
-from cdc.recovery.candidates import Candidates, MissingEvent, Payload
+from cdc.recovery.candidates import Candidates, Payload
+from cdc.recovery.missing import MissingEvent
 from cdc.replication.settlement import Ledger
 from cdc.replication.transactions import Row
 
 _NUMBER_SECONDS: Final = 300.0  # for reading a topic back to its last numbers
+
+
+def _ignore(error: object, message: object) -> None:
+    """The producer has a report of its own."""
 
 
 class MissingRows:
@@ -38,6 +43,7 @@ class MissingRows:
         self.index = 0
         self.dead_lettered = 0
         self._candidates = candidates
+        self._stream = stream
         self._maker = maker
         self._outbox = outbox_of(settings, stream, candidates.table.keys)
         self._encoding = maker.encoding(self._outbox)
@@ -61,7 +67,7 @@ class MissingRows:
 
     def batches(self) -> Iterator[list[MissingEvent]]:
         """Yield the missing events in their order."""
-        for batch in self._candidates.portions():
+        for batch in self._candidates.missing.portions():
             yield batch
             self.index += len(batch)
             self._refused.clear()
@@ -81,13 +87,17 @@ class MissingRows:
         if self._sequences:
             self._sequences.begin()
         for index, event in enumerate(batch, self.index):
-            record = self._record(event, payloads[event.part, event.place], index)
+            record = (
+                self._again(event, index)
+                if event.sub
+                else self._record(event, payloads[event.part, event.place], index)
+            )
             yield event, self._numbered(record) if self._sequences and numbered else record
 
     def refuse(self, event: MissingEvent, error: CdcError) -> None:
         """Make a dead letter of an event that Kafka refused. Raises PoisonEvent if none is asked for."""
         reason = f"Kafka refuses its record: {error}"
-        if self._dead_letters is None or event.nth in self._refused:
+        if self._dead_letters is None or event.sub or event.nth in self._refused:
             raise PoisonEvent(reason, position=f"row {event.nth}", event_id=event.id, kind="kafka-refused")
         self._refused[event.nth] = reason
         if self._sequences:
@@ -121,14 +131,28 @@ class MissingRows:
             letter = self._dead_letters.record(row, event, poison)
             return letter._replace(headers=[*letter.headers, (RECOVERED, "true")])
 
+    def _again(self, event: MissingEvent, index: int) -> Record:
+        """Return the record of an event without a row as Kafka has it, but with a position behind all others."""
+        copy = self._candidates.missing.copy(event)
+        position = str(Position(self._stream, self._ledger_at, index))
+        headers = [(name, position if name == POSITION else value) for name, value in copy.headers if name != SEQUENCE]
+        if POSITION not in dict(headers):
+            headers.append((POSITION, position))
+        record = Record.to(event.topic, event.key, copy.value, copy.timestamp, headers, _ignore)
+        return self._timed(record, copy.timestamp, time.time_ns() // 1_000_000)
+
     def _marked(self, event: Event, now: int) -> Record:
-        """Return the record of an event. Its time is its own, unless the topic would soon delete it."""
-        record = self._encoding.record(event)
-        headers = [*record.headers, (RECOVERED, "true")]
+        """Return the record of an event."""
+        return self._timed(self._encoding.record(event), event.row.transaction.timestamp, now)
+
+    def _timed(self, record: Record, committed: int, now: int) -> Record:
+        """Mark a record as recovered. Its time is its own, unless the topic would soon delete it."""
+        known = dict(record.headers)
+        headers = [*record.headers, *([] if RECOVERED in known else [(RECOVERED, "true")])]
         self._maker.destinations.largest(record.topic)  # learns of the topic
         kept = self._maker.destinations.keeps(record.topic)
         if kept is not None and now - record.timestamp >= kept / 2:
-            headers.append((COMMITTED, moment(event.row.transaction.timestamp / 1000)))
+            headers += [] if COMMITTED in known else [(COMMITTED, moment(committed / 1000))]
             record = record._replace(timestamp=now)
         return record._replace(headers=headers)
 

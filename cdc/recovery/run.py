@@ -26,14 +26,18 @@ from cdc.postgres.connection import LONG_SECONDS, connect, converting, query, sn
 from cdc.quantities import moment
 from cdc.recovery import state
 from cdc.recovery.bound import Bound
-from cdc.recovery.candidates import Candidates, MissingCount, MissingEvent
+from cdc.recovery.candidates import Candidates
 from cdc.recovery.events import MissingRows
+from cdc.recovery.missing import MissingCount, MissingEvent
 from cdc.recovery.new_slot import RECOVER, NewSlot
-from cdc.recovery.state import FoundState, RecoveryOptions, RowSelection
+from cdc.recovery.selection import RowSelection, select, stream_facts
+from cdc.recovery.state import FoundState, RecoveryOptions
 from cdc.replication.horizon import Horizon, counting, remembered
 
 FEW: Final = 10_000
 """So many missing rows go while the new slot holds WAL."""
+UNORDERED: Final = 100
+"""So many keys are named whose events may not be in the order of their commits."""
 _TRIES: Final = 3  # to make a slot that is not lost again before the rows are sent
 _NOTE_SECONDS: Final = 5.0
 _RELEASE_SECONDS: Final = 10.0
@@ -126,7 +130,9 @@ class Recovery:
             yield from self._look()
             self.selection: RowSelection = self._selection
             self.count: MissingCount = self._candidates.count
-            self.unordered = 0 if self.selection.order.exact else self._candidates.unordered()
+            self.unordered, self.unordered_keys = (
+                (0, []) if self.selection.order.exact else self._candidates.missing.unordered(UNORDERED)
+            )
             yield from self._try()
 
     def _try(self) -> Iterator[RecoveryStep]:
@@ -137,7 +143,7 @@ class Recovery:
         ):
             done = 0
             with self._explaining():
-                for topic in filter(None, self._candidates.topics()):
+                for topic in filter(None, self._candidates.missing.topics()):
                     maker.destinations.largest(topic)
                 if self._settings.delivery.on_poison == "dead-letter":
                     return
@@ -154,6 +160,8 @@ class Recovery:
             before: int | None = None
             while True:
                 at = self._message()
+                if self._record.at is None:
+                    self._write(at=at)
                 with self._snapshot() as horizon:
                     yield from self._look()
                     missing = self._candidates.count.missing
@@ -266,12 +274,13 @@ class Recovery:
 
     def _look(self) -> Iterator[RecoveryStep]:
         """Find the missing events of the snapshot."""
-        self._selection = state.select(self._connection, self._settings, self._candidates.table, self._bound)
+        self._selection = select(self._connection, self._settings, self._candidates.table, self._bound)
         for done in self._candidates.read_rows(self._selection):
             yield RecoveryStep("reading rows", None, done)
         for done, total in self._candidates.read_topics():
             yield RecoveryStep("reading topics", total, done)
-        self._candidates.judge()
+        for done in self._candidates.judge(stream_facts(self.found, self._record, self._selection)):
+            yield RecoveryStep("reading rows", None, done)
 
     def _send(self, at: LSN) -> Generator[RecoveryStep, None, None]:
         """Send the missing events, with this commit LSN in their positions."""

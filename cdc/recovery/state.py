@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from psycopg import sql
-
 from cdc.app.connections import ordering
 from cdc.audit.table import OutboxTable
 from cdc.config.settings import Settings
@@ -18,17 +16,15 @@ from cdc.kafka import positions
 from cdc.kafka.cluster import Cluster
 from cdc.kafka.remembered_topics import existing
 from cdc.lsn import LSN
-from cdc.postgres import catalog, horizons, numbers, publication, slot_health, slots
-from cdc.postgres.connection import Conn, converting, query
+from cdc.postgres import catalog, publication, slot_health, slots
+from cdc.postgres.connection import Conn, query
 from cdc.postgres.source import Source
 from cdc.records.headers import stream_id
 from cdc.recovery import bound as bounds
-from cdc.recovery.bound import BEGINNING, Bound, BoundFacts, candidates
+from cdc.recovery.bound import BEGINNING, Bound, BoundFacts
 from cdc.recovery.new_slot import RECOVER
-from cdc.recovery.order import Order, OrderFacts, order_by
 
 _GIVE_SINCE: Final = "say from when on rows may be unpublished: cdc-publisher recover --since TIME"
-ALIAS: Final = "t"
 
 
 class NothingToRecover(PostgresError):
@@ -216,57 +212,3 @@ def bound(
             hint=_GIVE_SINCE,
         )
     return chosen
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowSelection:
-    """The candidates, their order, and what is known of rows that are not there any more."""
-
-    bound: Bound
-    order: Order
-    condition: sql.Composed
-    values: Mapping[str, object]
-    deleted: int = 0  # rows that were deleted since the bound, and may not have been published
-    between: str = ""
-
-
-def select(connection: Conn, settings: Settings, table: OutboxTable, chosen: Bound) -> RowSelection:
-    """Find out which rows are candidates, and their order. Call it in the snapshot in which they are read."""
-    where = candidates(chosen, table.age, commits=table.knows_commit_times, alias=ALIAS)
-    sequence = numbers.ordering(connection, settings.outbox.qualified_name)
-    number = sql.SQL("t.{}").format(sql.Identifier(sequence)) if sequence else sql.SQL("null::int8")
-    # A number of 0 is that of a row from before there was the column.
-    statement = sql.SQL(
-        "select {untimed}, coalesce(bool_or({number} = 0), false), min({number}) filter (where {number} > 0),"
-        " max({number}), count(*) filter (where {number} > 0) from {table} t where {condition}"
-    ).format(
-        untimed=sql.SQL(
-            "coalesce(bool_or(pg_xact_commit_timestamp(t.xmin) is null), false)" if table.knows_commit_times else "true"
-        ),
-        number=number,
-        table=sql.Identifier(*settings.outbox.qualified_name),
-        condition=where.condition,
-    )
-    with converting("reading the outbox table"):
-        ((untimed, unnumbered, lowest, highest, count),) = connection.execute(statement, where.values).fetchall()
-    counted = horizons.changes(connection, settings.outbox.qualified_name)
-    _, updates, deletes = counted or (0, 0, 0)
-    order = order_by(
-        OrderFacts(
-            commits=table.knows_commit_times,
-            untimed=untimed,
-            sequence=sequence,
-            unnumbered=unnumbered,
-            updated=chosen.updated(updates),
-        ),
-        ALIAS,
-    )
-    deleted = max(0, deletes - chosen.deletes) if chosen.deletes is not None else 0
-    between = f"since {chosen}"
-    if deleted and lowest is not None:
-        # Purge deletes rows that are older than all candidates: then no number among theirs is missing.
-        deleted = min(deleted, highest - lowest + 1 - count)
-        between = f"between {sequence} {lowest} and {highest}"
-    return RowSelection(
-        bound=chosen, order=order, condition=where.condition, values=where.values, deleted=deleted, between=between
-    )

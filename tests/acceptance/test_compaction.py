@@ -75,8 +75,12 @@ def compact(pipeline: Pipeline) -> Content:
 @pytest.fixture
 def compacted(bare_pipeline: Pipeline) -> Pipeline:
     """A pipeline whose topic is compacted, with one partition; null payloads are tombstones."""
-    bare_pipeline.settings["outbox"] = {"tombstones": True}
-    pipeline = prepare(bare_pipeline, topic=False)
+    return prepare_compacted(bare_pipeline)
+
+
+def prepare_compacted(bare: Pipeline) -> Pipeline:
+    bare.settings["outbox"] = {"tombstones": True}
+    pipeline = prepare(bare, topic=False)
     new = NewTopic(pipeline.topic, 1, config=COMPACTED)
     admin = AdminClient({"bootstrap.servers": pipeline.kafka})
     admin.create_topics([new])[pipeline.topic].result()

@@ -43,7 +43,7 @@ status.document status.from_metrics status.from_slot
 kafka.first_records kafka.readback.chunks kafka.readback.log kafka.readback.partition kafka.readback.backwards
 kafka.readback.seen kafka.readback.tail kafka.transactional
 audit.range audit.verdicts audit.reading audit.compaction audit.books audit.wording audit.judging
-purge.age dead_letters.replays
+purge.age dead_letters.replays recovery.compacted
 consumer.errors consumer.events consumer.verdicts consumer.streams consumer.gaps consumer.properties consumer.retries
 consumer.assignment
 takeover.connector takeover.options takeover.verdicts takeover.reading takeover.router takeover.kafka_properties
