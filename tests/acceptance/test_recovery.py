@@ -50,8 +50,11 @@ def test_a_dropped_slot_is_recovered_and_streams_on(pipeline: Pipeline, guarante
 def test_recover_beside_a_healthy_slot_is_refused(pipeline: Pipeline) -> None:
     refused = pipeline.run("recover")
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr.count("\n") == 1
-    assert f"replication slot '{pipeline.slot}' is healthy: there is nothing to recover" in refused.stderr
+    # Above it may stand what the client library logs about connections of earlier tests in this process.
+    assert (
+        f"replication slot '{pipeline.slot}' is healthy: there is nothing to recover" in refused.stderr.split("\n")[-2]
+    )
+    assert "Traceback" not in refused.stderr
 
 
 def test_a_dry_run_changes_nothing(pipeline: Pipeline) -> None:
