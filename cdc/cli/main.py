@@ -1,5 +1,6 @@
 """`cdc-publisher`: global options, the list of commands, and the mapping of errors to exit codes."""
 
+import gc
 import importlib
 import os
 import sys
@@ -74,6 +75,9 @@ class Commands(click.Group):
             return None
         module, attribute = COMMANDS[cmd_name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
+        if not gc.isenabled():  # see `cdc.__main__`
+            gc.freeze()
+            gc.enable()
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

@@ -25,7 +25,6 @@ from cdc.kafka import producer
 from cdc.logs import format as lines
 from cdc.logs import setup as logs
 from cdc.records.fastpath import select as accelerator
-from cdc.status.from_metrics import PublisherIdentity
 from cdc.telemetry import setup as tracing
 from cdc.telemetry.metrics import FAILED, Metrics
 
@@ -121,7 +120,9 @@ def _endpoint(settings: Settings, metrics: Metrics, runs: str) -> contextlib.Abs
     """Return a context manager that serves HTTP if [http] listen is set. Entering it raises ConfigError."""
     if settings.http.listen is None:
         return contextlib.nullcontext()
-    from cdc.http.server import HttpServer  # a slow import, needed only with an endpoint
+    # Slow imports, needed only with an endpoint.
+    from cdc.http.server import HttpServer
+    from cdc.status.from_metrics import PublisherIdentity
 
     postgres = settings.postgres
     guarantee = settings.delivery.guarantee
