@@ -1,5 +1,6 @@
 """For every test: the developer's own settings are out of sight, and the fixtures of servers.py are known."""
 
+import gc
 import os
 import signal
 from collections.abc import Generator
@@ -17,6 +18,15 @@ pytest_plugins = [
     "tests.standby",
     "tests.torment",
 ]
+
+
+# What is imported and collected stays: collections would look at it again and again, for a tenth of the time.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from cdc.consumer import Decoder
 from cdc.local.postgres import PostgresServer
 from cdc.lsn import LSN
+from tests import forking
 from tests.program import run_here
 from tests.reader import Received, read_all
 from tests.servers import PrivatePostgres, Servers
@@ -51,7 +52,7 @@ def eventually(holds: Callable[[], bool], what: str, seconds: float = PATIENCE) 
 class Running:
     """A `cdc-publisher start` that was started, and its log."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    def __init__(self, process: forking.Forked, log: Path) -> None:
         self.process = process
         self._log = log
 
@@ -140,11 +141,15 @@ class Pipeline:
 
     def command(self, *arguments: str) -> list[str]:
         """How to run the program with these settings."""
-        return [sys.executable, "-m", "cdc", "--config", str(self.configure()), *arguments]
+        return [sys.executable, "-m", "cdc", *self.options(*arguments)]
+
+    def options(self, *arguments: str) -> list[str]:
+        """The arguments of the program, with these settings."""
+        return ["--config", str(self.configure()), *arguments]
 
     def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         """Run another command of the program to its end, away from any terminal, in this process."""
-        return run_here(("--config", str(self.configure()), *arguments), environment)
+        return run_here(tuple(self.options(*arguments)), environment)
 
     def run_process(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         """The same in a process of its own: for `start`, and for what libraries write to standard error."""
@@ -166,7 +171,7 @@ class Pipeline:
         """Start a command in the background; it is killed likewise."""
         log = self.folder / f"publisher-{len(self._running)}.log"
         with log.open("wb") as output:
-            process = subprocess.Popen(self.command("--log-format", "json", *arguments), stdout=output, stderr=output)
+            process = forking.start(self.options("--log-format", "json", *arguments), output.fileno())
         running = Running(process, log)
         self._running.append(running)
         return running

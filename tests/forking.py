@@ -1,0 +1,158 @@
+"""Starts the publisher in processes that are forked: a new interpreter imports for half a second of processor time.
+
+One process imports what `start` needs and forks for each request, so that whatever the program does is done in a
+process of its own, as after `python -m cdc`.
+"""
+
+import atexit
+import contextlib
+import functools
+import gc
+import json
+import os
+import random
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests import ROOT
+
+
+class Forked:
+    """A forked process; like `subprocess.Popen`."""
+
+    def __init__(self, pid: int, answers: socket.socket) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._answers = answers
+
+    def poll(self) -> int | None:
+        """Return the exit code; negative for a signal, None while it runs."""
+        return self._ended(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end. Raises TimeoutExpired."""
+        code = self._ended(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def _ended(self, timeout: float | None) -> int | None:
+        if self.returncode is None and select.select([self._answers], [], [], timeout)[0]:
+            self.returncode = os.waitstatus_to_exitcode(int(_line(self._answers) or 0))
+            self._answers.close()
+        return self.returncode
+
+
+def start(arguments: list[str], output: int) -> Forked:
+    """Start the program with arguments, and with its output to a file descriptor."""
+    answers, theirs = socket.socketpair()
+    with theirs:
+        request = {"arguments": arguments, "environment": dict(os.environ), "folder": str(Path.cwd())}
+        socket.send_fds(_control(), [b"\n"], [theirs.fileno(), output])
+        _control().sendall(json.dumps(request).encode() + b"\n")
+    return Forked(int(_line(answers)), answers)
+
+
+@functools.cache
+def _control() -> socket.socket:
+    """The connection to the process that forks, which ends with this one."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.forking", str(theirs.fileno())],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+
+    def end() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(end)
+    return ours
+
+
+def _line(connection: socket.socket) -> bytes:
+    """One line, without its end; empty at the end of the connection."""
+    read = bytearray()
+    while not read.endswith(b"\n"):
+        if not (more := connection.recv(1)):
+            return b""
+        read += more
+    return bytes(read[:-1])
+
+
+def _serve(control: socket.socket) -> list[str]:
+    """Fork for each request; returns the arguments in each forked process, and ends with the connection."""
+    running: dict[int, socket.socket] = {}
+    commands = control.fileno()
+    woken, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(waker)
+    while True:
+        ready, _, _ = select.select([commands, woken], [], [])
+        if woken in ready:
+            os.read(woken, 4096)
+            _report(running)
+        if commands in ready:
+            start, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+            if not start:
+                sys.exit()
+            request = json.loads(_line(control))
+            answers, output = socket.socket(fileno=descriptors[0]), descriptors[1]
+            if pid := os.fork():
+                os.close(output)
+                running[pid] = answers
+                answers.sendall(b"%d\n" % pid)
+                continue
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for each in (control, answers, *running.values()):
+                each.close()
+            for number in (1, 2):
+                os.dup2(output, number)
+            for number in (output, woken, waker):
+                os.close(number)
+            os.chdir(request["folder"])
+            os.environ.clear()
+            os.environ.update(request["environment"])
+            time.tzset()
+            random.seed()
+            arguments: list[str] = request["arguments"]
+            return arguments
+
+
+def _report(running: dict[int, socket.socket]) -> None:
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            with running.pop(ended[0]) as answers, contextlib.suppress(OSError):  # the test may have ended before
+                answers.sendall(b"%d\n" % ended[1])
+
+
+if __name__ == "__main__":
+    import cdc.cli.start  # noqa: F401 - what all of them need
+    from cdc.__main__ import main
+
+    gc.collect()
+    gc.freeze()
+    sys.argv = ["cdc-publisher", *_serve(socket.socket(fileno=int(sys.argv[1])))]
+    main()
