@@ -218,14 +218,17 @@ class Pipeline:
 
     def settles(self, seconds: float = PATIENCE) -> None:
         """Wait until the slot has passed all that is in the WAL now."""
-        end = self.wal_end()
+        with self.connect() as connection:  # one: for each, PostgreSQL forks a process
+            row = connection.execute("select pg_current_wal_flush_lsn()").fetchone()
+            assert row
 
-        def passed() -> bool:
-            last = self._running[-1]
-            assert last.process.poll() is None, f"exit {last.process.poll()}: {last.messages()}"
-            return self.confirmed() >= end
+            def passed() -> bool:
+                last = self._running[-1]
+                assert last.process.poll() is None, f"exit {last.process.poll()}: {last.messages()}"
+                slots = "select from pg_replication_slots where slot_name = %s and confirmed_flush_lsn >= %s"
+                return connection.execute(slots, [self.slot, row[0]]).rowcount == 1
 
-        eventually(passed, f"slot at {self.confirmed()}, wanted {end}", seconds)
+            eventually(passed, f"slot at {self.confirmed()}, wanted {row[0]}", seconds)
 
     def records(self) -> list[Received]:
         """Everything in the topics of this test, each partition in its order."""

@@ -105,10 +105,10 @@ def test_events_move_to_other_topics_only_on_request_d10(pipeline: Pipeline) -> 
     pipeline.judge()
 
 
-@pytest.fixture
-def second_kafka(tmp_path: Path) -> Iterator[str]:
-    """Another Kafka cluster, which holds nothing."""
-    broker = KafkaBroker(tmp_path / "kafka", 1)
+@pytest.fixture(scope="module")
+def second_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Another Kafka cluster, which holds nothing of a test that begins."""
+    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"), 1)
     with contextlib.ExitStack() as stack:
         stack.callback(broker.stop)
         broker.start()
