@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from tests import ROOT
 from tests.mutants.defects import DEFECTS, Defect
+from tests.mutants.hunt import KINDS
 
 _KILLED, _SURVIVED = 1, 0
 
@@ -53,7 +54,8 @@ def hunt(defect: Defect | None) -> Verdict:
             (folder / "cdc" / defect.file).write_text(patched(defect))
         if defect and defect.unit:
             return _unit_tests(defect, folder, began)
-        ran = _run(folder, "tests.mutants.hunt", str(folder))
+        kinds = [kind for kind in KINDS if defect is None or (kind == "recovery") == defect.recovery]
+        ran = _run(folder, "tests.mutants.hunt", str(folder), *kinds)
     if ran.returncode not in (_KILLED, _SURVIVED) or "\t" not in ran.stdout:
         raise SystemExit(f"mutant {defect.name if defect else '-'} could not be tried: {ran.stdout}{ran.stderr}")
     worlds, where, violation = ran.stdout.strip("\n").split("\t", 2)

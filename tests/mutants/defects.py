@@ -1,7 +1,7 @@
 """Deliberate defects: each has a description, a row of docs/faults.md, and an exact replacement in one file.
 
-The simulation has to find a defect. Where it cannot see one, because the defect is in a part that no world drives,
-`unit` names the file of unit tests that has to.
+The simulation has to find a defect: the worlds of the publisher or, with `recovery`, those of `recover`. Where they
+cannot see one, because the defect is in a part that no world drives, `unit` names the file of unit tests that has to.
 
 Not in the list, because nothing that anybody can see changes with them:
 
@@ -28,6 +28,7 @@ class Defect(NamedTuple):
     old: str
     new: str
     unit: str = ""  # below tests/unit
+    recovery: bool = False  # the worlds of recovery find it
 
 
 _SETTLE: Final = """\
@@ -763,5 +764,124 @@ DEFECTS: Final = (
         "        if name in properties and name not in allowed_code\n",
         "        if name in properties and name in allowed_code\n",
         "config/test_properties.py",
+    ),
+    Defect(
+        "snapshot-late", "B1", "The snapshot is taken after the slot: what both bring is sent twice.",
+        "recovery/run.py",
+        "self._snapshot(start.snapshot) as horizon:", "self._snapshot() as horizon:",
+        recovery=True,
+    ),
+    Defect(
+        "held-first", "B1", "The slot is held, which ends its snapshot, before the snapshot is imported.",
+        "recovery/run.py",
+        "                    start = new.create(slot, failover=self.found.failover, seconds=self._options.wait)\n",
+        "                    start = new.create(slot, failover=self.found.failover, seconds=self._options.wait)\n"
+        "                    new.hold(slot, settings.postgres.publication)\n",
+        recovery=True,
+    ),
+    Defect(
+        "above-the-point", "B1", "Recovered events have a position that the new slot's stream may have, too.",
+        "recovery/run.py",
+        "self._send(LSN(start.lsn - 1))", "self._send(LSN(start.lsn))",
+        recovery=True,
+    ),
+    Defect(
+        "horizon-included", "B1", "The transaction at the horizon counts as below it.", "replication/horizon.py",
+        "& 4294967295) >= ({next} - {horizon})", "& 4294967295) >= ({next} - 1 - {horizon})",
+        recovery=True,
+    ),
+    Defect(
+        "horizon-of-now", "B1", "A horizon ignores the transactions in progress.", "postgres/horizons.py",
+        "select pg_snapshot_xmin(pg_current_snapshot())", "select pg_snapshot_xmax(pg_current_snapshot())",
+        recovery=True,
+    ),
+    Defect(
+        "horizon-early", "B1", "A horizon counts before the slot has confirmed it.", "replication/horizon.py",
+        "[known for known in self._known if known.lsn <= lsn]", "list(self._known)",
+        recovery=True,
+    ),
+    Defect(
+        "any-timeline", "B1", "Horizons of what a server never had count.", "replication/horizon.py",
+        "return tuple(one for one in known if one.timeline in limits and one.lsn <= limits[one.timeline])",
+        "return tuple(known) if limits else ()",
+        recovery=True,
+    ),
+    Defect(
+        "xid-of-32-bits", "B1", "Ids of transactions are compared in 32 bits.", "replication/horizon.py",
+        '"(({next} - 1 - {xmin}) & 4294967295) >= ({next} - {horizon})"', '"{xmin} < ({horizon} & 4294967295)"',
+        recovery=True,
+    ),
+    Defect(
+        "round-below-xmin", "B1", "A round sends only what is below the xmin of its snapshot.", "recovery/bound.py",
+        'conditions.append(sql.SQL("not ({})").format(sql.SQL(_BELOW).format(row=row)))',
+        'conditions.append(sql.SQL("not ({}) and t.xmin::text::int8 < ((select pg_snapshot_xmin(pg_current_snapshot())'
+        '::text::int8) & 4294967295)").format(sql.SQL(_BELOW).format(row=row)))',
+        recovery=True,
+    ),
+    Defect(
+        "round-bound-late", "B1", "The bound behind a round is a horizon that is taken after it.", "recovery/run.py",
+        "                before = missing\n",
+        "                before = missing\n"
+        "                with self._snapshot() as horizon:\n                    pass\n",
+        recovery=True,
+    ),
+    Defect(
+        "round-positions", "B1", "Rounds do not begin with a WAL record: their positions do not ascend.",
+        "recovery/run.py",
+        "        return LSN.parse(lsn)\n",
+        "        return self.found.mark.confirmed\n",
+        recovery=True,
+    ),
+    Defect(
+        "portion-positions", "B1", "Each portion of a round counts its events from 0.", "recovery/events.py",
+        "            self.index += len(batch)\n", "",
+        recovery=True,
+    ),
+    Defect(
+        "rounds-forgotten", "B1", "What earlier rounds sent does not count as held.", "recovery/candidates.py",
+        "total = self._topics.look(names, since)", "total = self._topics.look([] if self._read else names, since)",
+        recovery=True,
+    ),
+    Defect(
+        "held-again", "B1", "Rows that topics hold are sent.", "recovery/candidates.py",
+        "        yield from verdict.missing\n",
+        "        yield from group.rows\n",
+        recovery=True,
+    ),
+    Defect(
+        "record-early", "B1", "The recovery's record is deleted before the slot's is written.", "recovery/run.py",
+        "        positions.write(settings, found.key, mark.encode())\n"
+        "        positions.write(settings, recovery_key(found.key), None)\n",
+        "        positions.write(settings, recovery_key(found.key), None)\n"
+        "        positions.write(settings, found.key, mark.encode())\n",
+        recovery=True,
+    ),
+    Defect(
+        "record-never", "B1", "A recovery has no record: who finds its slot streams.", "recovery/run.py",
+        "        positions.write(self._settings, recovery_key(self.found.key), self._record.encode())\n", "",
+        recovery=True,
+    ),
+    Defect(
+        "leftover-slot", "B1", "The slot that a killed recovery left is used, without its snapshot.",
+        "recovery/run.py",
+        "        while any(one.name == slot for one in slots.find(self._guard)):\n",
+        "        while any(one.name == slot and one.wal_status == 'lost' for one in slots.find(self._guard)):\n",
+        recovery=True,
+    ),
+    Defect(
+        "purge-goes-on", "B1", "Purge goes on while a recovery is not finished.", "purge/run.py",
+        "        if memory.recovery is not None:\n", "        if memory.recovery is not None and not memory:\n",
+        recovery=True,
+    ),
+    Defect(
+        "updates-unseen", "B1", "Commit timestamps order rows that were updated.", "recovery/order.py",
+        "    if timed and not (facts.updated and number):\n", "    if timed:\n",
+        recovery=True,
+    ),
+    Defect(
+        "order-by-place", "B1", "Rows are ordered by their place in the table.", "recovery/order.py",
+        '        return sql.SQL(", ").join(self.expressions)\n',
+        '        return sql.SQL(", ").join(self.expressions[-1:])\n',
+        recovery=True,
     ),
 )  # fmt: skip

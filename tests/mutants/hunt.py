@@ -8,15 +8,26 @@ from typing import Final
 
 import cdc
 from tests.simulation import swarm, sweep
+from tests.simulation.recovery import world as recovery
 from tests.simulation.run import Outcome, Run
 from tests.simulation.scenarios import SCENARIOS
 
 CRASHES: Final = 2000
 SEEDS: Final = 2000
+RECOVERIES: Final = 400
 
 
-def worlds() -> Iterator[tuple[str, Outcome]]:
-    """The cheapest first."""
+def recoveries() -> Iterator[tuple[str, str | None]]:
+    """Worlds of `recover`."""
+    yield from recovery.worlds(range(RECOVERIES))
+
+
+def worlds() -> Iterator[tuple[str, str | None]]:
+    """Worlds of the publisher, the cheapest first."""
+    return ((name, outcome.violation) for name, outcome in _worlds())
+
+
+def _worlds() -> Iterator[tuple[str, Outcome]]:
     for scenario, plan in enumerate(SCENARIOS):
         yield plan.name, sweep.run((scenario, ()))
     counts = [sweep.calls(plan) for plan in SCENARIOS]
@@ -27,21 +38,25 @@ def worlds() -> Iterator[tuple[str, Outcome]]:
         yield f"seed {seed}", Run(swarm.plan(seed), str(seed)).go()
 
 
-def main(package: str) -> int:
-    """Print how many worlds it took, where, and what was violated; 1 when something was."""
+KINDS: Final = {"publisher": worlds, "recovery": recoveries}
+
+
+def main(package: str, *kinds: str) -> int:
+    """Run worlds of these kinds; print how many it took, where, and what was violated; 1 when something was."""
     assert cdc.__file__
     if Path(cdc.__file__).parents[1] != Path(package):
         print(f"the core is {cdc.__file__}, not the copy in {package}")
         return 2
     tried = 0
-    for where, outcome in worlds():
-        tried += 1
-        if outcome.violation:
-            print(tried, where, outcome.violation, sep="\t")
-            return 1
+    for kind in kinds:
+        for where, violation in KINDS[kind]():
+            tried += 1
+            if violation:
+                print(tried, where, violation, sep="\t")
+                return 1
     print(tried, "", "", sep="\t")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Worlds of `recover`: its real code, with a simulated table, WAL, slot, and topics."""
