@@ -75,20 +75,24 @@ PrivatePair = Callable[..., Pair]
 
 @pytest.fixture
 def private_pair(folder: Path) -> Iterator[PrivatePair]:
-    """`private_pair(settings={...})` starts a primary with these settings, and its standby."""
+    """`private_pair(settings={...}, binaries=...)` starts a primary with these settings, and its standby."""
     with contextlib.ExitStack() as purges:
 
-        def start(settings: Mapping[str, str] | None = None) -> Pair:
+        def start(settings: Mapping[str, str] | None = None, binaries: Path | None = None) -> Pair:
             primary = PostgresServer(
                 # A publisher that is asked for its position often lets the slot advance often.
                 folder / f"primary-{secrets.token_hex(3)}",
                 settings={"wal_sender_timeout": "2s", "wal_keep_size": "512MB", **(settings or {})},
+                binaries=binaries,
             )
             purges.callback(primary.purge)
             primary.start()
             with psycopg.connect(primary.dsn, autocommit=True) as connection:
                 connection.execute("select pg_create_physical_replication_slot(%s)", [PHYSICAL_SLOT])
-            standby = PostgresServer(folder / f"standby-{secrets.token_hex(3)}", settings=_following(primary))
+            following = _following(primary)
+            if binaries is not None:
+                del following["sync_replication_slots"]  # of PostgreSQL 17
+            standby = PostgresServer(folder / f"standby-{secrets.token_hex(3)}", settings=following, binaries=binaries)
             purges.callback(standby.purge)
             _copy(primary, standby)
             standby.start()
