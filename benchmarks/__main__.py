@@ -121,6 +121,14 @@ def memory_(ready: Bench, events: int, transaction: int, contestant: str) -> Sec
     return ready.memory(memory.workloads(events, transaction), contestant)
 
 
+@cli.command("backfill")
+@click.option("--rows", type=int, default=1_000_000, show_default=True, help="Of the table.")
+@measuring
+def backfill_(ready: Bench, rows: int) -> Sections:
+    """Measure `slot create --backfill` of a long table while a writer continues."""
+    return ready.backfill(rows)
+
+
 @cli.command("growth")
 @click.option("--events", type=int, default=100_000, show_default=True, help="Of each small backlog.")
 @click.option("--largest", type=int, default=1_000_000, show_default=True, help="Of the longest backlog.")
@@ -140,7 +148,7 @@ def growth_(ready: Bench, events: int, largest: int, rounds: int, only: list[str
 @click.option("--rounds", type=int, default=5, show_default=True, help="Of the main backlog.")
 @measuring
 def all_(ready: Bench, events: int, rounds: int) -> Sections:
-    """Run everything except the backlog of 10 million: 15 to 20 minutes on 2 cores."""
+    """Run everything except the backlog of 10 million and the backfill: 15 to 20 minutes on 2 cores."""
     return ready.everything(events, rounds)
 
 

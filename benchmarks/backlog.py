@@ -65,18 +65,19 @@ class Backlog:
 
     def build(self, progress: Progress) -> None:
         """Insert the rows, in a session that does not wait for the disk."""
-        self.start = self._position()
+        self.start = self.position()
         self.query("set synchronous_commit = off")
         for first in range(1, self.workload.events + 1, CHUNK if self.workload.rows else self.workload.events):
             last = min(first + CHUNK - 1, self.workload.events) if self.workload.rows else self.workload.events
-            self.query(_insertion(self.workload, first, last))
+            self.query(insertion(self.workload, first, last))
             progress(last / self.workload.events)
         self.query("reset synchronous_commit")
-        self.end = self._position()
+        self.end = self.position()
         self.query("checkpoint")  # now rather than in the middle of a run; and so all of it is on the disk
         self._check()
 
-    def _position(self) -> LSN:
+    def position(self) -> LSN:
+        """Return the end of the WAL."""
         return LSN.parse(self.query("select pg_current_wal_insert_lsn()::text")[0][0])
 
     def _check(self) -> None:
@@ -126,7 +127,8 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _insertion(given: Workload, first: int, last: int) -> str:
+def insertion(given: Workload, first: int, last: int) -> str:
+    """Return the statement that commits rows by their numbers."""
     rows = f"insert into outbox {workload.rows_sql(given)} from generate_series"
     if not given.rows:
         return f"{rows}({first}::bigint, {last}::bigint) n"

@@ -17,6 +17,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, Mes
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from benchmarks import workload
 from benchmarks.backlog import Backlog
 from benchmarks.workload import AGGREGATE, contract
 
@@ -39,6 +40,7 @@ class Records:
     positions: dict[int, "array[int]"] = field(default_factory=dict)  # by partition
     sample: list[Message] = field(default_factory=list)
     times: dict[str, int] = field(default_factory=dict)  # of each id, where that was asked for
+    numbers: dict[int, "array[int]"] = field(default_factory=dict)  # of events by partition, where ids were asked for
 
     def add(self, message: Message, *, by_id: bool) -> None:
         kind, moment = message.timestamp()
@@ -48,7 +50,9 @@ class Records:
         if self.count % SAMPLE_EVERY == 0:
             self.sample.append(message)
         if by_id:
-            self.times[headers["id"].decode()] = moment
+            event_id = headers["id"].decode()
+            self.times[event_id] = moment
+            self.numbers.setdefault(message.partition() or 0, array("Q")).append(workload.number(event_id))
         self.count += 1
         self.appended[moment] += 1
         self.positions.setdefault(message.partition() or 0, array("Q")).append(_position(headers["cdc-position"]))
@@ -111,9 +115,10 @@ def _read(consumer: Consumer, topic: str, partitions: int, *, by_id: bool) -> Re
     return records
 
 
-def verify(records: Records, backlog: Backlog) -> None:
-    """Raise Unverified unless each event of the backlog exists once, in order, and samples match their rows."""
-    expected = backlog.workload.events
+def verify(records: Records, backlog: Backlog, expected: int | None = None) -> None:
+    """Raise Unverified unless each event exists once, in order, and samples match their rows; the events are those of
+    the backlog unless another number is expected."""
+    expected = expected or backlog.workload.events
     if records.count != expected:
         raise Unverified(f"{records.count} records instead of {expected}")
     for partition, positions in records.positions.items():

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from benchmarks import contestants, growth, latency, machine, memory, startup, throughput
+from benchmarks import backfill, contestants, growth, latency, machine, memory, startup, throughput
 from benchmarks.contestants import RECVLOGICAL
 from benchmarks.growth import Dimension
 from benchmarks.results import Sections
@@ -68,6 +68,9 @@ class Bench:
             )
             for name, workload in workloads.items()
         }
+
+    def backfill(self, events: int) -> Sections:
+        return {"backfill": self._section(backfill.measure(self._servers, self._screen, events))}
 
     def growth(self, wanted: Sequence[Dimension], rounds: int, contestant: str, rates: Sequence[int]) -> Sections:
         found = growth.measure(self._servers, self._screen, wanted, rounds, contestant, rates)

@@ -19,6 +19,7 @@ _MEASURES = (
 )
 
 
+_OF_A_BACKFILL = {"seconds": "{:.0f}", "rate": "{:,.0f}", "peak_mb": "{:.0f}", "growth_mb": "{:+.1f}"}
 _OF_A_RUN = {"date": "{}", "revision": "at {}", "load before": "load before {}"}
 
 
@@ -29,6 +30,7 @@ def markdown(results: Results) -> str:
     parts += [_latency(results["latency"])] if "latency" in results else []
     parts += [_startup(results["startup"])] if "startup" in results else []
     parts += [_memory(results)] if any(name.startswith("memory ") for name in results) else []
+    parts += [_backfill(results["backfill"])] if "backfill" in results else []
     parts += [_growth(results["growth"])] if "growth" in results else []
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -121,6 +123,16 @@ def _memory(results: Results) -> str:
         for name, part in parts.items()
     ]
     return f"## Memory\n\n{table(['', 'events', 'peak MB', 'last quarter over second, MB'], rows)}"
+
+
+def _backfill(part: Results) -> str:
+    row = [
+        f"{part['workload']['events']:,}",
+        f"{part['written_meanwhile']:,}",
+        *(shown(part[name], form) for name, form in _OF_A_BACKFILL.items()),
+    ]
+    header = ["rows", "written meanwhile", "s", "events/s", "peak MB", "last quarter over second, MB"]
+    return f"## Backfill\n\n{table(header, [row])}"
 
 
 def _growth(part: Results) -> str:

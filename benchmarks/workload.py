@@ -67,6 +67,11 @@ def event_id(number: int) -> str:
     return str(uuid.UUID(f"{number:012x}{hashlib.md5(str(number).encode()).hexdigest()[12:]}"))
 
 
+def number(event_id: str) -> int:
+    """Return the number of an event by its id."""
+    return int(event_id.replace("-", "")[:12], 16)
+
+
 def payload_sql(workload: Workload) -> str:
     """Return the payload as an SQL expression over a bigint `n`."""
     line = (
