@@ -1,6 +1,7 @@
 """Connections to the simulated PostgreSQL: real statements, of which those that read the table run in SQLite."""
 
 import contextlib
+import json
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +29,9 @@ _TABLE: Final = "create table outbox (tableoid, ctid, xmin, cmin, " + ", ".join(
 _NEXT: Final = "(select pg_snapshot_xmax(pg_current_snapshot())::text::int8)"
 _XMIN: Final = "(select pg_snapshot_xmin(pg_current_snapshot())::text::int8)"
 _PLACES: Final = re.compile(r"t\.ctid = any\((.*?)::tid\[\]\)")
-_CAST: Final = re.compile(r"::[a-z0-9]+")
+_CAST: Final = re.compile(r"::[a-z0-9]+(\[\])?")
+_WRITTEN: Final = re.compile(r"= any\('\{(.*?)\}'\)")
+_LISTED: Final = re.compile(r"= any\(%\((\w+)\)s\)")
 _SAME: Final = (
     ('"public"."outbox"', "outbox"),
     ("extract(epoch from ", "("),
@@ -125,7 +128,8 @@ class SimConnection:
                     for row in seen.rows
                 ],
             )  # fmt: skip
-        found = self._read.execute(_translated(text, seen), dict(values or {})).fetchall()
+        given = {name: json.dumps(one) if isinstance(one, list) else one for name, one in dict(values or {}).items()}
+        found = self._read.execute(_translated(text, seen), given).fetchall()
         return [tuple(int(cell + 0.5) if isinstance(cell, float) else cell for cell in row) for row in found]
 
     def _horizon(self, *_: Any) -> list[tuple[Any, ...]]:
@@ -195,12 +199,11 @@ _ANSWERS: Final[tuple[tuple[str, Callable[..., Sequence[tuple[Any, ...]]]], ...]
 
 def _translated(text: str, seen: Snapshot) -> str:
     text = text.replace(_NEXT, str(seen.next_xid)).replace(_XMIN, str(seen.xmin))
-    text = _PLACES.sub(
-        lambda found: "t.ctid in (" + ", ".join(f"'{one}'" for one in re.findall(r"\(\d+,\d+\)", found[1])) + ")", text
-    )
+    text = _PLACES.sub(lambda found: "t.ctid " + _tuple(re.findall(r"\(\d+,\d+\)", found[1])), text)
     for theirs, ours in _SAME:
         text = text.replace(theirs, ours)
-    text = _CAST.sub("", text)
+    text = _WRITTEN.sub(lambda found: _tuple(re.findall(r"\w+", found[1])), _CAST.sub("", text))
+    text = _LISTED.sub(r"in (select value from json_each(%(\1)s))", text)
     return re.sub(r"%\((\w+)\)s", r":\1", text).replace("%%", "%")
 
 
@@ -242,3 +245,7 @@ class SimSource:
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+def _tuple(texts: list[str]) -> str:
+    return f"in ({', '.join(map(repr, texts))})"

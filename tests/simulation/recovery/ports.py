@@ -63,7 +63,7 @@ def installed(world: "RecoveryRun") -> Iterator[None]:
         role_defect=nothing,
         publication_defect=nothing,
         children_defect=nothing,
-        key_form=lambda *_: (None, None),
+        key_form=lambda *_, **__: (None, None),
     )
     servers: dict[str, Any] = {
         "connect": lambda *_, **__: SimConnection(server, call),
@@ -71,10 +71,10 @@ def installed(world: "RecoveryRun") -> Iterator[None]:
         "Source": lambda *_: SimSource(server),
         "catalog": catalog,
         "numbers": SimpleNamespace(ordering=lambda *_: "cdc_seq" if world.plan.numbered else None),
-        "ordering": lambda *_: {},
-        "publication": SimpleNamespace(read=lambda *_: DEFINITION),
+        "ordering": lambda *_, **__: {},
+        "publication": SimpleNamespace(read=lambda *_, **__: DEFINITION),
         "Cluster": lambda _: cluster,
-        "TopicReader": lambda _: SimTopicReader(topics, call),
+        "TopicReader": lambda *_, **__: SimTopicReader(topics, call),
         "RecordMaker": lambda *_, **__: maker,
         "existing": lambda *_: {},
         "positions": positions,
@@ -89,10 +89,10 @@ def installed(world: "RecoveryRun") -> Iterator[None]:
     names += [
         (resend, "RecordMaker", lambda *_, **__: maker),
         (resend, "ResendProducer", lambda *_: SimProducer(topics, call)),
-        (table, "table_columns", lambda *_: COLUMNS),
+        (table, "table_columns", lambda *_, **__: COLUMNS),
         (table, "hidden_rows", nothing),
         (table, "publication", SimpleNamespace(read=lambda *_: {ROW_FILTER: NONE})),
-        (table, "key_column", SimpleNamespace(keys=lambda *_: TEXT_KEYS)),
+        (table, "key_column", SimpleNamespace(keys=lambda *_, **__: TEXT_KEYS)),
         (purge, "positions", positions),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in names]
