@@ -39,7 +39,8 @@ class Scratch:
     def rows(self, query: str, *values: object) -> Iterator[Any]:
         """Yield the rows of a query, which is not run before the first is asked for."""
         with self._errors():
-            yield from self._database.execute(query, values)
+            for row in self._database.execute(query, values):  # noqa: UP028 - would close it after the database
+                yield row
 
     def first(self, query: str, *values: object) -> Any:
         """Return the first row of a query; None when there is none."""

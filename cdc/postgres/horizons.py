@@ -14,17 +14,31 @@ def take(connection: Conn, table: tuple[str, str] | None = None) -> Horizon:
     With `table`, it knows how many rows of it were changed so far. Within a transaction that has an older snapshot,
     the horizon is that snapshot's.
     """
-    ((xid, lsn, taken, timeline),) = query(
+    ((xid, lsn, taken, timeline, counted),) = query(
         connection,
         "taking a horizon",
         """
         select pg_snapshot_xmin(pg_current_snapshot())::text::int8, pg_current_wal_insert_lsn()::text,
-               extract(epoch from clock_timestamp())::float8, pg_walfile_name(pg_current_wal_insert_lsn())
+               extract(epoch from clock_timestamp())::float8, pg_walfile_name(pg_current_wal_insert_lsn()),
+               extract(epoch from pg_stat_get_bgwriter_stat_reset_time())::float8
         """,
     )
     # Changes that are counted later were made later, or are taken for such.
     seen = changes(connection, table) if table else None
-    return Horizon(xid, LSN.parse(lsn), taken, int(timeline[:8], 16), *(seen[1:] if seen else ()))
+    return Horizon(xid, LSN.parse(lsn), taken, int(timeline[:8], 16), *((counted, *seen[1:]) if seen else ()))
+
+
+def counted_since(connection: Conn) -> float:
+    """Return since when the server's statistics count, in unix seconds.
+
+    They restart when a server crashes, and a promoted standby has others than its former primary.
+    """
+    ((since,),) = query(
+        connection,
+        "reading the statistics",
+        "select extract(epoch from pg_stat_get_bgwriter_stat_reset_time())::float8",
+    )
+    return float(since)
 
 
 class RowChanges(NamedTuple):

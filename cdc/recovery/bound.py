@@ -5,7 +5,7 @@ there are worse ones for a slot whose record has none. Which rows of the candida
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from cdc.replication.horizon import BELOW, Horizon, counting
 _DAY: Final = 86_400.0
 """The clock of an age column may be another than that of the bound, in another time zone, and the row was written
 before it was committed."""
+_FORGOTTEN: Final = -1
 _MARGIN: Final = 600.0
 """Commit timestamps do not strictly follow the WAL."""
 
@@ -46,6 +47,7 @@ class Bound:
     xid: int | None = None
     time: float | None = None
     lsn: LSN | None = None
+    counted: float | None = None  # since when these statistics count
     updates: int | None = None
     deletes: int | None = None
 
@@ -57,14 +59,21 @@ class Bound:
             xid=horizon.xid,
             time=horizon.taken,
             lsn=horizon.lsn,
+            counted=horizon.counted,
             updates=horizon.updates,
             deletes=horizon.deletes,
         )
 
+    def recounted(self, since: float) -> Self:
+        """Return the bound for statistics that count since a time: if they restarted, its own mean nothing."""
+        if self.counted in (None, since):
+            return self
+        return replace(self, updates=_FORGOTTEN, deletes=0)
+
     def updated(self, updates: int) -> bool:
         """Return whether rows were, or may have been, updated since, when statistics count so many updates.
 
-        They restart from 0 when the server crashes.
+        Statistics that restarted know nothing of before: see `recounted`.
         """
         return self.kind is not BoundKind.BEGINNING and updates != (self.updates or 0)
 
@@ -82,6 +91,7 @@ class Bound:
             xid=plain.get("xid"),
             time=plain.get("time"),
             lsn=LSN.parse(lsn) if lsn is not None else None,
+            counted=plain.get("counted"),
             updates=plain.get("updates"),
             deletes=plain.get("deletes"),
         )

@@ -51,6 +51,7 @@ def stream_facts(found: FoundState, record: RecoveryRecord, selection: RowSelect
 
 def select(connection: Conn, settings: Settings, table: OutboxTable, chosen: Bound) -> RowSelection:
     """Find out which rows are candidates, and their order. Call it in the snapshot in which they are read."""
+    chosen = chosen.recounted(horizons.counted_since(connection))
     where = candidates(chosen, table.age, commits=table.knows_commit_times, alias=ALIAS)
     sequence = numbers.ordering(connection, settings.outbox.qualified_name)
     number = sql.SQL("t.{}").format(sql.Identifier(sequence)) if sequence else sql.SQL("null::int8")

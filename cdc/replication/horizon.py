@@ -34,6 +34,7 @@ class Horizon:
     lsn: LSN  # their commit records end here at the latest
     taken: float  # seconds: since 1970 by the server's clock, or monotonic where a horizon is not kept
     timeline: int
+    counted: float | None = None  # since when statistics count, seconds since 1970; None where they were not read
     updates: int | None = None  # of rows of the outbox, as statistics count them; None where they were not read
     deletes: int | None = None
 
@@ -51,6 +52,7 @@ class Horizon:
             LSN.parse(plain["lsn"]),
             float(plain["taken"]),
             int(plain["timeline"]),
+            None if plain.get("counted") is None else float(plain["counted"]),
             updates,
             deletes,
         )

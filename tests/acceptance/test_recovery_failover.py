@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from cdc.audit.verdicts import FINDINGS
 from cdc.config import loading
 from cdc.kafka import positions
 from cdc.lsn import LSN
@@ -60,7 +61,7 @@ def horizons(pipeline: Pipeline) -> tuple[Horizon, ...]:
 def audited(pipeline: Pipeline) -> dict[str, int]:
     """The findings of an audit, by kind."""
     found = json.loads(pipeline.run("audit", "--json").stdout)
-    return {kind: count for kind, count in found["counts"].items() if count}
+    return {kind: found["counts"][kind] for kind in FINDINGS if found["counts"][kind]}
 
 
 def caught_up(pair: Pair) -> None:

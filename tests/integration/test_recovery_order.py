@@ -182,6 +182,20 @@ def test_horizons_count_updates_and_deletes_in_all_partitions(table: Table) -> N
 FACTS = OrderFacts(commits=True, untimed=False, sequence=None)
 
 
+def test_statistics_restart_with_another_beginning_when_the_server_crashes(server: PostgresServer) -> None:
+    def beginning() -> float:
+        with psycopg.connect(server.dsn, autocommit=True) as connection:
+            return horizons.counted_since(connection)
+
+    before = beginning()
+    server.stop()
+    server.start()
+    assert beginning() == before
+    server.kill()
+    server.start()
+    assert beginning() > before
+
+
 def test_rows_are_in_the_order_of_commits_although_ids_and_places_are_not(table: Table) -> None:
     table.sql(*numbers.additions(table.connection, TABLE))
     with table.session() as first, table.session() as second:

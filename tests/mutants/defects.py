@@ -879,6 +879,12 @@ DEFECTS: Final = (
         recovery=True,
     ),
     Defect(
+        "counters-restart", "B1", "Counters of updates that restarted are compared with those of before.",
+        "recovery/bound.py",
+        "        if self.counted in (None, since):\n", "        if self.counted in (None, since) or since:\n",
+        recovery=True,
+    ),
+    Defect(
         "order-by-place", "B1", "Rows are ordered by their place in the table.", "recovery/order.py",
         '        return sql.SQL(", ").join(self.expressions)\n',
         '        return sql.SQL(", ").join(self.expressions[-1:])\n',

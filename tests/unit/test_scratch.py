@@ -1,5 +1,7 @@
 """Temporary databases: errors name their content, and a transaction keeps what was added."""
 
+import contextlib
+
 import pytest
 
 from cdc.errors import CdcError
@@ -41,3 +43,11 @@ def test_changed_rows_are_counted_and_a_closed_database_holds_nothing() -> None:
     notes.close()
     with pytest.raises(CdcError, match="closed database"):
         notes.run("select 1")
+
+
+def test_rows_that_were_not_read_to_their_end_may_be_left_when_the_database_is_closed() -> None:
+    with contextlib.closing(Scratch("a list", "create table list (number int)")) as scratch:
+        scratch.many("insert into list values (?)", [(1,), (2,)])
+        rows = scratch.rows("select number from list order by number")
+        assert next(rows) == (1,)
+    rows.close()  # type: ignore[attr-defined]

@@ -135,7 +135,8 @@ class SimConnection:
     def _horizon(self, *_: Any) -> list[tuple[Any, ...]]:
         server, seen = self._server, self.seen()
         xid = seen.xmin if "pg_snapshot_xmin" in _[0] else seen.next_xid
-        return [(xid, str(LSN(server.lsn)), server.now(), f"{server.timeline:08X}{0:016X}")]
+        timeline = f"{server.timeline:08X}{0:016X}"
+        return [(xid, str(LSN(server.lsn)), server.now(), timeline, float(server.generation))]
 
     def _message(self, *_: Any) -> list[tuple[Any, ...]]:
         return [(str(LSN(self._server.message())),)]
@@ -166,6 +167,9 @@ class SimConnection:
     def _changes(self, *_: Any) -> list[tuple[Any, ...]]:
         return [(0, self._server.updates, self._server.deletes)]
 
+    def _counted(self, *_: Any) -> list[tuple[Any, ...]]:
+        return [(float(self._server.generation),)]
+
     def _end(self, *_: Any) -> list[tuple[Any, ...]]:
         return [(str(LSN(self._server.lsn)),)]
 
@@ -183,6 +187,7 @@ _ANSWERS: Final[tuple[tuple[str, Callable[..., Sequence[tuple[Any, ...]]]], ...]
     ('"public"."outbox"', SimConnection._table),
     ("pg_walfile_name(pg_current_wal_insert_lsn", SimConnection._horizon),
     ("pg_walfile_name(pg_current_wal_lsn", SimConnection._timeline),
+    ("select extract(epoch from pg_stat_get_bgwriter", SimConnection._counted),
     ("pg_logical_emit_message", SimConnection._message),
     ("pg_try_advisory_lock", lambda *_: [(True,)]),
     ("track_commit_timestamp", SimConnection._timed),

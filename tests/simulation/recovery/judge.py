@@ -6,6 +6,11 @@ from tests.simulation.recovery.server import Committed
 from tests.simulation.world import Violation
 
 
+def text(header: str | bytes | None) -> str:
+    """Return the value of a header."""
+    return header.decode() if isinstance(header, bytes) else header or ""
+
+
 class Judge:
     """Looks at each record that is appended; `ordered` says whether the table shows the order of commits."""
 
@@ -48,7 +53,7 @@ class Judge:
             if may_repeat and self._last.get(key, (0, 0)) > rank:
                 self._again[key] = min(rank, self._again.get(key, rank))
             self._last[key] = max(rank, self._last.get(key, rank))
-        self._place(event, partition, str(dict(headers)["cdc-position"]))
+        self._place(event, partition, text(dict(headers)["cdc-position"]))
 
     def _place(self, event: str, partition: int, text: str) -> None:
         position = Position.parse(text)

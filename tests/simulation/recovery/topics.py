@@ -11,7 +11,7 @@ from cdc.delivery.positions import Memory, memory
 from cdc.errors import CdcError, KafkaUnavailable
 from cdc.records.record import Headers
 from tests.simulation.recovery.connection import Call
-from tests.simulation.recovery.judge import Judge
+from tests.simulation.recovery.judge import Judge, text
 from tests.simulation.world import World
 
 TOPIC: Final = "outbox.event.order"
@@ -37,6 +37,9 @@ class SimMessage(NamedTuple):
     def offset(self) -> int:
         return self.at
 
+    def value(self) -> bytes:
+        return self.id.encode()
+
     def key(self) -> bytes | None:
         return self.record_key
 
@@ -44,11 +47,11 @@ class SimMessage(NamedTuple):
         return 1, self.time
 
     def headers(self) -> list[tuple[str, bytes]]:
-        return [(name, str(value).encode()) for name, value in self.record_headers]
+        return [(name, text(value).encode()) for name, value in self.record_headers]
 
     @property
     def id(self) -> str:
-        return str(dict(self.record_headers)["id"])
+        return text(dict(self.record_headers)["id"])
 
 
 class SimTopics:
@@ -170,6 +173,12 @@ class SimTopicReader:
                 found = [one for one in self._topics.partitions[number] if self._reached[number] <= one.at < end]
                 self._reached[number] = end
             yield found
+
+    def at(self, _: str, places: Iterable[tuple[int, int]]) -> Iterator[SimMessage]:
+        wanted = set(places)
+        with self._call():
+            found = [one for part in self._topics.partitions for one in part if (one.place, one.at) in wanted]
+        yield from found
 
     def kept(self, _: str, now: int) -> Kept:
         trimmed = self._topics.trimmed

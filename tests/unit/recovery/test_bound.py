@@ -24,7 +24,7 @@ FACTS = BoundFacts(horizons=(), timeline=1, timelines={}, wal_end=LSN(1000), nex
 
 
 def horizon(lsn: int, timeline: int = 1) -> Horizon:
-    return Horizon(lsn * 10, LSN(lsn), NOON + lsn, timeline, 3, 4)
+    return Horizon(lsn * 10, LSN(lsn), NOON + lsn, timeline, updates=3, deletes=4)
 
 
 def test_the_newest_horizon_that_counts_is_the_bound() -> None:
@@ -184,3 +184,13 @@ def test_no_unpublished_row_is_below_the_bound(steps: list[tuple[str, int]]) -> 
         if (bound := choose(facts)) and bound.xid is not None:
             below = {(xid, lsn) for xid, lsn in server.committed.items() if xid < bound.xid}
             assert below <= published
+
+
+def test_statistics_that_restarted_since_the_bound_leave_unknown_whether_rows_were_updated() -> None:
+    bound = Bound(kind=BoundKind.HORIZON, xid=9000, counted=NOON, updates=0, deletes=7)
+    assert not bound.recounted(NOON).updated(0)
+    restarted = bound.recounted(NOON + 1)
+    assert restarted.updated(0)
+    assert restarted.deletes == 0
+    assert not replace(bound, counted=None).recounted(NOON).updated(0)  # of an earlier version
+    assert Bound.read(bound.plain()) == bound
