@@ -153,3 +153,61 @@ def test_updated_contract_holds_all_rows_and_is_compatible_both_ways(drawn: Know
     assert update(after, observed(payloads), Wishes(), {"T"})[0] == after
     if before == schema:
         assert after == schema
+
+
+ROWS = 40  # of which some lack a field: enough for each to have 20 distinct values
+Made = Callable[[int], Any]
+EXACT: dict[str, tuple[Any, Made]] = {
+    "long": ("long", lambda row: row - 20),
+    "boolean": ("boolean", lambda row: row % 2 == 0),
+    "string": ("string", lambda row: f"{row:05}"),
+    "date": ({"type": "int", "logicalType": "date"}, lambda row: f"2026-01-{row % 31 + 1:02}"),
+    "timestamp": ({"type": "long", "logicalType": "timestamp-micros"}, lambda row: f"2026-01-31T17:45:{row:02}.5Z"),
+    "uuid": ({"type": "string", "logicalType": "uuid"}, lambda row: f"00112233-4455-6677-8899-{row:012x}"),
+    "map": ({"type": "map", "values": "long"}, lambda row: {f"k{row}": row}),
+}
+
+
+@st.composite
+def exact(draw: st.DrawFn, name: str, depth: int) -> tuple[Any, Made]:
+    """A type as inference makes it, and its value in each row."""
+    kind = draw(st.sampled_from([*EXACT, "decimal", *(["array", "record"] if depth else [])]))
+    if kind == "decimal":
+        scale = draw(st.integers(2, 9))
+        unit = Decimal(1).scaleb(-scale)
+        return {**DECIMAL, "scale": scale}, lambda row: row + unit
+    if kind == "array":
+        items, item = draw(exact(f"{name}_Item", depth - 1))
+        return {"type": "array", "items": items}, lambda row: [item(row)]
+    if kind == "record":
+        return draw(exact_record(name, depth))
+    return EXACT[kind]
+
+
+@st.composite
+def exact_record(draw: st.DrawFn, name: str, depth: int) -> tuple[Any, Made]:
+    """A record whose fields are optional, as inference makes them; the first row has all."""
+    chosen = draw(st.lists(st.sampled_from(["id", "lines", "total", "at"]), unique=True, min_size=1))
+    parts = {each: draw(exact(f"{name}_{each.capitalize()}", depth - 1)) for each in chosen}
+    absent = {each: draw(st.sampled_from([0, 7, 9])) for each in parts if depth == 2}
+    fields = [{"name": each, "type": ["null", kind], "default": None} for each, (kind, _) in parts.items()]
+
+    def value(row: int) -> dict[str, Any]:
+        lacks = {each for each, every in absent.items() if every and row % every == 1}
+        return {each: made(row) for each, (_, made) in parts.items() if each not in lacks}
+
+    return {"type": "record", "name": name, "fields": fields}, value
+
+
+def bare(schema: Any) -> Any:
+    """The schema without its docs."""
+    if isinstance(schema, list):
+        return [bare(each) for each in schema]
+    return {key: bare(each) for key, each in schema.items() if key != "doc"} if isinstance(schema, dict) else schema
+
+
+@given(exact_record("T", 2))
+@examples(300)
+def test_rows_of_a_contract_that_inference_may_make_give_back_that_contract(drawn: tuple[Any, Made]) -> None:
+    schema, value = drawn
+    assert bare(inferred(*(text(value(row)) for row in range(ROWS)))[0]) == schema
