@@ -13,7 +13,7 @@ _PERMANENT: Final = {
     ' "batch.size", lower that or grant the principal DESCRIBE_CONFIGS on the topic',
     KafkaError.RECORD_LIST_TOO_LARGE: "raise max.message.bytes of the topic",
     KafkaError.INVALID_RECORD: "the topic's settings refuse a record of the batch:"
-    " compaction needs keys, message.timestamp limits refuse commit times",
+    " compaction needs keys, message.timestamp limits refuse the times of records",
     KafkaError._INVALID_DIFFERENT_RECORD: "a record of the same batch was refused: the broker's log says which and why",
     KafkaError.TOPIC_EXCEPTION: "correct [topics] name, or the column in it: Kafka takes no topic of that name",
     KafkaError.UNSUPPORTED_COMPRESSION_TYPE: 'choose another "compression.type" in [kafka]',
@@ -23,7 +23,7 @@ _PERMANENT: Final = {
     KafkaError.SASL_AUTHENTICATION_FAILED: 'check "sasl.username" and "sasl.password" in [kafka]',
     KafkaError._AUTHENTICATION: "check the credentials in [kafka]",
     KafkaError.INVALID_REQUIRED_ACKS: "check the topic's min.insync.replicas",
-    KafkaError.INVALID_TIMESTAMP: "the topic's message.timestamp settings refuse the commit time",
+    KafkaError.INVALID_TIMESTAMP: "the topic's message.timestamp settings refuse the time of the record",
     KafkaError.INVALID_CONFIG: "check [topics] config",
     KafkaError.INVALID_REPLICATION_FACTOR: "check [topics] replication_factor against the number of brokers",
     KafkaError.INVALID_PARTITIONS: "check [topics] partitions",

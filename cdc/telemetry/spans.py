@@ -79,7 +79,8 @@ class TracedEncoding(Encoding):
         """See `Encoding.record`."""
         record = super().record(event)
         size = None if record.value is None else len(record.value)
-        facts = SpanFacts(record.topic, event.id, event.type, self._outbox.position(event.row), record.timestamp, size)
+        committed = event.row.transaction.timestamp
+        facts = SpanFacts(record.topic, event.id, event.type, self._outbox.position(event.row), committed, size)
         carrier = _carrier(event.headers)
         span = self._tracer.begin(facts, carrier)
         if span is None:

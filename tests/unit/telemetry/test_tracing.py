@@ -23,7 +23,7 @@ from cdc.replication.settlement import Ledger
 from cdc.telemetry import spans
 from cdc.telemetry.opentelemetry import OpenTelemetry
 from tests.unit import frames, shop
-from tests.unit.shop import COLUMNS, COMMIT_TIME_MS, EVENT_ID, JSONB, OID, TEXT, Encoders, Framing, Topics
+from tests.unit.shop import COLUMNS, COMMIT_TIME_MS, EVENT_ID, INT8, JSONB, OID, TEXT, Encoders, Framing, Topics
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
@@ -354,3 +354,15 @@ def test_the_environment_has_the_last_word_about_who_we_are(
     record.on_delivery(None, None)
     resource = road.spans[0].resource.attributes
     assert (resource["service.name"], resource["cdc.slot"]) == (name, "shop")
+
+
+def test_a_span_lasts_from_the_commit_whatever_the_time_of_the_record() -> None:
+    exporter = InMemorySpanExporter()
+    tracer = OpenTelemetry(SimpleSpanProcessor(exporter), "shop", lambda: CONFIRMED)
+    outbox = shop.outbox(time="at")
+    relation = frames.relation(OID, "outbox", [*COLUMNS, ("at", INT8)])
+    event = outbox.event(shop.row(EVENT_ID, "order", "o-1", "OrderPlaced", "{}", "1000", relation=relation))
+    record = spans.encoding(tracer)(outbox, Encoders(), Framing()).record(event)
+    record.on_delivery(None, Delivery())
+    (span,) = exporter.get_finished_spans()
+    assert (record.timestamp, span.start_time, span.end_time) == (1000, COMMITTED, CONFIRMED)
