@@ -1,5 +1,7 @@
 """Microseconds per event from frame to record: the general path, and runs in plain Python and of the accelerator.
 
+Each for the kinds of values: Avro, JSON and text.
+
     python native/bench.py [--json] [--repeat 15]
 
 Frames are made, each with an id of its own; a run has 200 of them, as one read of the stream may bring. Figures are the
@@ -16,9 +18,9 @@ from typing import Any
 import cdc_native
 import fastavro
 
-from cdc.avro.compiled.plan import plan
 from cdc.avro.contracts import Contract
-from cdc.avro.mapping.rules import STRICT
+from cdc.avro.json_values import JsonForm
+from cdc.config.settings import Record as Values
 from cdc.lsn import LSN
 from cdc.outbox.columns import Columns
 from cdc.outbox.events import Outbox
@@ -27,7 +29,7 @@ from cdc.records.encoding import Encoding
 from cdc.records.fastpath.generated import Unrolled
 from cdc.records.fastpath.layout import Layout, Make
 from cdc.records.record import Record
-from cdc.records.router import Route
+from cdc.records.router import Encoder
 from cdc.replication.frames import XLOG_HEADER_SIZE
 from cdc.replication.messages import Column, Insert, Relation
 from cdc.replication.pgoutput import decode
@@ -98,13 +100,19 @@ def best(run: Callable[[], object], repeat: int) -> float:
     return min(seconds) / 20 / RUN * 1e6
 
 
-def measured(name: str, repeat: int) -> dict[str, Any]:
+def measured(name: str, value: str, repeat: int) -> dict[str, Any]:
     """One line of the table."""
     contract = Contract(fastavro.parse_schema(SCHEMAS[name], named_schemas={}), "bench")
     payload = json.dumps(as_jsonb(VALUES[name])).encode()
     frames = [frame(payload) for _ in range(RUN)]
-    header, encode, compiled = contract.header, contract.encode, plan(contract.schema, STRICT)
-    route = Route("outbox.event.order", "Order", header, encode, compiled)
+    outbox = Outbox(PREFIX[:8], Columns(), TopicTemplate("outbox.event.{aggregatetype}"))
+    kinds = Values.model_validate({"value": value})
+    only = Only(contract, contract.json_encoder(JsonForm()) if value == "json" else contract)
+    encoding = Encoding(outbox, only, only, values=kinds)
+    event = outbox.event(row(frames[0], 0))
+    encoding.record(event)
+    route = encoding.shared(event)
+    assert route
 
     def taken(make: Make) -> float:
         runs = make(LAYOUT)
@@ -113,21 +121,23 @@ def measured(name: str, repeat: int) -> dict[str, Any]:
 
     return {
         "payload": name,
+        "value": value,
         "bytes": len(payload),
-        "general": round(best(general(frames, contract), repeat), 2),
+        "general": round(best(general(frames, outbox, encoding), repeat), 2),
         "python": taken(Unrolled),
         "native": taken(cdc_native.Runs),
     }
 
 
 class Only:
-    """One contract for every type, and its header for every topic."""
+    """One encoder for every type, and the header of its contract for every topic."""
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract, encoder: Encoder) -> None:
         self._contract = contract
+        self._encoder = encoder
 
-    def get(self, _event_type: str, /) -> Contract:
-        return self._contract
+    def get(self, _event_type: str, /) -> Encoder:
+        return self._encoder
 
     def asks_again(self, event_type: str) -> bool:  # noqa: ARG002 - nothing is looked for
         return False
@@ -142,22 +152,20 @@ class Only:
         pass
 
 
-def general(frames: list[bytes], contract: Contract) -> Callable[[], object]:
+RELATION = Relation(OID, "public", "outbox", "d", tuple(Column(0, name, oid, -1) for name, oid in TYPES.items()))
+TRANSACTION = Ledger().begin(LSN(0x172CEC8), 0)
+
+
+def row(frame: bytes, index: int) -> Row:
+    """The row of a frame, as the general path reads it."""
+    message = decode(frame, XLOG_HEADER_SIZE)
+    assert isinstance(message, Insert)
+    return Row(TRANSACTION, index, RELATION, message.new)
+
+
+def general(frames: list[bytes], outbox: Outbox, encoding: Encoding) -> Callable[[], list[Record]]:
     """The general path for the same frames."""
-    relation = Relation(OID, "public", "outbox", "d", tuple(Column(0, name, oid, -1) for name, oid in TYPES.items()))
-    outbox = Outbox(PREFIX[:8], Columns(), TopicTemplate("outbox.event.{aggregatetype}"))
-    encoding = Encoding(outbox, Only(contract), Only(contract))
-    transaction = Ledger().begin(LSN(0x172CEC8), 0)
-
-    def path() -> list[Record]:
-        made = []
-        for index, each in enumerate(frames):
-            message = decode(each, XLOG_HEADER_SIZE)
-            assert isinstance(message, Insert)
-            made.append(encoding.record(outbox.event(Row(transaction, index, relation, message.new))))
-        return made
-
-    return path
+    return lambda: [encoding.record(outbox.event(row(each, index))) for index, each in enumerate(frames)]
 
 
 def main() -> None:
@@ -166,13 +174,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--repeat", type=int, default=15)
     options = parser.parse_args()
-    lines = [measured(name, options.repeat) for name in SCHEMAS]
+    lines = [measured(name, value, options.repeat) for name in SCHEMAS for value in ("avro", "json", "text")]
     if options.json:
         print(json.dumps(lines))
         return
     for line in lines:
         columns = "general path {general:6.2f} us   python {python:5.2f} us   native {native:5.2f} us".format(**line)
-        print("{payload:20} {bytes:5} bytes   ".format(**line) + columns)
+        print("{payload:20} {bytes:5} bytes   {value:5} ".format(**line) + columns)
 
 
 if __name__ == "__main__":

@@ -194,7 +194,8 @@ class Router:
         route = route._replace(headers=((CONTENT_TYPE, kind),))
         if contract is None:
             return route._replace(encode=text_value, plan=_TEXT_PLAN)
-        return route._replace(encode=partial(_checked_text, contract))
+        plan = contract.plan and b'{"form":"text",' + contract.plan.removeprefix(b"{")
+        return route._replace(encode=partial(_checked_text, contract), plan=plan)
 
     def _encoder(self, event_type: str) -> Encoder | None:
         encoder = self._encoders.get(event_type)

@@ -28,16 +28,20 @@ impl Encoder {
         self.limit = limit;
         self.json = plan.target == Target::Json;
         self.out.extend_from_slice(header);
+        let mut reader = Reader::new(payload)?;
+        if !plan.nodes.is_empty() {
+            self.value(plan, 0, &mut reader, DEPTH)?;
+            self.within_limit()?;
+            if !reader.ended() {
+                return None;
+            }
+        }
         if plan.target == Target::Text {
-            std::str::from_utf8(payload).ok()?;
+            self.out.truncate(header.len());
             self.out.extend_from_slice(payload);
             self.within_limit()?;
-            return Some(self.out.as_slice());
         }
-        let mut reader = Reader::new(payload)?;
-        self.value(plan, 0, &mut reader, DEPTH)?;
-        self.within_limit()?;
-        reader.ended().then_some(self.out.as_slice())
+        Some(self.out.as_slice())
     }
 
     fn value(&mut self, plan: &Plan, node: usize, reader: &mut Reader<'_>, depth: usize) -> Option<()> {
@@ -58,6 +62,7 @@ impl Encoder {
             Node::Array { items } => self.array(plan, *items, reader, depth.checked_sub(1)?),
             Node::Map { values } => self.map(plan, *values, reader, depth.checked_sub(1)?),
             Node::Union(union) => self.union(plan, union, reader, depth),
+            Node::Duration => self.duration(reader),
             Node::String => {
                 self.string(&reader.string()?);
                 Some(())
@@ -196,6 +201,40 @@ impl Encoder {
         keys.sort_unstable();
         let distinct = keys.windows(2).all(|pair| matches!(pair, [one, other] if one != other));
         distinct.then_some(())
+    }
+
+    /// An object of these three keys in any order, and no others.
+    fn duration(&mut self, reader: &mut Reader<'_>) -> Option<()> {
+        let mut amounts: [Option<u32>; 3] = [None; 3];
+        reader.take(b'{')?;
+        let mut more = true;
+        while more {
+            let place = match &*reader.key()? {
+                b"months" => 0,
+                b"days" => 1,
+                b"millis" => 2,
+                _ => return None,
+            };
+            if !matches!(reader.kind()?, Kind::Number) {
+                return None;
+            }
+            let amount = u32::try_from(reader.number()?.whole?).ok()?;
+            if amounts.get_mut(place)?.replace(amount).is_some() {
+                return None; // a key that comes twice
+            }
+            more = reader.more(b'}')?;
+        }
+        let [Some(months), Some(days), Some(millis)] = amounts else {
+            return None;
+        };
+        if self.json {
+            texts::duration(&mut self.out, months, days, millis);
+        } else {
+            for amount in [months, days, millis] {
+                self.out.extend_from_slice(&amount.to_le_bytes());
+            }
+        }
+        Some(())
     }
 
     /// Begins an array or a map; returns where its count goes in Avro.

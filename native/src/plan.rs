@@ -74,6 +74,8 @@ pub enum Node {
         /// Whether numbers with a fraction or an exponent are read.
         fractions: bool,
     },
+    /// Months, days and milliseconds: an object of three whole numbers, as 12 bytes.
+    Duration,
     /// Days since 1970.
     Date,
     /// Units of `10^-digits` seconds since midnight.
@@ -200,7 +202,7 @@ pub enum Target {
     Avro,
     /// JSON of the same values, each with one form.
     Json,
-    /// What it is, if it is UTF-8; there are no nodes.
+    /// What it is, if it is UTF-8, and where there are nodes if it fits them.
     Text,
 }
 
@@ -231,8 +233,8 @@ impl Plan {
                 record.prepare()?;
             }
         }
-        let sound =
-            plan.nodes.is_empty() == (plan.target == Target::Text) && plan.nodes.iter().all(|node| plan.is_sound(node));
+        let is_enough = !plan.nodes.is_empty() || plan.target == Target::Text;
+        let sound = is_enough && plan.nodes.iter().all(|node| plan.is_sound(node));
         sound.then_some(plan)
     }
 

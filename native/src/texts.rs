@@ -44,6 +44,11 @@ fn quoted(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
 }
 
+/// Appends a duration.
+pub fn duration(out: &mut Vec<u8>, months: u32, days: u32, millis: u32) {
+    out.extend_from_slice(format!("{{\"months\":{months},\"days\":{days},\"millis\":{millis}}}").as_bytes());
+}
+
 /// Appends a number as a node has it.
 pub fn number(out: &mut Vec<u8>, plan: &Plan, node: &Node, number: Number<'_>) -> Option<()> {
     match node {

@@ -119,3 +119,48 @@ fn a_plan_that_points_nowhere_or_round_in_a_circle_is_none() {
         assert!(Plan::parse(json!({ "nodes": nodes }).to_string().as_bytes()).is_none(), "{nodes}");
     }
 }
+
+#[test]
+fn a_duration_is_an_object_of_three_amounts() {
+    let nodes = json!([{"kind": "duration"}]);
+    let as_json = Plan::parse(json!({"form": "json", "nodes": nodes}).to_string().as_bytes()).expect("a plan");
+    for payload in
+        [r#"{"months":1,"days":2,"millis":4294967295}"#, r#" { "millis":4294967295, "months":1 , "days":2 } "#]
+    {
+        assert_eq!(
+            encoded(&plan(&nodes), payload),
+            Some(vec![1, 0, 0, 0, 2, 0, 0, 0, 255, 255, 255, 255]),
+            "{payload}"
+        );
+        let text = br#"{"months":1,"days":2,"millis":4294967295}"#.to_vec();
+        assert_eq!(encoded(&as_json, payload), Some(text), "{payload}");
+    }
+    for wrong in [
+        "{}",
+        r#"{"months":1,"days":2}"#,
+        r#"{"months":1,"days":2,"millis":3,"x":1}"#,
+        r#"{"months":1,"days":2,"millis":3,"millis":3}"#,
+        r#"{"months":-1,"days":2,"millis":3}"#,
+        r#"{"months":1,"days":2,"millis":4294967296}"#,
+        r#"{"months":1.0,"days":2,"millis":3}"#,
+        r#"{"months":"1","days":2,"millis":3}"#,
+        r#""P1M2D""#,
+        "[1, 2, 3]",
+    ] {
+        assert_eq!(encoded(&plan(&nodes), wrong), None, "{wrong}");
+    }
+}
+
+#[test]
+fn checked_text_stays_as_it_is_and_declines_what_does_not_fit() {
+    let checked = json!({"form": "text", "nodes": [record(&[field("n", 1, None)], false), {"kind": "int"}]});
+    let checked = Plan::parse(checked.to_string().as_bytes()).expect("a plan");
+    for payload in [r#"{"n": 1}"#, " { \"n\" :1}\n"] {
+        assert_eq!(encoded(&checked, payload), Some(payload.as_bytes().to_vec()));
+    }
+    for wrong in [r#"{"n": 1.5}"#, "{}", r#"{"n": 1} x"#, ""] {
+        assert_eq!(encoded(&checked, wrong), None, "{wrong}");
+    }
+    let unchecked = Plan::parse(br#"{"form":"text","nodes":[]}"#).expect("a plan");
+    assert_eq!(encoded(&unchecked, "{"), Some(b"{".to_vec()));
+}

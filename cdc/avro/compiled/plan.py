@@ -158,8 +158,8 @@ class _Planner:
         kind, logical_type = definition["type"], definition["logicalType"]
         if logical_type == "uuid":
             return {"kind": "uuid", "fixed": kind == "fixed"}
-        if logical_type == "date":
-            return {"kind": "date"}
+        if logical_type in {"date", "duration"}:
+            return {"kind": logical_type}
         name, _, unit = logical_type.rpartition("-")
         if name == "time":
             return {"kind": "time", "digits": logical.DIGITS[unit], **self._times}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cdc.avro.compiled.plan import plan
 from cdc.avro.contracts import Contract
+from cdc.avro.json_values import JsonForm
 from cdc.avro.mapping.rules import STRICT, Rules
 from tests.examples import examples
 from tests.unit.avro.test_compiler_properties import cases, rules
@@ -48,6 +49,27 @@ def test_accepted_payloads_have_the_bytes_of_the_contract(
     payload = data.draw(st.composite(dumped)(value))
     check(contract, compiled, payload)
     check(contract, compiled, data.draw(spoiled(payload)))
+
+
+DURATION = {"type": "fixed", "name": "D", "size": 12, "logicalType": "duration"}
+AMOUNTS = st.sampled_from(["0", "1", "4294967295", "4294967296", "-1", "1.0", '"1"', "null", "-0"])
+MEMBERS = st.sampled_from(["months", "days", "millis", "months", "days", "millis", "weeks"])
+
+
+@given(st.lists(st.tuples(MEMBERS, AMOUNTS), max_size=4), st.sampled_from(["strict", "optional"]))
+@example([("millis", "3"), ("months", "1"), ("days", "4294967295")], "strict")
+@examples(1000)
+def test_durations_match_python_or_are_declined(members: list[tuple[str, str]], kind: str) -> None:
+    field = {"name": "v", "type": DURATION if kind == "strict" else ["null", "long", DURATION]}
+    contract = made(fastavro.parse_schema({"type": "record", "name": "T", "fields": [field]}, named_schemas={}), STRICT)
+    assert contract is not None
+    payload = f'{{"v": {{{", ".join(f"{json.dumps(name)}: {amount}" for name, amount in members)}}}}}'.encode()
+    accepted = check(contract, plan(contract.schema, STRICT), payload)
+    usual = {name: amount for name, amount in members if amount.isdigit() and int(amount) < 1 << 32}
+    assert accepted == (len(members) == 3 and usual.keys() == {"months", "days", "millis"})
+    encoder = contract.json_encoder(JsonForm())
+    written = native.encode(encoder.plan, payload)
+    assert written is None or written == encoder.encode(payload, b"")
 
 
 @given(records(), st.data())

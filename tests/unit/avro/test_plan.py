@@ -47,7 +47,7 @@ def node(kind: Any, how: Rules = STRICT) -> dict[str, Any]:
         ({"type": "long", "logicalType": "local-timestamp-micros"}, {"kind": "timestamp", "digits": 6, "local": True}),
         (PRICE, {"kind": "decimal", "precision": 9, "scale": 2, "size": None, "fractions": True}),
         ({**PRICE, "precision": 39}, {"kind": "decline"}),
-        ({"type": "fixed", "name": "F", "size": 12, "logicalType": "duration"}, {"kind": "decline"}),
+        ({"type": "fixed", "name": "F", "size": 12, "logicalType": "duration"}, {"kind": "duration"}),
         (
             {"type": "enum", "name": "E", "symbols": ["A", "B"], "default": "B"},
             {"kind": "enum", "symbols": ["A", "B"], "default": 1},

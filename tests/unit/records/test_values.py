@@ -1,5 +1,6 @@
 """Records whose values are JSON or text: value, headers, and what is poison."""
 
+import json
 from typing import Any
 
 import fastavro
@@ -195,3 +196,17 @@ def test_bytea_passes_as_it_is_without_a_content_type(kind: Any, frame_bytea: bo
     made = record(settings, r"\x00ff", kind=BYTEA, frame_bytea=frame_bytea)
     framed = frame_bytea and kind == "avro"
     assert (made.value, content_type(made)) == ((b"framing" if framed else b"") + b"\x00\xff", [])
+
+
+def test_the_accelerator_has_a_plan_for_text_that_is_checked() -> None:
+    checked = Settings(value="text", check=True)
+    outbox = shop.outbox()
+    event = outbox.event(shop.row(EVENT_ID, "order", "o-1", "Placed", '{"n": 1}'))
+    route = Encoding(outbox, Encoders(checked), FRAMED, values=checked).shared(event)
+    assert route
+    plan = json.loads(route.plan or b"{}")
+    assert CONTRACT.plan
+    assert plan == {"form": "text", **json.loads(CONTRACT.plan)}
+    native = pytest.importorskip("cdc_native", reason="the accelerator is not installed: see native/README.md")
+    assert native.encode(route.plan, b' {"n": 1}') == b' {"n": 1}'
+    assert native.encode(route.plan, b'{"n": "one"}') is None
