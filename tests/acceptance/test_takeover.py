@@ -209,6 +209,9 @@ def test_a_takeover_under_load_and_its_undo_lose_repeat_and_reorder_nothing(outb
     worker.create(outbox.slot, connector(outbox))
     with Writers(outbox.dsn):
         has_sent(outbox)
+        for _ in range(3):  # while much of the WAL is not flushed; a logical message would end Debezium's task
+            compared = outbox.run("takeover", "compare")
+            assert compared.returncode == 0, compared.stdout + compared.stderr
         take_over(outbox, url)
         with publishing(outbox):
             time.sleep(5)
