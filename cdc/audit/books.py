@@ -276,6 +276,15 @@ class Books:
         ((moment,),) = self._notes.rows(query, stream, lsn)
         return None if moment is None else int(moment)
 
+    def rowless(self, stream: int, lsn: int) -> int:
+        """Return how many events of a stream behind a commit LSN have a record, and no row."""
+        ((count,),) = self._notes.rows(
+            "select count(distinct id) from records where stream = ? and lsn > ? and id not in (select id from rows)",
+            stream,
+            lsn,
+        )
+        return int(count)
+
     def finding_count(self) -> int:
         """Return the number of findings; one may be about several events."""
         ((count,),) = self._notes.rows("select count(*) from findings")

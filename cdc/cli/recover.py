@@ -16,6 +16,7 @@ from cdc.cli.params import Moment
 from cdc.config.settings import Settings, require
 from cdc.delivery.positions import EXACTLY_ONCE
 from cdc.kafka.cluster import Cluster
+from cdc.logs.format import plain
 from cdc.quantities import moment, plural
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from cdc.recovery.state import RecoveryOptions
 
 _REACH_SECONDS = 10.0
+_NAMED = 5
 
 
 @click.command(
@@ -81,17 +83,20 @@ def run(settings: Settings, options: "RecoveryOptions", *, dry_run: bool, yes: b
         _show(recovery.survey())
         facts = _facts(recovery)
         if not as_json:
-            for line in _lines(facts):
+            for line in _lines(recovery, facts):
                 click.echo(line)
         if dry_run:
             if as_json:
                 click.echo(_json(facts, dry_run=True))
-            return 1 if recovery.selection.deleted else 0
+            return 1 if recovery.losses else 0
         if sys.stdin.isatty() and not yes:  # a script has no one to ask
             click.confirm("Send these events and create the slot?", abort=True, err=True)
         _show(recovery.heal())
-        click.echo(_json({**facts, **recovery.done}, dry_run=False) if as_json else _done(recovery.done))
-        return 1 if recovery.selection.deleted else 0
+        before, losses = facts["deleted_between"], _losses(recovery)
+        if losses["deleted_between"] != before and not as_json:
+            click.echo(_warning(losses))
+        click.echo(_json({**facts, **recovery.done, **losses}, dry_run=False) if as_json else _done(recovery.done))
+        return 1 if recovery.losses else 0
 
 
 def _show(steps: "Iterable[RecoveryStep]") -> None:
@@ -112,36 +117,58 @@ def _facts(recovery: "Recovery") -> dict[str, object]:
         "order": str(selection.order.kind),
         "order_exact": selection.order.exact,
         "unordered_keys": recovery.unordered,
+        "unordered": [
+            {"topic": one.topic, "key": one.key.decode(errors="backslashreplace"), "events": one.events}
+            for one in recovery.unordered_keys
+        ],
         "candidates": count.candidates,
         "missing": count.missing,
         "perhaps_again": count.perhaps_again,
         "from": _time(count.first),
         "to": _time(count.last),
-        "deleted": selection.deleted,
-        "deleted_between": selection.between if selection.deleted else None,
         "guarantee": found.mark.guarantee,
+        **_losses(recovery),
     }
 
 
-def _lines(facts: Mapping[str, object]) -> Iterable[str]:
+def _losses(recovery: "Recovery") -> dict[str, object]:
+    losses = recovery.losses
+    return {
+        "deleted": losses.rows,
+        "deleted_between": losses.between or None,
+        "deleted_tables": losses.tables,
+        "deleted_text": str(losses) if losses else None,
+    }
+
+
+def _lines(recovery: "Recovery", facts: Mapping[str, object]) -> Iterable[str]:
     if facts["lost"]:
         yield str(facts["lost"])
     count = plural(int(str(facts["missing"])), "missing event")
     when = f", from {facts['from']} to {facts['to']}" if facts["from"] else ""
     yield f"{count} of {plural(int(str(facts['candidates'])), 'row')} since {facts['bound']}{when}"
     yield f"order: {facts['order']}"
-    if facts["unordered_keys"]:
+    if unordered := recovery.unordered:
+        named = [
+            f"{plain(one.key.decode(errors='backslashreplace'))} ({plural(one.events, 'event')}, topic {one.topic})"
+            for one in recovery.unordered_keys[:_NAMED]
+        ]
+        more = [f"{unordered - len(named)} more"] if unordered > len(named) else []
         yield (
-            f"warning: the order of {plural(int(str(facts['unordered_keys'])), 'key')} with several missing events may"
-            " not be that of their commits; a column that numbers rows prevents this: cdc-publisher outbox init --order"
+            f"warning: the order of {plural(unordered, 'key')} with several missing events may not be that of their"
+            f" commits: {', '.join([*named, *more])}; a column that numbers rows prevents this:"
+            " cdc-publisher outbox init --order"
         )
     if facts["perhaps_again"]:
         yield f"{facts['perhaps_again']} of them may have been published before: their topic has deleted old records"
-    if facts["deleted"]:
-        deleted = plural(int(str(facts["deleted"])), "row")
-        yield f"warning: up to {deleted} {facts['deleted_between']} were deleted, perhaps before they were published"
+    if facts["deleted_text"]:
+        yield _warning(facts)
     if facts["guarantee"] != EXACTLY_ONCE:
         yield "an old publisher that is frozen may still send what it has queued: end it, or such events come twice"
+
+
+def _warning(facts: Mapping[str, object]) -> str:
+    return f"warning: {facts['deleted_text']}, perhaps before they were published"
 
 
 def _done(done: Mapping[str, object]) -> str:

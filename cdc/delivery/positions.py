@@ -16,12 +16,15 @@ that decide the order), to detect changes made while no publisher was reading.
 is in Kafka; with `caught_up`, nothing of the stream beyond it is. `guarantee` is that of the publisher which wrote the
 record. An empty value forgets the slot.
 
+`outbox purge` has a record of what it deleted: see `cdc.delivery.purge_record`.
+
 With `recovered` it says what the last recovery of the slot did. A recovery that has not ended has a record of its own:
 see `cdc.delivery.recovery_record`.
 
 `horizons` say which rows are known to be published, the newest last: each has xid (rows of all transactions below it
 are), lsn, taken (unix seconds), timeline and, where statistics were read, updates and deletes (how many rows of the
-table were changed before); see `cdc.replication.horizon`. The first one is of the slot's beginning, and others are
+table were changed before), tables (that have rows, as oid:filenode; only where they are others than before) and number
+(the last one of the sequence); see `cdc.replication.horizon`. The first one is of the slot's beginning, and others are
 added once the slot may move past them. `dropped` forgets the slot too, but keeps the horizons, which
 the record of a new slot of the same name takes over.
 
@@ -42,10 +45,12 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from cdc.delivery.purge_record import NAME as PURGE
+from cdc.delivery.purge_record import PurgeRecord
 from cdc.delivery.recovery_record import NAME, RecoveryRecord
 from cdc.lsn import LSN, EventPosition
 from cdc.replication import publication
-from cdc.replication.horizon import Horizon
+from cdc.replication.horizon import Horizon, parsed, plain
 
 VERSION: Final = 1
 _FIRST: Final = {"[topics] map": "{}", "[record] key": "text"}
@@ -105,7 +110,7 @@ class SlotRecord:
     def encode(self) -> bytes:
         """The value of its record."""
         rare: dict[str, object] = {"cluster": self.cluster} if self.cluster else {}
-        rare |= {"horizons": [one.plain() for one in self.horizons]} if self.horizons else {}
+        rare |= {"horizons": plain(self.horizons)} if self.horizons else {}
         rare |= {"dropped": True} if self.dropped else {}
         rare |= {"recovered": dict(self.recovered)} if self.recovered else {}
         rare |= {"foreign": self.foreign.document()} if self.foreign else {}
@@ -142,7 +147,7 @@ class SlotRecord:
                 str(read.get("guarantee", AT_LEAST_ONCE)),
                 bool(read.get("caught_up", False)),
                 str(read.get("cluster", "")),
-                tuple(Horizon.read(one) for one in read.get("horizons", ())),
+                parsed(read.get("horizons", ())),
                 bool(read.get("dropped", False)),
                 dict(read["recovered"]) if read.get("recovered") else None,
                 ForeignWindow.parse(foreign) if foreign else None,
@@ -199,6 +204,7 @@ class Memory(NamedTuple):
     topics: Mapping[str, RememberedTopic] = MappingProxyType({})
     horizons: tuple[Horizon, ...] = ()
     recovery: RecoveryRecord | None = None  # that has begun and not ended
+    purge: PurgeRecord = PurgeRecord()
 
 
 def memory(key: str, records: Iterable[tuple[bytes | None, bytes | None]]) -> Memory:
@@ -207,6 +213,7 @@ def memory(key: str, records: Iterable[tuple[bytes | None, bytes | None]]) -> Me
     values: list[bytes | None] = []
     topics: dict[str, RememberedTopic] = {}
     recovery: RecoveryRecord | None = None
+    purge: PurgeRecord | None = None
     for name, value in records:
         if name == slot:
             values.append(value)
@@ -214,7 +221,9 @@ def memory(key: str, records: Iterable[tuple[bytes | None, bytes | None]]) -> Me
             topic = name.removeprefix(prefix).decode(errors="replace")
             if topic == NAME:
                 recovery = RecoveryRecord.decode(value) if value else None
-            if topic == NAME and recovery:
+            elif topic == PURGE:
+                purge = PurgeRecord.decode(value) if value else None
+            if (topic == NAME and recovery) or (topic == PURGE and purge):
                 topics.pop(topic, None)
             elif value:
                 topics[topic] = RememberedTopic.decode(value)
@@ -222,7 +231,9 @@ def memory(key: str, records: Iterable[tuple[bytes | None, bytes | None]]) -> Me
                 topics.pop(topic, None)
     last = latest(values)
     horizons = last.horizons if last else ()
-    return Memory(last if last and not last.dropped else None, bool(values), topics, horizons, recovery)
+    return Memory(
+        last if last and not last.dropped else None, bool(values), topics, horizons, recovery, purge or PurgeRecord()
+    )
 
 
 def topic_key(slot: str, topic: str) -> str:

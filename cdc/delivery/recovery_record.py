@@ -4,7 +4,8 @@
 |-------|---------------------------------------------------------------------------------------------------|
 | key   | `{system_identifier}/{slot}/recovery`                                                             |
 | value | JSON: version, slot, phase, bound, order, old (state of the lost slot), failover, guarantee,      |
-|       | begun, automatic, backfill, at (LSN of its beginning), start (of the new slot), sent, missing, failed |
+|       | begun, automatic, backfill, at (LSN of its beginning), start (of the new slot), sent, missing,    |
+|       | perhaps_again, losses, failed                                                                     |
 
 As long as it exists, nothing streams from the slot, nothing is purged, and no other command creates the slot. Its
 deletion is the last act of the recovery.
@@ -45,6 +46,7 @@ class RecoveryRecord:
     sent: int = 0
     missing: int | None = None  # events to send in this round, with those that were sent; None until they are counted
     perhaps_again: int = 0
+    losses: Mapping[str, Any] = field(default_factory=dict)  # by bound, the rows that were deleted since
     failed: str = ""  # why the last attempt ended
 
     def encode(self) -> bytes:
@@ -67,6 +69,7 @@ class RecoveryRecord:
                 "sent": self.sent,
                 "missing": self.missing,
                 "perhaps_again": self.perhaps_again,
+                "losses": dict(self.losses),
                 "failed": self.failed,
             }
         )
@@ -95,6 +98,7 @@ class RecoveryRecord:
                 sent=int(read.get("sent", 0)),
                 missing=None if missing is None else int(missing),
                 perhaps_again=int(read.get("perhaps_again", 0)),
+                losses=dict(read.get("losses") or {}),
                 failed=str(read.get("failed", "")),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -1,8 +1,10 @@
 """Takes horizons; see `cdc.replication.horizon` for their meaning."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from cdc.lsn import LSN
+from cdc.postgres import numbers
 from cdc.postgres.connection import Conn, query
 from cdc.postgres.tables_below import TABLES_BELOW
 from cdc.replication.horizon import Horizon
@@ -25,7 +27,13 @@ def take(connection: Conn, table: tuple[str, str] | None = None) -> Horizon:
     )
     # Changes that are counted later were made later, or are taken for such.
     seen = changes(connection, table) if table else None
-    return Horizon(xid, LSN.parse(lsn), taken, int(timeline[:8], 16), *((counted, *seen[1:]) if seen else ()))
+    horizon = Horizon(xid, LSN.parse(lsn), taken, int(timeline[:8], 16))
+    if seen is None or table is None:
+        return horizon
+    number = numbers.last(connection, table)
+    return replace(
+        horizon, counted=counted, updates=seen.updates, deletes=seen.deletes, tables=seen.tables, number=number
+    )
 
 
 def counted_since(connection: Conn) -> float:
@@ -47,6 +55,7 @@ class RowChanges(NamedTuple):
     inserts: int
     updates: int
     deletes: int
+    tables: str = ""  # with rows: oids, with a colon and the filenode where that differs
 
 
 def changes(connection: Conn, table: tuple[str, str]) -> RowChanges | None:
@@ -54,14 +63,17 @@ def changes(connection: Conn, table: tuple[str, str]) -> RowChanges | None:
 
     Statistics follow a change within about a second, and restart from 0 when the server crashes.
     """
-    ((inserts, updates, deletes),) = query(
+    ((inserts, updates, deletes, tables),) = query(
         connection,
         "reading the statistics of the outbox",
         TABLES_BELOW
         + """
         select sum(pg_stat_get_tuples_inserted(relid))::int8, sum(pg_stat_get_tuples_updated(relid))::int8,
-               sum(pg_stat_get_tuples_deleted(relid))::int8 from below
+               sum(pg_stat_get_tuples_deleted(relid))::int8,
+               string_agg(relid || case when c.relfilenode <> relid then ':' || c.relfilenode else '' end,
+                          ' ' order by relid) filter (where c.relkind = 'r')
+        from below join pg_class c on c.oid = relid
         """,
         *table,
     )
-    return None if inserts is None else RowChanges(inserts, updates, deletes)
+    return None if inserts is None else RowChanges(inserts, updates, deletes, tables or "")

@@ -52,6 +52,21 @@ def ordering(connection: Conn, table: tuple[str, str]) -> str | None:
     return next((one.name for one in columns(connection, table) if one.cache == 1), None)
 
 
+def last(connection: Conn, table: tuple[str, str]) -> int | None:
+    """Return the last number that rows got; None without such a column, or the right to read its sequence."""
+    name = next((one.sequence for one in columns(connection, table) if one.cache == 1), None)
+    if name is None:
+        return None
+    ((number,),) = query(
+        connection,
+        "reading the sequence of the table",
+        "select case when has_sequence_privilege(%s, 'USAGE, SELECT') then coalesce(pg_sequence_last_value(%s), 0) end",
+        name,
+        name,
+    )
+    return None if number is None else int(number)
+
+
 def additions(connection: Conn, table: tuple[str, str]) -> list[str]:
     """Return the statements that add the column without rewriting the table; none where there is such a column.
 

@@ -52,6 +52,7 @@ class TablePartition:
     table: PurgedTable
     parent: PurgedTable
     leaves: tuple[PurgedTable, ...]  # its own partitions that hold rows, or itself
+    oids: tuple[int, ...]  # of these
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Fate(Enum):
 
 @dataclass(slots=True, kw_only=True)
 class _Node:
+    oid: int
     table: PurgedTable
     parent: int | None
     divided: bool
@@ -92,6 +94,7 @@ def tree(connection: Conn, root: int, column: str | None, cutoff: str) -> Tree:
         table = PurgedTable(schema, name, blocks or 0)
         strange = not (logged and (divided or blocks is not None))
         nodes[oid] = _Node(
+            oid=oid,
             table=table,
             parent=parent,
             divided=divided,
@@ -109,8 +112,10 @@ def _sort(nodes: dict[int, _Node], oid: int, found: Tree) -> None:
     node, below = nodes[oid], _below(nodes, oid)
     if node.over and node.parent is not None and not any(n.strange or n.watched for n in below):
         if node.owned:
-            leaves = tuple(n.table for n in below if not n.divided)
-            found.old.append(TablePartition(node.table, nodes[node.parent].table, leaves))
+            leaves = [n for n in below if not n.divided]
+            parent = nodes[node.parent].table
+            tables, oids = tuple(n.table for n in leaves), tuple(n.oid for n in leaves)
+            found.old.append(TablePartition(node.table, parent, tables, oids))
             return
         found.unowned.append(node.table)
     if node.strange:

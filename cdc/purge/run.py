@@ -8,10 +8,12 @@ from typing import Final, NamedTuple, Protocol
 
 from cdc.config.settings import Settings
 from cdc.delivery.positions import SlotRecord, differences
+from cdc.delivery.purge_record import PurgeRecord, purge_key
 from cdc.errors import CdcError, KafkaError, PostgresError, Temporary
 from cdc.kafka import positions
 from cdc.lsn import LSN
 from cdc.postgres import catalog, defects, horizons, publication, slots
+from cdc.postgres.connection import query
 from cdc.purge import partitions, rows
 from cdc.purge.age import Age, AgeClock, age
 from cdc.purge.partitions import Fate, TablePartition, Tree
@@ -20,6 +22,7 @@ from cdc.replication.horizon import Horizon, Horizons
 from cdc.replication.publication import GO_ON, NONE, PUBLISHED_BY, Definition, table_oid
 
 _LOOK_SECONDS: Final = 0.1
+_TELL_SECONDS: Final = 10.0
 _KAFKA_SECONDS: Final = 10.0
 _TRIES: Final = 3  # to lock a partition, in one round
 _PAUSE_SECONDS: Final = 0.5
@@ -54,6 +57,7 @@ class PurgeOutcome:
     due: Due | None = None  # None while no row can be old enough
     deleted: int = 0
     dropped: dict[str, int] = field(default_factory=dict)  # partitions, with the rows that were in them
+    oids: list[int] = field(default_factory=list)  # of these, or of their own partitions
     busy: list[str] = field(default_factory=list)  # partitions that could not be locked
     failed: dict[str, str] = field(default_factory=dict)  # tables, with the first error of each
     notes: list[str] = field(default_factory=list)  # for the user
@@ -81,6 +85,9 @@ class Purging:
         self._stop = stop
         self._horizons = Horizons()
         self._connection = rows.session(settings.postgres.dsn)
+        self._key: str | None = None  # of the slot's record
+        self._record = PurgeRecord()
+        self._told = (0, 0)  # rows and partitions of this round that are in the record
 
     @property
     def alive(self) -> bool:
@@ -112,7 +119,26 @@ class Purging:
         tree = partitions.tree(connection, table_oid(found) or 0, by.column, cutoff)
         outcome.notes += _notes(tree)
         rows.use_path(connection, own=False)
-        yield from self._purge(tree, outcome.due, outcome)
+        self._told, told_at = (0, 0), time.monotonic()
+        try:
+            for progress in self._purge(tree, outcome.due, outcome):
+                yield progress
+                if time.monotonic() >= told_at + _TELL_SECONDS:
+                    self._tell(outcome)
+                    told_at = time.monotonic()
+        finally:
+            self._tell(outcome)
+
+    def _tell(self, outcome: PurgeOutcome) -> None:
+        """Write into the topic of positions what was deleted since the last call, for a recovery."""
+        done, (deleted, dropped) = (outcome.deleted, len(outcome.oids)), self._told
+        if self._key is None or self._options.dry_run or done == self._told:
+            return
+        with contextlib.suppress(CdcError):  # then a recovery counts these rows among those that may be lost
+            ((moment,),) = query(self._connection, "asking the time", "select extract(epoch from clock_timestamp())")
+            self._record = self._record.add(float(moment), outcome.deleted - deleted, tuple(outcome.oids[dropped:]))
+            positions.write(self._settings, purge_key(self._key), self._record.encode(), _KAFKA_SECONDS)
+        self._told = done
 
     def _definition(self) -> Definition:
         """Check the definition of table and publication. Raises PostgresError when inserts are not published."""
@@ -175,6 +201,7 @@ class Purging:
         connection, slot = self._connection, self._settings.postgres.slot
         mark = SlotRecord(slots.system_identifier(connection), slots.timeline(connection), slot, confirmed, found, {})
         memory = positions.remembered(self._settings, mark.key, _KAFKA_SECONDS)
+        self._key, self._record = mark.key, memory.purge
         if memory.recovery is not None:
             raise memory.recovery.unfinished()
         known = memory.record
@@ -248,6 +275,7 @@ class Purging:
                 break
         if fate is Fate.DROPPED:
             outcome.dropped[name] = count
+            outcome.oids += partition.oids
         elif fate is Fate.BUSY:
             outcome.busy.append(name)
         return fate

@@ -53,12 +53,11 @@ def heal(settings: Settings, stop: Flag, metrics: Metrics, alive: Callable[[], N
                 "order": done["order"],
             },
         )
-        if done["deleted"]:
+        if losses := recovery.losses:
             log.error(
-                "up to %d rows %s were deleted, perhaps before they were published",
-                done["deleted"],
-                recovery.selection.between,
-                extra={"event": "rows_deleted_unpublished", "rows": done["deleted"]},
+                "%s, perhaps before they were published",
+                losses,
+                extra={"event": "rows_deleted_unpublished", "rows": losses.rows},
             )
 
 

@@ -50,6 +50,8 @@ class Bound:
     counted: float | None = None  # since when these statistics count
     updates: int | None = None
     deletes: int | None = None
+    tables: str | None = None  # that had rows then
+    number: int | None = None  # the last one that the table's sequence had given
 
     @classmethod
     def of(cls, horizon: Horizon) -> Self:
@@ -62,6 +64,8 @@ class Bound:
             counted=horizon.counted,
             updates=horizon.updates,
             deletes=horizon.deletes,
+            tables=horizon.tables,
+            number=horizon.number,
         )
 
     def recounted(self, since: float) -> Self:
@@ -94,6 +98,8 @@ class Bound:
             counted=plain.get("counted"),
             updates=plain.get("updates"),
             deletes=plain.get("deletes"),
+            tables=plain.get("tables"),
+            number=plain.get("number"),
         )
 
     def __str__(self) -> str:

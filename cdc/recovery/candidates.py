@@ -153,6 +153,10 @@ class Candidates:
         moment = self._books.last_time(stream, confirmed, topics)
         return None if moment is None else moment / 1000
 
+    def published_since(self, lsn: LSN | None) -> int:
+        """Return how many events that were committed behind an LSN have a record, and no row."""
+        return 0 if lsn is None else self._books.rowless(self._today, lsn)
+
     def read_rows(self, selection: RowSelection) -> Iterator[int]:
         """Read the candidates of the connection's snapshot in place of all before; yield how many were read."""
         self._selection = selection

@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, Final, NamedTuple
 
 from cdc.config.settings import Settings
@@ -24,10 +25,11 @@ from cdc.lsn import LSN, EventPosition
 from cdc.postgres import horizons, slot_health, slots
 from cdc.postgres.connection import LONG_SECONDS, connect, converting, query, snapshot
 from cdc.quantities import moment
-from cdc.recovery import state
+from cdc.recovery import losses, state
 from cdc.recovery.bound import Bound
 from cdc.recovery.candidates import Candidates
 from cdc.recovery.events import MissingRows
+from cdc.recovery.losses import Losses
 from cdc.recovery.missing import MissingCount, MissingEvent
 from cdc.recovery.new_slot import RECOVER, NewSlot
 from cdc.recovery.selection import RowSelection, select, stream_facts
@@ -83,6 +85,7 @@ class Recovery:
         self._resend: Resend[MissingEvent] | None = None
         self._position: EventPosition | None = None  # of the last event that was sent
         self._noted = 0.0
+        self._losses: dict[str, Losses] = {}  # by bound
         try:
             state.lock(self._guard, settings.postgres.slot)
             self.found = state.find(self._connection, settings, options)
@@ -110,7 +113,13 @@ class Recovery:
             bound=chosen.plain(),
         )
         self._record = replace(self._record, failed="")
+        self._losses = {at: Losses.read(one) for at, one in self._record.losses.items()}
         self._bound = chosen
+
+    @property
+    def losses(self) -> Losses:
+        """The rows that were deleted, as far as was found out, and may not have been published."""
+        return reduce(Losses.join, self._losses.values(), Losses())
 
     def close(self) -> None:
         """Close all connections, and delete the files."""
@@ -243,7 +252,7 @@ class Recovery:
             "sent": outcome.sent,
             "dead_lettered": outcome.dead_lettered,
             "perhaps_again": outcome.perhaps_again,
-            "deleted": self.selection.deleted,
+            "deleted": self.losses.rows,
             "bound": str(self.selection.bound),
             "order": str(self.selection.order.kind),
             "automatic": self._record.automatic,
@@ -281,6 +290,18 @@ class Recovery:
             yield RecoveryStep("reading topics", total, done)
         for done in self._candidates.judge(stream_facts(self.found, self._record, self._selection)):
             yield RecoveryStep("reading rows", None, done)
+        # Each round has a bound of its own; the survey and the first one have the same.
+        found = losses.find(
+            self._connection,
+            self._guard,
+            self._settings,
+            self._bound,
+            self.found.memory.purge,
+            published=self._candidates.published_since(self._bound.lsn),
+        )
+        if found:
+            self._losses[str(self._bound)] = found
+            self._record = replace(self._record, losses={at: one.plain() for at, one in self._losses.items()})
 
     def _send(self, at: LSN) -> Generator[RecoveryStep, None, None]:
         """Send the missing events, with this commit LSN in their positions."""

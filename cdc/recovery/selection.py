@@ -1,4 +1,4 @@
-"""Selects the rows that a recovery looks at, their order, and what is known of rows that are not there any more."""
+"""Selects the rows that a recovery looks at, and their order."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,14 +22,12 @@ ALIAS: Final = "t"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowSelection:
-    """The candidates, their order, and what is known of rows that are not there any more."""
+    """The candidates, and their order."""
 
     bound: Bound
     order: Order
     condition: sql.Composed
     values: Mapping[str, object]
-    deleted: int = 0  # rows that were deleted since the bound, and may not have been published
-    between: str = ""
 
     def including(self, also: tuple[sql.Composed, Mapping[str, object]]) -> "RowSelection":
         """Return the selection with the rows of another condition, and its parameters."""
@@ -57,8 +55,7 @@ def select(connection: Conn, settings: Settings, table: OutboxTable, chosen: Bou
     number = sql.SQL("t.{}").format(sql.Identifier(sequence)) if sequence else sql.SQL("null::int8")
     # A number of 0 is that of a row from before there was the column.
     statement = sql.SQL(
-        "select {untimed}, coalesce(bool_or({number} = 0), false), min({number}) filter (where {number} > 0),"
-        " max({number}), count(*) filter (where {number} > 0) from {table} t where {condition}"
+        "select {untimed}, coalesce(bool_or({number} = 0), false) from {table} t where {condition}"
     ).format(
         untimed=sql.SQL(
             "coalesce(bool_or(pg_xact_commit_timestamp(t.xmin) is null), false)" if table.knows_commit_times else "true"
@@ -68,25 +65,16 @@ def select(connection: Conn, settings: Settings, table: OutboxTable, chosen: Bou
         condition=where.condition,
     )
     with converting("reading the outbox table"):
-        ((untimed, unnumbered, lowest, highest, count),) = connection.execute(statement, where.values).fetchall()
+        ((untimed, unnumbered),) = connection.execute(statement, where.values).fetchall()
     counted = horizons.changes(connection, settings.outbox.qualified_name)
-    _, updates, deletes = counted or (0, 0, 0)
     order = order_by(
         OrderFacts(
             commits=table.knows_commit_times,
             untimed=untimed,
             sequence=sequence,
             unnumbered=unnumbered,
-            updated=chosen.updated(updates),
+            updated=chosen.updated(counted.updates if counted else 0),
         ),
         ALIAS,
     )
-    deleted = max(0, deletes - chosen.deletes) if chosen.deletes is not None else 0
-    between = f"since {chosen}"
-    if deleted and lowest is not None:
-        # Purge deletes rows that are older than all candidates: then no number among theirs is missing.
-        deleted = min(deleted, highest - lowest + 1 - count)
-        between = f"between {sequence} {lowest} and {highest}"
-    return RowSelection(
-        bound=chosen, order=order, condition=where.condition, values=where.values, deleted=deleted, between=between
-    )
+    return RowSelection(bound=chosen, order=order, condition=where.condition, values=where.values)

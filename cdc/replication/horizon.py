@@ -37,6 +37,8 @@ class Horizon:
     counted: float | None = None  # since when statistics count, seconds since 1970; None where they were not read
     updates: int | None = None  # of rows of the outbox, as statistics count them; None where they were not read
     deletes: int | None = None
+    tables: str | None = None  # that had rows of the outbox: oids, with a colon and the filenode where that differs
+    number: int | None = None  # the last one that the sequence of the table gave
 
     def plain(self) -> dict[str, object]:
         """Return what a record holds of it."""
@@ -55,7 +57,33 @@ class Horizon:
             None if plain.get("counted") is None else float(plain["counted"]),
             updates,
             deletes,
+            plain.get("tables"),
+            None if plain.get("number") is None else int(plain["number"]),
         )
+
+
+def plain(known: Iterable[Horizon]) -> list[dict[str, object]]:
+    """Return what a record holds of several: the tables only where they are others than before."""
+    made: list[dict[str, object]] = []
+    before: object = None
+    for one in known:
+        found = one.plain()
+        if found.get("tables") == before:
+            found.pop("tables", None)
+        else:
+            before = found["tables"] = found.get("tables")
+        made.append(found)
+    return made
+
+
+def parsed(found: Iterable[Mapping[str, Any]]) -> tuple[Horizon, ...]:
+    """Make horizons of what `plain` returned. Raises KeyError, TypeError or ValueError."""
+    made: list[Horizon] = []
+    tables: str | None = None
+    for one in found:
+        tables = one.get("tables", tables)
+        made.append(Horizon.read({**one, "tables": tables}))
+    return tuple(made)
 
 
 class Horizons:

@@ -16,6 +16,8 @@ from cdc.replication.horizon import (
     Horizon,
     Horizons,
     counting,
+    parsed,
+    plain,
     remembered,
 )
 
@@ -140,3 +142,13 @@ def test_a_horizon_survives_its_record(xid: int, lsn: int, millis: int, timeline
     assert Horizon.read(horizon.plain()) == horizon
     with_statistics = replace(horizon, updates=0, deletes=7)
     assert Horizon.read(with_statistics.plain()) == with_statistics
+
+
+def test_the_tables_of_several_horizons_are_written_where_they_change() -> None:
+    known = [
+        Horizon(number, LSN(number), 1.0, 1, 0, 0, tables, 7)
+        for number, tables in enumerate(["1 2", "1 2", "2 3:9", None, "2"])
+    ]
+    written = plain(known)
+    assert [one.get("tables", "-") for one in written] == ["1 2", "-", "2 3:9", None, "2"]
+    assert parsed(written) == tuple(known)
