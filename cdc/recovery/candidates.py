@@ -263,6 +263,7 @@ class Candidates:
             and not (record.stream == self._today and facts.begun is not None and record.lsn >= facts.begun)
         ]
         last = max(records, key=lambda record: record.offset, default=None)
+        by_column = self._settings.record.time_column is not None  # such a time proves nothing
         return KeyEntry(
             row.place if row else None,
             row.committed if row else 0,
@@ -270,7 +271,7 @@ class Candidates:
             missing,
             min(streamed, default=None),
             facts.confirmed is not None and any(position <= facts.confirmed for position in streamed),
-            last.timestamp if last else 0,
+            None if by_column else last.timestamp if last else 0,
             last.partition if last else -1,
             last.offset if last else None,
         )

@@ -37,7 +37,7 @@ class KeyEntry(NamedTuple):
     missing: bool
     position: tuple[int, int, int] | None = None
     confirmed: bool = False  # by the position that a Kafka transaction has written
-    timestamp: int = 0  # of the record: not before the commit
+    timestamp: int | None = 0  # of the record: not before the commit; None: it comes from a column
     partition: int = -1
     offset: int | None = None
 
@@ -78,7 +78,7 @@ def repeats(entries: Iterable[KeyEntry], *, began: bool, timed: bool) -> Repeats
 
 
 def _age(record: KeyEntry) -> tuple[tuple[int, int, int], int, int]:
-    return record.position or (0, 0, 0), record.timestamp, record.offset or 0
+    return record.position or (0, 0, 0), record.timestamp or 0, record.offset or 0
 
 
 def _place(record: KeyEntry, rows: list[KeyEntry], *, began: bool) -> int:
@@ -100,6 +100,8 @@ def _place(record: KeyEntry, rows: list[KeyEntry], *, began: bool) -> int:
 def _is_later(row: KeyEntry, record: KeyEntry, *, began: bool) -> bool:
     if row.position and record.position:
         return row.position > record.position
+    if record.timestamp is None:
+        return False
     if row.committed:
         return row.committed // 1000 > record.timestamp
     return began and row.age is not None and row.age > record.timestamp

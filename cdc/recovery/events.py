@@ -139,20 +139,25 @@ class MissingRows:
         if POSITION not in dict(headers):
             headers.append((POSITION, position))
         record = Record.to(event.topic, event.key, copy.value, copy.timestamp, headers, _ignore)
-        return self._timed(record, copy.timestamp, time.time_ns() // 1_000_000)
+        committed = None if self._outbox.time else copy.timestamp
+        return self._timed(record, committed, time.time_ns() // 1_000_000)
 
     def _marked(self, event: Event, now: int) -> Record:
         """Return the record of an event."""
         return self._timed(self._encoding.record(event), event.row.transaction.timestamp, now)
 
-    def _timed(self, record: Record, committed: int, now: int) -> Record:
-        """Mark a record as recovered. Its time is its own, unless the topic would soon delete it."""
+    def _timed(self, record: Record, committed: int | None, now: int) -> Record:
+        """Mark a record as recovered. Its time is its own, unless the topic would soon delete it.
+
+        `committed` is the time of its commit, None where that is unknown.
+        """
         known = dict(record.headers)
         headers = [*record.headers, *([] if RECOVERED in known else [(RECOVERED, "true")])]
         self._maker.destinations.largest(record.topic)  # learns of the topic
         kept = self._maker.destinations.keeps(record.topic)
         if kept is not None and now - record.timestamp >= kept / 2:
-            headers += [] if COMMITTED in known else [(COMMITTED, moment(committed / 1000))]
+            if committed is not None and COMMITTED not in known:
+                headers.append((COMMITTED, moment(committed / 1000)))
             record = record._replace(timestamp=now)
         return record._replace(headers=headers)
 

@@ -139,3 +139,19 @@ def test_exactly_once_sends_nothing_twice_where_commit_times_show_what_was_publi
         assert content(pipeline) == [("k", 3), ("k", 4)]
     finally:
         pipeline.close()
+
+
+def test_times_of_a_column_do_not_show_that_a_row_is_later_than_a_record(compacted: Pipeline) -> None:
+    compacted.sql("alter table outbox add column at bigint default 1000000000000")
+    compacted.settings["record"] = {"timestamp": "at"}
+    with session(compacted, AT_LEAST_ONCE):
+        insert(compacted, "k", 1, 2)
+    assert newest(compact(compacted)) == {"k": 2}
+    delete(compacted, 2)
+    recovers(compacted, code=1)
+    assert newest(content(compacted)) == {"k": 2}
+    recovered = [
+        one for one in read_all(compacted.kafka, compacted.topic, bytes) if "cdc-recovered" in dict(one.headers)
+    ]
+    assert {one.timestamp[1] for one in recovered} <= {1_000_000_000_000}
+    assert not any("cdc-committed" in dict(one.headers) for one in recovered)

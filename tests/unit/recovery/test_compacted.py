@@ -25,7 +25,7 @@ def alone(name: int, offset: int, *, position: int | None = None) -> KeyEntry:
 
 def sent(*entries: KeyEntry, timed: bool = False, began: bool = False) -> list[int]:
     found = repeats(entries, began=began, timed=timed).sent
-    return [entry.timestamp // -1000 if entry.nth is None else entry.nth for entry in found]
+    return [(entry.timestamp or 0) // -1000 if entry.nth is None else entry.nth for entry in found]
 
 
 def test_what_follows_a_missing_event_is_sent_behind_it() -> None:
@@ -77,9 +77,15 @@ def test_a_key_ends_with_its_newest_event(kinds: list[str], chance: random.Rando
     log = {offsets[n]: n for n, kind in enumerate(kinds) if kind != "missing"}
     end = [log[offset] for offset in sorted(log)]
     found = repeats(every, began=True, timed=True).sent
-    end += [entry.timestamp // 1000 if entry.nth is None else entry.nth for entry in found]
+    end += [(entry.timestamp or 0) // 1000 if entry.nth is None else entry.nth for entry in found]
     assert {n for n, kind in enumerate(kinds) if kind == "missing"} <= set(end)
     last_row = max((n for n, kind in enumerate(kinds) if kind != "alone"), default=None)
     if last_row is not None:
         behind = end[len(end) - 1 - end[::-1].index(last_row) :]
         assert all(n >= last_row for n in behind), "no older event behind the newest row"
+
+
+def test_a_record_with_the_time_of_a_column_is_taken_for_later() -> None:
+    record = alone(1, 4)
+    assert sent(missing(2), record._replace(timestamp=None)) == [2, 0]
+    assert sent(missing(2), record) == [2]
