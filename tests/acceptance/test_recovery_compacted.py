@@ -148,7 +148,7 @@ def test_times_of_a_column_do_not_show_that_a_row_is_later_than_a_record(compact
         insert(compacted, "k", 1, 2)
     assert newest(compact(compacted)) == {"k": 2}
     delete(compacted, 2)
-    recovers(compacted, code=1)
+    recovers(compacted)
     assert newest(content(compacted)) == {"k": 2}
     recovered = [
         one for one in read_all(compacted.kafka, compacted.topic, bytes) if "cdc-recovered" in dict(one.headers)
