@@ -111,7 +111,8 @@ def compare(invocation: Invocation, rows: int, limit: int, *, as_json: bool) -> 
     from cdc.takeover.compare import compare as compared  # imports the whole publisher
     from cdc.takeover.differences import counted
 
-    result = compared(require(invocation.settings()), rows)
+    settings = require(invocation.settings())
+    result = compared(settings, rows)
     counts = counted(result.differences)
     shown, failures = result.differences[:limit], list(result.failures.items())[:limit]
     if as_json:
@@ -129,6 +130,8 @@ def compare(invocation: Invocation, rows: int, limit: int, *, as_json: bool) -> 
         click.echo(json.dumps(document, indent=2))
     else:
         click.echo(f"{result.events} events compared; {result.without_row} have no row any more")
+        if not (result.events or result.without_row or result.failures):
+            click.echo(plain(f"topics of {settings.topics.name!r} hold no record of Debezium with a header id"))
         if result.note:
             click.echo(plain(result.note))
         click.echo(f"{result.moved_keys} of {len(result.keys)} keys move to another partition")

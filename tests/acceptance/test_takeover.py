@@ -221,9 +221,6 @@ def test_a_takeover_under_load_and_its_undo_lose_repeat_and_reorder_nothing(outb
     saved = json.loads(Path(f"takeover-{outbox.slot}.json").read_text())
     assert saved["options"]["database.password"] == "********"
     assert saved["offsets"][0]["offset"]["lsn"] > 0
-    refused = outbox.process("start")
-    assert refused.process.wait(600) == 1, refused.messages()
-    assert "takeover run" in refused.messages()[-1]
     found = judge(outbox)
     assert min(found.values()) > 0, found
 
