@@ -78,7 +78,7 @@ def run(settings: Settings, options: "RecoveryOptions", *, dry_run: bool, yes: b
     with contextlib.closing(Recovery(settings, options)) as recovery:
         if recovery.found.finished is not None:
             done = recovery.found.finished
-            click.echo(_json(done, finished=True) if as_json else f"done before: {_done(done)}")
+            click.echo(_json(done, finished=True) if as_json else f"done before, at {done['at']}: {_done(done)}")
             return 0
         _show(recovery.survey())
         facts = _facts(recovery)

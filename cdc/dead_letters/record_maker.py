@@ -70,7 +70,11 @@ class RecordMaker:
 
         Raises its errors, RecordTooLarge, and Temporary when the id stays unknown.
         """
-        record = wait_for(encode, self._patience, f"the registry has not returned the schema id of {event_type}")
+        complaint = (
+            f"the registry has not returned the schema id of {event_type}: see that it runs and that"
+            " [schema_registry] url names it, then run the command again"
+        )
+        record = wait_for(encode, self._patience, complaint)
         largest, size = self.destinations.largest(record.topic), batch_size(record)
         if size > largest:
             raise RecordTooLarge(

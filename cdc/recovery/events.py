@@ -47,6 +47,7 @@ class MissingRows:
         self._maker = maker
         self._outbox = outbox_of(settings, stream, candidates.table.keys)
         self._encoding = maker.encoding(self._outbox)
+        self._dead_letter_topic = settings.topics.dead_letter
         buries = settings.delivery.on_poison == "dead-letter"
         self._dead_letters = DeadLetters(settings.topics.dead_letter, self._outbox) if buries else None
         self._refused: dict[int, str] = {}  # why Kafka refused a record, by the number of its event
@@ -59,6 +60,8 @@ class MissingRows:
     def begin(self, at: LSN) -> None:
         """Start a round, whose events have this commit LSN."""
         self._ledger_at, self.index = at, 0
+        if self._dead_letters:
+            self._maker.destinations.largest(self._dead_letter_topic)  # learns how large a dead letter may be
 
     def close(self) -> None:
         """Close the connection to Kafka."""

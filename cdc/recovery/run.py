@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from cdc.config.settings import Settings
 from cdc.dead_letters.record_maker import RecordMaker
 from cdc.dead_letters.resend import Resend
-from cdc.delivery.positions import EXACTLY_ONCE
+from cdc.delivery.positions import EXACTLY_ONCE, topic_key
 from cdc.delivery.recovery_record import ROUNDS, SLOT, RecoveryRecord, recovery_key
 from cdc.errors import CdcError, PoisonEvent, PostgresError, SlotActive
 from cdc.kafka import positions
@@ -266,6 +266,8 @@ class Recovery:
             horizons=remembered((*known, horizon)),
             recovered=self.done,
         )
+        for topic, made in found.anew.items():
+            positions.write(settings, topic_key(found.key, topic), made.encode())
         positions.write(settings, found.key, mark.encode())
         positions.write(settings, recovery_key(found.key), None)
 

@@ -3,13 +3,13 @@
 import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from cdc.app.connections import ordering
 from cdc.audit.table import OutboxTable
 from cdc.config.settings import Settings
-from cdc.delivery.positions import Memory, SlotRecord, differences, recreated
+from cdc.delivery.positions import Memory, RememberedTopic, SlotRecord, differences, recreated
 from cdc.delivery.recovery_record import RecoveryRecord
 from cdc.errors import KafkaError, PostgresError, Temporary
 from cdc.kafka import positions
@@ -57,6 +57,7 @@ class FoundState:
     lost: str
     failover: bool
     finished: Mapping[str, Any] | None = None
+    anew: Mapping[str, RememberedTopic] = field(default_factory=dict)  # topics that were deleted and made anew
 
     @property
     def key(self) -> str:
@@ -124,7 +125,7 @@ def find(connection: Conn, settings: Settings, options: RecoveryOptions) -> Foun
     )
     if begun is None and health is not None and not lost:
         done = memory.record.recovered if memory.record else None
-        if done and memory.record and done.get("start") == str(memory.record.confirmed) and not options.backfill:
+        if done and (done.get("backfill") or not options.backfill):
             return replace(found, finished=done)
         if options.backfill:
             raise PostgresError(
@@ -134,15 +135,17 @@ def find(connection: Conn, settings: Settings, options: RecoveryOptions) -> Foun
             f"replication slot {name!r} is healthy: there is nothing to recover",
             hint="to look for missing events, run: cdc-publisher audit",
         )
-    _compare(found, settings, options)
-    return found
+    return replace(found, anew=_compare(found, settings, options))
 
 
-def _compare(found: FoundState, settings: Settings, options: RecoveryOptions) -> None:
-    """Raise an error when the settings or the topics are others than those of the slot's record."""
+def _compare(found: FoundState, settings: Settings, options: RecoveryOptions) -> Mapping[str, RememberedTopic]:
+    """Return the topics that were made anew.
+
+    Raises an error when these are not asked for, or the settings are others than those of the slot's record.
+    """
     record = found.memory.record
     if record is None:
-        return
+        return {}
     changes = differences(replace(found.mark, confirmed=record.confirmed, definition={}), record)
     if found.mark.definition.get("table oid") != record.definition.get("table oid", found.mark.definition["table oid"]):
         changes.append(f"table {settings.outbox.table} was replaced by another of its name")
@@ -151,11 +154,12 @@ def _compare(found: FoundState, settings: Settings, options: RecoveryOptions) ->
             f"not as the publisher left it: {'; '.join(changes)}",
             hint="restore the settings of before, and run the command again",
         )
-    if options.since is None and not options.backfill and found.begun is None:
-        remembered = found.memory.topics
-        gone = recreated(existing(settings, list(remembered)), remembered) if remembered else {}
-        if gone:
-            raise KafkaError("; ".join(gone.values()), hint=f"to send again what the table still has, {_GIVE_SINCE}")
+    remembered = found.memory.topics
+    now = existing(settings, list(remembered)) if remembered else {}
+    gone = recreated(now, remembered)
+    if gone and options.since is None and not options.backfill and found.begun is None:
+        raise KafkaError("; ".join(gone.values()), hint=f"to send again what the table still has, {_GIVE_SINCE}")
+    return {topic: now[topic] for topic in gone}
 
 
 def bound(

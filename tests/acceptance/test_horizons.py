@@ -40,7 +40,7 @@ def refused(pipeline: Pipeline) -> str:
     """`slot create` exits with 1 and makes no slot; its error."""
     done = pipeline.run("slot", "create")
     assert done.returncode == 1
-    assert not pipeline.sql("select from pg_replication_slots where slot_name = %s", pipeline.slot)
+    assert not pipeline.sql("select 1 from pg_replication_slots where slot_name = %s", pipeline.slot)
     assert "run: cdc-publisher recover" in done.stderr
     return done.stderr
 
