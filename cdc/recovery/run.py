@@ -266,7 +266,7 @@ class Recovery:
             horizons=remembered((*known, horizon)),
             recovered=self.done,
         )
-        for topic, made in found.anew.items():
+        for topic, made in found.recreated.items():
             positions.write(settings, topic_key(found.key, topic), made.encode())
         positions.write(settings, found.key, mark.encode())
         positions.write(settings, recovery_key(found.key), None)

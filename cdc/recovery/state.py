@@ -57,7 +57,7 @@ class FoundState:
     lost: str
     failover: bool
     finished: Mapping[str, Any] | None = None
-    anew: Mapping[str, RememberedTopic] = field(default_factory=dict)  # topics that were deleted and made anew
+    recreated: Mapping[str, RememberedTopic] = field(default_factory=dict)  # topics that were deleted and created again
 
     @property
     def key(self) -> str:
@@ -135,11 +135,11 @@ def find(connection: Conn, settings: Settings, options: RecoveryOptions) -> Foun
             f"replication slot {name!r} is healthy: there is nothing to recover",
             hint="to look for missing events, run: cdc-publisher audit",
         )
-    return replace(found, anew=_compare(found, settings, options))
+    return replace(found, recreated=_compare(found, settings, options))
 
 
 def _compare(found: FoundState, settings: Settings, options: RecoveryOptions) -> Mapping[str, RememberedTopic]:
-    """Return the topics that were made anew.
+    """Return the topics that were re-created.
 
     Raises an error when these are not asked for, or the settings are others than those of the slot's record.
     """
