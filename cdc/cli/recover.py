@@ -103,9 +103,13 @@ def _show(steps: "Iterable[RecoveryStep]") -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
     with bar:
-        task = bar.add_task("", total=None)
+        task = bar.add_task("reading rows", total=None)
+        name = ""
         for step in steps:
-            bar.update(task, description=step.name, total=step.total, completed=step.done)
+            if step.name != name:  # a task keeps the total of the step before
+                bar.remove_task(task)
+                name, task = step.name, bar.add_task(step.name, total=None)
+            bar.update(task, total=step.total or None, completed=step.done)
 
 
 def _facts(recovery: "Recovery") -> dict[str, object]:
