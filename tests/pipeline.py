@@ -52,7 +52,7 @@ def eventually(holds: Callable[[], bool], what: str, seconds: float = PATIENCE) 
 class Running:
     """A `cdc-publisher start` that was started, and its log."""
 
-    def __init__(self, process: forking.Forked, log: Path) -> None:
+    def __init__(self, process: "forking.Forked | subprocess.Popen[bytes]", log: Path) -> None:
         self.process = process
         self._log = log
 

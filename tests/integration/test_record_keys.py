@@ -10,7 +10,7 @@ from cdc.postgres.connection import connect
 from cdc.records.partitioner import partition
 from cdc.recovery.bound import BEGINNING
 from cdc.recovery.candidates import CandidateTable
-from cdc.recovery.state import select
+from cdc.recovery.selection import select
 from tests.integration.checking import check
 from tests.pipeline import Pipeline
 

@@ -146,7 +146,7 @@ def test_a_horizon_survives_its_record(xid: int, lsn: int, millis: int, timeline
 
 def test_the_tables_of_several_horizons_are_written_where_they_change() -> None:
     known = [
-        Horizon(number, LSN(number), 1.0, 1, 0, 0, tables, 7)
+        Horizon(number, LSN(number), 1.0, 1, 5.0, 0, 0, tables, 7)
         for number, tables in enumerate(["1 2", "1 2", "2 3:9", None, "2"])
     ]
     written = plain(known)
