@@ -194,7 +194,9 @@ class Pipeline:
         """Run one statement in a connection of its own; returns its rows."""
         with self.connect() as connection:
             cursor = connection.execute(statement.encode(), values or None)
-            return cursor.fetchall() if cursor.description else []
+            if cursor.description or not (cursor.statusmessage or "").startswith("SELECT"):
+                return cursor.fetchall() if cursor.description else []
+            return [()] * cursor.rowcount  # of no columns, which psycopg takes for no result
 
     def insert(self, *seqs: int, key: str = "k") -> None:
         """Insert notes in one transaction."""
