@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -57,12 +58,25 @@ class Forked:
         return self.returncode
 
 
-def start(arguments: list[str], output: int) -> Forked:
-    """Start the program with arguments, and with its output to a file descriptor."""
+def run(arguments: list[str], seconds: float) -> "subprocess.CompletedProcess[str]":
+    """Run the program to its end. Raises TimeoutExpired."""
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = start(arguments, output.fileno(), errors.fileno())
+        try:
+            code = process.wait(seconds)
+        finally:
+            process.kill()
+        for file in (output, errors):
+            file.seek(0)
+        return subprocess.CompletedProcess(arguments, code, output.read(), errors.read())
+
+
+def start(arguments: list[str], output: int, errors: int) -> Forked:
+    """Start the program with arguments, and with what it writes to two file descriptors."""
     answers, theirs = socket.socketpair()
     with theirs:
         request = {"arguments": arguments, "environment": dict(os.environ), "folder": str(Path.cwd())}
-        socket.send_fds(_control(), [b"\n"], [theirs.fileno(), output])
+        socket.send_fds(_control(), [b"\n"], [theirs.fileno(), output, errors])
         _control().sendall(json.dumps(request).encode() + b"\n")
     return Forked(int(_line(answers)), answers)
 
@@ -113,13 +127,14 @@ def _serve(control: socket.socket) -> list[str]:
             os.read(woken, 4096)
             _report(running)
         if commands in ready:
-            start, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+            start, descriptors, _, _ = socket.recv_fds(control, 1, 3)
             if not start:
                 sys.exit()
             request = json.loads(_line(control))
-            answers, output = socket.socket(fileno=descriptors[0]), descriptors[1]
+            answers, outputs = socket.socket(fileno=descriptors[0]), descriptors[1:]
             if pid := os.fork():
-                os.close(output)
+                for output in outputs:
+                    os.close(output)
                 running[pid] = answers
                 answers.sendall(b"%d\n" % pid)
                 continue
@@ -128,9 +143,9 @@ def _serve(control: socket.socket) -> list[str]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             for each in (control, answers, *running.values()):
                 each.close()
-            for number in (1, 2):
+            for number, output in enumerate(outputs, 1):
                 os.dup2(output, number)
-            for number in (output, woken, waker):
+            for number in (*outputs, woken, waker):
                 os.close(number)
             os.chdir(request["folder"])
             os.environ.clear()

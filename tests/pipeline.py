@@ -28,7 +28,7 @@ from cdc.local.postgres import PostgresServer
 from cdc.lsn import LSN
 from tests import forking
 from tests.program import run_here
-from tests.reader import Received, read_all
+from tests.reader import Received, read_all, uncollected
 from tests.servers import PrivatePostgres, Servers
 
 PATIENCE = 60.0
@@ -153,6 +153,8 @@ class Pipeline:
 
     def run_process(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         """The same in a process of its own: for `start`, and for what libraries write to standard error."""
+        if not environment:  # which imports may depend on
+            return forking.run(self.options(*arguments), PATIENCE)
         return subprocess.run(
             self.command(*arguments),
             stdin=subprocess.DEVNULL,
@@ -167,11 +169,16 @@ class Pipeline:
         """Start the publisher; it is killed at the end of the test if it still runs then."""
         return self.process("start", *options)
 
-    def process(self, *arguments: str) -> Running:
-        """Start a command in the background; it is killed likewise."""
+    def process(self, *arguments: str, imports: bool = False) -> Running:
+        """Start a command in the background; it is killed likewise. With `imports` it is a new interpreter's."""
         log = self.folder / f"publisher-{len(self._running)}.log"
+        arguments = ("--log-format", "json", *arguments)
+        process: forking.Forked | subprocess.Popen[bytes]
         with log.open("wb") as output:
-            process = forking.start(self.options("--log-format", "json", *arguments), output.fileno())
+            if imports:
+                process = subprocess.Popen(self.command(*arguments), stdout=output, stderr=output)
+            else:
+                process = forking.start(self.options(*arguments), output.fileno(), output.fileno())
         running = Running(process, log)
         self._running.append(running)
         return running
@@ -236,6 +243,7 @@ class Pipeline:
         """Everything in the topics of this test, each partition in its order."""
         return read_all(self.kafka, self.prefix, Decoder(folder=self.folder / "schemas"))
 
+    @uncollected()
     def judge(self, *, duplicates: bool = False, phantoms: bool = False) -> list[Received]:
         """Compare topics and table; returns the records of rows. `duplicates` says whether replays are allowed,
         `phantoms` whether events without a row are."""

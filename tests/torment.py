@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -18,7 +19,9 @@ def torment(private_stack: PrivateStack, tmp_path: Path) -> Iterator[Torment]:
     PostgreSQL, and a pipeline on them."""
     made: list[Pipeline] = []
 
-    def make(brokers: int = 1, kafka: Mapping[str, str] | None = None, **settings: str) -> tuple[Stack, Pipeline]:
+    def make(
+        brokers: int = 1, kafka: Mapping[str, str] = MappingProxyType({}), **settings: str
+    ) -> tuple[Stack, Pipeline]:
         stack = private_stack(brokers=brokers, kafka=kafka, postgres=settings)
         addresses = stack.addresses()
         assert addresses

@@ -84,7 +84,7 @@ def test_start_logs_the_command_that_installs_a_missing_accelerator(
 ) -> None:
     missing = broken(tmp_path, "raise ModuleNotFoundError('cdc_native')\n")
     monkeypatch.setenv("PYTHONPATH", missing["PYTHONPATH"])
-    running = pipeline.start().streams()
+    running = pipeline.process("start", imports=True).streams()
     (line,) = [line for line in running.log if str(line["message"]).startswith("the native accelerator")]
     assert "pip install ./native" in str(line["install"])
     assert running.stop() == 0

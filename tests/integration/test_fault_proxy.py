@@ -215,9 +215,8 @@ def test_a22_an_error_of_the_server_can_end_the_stream(road: Road, proxied: Pipe
 @pytest.fixture
 def both(loop: Loop, private_stack: Callable[..., Stack], tmp_path: Path) -> Iterator[tuple[Road, Proxy, Pipeline]]:
     """A pipeline of which both ends are behind proxies."""
-    stack: Stack = private_stack()
+    stack: Stack = private_stack(kafka=None)
     (broker,) = stack.brokers
-    broker.stop()
     road = Road(loop, stack.postgres.dsn)
     with ExitStack() as ends:
         proxy = ends.enter_context(before(loop, broker, lambda: KafkaFrames(road.tape, {})))

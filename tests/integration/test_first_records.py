@@ -7,7 +7,7 @@ its checksum; the client tries it again.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from cdc.kafka.first_records import Firsts, Target
 from cdc.kafka.producer import Sink
 from cdc.kafka.topics import KnownTopics
 from cdc.kafka.transactional_producer import TransactionalSink
+from cdc.local.kafka import KafkaBroker
 from cdc.local.stack import Stack
 from cdc.lsn import LSN
 from cdc.records.partitioner import partition
@@ -98,15 +99,10 @@ class Broker:
             assert of_key == sorted(of_key)
 
 
-@pytest.fixture
-def stack(private_stack: Callable[..., Stack]) -> Stack:
-    """Its broker is stopped, to be started behind a proxy."""
-    stack = private_stack()
-    stack.brokers[0].stop()
-    return stack
-
-
-def test_what_a_broker_lost_that_had_forgotten_the_producer_is_sent_again_c3_c6(stack: Stack, tmp_path: Path) -> None:
+def test_what_a_broker_lost_that_had_forgotten_the_producer_is_sent_again_c3_c6(
+    private_stack: Callable[..., Stack], tmp_path: Path
+) -> None:
+    stack = private_stack(kafka=None)
     (broker,) = stack.brokers
     keys = [f"key {n}" for n in range(20) if partition(b"key %d" % n, 3) == 0]
     nothing = {("t-note", 0)}
@@ -138,10 +134,13 @@ def test_what_a_broker_lost_that_had_forgotten_the_producer_is_sent_again_c3_c6(
 
 
 @pytest.fixture
-def broker(stack: Stack) -> Iterator[Broker]:
-    (broker,) = stack.brokers
+def broker(folder: Path) -> Iterator[Broker]:
+    broker = KafkaBroker(folder, 1)
     spoiled: set[Partition] = set()
-    with Loop() as loop, before(loop, broker, lambda: Spoiling(spoiled)) as proxy:
+    with ExitStack() as ends:
+        loop = ends.enter_context(Loop())
+        proxy = ends.enter_context(before(loop, broker, lambda: Spoiling(spoiled)))
+        ends.callback(broker.stop)
         broker.start()
         admin = AdminClient({"bootstrap.servers": broker.address})
         admin.create_topics([NewTopic(TOPIC, PARTITIONS)])[TOPIC].result()
