@@ -21,7 +21,7 @@ def problem(offsets: Offsets, confirmed: LSN) -> str:
     """
     given = [entry["offset"] for entry in offsets if entry.get("offset")]
     if not given:
-        return "Kafka Connect has no offsets of the connector: its snapshot is not finished, or it never ran"
+        return "Kafka Connect has no offsets of the connector: none are stored yet, or its snapshot is not finished"
     if len(given) > 1:
         return f"Kafka Connect has offsets of {len(given)} partitions of the connector, and a connector has one"
     offset = given[0]
