@@ -175,9 +175,9 @@ def give_back(pipeline: Pipeline, url: str) -> None:
 
 
 def killed(pipeline: Pipeline, message: str, *arguments: str) -> None:
-    """Run a command, and kill it when it has printed a message."""
+    """Run a command, and kill it when it has printed a message, unless it has nothing more to do."""
     running = pipeline.process("takeover", *arguments)
-    running.logs(message)
+    eventually(lambda: bool(running.count(message)) or running.process.poll() == 0, message, 240)
     running.kill()
 
 
