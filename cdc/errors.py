@@ -73,14 +73,14 @@ class PoisonEvent(CdcError):
 
     `position` is the value of the header `cdc-position`; `event_id` is the row's id as text, or empty if the id itself
     is invalid; `kind` is one of unreadable-row, payload-mismatch, contract-missing, schema-refused, kafka-refused,
-    too-large.
+    too-large, not-transactional.
     """
 
     hint = "correct the contract or fix the source of the row, then start again; the slot has not moved past the event"
 
-    def __init__(self, reason: str, *, position: str, event_id: str, kind: str) -> None:
+    def __init__(self, reason: str, *, position: str, event_id: str, kind: str, hint: str = "") -> None:
         self.reason, self.position, self.event_id, self.kind = reason, position, event_id, kind
-        super().__init__(f"poison event {event_id or '(no id)'} at position {position}: {reason}")
+        super().__init__(f"poison event {event_id or '(no id)'} at position {position}: {reason}", hint)
 
 
 class PostgresError(CdcError):

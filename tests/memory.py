@@ -148,6 +148,15 @@ class MemoryTail:
     def highest(self) -> LSN:
         return LSN(max((commit_lsn for _, commit_lsn, _ in self.ids), default=0))
 
+    def indexes(self, partition: int | None, commit_lsn: int, event_id: str, /) -> list[int]:
+        places = range(self.partitions) if partition is None else (partition,)
+        found = {
+            index
+            for (place, lsn, index), each in self.ids.items()
+            if place in places and lsn == commit_lsn and each == event_id
+        }
+        return sorted(found)
+
     def elsewhere(self, partition: int, commit_lsn: int, index: int, /) -> bool:
         return any((place, commit_lsn, index) in self.ids for place in range(self.partitions) if place != partition)
 

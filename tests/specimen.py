@@ -30,6 +30,7 @@ def metrics(now: float | None = None) -> Metrics:
     told.encode.observe(2e-6, 30_000)
     told.last_dead_letter = now - 250
     told.recovered = 3, 5
+    told.other_messages = {"heartbeat": 7}
     told.trouble = Trouble("KafkaUnavailable", "no broker answers", now - 200)
     for second in range(300):
         told.history.append(Sample(now - 299 + second, 100 * (second + 1), 100 * second, 30 * second, 2000, 0.003))

@@ -243,7 +243,7 @@ def _status() -> Entries:
     yield from ((f"probe {path}: {key}", kind) for path in ("/livez", "/readyz") for key, kind in _probe(path))
 
 
-_TOPICS: Final = frozenset({"topics."})
+_TOPICS: Final = frozenset({"topics.", "other_messages."})
 
 
 def _reports() -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from cdc.app.outbox import outbox_of
 from cdc.config.settings import Settings
 from cdc.delivery.ports import Ends
-from cdc.delivery.positions import AT_LEAST_ONCE, Memory, RememberedTopic, SlotRecord
+from cdc.delivery.positions import AT_LEAST_ONCE, MESSAGES, Memory, RememberedTopic, SlotRecord
 from cdc.delivery.slot_memory import claim
 from cdc.errors import CdcError, SlotActive, SlotLost, Temporary
 from cdc.kafka import positions
@@ -54,15 +54,21 @@ def ordering(settings: Settings, keys: Keys, key_type: int) -> Mapping[str, str]
         "[outbox] columns.key": columns.key,
         **key_column.ordering(settings, keys, key_type),
         "[outbox] columns.aggregate": columns.aggregate,
+        MESSAGES: settings.outbox.messages or "",
         "[kafka] partitioner": str(settings.kafka.get("partitioner", "murmur2_random")),
     }
 
 
 class Servers:
-    """Opens sessions between the servers of the settings."""
+    """Opens sessions between the servers of the settings.
 
-    def __init__(self, settings: Settings) -> None:
+    The poison events at the positions `skipped` become dead letters, also if the settings say `stop`.
+    """
+
+    def __init__(self, settings: Settings, skipped: Collection[str] = ()) -> None:
         self._settings = settings
+        self._buries = settings.delivery.on_poison == "dead-letter"
+        self._skipped = skipped
         self._topics = KnownTopics(settings)
         self._remembers = False  # the topic of positions exists, as far as is known
         self._cluster = ""  # its id, as of then
@@ -101,7 +107,12 @@ class Servers:
             if not found.used and self._claimed != mark.key:
                 self._claim(mark, known)
             try:
-                source.start(settings.postgres.slot, settings.postgres.publication, binary=binary)
+                source.start(
+                    settings.postgres.slot,
+                    settings.postgres.publication,
+                    binary=binary,
+                    messages=settings.outbox.messages is not None,
+                )
             except SlotActive as active:
                 held = self._held(slots.holder(connection, settings.postgres.slot))
                 raise SlotActive(active.message, held=held) from None
@@ -136,8 +147,8 @@ class Servers:
             topics=topics,
             outbox=outbox,
             dead_letters=(
-                DeadLetters(settings.topics.dead_letter, outbox)
-                if settings.delivery.on_poison == "dead-letter"
+                DeadLetters(settings.topics.dead_letter, outbox, None if self._buries else self._skipped)
+                if self._buries or self._skipped
                 else None
             ),
             slot=mark,
@@ -160,7 +171,7 @@ class Servers:
         settings = self._settings
         positions.ensure(settings)
         cluster = Cluster(settings.kafka)
-        if settings.delivery.on_poison == "dead-letter":
+        if self._buries or self._skipped:
             cluster.ensure_topic(settings.topics, settings.topics.dead_letter, DEAD_LETTERS_CONFIG)
         self._cluster = cluster.cluster_id()
         self._remembers = True

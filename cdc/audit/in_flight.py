@@ -21,6 +21,7 @@ from cdc.postgres.source import Source
 from cdc.replication.frames import KEEPALIVE, XLOG_DATA, XLOG_HEADER_SIZE, keepalive, status_update
 from cdc.replication.messages import Begin
 from cdc.replication.pgoutput import decode
+from cdc.replication.prefixes import Prefixes
 from cdc.replication.settlement import Ledger
 from cdc.replication.transactions import Row, Transactions
 
@@ -70,9 +71,12 @@ class Copy:
         Raises PostgresUnavailable after a long silence, PostgresError when the WAL cannot be decoded.
         """
         ledger = Ledger()
-        transactions = Transactions(self._settings.outbox.qualified_name, ledger, children=self._children)
+        prefix = self._settings.outbox.messages
+        transactions = Transactions(
+            self._settings.outbox.qualified_name, ledger, children=self._children, prefixes=Prefixes(prefix)
+        )
         end = self._source.flushed()
-        self._source.start(self._name, self._settings.postgres.publication, binary=False)
+        self._source.start(self._name, self._settings.postgres.publication, binary=False, messages=prefix is not None)
         now = time.monotonic()
         silent_at, ask_at, reached = now + _SILENCE_SECONDS, now, 0
         while True:

@@ -18,7 +18,7 @@ from cdc.audit.judging import AuditFacts, Judgement, Note
 from cdc.audit.range import Range
 from cdc.audit.reading import RecordReader
 from cdc.audit.records import TopicRecords
-from cdc.audit.table import OutboxTable
+from cdc.audit.table import NoTable, OutboxTable
 from cdc.audit.topics import TopicReader, choose
 from cdc.audit.verdicts import FINDINGS, TopicRecord
 from cdc.config.settings import Settings
@@ -67,7 +67,13 @@ class Auditing:
         catalog.server(connection)
         self.notes: list[Note] = []
         self.counts: dict[str, int] = {}
-        self.table = OutboxTable(connection, settings, asked.age)
+        self.table: OutboxTable | NoTable
+        if catalog.without_table(connection, settings):
+            self.table = NoTable(connection, settings)
+        else:
+            self.table = OutboxTable(connection, settings, asked.age)
+        if settings.outbox.messages is not None:
+            self.notes.append(Note("records", 0, _MESSAGES))
         self.topics = TopicReader(settings, aged=self.table.tells_times)
         self.books = Books()
         self.names: list[str] = []  # of the topics that were read
@@ -235,7 +241,7 @@ class Auditing:
             trimmed=frozenset(trimmed),
             begins=frozenset(begins),
             settled=settled,
-            sparse=self._asked.sparse or unseen,
+            sparse=self._asked.sparse or unseen or self._settings.outbox.messages is not None,
             every_topic=self._template_tells and not self._asked.topics,
             commit_times=self._commit_times,
         )
@@ -251,6 +257,10 @@ class Auditing:
             self.notes.append(Note("records", sum(others.values()) - others[""], why))
 
 
+_MESSAGES: Final = (
+    "events that are messages have no row: they are judged by their positions and sequence numbers only, and one that"
+    " is missing is not found"
+)
 _TRUST: Final = {
     True: "instead, the audit waited until the slot had confirmed all rows of the table",
     False: "and the slot has not confirmed all rows of the table yet",

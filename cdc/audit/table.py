@@ -12,7 +12,7 @@ from cdc.audit.verdicts import TableRow
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError
 from cdc.lsn import LSN
-from cdc.outbox.keys import Frame
+from cdc.outbox.keys import TEXT_KEYS, Frame
 from cdc.outbox.topic_template import is_topic_name
 from cdc.postgres import key_column, publication
 from cdc.postgres.catalog import hidden_rows, table_columns
@@ -28,6 +28,52 @@ AGE: Final = "created_at"  # the column that `outbox init` makes
 _INTEGERS: Final = (INT2, INT4, INT8)
 _TIMES: Final = ("timestamp", "date")
 _MOMENT: Final = " with time zone"
+
+
+@contextlib.contextmanager
+def snapshot_end(connection: Conn) -> Iterator[LSN]:
+    """Open a snapshot; everything that is visible in it was committed before the LSN."""
+    with snapshot(connection, "reading the outbox table"):
+        connection.execute("select pg_current_snapshot()")  # the moment is that of the first query
+        ((lsn,),) = query(connection, "reading the WAL's end", "select pg_current_wal_insert_lsn()::text")
+        yield trimmed(LSN.parse(lsn))
+
+
+class NoTable:
+    """What stands for the table where all events are messages: it has no rows."""
+
+    numeric = tells_beginning = False
+    keys = TEXT_KEYS
+
+    def __init__(self, connection: Conn, settings: Settings) -> None:
+        self._connection = connection
+        self.tells_times = settings.record.time_column is None
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[LSN]:
+        """See `OutboxTable`."""
+        with snapshot_end(self._connection) as end:
+            yield end
+
+    def rows(self, wanted: Range, topics: frozenset[str]) -> Iterator[TableRow]:  # noqa: ARG002
+        """Yield nothing."""
+        yield from ()
+
+    def fetch(self, ids: Sequence[str]) -> Iterator[tuple[str, Relation, TupleData, int | None]]:  # noqa: ARG002
+        """Yield nothing."""
+        yield from ()
+
+    def present(self, ids: Sequence[str]) -> set[str]:  # noqa: ARG002
+        """Return nothing."""
+        return set()
+
+    def deleted(self) -> bool:
+        """Return True: no record has a row."""
+        return True
+
+    def gone(self) -> str:
+        """Return nothing."""
+        return ""
 
 
 class OutboxTable:
@@ -76,10 +122,8 @@ class OutboxTable:
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[LSN]:
         """Open a snapshot; everything that is visible in it was committed before the LSN."""
-        with snapshot(self._connection, "reading the outbox table"):
-            self._connection.execute("select pg_current_snapshot()")  # the moment is that of the first query
-            ((lsn,),) = query(self._connection, "reading the WAL's end", "select pg_current_wal_insert_lsn()::text")
-            yield trimmed(LSN.parse(lsn))
+        with snapshot_end(self._connection) as end:
+            yield end
 
     def rows(self, wanted: Range, topics: frozenset[str]) -> Iterator[TableRow]:
         """Yield the rows within the range (except for LSNs, which rows do not have) and topics; empty means all."""

@@ -82,6 +82,8 @@ class _Check:
         outbox.encoding(connection, notes)
         needed = outbox.table(connection, notes, settings)
         attempt(connection, notes, "publication", lambda: outbox.publication(connection, notes, settings, needed))
+        if settings.outbox.messages is not None:
+            attempt(connection, notes, "message_function", lambda: outbox.messages(connection, notes, settings))
         found = postgres_facts.rights(connection, settings.outbox.qualified_name)
         outbox.rights(connection, notes, settings, found, is_there=needed is not None)
         if needed is not None:

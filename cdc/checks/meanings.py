@@ -72,9 +72,19 @@ _POSTGRES: Final = {
         "",
     ),
     "outbox_table": (
-        "a table with the configured columns, of types that can be published",
+        "a table with the configured columns, of types that can be published; or none, where all events are messages",
         "",
         "it is missing, a view, unlogged, or lacks such columns",
+    ),
+    "message_function": (
+        "`outbox_emit` is there, runs as its owner with a fixed `search_path`, and may be called by granted roles only",
+        "it is missing, made by other settings, unsafe, or every role may call it",
+        "",
+    ),
+    "message_rights": (
+        "only granted roles may call `pg_logical_emit_message`",
+        "every role may, and so invent events",
+        "",
     ),
     "table_rights": (
         "the role may read the table: `audit`, `outbox purge`, `schema check --table` and parts of this check need it",
@@ -87,7 +97,7 @@ _POSTGRES: Final = {
         "",
     ),
     "publication": (
-        "it contains the table, with every column that is needed, and publishes inserts",
+        "it contains the table, with every column that is needed, and publishes inserts; for messages it may be empty",
         "",
         "it is missing, or does not; a partitioned table needs `publish_via_partition_root`",
     ),

@@ -5,21 +5,53 @@ from cdc.checks.finding import Notes
 from cdc.checks.postgres import defect_noted
 from cdc.checks.postgres_facts import STATS_ROLE, Conn, Published, Rights
 from cdc.config.settings import Settings
-from cdc.postgres import catalog, defects
+from cdc.postgres import catalog, defects, message_function
 from cdc.postgres.publication import children
 from cdc.postgres.publication import read as read_publication
 from cdc.replication.publication import COLUMN_LIST, NONE, ROW_FILTER
 
 
 def table(connection: Conn, notes: Notes, settings: Settings) -> list[str] | None:
-    """Return the columns that events need; None if the table is missing or unsuitable."""
+    """Return the columns that events need; None if the table is missing or unsuitable, or there is to be none."""
     name = settings.outbox.qualified_name
+    if catalog.without_table(connection, settings):
+        notes.passes("outbox_table", f"no table: events are messages of the prefix {settings.outbox.messages}")
+        return None
     present = catalog.table_columns(connection, name)
     needed = settings.needed(list(present or ()))
     defect = catalog.table_defect(connection, settings, present, needed)
     payload = (present or {}).get(settings.outbox.columns.payload, (0, ""))[1]
     text = f"table {defects.shown(name)} has {', '.join(needed)}; payload is {payload}"
     return needed if defect_noted(notes, "outbox_table", defect, text) else None
+
+
+def messages(connection: Conn, notes: Notes, settings: Settings) -> None:
+    """Check the function by which writers emit messages, and that no other role may emit them."""
+    name = message_function.name(settings).replace('"', "")
+    found = message_function.find(connection, settings)
+    again = (message_function.INIT,)
+    if found is None:
+        text = f"there is no function {name}: writers have to build messages themselves"
+        notes.warns("message_function", text, *again)
+    elif not found.safe:
+        text = (
+            f"function {name} is not SECURITY DEFINER with a fixed search_path: its callers need, or can change, more"
+        )
+        notes.warns("message_function", text, *again)
+    elif found.body != message_function.body(settings):
+        text = (
+            f"function {name} was made by other settings or another version: its messages may be none of these settings"
+        )
+        notes.warns("message_function", text, *again)
+    elif found.public:
+        notes.warns("message_function", f"every role may call function {name}, and so write events", *again)
+    else:
+        notes.passes("message_function", f"function {name} emits messages of the prefix {settings.outbox.messages}")
+    if rights := message_function.revocations(connection):
+        text = "every role may call pg_logical_emit_message, and so invent events"
+        notes.warns("message_rights", text, *rights)
+    else:
+        notes.passes("message_rights", "only roles with the right to pg_logical_emit_message can write messages")
 
 
 def encoding(connection: Conn, notes: Notes) -> None:
@@ -59,7 +91,10 @@ def rights(connection: Conn, notes: Notes, settings: Settings, found: Rights, *,
 def publication(connection: Conn, notes: Notes, settings: Settings, needed: list[str] | None) -> None:
     """Check whether every insert is published, with every column in `needed`; None if the table is unsuitable."""
     name, outbox = settings.postgres.publication, settings.outbox.qualified_name
-    defect = catalog.publication_defect(connection, name, outbox)
+    defect = catalog.published_defect(connection, settings)
+    if catalog.without_table(connection, settings):
+        defect_noted(notes, "publication", defect, f"publication {name} exists, and needs no table")
+        return
     if defect is None and needed is not None:
         defect = catalog.columns_defect(connection, name, outbox, needed)
     if not defect_noted(

@@ -11,6 +11,7 @@ from cdc.postgres import key_column
 from cdc.postgres.connection import query
 from cdc.postgres.source import publication_list
 from cdc.replication.pgoutput import decode
+from cdc.replication.prefixes import Prefixes
 from cdc.replication.settlement import Ledger
 from cdc.replication.transactions import Transactions
 
@@ -32,14 +33,16 @@ def oldest(connection: Conn, settings: Settings) -> Waiting | None:
     """
     keys = key_column.keys(connection, settings)
     outbox = outbox_of(settings, "", keys)
-    transactions = Transactions(settings.outbox.qualified_name, Ledger())
+    prefix = settings.outbox.messages
+    transactions = Transactions(settings.outbox.qualified_name, Ledger(), prefixes=Prefixes(prefix))
     found = query(
         connection,
         "reading the oldest waiting row",
         "select data from pg_logical_slot_peek_binary_changes("
-        "%s, null, %s, 'proto_version', '1', 'publication_names', %s)",
+        "%s, null, %s, 'proto_version', '1', 'messages', %s, 'publication_names', %s)",
         settings.postgres.slot,
         _MESSAGES,
+        "false" if prefix is None else "true",
         publication_list(settings.postgres.publication),
     )
     waiting: Waiting | None = None

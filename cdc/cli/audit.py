@@ -75,6 +75,8 @@ def audit(
 ) -> int:
     """Compare the outbox table with the topics.
 
+    Events that are messages have no row: of them, and so without a table of all, positions and sequences are judged.
+
     Reports missing, duplicate, reordered and misplaced events, and records without a row. The publisher may be running
     or not. Events that the slot has not confirmed yet, and events in the dead-letter topic, are not findings. Rows and
     records outside the given range are not audited.

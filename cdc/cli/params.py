@@ -1,4 +1,4 @@
-"""Parameter types of several commands: times, durations, LSNs and URLs."""
+"""Parameter types of several commands: times, durations, LSNs, positions and URLs."""
 
 import re
 import time
@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from cdc.lsn import LSN
+from cdc.records.headers import Position
 from cdc.status import client
 
 _AGE = re.compile(r"(\d+)([smhd])")
@@ -63,6 +64,18 @@ class LsnType(click.ParamType[LSN]):
             return value if isinstance(value, LSN) else LSN.parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class PositionType(click.ParamType[str]):
+    """The position of an event, as the header cdc-position has it."""
+
+    name = "position"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if Position.parse(str(value)) is None:
+            example = "0badcafe-00000000016B3748-00000000"
+            self.fail(f"{value!r} is not the position of an event, such as {example}", param, ctx)
+        return str(value)
 
 
 class Url(click.ParamType[str]):

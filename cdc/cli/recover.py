@@ -85,6 +85,9 @@ def run(settings: Settings, options: "RecoveryOptions", *, dry_run: bool, yes: b
         if not as_json:
             for line in _lines(recovery, facts):
                 click.echo(line)
+        if settings.outbox.messages is not None:
+            text = "warning: events that are messages are in no table: those that the slot did not bring are lost"
+            click.echo(text, err=True)
         if dry_run:
             if as_json:
                 click.echo(_json(facts, dry_run=True))

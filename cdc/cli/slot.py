@@ -89,7 +89,7 @@ def create(
     # Creating a slot waits for the end of all open transactions, which may take as long as it likes.
     with connect(settings.postgres.dsn, lock_seconds=0, statement_seconds=0) as connection:
         catalog.server(connection)
-        defect = catalog.publication_defect(connection, settings.postgres.publication, settings.outbox.qualified_name)
+        defect = catalog.published_defect(connection, settings)
         if defect:
             click.echo(f"cdc-publisher: warning: {defect.error()}", err=True)
         system_identifier = slots.system_identifier(connection)

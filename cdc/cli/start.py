@@ -16,7 +16,9 @@ from cdc import __version__
 from cdc.app.connections import Clock, Servers
 from cdc.app.contracts import Schemas
 from cdc.app.process import Watchdog, tune
+from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
+from cdc.cli.params import PositionType
 from cdc.cli.signals import stop_on_signals
 from cdc.config.settings import Settings, require
 from cdc.delivery.service import Service
@@ -31,14 +33,27 @@ from cdc.telemetry.metrics import FAILED, Metrics
 log = logging.getLogger("cdc.start")
 
 
-@click.command(epilog="Example: cdc-publisher --config shop.toml start")
+@click.command(
+    epilog=examples(
+        "cdc-publisher --config shop.toml start",
+        "cdc-publisher start --skip 0badcafe-00000000016B3748-00000000",
+    )
+)
 @click.option(
     "--accept-changes",
     is_flag=True,
     help="Start even if slot, publication, table or settings have changed since the last run.",
 )
+@click.option(
+    "--skip",
+    "skipped",
+    type=PositionType(),
+    multiple=True,
+    metavar="POSITION",
+    help="Send the poison event at POSITION to the dead-letter topic, and continue; repeatable.",
+)
 @click.pass_obj
-def start(invocation: Invocation, *, accept_changes: bool) -> int:
+def start(invocation: Invocation, *, accept_changes: bool, skipped: tuple[str, ...]) -> int:
     """Run the publisher until SIGTERM or SIGINT.
 
     The first signal stops reading, waits until Kafka has confirmed all sent events, and confirms them to the slot. The
@@ -46,6 +61,10 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
     after delivery.
 
     SIGHUP reloads the contracts between two transactions.
+
+    With --skip, the poison event that a publisher has stopped at becomes a dead letter, although [delivery] on_poison
+    is stop; the error message has its position. An event that can be published is published. Give it once: the dead
+    letter is delivered before the slot moves.
 
     Exit codes: 0 stopped, all events confirmed; 1 error that an operator must resolve; 75 temporary error, start again;
     78 invalid configuration.
@@ -80,7 +99,7 @@ def start(invocation: Invocation, *, accept_changes: bool) -> int:
             service = Service(
                 settings,
                 schemas,
-                Servers(settings),
+                Servers(settings, frozenset(skipped)),
                 stop,
                 reload,
                 Clock(),

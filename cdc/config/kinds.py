@@ -9,6 +9,7 @@ from cdc.config import hostport
 from cdc.config.masking import HTTP_URL, is_ambiguous
 from cdc.errors import ConfigError
 from cdc.outbox.topic_template import TopicTemplate, is_topic_name
+from cdc.replication.prefixes import OWN
 
 
 def _identifier(name: str) -> str:
@@ -48,6 +49,14 @@ def _topic_name(name: str) -> str:
     return name
 
 
+def _prefix(prefix: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.:/-]{1,63}", prefix):
+        raise ValueError("a prefix of messages has 1 to 63 letters, digits and the characters _ . : / -")
+    if prefix == OWN:
+        raise ValueError(f"{OWN!r} is the prefix of the publisher's own messages, which are no events")
+    return prefix
+
+
 def _template(template: str) -> str:
     try:
         TopicTemplate(template)
@@ -76,6 +85,7 @@ def _address(address: str) -> str:
 
 
 Identifier = Annotated[str, AfterValidator(_identifier)]
+Prefix = Annotated[str, AfterValidator(_prefix)]
 SlotName = Annotated[str, AfterValidator(_slot_name)]
 Topic = Annotated[str, AfterValidator(_topic_name)]
 Template = Annotated[str, AfterValidator(_template)]

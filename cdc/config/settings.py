@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cdc.avro.json_values import JsonForm
 from cdc.avro.mapping.rules import Rules
 from cdc.config import librdkafka
-from cdc.config.kinds import Address, Dsn, Identifier, RegistryUrl, SlotName, Template, Topic, qualified
+from cdc.config.kinds import Address, Dsn, Identifier, Prefix, RegistryUrl, SlotName, Template, Topic, qualified
 from cdc.config.passwords import with_password
 from cdc.errors import ConfigError
 from cdc.outbox.columns import CLOUD_EVENTS, DEBEZIUM_COLUMNS, Columns, Header, is_own
@@ -66,11 +66,17 @@ class ColumnNames(Section):
 
 
 class Outbox(Section):
-    """The outbox table and its columns."""
+    """The outbox table and its columns, and messages beside it or in its place."""
 
     table: str = Field(
         "public.outbox",
-        description="name of the outbox table, as schema.table; double quotes around a name that contains a dot",
+        description="name of the outbox table, as schema.table; double quotes around a name that contains a dot; empty:"
+        " no table, only messages",
+    )
+    messages: Prefix | None = Field(
+        None,
+        description="prefix of logical messages that are events, by pg_logical_emit_message; without table, if there is"
+        " no table of the default name, they are the only events",
     )
     columns: ColumnNames = Field(default_factory=ColumnNames, description="column for each part of an event")
     headers: list[str] = Field(
@@ -91,7 +97,8 @@ class Outbox(Section):
     def _named(self) -> "Outbox":
         problems = []
         try:
-            qualified(self.table)
+            if self.table or self.messages is None:
+                qualified(self.table)
         except ValueError as error:
             problems.append(f"table: {error}")
         problems += [f"headers: {problem}" for problem in self._wrong_headers()]
@@ -127,8 +134,13 @@ class Outbox(Section):
 
     @property
     def qualified_name(self) -> tuple[str, str]:
-        """Return (schema, table); the schema defaults to `public`."""
-        return qualified(self.table)
+        """Return (schema, table); the schema defaults to `public`. Both are empty where there is to be no table."""
+        return qualified(self.table) if self.table else ("", "")
+
+    @property
+    def needs_table(self) -> bool:
+        """Return whether there must be a table: one is named, or there are no messages."""
+        return self.messages is None or ("table" in self.model_fields_set and bool(self.table))
 
 
 class Topics(Section):

@@ -31,7 +31,8 @@ class SentBefore:
 
     Kafka has everything up to `position`; `tails` know what it has beyond that, and without them it has nothing more.
     Dead letters count as sent, also where the event would be none today. `foreign` knows by id what another program
-    has sent of the transactions that commit before `foreign_until`.
+    has sent of the transactions that commit before `foreign_until`. With `by_id`, rows may have had other numbers in
+    their transaction when they were sent: what counts is that a record of the transaction has the id.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class SentBefore:
         dead_letters: str | None = None,
         foreign: Foreign | None = None,
         foreign_until: LSN = NOTHING,
+        by_id: bool = False,
     ) -> None:
         self.until = max(until, foreign_until)
         self.skipped = self.sent_again = self.suspicious = 0
@@ -49,6 +51,9 @@ class SentBefore:
         self._tails = tails
         self._dead_letters = dead_letters
         self._highest = max(position.commit_lsn, foreign_until)  # of the tails that were asked for
+        self._by_id = by_id
+        self._recognised: dict[tuple[Tail, int], int] = {}  # which row a record is that of, in one transaction
+        self._recognised_in = NOTHING
         self._foreign = foreign
         self._foreign_until = foreign_until
         self._overtaken: set[tuple[str, bytes]] = set()  # keys with an event behind those of the other program
@@ -77,7 +82,7 @@ class SentBefore:
         if self._tails is None:
             return False
         names = [topic] if self._dead_letters in (None, topic) else [topic, self._dead_letters]
-        tails = [self._tails.ask(name, row.transaction.timestamp) for name in names]
+        tails = [self._tails.ask(name, row.transaction.since) for name in names]
         if None in tails:
             raise Pending
         return self._is_foreign(row, topic, key, event_id) or any(
@@ -100,6 +105,11 @@ class SentBefore:
             return False
         place = None if key is None else partition(key, tail.partitions)
         at = row.transaction.commit_lsn, row.index
+        if self._by_id:
+            index = self._index(tail, place, row, event_id)
+            if index is None:
+                return False
+            at = at[0], index
         found = tail.id_at(place, *at)
         if found == event_id:
             return not ordered or place is None or key is None or not tail.overtaken(place, key, *at)
@@ -107,12 +117,23 @@ class SentBefore:
             self.suspicious += 1  # another event, or in a partition that is not the key's: consumers may miss it
         return False
 
+    def _index(self, tail: Tail, place: int | None, row: Row, event_id: str) -> int | None:
+        """Return the first index that a record with the row's id has, unless it is that of another row of the id."""
+        commit_lsn = row.transaction.commit_lsn
+        if commit_lsn != self._recognised_in:
+            self._recognised_in = commit_lsn
+            self._recognised.clear()
+        for index in tail.indexes(place, commit_lsn, event_id):
+            if self._recognised.setdefault((tail, index), row.index) == row.index:
+                return index
+        return None
+
     def sends(self, row: Row, records: list[Sendable]) -> None:
         """Take note of the records that a row becomes: later events of their keys follow."""
         for topic, _, key, *_ in records:
             if self._foreign and key is not None and row.transaction.commit_lsn < self._foreign_until:
                 self._overtaken.add((topic, key))
-            tail = self._tails.ask(topic, row.transaction.timestamp) if self._tails and key is not None else None
+            tail = self._tails.ask(topic, row.transaction.since) if self._tails and key is not None else None
             if tail and key is not None and row.transaction.commit_lsn <= tail.highest:
                 tail.repeat(key)
 

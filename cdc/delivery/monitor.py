@@ -137,6 +137,7 @@ class Monitor:
             "updates_ignored": session.transactions.updates,
             "truncates_ignored": session.transactions.truncates,
             "headers_left_out": session.headers_left_out,
+            "other_messages": sum(metrics.other_messages.values()),
         }
         log.info(
             "progress",

@@ -105,6 +105,10 @@ class Tail(Protocol):
         """The id of the record of a position; None when there is none. A partition of None means any."""
         ...
 
+    def indexes(self, partition: int | None, commit_lsn: int, event_id: str, /) -> list[int]:
+        """The indexes at which a transaction's records have an id, ascending. A partition of None means any."""
+        ...
+
     def elsewhere(self, partition: int, commit_lsn: int, index: int, /) -> bool:
         """Whether a position is in another partition than this."""
         ...

@@ -9,9 +9,12 @@ that decide the order), to detect changes made while no publisher was reading.
 |-------|-------------------------------------------------------------------------------------------------|
 | key   | `{system_identifier}/{slot}`                                                                    |
 | value | JSON: version, system_identifier, timeline, slot, confirmed (LSN as text), definition, settings, |
-|       | position, guarantee, caught_up, cluster (Kafka's id), horizons, dropped, recovered, foreign     |
+|       | position, guarantee, caught_up, cluster (Kafka's id), horizons, dropped, recovered, foreign,    |
+|       | renumbered                                                                                      |
 
 `foreign` is there while the slot has not passed the events that another program may have sent: see `ForeignWindow`.
+`renumbered` is there until the slot has passed this LSN: events before it may have been sent with other numbers in
+their transactions, as what counts in these was changed.
 `position` is the last event that a Kafka transaction has made visible, null before there was one: everything up to it
 is in Kafka; with `caught_up`, nothing of the stream beyond it is. `guarantee` is that of the publisher which wrote the
 record. An empty value forgets the slot.
@@ -53,7 +56,8 @@ from cdc.replication import publication
 from cdc.replication.horizon import Horizon, parsed, plain
 
 VERSION: Final = 1
-_FIRST: Final = {"[topics] map": "{}", "[record] key": "text"}
+MESSAGES: Final = "[outbox] messages"
+_FIRST: Final = {"[topics] map": "{}", "[record] key": "text", MESSAGES: ""}
 """What settings were that records of earlier versions do not have."""
 
 AT_LEAST_ONCE: Final = "at-least-once"
@@ -101,6 +105,7 @@ class SlotRecord:
     dropped: bool = False
     recovered: Mapping[str, Any] | None = None  # what the last recovery of the slot did; publishers pass it on
     foreign: ForeignWindow | None = None
+    renumbered: LSN | None = None
 
     @property
     def key(self) -> str:
@@ -114,6 +119,7 @@ class SlotRecord:
         rare |= {"dropped": True} if self.dropped else {}
         rare |= {"recovered": dict(self.recovered)} if self.recovered else {}
         rare |= {"foreign": self.foreign.document()} if self.foreign else {}
+        rare |= {"renumbered": str(self.renumbered)} if self.renumbered else {}
         return orjson.dumps(
             {
                 "version": VERSION,
@@ -135,7 +141,7 @@ class SlotRecord:
         """Read a record's value; fields that are not known are passed over. Raises ValueError."""
         try:
             read = orjson.loads(value)
-            position, foreign = read.get("position"), read.get("foreign")
+            position, foreign, renumbered = (read.get(name) for name in ("position", "foreign", "renumbered"))
             return cls(
                 str(read["system_identifier"]),
                 int(read["timeline"]),
@@ -151,6 +157,7 @@ class SlotRecord:
                 bool(read.get("dropped", False)),
                 dict(read["recovered"]) if read.get("recovered") else None,
                 ForeignWindow.parse(foreign) if foreign else None,
+                LSN.parse(renumbered) if renumbered else None,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a position record ({error!r})") from None
@@ -262,6 +269,14 @@ def differences(found: SlotRecord, remembered: SlotRecord) -> list[str]:
         f"{name} is {now[name]!r}, and was {before[name]!r}" for name in now if before.get(name, now[name]) != now[name]
     ]
     return changes
+
+
+def counts_otherwise(found: SlotRecord, remembered: SlotRecord) -> bool:
+    """Return whether events may have other numbers in their transactions than when the record was written."""
+    if not (remembered.settings or remembered.definition):
+        return False  # of a slot that was only created, nothing was sent
+    now, before = (record.settings.get(MESSAGES, "") for record in (found, remembered))
+    return now != before or publication.counted(found.definition) != publication.counted(remembered.definition)
 
 
 def recreated(found: Mapping[str, RememberedTopic], remembered: Mapping[str, RememberedTopic]) -> dict[str, str]:

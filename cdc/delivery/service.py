@@ -36,6 +36,7 @@ from cdc.errors import (
 from cdc.lsn import LSN
 from cdc.records.fastpath.generated import Unrolled
 from cdc.records.fastpath.layout import Make
+from cdc.replication.prefixes import Prefixes
 from cdc.replication.publication import child_oids, table_oid
 from cdc.replication.settlement import Ledger
 from cdc.telemetry.metrics import HELD, RECOVERING, STANDBY, STOPPING, STREAMING, WAITING, Metrics
@@ -101,6 +102,8 @@ class Service:
         self._fenced: deque[float] = deque(maxlen=FENCES_TOLERATED)
         self._metrics = metrics or Metrics()
         self._metered = self._metrics if metered else None
+        self._prefixes = Prefixes(settings.outbox.messages)
+        self._metrics.other_messages = self._prefixes.others
 
     def run(self) -> bool:
         """Publish until stopped; return True when everything that was read is delivered and confirmed.
@@ -230,6 +233,7 @@ class Service:
                 Sequences(ends.tails, ends.topics.partitions) if settings.delivery.sequence else None,
                 self._make,
                 child_oids(ends.slot.definition),
+                self._prefixes,
             )
             log.info(
                 "streaming",

@@ -17,12 +17,13 @@ from cdc.records.path import GeneralPath, Path
 from cdc.records.record import Sendable
 from cdc.records.router import Pending
 from cdc.replication.frames import KEEPALIVE, XLOG_DATA, XLOG_HEADER_SIZE, keepalive
+from cdc.replication.prefixes import Prefixes
 from cdc.replication.settlement import Transaction
 from cdc.replication.transactions import Transactions
 
 log = logging.getLogger(__name__)
 
-_INSERT: Final = b"I"
+_EVENTS: Final = (b"I", b"M")  # rows and logical messages
 _KIND: Final = slice(XLOG_HEADER_SIZE, XLOG_HEADER_SIZE + 1)  # of the message within a frame
 
 
@@ -30,7 +31,8 @@ class Session:
     """One replication session, from its first frame to its end.
 
     Without `dead_letters` a poison event ends the session; without `sent_before` nothing was sent before; without
-    `sequences` records have no numbers. `make` creates what takes runs of plain rows.
+    `sequences` records have no numbers. `make` creates what takes runs of plain rows. `prefixes` say which messages
+    are events.
     """
 
     def __init__(
@@ -46,10 +48,11 @@ class Session:
         sequences: Sequences | None = None,
         make: Make = Unrolled,
         children: frozenset[int] = frozenset(),
+        prefixes: Prefixes | None = None,
     ) -> None:
         self.confirmation = confirmation
         self.ledger = confirmation.ledger
-        self.transactions = Transactions(table, self.ledger, table_oid, children)
+        self.transactions = Transactions(table, self.ledger, table_oid, children, prefixes)
         self.sent_before = sent_before or SentBefore()
         self.events = 0
         self.poison: PoisonEvent | None = None
@@ -136,13 +139,21 @@ class Session:
         frames, ledger = self._frames, self.ledger
         while self._at < len(frames):
             frame = frames[self._at]
-            kind, transaction = frame[:1], ledger.open
-            if kind == XLOG_DATA and transaction is not None and frame[_KIND] == _INSERT:
+            kind = frame[:1]
+            if kind == XLOG_DATA and frame[_KIND] in _EVENTS:
+                transaction = ledger.open or self.transactions.outside(frame)
+                if transaction is None:
+                    self._at += 1
+                    continue
                 taken = self._path.take(frames, self._at, transaction)
                 records += taken.records
                 self._at = taken.at
                 if taken.transaction is not None:
                     self._last, self._last_index = taken.transaction, taken.transaction.events - 1
+                    if taken.transaction.alone:
+                        self.transactions.end_outside()
+                        if self._finishing:
+                            break
                 continue
             self._at += 1
             if kind == XLOG_DATA:

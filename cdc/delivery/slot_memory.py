@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 from cdc.config.settings import Settings
 from cdc.delivery.deduplication import NOTHING, NOWHERE, SentBefore
-from cdc.delivery.ports import Ends
+from cdc.delivery.ports import Ends, Foreign
 from cdc.delivery.positions import (
     AT_LEAST_ONCE,
     EXACTLY_ONCE,
@@ -19,6 +19,7 @@ from cdc.delivery.positions import (
     RememberedTopic,
     SlotRecord,
     before,
+    counts_otherwise,
     differences,
     reached,
     recreated,
@@ -157,10 +158,12 @@ class Recognition:
         """What of the stream was sent before, and the record to begin with; `known` is what `recognise` returned."""
         position = reached(known, ends.slot.timeline, ends.timelines) if known else None
         caught_up = known is not None and known.caught_up and self.batch is not None
-        if known and position and publication.counted(ends.slot.definition) != publication.counted(known.definition):
-            # Rows may have other numbers in a transaction than they had: the last one is redelivered, and compared
-            # with what Kafka has.
-            position, caught_up = before(position.commit_lsn), False
+        renumbered = known.renumbered if known and known.renumbered and ends.slot.confirmed < known.renumbered else None
+        if known and counts_otherwise(ends.slot, known):
+            # Events may have other numbers in a transaction than they had: the last one is redelivered, and compared
+            # with what Kafka has, by ids.
+            position, caught_up = position and before(position.commit_lsn), False
+            renumbered = ends.wal_end
         guarantee = self._settings.delivery.guarantee
         horizons = counting(self._horizons, ends.slot.timeline, ends.timelines, ends.wal_end)
         window = known.foreign if known and known.foreign and ends.slot.confirmed < known.foreign.until else None
@@ -172,6 +175,7 @@ class Recognition:
             horizons=horizons,
             recovered=known.recovered if known else None,
             foreign=window,
+            renumbered=renumbered,
         )
         if caught_up:
             # Events beyond the position were never committed; without a position, none was.
@@ -179,8 +183,9 @@ class Recognition:
         if known and known.guarantee == EXACTLY_ONCE and not self.batch:
             ends.hand_over(record)
         dead_letters = self._settings.topics.dead_letter if ends.dead_letters else None
-        foreign = (ends.foreign(window), window.until) if window else (None, NOTHING)
-        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters, *foreign), record
+        foreign: tuple[Foreign | None, LSN] = (ends.foreign(window), window.until) if window else (None, NOTHING)
+        by_id = renumbered is not None
+        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters, *foreign, by_id=by_id), record
 
     def recognise(self, ends: Ends) -> SlotRecord | None:
         """Return the remembered record of the slot.

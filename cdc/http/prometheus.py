@@ -34,6 +34,7 @@ NAMES: Final = frozenset(
         "cdc_dead_letters_total",
         "cdc_skipped_replays_total",
         "cdc_sent_again_total",
+        "cdc_other_messages_total",
         "cdc_reconnects_total",
         "cdc_lag_bytes",
         "cdc_lag_seconds",
@@ -104,6 +105,7 @@ class _Publisher(Collector):
         document = self._document()
         yield from _topics(document)
         yield from _totals(document.totals)
+        yield _other_messages(document)
         yield from _gauges(document)
         yield from _histograms(self._metrics)
         yield from _state(document)
@@ -174,6 +176,17 @@ def _totals(totals: Totals) -> Iterator[Metric]:
         "Redelivered events that were sent because their topic did not have them.",
         totals.sent_again,
     )
+
+
+def _other_messages(document: StatusDocument) -> Metric:
+    family = CounterMetricFamily(
+        "cdc_other_messages_total",
+        "Logical messages that are no events, by prefix; only with [outbox] messages.",
+        labels=("prefix",),
+    )
+    for prefix, count in document.other_messages.items():
+        family.add_metric((prefix,), count)
+    return family
 
 
 def _gauges(document: StatusDocument) -> Iterator[Metric]:

@@ -31,6 +31,11 @@ class Limits:
         self._limits: dict[str, int | None] = {}
         self._refused: dict[str, int | None] = {}
 
+    @property
+    def most(self) -> int:
+        """How many bytes the client sends at the most in one batch."""
+        return self._client
+
     def learn(self, topic: str, limit: int | None) -> int:
         """Note a topic's max.message.bytes, None when it is unknown; return how large its records may be.
 

@@ -67,6 +67,11 @@ class RememberedTopics:
         return self._topics.changes
 
     @property
+    def most(self) -> int:
+        """See `KnownTopics`."""
+        return self._topics.most
+
+    @property
     def refused(self) -> Mapping[str, str]:
         """See `KnownTopics`."""
         return self._topics.refused

@@ -107,6 +107,11 @@ class KnownTopics:
         """How many bytes the batches of this session's producer may have."""
         return self._limits.batch_bytes
 
+    @property
+    def most(self) -> int:
+        """How many bytes a record batch may have in any topic."""
+        return self._limits.most
+
     def largest(self, topic: str) -> int | None:
         """Return how many bytes a record batch of the topic may have; None until the topic is known to exist.
 

@@ -7,7 +7,7 @@ every path reads a row by the shape of its own relation, and a column that this 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from cdc.outbox.topic_template import TopicTemplate
 from cdc.replication.messages import Relation
@@ -15,6 +15,11 @@ from cdc.replication.messages import Relation
 TRACE_COLUMNS: Final = ("traceparent", "tracestate")
 SEQUENCE_COLUMN: Final = "cdc_seq"
 """The column that `outbox init` makes to number rows. It is no part of an event: see `cdc.postgres.numbers`."""
+
+GIVEN_HEADER: Final = 2
+"""The flag of a column that a message brought as a header, beside those that are set."""
+GIVEN_PREFIX: Final = "headers."
+"""How the name of such a column begins; the rest is the name of the header."""
 
 LONGEST_NAME: Final = 63
 """Bytes of a PostgreSQL name."""
@@ -109,6 +114,11 @@ class Shape:
         self.topic = tuple([(name, columns.resolve(name, self.names)) for name in template.columns])
         """Each placeholder of the topic, and its column."""
         wanted = with_traces(self.names, headers)
+        wanted += [
+            Header(column.name, column.name.removeprefix(GIVEN_PREFIX))
+            for column in relation.columns
+            if column.flags & GIVEN_HEADER
+        ]
         self.headers = tuple(
             [(header.name, self.places[header.column]) for header in wanted if header.column in self.places]
         )
@@ -118,3 +128,5 @@ class Shape:
         needed = columns.needed(self.names, template, [])
         self.missing = tuple([name for name in needed if name not in self.places])
         """The columns that the relation lacks and no event can do without."""
+        self.plans: dict[bytes, Any] = {}
+        """How to read rows of each combination of formats: see `cdc.outbox.events`."""

@@ -13,15 +13,21 @@ from cdc.errors import BinaryUnreadable, PoisonEvent, PostgresUnavailable, Proto
 from cdc.lsn import LSN
 from cdc.outbox.columns import Columns, Header, Shape
 from cdc.outbox.keys import TEXT_KEYS, Keys
+from cdc.outbox.messages import ALONE, Messages
 from cdc.outbox.topic_template import TopicTemplate, is_topic_name
 from cdc.replication.messages import Relation
 from cdc.replication.moments import to_moment
-from cdc.replication.transactions import Row
+from cdc.replication.transactions import MESSAGE, Row
 from cdc.replication.values import BYTEA, JSON, JSONB, to_iso, to_payload, to_text
 
 log = logging.getLogger(__name__)
 
+SKIP: Final = "to pass it to the dead letters, run once: cdc-publisher start --skip"
+
 _BINARY, _NULL, _UNCHANGED = b"bnu"
+
+_MOST: Final = 1000
+"""Relations whose shapes are remembered: of the outbox, of tables that inherit from it, and of messages."""
 
 PayloadKind = Literal["json", "text", "avro"]
 _KINDS: Final[dict[int, PayloadKind]] = {JSON: "json", JSONB: "json", BYTEA: "avro"}
@@ -60,7 +66,7 @@ class Event(NamedTuple):
 
 
 class Outbox:
-    """Converts rows to events.
+    """Converts rows, and messages that stand for rows, to events.
 
     `stream` is the first part of positions: 8 hexadecimal digits, see `position`. With `tombstones`, an empty payload
     means a record without a value. With `iso`, headers are ISO 8601 and base64, and a
@@ -94,16 +100,22 @@ class Outbox:
         self._suited_at = suited_at
         self._without_time = False  # as was reported
         self._without: set[str] = set()  # the columns of these headers, each of which is reported once
-        self._shape: Shape | None = None
-        self._plans: dict[bytes, _Plan] = {}
+        self._messages = Messages(columns, template, self.headers, time)
+        self._shapes: dict[int, Shape] = {}  # by oid
 
     def shape(self, relation: Relation) -> Shape:
         """Return the shape of the rows that came under this relation; a layout or plan of it lives no longer."""
-        if self._shape is None or self._shape.relation is not relation:
-            self._shape = Shape(relation, self.columns, self.template, self.headers)
-            self._plans.clear()
-            self._report(self._shape)
-        return self._shape
+        shape = self._shapes.get(relation.oid)
+        if shape is None or shape.relation is not relation:
+            if len(self._shapes) >= _MOST:
+                self._shapes.clear()
+            shape = self._shapes[relation.oid] = Shape(relation, self.columns, self.template, self.headers)
+            self._report(shape)
+        return shape
+
+    def plain(self, row: Row) -> Row:
+        """Return a row as it is, and a message as the row that it stands for. Raises ValueError for a broken one."""
+        return self._messages.row(row) if row.relation is MESSAGE else row
 
     def _report(self, shape: Shape) -> None:
         if self.time is not None and self.time not in shape.places and not self._without_time:
@@ -124,21 +136,28 @@ class Outbox:
             )
 
     def event(self, row: Row) -> Event:
-        """Convert one row.
+        """Convert one row, or one message.
 
         Raises PoisonEvent if it cannot be published, BinaryUnreadable if only its text can be read, PostgresUnavailable
         if the table has changed and has to be checked again.
         """
+        alone = row.transaction.alone
+        try:
+            row = self.plain(row)
+        except ValueError as error:
+            raise self._broken(row, ALONE if alone else str(error), alone=alone) from None
         shape = self.shape(row.relation)
         if shape.missing and self._suited_at is not None and row.transaction.commit_lsn >= self._suited_at:
             raise PostgresUnavailable(f"{shape.table} does not publish column {shape.missing[0]!r} any more")
         formats, values = row.data
-        plan = self._plans.get(formats)
+        plan = shape.plans.get(formats)
         if plan is None:
-            plan = self._plans[formats] = _Plan(shape, formats, self)
+            plan = shape.plans[formats] = _Plan(shape, formats, self)
         event_id = ""
         try:
             event_id = plan.id.read(values[plan.id.place])
+            if alone:
+                raise self._broken(row, ALONE, event_id, alone=True)
             if plan.poison:
                 raise ValueError(plan.poison)
             return Event(
@@ -156,6 +175,16 @@ class Outbox:
         except ValueError as error:
             reason = plan.culprit(values) if isinstance(error, UnicodeDecodeError) else str(error)
             raise PoisonEvent(reason, position=self.position(row), event_id=event_id, kind="unreadable-row") from None
+
+    def _broken(self, row: Row, reason: str, event_id: str = "", *, alone: bool = False) -> PoisonEvent:
+        position = self.position(row)
+        return PoisonEvent(
+            reason,
+            position=position,
+            event_id=event_id,
+            kind="not-transactional" if alone else "unreadable-row",
+            hint=f"{SKIP} {position}",
+        )
 
     def position(self, row: Row) -> str:
         """Return an event's unique position, `{stream}-{commit_lsn}-{index}`: sortable as text within a stream."""

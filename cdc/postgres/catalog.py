@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from cdc.config.settings import Settings
-from cdc.errors import SlotActive, SlotLost
+from cdc.errors import PostgresError, SlotActive, SlotLost
 from cdc.lsn import LSN
 from cdc.outbox.columns import DEBEZIUM_COLUMNS, SEQUENCE_COLUMN, Columns
 from cdc.outbox.keys import Keys
@@ -73,7 +73,10 @@ def inspect(connection: Conn, settings: Settings) -> Catalog:
     # Before the rest: the sentinel sees any later change.
     ((end,),) = query(connection, "reading the WAL's end", "select pg_current_wal_flush_lsn()::text")
     found = publication.read(connection, settings.postgres.publication, settings.outbox.qualified_name)
-    needed, binary, key_type = _table(connection, settings)
+    if without_table(connection, settings):
+        needed, binary, key_type = list[str](), True, TEXT
+    else:
+        needed, binary, key_type = _table(connection, settings)
     _publication(connection, settings, needed)
     ours = slot(connection, settings)
     assert ours.confirmed is not None
@@ -152,8 +155,24 @@ def table_columns(connection: Conn, table: tuple[str, str]) -> dict[str, tuple[i
     return {name: (oid, type_name) for name, oid, type_name in found if name is not None} if found else None
 
 
+def without_table(connection: Conn, settings: Settings) -> bool:
+    """Return whether all events are messages: the settings name no table, and there is none of the default name."""
+    return not settings.outbox.needs_table and table_columns(connection, settings.outbox.qualified_name) is None
+
+
+def require_table(connection: Conn, settings: Settings) -> None:
+    """Raise PostgresError where there is no table, for what works with its rows."""
+    if without_table(connection, settings):
+        raise PostgresError(
+            "this is not possible without an outbox table: all events are messages ([outbox] messages), which are in"
+            " the WAL only"
+        )
+
+
 def key_form(connection: Conn, settings: Settings) -> tuple[Keys, int]:
     """Return the form of keys, and the oid of their column's type; 0 if the table has no such column."""
+    if without_table(connection, settings):
+        return key_column.keys(connection, settings), TEXT
     present = table_columns(connection, settings.outbox.qualified_name) or {}
     return key_column.keys(connection, settings), present.get(settings.outbox.columns.key, (0, ""))[0]
 
@@ -300,11 +319,52 @@ def _table(connection: Conn, settings: Settings) -> tuple[list[str], bool, int]:
 def _publication(connection: Conn, settings: Settings, needed: list[str]) -> None:
     name, table = settings.postgres.publication, settings.outbox.qualified_name
     if (
-        defect := publication_defect(connection, name, table)
+        defect := published_defect(connection, settings)
         or columns_defect(connection, name, table, needed)
         or children_defect(connection, name, table, needed)
     ):
         raise defect.error()
+
+
+def published_defect(connection: Conn, settings: Settings) -> Requirement | None:
+    """Return why the publication does not publish what the settings ask for; None when it does.
+
+    Where all events are messages, it only has to be there: messages need a publication, and no table in it.
+    """
+    name, table = settings.postgres.publication, settings.outbox.qualified_name
+    if without_table(connection, settings):
+        there = query(connection, "reading the publication", "select from pg_publication where pubname = %s", name)
+        return None if there else defects.no_publication_for_messages(name)
+    if defect := split_defect(connection, settings):
+        return defect
+    defect = publication_defect(connection, name, table)
+    if defect is not None and not settings.outbox.needs_table:
+        hint = f'or set [outbox] table = "" to leave table {defects.shown(table)} alone, and publish messages only'
+        return defect._replace(hint="; ".join(filter(None, (defect.hint, hint))))
+    return defect
+
+
+def split_defect(connection: Conn, settings: Settings) -> Requirement | None:
+    """Return why messages cannot be read beside this table: it is one part of an outbox. None when they can."""
+    if settings.outbox.messages is None:
+        return None
+    root = _partition_of(connection, settings.outbox.qualified_name)
+    return defects.split_with_messages(settings.outbox.qualified_name, root) if root else None
+
+
+def _partition_of(connection: Conn, table: tuple[str, str]) -> str | None:
+    """Return the table of which a table is a partition; None when it is none."""
+    found = query(
+        connection,
+        "reading the outbox table",
+        """
+        select i.inhparent::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        join pg_inherits i on i.inhrelid = c.oid
+        where n.nspname = %s and c.relname = %s and c.relispartition
+        """,
+        *table,
+    )
+    return found[0][0] if found else None
 
 
 def children_defect(

@@ -119,6 +119,20 @@ def no_publication(publication: str) -> Requirement:
     return Requirement(f"publication {publication!r} does not exist", (INIT,))
 
 
+def no_publication_for_messages(publication: str) -> Requirement:
+    """Describe a publication that does not exist where all events are messages, which need one without a table."""
+    return Requirement(f"publication {publication!r} does not exist", (f"{INIT} --messages",))
+
+
+def split_with_messages(table: tuple[str, str], root: str) -> Requirement:
+    """Describe a part of an outbox with a publisher of its own, beside messages, which publications do not filter."""
+    return Requirement(
+        f"table {shown(table)} is a partition of {root}, and [outbox] messages is set: the publisher of each partition"
+        " would send all messages",
+        hint='publish the messages by a slot of their own, with [outbox] table = "", and remove messages here',
+    )
+
+
 def by_partition(publication: str, table: tuple[str, str]) -> Requirement:
     """Describe a publication whose rows would be published under the names of the partitions."""
     fix = f"ALTER PUBLICATION {name(publication)} SET (publish_via_partition_root = true);"

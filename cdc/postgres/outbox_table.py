@@ -4,7 +4,7 @@ from psycopg import sql
 
 from cdc.config.settings import Settings
 from cdc.outbox.columns import SEQUENCE_COLUMN
-from cdc.postgres import numbers, publication
+from cdc.postgres import catalog, message_function, numbers, publication
 from cdc.postgres.catalog import (
     children_defect,
     columns_defect,
@@ -51,6 +51,28 @@ def create_publication(settings: Settings, *, generated: bool = False) -> str:
     options = "publish = 'insert', publish_via_partition_root = true"
     options += ", publish_generated_columns = stored" if generated else ""
     return f"CREATE PUBLICATION {name} FOR TABLE {table} WITH ({options});"
+
+
+def create_empty_publication(settings: Settings) -> str:
+    """Return the statement that creates a publication without a table, for messages."""
+    options = "publish = 'insert', publish_via_partition_root = true"
+    return f"CREATE PUBLICATION {_name(settings.postgres.publication)} WITH ({options});"
+
+
+def missing_for_messages(connection: Conn, settings: Settings) -> list[str]:
+    """Return the statements for messages, and for the table where the settings name it, or there is one.
+
+    Raises PostgresError as `missing` does.
+    """
+    if not catalog.without_table(connection, settings):
+        statements = missing(connection, settings)
+        if defect := catalog.split_defect(connection, settings):
+            raise defect.error()
+    else:
+        name = settings.postgres.publication
+        there = query(connection, "reading the publication", "select from pg_publication where pubname = %s", name)
+        statements = [] if there else [create_empty_publication(settings)]
+    return statements + message_function.missing(connection, settings)
 
 
 def missing(connection: Conn, settings: Settings, *, numbered: bool = False) -> list[str]:

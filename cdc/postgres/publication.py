@@ -111,7 +111,7 @@ def read(connection: Conn, publication: str, table: tuple[str, str]) -> dict[str
     )
     found = [Child(*one) for one in below or ()]
     return {
-        TABLE: ".".join(table),
+        TABLE: ".".join(filter(None, table)) or NONE,
         TABLE_OID: table_oid or NONE,
         PUBLICATION: publication,
         PUBLICATION_OID: publication_oid or NONE,

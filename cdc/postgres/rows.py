@@ -12,7 +12,7 @@ from psycopg.rows import TupleRow
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError
 from cdc.outbox.columns import Columns
-from cdc.postgres.catalog import hidden_rows, table_columns
+from cdc.postgres.catalog import hidden_rows, require_table, table_columns, without_table
 from cdc.postgres.connection import Conn, converting
 from cdc.replication.values import BYTEA
 
@@ -68,7 +68,12 @@ def topic(settings: Settings, found: OutboxRow) -> tuple[str, str] | None:
 
 
 def topics(connection: Conn, settings: Settings) -> list[tuple[str, str]]:
-    """Return each topic that rows of the table go to, with each event type there. Raises PostgresError as `read`."""
+    """Return each topic that rows of the table go to, with each event type there; none without a table.
+
+    Raises PostgresError as `read`.
+    """
+    if without_table(connection, settings):
+        return []
     columns, present = _columns(connection, settings)
     template = settings.template
     names = _placeholders(columns, settings, present)
@@ -87,6 +92,7 @@ def topics(connection: Conn, settings: Settings) -> list[tuple[str, str]]:
 
 
 def _columns(connection: Conn, settings: Settings) -> tuple[Columns, dict[str, tuple[int, str]]]:
+    require_table(connection, settings)
     columns = settings.outbox.parts
     present = table_columns(connection, settings.outbox.qualified_name)
     if present is None:

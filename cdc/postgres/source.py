@@ -66,13 +66,18 @@ class Source:
         found = (line.split() for line in lines if not line.lstrip().startswith("#"))
         return {int(fields[0]): LSN.parse(fields[1]) for fields in found if len(fields) > 1}
 
-    def start(self, slot: str, publication: str, *, binary: bool) -> None:
-        """Start streaming from the slot's own position. Raises SlotActive while another process reads it."""
+    def start(self, slot: str, publication: str, *, binary: bool, messages: bool = False) -> None:
+        """Start streaming from the slot's own position, with logical messages if they are asked for.
+
+        Raises SlotActive while another process reads it.
+        """
         # 0/0 means the slot's position. PostgreSQL silently forwards any other LSN that is below, and silently accepts
         # one that is above the end of the WAL.
         options = f"proto_version '1', publication_names {_literal(publication_list(publication))}"
         if binary:
             options += ", binary 'true'"
+        if messages:
+            options += ", messages 'true'"
         command = f'START_REPLICATION SLOT "{slot}" LOGICAL 0/0 ({options})'
         self._command(WIDEN, pq.ExecStatus.TUPLES_OK)
         self._command(command.encode(), pq.ExecStatus.COPY_BOTH)

@@ -143,6 +143,7 @@ class Purging:
     def _definition(self) -> Definition:
         """Check the definition of table and publication. Raises PostgresError when inserts are not published."""
         name, table = self._settings.postgres.publication, self._settings.outbox.qualified_name
+        catalog.require_table(self._connection, self._settings)
         found = publication.read(self._connection, name, table)
         if table_oid(found) is None:
             raise PostgresError(f"table {'.'.join(table)} does not exist", hint="check [outbox] table")

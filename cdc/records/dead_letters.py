@@ -3,7 +3,8 @@
 | part      | value                                                                                              |
 |-----------|----------------------------------------------------------------------------------------------------|
 | key       | the event's key; null when it cannot be read                                                       |
-| value     | the payload as it stands in the row: text, or what bytea holds; null when that is null             |
+| value     | the payload as it stands in the row: text, or what bytea holds; null when that is null; the whole  |
+|           | message when that cannot be read                                                                   |
 | timestamp | commit time of the transaction, milliseconds                                                       |
 | headers   | `id`, `eventType`, `cdc-position`; `cdc-topic`, `cdc-aggregate`, `cdc-payload` (json, avro, null), |
 |           | `cdc-error-class`, `cdc-error-message`; `cdc-timestamp` where the event's record has another time, |
@@ -14,7 +15,7 @@ and no value is a marker: the event was sent to its topic after all.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
@@ -43,16 +44,24 @@ T = TypeVar("T")
 
 
 class DeadLetters:
-    """Makes records for `topic` of the rows that `outbox` or the encoding refuses."""
+    """Makes records for `topic` of the rows that `outbox` or the encoding refuses; with `only`, of these positions."""
 
-    def __init__(self, topic: str, outbox: Outbox) -> None:
+    def __init__(self, topic: str, outbox: Outbox, only: Collection[str] | None = None) -> None:
         self._topic = topic
         self._outbox = outbox
+        self._only = only
         self._logged = ""
+
+    def takes(self, poison: PoisonEvent) -> bool:
+        """Return whether this event becomes a dead letter."""
+        return self._only is None or poison.position in self._only
 
     def record(self, row: Row, event: Event | None, poison: PoisonEvent) -> Record:
         """The record that keeps a row for later; `event` is None when the row cannot be read as one. Never fails."""
-        read = _Read.of_event(event) if event else _Read.of_row(row, self._outbox)
+        if event is None and poison.kind == "too-large":
+            read = _Read.of_message(row)  # its length alone was looked at
+        else:
+            read = _Read.of_event(event) if event else _Read.of_row(row, self._outbox)
         position = self._outbox.position(row)
         if position != self._logged:  # the same row is asked for again while its topic is not known
             self._logged = position
@@ -111,7 +120,15 @@ class _Read(NamedTuple):
         )
 
     @classmethod
+    def of_message(cls, row: Row) -> "_Read":
+        return cls("", "", "", "", None, row.data.cells[0], "text", [])
+
+    @classmethod
     def of_row(cls, row: Row, outbox: Outbox) -> "_Read":
+        try:
+            row = outbox.plain(row)
+        except ValueError:
+            return cls.of_message(row)
         columns, shape = outbox.columns, outbox.shape(row.relation)
         row_cells = _Cells(row, shape)
         column_of = dict(shape.topic)

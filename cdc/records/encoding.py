@@ -36,6 +36,11 @@ class Topics(Protocol):
         ...
 
     @property
+    def most(self) -> int:
+        """How many bytes a record batch may have in any topic."""
+        ...
+
+    @property
     def refused(self) -> Mapping[str, str]:
         """The rows, by their header `cdc-position`, whose records Kafka refused, and why; nearly always empty."""
         ...
@@ -140,6 +145,10 @@ def _enveloped(event: Event, payload: bytes) -> dict[str, object]:
 
 class DeadLetters(Protocol):
     """What becomes of events that cannot be published as they should."""
+
+    def takes(self, poison: PoisonEvent) -> bool:
+        """Whether this event becomes a dead letter; otherwise it stays poison."""
+        ...
 
     def record(self, row: Row, event: Event | None, poison: PoisonEvent) -> Record:
         """The record that keeps a row for later; `event` is what could be read of it."""

@@ -4,7 +4,7 @@ The interface of a path is `take`. Paths wrap each other in the order in which a
 and encoding (the fast path, and the general path behind it), numbering. A wrapper that is not needed is left out.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from cdc.errors import PoisonEvent, Unfit
 from cdc.outbox.events import Event, Outbox
@@ -12,7 +12,9 @@ from cdc.records.encoding import DeadLetters, Encoding, Topics
 from cdc.records.record import Record, Sendable, at_most, batch_size
 from cdc.records.router import Pending
 from cdc.replication.settlement import Transaction
-from cdc.replication.transactions import Row, Transactions
+from cdc.replication.transactions import MESSAGE, Row, Transactions
+
+_LIMITS: Final = " (max.message.bytes of the topic; message.max.bytes or queue.buffering.max.kbytes in [kafka])"
 
 
 class Taken(NamedTuple):
@@ -27,7 +29,8 @@ class Path(Protocol):
     """Makes records of rows."""
 
     def take(self, frames: list[bytes], at: int, transaction: Transaction, /) -> Taken:
-        """Read `frames[at]`, an Insert in the open `transaction`, and as many of the frames behind it as fit.
+        """Read `frames[at]`, an Insert or a message in the open `transaction`, and as many of the frames behind it as
+        fit.
 
         The transactions have counted the events then. Raises Pending and PoisonEvent: then nothing was read. After
         Pending the same call is to be repeated.
@@ -62,13 +65,13 @@ class GeneralPath:
         """Make the record of a row; without an event it is a dead letter. Raises Pending and PoisonEvent."""
         event = None
         try:
-            event = self.outbox.event(row)
+            event = self._event(row)
             reason = self.topics.refused.get(self.outbox.position(row)) if self.topics.refused else None
             if reason:
                 raise self._poison(row, event, "kafka-refused", reason)
             return self._fitting(self.encoding.record(event), row, event), event
         except PoisonEvent as poison:
-            if self._dead_letters is None:
+            if self._dead_letters is None or not self._dead_letters.takes(poison):
                 raise
             record = self._fitting(self._dead_letters.record(row, event, poison), row, event)
             self.dead_lettered += 1
@@ -77,9 +80,9 @@ class GeneralPath:
     def destination(self, row: Row) -> tuple[str, bytes | None, str]:
         """Return topic, key and event id of the record that a row would become. Raises PoisonEvent."""
         try:
-            event = self.outbox.event(row)
+            event = self._event(row)
         except PoisonEvent as poison:
-            if self._dead_letters is None:
+            if self._dead_letters is None or not self._dead_letters.takes(poison):
                 raise
             record = self._dead_letters.record(row, None, poison)
             return record.topic, record.key, poison.event_id
@@ -89,6 +92,24 @@ class GeneralPath:
         """Return how many bytes a record batch may have here; None while the topic is not known to exist."""
         largest = self.topics.largest(topic)
         return None if largest is None else largest - self._reserve
+
+    def _event(self, row: Row) -> Event:
+        """Convert a row. A message is poison by its length, which is looked at before what it holds is parsed."""
+        if row.relation is not MESSAGE:
+            return self.outbox.event(row)
+        size = len(row.data.cells[0])
+        if size > self.topics.most:
+            raise self._poison(row, None, "too-large", f"a message of {size} bytes is too large for any topic{_LIMITS}")
+        event = self.outbox.event(row)
+        try:
+            largest = self.largest(event.topic)
+        except Unfit:
+            return event  # its record is refused, unless it has another fault
+        if largest is not None and size > largest:
+            of_topic = f"topic {event.topic!r}, which takes {largest + self._reserve}"
+            reason = f"a message of {size} bytes is too large for {of_topic}{_LIMITS}"
+            raise self._poison(row, event, "too-large", reason)
+        return event
 
     def _fitting(self, record: Record, row: Row, event: Event | None) -> Record:
         """Return the record. Raises Pending while its topic is not known, PoisonEvent when the topic cannot take it."""
@@ -101,8 +122,7 @@ class GeneralPath:
         if at_most(record) > largest and (size := batch_size(record)) > largest:
             reason = (
                 f"a record of {size + self._reserve} bytes is too large for topic {record.topic!r}, which takes"
-                f" {largest + self._reserve} (max.message.bytes of the topic; message.max.bytes or"
-                " queue.buffering.max.kbytes in [kafka])"
+                f" {largest + self._reserve}{_LIMITS}"
             )
             raise self._poison(row, event, "too-large", reason)
         return record

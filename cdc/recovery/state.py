@@ -88,6 +88,7 @@ def find(connection: Conn, settings: Settings, options: RecoveryOptions) -> Foun
     """Read the state of slot, table and record. Raises CdcError when there is nothing to recover, or it may not be."""
     name, table = settings.postgres.slot, settings.outbox.qualified_name
     catalog.server(connection)
+    catalog.require_table(connection, settings)
     if defect := catalog.role_defect(connection) or (
         catalog.publication_defect(connection, settings.postgres.publication, table)
         or catalog.children_defect(connection, settings.postgres.publication, table, [])

@@ -165,7 +165,10 @@ def _truncate(payload: bytes, at: int) -> tuple[Truncate, int]:
 
 def _logical_message(payload: bytes, at: int) -> tuple[LogicalMessage, int]:
     flags, lsn = _message_fields.unpack_from(payload, at)
-    prefix, at = _string(payload, at + _message_fields.size)
+    at += _message_fields.size
+    end = payload.index(0, at)
+    # Any program may write messages, and in a database of SQL_ASCII their prefixes are any bytes.
+    prefix, at = payload[at:end].decode(errors="replace"), end + 1
     (size,) = _uint32(payload, at)
     at += 4
     return LogicalMessage(bool(flags & 1), LSN(lsn), prefix, payload[at : at + size]), at + size

@@ -34,6 +34,9 @@ class Transaction:
 
     __slots__ = ("_ledger", "commit_lsn", "end_lsn", "events", "timestamp", "undelivered")
 
+    alone = False
+    """Whether it is a message that came outside of a transaction."""
+
     def __init__(self, ledger: "Ledger", commit_lsn: LSN, timestamp: int) -> None:
         self._ledger = ledger
         self.commit_lsn = commit_lsn
@@ -41,6 +44,11 @@ class Transaction:
         self.end_lsn: LSN | None = None  # None until its commit is read
         self.events = 0
         self.undelivered = 0
+
+    @property
+    def since(self) -> int:
+        """The time, as `timestamp`, before which none of its records was sent; 0 when that is not known."""
+        return self.timestamp
 
     def add_event(self) -> int:
         """Count one more event that must be delivered; returns its index within the transaction, from 0."""
@@ -62,6 +70,15 @@ class Transaction:
             self._ledger.fail(Failure(error, message, self.commit_lsn))
 
 
+class MessageAlone(Transaction):
+    """What stands for a transaction where a message came outside of one: it has no commit, and one event."""
+
+    __slots__ = ()
+
+    alone = True
+    since = 0
+
+
 class Ledger:
     """Transactions in commit order, and the LSN up to which the slot may be moved.
 
@@ -76,14 +93,14 @@ class Ledger:
         self._transactions: deque[Transaction] = deque()
         self._last_commit_lsn = LSN(0)
 
-    def begin(self, commit_lsn: LSN, timestamp: int) -> Transaction:
+    def begin(self, commit_lsn: LSN, timestamp: int, kind: type[Transaction] = Transaction) -> Transaction:
         """Open the next transaction. Raises ProtocolError when one is open or commits do not ascend."""
         if self.open is not None:
             raise ProtocolError(f"transaction {commit_lsn} begins inside transaction {self.open.commit_lsn}")
         if commit_lsn <= self._last_commit_lsn:
             raise ProtocolError(f"commit {commit_lsn} comes after commit {self._last_commit_lsn}")
         self._last_commit_lsn = commit_lsn
-        self.open = Transaction(self, commit_lsn, timestamp)
+        self.open = kind(self, commit_lsn, timestamp)
         self._transactions.append(self.open)
         return self.open
 

@@ -1,5 +1,8 @@
 """Messages to outbox rows, each tagged with its transaction and its index there.
 
+A logical message that marks an event counts as a row, of the relation MESSAGE: its only column is the content, which
+`cdc.outbox.messages` reads.
+
 Rows are passed on as they come: with protocol version 1 only committed transactions are sent, so nothing can
 be rolled back and a huge transaction never has to fit in memory.
 """
@@ -11,10 +14,23 @@ from typing import Final
 from cdc.errors import PostgresError, ProtocolError
 from cdc.lsn import LSN
 from cdc.replication.frames import EPOCH_OFFSET_MS, XLOG_DATA, XLOG_HEADER_SIZE
-from cdc.replication.messages import Begin, Commit, Insert, Message, Relation, Truncate, TupleData, Type, Update
+from cdc.replication.messages import (
+    Begin,
+    Column,
+    Commit,
+    Insert,
+    LogicalMessage,
+    Message,
+    Relation,
+    Truncate,
+    TupleData,
+    Type,
+    Update,
+)
 from cdc.replication.pgoutput import decode
-from cdc.replication.settlement import Ledger, Transaction
-from cdc.replication.values import base_type
+from cdc.replication.prefixes import Prefixes
+from cdc.replication.settlement import Ledger, MessageAlone, Transaction
+from cdc.replication.values import BYTEA, base_type
 
 # Whole frames. A Begin and a Commit enclose each transaction; to make no messages of them is 1.2 us less for the two.
 _BEGIN: Final = f"c{XLOG_HEADER_SIZE - 1}xcQq4x"  # envelope, kind, commit LSN, commit time
@@ -22,6 +38,10 @@ _COMMIT: Final = f"c{XLOG_HEADER_SIZE - 1}xcxQQ8x"  # envelope, kind, commit LSN
 _begin_fields = struct.Struct(f">{_BEGIN}")
 _commit_fields = struct.Struct(f">{_COMMIT}")
 _turn_fields = struct.Struct(f">{_COMMIT}{_BEGIN}")
+_sent_fields = struct.Struct(">17xq")  # when the server sent a frame
+MESSAGE: Final = Relation(0, "", "message", "n", (Column(0, "content", BYTEA, -1),))
+"""What logical messages are rows of."""
+
 _BEGIN_SIZE: Final = _begin_fields.size
 _COMMIT_SIZE: Final = _commit_fields.size
 
@@ -40,7 +60,7 @@ class Transactions:
     """Follows Begin, Relation and Commit; rows come out of Insert.
 
     `table` is the outbox as (schema, name) and `oid` its identity today, if known; `children` are the oids of tables
-    that inherit from it. Rows of other tables in the publication are skipped.
+    that inherit from it. Rows of other tables in the publication are skipped. `prefixes` say which messages are events.
     """
 
     def __init__(
@@ -49,8 +69,10 @@ class Transactions:
         ledger: Ledger,
         oid: int | None = None,
         children: frozenset[int] = frozenset(),
+        prefixes: Prefixes | None = None,
     ) -> None:
         self._table = table
+        self._prefixes = prefixes or Prefixes()
         self._oids = children if oid is None else children | {oid}
         self._ledger = ledger
         self.outbox: dict[int, Relation] = {}
@@ -113,6 +135,8 @@ class Transactions:
             self._relation(message)
         elif isinstance(message, Type):  # comes before each Relation with a column of this type
             self._types[message.oid] = base_type(message)
+        elif isinstance(message, LogicalMessage):
+            return self._message(message) if message.transactional else None
         elif isinstance(message, Update):
             self.updates += message.relation_oid in self.outbox
         elif isinstance(message, Truncate):
@@ -136,13 +160,51 @@ class Transactions:
             )
 
     def insert(self, frame: bytes) -> Row | None:
-        """Read an Insert of the open transaction without counting its event; None for a row of another table.
+        """Read an Insert or a message of the open transaction without counting its event; None when it has none.
 
         Raises ProtocolError as `read` does.
         """
         message = decode(frame, XLOG_HEADER_SIZE)
+        if isinstance(message, LogicalMessage):
+            return self._marked(message)
         assert isinstance(message, Insert)
         return self._row(message)
+
+    def outside(self, frame: bytes) -> Transaction | None:
+        """Open what stands for the transaction of a message that came outside of one; None when it is no event.
+
+        Such a message is not transactional: it is there even if the transaction that wrote it was rolled back.
+        Its own LSN is behind each commit before it, and below that of each later one. Raises ProtocolError for an
+        Insert, and for a message that belongs into a transaction.
+        """
+        message = decode(frame, XLOG_HEADER_SIZE)
+        if not isinstance(message, LogicalMessage) or message.transactional:
+            raise ProtocolError("a row or a transactional message came outside of a transaction")
+        if not self._prefixes.marks(message):
+            return None
+        (sent,) = _sent_fields.unpack_from(frame)
+        return self._ledger.begin(LSN(message.lsn - 1), sent // 1000 + EPOCH_OFFSET_MS, MessageAlone)
+
+    def end_outside(self) -> None:
+        """Close what `outside` opened, if anything: the slot may pass the beginning of the message, which is enough."""
+        transaction = self._ledger.open
+        if transaction is not None and transaction.alone:
+            self._ledger.commit(transaction.commit_lsn, LSN(transaction.commit_lsn + 2))
+
+    def _message(self, message: LogicalMessage) -> Row | None:
+        row = self._marked(message)
+        if row is not None:
+            row.transaction.add_event()
+        return row
+
+    def _marked(self, message: LogicalMessage) -> Row | None:
+        transaction = self._ledger.open
+        if transaction is None or message.transactional == transaction.alone:
+            where = "outside of a" if transaction is None else "within a"
+            raise ProtocolError(f"a message of the prefix {message.prefix!r} came {where} transaction")
+        if not self._prefixes.marks(message):
+            return None
+        return Row(transaction, transaction.events, MESSAGE, TupleData(b"b", [message.content]))
 
     def _insert(self, message: Insert) -> Row | None:
         row = self._row(message)

@@ -45,7 +45,7 @@ def look(connection: Conn, settings: Settings) -> SlotFacts:
         warning=warning[1] if warning else None,
         reader=reader,
         unread_since=unread_since,
-        table=".".join(table),
+        table="" if catalog.without_table(connection, settings) else ".".join(table),
         rows=_rows(connection, table),
     )
 

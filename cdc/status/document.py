@@ -175,6 +175,8 @@ class StatusDocument(Part):
     totals: Totals = Totals()
     in_flight: InFlight = InFlight()
     topics: dict[Word, TopicStatus] = Field(default={}, max_length=_TOPICS)
+    other_messages: dict[Word, Count] = Field(default={}, max_length=_TOPICS)
+    """Logical messages that are no events, by prefix."""
     latency: Latency = Latency()
     encode: Encode = Encode()
     last_error: LastError | None = None

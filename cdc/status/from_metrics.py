@@ -64,6 +64,7 @@ def describe(metrics: Metrics, identity: PublisherIdentity, unix_time: float) ->
             oldest_seconds=None if metrics.oldest is None else round(max(0.0, unix_time - metrics.oldest), 3),
         ),
         topics=_topics(metrics, unix_time),
+        other_messages=dict(metrics.other_messages),
         latency=_latency(metrics),
         encode=Encode.model_construct(mean_us=_mean_us(metrics)),
         last_error=_last_error(metrics.trouble),

@@ -6,7 +6,7 @@ record, burst and transaction: the loop calls them only when the HTTP endpoint i
 
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from cdc.errors import CdcError
@@ -99,6 +99,7 @@ class Metrics:
         self.sent_again = 0
         self.events: Counter[str] = Counter()  # by topic
         self.bytes: Counter[str] = Counter()
+        self.other_messages: Mapping[str, int] = {}  # messages that are no events, by prefix
         self.delivery = Histogram(DELIVERY_SECONDS)
         self.encode = Histogram(ENCODE_SECONDS)
 

@@ -293,15 +293,15 @@ DEFECTS: Final = (
     ),
     Defect(
         "not-read-back", "D5", "What Kafka has is sent again.", "delivery/slot_memory.py",
-        "        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters, *foreign), record\n",
-        "        return SentBefore(), record\n",
+        "        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters, *foreign",
+        "        return SentBefore(), record\n        return SentBefore(*foreign",
     ),
     Defect(
         "read-back-too-short", "D5", "Only the first redelivered transactions are searched in Kafka.",
         "delivery/slot_memory.py",
-        "        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters, *foreign), record\n",
+        "        return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters, *foreign",
         "        end = LSN(ends.slot.confirmed + 1)\n"
-        "        return SentBefore(end, position or NOWHERE, ends.tails, dead_letters, *foreign), record\n",
+        "        return SentBefore(end, position or NOWHERE, ends.tails, dead_letters, *foreign",
     ),
     Defect(
         "dead-letters-forgotten", "C8", "Dead letters are not searched in Kafka.", "delivery/deduplication.py",
@@ -386,8 +386,8 @@ DEFECTS: Final = (
     Defect(
         "plan-outlives", "case A1", "The general path reads rows of a table that was changed by its previous plan.",
         "outbox/events.py",
-        "        if self._shape is None or self._shape.relation is not relation:\n",
-        "        if self._shape is None:\n",
+        "        if shape is None or shape.relation is not relation:\n",
+        "        if shape is None:\n",
     ),
     Defect(
         "routes-mixed", "case A1", "The route of an event type is taken in every topic.",
@@ -669,7 +669,7 @@ DEFECTS: Final = (
     Defect(
         "children-position", "case B1", "Positions are trusted although rows are counted otherwise since.",
         "delivery/slot_memory.py",
-        "        if known and position and publication.counted(", "        if False and publication.counted(",
+        "        if known and counts_otherwise(", "        if False and counts_otherwise(",
     ),
     Defect(
         "virtual-is-stored", "case A6", "Virtual generated columns are reported as stored ones.", "postgres/defects.py",
@@ -889,5 +889,60 @@ DEFECTS: Final = (
         '        return sql.SQL(", ").join(self.expressions)\n',
         '        return sql.SQL(", ").join(self.expressions[-1:])\n',
         recovery=True,
+    ),
+    Defect(
+        "messages-uncounted", "messages", "Messages do not count in the index of their transaction.",
+        "replication/transactions.py",
+        "return Row(transaction, transaction.events, MESSAGE,", "return Row(transaction, 0, MESSAGE,",
+    ),
+    Defect(
+        "messages-lost", "messages", "Messages within transactions are passed over.", "delivery/session.py",
+        '_EVENTS: Final = (b"I", b"M")', '_EVENTS: Final = (b"I",)',
+    ),
+    Defect(
+        "prefix-begins", "messages", "A message of a longer prefix is an event.", "replication/prefixes.py",
+        "        if message.prefix == self.wanted:\n",
+        "        if message.prefix.startswith(self.wanted or message.prefix):\n",
+        "delivery/test_session_messages.py",
+    ),
+    Defect(
+        "payload-rewritten", "messages", "The payload of a message is parsed and written again.", "outbox/messages.py",
+        "            return text[start:end].encode()\n",
+        "            return json.dumps(json.loads(text[start:end])).encode()\n",
+        "outbox/test_messages.py",
+    ),
+    Defect(
+        "alone-published", "messages", "A message that is not transactional is published.", "outbox/events.py",
+        "            if alone:\n", "            if False:\n", "delivery/test_session_messages.py",
+    ),
+    Defect(
+        "alone-again", "messages", "The slot does not pass a message that came outside of a transaction.",
+        "replication/transactions.py",
+        "LSN(transaction.commit_lsn + 2)", "LSN(transaction.commit_lsn + 1)", "delivery/test_session_messages.py",
+    ),
+    Defect(
+        "alone-bounded", "messages", "The dead letter of a message alone is searched by the time it was sent again.",
+        "replication/settlement.py",
+        "    since = 0\n", "    pass\n", "delivery/test_session_messages.py",
+    ),
+    Defect(
+        "skips-all", "messages", "With --skip every poison event becomes a dead letter.", "records/dead_letters.py",
+        "return self._only is None or poison.position in self._only", "return True",
+        "delivery/test_session_messages.py",
+    ),
+    Defect(
+        "message-unmeasured", "messages", "A message is parsed whatever its length.", "records/path.py",
+        "        if size > self.topics.most:\n", "        if size < 0:\n", "delivery/test_session_messages.py",
+    ),
+    Defect(
+        "renumbered-by-position", "messages", "Rows that have other numbers than before are not known by id.",
+        "delivery/deduplication.py",
+        "        if self._by_id:\n", "        if False:\n", "delivery/test_session_messages.py",
+    ),
+    Defect(
+        "renumbered-once", "messages", "The next session does not know that rows have other numbers than before.",
+        "delivery/positions.py",
+        "                LSN.parse(renumbered) if renumbered else None,\n", "                None,\n",
+        "delivery/test_positions.py",
     ),
 )  # fmt: skip

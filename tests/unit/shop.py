@@ -1,5 +1,6 @@
 """A small outbox and its stream: what the tests of the later stages share."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,8 @@ from cdc.records.fastpath.generated import Unrolled
 from cdc.records.fastpath.layout import Make
 from cdc.records.record import Record
 from cdc.records.router import Encoder
-from cdc.replication.messages import Begin, Commit, Insert, Relation
+from cdc.replication.messages import Begin, Commit, Insert, LogicalMessage, Relation
+from cdc.replication.prefixes import Prefixes
 from cdc.replication.settlement import Ledger
 from cdc.replication.transactions import Row
 from tests.unit import frames
@@ -81,6 +83,7 @@ class Topics:
     """Topics that all exist but those of which the largest record is given as None."""
 
     changes = 0
+    most = 1_000_000
 
     def __init__(self, **largest: int | None) -> None:
         self.known = largest
@@ -134,6 +137,7 @@ def session(
     sent_before: SentBefore | None = None,
     sequences: Sequences | None = None,
     make: Make = Unrolled,
+    prefixes: Prefixes | None = None,
 ) -> Target:
     reader = outbox(template)
     encoding = Encoding(reader, Encoders(), framing or Framing())
@@ -147,6 +151,7 @@ def session(
         sent_before=sent_before,
         sequences=sequences,
         make=make,
+        prefixes=prefixes,
     )
 
 
@@ -161,6 +166,20 @@ def begin(commit_lsn: int) -> bytes:
 
 def commit(commit_lsn: int) -> bytes:
     return frames.xlog(Commit(0, LSN(commit_lsn), LSN(commit_lsn + 8), COMMIT_TIME), commit_lsn)
+
+
+def content(payload: str = "{}", key: str = "o-1", event_type: str = "OrderPlaced", **more: object) -> bytes:
+    """What a message holds that stands for a row, with its payload as it is."""
+    members = {"id": EVENT_ID, "aggregatetype": "order", "aggregateid": key, "type": event_type, **more}
+    return f'{json.dumps(members)[:-1]}, "payload": {payload}}}'.encode()
+
+
+def message(
+    held: bytes | None = None, prefix: str = "outbox", *, lsn: int = 150, transactional: bool = True, sent: int = 0
+) -> bytes:
+    """The frame of one logical message; `sent` is the time at which the server sent it."""
+    frame = frames.xlog(LogicalMessage(transactional, LSN(lsn), prefix, content() if held is None else held), lsn)
+    return frame[:17] + sent.to_bytes(8, "big") + frame[25:]
 
 
 def relation(described: Relation = RELATION) -> bytes:

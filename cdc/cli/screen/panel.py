@@ -224,6 +224,8 @@ def totals(document: StatusDocument) -> Text:
     of = document.totals
     parts = [f"{count(of.delivered)} delivered", size(of.bytes), plural(of.transactions, "transaction")]
     rare = [f"{count(n)} {name.replace('_', ' ')}" for name in _RARE if (n := getattr(of, name))]
+    others = sum(document.other_messages.values())
+    rare += [f"{count(others)} other messages"] if others else []
     return Text.assemble(_DOT.join(parts), ("".join(_DOT + each for each in rare), "yellow"))
 
 

@@ -166,8 +166,15 @@ function showAbout(reported) {
     ['events', count(totals.events)], ['bytes', bytes(totals.bytes)], ['transactions', count(totals.transactions)],
     ['poison', count(totals.poison)], ['dead letters', count(totals.dead_letters)],
     ['replays skipped', count(totals.skipped_replays)], ['sent again', count(totals.sent_again)],
+    ...otherMessages(reported.other_messages || {}),
   ]);
   put('version', `Version ${reported.version}.`);
+}
+
+// Logical messages that are no events, where there are any.
+function otherMessages(prefixes) {
+  const total = Object.values(prefixes).reduce((sum, each) => sum + each, 0);
+  return total ? [['other messages', count(total)]] : [];
 }
 
 // Charts: one curve each over the last minutes, on a scale from 0 to a round number.

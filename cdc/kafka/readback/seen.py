@@ -45,6 +45,7 @@ where place < older
 """
 _ANYWHERE: Final = "select id from seen where topic = ? and commit_lsn = ? and number = ?"
 _HERE: Final = f"{_ANYWHERE} and partition = ?"
+_INDEXES: Final = "select number from seen where topic = ? and commit_lsn = ? and id = ?"
 _ELSEWHERE: Final = f"{_ANYWHERE} and partition <> ?"
 _IS_OVERTAKEN: Final = "select 1 from overtaken where topic = ? and commit_lsn = ? and number = ? and partition = ?"
 
@@ -100,6 +101,13 @@ class SeenPositions:
             found = self._first(_HERE, (topic, commit_lsn, index, partition))
         return None if found is None else found.decode(errors="replace")
 
+    def indexes(self, topic: int, partition: int | None, commit_lsn: int, event_id: str) -> list[int]:
+        """Return the indexes at which an id was seen in a transaction, ascending, in a partition or in any."""
+        values: tuple[Any, ...] = (topic, commit_lsn, event_id.encode())
+        if partition is None:
+            return self._all(f"{_INDEXES} order by number", values)
+        return self._all(f"{_INDEXES} and partition = ? order by number", (*values, partition))
+
     def elsewhere(self, topic: int, partition: int, commit_lsn: int, index: int) -> bool:
         """Return whether a position was seen in another partition than this."""
         return self._first(_ELSEWHERE, (topic, commit_lsn, index, partition)) is not None
@@ -114,13 +122,15 @@ class SeenPositions:
                 with self._closing_on_errors(), self._notes.filling():
                     self._notes.many(statement, rows)
 
-    def _first(self, query: str, values: tuple[int, ...]) -> Any:
+    def _first(self, query: str, values: tuple[Any, ...]) -> Any:
+        return next(iter(self._all(f"{query} limit 1", values)), None)
+
+    def _all(self, query: str, values: tuple[Any, ...]) -> list[Any]:
         with self._lock:
             if self._notes is None:
-                return None
+                return []
             with self._closing_on_errors():
-                row = self._notes.first(query, *values)
-        return row[0] if row else None
+                return [value for (value,) in self._notes.rows(query, *values)]
 
     @contextmanager
     def _closing_on_errors(self) -> Iterator[None]:

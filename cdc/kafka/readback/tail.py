@@ -31,6 +31,10 @@ class Tail:
         """Return the id of the record of a position; None when there is none. A partition of None means any."""
         return self._seen.id_at(self.number, partition, commit_lsn, index)
 
+    def indexes(self, partition: int | None, commit_lsn: int, event_id: str, /) -> list[int]:
+        """Return the indexes at which a transaction's records have an id, ascending. A partition of None means any."""
+        return self._seen.indexes(self.number, partition, commit_lsn, event_id)
+
     def elsewhere(self, partition: int, commit_lsn: int, index: int, /) -> bool:
         """Return whether a position is in another partition than this."""
         return self._seen.elsewhere(self.number, partition, commit_lsn, index)

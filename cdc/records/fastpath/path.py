@@ -12,7 +12,7 @@ from cdc.records.path import GeneralPath, Taken
 from cdc.records.record import Sendable
 from cdc.replication.messages import Relation
 from cdc.replication.settlement import Transaction
-from cdc.replication.transactions import Row
+from cdc.replication.transactions import MESSAGE, Row
 
 _BINARY: Final = b"b"
 
@@ -57,7 +57,7 @@ class FastPath:
         """Take one row, which was read from `frames[at]`, by the general path, and learn from it."""
         record, event = self._general.record(row)
         row.transaction.add_event()
-        if event is not None:
+        if event is not None and row.relation is not MESSAGE:
             self.headers_left_out += len(self._general.outbox.shape(row.relation).without)
             self._learn(row, event)
         return Taken([record], at + 1, row.transaction)

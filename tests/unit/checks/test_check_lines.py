@@ -12,6 +12,7 @@ from tests.integration import (
     test_check_kafka,
     test_check_postgres,
     test_check_server,
+    test_messages,
     test_slots,
     test_tables_below,
 )
@@ -27,6 +28,7 @@ MODULES = [
     test_check_kafka,
     test_check_postgres,
     test_check_server,
+    test_messages,
     test_slots,
     test_tables_below,
 ]

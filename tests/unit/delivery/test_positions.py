@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc.delivery.positions import Memory, RememberedTopic, SlotRecord, differences, latest, memory
+from cdc.delivery.positions import (
+    MESSAGES,
+    Memory,
+    RememberedTopic,
+    SlotRecord,
+    counts_otherwise,
+    differences,
+    latest,
+    memory,
+)
 from cdc.delivery.reports import Positions
 from cdc.lsn import LSN
 from cdc.replication.horizon import Horizon
@@ -254,3 +263,24 @@ def test_a_dropped_slot_is_forgotten_but_its_horizons_are_not() -> None:
     new = replace(MARK, confirmed=LSN(50))
     assert memory(MARK.key, [(key, dropped.encode()), (key, new.encode())]).record == new
     assert memory(MARK.key, [(key, dropped.encode()), (key, None)]) == Memory(None, forgotten=True)
+
+
+def test_another_prefix_of_messages_is_a_change_and_none_was_that_of_earlier_records() -> None:
+    now = replace(MARK, settings={"[topics] name": "a", MESSAGES: "outbox"})
+    assert differences(now, MARK) == ["[outbox] messages is 'outbox', and was ''"]
+    assert differences(MARK, replace(MARK, settings={**MARK.settings, MESSAGES: ""})) == []
+
+
+def test_events_count_otherwise_when_messages_do_or_tables_are_added_but_not_where_nothing_was_sent() -> None:
+    messages = replace(MARK, settings={"[topics] name": "a", MESSAGES: "outbox"})
+    assert counts_otherwise(messages, MARK)
+    assert counts_otherwise(MARK, messages)
+    assert counts_otherwise(MARK, replace(MARK, definition={**DEFINITION, "child oids": "7"}))
+    assert not counts_otherwise(messages, messages)
+    assert not counts_otherwise(messages, SlotRecord("7300", 1, "shop", LSN(100), {}, {}))
+
+
+def test_that_events_had_other_numbers_is_remembered_by_later_sessions() -> None:
+    mark = replace(MARK, renumbered=LSN(700))
+    assert SlotRecord.decode(mark.encode()) == mark
+    assert b"renumbered" not in MARK.encode()

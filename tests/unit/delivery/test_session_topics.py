@@ -15,6 +15,9 @@ TOPIC = "outbox.event.order"
 class DeadLetters:
     """Keeps the reason as the value."""
 
+    def takes(self, poison: PoisonEvent) -> bool:  # noqa: ARG002 - all
+        return True
+
     def record(self, row: Row, event: Event | None, poison: PoisonEvent) -> Record:
         key = event.key if event else None
         return Record.to("dead", key, poison.kind.encode(), 0, [("id", poison.event_id)], row.transaction.report)

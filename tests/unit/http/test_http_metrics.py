@@ -117,7 +117,7 @@ def test_unknown_values_are_absent_and_not_zero() -> None:
     unknown = {"lag_bytes", "retained_wal_bytes", "retained_wal_limit_bytes", "safe_wal_bytes", "confirmed_lsn"}
     unknown |= {"confirmed_lsn_age_seconds", "last_dead_letter_timestamp_seconds", "last_error_timestamp_seconds"}
     unknown |= {"recovery_sent_events", "recovery_missing_events"}
-    labelled = {"events_total", "bytes_total"}  # there is no topic yet
+    labelled = {"events_total", "bytes_total", "other_messages_total"}  # there is no topic yet, and no prefix
     assert {f"cdc_{name}" for name in unknown | labelled} == NAMES - found
 
 
