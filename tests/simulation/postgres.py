@@ -93,14 +93,17 @@ class SimPg:
         at = self.write(8 * count)
         for _ in range(count):
             row = None
-            if kind in ("insert", "undone"):
+            if kind in ("insert", "undone", "emitted"):
                 self._numbers += 1
                 row = self._row(tx, key or "k", aggregate, payload)
+            if row and kind == "emitted":  # JSON, whatever type the table's column has
+                row.payload = f'"{payload}"' if payload == POISON else row.payload
+                row.poison = payload == POISON
             if kind == "undone":  # written in a savepoint that was rolled back
                 continue
             published = self.published or kind not in ("insert", "update", "delete", "truncate")
             relation = self.table.relation
-            if row and self.child and self.random.random() < 0.5:
+            if row and kind != "emitted" and self.child and self.random.random() < 0.5:
                 row.in_child, relation = True, self.table.child
                 published &= self.child_published
             tx.operations.append(Operation(kind, at, relation, row, published))

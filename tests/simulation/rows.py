@@ -1,5 +1,6 @@
 """What the shop of a simulated world writes: rows, transactions, and what must become of them."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -20,7 +21,10 @@ from tests.simulation.table import NAMES, cell
 from tests.unit import frames, shop
 from tests.unit.shop import COMMIT_TIME, COMMIT_TIME_MS, OID
 
-Kind = Literal["insert", "other", "update", "delete", "truncate", "message", "origin", "undone"]
+Kind = Literal["insert", "other", "update", "delete", "truncate", "message", "origin", "undone", "emitted"]
+"""What is written: an event as a row (`insert`) or as a message (`emitted`), and what is no event."""
+PREFIX: Final = "outbox"
+"""The prefix of messages that are events."""
 OTHER_OID: Final = 777
 POISON: Final = "bad"
 TOMBSTONE: Final = "(null)"
@@ -106,6 +110,9 @@ def frame(operation: Operation, *, binary: bool) -> bytes:
     if operation.kind == "insert":
         assert operation.row
         return frames.xlog(Insert(relation.oid, _cells(operation.row, relation, binary=binary)), operation.lsn)
+    if operation.kind == "emitted":
+        assert operation.row
+        return frames.xlog(LogicalMessage(True, LSN(operation.lsn), PREFIX, _content(operation.row)), operation.lsn)
     if operation.kind == "other":
         return frames.xlog(_OTHER_ROW, operation.lsn)
     if operation.kind == "update":
@@ -117,6 +124,13 @@ def frame(operation: Operation, *, binary: bool) -> bytes:
     if operation.kind == "origin":
         return frames.xlog(Origin(LSN(1), "elsewhere"), operation.lsn)
     return frames.xlog(LogicalMessage(True, LSN(operation.lsn), "prefix", b"heartbeat"), operation.lsn)
+
+
+def _content(row: Row) -> bytes:
+    """A message that stands for a row: its payload as it is."""
+    members = {"id": row.id, "aggregatetype": row.aggregate, "aggregateid": row.key, "type": "Placed"}
+    members |= {} if row.tenant is None else {"tenant": row.tenant}
+    return f'{json.dumps(members)[:-1]}, "payload": {row.payload or "null"}}}'.encode()
 
 
 def _cells(row: Row | None, relation: Relation, *, binary: bool) -> TupleData:

@@ -16,7 +16,7 @@ from tests.simulation.oracle import Oracle
 from tests.simulation.plan import SWITCH, Plan, Transaction, Write
 from tests.simulation.postgres import SimPg
 from tests.simulation.process import Clock, Process
-from tests.simulation.rows import Tx
+from tests.simulation.rows import PREFIX, Tx
 from tests.simulation.servers import SessionSettings, SimServers, mark
 from tests.simulation.world import Crash, Violation, World
 
@@ -298,5 +298,6 @@ def _settings(plan: Plan, guarantee: str) -> Settings:
                 "sequence": plan.sequence,
             }
         )
-        made = _MADE[key] = plain.model_copy(update={"delivery": delivery})
+        outbox = plain.outbox.model_copy(update={"messages": PREFIX})
+        made = _MADE[key] = plain.model_copy(update={"delivery": delivery, "outbox": outbox})
     return made

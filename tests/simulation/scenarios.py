@@ -73,6 +73,16 @@ _FAULTS: Final = (
             _tx(0.05, Write("message"), Write("delete")),
         ),
     ),
+    _plan(
+        "messages beside rows",
+        (
+            _tx(0.02, _row(), Write("emitted"), _row("b"), Write("message"), Write("emitted", 3, "b")),
+            _tx(0.05, Write("emitted", 2), _row("b", 2)),
+            _tx(0.06, Write("emitted")),
+        ),
+        Act(0.055, "crash", (True,)),
+        save_rate=0.0,
+    ),
     _plan("kill -9 and again (D5)", _THREE, Act(0.055, "crash", (True,)), Act(0.4, "crash", (False,))),
     _plan("power off (D5)", _THREE, Act(0.055, "power_off"), timeout=1.0),
     _plan("SIGTERM under load (D4)", _THREE, Act(0.06, "terminate")),

@@ -54,6 +54,8 @@ class SimTopics:
         self._known = known
         return self._changes
 
+    most = 1_000_000
+
     def largest(self, topic: str, /) -> int | None:
         if topic in self._kafka.missing:
             return None

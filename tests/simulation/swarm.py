@@ -166,7 +166,15 @@ def _by_others(made: Plan, random: Random, span: float) -> Plan:
     recorded = made.recorded and random.random() < 0.9
     recorded = recorded or any(act.name in OPERATORS for act in made.acts)  # else nothing can be compared
     acts = sorted([*made.acts, *acts], key=lambda act: act.at)
+    if random.random() > 0.75:
+        traffic = tuple(
+            replace(each, writes=tuple(_emitted(write, random) for write in each.writes)) for each in traffic
+        )
     return replace(made, headers=headers, acts=tuple(acts), traffic=traffic, recorded=recorded)
+
+
+def _emitted(write: Write, random: Random) -> Write:
+    return replace(write, kind="emitted") if write.kind == "insert" and random.random() < 0.5 else write
 
 
 def _buried(write: Write, random: Random) -> Write:

@@ -163,7 +163,7 @@ class Stream:
 
     def _describe(self, operation: Operation) -> None:
         relation = OTHER_RELATION if operation.kind == "other" else operation.relation
-        if operation.kind in ("message", "origin") or (
+        if operation.kind in ("message", "origin", "emitted") or (
             self._known.get(relation.oid) == relation and self.random.random() > _DESCRIBED_AGAIN
         ):
             return
