@@ -58,7 +58,8 @@ class Books:
     """The rows, records and findings of one audit; deleted with this object. Raises CdcError without disk space."""
 
     def __init__(self) -> None:
-        self._notes = Scratch("the audit's notes", _TABLES)
+        # SQLite sorts rows and records at the same time, each in as much memory as the cache has.
+        self._notes = Scratch("the audit's notes", _TABLES, cache_kilobytes=8192)
         self._topics: dict[str, int] = {}
         self._notes.run("begin")
 

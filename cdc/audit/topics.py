@@ -39,7 +39,7 @@ class TopicReader:
         self._consumer = reader(
             settings.kafka,
             "cdc-publisher-audit",
-            queued_max_messages_kbytes=32_768,
+            queued_max_messages_kbytes=16_384,
             queued_min_messages=20_000,
             fetch_wait_max_ms=50,
         )
