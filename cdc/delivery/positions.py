@@ -26,10 +26,10 @@ see `cdc.delivery.recovery_record`.
 
 `horizons` say which rows are known to be published, the newest last: each has xid (rows of all transactions below it
 are), lsn, taken (unix seconds), timeline and, where statistics were read, updates and deletes (how many rows of the
-table were changed before), tables (that have rows, as oid:filenode; only where they are others than before) and number
-(the last one of the sequence); see `cdc.replication.horizon`. The first one is of the slot's beginning, and others are
-added once the slot may move past them. `dropped` forgets the slot too, but keeps the horizons, which
-the record of a new slot of the same name takes over.
+table were changed before), counted (unix seconds: since when), tables (that have rows, as oid:filenode; only where they
+are others than before) and number (the last one of the sequence); see `cdc.replication.horizon`. The first one is of
+the slot's beginning, and others are added once the slot may move past them. `dropped` forgets the slot too, but keeps
+the horizons, which the record of a new slot of the same name takes over.
 
 Kafka does not report either that a topic was deleted and created again. So each topic that the stream is sent to has a
 record too, which is written before the first event is:
