@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from tests.simulation import swarm, sweep
+from tests.simulation.recovery import campaign as recoveries
 from tests.simulation.run import Outcome, Run
 from tests.simulation.scenarios import SCENARIOS
 from tests.simulation.tapes import Tape
 
 _PROGRESS_SECONDS: Final = 10.0
 _FAILURES_SHOWN: Final = 10
+_RECOVERIES: Final = 10  # random worlds of the publisher for each one of recover
 Task = TypeVar("Task")
 
 
@@ -127,8 +129,9 @@ def main(seeds: int, crashes: int, first: int, *, keep: bool) -> int:
     schedules = list(itertools.islice(sweep.schedules(crashes), crashes))
     swept = campaign("crash schedules", crash_world, schedules, processes)
     swarmed = campaign("random seeds", seed_world, range(first, first + seeds), processes)
+    recovered = recoveries.main(seeds // _RECOVERIES, first)
     failures = swept.failures + swarmed.failures
     if keep:
         for tape in failures[:_FAILURES_SHOWN]:
             print(f"kept {tape.save()}", file=sys.stderr)
-    return 1 if failures or once != again else 0
+    return 1 if failures or recovered or once != again else 0

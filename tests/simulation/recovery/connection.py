@@ -144,6 +144,10 @@ class SimConnection:
     def _ids(self, *_: Any) -> list[tuple[Any, ...]]:
         return [(self.seen().next_xid, str(LSN(self._server.lsn)))]
 
+    def _bounds(self, *_: Any) -> list[tuple[Any, ...]]:
+        seen = self.seen()
+        return [(str(seen.xmin), str(seen.next_xid))]
+
     def _health(self, *_: Any) -> list[tuple[Any, ...]]:
         slot = self._server.slot
         if slot is None:
@@ -165,7 +169,7 @@ class SimConnection:
         return [("",)]
 
     def _changes(self, *_: Any) -> list[tuple[Any, ...]]:
-        return [(0, self._server.updates, self._server.deletes)]
+        return [(0, self._server.updates, self._server.deletes, "1")]
 
     def _counted(self, *_: Any) -> list[tuple[Any, ...]]:
         return [(float(self._server.generation),)]
@@ -192,6 +196,7 @@ _ANSWERS: Final[tuple[tuple[str, Callable[..., Sequence[tuple[Any, ...]]]], ...]
     ("pg_try_advisory_lock", lambda *_: [(True,)]),
     ("track_commit_timestamp", SimConnection._timed),
     ("catalog_xmin", lambda *_: [(None,)]),
+    ("from pg_current_snapshot() s", SimConnection._bounds),
     ("pg_snapshot_xmax", SimConnection._ids),
     ("s.safe_wal_size", SimConnection._health),
     ("pg_drop_replication_slot", SimConnection._drop),

@@ -25,6 +25,11 @@ class Judge:
         self._again: dict[str, tuple[int, int]] = {}  # by key, the oldest event that was sent again
         self._lost: set[str] = set()
 
+    @property
+    def rows(self) -> int:
+        """How many rows were committed."""
+        return len(self._ranks)
+
     def committed(self, commits: list[Committed]) -> None:
         """Take note of what was committed; may be called with the same commits again."""
         for one in commits:
@@ -54,6 +59,11 @@ class Judge:
                 self._again[key] = min(rank, self._again.get(key, rank))
             self._last[key] = max(rank, self._last.get(key, rank))
         self._place(event, partition, text(dict(headers)["cdc-position"]))
+
+    def streamed_again(self, event: str, headers: Headers) -> None:
+        """Judge an event that the stream brings, and that a topic has. Raises Violation if it was not streamed."""
+        if self._taken.get(position := text(dict(headers)["cdc-position"])) != event:
+            raise Violation(f"I4: the new slot streams {event} at {position}, although it was recovered")
 
     def _place(self, event: str, partition: int, text: str) -> None:
         position = Position.parse(text)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cdc.audit import table
 from cdc.dead_letters import resend
 from cdc.outbox.keys import TEXT_KEYS
+from cdc.postgres import horizons
 from cdc.purge import run as purge
 from cdc.records.encoding import Encoding
 from cdc.replication.publication import NONE, ROW_FILTER
@@ -65,12 +66,16 @@ def installed(world: "RecoveryRun") -> Iterator[None]:
         children_defect=nothing,
         key_form=lambda *_, **__: (None, None),
     )
+    numbers = SimpleNamespace(
+        ordering=lambda *_: "cdc_seq" if world.plan.numbered else None,
+        last=lambda *_: server.number if world.plan.numbered else None,
+    )
     servers: dict[str, Any] = {
         "connect": lambda *_, **__: SimConnection(server, call),
-        "NewSlot": lambda _: SimNewSlot(server, call, world._wait),
+        "NewSlot": lambda _: SimNewSlot(server, call, world._write),
         "Source": lambda *_: SimSource(server),
         "catalog": catalog,
-        "numbers": SimpleNamespace(ordering=lambda *_: "cdc_seq" if world.plan.numbered else None),
+        "numbers": numbers,
         "ordering": lambda *_, **__: {},
         "publication": SimpleNamespace(read=lambda *_, **__: DEFINITION),
         "Cluster": lambda _: cluster,
@@ -94,6 +99,7 @@ def installed(world: "RecoveryRun") -> Iterator[None]:
         (table, "publication", SimpleNamespace(read=lambda *_: {ROW_FILTER: NONE})),
         (table, "key_column", SimpleNamespace(keys=lambda *_, **__: TEXT_KEYS)),
         (purge, "positions", positions),
+        (horizons, "numbers", numbers),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in names]
     try:

@@ -94,7 +94,7 @@ class SimServer:
         )
         self.exported: Snapshot | None = None
         self._keys = [f"k{number}" for number in range(keys)]
-        self._number = self._rank = self._places = 0
+        self.number = self._rank = self._places = 0
         self._time = 0.0
         self._created = False
         self._heard = heard
@@ -139,9 +139,9 @@ class SimServer:
         key = self.random.choice(self._keys)
         if not self._lock(tx, key):
             return
-        self._number += 1
+        self.number += 1
         statement = len(tx.inserts)
-        tx.inserts.append(Row(f"e{self._number}", key, self._number, tx.xid, statement, self._place(), self.now()))
+        tx.inserts.append(Row(f"e{self.number}", key, self.number, tx.xid, statement, self._place(), self.now()))
         self.lsn += _ROUND_UP
 
     def _update(self, tx: Open, row: Row) -> None:
@@ -205,7 +205,7 @@ class SimServer:
         self.exported = self.snapshot()
         if not self._created:  # a standby knows of horizons from then on
             self._created = True
-            self.before = self._number
+            self.before = self.number
             self._history.clear()
             self._changed()
         return self.lsn, self.exported

@@ -3,9 +3,8 @@
 import contextlib
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from random import Random
 from types import SimpleNamespace
 from typing import Final
 
@@ -31,6 +30,7 @@ from cdc.replication.transactions import Row as StreamRow
 from tests.simulation.contracts import SimContracts
 from tests.simulation.recovery.connection import COLUMNS, DEFINITION, SYSTEM, SimConnection
 from tests.simulation.recovery.judge import Judge
+from tests.simulation.recovery.plan import Plan, plan
 from tests.simulation.recovery.ports import installed
 from tests.simulation.recovery.server import Committed, SimServer
 from tests.simulation.recovery.topics import SimTopics
@@ -39,54 +39,10 @@ from tests.simulation.world import Crash, Violation, World
 SLOT: Final = "cdc_publisher"
 KEY: Final = f"{SYSTEM}/{SLOT}"
 _LIVES_AT_MOST: Final = 60
-_FIRST_XIDS: Final = (700, (1 << 32) - 15, 3 * (1 << 32) + 5)
 _NEEDED: Final = ("id", "aggregatetype", "aggregateid", "type", "payload")
 SETTINGS: Final = Settings.model_validate(
     {"postgres": {"dsn": "postgresql://sim"}, "kafka": {"bootstrap.servers": "sim"}}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What one world is like; all of it follows from its seed."""
-
-    keys: int = 4
-    timed: bool = False  # the server keeps commit timestamps
-    numbered: bool = True  # the table has a sequence column
-    updates: bool = False
-    compacted: bool = False
-    trims: bool = False
-    losses: tuple[str, ...] = ("dropped",)
-    crashes: tuple[tuple[int, bool], ...] = ()
-    first_xid: int = _FIRST_XIDS[0]
-    backlog: int = 12  # steps of the writers while there is no slot
-
-    @property
-    def ordered(self) -> bool:
-        """Whether the table shows the order of commits."""
-        return self.numbered or (self.timed and not self.updates)
-
-
-def plan(seed: int) -> Plan:
-    """Return the world of a seed."""
-    random = Random(f"recovery/{seed}")
-    compacted = random.random() < 0.2
-    crashes = [(random.randint(1, 120), random.random() < 0.5) for _ in range(random.choice((0, 1, 1, 2, 3, 5)))]
-    return Plan(
-        keys=random.randint(1, 6),
-        timed=random.random() < 0.5,
-        numbered=random.random() < 0.8 or compacted,
-        # Of a row that topics hold, an update before the horizon shows in no statistics, and would be its commit.
-        updates=random.random() < 0.4 and not compacted,
-        compacted=compacted,
-        trims=random.random() < 0.1,
-        losses=tuple(
-            random.choice(("dropped", "lost", "failover", "failover")) for _ in range(random.choice((1, 1, 2, 3)))
-        ),
-        crashes=tuple(crashes),
-        first_xid=random.choice(_FIRST_XIDS),
-        backlog=random.choice((0, 5, 12, 30, 60)),
-    )
 
 
 class RecoveryRun:
@@ -148,10 +104,6 @@ class RecoveryRun:
     def _write(self) -> None:
         self.server.act(updates=self.plan.updates)
 
-    def _wait(self) -> None:
-        """Time passes while the server waits for transactions."""
-        self._write()
-
     # Purge
 
     def purge(self) -> None:
@@ -190,7 +142,7 @@ class RecoveryRun:
 
     def create_slot(self) -> None:
         """Create the slot and its record, as `slot create` does."""
-        start, seen = self.server.create_slot(self._wait)
+        start, seen = self.server.create_slot(self._write)
         assert self.server.slot
         self.server.slot.active = False
         horizon = Horizon(seen.xmin, LSN(start), self.server.now(), self.server.timeline, 0.0, 0, 0)
@@ -245,6 +197,8 @@ class RecoveryRun:
             record = encoding.record(outbox.event(StreamRow(transaction, index, relation, data)))
             if row.id not in present:
                 self.topics.append(record.key, record.timestamp, record.headers)
+            else:
+                self.judge.streamed_again(row.id, record.headers)
 
     # Losses and recoveries
 

@@ -17,6 +17,7 @@ from tests.simulation import swarm, sweep
 from tests.simulation.campaign import sample
 from tests.simulation.oracle import Oracle
 from tests.simulation.plan import Plan
+from tests.simulation.recovery import world as recovery
 from tests.simulation.run import Run
 from tests.simulation.scenarios import SCENARIOS
 from tests.simulation.tapes import Tape, tapes
@@ -40,6 +41,10 @@ def test_a_process_may_die_in_any_call_before_or_after_its_effect_d5(plan: Plan)
 
 def test_random_worlds_keep_every_invariant_i1_to_i10() -> None:
     assert [seed for seed in range(150) if Run(swarm.plan(seed), str(seed)).go().violation] == []
+
+
+def test_random_recoveries_keep_every_invariant_b1() -> None:
+    assert [where for where, violation in recovery.worlds(range(20)) if violation] == []
 
 
 @pytest.mark.parametrize("tape", tapes(), ids=lambda tape: tape.message[:60])
