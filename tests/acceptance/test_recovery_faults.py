@@ -64,6 +64,32 @@ def test_a_slot_lost_under_load_is_recovered_while_writers_continue(shop: Shop, 
     healed(pipeline, running)
 
 
+@VERSIONS
+def test_a_slot_lost_under_load_is_recovered_by_the_publisher_and_not_again_when_it_is_lost_at_once(
+    shop: Shop, binaries: Path | None
+) -> None:
+    _, pipeline = shop(binaries, **SMALL)
+    pipeline.settings["delivery"] = {"on_slot_lost": "recover"}
+    running = pipeline.start().streams()
+    with Load(pipeline.dsn, pause=0.02) as load:
+        load.goes_on(100)
+        running.kill()
+        fill(pipeline)
+        load.goes_on(50)
+        running = pipeline.start().logs("recovered the slot").streams()
+        load.goes_on(50)
+        running.kill()
+        fill(pipeline)
+        again = pipeline.start()
+        assert again.process.wait(240) == 1
+        assert again.count("recovering:") == 0
+        assert "is lost again" in again.messages()[-1]
+        recovers(pipeline)
+        running = pipeline.start().streams()
+        load.goes_on(50)
+    healed(pipeline, running)
+
+
 @GUARANTEES
 def test_a_slot_invalidated_by_its_idle_timeout_is_recovered_by_the_publisher(shop: Shop, guarantee: str) -> None:
     _, pipeline = shop(idle_replication_slot_timeout="2s")
