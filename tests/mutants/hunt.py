@@ -9,6 +9,7 @@ from typing import Final
 import cdc
 from tests.simulation import swarm, sweep
 from tests.simulation.recovery import world as recovery
+from tests.simulation.recovery.campaign import sweep as sweep_recoveries
 from tests.simulation.run import Outcome, Run
 from tests.simulation.scenarios import SCENARIOS
 
@@ -19,7 +20,9 @@ RECOVERIES: Final = 400
 
 def recoveries() -> Iterator[tuple[str, str | None]]:
     """Worlds of `recover`."""
-    yield from recovery.worlds(range(RECOVERIES))
+    yield from recovery.worlds(range(40))
+    yield from sweep_recoveries()
+    yield from recovery.worlds(range(40, RECOVERIES))
 
 
 def worlds() -> Iterator[tuple[str, str | None]]:
