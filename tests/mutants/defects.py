@@ -882,7 +882,7 @@ DEFECTS: Final = (
         "counters-restart", "B1", "Counters of updates that restarted are compared with those of before.",
         "recovery/bound.py",
         "        if self.counted in (None, since):\n", "        if self.counted in (None, since) or since:\n",
-        recovery=True,
+        unit="recovery/test_bound.py",
     ),
     Defect(
         "order-by-place", "B1", "Rows are ordered by their place in the table.", "recovery/order.py",
