@@ -183,8 +183,8 @@ def test_what_needs_rows_says_in_a_line_that_there_are_none(alone: Pipeline) -> 
         assert (said.returncode, said.stderr.count("\n")) == (1, 1), said
         assert NO_TABLE in said.stderr
     assert alone.run("slot", "drop", "--yes").returncode == 0
-    for command in (("recover", "--yes"), ("slot", "create", "--backfill", "--yes")):
-        said = alone.run(*command)
+    for arguments in (("recover", "--yes"), ("slot", "create", "--backfill", "--yes")):
+        said = alone.run(*arguments)
         assert (said.returncode, said.stderr.count("\n")) == (1, 1), said
         assert NO_TABLE in said.stderr
 

@@ -82,7 +82,7 @@ def test_other_prefixes_are_counted_and_each_is_told_once(caplog: pytest.LogCapt
             target.receive([message(b"\xff", "alone", lsn=300, transactional=False)])
         assert records == []
     assert prefixes.others == {"outbox2": 4, "OUTBOX": 2, "": 2, "alone": 2}
-    assert [record.prefix for record in caplog.records] == ["outbox2", "OUTBOX", "", "alone"]
+    assert [vars(record)["prefix"] for record in caplog.records] == ["outbox2", "OUTBOX", "", "alone"]
 
 
 def test_no_more_than_a_hundred_prefixes_are_told_apart() -> None:
