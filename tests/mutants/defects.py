@@ -869,11 +869,6 @@ DEFECTS: Final = (
         recovery=True,
     ),
     Defect(
-        "purge-goes-on", "B1", "Purge goes on while a recovery is not finished.", "purge/run.py",
-        "        if memory.recovery is not None:\n", "        if memory.recovery is not None and not memory:\n",
-        recovery=True,
-    ),
-    Defect(
         "updates-unseen", "B1", "Commit timestamps order rows that were updated.", "recovery/order.py",
         "    if timed and not (facts.updated and number):\n", "    if timed:\n",
         recovery=True,

@@ -64,6 +64,7 @@ def installed(world: "RecoveryRun") -> Iterator[None]:
         role_defect=nothing,
         publication_defect=nothing,
         children_defect=nothing,
+        require_table=nothing,
         key_form=lambda *_, **__: (None, None),
     )
     numbers = SimpleNamespace(
