@@ -28,6 +28,7 @@ class EventTopics:
 
     def names(self) -> list[str]:
         """Return the names of those that exist."""
+        self._cluster.reach(_SECONDS)
         consumer = reader(self._settings.kafka, "cdc-publisher-takeover")
         with contextlib.closing(consumer):
             try:

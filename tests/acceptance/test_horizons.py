@@ -16,11 +16,11 @@ GUARANTEES = pytest.mark.parametrize("guarantee", ["at-least-once", "exactly-onc
 
 def published(pipeline: Pipeline, *seqs: int) -> None:
     """Publish events, and stop once the horizon of the session's beginning is recorded."""
-    before = remembered(pipeline).horizons[-1:]  # before the start: the next horizon but one is taken a minute later
+    before = remembered(pipeline).horizons[-1:]  # before the start: the next one is taken a minute later
     publisher = pipeline.start().streams()
     pipeline.insert(*seqs)
     pipeline.settles()
-    eventually(lambda: remembered(pipeline).horizons[-1:] != before, "the horizon is recorded")
+    eventually(lambda: remembered(pipeline).horizons[-1:] != before, "the horizon is recorded", 150)
     assert publisher.stop() == 0
 
 
