@@ -6,7 +6,7 @@ from typing import Final
 
 from psycopg import sql
 
-from cdc.audit.in_flight import trimmed
+from cdc.audit.in_flight import wal_end
 from cdc.audit.range import Range
 from cdc.audit.verdicts import TableRow
 from cdc.config.settings import Settings
@@ -35,8 +35,7 @@ def snapshot_end(connection: Conn) -> Iterator[LSN]:
     """Open a snapshot; everything that is visible in it was committed before the LSN."""
     with snapshot(connection, "reading the outbox table"):
         connection.execute("select pg_current_snapshot()")  # the moment is that of the first query
-        ((lsn,),) = query(connection, "reading the WAL's end", "select pg_current_wal_insert_lsn()::text")
-        yield trimmed(LSN.parse(lsn))
+        yield wal_end(connection)
 
 
 class NoTable:

@@ -18,6 +18,7 @@ from cdc.postgres import slots
 from cdc.postgres.connection import Conn, connect, query
 from cdc.records.fastpath import select as accelerator
 from cdc.takeover.connect_rest import ConnectError, ConnectRest
+from cdc.takeover.connector import Configuration
 from cdc.telemetry.metrics import STANDBY, Metrics
 
 STOP_SECONDS: Final = 120.0
@@ -36,12 +37,19 @@ class Handover:
     """The slot between two programs; `say` reports each step. All that waits ends with Temporary when `stop` is set."""
 
     def __init__(
-        self, settings: Settings, say: Callable[[str], None], stop: threading.Event, rest: ConnectRest | None
+        self,
+        settings: Settings,
+        say: Callable[[str], None],
+        stop: threading.Event,
+        *,
+        rest: ConnectRest | None = None,
+        configuration: Configuration | None = None,
     ) -> None:
         self.settings = settings
         self.say = say
         self.stop = stop
         self.rest = rest
+        self.configuration = configuration
         self.name = settings.postgres.slot
         self.file = Path(f"takeover-{self.name}.json")  # the offsets of before
 
@@ -55,11 +63,6 @@ class Handover:
             raise TakeoverError(
                 f"slot {self.name!r} is being read: by the publisher, or by Debezium", hint="stop the reader first"
             )
-
-    def end(self, connection: Conn) -> LSN:
-        """Return the end of the WAL."""
-        ((end,),) = query(connection, "reading the WAL's end", "select pg_current_wal_insert_lsn()::text")
-        return LSN.parse(end)
 
     def until(self, holds: Callable[[], bool], complaint: str, seconds: float | None, hint: str) -> None:
         """Wait until `holds()`. Raises TakeoverError with the complaint after `seconds`."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from cdc.app.connections import ordering
 from cdc.app.outbox import outbox_of
-from cdc.audit.in_flight import Copy
+from cdc.audit.in_flight import Copy, wal_end
 from cdc.config.settings import Settings
 from cdc.delivery.positions import ForeignWindow, Memory, SlotRecord
 from cdc.kafka import positions
@@ -56,9 +56,8 @@ class Takeover(Handover):
         rest: ConnectRest | None = None,
         configuration: Configuration | None = None,
     ) -> None:
-        super().__init__(settings, say, stop, rest)
+        super().__init__(settings, say, stop, rest=rest, configuration=configuration)
         self._choices = choices
-        self._configuration = configuration
         self._topics = EventTopics(settings)
 
     def run(self) -> None:
@@ -86,7 +85,7 @@ class Takeover(Handover):
                 self.check_stopped(connection)
                 self._expect(connection, proof)
             assert record.foreign is not None
-            self.publish(max(record.foreign.until, self.end(connection)))
+            self.publish(max(record.foreign.until, wal_end(connection)))
             self._prove(proof, record.foreign)
         if self._choices.stay:
             self.say("publishing until stopped")
@@ -97,7 +96,7 @@ class Takeover(Handover):
     def _refuse(self, connection: Conn) -> Memory:
         """Raise CdcError for anything that could lose, repeat or reorder events; return the slot's memory."""
         settings, choices = self.settings, self._choices
-        refusals.configuration(self._configuration, settings, keys_move=choices.keys_move)
+        refusals.configuration(self.configuration, settings, keys_move=choices.keys_move)
         found = catalog.inspect(connection, settings)
         if not choices.allow_duplicates:
             refusals.ids(connection, settings)
@@ -131,7 +130,7 @@ class Takeover(Handover):
 
     def _save(self, rest: ConnectRest, stored: list[dict[str, Any]]) -> None:
         """Write the connector's offsets and its configuration without secrets to a file of the working directory."""
-        lines = translate(self._configuration).lines if self._configuration else []
+        lines = translate(self.configuration).lines if self.configuration else []
         content = {"connector": rest.name, "offsets": stored, "options": {line.option: line.value for line in lines}}
         with open(os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as draft:
             json.dump(content, draft, indent=2)
@@ -147,7 +146,7 @@ class Takeover(Handover):
         """
         if slots.get(connection, self.name).active_pid is None:
             return None
-        before, until = self._topics.ends(), self.end(connection)
+        before, until = self._topics.ends(), wal_end(connection)
         self.say(f"waiting until Debezium has confirmed {until}, at most {self._choices.wait_seconds:g} s")
         deadline = time.monotonic() + self._choices.wait_seconds
         while time.monotonic() < deadline:
@@ -211,7 +210,7 @@ class Takeover(Handover):
             before = {}  # times of a column do not say where a topic has to be read from
         elif before is None and proof.first_commit is not None:
             before = self._topics.since(proof.first_commit - _MARGIN_MS)
-        window = ForeignWindow(self.end(connection), before if before is not None else self._topics.ends())
+        window = ForeignWindow(wal_end(connection), before if before is not None else self._topics.ends())
         record = SlotRecord(
             slots.system_identifier(connection),
             slots.timeline(connection),

@@ -5,11 +5,9 @@ take a snapshot of the table again.
 """
 
 import json
-import threading
-from collections.abc import Callable
 from typing import Any, Final
 
-from cdc.config.settings import Settings
+from cdc.audit.in_flight import wal_end
 from cdc.errors import Temporary
 from cdc.kafka import positions
 from cdc.kafka.cluster import Cluster
@@ -18,7 +16,6 @@ from cdc.postgres import slots
 from cdc.postgres.connection import LONG_SECONDS, Conn, connect, query
 from cdc.takeover import offsets, refusals
 from cdc.takeover.connect_rest import ConnectRest
-from cdc.takeover.connector import Configuration
 from cdc.takeover.handover import KAFKA_SECONDS, STOP_SECONDS, Handover, TakeoverError
 
 _ATTEMPTS: Final = 20
@@ -27,22 +24,10 @@ _ATTEMPTS: Final = 20
 class Undo(Handover):
     """One undo. Without `rest` it says what is to be done by hand, and waits."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        say: Callable[[str], None],
-        stop: threading.Event,
-        *,
-        rest: ConnectRest | None = None,
-        configuration: Configuration | None = None,
-    ) -> None:
-        super().__init__(settings, say, stop, rest)
-        self._configuration = configuration
-
     def run(self) -> None:
         """Give the slot back, or continue to. Raises CdcError."""
         settings, rest = self.settings, self.rest
-        refusals.configuration(self._configuration, settings, keys_move=True)
+        refusals.configuration(self.configuration, settings, keys_move=True)
         Cluster(settings.kafka).reach(KAFKA_SECONDS)
         with connect(settings.postgres.dsn, statement_seconds=LONG_SECONDS) as connection:
             memory = positions.remembered(settings, self.key(connection))
@@ -104,7 +89,7 @@ class Undo(Handover):
         byte below the slot's position: so that must be ahead of the other.
         """
         for _ in range(_ATTEMPTS):
-            self.publish(self.end(connection))
+            self.publish(wal_end(connection))
             ((ahead,),) = query(
                 connection,
                 "reading the slot",
