@@ -36,19 +36,6 @@ def take(connection: Conn, table: tuple[str, str] | None = None) -> Horizon:
     )
 
 
-def counted_since(connection: Conn) -> float:
-    """Return since when the server's statistics count, in unix seconds.
-
-    They restart when a server crashes, and a promoted standby has others than its former primary.
-    """
-    ((since,),) = query(
-        connection,
-        "reading the statistics",
-        "select extract(epoch from pg_stat_get_bgwriter_stat_reset_time())::float8",
-    )
-    return float(since)
-
-
 class RowChanges(NamedTuple):
     """How many rows of a table were inserted, updated and deleted since its statistics began."""
 

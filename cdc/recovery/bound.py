@@ -68,7 +68,7 @@ class Bound:
             number=horizon.number,
         )
 
-    def recounted(self, since: float) -> Self:
+    def recounted(self, since: float | None) -> Self:
         """Return the bound for statistics that count since a time: if they restarted, its own mean nothing."""
         if self.counted in (None, since):
             return self

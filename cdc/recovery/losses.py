@@ -8,11 +8,11 @@ from psycopg import sql
 
 from cdc.config.settings import Settings
 from cdc.delivery.purge_record import PurgeRecord
-from cdc.postgres import horizons, numbers
+from cdc.postgres import numbers
 from cdc.postgres.connection import Conn, converting, query
 from cdc.quantities import plural
 from cdc.recovery.bound import NEXT_XID, Bound
-from cdc.replication.horizon import BELOW
+from cdc.replication.horizon import BELOW, Horizon
 
 _BELOW: Final = BELOW.format(next=NEXT_XID, xmin="xmin::text::int8", horizon="%(horizon)s::int8")
 
@@ -54,19 +54,25 @@ class Losses:
 
 
 def find(
-    connection: Conn, current: Conn, settings: Settings, bound: Bound, purge: PurgeRecord, *, published: int
+    connection: Conn,
+    current: Conn,
+    settings: Settings,
+    bound: Bound,
+    now: Horizon,
+    purge: PurgeRecord,
+    *,
+    published: int,
 ) -> Losses:
-    """Return what may be lost. Call it in the snapshot of `connection`; `current` has none.
+    """Return what may be lost. `now` is the horizon of the snapshot of `connection`; `current` has none.
 
     `published` is how many events since the bound have a record, and no row.
     """
     name = settings.outbox.qualified_name
-    seen = horizons.changes(connection, name)
-    if seen is None or bound.tables is None or bound.deletes is None:
+    if now.deletes is None or bound.tables is None or bound.deletes is None:
         return Losses()
-    gone = _gone(connection, bound, seen.tables, purge)
-    # Statistics restart from 0 when the server crashes, and are others on a standby.
-    deletes = seen.deletes if seen.deletes < bound.deletes else seen.deletes - bound.deletes
+    gone = _gone(connection, bound, now.tables or "", purge)
+    # Anyone with the right to may reset the statistics of a database.
+    deletes = now.deletes if now.deletes < bound.deletes else now.deletes - bound.deletes
     counted = max(0, deletes - max(purge.since(bound.time or 0.0), published))
     if not (counted or gone):
         return Losses()

@@ -135,8 +135,8 @@ class Recovery:
 
         Raises PoisonEvent for a row that no record can be made of, unless such rows become dead letters.
         """
-        with self._snapshot():
-            yield from self._look()
+        with self._snapshot() as horizon:
+            yield from self._look(horizon)
             self.selection: RowSelection = self._selection
             self.count: MissingCount = self._candidates.count
             self.unordered, self.unordered_keys = (
@@ -172,7 +172,7 @@ class Recovery:
                 if self._record.at is None:
                     self._write(at=at)
                 with self._snapshot() as horizon:
-                    yield from self._look()
+                    yield from self._look(horizon)
                     missing = self._candidates.count.missing
                     if missing <= FEW or (before is not None and missing > before / 2):
                         break
@@ -219,7 +219,7 @@ class Recovery:
                     with self._snapshot(start.snapshot) as horizon:
                         new.hold(slot, settings.postgres.publication)
                         self._write(start=start.lsn)
-                        yield from self._look()
+                        yield from self._look(horizon)
                         yield from self._send(LSN(start.lsn - 1))
                     kept = self._is_healthy(start.lsn)
                     if kept:
@@ -283,9 +283,9 @@ class Recovery:
                     raise SlotActive(error.message, hint="end its reader, and run the command again") from None
                 time.sleep(_LOOK_SECONDS)
 
-    def _look(self) -> Iterator[RecoveryStep]:
-        """Find the missing events of the snapshot."""
-        self._selection = select(self._connection, self._settings, self._candidates.table, self._bound)
+    def _look(self, now: Horizon) -> Iterator[RecoveryStep]:
+        """Find the missing events of the snapshot, of which `now` is the horizon."""
+        self._selection = select(self._connection, self._settings, self._candidates.table, self._bound, now)
         for done in self._candidates.read_rows(self._selection):
             yield RecoveryStep("reading rows", None, done)
         for done, total in self._candidates.read_topics():
@@ -297,7 +297,8 @@ class Recovery:
             self._connection,
             self._guard,
             self._settings,
-            self._bound,
+            self._selection.bound,
+            now,
             self.found.memory.purge,
             published=self._candidates.published_since(self._bound.lsn),
         )

@@ -10,12 +10,13 @@ from cdc.audit.table import OutboxTable
 from cdc.config.settings import Settings
 from cdc.delivery.positions import EXACTLY_ONCE, reached
 from cdc.delivery.recovery_record import RecoveryRecord
-from cdc.postgres import horizons, numbers
+from cdc.postgres import numbers
 from cdc.postgres.connection import Conn, converting
 from cdc.recovery.bound import Bound, BoundKind, candidates
 from cdc.recovery.compacted import StreamFacts
 from cdc.recovery.order import Order, OrderFacts, OrderKind, order_by
 from cdc.recovery.state import FoundState
+from cdc.replication.horizon import Horizon
 
 ALIAS: Final = "t"
 
@@ -47,9 +48,9 @@ def stream_facts(found: FoundState, record: RecoveryRecord, selection: RowSelect
     return StreamFacts(record.at, confirmed, timed)
 
 
-def select(connection: Conn, settings: Settings, table: OutboxTable, chosen: Bound) -> RowSelection:
-    """Find out which rows are candidates, and their order. Call it in the snapshot in which they are read."""
-    chosen = chosen.recounted(horizons.counted_since(connection))
+def select(connection: Conn, settings: Settings, table: OutboxTable, chosen: Bound, now: Horizon) -> RowSelection:
+    """Find out which rows are candidates, and their order, in the snapshot that has the horizon `now`."""
+    chosen = chosen.recounted(now.counted)
     where = candidates(chosen, table.age, commits=table.knows_commit_times, alias=ALIAS)
     sequence = numbers.ordering(connection, settings.outbox.qualified_name)
     number = sql.SQL("t.{}").format(sql.Identifier(sequence)) if sequence else sql.SQL("null::int8")
@@ -66,14 +67,13 @@ def select(connection: Conn, settings: Settings, table: OutboxTable, chosen: Bou
     )
     with converting("reading the outbox table"):
         ((untimed, unnumbered),) = connection.execute(statement, where.values).fetchall()
-    counted = horizons.changes(connection, settings.outbox.qualified_name)
     order = order_by(
         OrderFacts(
             commits=table.knows_commit_times,
             untimed=untimed,
             sequence=sequence,
             unnumbered=unnumbered,
-            updated=chosen.updated(counted.updates if counted else 0),
+            updated=chosen.updated(now.updates or 0),
         ),
         ALIAS,
     )

@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from cdc.config.loading import load
+from cdc.postgres import horizons
 from cdc.postgres.connection import connect
 from cdc.records.partitioner import partition
 from cdc.recovery.bound import BEGINNING
@@ -91,6 +92,6 @@ def test_a_recovery_knows_rows_by_the_keys_of_their_records(bare_pipeline: Pipel
     settings = load(pipeline.configure(), ())
     with connect(pipeline.dsn) as connection, connection.transaction():
         table = CandidateTable(connection, settings, None)
-        rows = list(table.candidates(select(connection, settings, table, BEGINNING)))
+        rows = list(table.candidates(select(connection, settings, table, BEGINNING, horizons.take(connection))))
     expected = [SCHEMA.replace("false", "true") % text for text in ESCAPED]
     assert [row.key for row, *_ in rows] == [key.encode() for key in expected]

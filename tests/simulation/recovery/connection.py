@@ -171,9 +171,6 @@ class SimConnection:
     def _changes(self, *_: Any) -> list[tuple[Any, ...]]:
         return [(0, self._server.updates, self._server.deletes, "1")]
 
-    def _counted(self, *_: Any) -> list[tuple[Any, ...]]:
-        return [(float(self._server.generation),)]
-
     def _end(self, *_: Any) -> list[tuple[Any, ...]]:
         return [(str(LSN(self._server.lsn)),)]
 
@@ -191,7 +188,6 @@ _ANSWERS: Final[tuple[tuple[str, Callable[..., Sequence[tuple[Any, ...]]]], ...]
     ('"public"."outbox"', SimConnection._table),
     ("pg_walfile_name(pg_current_wal_insert_lsn", SimConnection._horizon),
     ("pg_walfile_name(pg_current_wal_lsn", SimConnection._timeline),
-    ("select extract(epoch from pg_stat_get_bgwriter", SimConnection._counted),
     ("pg_logical_emit_message", SimConnection._message),
     ("pg_try_advisory_lock", lambda *_: [(True,)]),
     ("track_commit_timestamp", SimConnection._timed),
