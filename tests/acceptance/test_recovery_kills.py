@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 import pytest
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from tests.acceptance.test_recovery_faults import Topic
 from tests.load import Load
 from tests.pipeline import Pipeline, Running, eventually
 
@@ -24,17 +23,6 @@ _LOCKS: Final = (
     " and database = (select oid from pg_database where datname = current_database())"
 )
 GUARANTEES = pytest.mark.parametrize("guarantee", ["at-least-once", "exactly-once"])
-
-
-class Topic:
-    """Counts the offsets of the topic of events, committed or not."""
-
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._admin = AdminClient({"bootstrap.servers": pipeline.kafka})
-        self._asked = {TopicPartition(pipeline.topic, number): OffsetSpec.latest() for number in range(3)}
-
-    def ends(self) -> int:
-        return sum(int(answer.result().offset) for answer in self._admin.list_offsets(self._asked).values())
 
 
 class Kills:
