@@ -1,7 +1,7 @@
 """Makes the publisher's records of the last events beside Debezium's, without sending them."""
 
 import contextlib
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,9 +15,8 @@ from cdc.audit.table import OutboxTable
 from cdc.config.settings import Settings
 from cdc.dead_letters.record_maker import RecordMaker
 from cdc.errors import CdcError, PoisonEvent, PostgresError, Temporary
-from cdc.kafka.client import reader
-from cdc.kafka.foreign import foreign_id
-from cdc.kafka.reading import Place, read
+from cdc.kafka.foreign import foreign_id, read_topic
+from cdc.kafka.reading import Place
 from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
 from cdc.postgres import catalog
@@ -146,19 +145,13 @@ def _theirs(settings: Settings, rows: int) -> tuple[dict[str, Compared], Offsets
     """Return the last foreign records by id, and the ends of the topics."""
     topics = EventTopics(settings)
     ends, lows = topics.ends(), topics.lows()
-    places: dict[Place, int] = {
-        (topic, number): end
-        for topic, found in ends.items()
-        for number, end in found.items()
-        if end > lows[topic].get(number, 0)
-    }
-    each = max(1, -(-rows // max(1, len(places))))
-    # Its records may stand before some of the publisher's, after an undo.
-    begin = {place: max(lows[place[0]][place[1]], end - max(each, _LAST)) for place, end in places.items()}
-    last: dict[Place, deque[tuple[str, Compared]]] = {place: deque(maxlen=each) for place in places}
-    consumer = reader(settings.kafka, "cdc-publisher-takeover", fetch_wait_max_ms=50)
-    with contextlib.closing(consumer):
-        for messages in read(consumer, begin, places, _SECONDS):
+    filled = sum(end > lows[topic][number] for topic, found in ends.items() for number, end in found.items())
+    each = max(1, -(-rows // max(1, filled)))
+    last = defaultdict[Place, deque[tuple[str, Compared]]](lambda: deque(maxlen=each))
+    for topic, found in ends.items():
+        # Its records may stand before some of the publisher's, after an undo.
+        begin = {number: max(lows[topic][number], end - max(each, _LAST)) for number, end in found.items()}
+        for messages in read_topic(settings, topic, begin, _SECONDS):
             _keep(last, messages)
     return {event_id: record for kept in last.values() for event_id, record in kept}, ends
 
