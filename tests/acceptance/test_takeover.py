@@ -38,14 +38,14 @@ create table outbox (id uuid primary key, aggregatetype varchar(255) not null, a
 
 
 class Writers:
-    """Two writers that insert about 200 rows a second until they are stopped; a tenth of transactions is rolled back.
+    """Two writers that insert 200 rows a second until they are stopped; a tenth of transactions is rolled back.
 
-    Each key has one writer, which counts its events.
+    Each key has one writer, which counts its events. A writer that fell behind catches up.
     """
 
-    def __init__(self, dsn: str, pause: float = 0.015) -> None:
+    def __init__(self, dsn: str, every: float = 0.018) -> None:
         self._dsn = dsn
-        self._pause = pause
+        self._every = every  # seconds from one transaction of a writer, two rows on average, to its next
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(2)]
 
@@ -62,7 +62,9 @@ class Writers:
     def _write(self, number: int) -> None:
         chance, seqs = random.Random(number), Counter[int]()
         with psycopg.connect(self._dsn) as connection:
-            while not self._stop.wait(self._pause):
+            due = time.monotonic()
+            while not self._stop.wait(max(0, due - time.monotonic())):
+                due += self._every
                 key = chance.randrange(KEYS // 2) * 2 + number
                 rows = [(uuid.uuid4(), f"k{key}", seqs[key] + n) for n in range(1, chance.randrange(1, 4) + 1)]
                 with connection.cursor() as cursor:
@@ -214,9 +216,9 @@ def test_a_takeover_under_load_and_its_undo_lose_repeat_and_reorder_nothing(outb
             assert compared.returncode == 0, compared.stdout + compared.stderr
         take_over(outbox, url)
         with publishing(outbox):
-            time.sleep(5)
+            time.sleep(20)
         give_back(outbox, url)
-        time.sleep(5)
+        time.sleep(20)
     catches_up(outbox)
     saved = json.loads(Path(f"takeover-{outbox.slot}.json").read_text())
     assert saved["options"]["database.password"] == "********"
@@ -231,7 +233,7 @@ def test_a_takeover_after_a_crash_of_connect_repeats_nothing(outbox: Pipeline, w
     worker.create(outbox.slot, connector(outbox))
     with Writers(outbox.dsn):
         has_sent(outbox)
-        time.sleep(5)
+        time.sleep(45)
         worker.kill()  # long before it would have confirmed what it sent
         refused = outbox.start()
         assert refused.process.wait(600) == 1, refused.messages()
