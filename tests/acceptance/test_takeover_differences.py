@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
-from tests.acceptance.test_takeover import connector, pytestmark
+from tests.acceptance.test_takeover import connector
 from tests.debezium import DEBEZIUM_VERSION, Connect
 from tests.documents import ROOT
 from tests.pipeline import Pipeline, eventually
 from tests.reader import Received, read_all
 
-__all__ = ["pytestmark"]
+pytestmark = [pytest.mark.debezium, pytest.mark.timeout(900)]
 
 JSON = "org.apache.kafka.connect.json.JsonConverter"
 STRING = "org.apache.kafka.connect.storage.StringConverter"
