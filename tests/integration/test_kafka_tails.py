@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import random
 import socket
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -374,6 +375,23 @@ def test_what_comes_late_of_another_topic_is_no_part_of_this(yard: Yard, monkeyp
     late: list[Entry] = [(other, 0, 0, b"k", headers), (other, 0, 2, None, None)]
     monkeypatch.setattr(consumer.KafkaLog, "receive", lambda log: [*late, *receive(log)])
     assert found(yard.read(topic), range(200)) == [102, 103]
+
+
+def test_what_was_fetched_before_a_seek_does_not_arrive_after_it(yard: Yard) -> None:
+    topic, chance = yard.topic(), random.Random(11640)
+    yard.foreign(topic, 5000)
+    log = consumer.KafkaLog(yard.settings, threading.Event())
+    try:
+        for _ in range(50):
+            offset = chance.randrange(5000)
+            log.seek({(topic, 0): offset})
+            while not (entries := log.receive()):
+                pass
+            assert entries[0][2] == offset
+            for _ in range(chance.randrange(3)):
+                log.receive()
+    finally:
+        log.close()
 
 
 def test_case_d8_topics_that_were_used_before_are_read_side_by_side(

@@ -519,15 +519,14 @@ DEFECTS: Final = (
         "            part = parts.get((topic, number % 1))\n",
     ),
     Defect(
-        "stale-entries", "D5", "What was fetched for an earlier chunk ends a later one.", "kafka/readback/chunks.py",
-        "                self._again, self._last, self._is_there = True, offset, True\n            return False\n",
-        "                pass\n            return False\n",
+        "oldest-chunk", "D5", "The chunk at the floor is not read.", "kafka/readback/chunks.py",
+        "        if self.start <= floor:\n", "        if self.start - self._size <= floor:\n",
     ),
     Defect(
         "hole-at-the-end", "D5", "A chunk waits for the record at the end of its partition.",
         "kafka/readback/chunks.py",
-        "        self.over = True\n        if self._first is None and self._is_there:",
-        "        self.over = self._first is not None\n        if self._first is None and self._is_there:",
+        "        else:\n            self.over = True\n",
+        "        else:\n            self.over = self._first is not None\n",
     ),
     Defect(
         "highest-of-none", "D5", "What a topic holds is never asked for.", "kafka/readback/tail.py",

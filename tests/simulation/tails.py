@@ -31,7 +31,6 @@ class SimLog:
         self._logs: dict[Place, list[Stored]] = {}
         self._reached: dict[Place, int] = {}
         self._calls = 0
-        self._ahead: list[Entry] = []  # was fetched, and not handed out
 
     def partitions(self, topics: Sequence[str], /) -> dict[str, int]:
         found = {topic: 1 if topic == DEAD_LETTERS else self._kafka.partitions for topic in topics}
@@ -63,17 +62,15 @@ class SimLog:
         self._calls += 1
         if self._calls > _CALLS_AT_MOST:
             raise Violation("I7: reads back without end")
-        found, self._ahead = self._ahead, []
+        found: list[Entry] = []
         for place, at in self._reached.items():
             log = [each for each in self._logs[place] if each.offset >= at]
             found += [self._entry(place, each) for each in log[:_BURST]]
             if len(log) <= _BURST:
                 found.append((*place, self._high(place), None, None))
                 self._reached[place] = self._high(place)
-            else:  # what was fetched ahead comes later, perhaps after the next `seek`
-                ahead = log[_BURST : 2 * _BURST]
-                self._ahead += [self._entry(place, each) for each in ahead]
-                self._reached[place] = ahead[-1].offset + 1
+            else:
+                self._reached[place] = log[_BURST].offset
         return found
 
     @staticmethod

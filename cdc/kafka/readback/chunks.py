@@ -1,8 +1,7 @@
 """Reads one partition backwards, chunk by chunk; the records of each chunk are read forwards.
 
 Offsets have holes: compaction, markers of transactions, and aborted records. So a chunk ends with a record that the
-chunk before had, or else with the end of the partition. A record from beyond may have been fetched for an earlier
-chunk, and ends a chunk only when a record of the chunk itself came before it.
+chunk before had, or one behind it if that is gone, or else with the end of the partition.
 """
 
 from typing import Final, NamedTuple
@@ -31,21 +30,18 @@ class Chunks:
         self.held_back = False  # the reported end is before `high`: a transaction is open there
         self._size, self._largest = sizes
         self._last = high - 1  # the record that ends the chunk
-        self._is_there = False  # whether that record was seen
         self._first: int | None = None  # the first record of the chunk
-        self._again = False
         self._end = high  # as it was reported
 
     def next(self, floor: int) -> bool:
         """Start the chunk before, from `start` on; return False when all from `floor` on was read."""
-        if not self._again:
-            if self._first is not None:
-                self._last, self._is_there = self._first, True
-            if self.start <= floor:
-                return False
-            self.start = max(floor, self.start - self._size)
-            self._size = min(self._size * GROWTH, self._largest)
-        self._first, self._again, self.held_back, self.over = None, False, False, False
+        if self._first is not None:
+            self._last = self._first
+        if self.start <= floor:
+            return False
+        self.start = max(floor, self.start - self._size)
+        self._size = min(self._size * GROWTH, self._largest)
+        self._first, self.held_back, self.over = None, False, False
         return True
 
     def take(self, offset: int) -> bool:
@@ -53,15 +49,11 @@ class Chunks:
         if self.over:
             return False
         self.held_back = False
+        self.over = offset >= self._last
         if offset > self._last:
-            self.over = True
-            if self._first is None:
-                # It is of an earlier chunk, or all of this one is gone: read the same again, up to here.
-                self._again, self._last, self._is_there = True, offset, True
             return False
         if self._first is None:
             self._first = offset
-        self.over = offset == self._last
         return True
 
     def ended(self, offset: int) -> None:
@@ -70,11 +62,8 @@ class Chunks:
             return
         if offset < self.high:
             self.held_back, self._end = True, offset
-            return
-        self.over = True
-        if self._first is None and self._is_there:
-            # It is of an earlier chunk, or the expected record is gone: read the same again, to the end.
-            self._again, self._last, self._is_there = True, self.high - 1, False
+        else:
+            self.over = True
 
     def give_up(self) -> None:
         """End the chunk with the records read so far."""

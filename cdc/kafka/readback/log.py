@@ -36,7 +36,7 @@ class Log(Protocol):
     def seek(self, offsets: Mapping[Place, int], /) -> None:
         """Read these partitions from these offsets on, and no others; an empty mapping ends the reading.
 
-        Entries of earlier partitions and offsets may still arrive.
+        Entries that were fetched for an earlier call do not arrive any more.
         """
         ...
 
