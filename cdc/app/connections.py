@@ -166,6 +166,12 @@ class Servers:
             foreign=lambda window: stack.enter_context(contextlib.closing(ForeignRecords(settings, window))),
         )
 
+    def taken(self) -> bool:
+        """Return whether another process reads the slot, as PostgreSQL says. Raises CdcError."""
+        settings = self._settings
+        with connect(settings.postgres.dsn, application_name="cdc-publisher standby") as connection:
+            return slots.holder(connection, settings.postgres.slot) is not None
+
     def _prepare(self) -> None:
         """Create the publisher's own topics that are missing, and learn the cluster's id."""
         settings = self._settings

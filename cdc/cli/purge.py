@@ -13,11 +13,11 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from cdc.app.signals import stop_on_signals
 from cdc.backoff import Backoff
 from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.cli.params import Duration
-from cdc.cli.signals import stop_on_signals
 from cdc.config.settings import Settings, require
 from cdc.errors import Temporary
 from cdc.logs import setup as logs

@@ -1,10 +1,8 @@
 """`start`: run the publisher until SIGTERM or SIGINT."""
 
 import contextlib
-import functools
 import logging
 import os
-import random
 import signal
 import threading
 import time
@@ -12,22 +10,17 @@ from collections.abc import Callable
 
 import click
 
-from cdc import __version__
-from cdc.app.connections import Clock, Servers
-from cdc.app.contracts import Schemas
-from cdc.app.process import Watchdog, tune
+from cdc.app.publishing import publish
+from cdc.app.signals import stop_on_signals
 from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.cli.params import PositionType
-from cdc.cli.signals import stop_on_signals
 from cdc.config.settings import Settings, require
-from cdc.delivery.service import Service
+from cdc.delivery.ports import Flag
 from cdc.errors import CdcError, Temporary
-from cdc.kafka import producer
 from cdc.logs import format as lines
 from cdc.logs import setup as logs
 from cdc.records.fastpath import select as accelerator
-from cdc.telemetry import setup as tracing
 from cdc.telemetry.metrics import FAILED, Metrics
 
 log = logging.getLogger("cdc.start")
@@ -77,62 +70,28 @@ def start(invocation: Invocation, *, accept_changes: bool, skipped: tuple[str, .
     stop_on_signals(stop, log)
     signal.signal(signal.SIGHUP, lambda *_: reload.set())
     metrics = Metrics(time.time(), lines.hidden, settings.topics.positions)
-    with _endpoint(settings, metrics, runs.name), contextlib.closing(Schemas(settings)) as schemas:
-        schemas.read()
-        producer.validate(settings)
-        tune()
-        log.info(
-            "starting",
-            extra={
-                "event": "starting",
-                "version": __version__,
-                "contracts": len(schemas.names),
-                "accelerator": runs.name,
-            },
-        )
-        if accelerator.is_missing(settings.delivery.accelerator, runs):
-            log.info(
-                "the native accelerator, which raises throughput, is not installed",
-                extra={"event": "accelerator_missing", "install": accelerator.INSTALL},
-            )
-        with tracing.opened(settings) as tracer, Watchdog() as watchdog:
-            service = Service(
+    with _endpoint(settings, metrics, runs.name):
+        try:
+            return publish(
                 settings,
-                schemas,
-                Servers(settings, frozenset(skipped)),
+                metrics,
+                runs,
                 stop,
                 reload,
-                Clock(),
-                random.random,
-                accept_changes=accept_changes,
-                alive=functools.partial(_alive, watchdog, metrics),
-                make=runs.make,
-                metrics=metrics,
+                heal=_heal,
                 metered=settings.http.listen is not None,
-                tracer=tracer,
-                heal=_healing(settings, stop, metrics, watchdog),
+                accept_changes=accept_changes,
+                skipped=frozenset(skipped),
             )
-            try:
-                return 0 if service.run() else 75
-            except CdcError as error:
-                _linger(error, metrics, settings, stop)
-                raise
+        except CdcError as error:
+            _linger(error, metrics, settings, stop)
+            raise
 
 
-def _alive(watchdog: Watchdog, metrics: Metrics) -> None:
-    watchdog.turned()
-    metrics.turned_monotonic = time.monotonic()
-
-
-def _healing(
-    settings: Settings, stop: threading.Event, metrics: Metrics, watchdog: Watchdog
-) -> Callable[[CdcError], None] | None:
-    """Return what recovers from a lost slot, if it is wanted."""
-    if settings.delivery.on_slot_lost != "recover":
-        return None
+def _heal(settings: Settings, stop: Flag, metrics: Metrics, alive: Callable[[], None], lost: CdcError) -> None:
     from cdc.recovery.automatic import heal  # needed rarely
 
-    return functools.partial(heal, settings, stop, metrics, functools.partial(_alive, watchdog, metrics))
+    heal(settings, stop, metrics, alive, lost)
 
 
 def _endpoint(settings: Settings, metrics: Metrics, runs: str) -> contextlib.AbstractContextManager[object]:
@@ -140,13 +99,11 @@ def _endpoint(settings: Settings, metrics: Metrics, runs: str) -> contextlib.Abs
     if settings.http.listen is None:
         return contextlib.nullcontext()
     # Slow imports, needed only with an endpoint.
+    from cdc.http.application import Application
     from cdc.http.server import HttpServer
     from cdc.status.from_metrics import PublisherIdentity
 
-    postgres = settings.postgres
-    guarantee = settings.delivery.guarantee
-    identity = PublisherIdentity(__version__, os.getpid(), postgres.slot, postgres.publication, guarantee, runs)
-    return HttpServer(settings.http.listen, metrics, identity)
+    return HttpServer(settings.http.listen, Application(metrics, PublisherIdentity.of(settings, os.getpid(), runs)))
 
 
 def _linger(error: CdcError, metrics: Metrics, settings: Settings, stop: threading.Event) -> None:

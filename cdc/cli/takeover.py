@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
+from cdc.app.signals import stop_on_signals
 from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.cli.params import Duration
-from cdc.cli.signals import stop_on_signals
 from cdc.config.settings import Settings, require
 from cdc.errors import ConfigError
 from cdc.logs import setup as logs

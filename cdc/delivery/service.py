@@ -53,6 +53,9 @@ FENCES_TOLERATED: Final = 5
 FENCES_SECONDS: Final = 300.0
 """A broker that was away for long fences us too, but not so often in so short a time."""
 _STANDBY_SECONDS: Final = 1.0
+PATIENT_AFTER_SECONDS: Final = 60.0
+PATIENT_SECONDS: Final = 5.0
+"""How often a patient standby looks who reads the slot, after a minute of trying each second."""
 
 
 class Service:
@@ -60,7 +63,8 @@ class Service:
 
     `alive` is called at least every few seconds in every state. `make` creates what takes runs of plain rows. The
     metrics are written into `metrics`; with `metered`, also those counted for each record. `tracer` makes spans of
-    events. `heal` recovers from a lost slot, or raises the error that it is given.
+    events. `heal` recovers from a lost slot, or raises the error that it is given. `taken` says whether another process
+    reads the slot, for a patient standby: it asks that before it tries, which costs the server far less.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Service:
         metered: bool = False,
         tracer: Tracer | None = None,
         heal: Callable[[CdcError], None] | None = None,
+        taken: Callable[[], bool] | None = None,
     ) -> None:
         self._settings = settings
         self._contracts = contracts
@@ -93,7 +98,9 @@ class Service:
         self._make = make
         self._tracer = tracer
         self._heal = heal
+        self._taken = taken
         self._standing_by = False  # since the last session
+        self._stands_by_since = 0.0
         self._backoff = Backoff(random)
         self._reached = False  # PostgreSQL and Kafka, at least once
         self._refusals = 0
@@ -123,6 +130,7 @@ class Service:
             except SlotActive as active:
                 self._stand_by(active)
                 self._stop.wait(_STANDBY_SECONDS * (0.5 + self._random()))
+                self._be_patient()
             except Fenced as fenced:
                 self._check_fences(fenced)
                 self._pause(fenced)
@@ -153,6 +161,8 @@ class Service:
 
     def _stand_by(self, active: SlotActive) -> None:
         phase = HELD if active.held else STANDBY
+        if not self._standing_by:
+            self._stands_by_since = self._clock.monotonic()
         self._standing_by = True
         if phase != self._metrics.phase:  # once, not each second
             if active.held:
@@ -162,6 +172,16 @@ class Service:
                     "standby: another publisher reads the slot", extra={"event": "standby", "reason": active.message}
                 )
         self._metrics.enter(phase, self._clock.unix(), active.held)
+
+    def _be_patient(self) -> None:
+        """Wait while another process reads the slot, if that has gone on for long."""
+        since = self._clock.monotonic() - self._stands_by_since
+        if self._taken is None or since < PATIENT_AFTER_SECONDS:
+            return
+        with contextlib.suppress(CdcError):  # which the next session meets too
+            while not self._stop.is_set() and self._taken():
+                self._alive()
+                self._stop.wait(PATIENT_SECONDS * (0.5 + self._random()))
 
     def _recover(self, lost: CdcError) -> None:
         """Recover if that is wanted, or wait as a standby for the recovery of another process; else raise the error."""

@@ -9,7 +9,7 @@ from typing import Final
 from cdc.http import answers, probes
 from cdc.http.answers import Answer
 from cdc.http.page import Page
-from cdc.http.prometheus import Exposition
+from cdc.http.prometheus import Exposition, families
 from cdc.status.document import StatusDocument
 from cdc.status.from_metrics import PublisherIdentity, describe
 from cdc.telemetry.health import ALIVE_SECONDS, alive
@@ -20,22 +20,11 @@ log = logging.getLogger(__name__)
 METHODS: Final = ("GET", "HEAD")
 
 
-class Application:
-    """Answers requests from any thread."""
+class Routes:
+    """Answers requests from any thread; a route takes the value of the Accept header."""
 
-    def __init__(self, metrics: Metrics, identity: PublisherIdentity) -> None:
-        self._metrics = metrics
-        self._identity = identity
-        self._born = time.monotonic()
-        self._exposition = Exposition(metrics, self._document)
-        self._page = Page()
-        self._routes: Mapping[str, Callable[[str], Answer]] = {
-            "/": lambda _: self._page.answer,
-            "/livez": lambda accept: probes.live(self._alive(), accept),
-            "/readyz": lambda accept: probes.ready(self._document(), accept),
-            "/status": lambda _: answers.json(self._document().served()),
-            "/metrics": self._exposition.answer,
-        }
+    def __init__(self, routes: Mapping[str, Callable[[str], Answer]]) -> None:
+        self._routes = routes
 
     def answer(self, method: str, path: str, accept: str) -> Answer:
         """Answer a request; `accept` is the value of its Accept header."""
@@ -52,6 +41,25 @@ class Application:
         except Exception:
             log.exception("no answer could be made for %s", path, extra={"event": "http_answer_failed"})
             return answers.text("an internal error; see the log", HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+class Application(Routes):
+    """Answers for one publisher."""
+
+    def __init__(self, metrics: Metrics, identity: PublisherIdentity) -> None:
+        self._metrics = metrics
+        self._identity = identity
+        self._born = time.monotonic()
+        self._exposition = Exposition(lambda: families(self._document(), metrics.figures))
+        self._page = Page()
+        routes: Mapping[str, Callable[[str], Answer]] = {
+            "/": lambda _: self._page.answer,
+            "/livez": lambda accept: probes.live(self._alive(), accept),
+            "/readyz": lambda accept: probes.ready(self._document(), accept),
+            "/status": lambda _: answers.json(self._document().served()),
+            "/metrics": self._exposition.answer,
+        }
+        super().__init__(routes)
 
     def _document(self) -> StatusDocument:
         return describe(self._metrics, self._identity, time.time())

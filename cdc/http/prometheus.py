@@ -4,7 +4,7 @@ The names are a promise: dashboards and alert rules of others depend on them.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from cdc.http.answers import Answer
 from cdc.status.document import StatusDocument, Totals
 from cdc.telemetry.health import State
-from cdc.telemetry.metrics import Histogram, Metrics
+from cdc.telemetry.metrics import Figures, Histogram
 
 NAMES: Final = frozenset(
     [
@@ -64,6 +64,9 @@ NAMES: Final = frozenset(
 )
 """Names of all series, apart from those of the process and of Python."""
 
+OF_FLEET: Final = frozenset(["cdc_fleet_units", "cdc_fleet_unit_assigned", "cdc_fleet_ready", "cdc_fleet_joined"])
+"""Names of the series of an instance of a fleet, beside those of its units, which have the label `unit`."""
+
 
 _UNKNOWN_VERSION: Final = re.compile(
     r"(application/openmetrics-text[^,]*?;\s*version\s*=\s*)(?!(?:0\.0\.1|1\.0\.0)\s*(?:[;,]|$))[^;,]+"
@@ -74,9 +77,9 @@ _UNKNOWN_VERSION: Final = re.compile(
 class Exposition:
     """The endpoint `/metrics`, with a registry of its own: nothing here is global."""
 
-    def __init__(self, metrics: Metrics, document: Callable[[], StatusDocument]) -> None:
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Publisher(metrics, document))
+        self._registry.register(_Collected(collect))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -92,46 +95,78 @@ class Exposition:
         return Answer(HTTPStatus.OK, content_type, body)
 
 
-class _Publisher(Collector):
-    def __init__(self, metrics: Metrics, document: Callable[[], StatusDocument]) -> None:
-        self._metrics = metrics
-        self._document = document
+class _Collected(Collector):
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        self._collect = collect
 
     def describe(self) -> list[Metric]:
         """Nothing: the registry would otherwise collect at once, before anything has begun."""
         return []
 
-    def collect(self) -> Iterator[Metric]:
-        document = self._document()
-        yield from _topics(document)
-        yield from _totals(document.totals)
-        yield _other_messages(document)
-        yield from _gauges(document)
-        yield from _histograms(self._metrics)
-        yield from _state(document)
-        yield from _recovery(document)
-        yield from self._raw()
-        yield _build(document)
+    def collect(self) -> Iterable[Metric]:
+        return self._collect()
 
-    def _raw(self) -> Iterator[Metric]:
-        """Metrics of which the document has a text, or no number at all."""
-        metrics = self._metrics
-        confirmed, trouble = metrics.confirmed, metrics.trouble
-        yield _counter("cdc_reconnects_total", "Sessions started again after an error.", metrics.reconnects)
-        yield _gauge("cdc_confirmed_lsn", "", "Confirmed LSN, as a number of bytes.", confirmed)
-        yield _gauge(
-            "cdc_last_dead_letter_timestamp_seconds",
-            "seconds",
-            "Time of the last event sent to the dead-letter topic; absent if there was none.",
-            metrics.last_dead_letter,
-        )
-        yield _gauge(
-            "cdc_last_error_timestamp_seconds",
-            "seconds",
-            "Time of the last error; absent if there was none.",
-            trouble.unix_time if trouble else None,
-        )
-        yield _gauge("cdc_start_time_seconds", "seconds", "Time at which the publisher started.", metrics.started)
+
+def families(document: StatusDocument, figures: Figures) -> Iterator[Metric]:
+    """Yield the metrics of one publisher."""
+    yield from _topics(document)
+    yield from _totals(document.totals)
+    yield _other_messages(document)
+    yield from _gauges(document)
+    yield from _histograms(figures)
+    yield from _state(document)
+    yield from _recovery(document)
+    yield from _raw(figures)
+    yield _build(document)
+
+
+def labelled(publishers: Mapping[str, Iterable[Metric]]) -> Iterator[Metric]:
+    """Yield the metrics of several publishers, by unit: each family once, with the label `unit`."""
+    merged: dict[str, Metric] = {}
+    for unit, metrics in publishers.items():
+        for metric in metrics:
+            family = merged.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type, metric.unit))
+            family.samples += [sample._replace(labels={"unit": unit, **sample.labels}) for sample in metric.samples]
+    yield from merged.values()
+
+
+def fleet_families(
+    states: Mapping[str, int], assigned: Mapping[str, bool], *, ready: bool, joined: bool
+) -> Iterator[Metric]:
+    """Yield the metrics of an instance of a fleet: how many units it knows by state, and which it has."""
+    family = GaugeMetricFamily(
+        "cdc_fleet_units", "Units of the fleet that the instance knows, by state.", labels=("state",)
+    )
+    for state, count in states.items():
+        family.add_metric((state,), count)
+    yield family
+    family = GaugeMetricFamily(
+        "cdc_fleet_unit_assigned", "1 if the registered unit is to run in this instance, else 0.", labels=("unit",)
+    )
+    for unit, here in assigned.items():
+        family.add_metric((unit,), here)
+    yield family
+    yield _gauge("cdc_fleet_ready", "", "1 if the instance is ready; 0 if a rollout should stop at it.", ready)
+    yield _gauge("cdc_fleet_joined", "", "1 while the instance is in the group; 0 while Kafka is away.", joined)
+
+
+def _raw(figures: Figures) -> Iterator[Metric]:
+    """Metrics of which the document has a text, or no number at all."""
+    yield _counter("cdc_reconnects_total", "Sessions started again after an error.", figures.reconnects)
+    yield _gauge("cdc_confirmed_lsn", "", "Confirmed LSN, as a number of bytes.", figures.confirmed)
+    yield _gauge(
+        "cdc_last_dead_letter_timestamp_seconds",
+        "seconds",
+        "Time of the last event sent to the dead-letter topic; absent if there was none.",
+        figures.last_dead_letter,
+    )
+    yield _gauge(
+        "cdc_last_error_timestamp_seconds",
+        "seconds",
+        "Time of the last error; absent if there was none.",
+        figures.last_error,
+    )
+    yield _gauge("cdc_start_time_seconds", "seconds", "Time at which the publisher started.", figures.started)
 
 
 def _gauge(name: str, unit: str, text: str, value: float | None) -> Metric:
@@ -221,17 +256,17 @@ def _gauges(document: StatusDocument) -> Iterator[Metric]:
     )
 
 
-def _histograms(metrics: Metrics) -> Iterator[Metric]:
+def _histograms(figures: Figures) -> Iterator[Metric]:
     for name, text, histogram in (
         (
             "cdc_delivery_seconds",
             "Time from a transaction's commit in PostgreSQL to its confirmation by Kafka.",
-            metrics.delivery,
+            figures.delivery,
         ),
         (
             "cdc_encode_seconds",
             "Time to encode a row as a record: the mean of a burst, observed once per row.",
-            metrics.encode,
+            figures.encode,
         ),
     ):
         yield HistogramMetricFamily(name, text, _buckets(histogram), histogram.sum, unit="seconds")

@@ -12,13 +12,11 @@ import threading
 import time
 from http.server import ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from cdc.http import address
-from cdc.http.application import Application
+from cdc.http.answers import Answer
 from cdc.http.request import RequestHandler
-from cdc.status.from_metrics import PublisherIdentity
-from cdc.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +28,18 @@ _TURN_SECONDS: Final = 0.5
 _STOP_SECONDS: Final = 2.0
 
 
+class Answers(Protocol):
+    """The answers that are served: see `cdc.http.application`."""
+
+    def answer(self, method: str, path: str, accept: str) -> Answer:
+        """Answer a request, from any thread; `accept` is the value of its Accept header."""
+        ...
+
+
 class HttpListener(ThreadingHTTPServer):
     """One address; a thread for each connection."""
 
-    def __init__(self, bound: socket.socket, application: Application) -> None:
+    def __init__(self, bound: socket.socket, application: Answers) -> None:
         super().__init__(bound.getsockname()[:2], RequestHandler, bind_and_activate=False)
         self.socket.close()
         self.socket = bound
@@ -87,9 +93,9 @@ class HttpServer:
     Enter raises ConfigError when it cannot.
     """
 
-    def __init__(self, listen: str, metrics: Metrics, identity: PublisherIdentity) -> None:
+    def __init__(self, listen: str, application: Answers) -> None:
         self._listen = listen
-        self._application = Application(metrics, identity)
+        self._application = application
         self._stopped = threading.Event()
         self.addresses: list[str] = []
         """Where it listens, as host:port."""

@@ -2,18 +2,22 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
+from cdc import errors
+from cdc.config import librdkafka
 from cdc.config.librdkafka import Value, connection
-from cdc.kafka.errors import not_created
+from cdc.kafka.errors import kafka_error, not_created
+from cdc.replication.settlement import delivered
 
 log: Final = logging.getLogger("cdc.kafka.librdkafka")
 """The lines of librdkafka itself; the name is documented."""
 
+PARTITION_BY_KEY: Final = -1
 _FLUSH_SECONDS: Final = 0.1  # of one call: see `flush`
 
 
@@ -59,6 +63,37 @@ def flush(producer: Producer, seconds: float) -> int:
         left = producer.flush(min(_FLUSH_SECONDS, max(0.0, deadline - time.monotonic())))
         if not left or time.monotonic() >= deadline:
             return left
+
+
+def write(
+    given: Mapping[str, Value],
+    topic: str,
+    records: Collection[tuple[bytes, bytes | None]],
+    seconds: float,
+    partition: int = PARTITION_BY_KEY,
+) -> None:
+    """Write records of key and value, and wait for their delivery; None deletes a key.
+
+    `given` are the properties of [kafka]. Raises CdcError:
+    KafkaUnavailable when that takes longer than `seconds`, and records may have been written.
+    """
+    reports: list[tuple[KafkaError | None, Message | None]] = []
+    made = producer({**librdkafka.producer(given), "linger.ms": 0}, silent=True)
+    try:
+        for key, value in records:
+            made.produce(topic, value, key, partition, on_delivery=lambda *report: reports.append(report))
+        flush(made, seconds)
+    except KafkaException as error:
+        reports.append((error.args[0], None))
+    finally:
+        made.purge(in_flight=False)
+    for problem, message in reports:
+        if problem is not None:
+            raise kafka_error(problem, f"writing to topic {topic!r}")
+        if not delivered(problem, message):
+            raise errors.KafkaUnavailable(f"topic {topic!r} took a later record, and this one may be lost")
+    if len(reports) < len(records):
+        raise errors.KafkaUnavailable(f"topic {topic!r} did not take a record within {seconds:g} s")
 
 
 def consumer(properties: Mapping[str, Any], *, silent: bool = False) -> Consumer:

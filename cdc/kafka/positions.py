@@ -5,17 +5,15 @@ import logging
 from collections.abc import Iterator
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import Consumer, KafkaException, Message
 
 from cdc import errors
-from cdc.config import librdkafka
 from cdc.config.settings import Settings
 from cdc.delivery.positions import Memory, memory
 from cdc.kafka import client
 from cdc.kafka.cluster import POSITIONS_CONFIG, REQUEST_SECONDS, Cluster, is_missing
 from cdc.kafka.errors import kafka_error
 from cdc.kafka.reading import Place, read
-from cdc.replication.settlement import delivered
 
 log = logging.getLogger(__name__)
 
@@ -101,23 +99,7 @@ def write(settings: Settings, key: str, value: bytes | None, seconds: float = SE
 
     Raises KafkaUnavailable when that takes longer than `seconds`: the record may have been written.
     """
-    topic = settings.topics.positions
-    reports: list[tuple[KafkaError | None, Message | None]] = []
-    producer = client.producer({**librdkafka.producer(settings.kafka), "linger.ms": 0}, silent=True)
-    try:
-        producer.produce(topic, value, key.encode(), on_delivery=lambda *report: reports.append(report))
-        client.flush(producer, seconds)
-    except KafkaException as error:
-        reports.append((error.args[0], None))
-    finally:
-        producer.purge(in_flight=False)
-    for problem, message in reports:
-        if problem is not None:
-            raise kafka_error(problem, f"writing to topic {topic!r}")
-        if not delivered(problem, message):
-            raise errors.KafkaUnavailable(f"topic {topic!r} took a later record, and this one may be lost")
-    if not reports:
-        raise errors.KafkaUnavailable(f"topic {topic!r} did not take a record within {seconds:g} s")
+    client.write(settings.kafka, settings.topics.positions, [(key.encode(), value)], seconds)
 
 
 def _ends(consumer: Consumer, topic: str, cluster: Cluster, seconds: float) -> dict[Place, int]:

@@ -3,6 +3,8 @@
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from cdc import __version__
+from cdc.config.settings import Settings
 from cdc.quantities import moment
 from cdc.status.document import (
     Encode,
@@ -35,9 +37,18 @@ class PublisherIdentity(NamedTuple):
     guarantee: str
     accelerator: str  # native or python
 
+    @classmethod
+    def of(cls, settings: Settings, pid: int, accelerator: str) -> "PublisherIdentity":
+        """Return the identity of a process with these settings."""
+        postgres = settings.postgres
+        return cls(__version__, pid, postgres.slot, postgres.publication, settings.delivery.guarantee, accelerator)
 
-def describe(metrics: Metrics, identity: PublisherIdentity, unix_time: float) -> StatusDocument:
-    """Build the document as of `unix_time`. It is not validated: an odd value must not fail a probe."""
+
+def describe(metrics: Metrics, identity: PublisherIdentity, unix_time: float, *, past: bool = True) -> StatusDocument:
+    """Build the document as of `unix_time`, with the history of minutes if `past`.
+
+    It is not validated: an odd value must not fail a probe.
+    """
     condition = judge(metrics, unix_time)
     history = list(metrics.history.copy())
     recent = [sample for sample in history if unix_time - sample.unix_time <= RATE_SECONDS + 1]
@@ -68,7 +79,7 @@ def describe(metrics: Metrics, identity: PublisherIdentity, unix_time: float) ->
         latency=_latency(metrics),
         encode=Encode.model_construct(mean_us=_mean_us(metrics)),
         last_error=_last_error(metrics.trouble),
-        history=_history(history),
+        history=_history(history if past else []),
         recovery=_recovery(metrics),
     )
 

@@ -67,6 +67,18 @@ class Histogram:
         self.sum += value * weight
 
 
+class Figures(NamedTuple):
+    """What `/metrics` shows and the status document has only as a text, or not at all."""
+
+    reconnects: int
+    confirmed: LSN | None
+    last_dead_letter: float | None
+    last_error: float | None
+    started: float
+    delivery: Histogram
+    encode: Histogram
+
+
 class Metrics:
     """Metrics of one process. Times are Unix seconds, except those named `monotonic`; sizes are bytes.
 
@@ -127,6 +139,19 @@ class Metrics:
         self.history: deque[Sample] = deque(maxlen=HISTORY)
         self.topics_before: deque[tuple[float, dict[str, int]]] = deque(maxlen=TOPICS)  # `events`, once a second
         self.latencies: deque[float] = deque(maxlen=LATENCIES)  # of the last transactions, seconds
+
+    @property
+    def figures(self) -> Figures:
+        """Return the present figures."""
+        return Figures(
+            self.reconnects,
+            self.confirmed,
+            self.last_dead_letter,
+            self.trouble.unix_time if self.trouble else None,
+            self.started,
+            self.delivery,
+            self.encode,
+        )
 
     def sent(self, records: Sequence[Sendable]) -> None:
         """Count records that the producer has accepted."""

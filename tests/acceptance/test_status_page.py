@@ -5,6 +5,7 @@ from typing import Final
 
 import pytest
 
+from cdc.http.application import Application
 from cdc.http.server import HttpServer
 from cdc.telemetry.metrics import STREAMING, WAITING, Metrics, Trouble
 from tests import specimen
@@ -55,7 +56,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def server(metrics: Metrics) -> Iterator[HttpServer]:
-    with HttpServer(LOOPBACK, metrics, specimen.IDENTITY) as server:
+    with HttpServer(LOOPBACK, Application(metrics, specimen.IDENTITY)) as server:
         yield server
 
 
@@ -152,7 +153,7 @@ def test_no_window_is_too_narrow(browser: Browser, server: HttpServer, metrics: 
 
 
 def test_page_shows_an_unreachable_publisher_and_its_return(browser: Browser, metrics: Metrics) -> None:
-    with HttpServer(LOOPBACK, metrics, specimen.IDENTITY) as server:
+    with HttpServer(LOOPBACK, Application(metrics, specimen.IDENTITY)) as server:
         browser.open(url(server))
         filled(browser)
         assert not browser.shown("banner")
@@ -161,7 +162,7 @@ def test_page_shows_an_unreachable_publisher_and_its_return(browser: Browser, me
     assert browser.title() == "no answer · cdc-publisher"
     assert browser.run("return document.getElementById('main').className") == "stale"
     assert browser.text("delivered") == "30,000", "the last numbers stay"
-    with HttpServer(server.addresses[0], metrics, specimen.IDENTITY):
+    with HttpServer(server.addresses[0], Application(metrics, specimen.IDENTITY)):
         eventually(lambda: not browser.shown("banner"), "the page notices the return")
     assert "streaming" in browser.title()
 

@@ -13,6 +13,7 @@ import pytest
 
 from cdc.errors import ConfigError
 from cdc.http import server as server_module
+from cdc.http.application import Application
 from cdc.http.request import RequestHandler
 from cdc.http.server import CONNECTIONS, HttpListener, HttpServer
 from tests import specimen
@@ -26,7 +27,7 @@ PHASES: tuple[Literal["setup", "call", "teardown"], ...] = ("setup", "call", "te
 @pytest.fixture(scope="module")
 def shared() -> Iterator[HttpServer]:
     """A server of which no connection is left in memory."""
-    with HttpServer(LOOPBACK, specimen.metrics(), specimen.IDENTITY) as listening:
+    with HttpServer(LOOPBACK, Application(specimen.metrics(), specimen.IDENTITY)) as listening:
         yield listening
         eventually(
             lambda: not any(isinstance(each, RequestHandler) for each in gc.get_objects()), "no connection is left"
@@ -67,7 +68,7 @@ def status(answer: bytes) -> int | None:
 def test_it_listens_says_so_and_gives_everything_back(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     before = threading.active_count()
-    with HttpServer("localhost:0", specimen.metrics(), specimen.IDENTITY) as server:
+    with HttpServer("localhost:0", Application(specimen.metrics(), specimen.IDENTITY)) as server:
         for address in server.addresses:
             assert ask(address, "/livez").status == 200
         assert f"http://{server.addresses[0]}/" in caplog.records[0].__dict__["http"]
@@ -80,7 +81,7 @@ def test_a_port_that_is_taken_leaves_nothing_behind(server: HttpServer) -> None:
     before = threading.active_count()
     with (
         pytest.raises(ConfigError, match="the port is taken"),
-        HttpServer(server.addresses[0], specimen.metrics(), specimen.IDENTITY),
+        HttpServer(server.addresses[0], Application(specimen.metrics(), specimen.IDENTITY)),
     ):
         pytest.fail("it listens")
     assert threading.active_count() == before
@@ -226,6 +227,7 @@ def test_a_client_that_sends_slowly_is_disconnected(hurried: HttpServer) -> None
 
 
 def test_a_client_that_does_not_read_is_disconnected(hurried: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(hurried._application, Application)
     page = hurried._application._page
     monkeypatch.setattr(page, "answer", page.answer._replace(body=b"x" * 8_000_000))
     with contextlib.ExitStack() as clients:
@@ -267,7 +269,7 @@ def test_many_at_once_are_all_answered(server: HttpServer) -> None:
 
 
 def test_the_server_continues_after_an_internal_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with HttpServer(LOOPBACK, specimen.metrics(), specimen.IDENTITY) as server:
+    with HttpServer(LOOPBACK, Application(specimen.metrics(), specimen.IDENTITY)) as server:
         real, failed = HttpListener.tidy, threading.Event()
 
         def fail_once(self: HttpListener, before: float) -> None:

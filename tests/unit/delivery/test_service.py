@@ -1,7 +1,7 @@
 """The service between servers in memory: what ends it, what it tries again, and what it does not go on with."""
 
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import pytest
@@ -162,6 +162,7 @@ class World:
         accept_changes: bool = False,
         guarantee: str = AT_LEAST_ONCE,
         metrics: Metrics | None = None,
+        taken: Callable[[], bool] | None = None,
     ) -> Service:
         settings = Settings.model_validate(
             {"postgres": {"dsn": "postgresql://nowhere"}, "delivery": {"guarantee": guarantee}}
@@ -177,6 +178,7 @@ class World:
             lambda: 0.5,
             accept_changes=accept_changes,
             metrics=metrics,
+            taken=taken,
             metered=True,
         )
 
@@ -291,6 +293,33 @@ def test_a_standby_waits_without_end_b15() -> None:
     world = World(SlotActive("slot is active for PID 7"))
     assert world.service(stop_at=2000.0).run() is True
     assert 600 < len(world.opened_at) < 1100
+
+
+def test_a_patient_standby_asks_who_reads_the_slot_after_a_minute_and_tries_when_it_is_free() -> None:
+    world = World(SlotActive("slot is active for PID 7"))
+    asked: list[float] = []
+
+    def taken() -> bool:
+        asked.append(world.clock.now)
+        return len(asked) < 100
+
+    assert world.service(stop_at=2000.0, taken=taken).run() is True
+    before = [at for at in world.opened_at if at < asked[0]]
+    assert 40 < len(before) < 100
+    assert asked[0] - before[0] >= 60
+    assert not [at for at in world.opened_at if asked[0] < at < asked[99]]
+    assert 400 < asked[99] - asked[0] < 600
+    assert [at for at in world.opened_at if at > asked[99]]
+
+
+def test_a_patient_standby_tries_when_postgresql_does_not_say_who_reads_the_slot() -> None:
+    world = World(SlotActive("slot is active for PID 7"))
+
+    def taken() -> bool:
+        raise PostgresUnavailable("no answer")
+
+    assert world.service(stop_at=1200.0, taken=taken).run() is True
+    assert len(world.opened_at) > 120
 
 
 def test_a_standby_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
