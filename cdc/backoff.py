@@ -13,13 +13,14 @@ class Backoff:
     `random` returns numbers from 0 to 1.
     """
 
-    def __init__(self, random: Callable[[], float]) -> None:
+    def __init__(self, random: Callable[[], float], longest_seconds: float = LONGEST_SECONDS) -> None:
         self._random = random
+        self._longest_seconds = longest_seconds
         self._attempts = 0
 
     def pause(self) -> float:
         """Return the seconds until the next attempt, from half the exponential step to the full step."""
-        step = min(LONGEST_SECONDS, FIRST_SECONDS * (1 << min(self._attempts, 16)))
+        step = min(self._longest_seconds, FIRST_SECONDS * (1 << min(self._attempts, 16)))
         self._attempts += 1
         return step * (0.5 + 0.5 * self._random())
 

@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 
 from cdc import __version__
 from cdc.config import environment
-from cdc.config.loading import load
+from cdc.config.loading import Given, load, load_fleet
 from cdc.config.masking import scrubber, secrets
 from cdc.config.settings import Settings
 from cdc.errors import CdcError, ConfigError
@@ -33,6 +33,7 @@ COMMANDS = {
     "schema": ("cdc.cli.schema:schema", "List, check, register, show or infer contracts."),
     "dlq": ("cdc.cli.dlq:dlq", "List, show or replay events that could not be published."),
     "audit": ("cdc.cli.audit:audit", "Compare the outbox table with the topics; repair missing events."),
+    "fleet": ("cdc.cli.fleet:fleet", "Run many publishers in a few instances that share them out."),
     "takeover": ("cdc.cli.takeover:takeover", "Take over an outbox from Debezium's outbox event router."),
     "config": ("cdc.cli.config:config", "Show or validate the effective settings."),
     "local": ("cdc.cli.local:local", "Run PostgreSQL and Kafka on this machine, without containers."),
@@ -56,8 +57,18 @@ class Invocation:
     def settings(self) -> Settings:
         """Return the effective settings, and mask their secrets in all output from now on. Raises ConfigError."""
         settings = load(self.config, self.options)
-        logs.hide(scrubber(secrets(settings.model_dump()) | environment.secrets(os.environ)))
+        _hide(settings)
         return settings
+
+    def fleet(self) -> tuple[Settings, Given]:
+        """Return the settings of a fleet and the defaults of its units, and mask secrets. Raises ConfigError."""
+        settings, defaults = load_fleet(self.config, self.options)
+        _hide(settings)
+        return settings, defaults
+
+
+def _hide(settings: Settings) -> None:
+    logs.hide(scrubber(secrets(settings.model_dump()) | environment.secrets(os.environ)))
 
 
 class Commands(click.Group):

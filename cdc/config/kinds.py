@@ -49,6 +49,12 @@ def _topic_name(name: str) -> str:
     return name
 
 
+def _fleet_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", name):
+        raise ValueError("the name of a fleet has 1 to 200 letters, digits, '.', '_' and '-'")
+    return name
+
+
 def _prefix(prefix: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.:/-]{1,63}", prefix):
         raise ValueError("a prefix of messages has 1 to 63 letters, digits and the characters _ . : / -")
@@ -88,6 +94,7 @@ Identifier = Annotated[str, AfterValidator(_identifier)]
 Prefix = Annotated[str, AfterValidator(_prefix)]
 SlotName = Annotated[str, AfterValidator(_slot_name)]
 Topic = Annotated[str, AfterValidator(_topic_name)]
+FleetName = Annotated[str, AfterValidator(_fleet_name)]
 Template = Annotated[str, AfterValidator(_template)]
 Dsn = Annotated[str, AfterValidator(_dsn)]
 RegistryUrl = Annotated[str, AfterValidator(_registry_url)]

@@ -32,7 +32,18 @@ _PORT_OF_SERVICE: Final = re.compile(_ONE + r"PORT")  # a mistyped setting may e
 _ADDRESS: Final = re.compile(r"(?:tcp|udp|sctp)://")
 
 # In a settings file, these paths are relative to that file.
-PATHS = {("avro", "schemas"), *(("schema_registry", name) for name in ("ssl_ca", "ssl_certificate", "ssl_key"))}
+PATHS = {
+    ("avro", "schemas"),
+    ("fleet", "secrets"),
+    *(("schema_registry", name) for name in ("ssl_ca", "ssl_certificate", "ssl_key")),
+}
+
+# Sections of a fleet's file and of its units' files that are not for the other.
+OF_FLEET: Final = ("fleet", "http")
+OF_UNITS: Final = ("postgres", "outbox")
+
+# A unit that names servers of its own gets nothing of the fleet's section, credentials above all.
+_ADDRESSES: Final = {"kafka": ("bootstrap.servers", "metadata.broker.list"), "schema_registry": ("url",)}
 
 # librdkafka properties whose names end in .file: CDC_KAFKA__..._FILE is the property itself, not a file with its value.
 PROPERTIES_OF_FILES = {
@@ -40,13 +51,29 @@ PROPERTIES_OF_FILES = {
 }
 
 
-class _Given:
+class Given:
     """Values by path, each with its origin; later sources override earlier ones."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.origins: dict[Path_, str] = {}
         self.problems: list[str] = []
+
+    def below(self, defaults: "Given") -> "Given":
+        """Return these values above those of `defaults`, which sections that name servers of their own do not take."""
+        merged = Given()
+        merged.problems = [*self.problems]
+        for one in (defaults, self):
+            for section, table in one.values.items():
+                names = _ADDRESSES.get(section, ()) if one is defaults else ()
+                own = self.values.get(section)
+                if isinstance(own, dict) and any(own.get(name) for name in names):
+                    continue
+                merged.values[section] = (
+                    {**merged.values.get(section, {}), **table} if isinstance(table, dict) else table
+                )
+                merged.origins |= {path: origin for path, origin in one.origins.items() if path[0] == section}
+        return merged
 
     def put(self, path: Path_, value: object, origin: str) -> None:
         table = self.values
@@ -70,11 +97,51 @@ def load(file: Path | None = None, options: Iterable[str] = (), environ: Mapping
     Without `file`, `./cdc-publisher.toml` is read if it exists. `options` are strings such as `postgres.slot=orders`.
     Raises ConfigError with one line per problem.
     """
-    given = _Given()
+    return _settings(_gathered(file, options, environ))
+
+
+def load_fleet(
+    file: Path | None = None, options: Iterable[str] = (), environ: Mapping[str, str] = os.environ
+) -> tuple[Settings, Given]:
+    """Return the settings of a fleet, and what they hold of defaults for its units. Raises ConfigError."""
+    given = _gathered(file, options, environ)
+    _refuse(given, OF_UNITS, "the files of the units", file or DEFAULT_FILE)
+    settings = _settings(given)
+    defaults = Given()
+    defaults.values = {section: table for section, table in given.values.items() if section not in OF_FLEET}
+    defaults.origins = {path: origin for path, origin in given.origins.items() if path[0] not in OF_FLEET}
+    return settings, defaults
+
+
+def load_unit(file: Path, defaults: Given, secrets: Mapping[str, str]) -> Settings:
+    """Return the settings of a unit: its secrets, by the names of variables, above its file above the defaults.
+
+    Raises ConfigError with one line per problem.
+    """
+    given = Given()
+    _from_file(given, file)
+    _from_environment(given, secrets)
+    _refuse(given, OF_FLEET, "the file of the fleet", file)
+    return _settings(given.below(defaults))
+
+
+def _gathered(file: Path | None, options: Iterable[str], environ: Mapping[str, str]) -> Given:
+    given = Given()
     if file is not None or DEFAULT_FILE.exists():
         _from_file(given, file or DEFAULT_FILE)
     _from_environment(given, environ)
     _from_options(given, options)
+    return given
+
+
+def _refuse(given: Given, sections: Iterable[str], home: str, file: Path) -> None:
+    for section in sections:
+        if section in given.values:
+            given.problems.append(f"{given.origin((section,)) or file}: [{section}] belongs in {home}")
+            del given.values[section]
+
+
+def _settings(given: Given) -> Settings:
     registry, avro = given.values.get("schema_registry"), given.values.setdefault("avro", {})
     if isinstance(avro, dict) and isinstance(registry, dict) and registry.get("url"):
         avro.setdefault("framing", "confluent")
@@ -91,7 +158,7 @@ def load(file: Path | None = None, options: Iterable[str] = (), environ: Mapping
     return settings
 
 
-def _from_file(given: _Given, file: Path) -> None:
+def _from_file(given: Given, file: Path) -> None:
     try:
         tables = tomllib.loads(files.decoded(file.read_bytes()))
     except OSError as error:
@@ -120,7 +187,7 @@ def _flat(table: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, 
             yield f"{prefix}{name}", value
 
 
-def _from_environment(given: _Given, environ: Mapping[str, str]) -> None:
+def _from_environment(given: Given, environ: Mapping[str, str]) -> None:
     for variable, text in sorted(environ.items()):
         if not variable.startswith(PREFIX) or variable.startswith(NOT_SETTINGS) or not text.rstrip(files.NEWLINES):
             continue
@@ -150,7 +217,7 @@ def _path(section: str, names: list[str]) -> Path_:
     return (section, names[0].replace("_", ".")) if section == "kafka" else (section, *names)
 
 
-def _from_variable(given: _Given, environ: Mapping[str, str], variable: str, path: Path_) -> None:
+def _from_variable(given: Given, environ: Mapping[str, str], variable: str, path: Path_) -> None:
     text = environ[variable].rstrip(files.NEWLINES)
     if _names_a_file(path):
         path = (*path[:-1], path[-1][: -len(files.SUFFIX)])
@@ -177,7 +244,7 @@ def _names_a_file(path: Path_) -> bool:
     return name.endswith("_file") and _field(path) is None
 
 
-def _from_options(given: _Given, options: Iterable[str]) -> None:
+def _from_options(given: Given, options: Iterable[str]) -> None:
     for option in options:
         name, equals, text = option.partition("=")
         section, dot, rest = name.strip().partition(".")
@@ -215,7 +282,7 @@ def _is_section(annotation: object) -> TypeGuard[type[BaseModel]]:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _described(given: _Given, problem: ErrorDetails) -> str:
+def _described(given: Given, problem: ErrorDetails) -> str:
     path = tuple(str(part) for part in problem["loc"])
     origin = given.origin(path)
     where = f"{origin}: " if origin else ""

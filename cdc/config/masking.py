@@ -11,7 +11,8 @@ from typing import Any, Final
 from urllib.parse import quote, quote_plus, unquote
 
 _SECRET = re.compile(
-    r"password|passphrase|passwd|secret|token|credential|\.pem$|jaas|oauthbearer\.config|^scram_\w+_key$", re.IGNORECASE
+    r"password|passphrase|passwd|secret(?!s$)|token|credential|\.pem$|jaas|oauthbearer\.config|^scram_\w+_key$",
+    re.IGNORECASE,
 )
 MASK = "********"
 URL_SCHEMES: Final = ("postgresql://", "postgres://")

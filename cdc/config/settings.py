@@ -9,7 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cdc.avro.json_values import JsonForm
 from cdc.avro.mapping.rules import Rules
 from cdc.config import librdkafka
-from cdc.config.kinds import Address, Dsn, Identifier, Prefix, RegistryUrl, SlotName, Template, Topic, qualified
+from cdc.config.kinds import (
+    Address,
+    Dsn,
+    FleetName,
+    Identifier,
+    Prefix,
+    RegistryUrl,
+    SlotName,
+    Template,
+    Topic,
+    qualified,
+)
 from cdc.config.passwords import with_password
 from cdc.errors import ConfigError
 from cdc.outbox.columns import CLOUD_EVENTS, DEBEZIUM_COLUMNS, Columns, Header, is_own
@@ -373,6 +384,29 @@ class Http(Section):
     )
 
 
+class Fleet(Section):
+    """A fleet of publishers, for `fleet start`: its file has this section, and its units have none."""
+
+    name: FleetName = Field(
+        "default", description="name of the fleet: its topic and its consumer group are cdc.fleet.NAME"
+    )
+    secrets: Path | None = Field(
+        None, description="folder with a folder per unit, whose files CDC_SECTION__NAME hold settings of the unit"
+    )
+    session_seconds: float = Field(
+        10,
+        ge=1,
+        le=1800,
+        description="how long Kafka waits for an instance before others take its units; brokers limit it by"
+        " group.min.session.timeout.ms and group.max.session.timeout.ms",
+    )
+
+    @property
+    def topic(self) -> str:
+        """Return the name of the topic, which is that of the consumer group too."""
+        return f"cdc.fleet.{self.name}"
+
+
 class Tracing(Section):
     """Traces of events. OpenTelemetry's own environment variables set the exporter and its endpoint."""
 
@@ -397,6 +431,7 @@ class Settings(Section):
     delivery: Delivery = Field(default_factory=Delivery)
     http: Http = Field(default_factory=Http)
     tracing: Tracing = Field(default_factory=Tracing)
+    fleet: Fleet = Field(default_factory=Fleet)
 
     @property
     def template(self) -> TopicTemplate:

@@ -20,11 +20,11 @@ _POLICY: Final = (
 
 
 class Page:
-    """The page, assembled once."""
+    """The page of a publisher or of a `fleet`, assembled once."""
 
-    def __init__(self) -> None:
-        style, script = _asset("page.css"), _asset("page.js")
-        text = _asset("page.html").replace("{style}", style).replace("{script}", script)
+    def __init__(self, name: str = "page") -> None:
+        style, script = _asset("page.css"), _asset(f"{name}.js")
+        text = _asset(f"{name}.html").replace("{style}", style).replace("{script}", script)
         policy = [*_POLICY, f"style-src '{_hash(style)}'", f"script-src '{_hash(script)}'"]
         self.answer = Answer(
             HTTPStatus.OK,

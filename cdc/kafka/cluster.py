@@ -14,7 +14,7 @@ from confluent_kafka.admin import (
     ResourceType,
     TopicDescription,
 )
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from cdc import errors
 from cdc.config import librdkafka
@@ -44,6 +44,14 @@ class Identity(NamedTuple):
     topic_id: str
     partitions: int
     replicas: int  # of the partition with the fewest
+
+
+class GroupMember(NamedTuple):
+    """A member of a consumer group, with the topics and partitions that are assigned to it."""
+
+    client_id: str
+    host: str
+    partitions: frozenset[tuple[str, int]]
 
 
 class TopicState(NamedTuple):
@@ -170,6 +178,33 @@ class Cluster:
         )
         return self._admin.create_topics([new], request_timeout=REQUEST_SECONDS)[topic]
 
+    def grow(self, topic: str, partitions: int) -> None:
+        """Give a topic so many partitions, unless it has them; waits. Raises CdcError."""
+        try:
+            self._admin.create_partitions([NewPartitions(topic, partitions)], request_timeout=REQUEST_SECONDS)[
+                topic
+            ].result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.INVALID_PARTITIONS:  # another process was faster
+                raise kafka_error(error.args[0], f"growing topic {topic!r}") from None
+
+    def group_members(self, group: str, seconds: float = REQUEST_SECONDS) -> list[GroupMember]:
+        """Return the members of a consumer group; none when there is no such group. Raises CdcError."""
+        try:
+            described = self._admin.describe_consumer_groups([group], request_timeout=seconds)[group].result()
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return []
+            raise kafka_error(error.args[0], f"looking up group {group!r}") from None
+        return [
+            GroupMember(
+                str(member.client_id),
+                str(member.host).removeprefix("/"),
+                frozenset((one.topic, one.partition) for one in member.assignment.topic_partitions),
+            )
+            for member in described.members
+        ]
+
     def ensure_own_topics(self, topics: Topics) -> dict[str, bool]:
         """Create the publisher's own topics that are missing; return for each whether it was. Raises CdcError."""
         return {
@@ -177,7 +212,9 @@ class Cluster:
             topics.dead_letter: self.ensure_topic(topics, topics.dead_letter, DEAD_LETTERS_CONFIG),
         }
 
-    def ensure_topic(self, topics: Topics, topic: str, config: Mapping[str, librdkafka.Value]) -> bool:
+    def ensure_topic(
+        self, topics: Topics, topic: str, config: Mapping[str, librdkafka.Value], partitions: int = 1
+    ) -> bool:
         """Create one of the publisher's own topics when it is missing; return whether it was. Raises CdcError."""
         try:
             identity(self.identities([topic])[topic])
@@ -186,7 +223,7 @@ class Cluster:
                 raise kafka_error(error.args[0], f"looking up topic {topic!r}") from None
         else:
             return False
-        return _created(topic, self.create(topic, topics.model_copy(update={"partitions": 1}), config))
+        return _created(topic, self.create(topic, topics.model_copy(update={"partitions": partitions}), config))
 
 
 def _created(topic: str, future: Future[None]) -> bool:

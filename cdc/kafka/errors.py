@@ -19,6 +19,7 @@ _PERMANENT: Final = {
     KafkaError.UNSUPPORTED_COMPRESSION_TYPE: 'choose another "compression.type" in [kafka]',
     KafkaError.UNSUPPORTED_VERSION: "the brokers are too old",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant the principal WRITE and DESCRIBE on the topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "grant the principal READ on the group",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "grant the principal IDEMPOTENT_WRITE on the cluster",
     KafkaError.SASL_AUTHENTICATION_FAILED: 'check "sasl.username" and "sasl.password" in [kafka]',
     KafkaError._AUTHENTICATION: "check the credentials in [kafka]",
@@ -38,6 +39,7 @@ _PERMANENT: Final = {
 # The ACL that is missing, by the first word of what was being done.
 _RIGHTS: Final = {
     "reading": "grant the principal READ on the topic",
+    "growing": "grant the principal ALTER on the topic, or give it more partitions",
     "creating": "create the topic, or grant the principal CREATE on it",
 }
 

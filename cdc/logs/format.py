@@ -63,14 +63,15 @@ class Bare(logging.Formatter):
 
 
 class Text(logging.Formatter):
-    """Formats a record as `time level message name=value …`, optionally with a coloured level."""
+    """Formats a record as `time level message name=value …`, optionally with a coloured level and the field `unit`."""
 
-    def __init__(self, *, colour: bool = False) -> None:
+    def __init__(self, *, colour: bool = False, unit: str = "") -> None:
         super().__init__()
         self._colour = colour
+        self._context = {"unit": unit} if unit else {}
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {name}={_plain(value)}" for name, value in _fields(record).items())
+        fields = "".join(f" {name}={_plain(value)}" for name, value in {**self._context, **_fields(record)}.items())
         message = _UNSAFE.sub(_escape, hidden(record.getMessage()))
         return f"{_time(record)} {self._level(record)} {message}{fields}{self._trace(record)}"
 

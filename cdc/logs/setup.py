@@ -24,15 +24,18 @@ EXIT_SECONDS: Final = 2.0
 _handler: "LogHandler | None" = None
 
 
-def configure(log_format: str, *, verbose: bool, room: int = ROOM, context: Mapping[str, str] | None = None) -> None:
+def configure(
+    log_format: str, *, verbose: bool, room: int = ROOM, context: Mapping[str, str] | None = None, unit: str = ""
+) -> None:
     """Send all logs to standard error as `log_format`, `text` or `json`; every JSON line has the fields of `context`.
 
-    With `verbose`, debug lines are written and nothing is rate-limited. At most `room` lines wait for a reader.
+    With `verbose`, debug lines are written and nothing is rate-limited. At most `room` lines wait for a reader. With
+    `unit`, every line of text has this field.
     """
     global _handler
     close()
     atexit.register(close)  # also after an uncaught error
-    formatter = lines.Json(context) if log_format == "json" else lines.Text(colour=_takes_colour())
+    formatter = lines.Json(context) if log_format == "json" else lines.Text(colour=_takes_colour(), unit=unit)
     _handler = LogHandler(formatter, None if verbose else RateLimit(), room)
     root = logging.getLogger()
     root.handlers[:] = [_handler]

@@ -5,11 +5,16 @@ import http.client
 import socket
 import ssl
 import threading
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from cdc.config.hostport import ALL, listen_address
+from cdc.status import fleet
 from cdc.status.document import StatusDocument, parse
+from cdc.status.fleet import FleetDocument
+
+T = TypeVar("T")
 
 SECONDS: Final = 2.0
 """Longest time of an answer, from connecting to its last byte."""
@@ -47,9 +52,21 @@ def checked(url: str) -> str:
 
 def ask(url: str, seconds: float = SECONDS) -> StatusDocument:
     """Return the status document of the publisher at `url`. Raises NoAnswer within about `seconds`."""
+    return _asked(url, seconds, lambda body: parse(body, url))
+
+
+def ask_fleet(url: str, seconds: float = SECONDS) -> FleetDocument:
+    """Return the status document of the instance of a fleet at `url`. Raises NoAnswer likewise, which names the URL."""
+    try:
+        return _asked(url, seconds, fleet.parse)
+    except NoAnswer as silence:
+        raise NoAnswer(f"{url}: {silence}") from None
+
+
+def _asked(url: str, seconds: float, read: Callable[[bytes], T]) -> T:
     late = threading.Event()
     try:
-        return parse(_answer(url, seconds, late), url)
+        return read(_answer(url, seconds, late))
     except (NoAnswer, OSError, http.client.HTTPException, ValueError) as error:
         raise NoAnswer(f"no answer within {seconds:g} s" if late.is_set() else _phrase(error, seconds)) from None
 

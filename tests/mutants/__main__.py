@@ -54,7 +54,7 @@ def hunt(defect: Defect | None) -> Verdict:
             (folder / "cdc" / defect.file).write_text(patched(defect))
         if defect and defect.unit:
             return _unit_tests(defect, folder, began)
-        kinds = [kind for kind in KINDS if defect is None or (kind == "recovery") == defect.recovery]
+        kinds = [defect.world] if defect else list(KINDS)
         ran = _run(folder, "tests.mutants.hunt", str(folder), *kinds)
     if ran.returncode not in (_KILLED, _SURVIVED) or "\t" not in ran.stdout:
         raise SystemExit(f"mutant {defect.name if defect else '-'} could not be tried: {ran.stdout}{ran.stderr}")

@@ -1,7 +1,8 @@
 """Deliberate defects: each has a description, a row of docs/faults.md, and an exact replacement in one file.
 
-The simulation has to find a defect: the worlds of the publisher or, with `recovery`, those of `recover`. Where they
-cannot see one, because the defect is in a part that no world drives, `unit` names the file of unit tests that has to.
+The simulation has to find a defect: the worlds of the publisher, with `recovery` those of `recover`, in the row `fleet`
+those of a fleet. Where they cannot see one, because the defect is in a part that no world drives, `unit` names the file
+of unit tests that has to.
 
 Not in the list, because nothing that anybody can see changes with them:
 
@@ -29,6 +30,11 @@ class Defect(NamedTuple):
     new: str
     unit: str = ""  # below tests/unit
     recovery: bool = False  # the worlds of recovery find it
+
+    @property
+    def world(self) -> str:
+        """Return the kind of worlds that have to find it."""
+        return "fleet" if self.row == "fleet" else "recovery" if self.recovery else "publisher"
 
 
 _SETTLE: Final = """\
@@ -938,5 +944,115 @@ DEFECTS: Final = (
         "delivery/positions.py",
         "                LSN.parse(renumbered) if renumbered else None,\n", "                None,\n",
         "delivery/test_positions.py",
+    ),
+    Defect(
+        "fleet-lost-as-revoked", "fleet", "What is lost is treated as revoked.", "fleet/placement.py",
+        "        self.lost |= gone\n", "        self.doubtful |= gone\n",
+    ),
+    Defect(
+        "fleet-topic-as-revoked", "fleet", "What the group revokes when its topic is deleted is drained.",
+        "fleet/placement.py",
+        "        if not same:\n            self.lost |= self.doubtful\n", "",
+    ),
+    Defect(
+        "fleet-lost-for-ever", "fleet", "An assignment does not end what was lost.", "fleet/placement.py",
+        "        self.lost.clear()\n", "        self.lost -= self.assigned\n",
+    ),
+    Defect(
+        "fleet-revoked-kept", "fleet", "What is revoked goes on.", "fleet/placement.py",
+        "        self.doubtful.clear()\n", "",
+    ),
+    Defect(
+        "fleet-not-read", "fleet", "An entry is written by an instance that has not read the register to its end.",
+        "fleet/register.py",
+        "        if not self.complete:\n            return Plan({}, 0)\n", "",
+    ),
+    Defect(
+        "fleet-alphabet", "fleet", "Units are numbered by the alphabet.", "fleet/instance.py",
+        "        return {unit for unit, partition in self.register.partitions.items() if partition in held}\n",
+        "        return {unit for at, unit in enumerate(sorted(self.register.partitions), 1) if at in held}\n",
+    ),
+    Defect(
+        "fleet-first-entry", "fleet", "The first entry of a unit counts.", "fleet/register.py",
+        "                self._entries[name] = partition\n",
+        "                self._entries.setdefault(name, partition)\n",
+        "fleet/test_register.py",
+    ),
+    Defect(
+        "fleet-half-read", "fleet", "Entries count before the register was read to its end.", "fleet/register.py",
+        " if self.complete else self._before", "", "fleet/test_register.py",
+    ),
+    Defect(
+        "fleet-no-tombstone", "fleet", "A unit cannot be forgotten.", "fleet/register.py",
+        "                self._entries.pop(name, None)\n", "                pass\n",
+    ),
+    Defect(
+        "fleet-anew-empty", "fleet", "A topic that is made anew begins without the entries of the old one.",
+        "fleet/register.py",
+        "        self._before = self.partitions\n", "        self._before = {}\n",
+    ),
+    Defect(
+        "fleet-not-anew", "fleet", "The entries of a topic that is gone are not written to the new one.",
+        "fleet/register.py",
+        "        lacking = {name: known[name] for name in self._before if name not in self._entries}\n",
+        "        lacking: dict[str, int] = {}\n",
+        "fleet/test_register.py",
+    ),
+    Defect(
+        "fleet-one-partition", "fleet", "A new unit takes a partition that another has.", "fleet/register.py",
+        "                taken.add(lacking[name])\n", "", "fleet/test_register.py",
+    ),
+    Defect(
+        "fleet-two-children", "fleet", "A unit that comes back is started while its child drains.",
+        "fleet/supervision.py",
+        "            if unit not in self.lives and (pauses",
+        "            if (unit not in self.lives or self.lives[unit].draining_since) and (pauses",
+    ),
+    Defect(
+        "fleet-holds-on", "fleet", "An instance that does not reach Kafka keeps its slots.", "fleet/supervision.py",
+        "            and now - life.blocked_since >= self._session_seconds\n",
+        "            and now - life.blocked_since >= 1000 * self._session_seconds\n",
+    ),
+    Defect(
+        "fleet-starts-again", "fleet", "A unit that was left to others starts again at once.", "fleet/placement.py",
+        "        self.lost -= {*partitions}\n", "        pass\n", "fleet/test_instance.py",
+    ),
+    Defect(
+        "fleet-no-pause", "fleet", "A child that fails is started again without a pause.", "fleet/supervision.py",
+        "        pauses.until = now + pause\n", "        pass\n", "fleet/test_supervision.py",
+    ),
+    Defect(
+        "fleet-never-killed", "fleet", "A child that does not drain is waited for.", "fleet/supervision.py",
+        "            if late >= 2 * KILL_SECONDS:\n", "            if late >= 2000 * KILL_SECONDS:\n",
+        "fleet/test_supervision.py",
+    ),
+    Defect(
+        "fleet-ready-anyway", "fleet", "An instance that fails at what worked elsewhere is ready.",
+        "fleet/readiness.py",
+        "            self._blamed[unit] = why\n", "            pass\n", "fleet/test_readiness.py",
+    ),
+    Defect(
+        "fleet-unready-anyway", "fleet", "An instance with a unit that needs a person is not ready.",
+        "fleet/readiness.py",
+        "        if last is not None and last.works and last.instance != self._instance:\n", "        if True:\n",
+        "fleet/test_readiness.py",
+    ),
+    Defect(
+        "fleet-blame-forgotten", "fleet", "A broken instance says that a unit fails, so that the next one is ready.",
+        "fleet/readiness.py",
+        "        if unit in self._worked:\n            return None if", "        if True:\n            return None if",
+        "fleet/test_readiness.py",
+    ),
+    Defect(
+        "fleet-one-slot", "fleet", "Two units of one slot run.", "fleet/units.py",
+        "for name in names if len(names) > 1 else ():", "for name in names if len(names) > 2 else ():",
+        "fleet/test_units.py",
+    ),
+    Defect(
+        "fleet-credentials", "fleet", "A unit with a Kafka of its own gets the credentials of the fleet's.",
+        "config/loading.py",
+        "                if isinstance(own, dict) and any(own.get(name) for name in names):\n"
+        "                    continue\n",
+        "", "fleet/test_units.py",
     ),
 )  # fmt: skip

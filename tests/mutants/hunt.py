@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import cdc
+from tests.simulation import fleet as fleets
 from tests.simulation import swarm, sweep
 from tests.simulation.recovery import world as recovery
 from tests.simulation.recovery.campaign import sweep as sweep_recoveries
@@ -16,6 +17,7 @@ from tests.simulation.scenarios import SCENARIOS
 CRASHES: Final = 2000
 SEEDS: Final = 2000
 RECOVERIES: Final = 400
+FLEETS: Final = 400
 
 
 def recoveries() -> Iterator[tuple[str, str | None]]:
@@ -23,6 +25,11 @@ def recoveries() -> Iterator[tuple[str, str | None]]:
     yield from recovery.worlds(range(40))
     yield from sweep_recoveries()
     yield from recovery.worlds(range(40, RECOVERIES))
+
+
+def fleet() -> Iterator[tuple[str, str | None]]:
+    """Worlds of a fleet."""
+    return ((f"seed {seed}", fleets.run(seed)) for seed in range(FLEETS))
 
 
 def worlds() -> Iterator[tuple[str, str | None]]:
@@ -41,7 +48,7 @@ def _worlds() -> Iterator[tuple[str, Outcome]]:
         yield f"seed {seed}", Run(swarm.plan(seed), str(seed)).go()
 
 
-KINDS: Final = {"publisher": worlds, "recovery": recoveries}
+KINDS: Final = {"publisher": worlds, "recovery": recoveries, "fleet": fleet}
 
 
 def main(package: str, *kinds: str) -> int:

