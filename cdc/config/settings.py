@@ -44,9 +44,20 @@ class Postgres(Section):
     password: str | None = Field(
         None, description="password, if dsn contains none; prefer a file: CDC_POSTGRES__PASSWORD_FILE"
     )
-    slot: SlotName = Field("cdc_publisher", description="name of the replication slot")
+    source: Literal["slot", "polling"] = Field(
+        "slot", description="where rows come from: a replication slot, or queries of the outbox table; see polling.md"
+    )
+    slot: SlotName = Field(
+        "cdc_publisher", description="name of the replication slot; with polling, name of the relay in table cdc_relay"
+    )
     publication: Identifier = Field(
         "cdc_publisher", description="name of the publication that contains the outbox table"
+    )
+    poll_seconds: float = Field(
+        0.5,
+        ge=0.05,
+        le=60,
+        description="longest time between two queries for new rows, with polling; while there is work, it is 50 ms",
     )
 
     @model_validator(mode="before")
@@ -57,6 +68,11 @@ class Postgres(Section):
         if isinstance(dsn, str) and isinstance(password, str) and dsn.strip() and password:
             return {**given, "dsn": with_password(dsn, password)}
         return given
+
+    @property
+    def polls(self) -> bool:
+        """Whether rows come from queries of the table, and there is no slot."""
+        return self.source == "polling"
 
 
 class ColumnNames(Section):
@@ -99,6 +115,10 @@ class Outbox(Section):
         "postgres",
         description="values of these headers: PostgreSQL's text without nulls, or ISO 8601 for timestamps, base64 for"
         " bytea, and a header without a value for null",
+    )
+    published: Literal["delete", "mark"] = Field(
+        "delete",
+        description="rows that Kafka has confirmed, with polling: delete them, or leave them to outbox purge",
     )
     tombstones: bool = Field(
         False, description="publish a null or blank payload as a tombstone; otherwise it is a poison event"
@@ -449,8 +469,8 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _available(self) -> "Settings":
-        """Raise ValueError for settings that need a registry when none is configured."""
-        problems: list[str] = []
+        """Raise ValueError for settings that need a registry or a slot when there is to be none."""
+        problems = [*self._needing_a_slot()] if self.postgres.polls else []
         if self.schema_registry.url is None:
             needs_registry = {'framing = "confluent"': self.avro.framing == "confluent"}
             needs_registry['source = "registry"'] = self.avro.source == "registry"
@@ -460,6 +480,15 @@ class Settings(Section):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _needing_a_slot(self) -> Iterator[str]:
+        polling = '[postgres] source = "polling"'
+        if self.outbox.messages is not None:
+            yield f"[outbox] messages needs a slot: they are in the WAL only; remove it, or {polling}"
+        if not self.outbox.table:
+            yield f'{polling} needs [outbox] table: set it, or [postgres] source = "slot"'
+        if self.delivery.on_slot_lost == "recover":
+            yield f'[delivery] on_slot_lost = "recover" needs a slot: remove it, or {polling}'
 
 
 def require(settings: Settings, *, postgres: bool = True, kafka: bool = True) -> Settings:

@@ -308,3 +308,16 @@ def test_an_alias_is_no_name_of_another_header() -> None:
     assert "'a:b:c' has two colons: put the column's name in double quotes" in problem
     assert "remove 'content-type'" in problem
     assert "ce_type" not in problem, "a column may have such a name"
+
+
+def test_polling_is_refused_with_all_that_needs_a_slot_at_once() -> None:
+    settings = load(None, "postgres.source=polling", "outbox.published=mark", "postgres.poll_seconds=2")
+    assert (settings.postgres.polls, settings.outbox.published, settings.postgres.poll_seconds) == (True, "mark", 2)
+    assert not load().postgres.polls
+    (problem,) = problems(
+        None, "postgres.source=polling", "outbox.messages=m", "outbox.table=", "delivery.on_slot_lost=recover"
+    )
+    assert "[outbox] messages needs a slot" in problem
+    assert '[postgres] source = "polling" needs [outbox] table' in problem
+    assert '[delivery] on_slot_lost = "recover" needs a slot' in problem
+    assert load(None, "outbox.messages=m", "outbox.table=", "delivery.on_slot_lost=recover").outbox.table == ""
