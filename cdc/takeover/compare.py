@@ -15,6 +15,7 @@ from cdc.audit.table import OutboxTable
 from cdc.config.settings import Settings
 from cdc.dead_letters.record_maker import RecordMaker
 from cdc.errors import CdcError, PoisonEvent, PostgresError, Temporary
+from cdc.kafka.event_topics import EventTopics, Offsets
 from cdc.kafka.foreign import foreign_id, read_topic
 from cdc.kafka.reading import Place
 from cdc.lsn import LSN
@@ -27,7 +28,6 @@ from cdc.replication.publication import child_oids
 from cdc.replication.settlement import Ledger
 from cdc.replication.transactions import Row
 from cdc.takeover.differences import Compared, Difference, differences
-from cdc.takeover.topics import EventTopics, Offsets
 
 _SECONDS: Final = 60.0
 _PORTION: Final = 500

@@ -19,6 +19,7 @@ from cdc.config.settings import Settings
 from cdc.delivery.positions import ForeignWindow, Memory, SlotRecord
 from cdc.kafka import positions
 from cdc.kafka.cluster import Cluster
+from cdc.kafka.event_topics import EventTopics, Offsets, total
 from cdc.kafka.foreign import foreign_id, read_topic
 from cdc.lsn import LSN
 from cdc.postgres import catalog, slots
@@ -31,7 +32,6 @@ from cdc.takeover.connector import Configuration
 from cdc.takeover.handover import KAFKA_SECONDS, STOP_SECONDS, Handover, TakeoverError
 from cdc.takeover.proof import Found, Proof
 from cdc.takeover.refusals import Choices
-from cdc.takeover.topics import EventTopics, Offsets, total
 from cdc.takeover.translate import translate
 from cdc.telemetry.metrics import Metrics
 

@@ -1,4 +1,4 @@
-"""The topics that Debezium sends to: their ends, and whether they stand still."""
+"""The topics whose names the settings make: their ends, and whether they stand still."""
 
 import contextlib
 import re
@@ -29,7 +29,7 @@ class EventTopics:
     def names(self) -> list[str]:
         """Return the names of those that exist."""
         self._cluster.reach(_SECONDS)
-        consumer = reader(self._settings.kafka, "cdc-publisher-takeover")
+        consumer = reader(self._settings.kafka, "cdc-publisher-topics")
         with contextlib.closing(consumer):
             try:
                 topics = consumer.list_topics(timeout=_SECONDS).topics
