@@ -5,7 +5,7 @@ from typing import Final
 
 from cdc.lsn import LSN
 from cdc.status.from_metrics import PublisherIdentity
-from cdc.telemetry.metrics import STREAMING, Metrics, Sample, Trouble
+from cdc.telemetry.metrics import STREAMING, Metrics, RelayHealth, Sample, Trouble
 
 IDENTITY: Final = PublisherIdentity("0.1.0", 7, "cdc_publisher", "outbox", "at-least-once", "python")
 HOSTILE: Final = "<img src=x onerror=document.title='taken'>"
@@ -34,4 +34,15 @@ def metrics(now: float | None = None) -> Metrics:
     told.trouble = Trouble("KafkaUnavailable", "no broker answers", now - 200)
     for second in range(300):
         told.history.append(Sample(now - 299 + second, 100 * (second + 1), 100 * second, 30 * second, 2000, 0.003))
+    return told
+
+
+def polling(now: float | None = None) -> Metrics:
+    """Of one whose rows come from queries of the table: it has no WAL."""
+    told = metrics(now)
+    told.wal_end = told.retained = told.limit = told.safe = told.wal_status = None
+    told.relay = RelayHealth(
+        unbatched=4, oldest=(now or time.time()) - 1, strays=2, numbers=90, batched=70, open_ticks=3
+    )
+    told.ticks, told.batch_rows, told.batch_seconds = 12, 25, 0.5
     return told

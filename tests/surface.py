@@ -465,8 +465,7 @@ def _slots() -> Iterator[None]:
 
 def _purging() -> Any:
     def purge(outcome: Any) -> Iterator[tuple[int, int]]:
-        horizon, age = SimpleNamespace(lsn=LSN(1)), SimpleNamespace(clock=None)
-        outcome.due = SimpleNamespace(horizon=horizon, age=age, cutoff=1)
+        outcome.due = SimpleNamespace(confirmed=str(LSN(1)), age=SimpleNamespace(clock=None), cutoff=1)
         outcome.dropped, outcome.busy = {"outbox_1": 1}, ["outbox_2"]
         outcome.failed = {"outbox_3": "why"}
         yield 1, 1

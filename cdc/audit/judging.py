@@ -41,6 +41,7 @@ class AuditFacts:
     gone: Callable[[], str] = str  # why many rows at once may have gone, which nothing counts
     every_topic: bool = True  # all topics that positions may be in were read
     commit_times: bool = True  # records have the times of their commits
+    passed_by: str = "the slot"  # what shows that a row was published
 
 
 class Note(NamedTuple):
@@ -59,7 +60,7 @@ class Judgement:
         self.notes: list[Note] = []
         self._books = books
         self._facts = facts
-        self._words = Wording(facts.position, facts.stream, facts.wal_end)
+        self._words = Wording(facts.position, facts.stream, facts.wal_end, facts.passed_by)
         self._oldest: tuple[int, int, int] | None = None  # position of a row that is in the table
 
     def run(self) -> Iterator[str]:
@@ -233,6 +234,8 @@ class Judgement:
             why = "a topic is compacted"
         elif facts.confirmed is None:
             why = "there is no slot that shows which events were delivered"
+            if facts.passed_by != "the slot":
+                why = "events that are sent again get other positions"
         if why:
             self.notes.append(Note("transactions", 0, f"{why}, so holes in them are not searched for"))
             return

@@ -20,6 +20,7 @@ from cdc.audit.reading import RecordReader
 from cdc.audit.records import TopicRecords
 from cdc.audit.table import NoTable, OutboxTable
 from cdc.audit.topics import TopicReader, choose
+from cdc.audit.unconfirmed import DELETED, STRAYS, UnconfirmedRows
 from cdc.audit.verdicts import FINDINGS, TopicRecord
 from cdc.config.settings import Settings
 from cdc.errors import CdcError, KafkaError
@@ -64,7 +65,9 @@ class Auditing:
     """One audit. `books` has the findings when `run` has ended."""
 
     def __init__(self, settings: Settings, asked: Asked, connection: Conn) -> None:
-        catalog.server(connection)
+        self._relay = UnconfirmedRows(connection, settings) if settings.postgres.polls else None
+        if self._relay is None:
+            catalog.server(connection)
         self.notes: list[Note] = []
         self.counts: dict[str, int] = {}
         self.table: OutboxTable | NoTable
@@ -80,6 +83,8 @@ class Auditing:
         self.destinations: list[str] = []  # of all topics, also of those that do not exist
         self.stream = ""  # of today
         self._settings = settings
+        if self._deletes:
+            self.notes.append(Note("records", 0, DELETED))
         self._asked = asked
         self._connection = connection
         self._commit_times = settings.record.time_column is None
@@ -96,12 +101,15 @@ class Auditing:
     def run(self) -> Iterator[AuditStep]:
         """Read and judge. Raises CdcError."""
         rows = 0
-        with self.table.snapshot() as horizon:
+        with self.table.snapshot() if self._relay is None else self._relay.snapshot() as horizon:
             for portion in _portions(self.table.rows(self._wanted, self._asked.topics)):
                 self.books.add_rows(portion)
                 rows += len(portion)
                 yield AuditStep("rows", None, rows)
-            settled, confirmed, timeline = yield from self._in_flight(horizon)
+            if self._relay is None:
+                settled, confirmed, timeline = yield from self._in_flight(horizon)
+            else:
+                settled, confirmed, timeline = True, None, (yield from self._unconfirmed(self._relay))
         chosen = self._choose()
         self.destinations = list(chosen)
         self.names = [name for name, exists in chosen.items() if exists]
@@ -152,12 +160,32 @@ class Auditing:
                     Note("rows", 0, f"slot {slot!r} could not be copied ({error.message}); {_TRUST[settled]}")
                 )
         streams = [stream_id(system_identifier, number, slot) for number in range(1, timeline + 1)]
+        return settled, confirmed, self._read_streams(streams)
+
+    def _unconfirmed(self, relay: UnconfirmedRows) -> Generator[AuditStep, None, int]:
+        """Read the rows that a relay has not confirmed; return the number of its stream."""
+        found = 0
+        for portion in _portions(relay.ids()):
+            self.books.add_in_flight(portion)
+            found += len(portion)
+            yield AuditStep("rows in flight", None, found)
+        if strays := relay.strays():
+            self.notes.append(Note("rows", strays, STRAYS))
+        return self._read_streams([stream_id(relay.relay.id, 1, relay.relay.name)])
+
+    def _read_streams(self, streams: list[str]) -> int:
+        """Read records of these streams, and of those that the user names; return the number of the last one."""
         self.stream = streams[-1]
         # Streams that the user names are older than all.
         others = [stream for stream in self._asked.streams if stream not in streams]
         self._reading = RecordReader([*others, *streams], self._wanted)
         self._in_topics = self._records_of(self._reading)
-        return settled, confirmed, len(others) + timeline
+        return len(others) + len(streams)
+
+    @property
+    def _deletes(self) -> bool:
+        """Whether rows go as soon as they are published."""
+        return self._relay is not None and self._settings.outbox.published == "delete"
 
     def _note_recovery(self, slot: str) -> None:
         key = f"{slots.system_identifier(self._connection)}/{slot}"
@@ -229,7 +257,7 @@ class Auditing:
         return AuditFacts(
             stream=timeline,
             horizon=horizon,
-            wal_end=in_flight.wal_end(self._connection),
+            wal_end=in_flight.wal_end(self._connection) if self._relay is None else self._relay.end(),
             confirmed=confirmed,
             wanted=self._wanted,
             position=self._reading.position,
@@ -241,7 +269,8 @@ class Auditing:
             trimmed=frozenset(trimmed),
             begins=frozenset(begins),
             settled=settled,
-            sparse=self._asked.sparse or unseen or self._settings.outbox.messages is not None,
+            sparse=self._asked.sparse or unseen or self._deletes or self._settings.outbox.messages is not None,
+            passed_by="the slot" if self._relay is None else "the relay",
             every_topic=self._template_tells and not self._asked.topics,
             commit_times=self._commit_times,
         )

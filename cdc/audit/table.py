@@ -87,7 +87,9 @@ class OutboxTable:
         present = table_columns(connection, table)
         if defect := hidden_rows(connection, table):
             raise defect.error()
-        self._filter = publication.read(connection, settings.postgres.publication, table)[ROW_FILTER]
+        self._filter = NONE
+        if not settings.postgres.polls:
+            self._filter = publication.read(connection, settings.postgres.publication, table)[ROW_FILTER]
         if present is None:
             raise PostgresError(f"table {settings.outbox.table} does not exist", hint="run: cdc-publisher outbox init")
         self._present = present

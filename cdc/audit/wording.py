@@ -8,16 +8,20 @@ from cdc.lsn import LSN
 
 
 class Wording:
-    """Makes findings. `position` formats one; `stream` is today's, and the WAL ended at `wal_end`."""
+    """Makes findings. `position` formats one; `stream` is today's, and the WAL ended at `wal_end`.
 
-    def __init__(self, position: verdicts.Position, stream: int, wal_end: LSN) -> None:
+    `passed_by` is what shows that a row was published.
+    """
+
+    def __init__(self, position: verdicts.Position, stream: int, wal_end: LSN, passed_by: str = "the slot") -> None:
+        self._passed_by = passed_by
         self._position = position
         self._stream = stream
         self._wal_end = wal_end
 
     def missing(self, row: TableRow) -> AuditFinding:
         """Describe a row without a record."""
-        meaning = "committed, and passed by the slot, but in no topic"
+        meaning = f"committed, and passed by {self._passed_by}, but in no topic"
         if not row.topic:
             meaning += "; its columns make no topic's name"
         return AuditFinding(verdicts.MISSING, row.id, row.key, row.topic or None, None, None, None, meaning)

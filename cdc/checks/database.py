@@ -5,7 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 from cdc.app.connections import ordering
-from cdc.checks import outbox, postgres, postgres_facts, recovery, sampling, slot
+from cdc.checks import outbox, polling, postgres, postgres_facts, recovery, sampling, slot
 from cdc.checks.finding import Notes
 from cdc.checks.postgres import System, attempt
 from cdc.checks.postgres_facts import Conn, ServerFacts
@@ -54,6 +54,10 @@ class _Check:
         postgres.reached(notes, link, server)
         if server.version < defects.OLDEST_VERSION:
             return DatabaseFacts()
+        if self._settings.postgres.polls:
+            if polling.check(connection, notes, self._settings, link):
+                attempt(connection, notes, "outbox_rows", self._rows)
+            return DatabaseFacts(None, self._sample)
         found = None if server.standby else slot_health.read(connection, name)
         reader = postgres_facts.reader(connection, name)
         postgres.settings(notes, server, slot_exists=found is not None, streams=reader is not None)

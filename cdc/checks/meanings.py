@@ -36,6 +36,63 @@ _POSTGRES: Final = {
         "",
         "a standby: the slot and its reader belong to the primary",
     ),
+    "polling_connection": (
+        "with polling: PostgreSQL itself answers, not a pooler",
+        "a pooler is in between: a standby takes over after the lease only, and new rows are noticed by queries only",
+        "",
+    ),
+    "polling_columns": (
+        "with polling: the columns `cdc_tx` and `cdc_seq` are there, without a default, each with an index",
+        "",
+        "they are not, or rows may be in foreign tables: run `outbox init --polling`",
+    ),
+    "polling_sequence": (
+        "with polling: one ascending sequence with CACHE 1 numbers the rows",
+        "",
+        "it is missing, cycles, or has a cache: rows of a key would be sent in another order than they were inserted",
+    ),
+    "polling_trigger": (
+        "with polling: a trigger stamps each row, ENABLE ALWAYS, in each table of the outbox; no other runs after it",
+        "",
+        "it is missing somewhere, disabled, of another version, or not the last one; or rows may move to another"
+        " partition",
+    ),
+    "polling_ids": (
+        "with polling: the id is NOT NULL and unique in each table that holds rows",
+        "",
+        "it is not: events that are sent again are recognised by their ids",
+    ),
+    "polling_relay": (
+        "with polling: `cdc_relay` and `cdc_ticks` are there, and relay `[postgres] slot` is that of this outbox",
+        "",
+        "they are not, or the relay is that of another outbox",
+    ),
+    "polling_rights": (
+        "with polling: the role may read the outbox, write the relay's tables and, unless rows are marked, delete rows",
+        "",
+        "it may not, or row-level security may hide rows from it: `outbox init --polling --role` grants what it needs",
+    ),
+    "polling_relays": (
+        "with polling: the outbox has one relay",
+        "",
+        "it has several: one may delete what another has not sent",
+    ),
+    "polling_strays": (
+        "with polling: each row was or will be in a batch",
+        'some will not: they were written without the trigger; with `[outbox] published = "delete"` also rows that'
+        " should be deleted",
+        "",
+    ),
+    "polling_handover": (
+        "with polling: no slot publishes rows of this relay",
+        "after `outbox init --polling`, the slot of this name publishes until it has confirmed the reported LSN",
+        "",
+    ),
+    "polling_numbers": (
+        "with polling: reports how many numbers the sequence gave out, and how many rows batches had, for you to judge",
+        "",
+        "",
+    ),
     "wal_level": (
         "`logical`",
         "",

@@ -21,6 +21,7 @@ _STATEMENT_SECONDS: Final = 10
 _LOCK_SECONDS: Final = 2
 _MORE: Final = 10  # slots or walsenders to add if there are too few
 _SENDER_TIMEOUT: Final = "60s"  # PostgreSQL's default
+DIRECT: Final = "point [postgres] dsn at PostgreSQL itself, not at a pooler such as PgBouncer"
 _FULL: Final = ("max_wal_senders", "53300")
 
 
@@ -124,7 +125,7 @@ class System(NamedTuple):
 
 def direct(notes: Notes, dsn: str, link: Link) -> System | None:
     """Open a replication connection; return what it reports, or None if it fails."""
-    hint = "point [postgres] dsn at PostgreSQL itself, not at a pooler such as PgBouncer"
+    hint = DIRECT
     try:
         with contextlib.closing(Source(dsn)) as source:
             identifier, timeline = source.identify()

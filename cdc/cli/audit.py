@@ -19,7 +19,7 @@ from cdc.cli import findings
 from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.cli.params import LsnType, Moment
-from cdc.config.settings import Settings, require
+from cdc.config.settings import Settings, require, require_slot
 from cdc.kafka.cluster import Cluster
 from cdc.lsn import LSN
 from cdc.postgres.connection import LONG_SECONDS, connect
@@ -88,6 +88,8 @@ def audit(
         raise click.UsageError("--dry-run and --yes need --repair")
     wanted = Range(ids=frozenset(ids), **given)
     settings = require(invocation.settings())
+    if wanted.by_lsn:
+        require_slot(settings, "--from-lsn or --to-lsn", "select rows by --since, --until or --id")
     Cluster(settings.kafka).reach(_REACH_SECONDS)
     asked = Asked(wanted=wanted, topics=frozenset(topics), streams=streams, age=age, sparse=sparse)
     with (

@@ -1,18 +1,23 @@
 """`outbox`: create the outbox table, its publication and the publisher's own topics, and purge published rows."""
 
+from typing import Literal
+
 import click
 
 from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
+from cdc.cli.params import Moment
 from cdc.cli.purge import purge
 from cdc.config.settings import Settings, require
 from cdc.errors import ConfigError
 from cdc.kafka.cluster import Cluster
 from cdc.outbox.columns import SEQUENCE_COLUMN
+from cdc.polling_setup.run import Options, Setup
 from cdc.postgres import defects, message_function, outbox_table
-from cdc.postgres.connection import Conn, connect
+from cdc.postgres.connection import LONG_SECONDS, Conn, connect
 
 _REACH_SECONDS = 10.0
+_NO_KAFKA = 'no [kafka] "bootstrap.servers": created no topics; set it and run outbox init again'
 
 
 @click.group()
@@ -29,6 +34,8 @@ outbox.add_command(purge)
         "cdc-publisher outbox init --print | psql shop",
         "cdc-publisher outbox init --order",
         "cdc-publisher outbox init --messages --writers shop_app",
+        "cdc-publisher outbox init --polling",
+        "cdc-publisher outbox init --polling --rows published --role relay",
     )
 )
 @click.option("--print", "print_only", is_flag=True, help="Print the SQL statements without executing them.")
@@ -42,9 +49,40 @@ outbox.add_command(purge)
     is_flag=True,
     help="With --messages: revoke the right to write messages without outbox_emit from PUBLIC.",
 )
+@click.option("--polling", is_flag=True, help='Prepare the table for [postgres] source = "polling", without a slot.')
+@click.option(
+    "--rows",
+    type=click.Choice(["published", "send"]),
+    help="With --polling: whether the rows that are there count as published, or are to be sent.",
+)
+@click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    metavar="ROLE",
+    help="With --polling: grant ROLE what the relay needs; repeatable.",
+)
+@click.option("--adopt", is_flag=True, help="With --polling: make strays, which no batch will have, rows to be sent.")
+@click.option(
+    "--reset", is_flag=True, help="With --polling: give the relay a new id after a restore; send what is not confirmed."
+)
+@click.option(
+    "--since", type=Moment(), metavar="TIME", help="With --reset: send the rows since TIME; UTC, or an age such as 12h."
+)
 @click.pass_obj
 def init(
-    invocation: Invocation, print_only: bool, order: bool, messages: bool, writers: tuple[str, ...], revoke: bool
+    invocation: Invocation,
+    print_only: bool,
+    order: bool,
+    messages: bool,
+    writers: tuple[str, ...],
+    revoke: bool,
+    polling: bool,
+    rows: Literal["published", "send"] | None,
+    roles: tuple[str, ...],
+    adopt: bool,
+    reset: bool,
+    since: int | None,
 ) -> None:
     """Create the outbox table, the publication and the publisher's own topics, if missing.
 
@@ -59,10 +97,26 @@ def init(
     and the table only where `[outbox] table` names one that is missing. Any role may write messages by
     pg_logical_emit_message, and so invent events: the command prints what prevents that, or does it with `--revoke`,
     for which it needs a superuser.
+
+    `--polling` prepares a table for publishing without a slot: the columns cdc_tx and cdc_seq, which a trigger fills,
+    an index on each, a unique id, and the tables cdc_relay and cdc_ticks. A table that has rows needs `--rows`, unless
+    a slot of the name in `[postgres] slot` publishes it: then this is a move, and the slot continues until the relay
+    takes over.
     """
     if (writers or revoke) and not messages:
         raise click.UsageError("--writers and --revoke need --messages")
+    if (rows or roles or adopt or reset) and not polling:
+        raise click.UsageError("--rows, --role, --adopt and --reset need --polling")
+    if since is not None and not reset:
+        raise click.UsageError("--since needs --reset")
+    if polling and (order or messages):
+        raise click.UsageError("--polling excludes --order and --messages")
     settings = invocation.settings()
+    if polling or settings.postgres.polls:
+        if order or messages:
+            raise ConfigError("[postgres] source is polling", hint="run outbox init --polling")
+        _init_polling(settings, print_only, Options(rows=rows, adopt=adopt, reset=reset, since=since, roles=roles))
+        return
     if messages and settings.outbox.messages is None:
         raise ConfigError("[outbox] messages is not set", hint="set it to the prefix of the messages that are events")
     if not (messages or settings.outbox.table):
@@ -99,8 +153,27 @@ def init(
     elif not statements:
         click.echo(f"table {settings.outbox.table} and publication {settings.postgres.publication} exist already")
     if kafka is None:
-        click.echo('no [kafka] "bootstrap.servers": created no topics; set it and run outbox init again', err=True)
+        click.echo(_NO_KAFKA, err=True)
         return
+    _ensure_topics(kafka, settings)
+
+
+def _init_polling(settings: Settings, print_only: bool, options: Options) -> None:
+    require(settings, kafka=False)
+    kafka = None if print_only else _kafka(settings)
+    if kafka is not None:  # the record of the relay is written there
+        _ensure_topics(kafka, settings)
+    with connect(settings.postgres.dsn, statement_seconds=LONG_SECONDS) as connection:
+        setup = Setup(connection, settings, options, click.echo)
+        if print_only:
+            click.echo("\n\n".join(setup.statements()) or "-- nothing is missing")
+            return
+        setup.run()
+    if kafka is None:
+        click.echo(_NO_KAFKA, err=True)
+
+
+def _ensure_topics(kafka: Cluster, settings: Settings) -> None:
     for topic, created in kafka.ensure_own_topics(settings.topics).items():
         click.echo(f"created topic {topic}" if created else f"topic {topic} exists already")
 

@@ -88,7 +88,7 @@ def purge(invocation: Invocation, /, *, as_json: bool, interval: float, **given:
     settings = require(invocation.settings(), kafka=False)
     if options.watch:
         logs.configure(invocation.log_format, verbose=invocation.verbose, context={"slot": settings.postgres.slot})
-    if not settings.kafka:
+    if not (settings.kafka or settings.postgres.polls):
         _warn(
             "without [kafka] settings, only the slot shows which rows are published, and any program may have moved it",
             watch=options.watch,
@@ -170,7 +170,7 @@ def _facts(outcome: PurgeOutcome) -> dict[str, object]:
         "dropped": outcome.dropped,
         "busy": outcome.busy,
         **({"failed": outcome.failed} if outcome.failed else {}),
-        "confirmed": None if due is None else str(due.horizon.lsn),
+        "confirmed": None if due is None else due.confirmed,
         "before": None if due is None or due.age.clock is AgeClock.NONE else due.cutoff,
     }
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.cli.params import Moment
-from cdc.config.settings import Settings, require
+from cdc.config.settings import Settings, require, require_slot
 from cdc.delivery.positions import EXACTLY_ONCE
 from cdc.kafka.cluster import Cluster
 from cdc.logs.format import plain
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _REACH_SECONDS = 10.0
 _NAMED = 5
+_NOT_NEEDED = "it is not needed: rows that are not confirmed stay in the table, and start sends them"
 
 
 @click.command(
@@ -66,7 +67,7 @@ def recover(invocation: Invocation, *, since: int | None, wait: float, dry_run: 
     # Only this command needs the contract compiler.
     from cdc.recovery.state import RecoveryOptions
 
-    settings = require(invocation.settings())
+    settings = require(require_slot(invocation.settings(), "recover", _NOT_NEEDED))
     return run(settings, RecoveryOptions(since=since, wait=wait), dry_run=dry_run, yes=yes, as_json=as_json)
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.cli.params import LsnType, Moment
-from cdc.config.settings import Settings, require
+from cdc.config.settings import Settings, require, require_slot
 from cdc.delivery.positions import EXACTLY_ONCE, Memory, SlotRecord, differences
 from cdc.errors import CdcError
 from cdc.kafka import positions
@@ -29,7 +29,8 @@ _name = click.argument("name", required=False)
 
 
 def _settings(invocation: Invocation) -> Settings:
-    return require(invocation.settings(), kafka=False)
+    instead = "rows that are there are sent by: cdc-publisher outbox init --polling --rows send"
+    return require(require_slot(invocation.settings(), "slot", instead), kafka=False)
 
 
 @click.group()
@@ -45,6 +46,7 @@ def slot() -> None:
         "cdc-publisher slot create",
         "cdc-publisher slot create orders --failover",
         "cdc-publisher slot create --backfill --since 30d --rate 5000",
+        "cdc-publisher --set postgres.source=slot slot create --from-polling",
     )
 )
 @_name
@@ -57,6 +59,9 @@ def slot() -> None:
     "--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="With --backfill: at most N events a second."
 )
 @click.option("--yes", is_flag=True, help="With --backfill: skip the confirmation prompt.")
+@click.option(
+    "--from-polling", is_flag=True, help="Take over the outbox from a relay that publishes it without a slot; waits."
+)
 @click.pass_obj
 def create(
     invocation: Invocation,
@@ -66,6 +71,7 @@ def create(
     since: int | None,
     rate: float | None,
     yes: bool,
+    from_polling: bool,
 ) -> int:
     """Create a logical replication slot.
 
@@ -76,11 +82,18 @@ def create(
 
     With --backfill, the rows of the table are published first: those whose id no topic has, in the order of their
     commits. Writers continue meanwhile. The command can be interrupted and called again.
+
+    With --from-polling, the relay of the same name hands the outbox over: the command waits until the relay has
+    confirmed everything that the slot does not bring, and until you have stopped it. It can be called again too.
     """
+    if from_polling and backfill:
+        raise click.UsageError("--from-polling excludes --backfill")
     if (since is not None or rate is not None or yes) and not backfill:
         raise click.UsageError("--since, --rate and --yes need --backfill")
     settings = _settings(invocation)
     name = name or settings.postgres.slot
+    if from_polling:
+        return _from_polling(settings, name, failover=failover)
     if backfill:
         return _backfill(settings, name, since=since, rate=rate, failover=failover, yes=yes)
     # Only this command and `drop` need the topics of events.
@@ -114,6 +127,17 @@ def create(
     click.echo(f"created slot {name}, starting at {lsn}")
     if known:
         _remember(settings, mark, known.record)
+    return 0
+
+
+def _from_polling(settings: Settings, name: str, *, failover: bool) -> int:
+    """Create the slot that follows a relay."""
+    from cdc.polling_setup.to_slot import Takeover
+
+    postgres = settings.postgres.model_copy(update={"slot": name})
+    settings = require(settings.model_copy(update={"postgres": postgres}))
+    with connect(settings.postgres.dsn, lock_seconds=0, statement_seconds=0) as connection:
+        Takeover(connection, settings, click.echo).run(failover=failover)
     return 0
 
 

@@ -12,7 +12,7 @@ from cdc.app.signals import stop_on_signals
 from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.cli.params import Duration
-from cdc.config.settings import Settings, require
+from cdc.config.settings import Settings, require, require_slot
 from cdc.errors import ConfigError
 from cdc.logs import setup as logs
 from cdc.logs.format import plain
@@ -111,7 +111,7 @@ def compare(invocation: Invocation, rows: int, limit: int, *, as_json: bool) -> 
     from cdc.takeover.compare import compare as compared  # imports the whole publisher
     from cdc.takeover.differences import counted
 
-    settings = require(invocation.settings())
+    settings = require(require_slot(invocation.settings(), "takeover"))
     result = compared(settings, rows)
     counts = counted(result.differences)
     shown, failures = result.differences[:limit], list(result.failures.items())[:limit]
@@ -173,7 +173,7 @@ def _ends(
     is_url = connector is not None and connector.startswith(("http://", "https://"))
     if way == "rest" and not is_url:
         raise click.UsageError("--stop rest needs the URL of the connector, as http://connect:8083/connectors/NAME")
-    settings = require(invocation.settings())
+    settings = require(require_slot(invocation.settings(), "takeover"))
     logs.configure(invocation.log_format, verbose=invocation.verbose, context={"slot": settings.postgres.slot})
     stop = threading.Event()
     stop_on_signals(stop, log)

@@ -505,5 +505,16 @@ def require(settings: Settings, *, postgres: bool = True, kafka: bool = True) ->
     return settings
 
 
+def require_slot(settings: Settings, command: str, instead: str = "") -> Settings:
+    """Return `settings` unchanged. Raises ConfigError if rows come from the table, for a command that needs a slot."""
+    if settings.postgres.polls:
+        hint = f"{instead}; " if instead else ""
+        raise ConfigError(
+            f'{command} needs a replication slot, and [postgres] source is "polling"',
+            hint=f"{hint}for a slot of an earlier source, add --set postgres.source=slot before the command",
+        )
+    return settings
+
+
 def _bootstrap(settings: Settings) -> bool:
     return bool(settings.kafka.get("bootstrap.servers") or settings.kafka.get("metadata.broker.list"))

@@ -9,7 +9,7 @@ from cdc.delivery.session import Session
 from cdc.errors import PostgresUnavailable
 from cdc.replication.horizon import Horizon
 from cdc.telemetry.health import judge
-from cdc.telemetry.metrics import Metrics, Sample
+from cdc.telemetry.metrics import Metrics, RelayHealth, Sample
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +175,8 @@ class Monitor:
             self._session.confirmation.taken(observation)
         elif isinstance(observation, WalEnd):
             self._metrics.wal_end = observation.lsn
+        elif isinstance(observation, RelayHealth):
+            self._metrics.relay = observation
         else:
             metrics = self._metrics
             metrics.retained, metrics.limit, metrics.safe, metrics.wal_status = observation

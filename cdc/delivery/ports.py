@@ -17,6 +17,7 @@ from cdc.records.record import Sendable
 from cdc.records.router import Encoder, Encoders, Framing
 from cdc.replication.horizon import Horizon
 from cdc.replication.settlement import Failure
+from cdc.telemetry.metrics import RelayHealth
 
 
 class WalEnd(NamedTuple):
@@ -50,7 +51,7 @@ class StreamDefect(NamedTuple):
     error: CdcError
 
 
-Observation = WalEnd | SlotHealth | Synchronous | Stopping | StreamDefect | Horizon
+Observation = WalEnd | SlotHealth | Synchronous | Stopping | StreamDefect | Horizon | RelayHealth
 
 
 class Clock(Protocol):

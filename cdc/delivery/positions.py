@@ -10,11 +10,12 @@ that decide the order), to detect changes made while no publisher was reading.
 | key   | `{system_identifier}/{slot}`                                                                    |
 | value | JSON: version, system_identifier, timeline, slot, confirmed (LSN as text), definition, settings, |
 |       | position, guarantee, caught_up, cluster (Kafka's id), horizons, dropped, recovered, foreign,    |
-|       | renumbered                                                                                      |
+|       | renumbered, since                                                                               |
 
 `foreign` is there while the slot has not passed the events that another program may have sent: see `ForeignWindow`.
 `renumbered` is there until the slot has passed this LSN: events before it may have been sent with other numbers in
-their transactions, as what counts in these was changed.
+their transactions, as what counts in these was changed. `since` is there with polling only: offsets of partitions by
+topic, before which no event of the stream is, as `outbox init --polling` found them.
 `position` is the last event that a Kafka transaction has made visible, null before there was one: everything up to it
 is in Kafka; with `caught_up`, nothing of the stream beyond it is. `guarantee` is that of the publisher which wrote the
 record. An empty value forgets the slot.
@@ -68,23 +69,34 @@ class ForeignWindow(NamedTuple):
     """The records that another program may have sent from the slot before the publisher took it over.
 
     They are of transactions that were committed before `until`, and stand at or behind `offsets`, which are those of
-    partitions by topic; of a topic without offsets all records count.
+    partitions by topic; of a topic without offsets all records count. With `own`, records of a publisher count too:
+    those of the relay that the slot follows.
     """
 
     until: LSN
     offsets: Mapping[str, Mapping[int, int]]
+    own: bool = False
 
     def document(self) -> dict[str, object]:
         """The window as the record of a slot has it."""
-        offsets = {topic: {str(number): at for number, at in ends.items()} for topic, ends in self.offsets.items()}
-        return {"until": str(self.until), "offsets": offsets}
+        own: dict[str, object] = {"own": True} if self.own else {}
+        return {"until": str(self.until), "offsets": plain_offsets(self.offsets), **own}
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> "ForeignWindow":
         """Read a window. Raises KeyError, TypeError, AttributeError and ValueError."""
-        offsets = document["offsets"].items()
-        ends = {str(topic): {int(number): int(at) for number, at in given.items()} for topic, given in offsets}
-        return cls(LSN.parse(document["until"]), ends)
+        until, offsets = LSN.parse(document["until"]), parsed_offsets(document["offsets"])
+        return cls(until, offsets, bool(document.get("own", False)))
+
+
+def plain_offsets(offsets: Mapping[str, Mapping[int, int]]) -> dict[str, dict[str, int]]:
+    """Return offsets, by topic and partition, as JSON has them."""
+    return {topic: {str(number): at for number, at in ends.items()} for topic, ends in offsets.items()}
+
+
+def parsed_offsets(document: Mapping[str, Any]) -> dict[str, dict[int, int]]:
+    """Read such offsets. Raises TypeError, AttributeError and ValueError."""
+    return {str(topic): {int(number): int(at) for number, at in given.items()} for topic, given in document.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +118,7 @@ class SlotRecord:
     recovered: Mapping[str, Any] | None = None  # what the last recovery of the slot did; publishers pass it on
     foreign: ForeignWindow | None = None
     renumbered: LSN | None = None
+    since: Mapping[str, Mapping[int, int]] | None = None  # of polling: offsets before which nothing is of the stream
 
     @property
     def key(self) -> str:
@@ -120,6 +133,7 @@ class SlotRecord:
         rare |= {"recovered": dict(self.recovered)} if self.recovered else {}
         rare |= {"foreign": self.foreign.document()} if self.foreign else {}
         rare |= {"renumbered": str(self.renumbered)} if self.renumbered else {}
+        rare |= {} if self.since is None else {"since": plain_offsets(self.since)}
         return orjson.dumps(
             {
                 "version": VERSION,
@@ -142,6 +156,7 @@ class SlotRecord:
         try:
             read = orjson.loads(value)
             position, foreign, renumbered = (read.get(name) for name in ("position", "foreign", "renumbered"))
+            since = read.get("since")
             return cls(
                 str(read["system_identifier"]),
                 int(read["timeline"]),
@@ -158,6 +173,7 @@ class SlotRecord:
                 dict(read["recovered"]) if read.get("recovered") else None,
                 ForeignWindow.parse(foreign) if foreign else None,
                 LSN.parse(renumbered) if renumbered else None,
+                None if since is None else parsed_offsets(since),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a position record ({error!r})") from None

@@ -20,7 +20,7 @@ from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.registry import Collector
 
 from cdc.http.answers import Answer
-from cdc.status.document import StatusDocument, Totals
+from cdc.status.document import PollingStatus, StatusDocument, Totals
 from cdc.telemetry.health import State
 from cdc.telemetry.metrics import Figures, Histogram
 
@@ -56,6 +56,13 @@ NAMES: Final = frozenset(
         "cdc_ready",
         "cdc_recovery_sent_events",
         "cdc_recovery_missing_events",
+        "cdc_polling_ticks_total",
+        "cdc_polling_batch_rows",
+        "cdc_polling_batch_seconds",
+        "cdc_polling_oldest_row_seconds",
+        "cdc_polling_strays",
+        "cdc_polling_numbers",
+        "cdc_polling_batched_rows",
         "cdc_last_dead_letter_timestamp_seconds",
         "cdc_last_error_timestamp_seconds",
         "cdc_start_time_seconds",
@@ -116,6 +123,7 @@ def families(document: StatusDocument, figures: Figures) -> Iterator[Metric]:
     yield from _histograms(figures)
     yield from _state(document)
     yield from _recovery(document)
+    yield from _polling(document.polling or PollingStatus())
     yield from _raw(figures)
     yield _build(document)
 
@@ -308,6 +316,39 @@ def _recovery(document: StatusDocument) -> Iterator[Metric]:
         "Events that the recovery by this process sends in all; absent until they are counted.",
         recovery.missing if recovery else None,
     )
+
+
+def _polling(polling: PollingStatus) -> Iterator[Metric]:
+    """Metrics of a relay that queries the table; without samples with a slot."""
+    ticks = CounterMetricFamily(
+        "cdc_polling_ticks_total", "Snapshots taken by this process, one for each batch.", labels=()
+    )
+    if polling.ticks is not None:
+        ticks.add_metric((), polling.ticks)
+    yield ticks
+    yield _gauge("cdc_polling_batch_rows", "", "Rows of the last batch.", polling.batch_rows)
+    yield _gauge(
+        "cdc_polling_batch_seconds", "seconds", "Time between the snapshots of the last batch.", polling.batch_seconds
+    )
+    yield _gauge(
+        "cdc_polling_oldest_row_seconds",
+        "seconds",
+        "Age of the oldest row that is in no batch; 0 if there is none.",
+        polling.oldest_row_seconds,
+    )
+    yield _gauge(
+        "cdc_polling_strays",
+        "",
+        "Rows that will be in no batch: they were written without the trigger.",
+        polling.strays,
+    )
+    yield _gauge(
+        "cdc_polling_numbers",
+        "",
+        "Numbers that the sequence of the outbox has given out, also to rows that were rolled back.",
+        polling.numbers,
+    )
+    yield _gauge("cdc_polling_batched_rows", "", "Rows that were in confirmed batches.", polling.batched_rows)
 
 
 def _build(document: StatusDocument) -> Metric:

@@ -348,11 +348,11 @@ def split_defect(connection: Conn, settings: Settings) -> Requirement | None:
     """Return why messages cannot be read beside this table: it is one part of an outbox. None when they can."""
     if settings.outbox.messages is None:
         return None
-    root = _partition_of(connection, settings.outbox.qualified_name)
+    root = partition_of(connection, settings.outbox.qualified_name)
     return defects.split_with_messages(settings.outbox.qualified_name, root) if root else None
 
 
-def _partition_of(connection: Conn, table: tuple[str, str]) -> str | None:
+def partition_of(connection: Conn, table: tuple[str, str]) -> str | None:
     """Return the table of which a table is a partition; None when it is none."""
     found = query(
         connection,
@@ -392,8 +392,8 @@ def children_defect(
     return defects.together(found)
 
 
-def moves_defect(connection: Conn, name: str, table: tuple[str, str]) -> Requirement | None:
-    """Return how an UPDATE may become an INSERT in the stream, and so an event; None when it cannot."""
+def rows_stay(connection: Conn, table: tuple[str, str]) -> Requirement | None:
+    """Return how an UPDATE may move a row to another partition, and so publish it again; None when it cannot."""
     found = query(
         connection,
         "reading the partition key",
@@ -413,6 +413,13 @@ def moves_defect(connection: Conn, name: str, table: tuple[str, str]) -> Require
     for by_expression, columns, guarded in found:
         if not guarded:
             return defects.rows_move(table, [] if by_expression else columns)
+    return None
+
+
+def moves_defect(connection: Conn, name: str, table: tuple[str, str]) -> Requirement | None:
+    """Return how an UPDATE may become an INSERT in the stream, and so an event; None when it cannot."""
+    if defect := rows_stay(connection, table):
+        return defect
     has_filter = publication.read(connection, name, table)[ROW_FILTER] != NONE
     updates = query(
         connection, "reading the publication", "select pubupdate from pg_publication where pubname = %s", name

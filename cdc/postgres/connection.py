@@ -202,11 +202,16 @@ def _given(dsn: str) -> ConnDict:
 
 def _connected(given: ConnDict, parameters: ConnDict) -> PostgresSession:
     found = _parameters(given, parameters)
-    connection = PostgresSession.connect(conninfo.make_conninfo("", **found), autocommit=True)
+    connection = _opened(found)
     if "target_session_attrs" in found or not connection.may_be_elsewhere:
         return connection
     connection.close()  # a service file has several hosts, and this one is a standby
-    return PostgresSession.connect(conninfo.make_conninfo("", **found, target_session_attrs="primary"), autocommit=True)
+    return _opened({**found, "target_session_attrs": "primary"})
+
+
+def _opened(parameters: ConnDict) -> PostgresSession:
+    # Without prepared statements: a pooler in transaction mode gives the next statement to another session.
+    return PostgresSession.connect(conninfo.make_conninfo("", **parameters), autocommit=True, prepare_threshold=None)
 
 
 def _observer(given: ConnDict) -> PostgresSession:

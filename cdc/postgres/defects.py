@@ -188,6 +188,8 @@ def foreign_part(table: tuple[str, str], parts: list[str]) -> Requirement:
     )
 
 
+STAMP: Final = "zz_cdc_stamp"
+"""The trigger that gives rows their transaction and number, for polling."""
 STAYS: Final = "zz_outbox_stays"
 """The trigger that keeps rows in their partitions; PostgreSQL runs triggers in the order of their names."""
 

@@ -12,10 +12,11 @@ from cdc.errors import PostgresError
 from cdc.outbox.columns import SEQUENCE_COLUMN
 from cdc.postgres.catalog import table_columns
 from cdc.postgres.connection import Conn, query
+from cdc.postgres.defects import STAMP
 
 
 class NumberColumn(NamedTuple):
-    """A column whose default is the next number of one sequence; `cache` is how many a session takes at once."""
+    """A column that holds the numbers of one sequence; `cache` is how many a session takes at once."""
 
     name: str
     cache: int
@@ -23,7 +24,10 @@ class NumberColumn(NamedTuple):
 
 
 def columns(connection: Conn, table: tuple[str, str]) -> list[NumberColumn]:
-    """Return the columns with an ascending sequence, those without a cache first."""
+    """Return the columns with an ascending sequence, those without a cache first.
+
+    A trigger may take the numbers of a sequence that belongs to the column: see `cdc.postgres.polling_table`.
+    """
     found = query(
         connection,
         "reading the sequences of the table",
@@ -32,15 +36,18 @@ def columns(connection: Conn, table: tuple[str, str]) -> list[NumberColumn]:
         from pg_class c join pg_namespace n on n.oid = c.relnamespace
         join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
         left join pg_attrdef f on f.adrelid = c.oid and f.adnum = a.attnum
-        join pg_depend d on case when a.attidentity <> ''
+        join pg_depend d on case when a.attidentity <> '' or (f.oid is null and exists (
+                select from pg_trigger t where t.tgrelid = c.oid and t.tgname = %s and t.tgenabled <> 'D'))
             then d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass
-                 and d.refobjid = c.oid and d.refobjsubid = a.attnum and d.deptype = 'i'
+                 and d.refobjid = c.oid and d.refobjsubid = a.attnum
+                 and d.deptype in ('i', 'a')
             else d.classid = 'pg_attrdef'::regclass and d.objid = f.oid and d.refclassid = 'pg_class'::regclass
                  and pg_get_expr(f.adbin, f.adrelid) ~ '^nextval\\([^()]*\\)$' end
-        join pg_sequence s on s.seqrelid = case when a.attidentity <> '' then d.objid else d.refobjid end
+        join pg_sequence s on s.seqrelid = case d.classid when 'pg_class'::regclass then d.objid else d.refobjid end
         where n.nspname = %s and c.relname = %s and s.seqincrement > 0 and not s.seqcycle
         order by s.seqcache, a.attname <> %s, a.attnum
         """,
+        STAMP,
         *table,
         SEQUENCE_COLUMN,
     )
@@ -88,7 +95,7 @@ def additions(connection: Conn, table: tuple[str, str]) -> list[str]:
 
 def default(table: tuple[str, str]) -> str:
     """Return the default of the column. Tables below the outbox inherit it; they would not inherit an identity."""
-    return f"DEFAULT nextval({sql.Literal(_sequence(table)).as_string()})"
+    return f"DEFAULT nextval({sql.Literal(sequence_name(table)).as_string()})"
 
 
 def sequence(table: tuple[str, str]) -> tuple[str, str, str]:
@@ -96,7 +103,7 @@ def sequence(table: tuple[str, str]) -> tuple[str, str, str]:
 
     Each role that inserts into the outbox, now or later, must be able to take a number.
     """
-    made = _sequence(table)
+    made = sequence_name(table)
     return (
         f"CREATE SEQUENCE {made};",
         f"ALTER SEQUENCE {made} OWNED BY {_name(*table, SEQUENCE_COLUMN)};",
@@ -104,7 +111,8 @@ def sequence(table: tuple[str, str]) -> tuple[str, str, str]:
     )
 
 
-def _sequence(table: tuple[str, str]) -> str:
+def sequence_name(table: tuple[str, str]) -> str:
+    """Return the quoted name of the sequence that `outbox init` makes."""
     cut = table[1].encode()[:50].decode(errors="ignore")
     return _name(table[0], f"{cut}_{SEQUENCE_COLUMN}")
 

@@ -14,10 +14,14 @@ from cdc.postgres.catalog import (
     table_defect,
 )
 from cdc.postgres.connection import Conn, converting, query
+from cdc.postgres.polling_table import TX_COLUMN
 
 
-def create_table(settings: Settings) -> list[str]:
-    """Return the statements that create the outbox; header columns are text, and that of times is a timestamptz."""
+def create_table(settings: Settings, *, polling: bool = False) -> list[str]:
+    """Return the statements that create the outbox; header columns are text, and that of times is a timestamptz.
+
+    With `polling`, a trigger is to fill the columns that say which rows are new: see `cdc.postgres.polling_table`.
+    """
     columns, table = settings.outbox.columns, settings.outbox.qualified_name
     # created_at is for purging: it says how old a row is.
     definitions = {
@@ -32,11 +36,13 @@ def create_table(settings: Settings) -> list[str]:
     time = settings.record.time_column
     definitions |= {name: "timestamptz" if name == time else "text" for name in extra if name not in definitions}
     numbered = SEQUENCE_COLUMN not in definitions
-    if numbered:
+    if polling:
+        definitions |= {TX_COLUMN: "xid8", SEQUENCE_COLUMN: "bigint"}
+    elif numbered:
         definitions[SEQUENCE_COLUMN] = f"bigint NOT NULL {numbers.default(table)}"
     body = ",\n".join(f"    {_name(name)} {definition}" for name, definition in definitions.items())
     create = f"CREATE TABLE {_name(*table)} (\n{body}\n);"
-    if not numbered:
+    if not (numbered or polling):
         return [create]
     before, *after = numbers.sequence(table)
     return [before, create, *after]

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from cdc.errors import CdcError, PostgresError, PostgresUnavailable
 from cdc.postgres.connection import LONG_SECONDS, Conn, connect, described, query
+from cdc.postgres.relay_facts import Relay, stray, unseen
 from cdc.purge.age import Age, AgeClock, window
 from cdc.replication.horizon import BELOW, Horizon
 
@@ -67,18 +68,39 @@ class PurgedTable(NamedTuple):
         return f"{self.schema}.{self.name}"
 
 
+class SeenRows(NamedTuple):
+    """The rows that the confirmed snapshot of a relay sees; none that were in no batch."""
+
+    snapshot: str
+    condition: sql.Composed
+
+
+def seen_rows(relay: Relay, published: str) -> SeenRows:
+    """Return the rows that a relay has published; `published` is the setting of the outbox."""
+    condition = sql.SQL("(not {} and not {})").format(unseen(relay.confirmed, ""), stray(relay.cleared, published, ""))
+    return SeenRows(relay.confirmed, condition)
+
+
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The rows to delete: below the horizon, and older than the cutoff if there is one."""
+    """The rows to delete: published, by a horizon or by what a relay has confirmed, and older than any cutoff."""
 
-    horizon: Horizon
+    published: Horizon | SeenRows
     age: Age
     cutoff: str
 
     @property
+    def confirmed(self) -> str:
+        """How far rows are published, as an LSN or a snapshot."""
+        return str(self.published.lsn) if isinstance(self.published, Horizon) else self.published.snapshot
+
+    @property
     def condition(self) -> sql.Composed:
         """The condition on a row; rows for which it is false or null stay."""
-        below = sql.SQL("({})").format(sql.SQL(_BELOW))
+        if isinstance(self.published, Horizon):
+            below = sql.SQL("({})").format(sql.SQL(_BELOW))
+        else:
+            below = self.published.condition
         if self.age.clock is AgeClock.COLUMN:
             assert self.age.column is not None
             old = sql.SQL(" and {} < %(cutoff)s::timestamptz").format(sql.Identifier(self.age.column))
@@ -91,7 +113,8 @@ class Due:
     @property
     def values(self) -> Mapping[str, object]:
         """The parameters of the condition."""
-        return {"horizon": self.horizon.xid, "cutoff": self.cutoff}
+        xid = self.published.xid if isinstance(self.published, Horizon) else None
+        return {"horizon": xid, "cutoff": self.cutoff}
 
 
 # A scalar subquery runs once, with the snapshot of its statement: no row that the statement sees has a higher id.

@@ -12,12 +12,12 @@ from cdc.delivery.purge_record import PurgeRecord, purge_key
 from cdc.errors import CdcError, KafkaError, PostgresError, Temporary
 from cdc.kafka import positions
 from cdc.lsn import LSN
-from cdc.postgres import catalog, defects, horizons, publication, slots
+from cdc.postgres import catalog, defects, horizons, polling_defects, publication, relay_facts, slots
 from cdc.postgres.connection import query
 from cdc.purge import partitions, rows
 from cdc.purge.age import Age, AgeClock, age
 from cdc.purge.partitions import Fate, TablePartition, Tree
-from cdc.purge.rows import Due, PurgedTable
+from cdc.purge.rows import Due, PurgedTable, SeenRows
 from cdc.replication.horizon import Horizon, Horizons
 from cdc.replication.publication import GO_ON, NONE, PUBLISHED_BY, Definition, table_oid
 
@@ -106,16 +106,16 @@ class Purging:
         """
         connection, options = self._connection, self._options
         rows.use_path(connection, own=True)
-        catalog.server(connection)
-        found = self._definition()
+        polls = self._settings.postgres.polls
+        if not polls:
+            catalog.server(connection)
+        found = self._table() if polls else self._definition()
         by = self._age()
-        # First: everything that is read afterwards can only be newer.
-        self._horizons.add(replace(horizons.take(connection), taken=time.monotonic()))
-        horizon = self._reached(options.grace if by.clock is AgeClock.HORIZON else 0)
-        if horizon is None:
+        published = self._seen() if polls else self._below(by)
+        if published is None:
             return
         cutoff = rows.ago(connection, options.grace)
-        outcome.due = Due(horizon, by, cutoff)
+        outcome.due = Due(published, by, cutoff)
         tree = partitions.tree(connection, table_oid(found) or 0, by.column, cutoff)
         outcome.notes += _notes(tree)
         rows.use_path(connection, own=False)
@@ -140,13 +140,32 @@ class Purging:
             positions.write(self._settings, purge_key(self._key), self._record.encode(), _KAFKA_SECONDS)
         self._told = done
 
-    def _definition(self) -> Definition:
-        """Check the definition of table and publication. Raises PostgresError when inserts are not published."""
+    def _below(self, by: Age) -> Horizon | None:
+        """Return a horizon that the slot has passed; None while none is old enough."""
+        # First: everything that is read afterwards can only be newer.
+        self._horizons.add(replace(horizons.take(self._connection), taken=time.monotonic()))
+        return self._reached(self._options.grace if by.clock is AgeClock.HORIZON else 0)
+
+    def _seen(self) -> SeenRows:
+        """Return what the relay has confirmed. Raises PostgresError where the table is not as polling needs it."""
+        if defect := polling_defects.first(self._connection, self._settings):
+            raise defect.error()
+        relay = relay_facts.require(self._connection, self._settings)
+        return rows.seen_rows(relay, self._settings.outbox.published)
+
+    def _table(self) -> Definition:
+        """Return the definition of table and publication. Raises PostgresError when there is no table."""
         name, table = self._settings.postgres.publication, self._settings.outbox.qualified_name
         catalog.require_table(self._connection, self._settings)
         found = publication.read(self._connection, name, table)
         if table_oid(found) is None:
             raise PostgresError(f"table {'.'.join(table)} does not exist", hint="check [outbox] table")
+        return found
+
+    def _definition(self) -> Definition:
+        """Check the definition of table and publication. Raises PostgresError when inserts are not published."""
+        name, table = self._settings.postgres.publication, self._settings.outbox.qualified_name
+        found = self._table()
         if defect := (
             catalog.publication_defect(self._connection, name, table)
             or catalog.children_defect(self._connection, name, table, [], partitions=False)
@@ -164,7 +183,8 @@ class Purging:
             self._options.age_column,
             columns,
             commits=rows.keeps_commit_timestamps(self._connection),
-            watch=self._options.watch,
+            # A relay has one snapshot, and none of its past.
+            watch=self._options.watch and not self._settings.postgres.polls,
         )
 
     def _reached(self, grace: float) -> Horizon | None:

@@ -46,7 +46,7 @@ def look(connection: Conn, settings: Settings) -> SlotFacts:
         reader=reader,
         unread_since=unread_since,
         table="" if catalog.without_table(connection, settings) else ".".join(table),
-        rows=_rows(connection, table),
+        rows=estimated_rows(connection, table),
     )
 
 
@@ -75,7 +75,7 @@ def _reader(connection: Conn, slot: str) -> tuple[Walsender | None, str | None]:
     return None, None
 
 
-def _rows(connection: Conn, table: tuple[str, str]) -> int | None:
+def estimated_rows(connection: Conn, table: tuple[str, str]) -> int | None:
     """Estimate the number of outbox rows from the last vacuum or analyze; None before the first."""
     found = query(
         connection,

@@ -144,6 +144,22 @@ class RecoveryStatus(Part):
     missing: Count | None = None
 
 
+class PollingStatus(Part):
+    """The relay where rows come from queries; `oldest_row_seconds` is the age of the oldest row that is in no batch."""
+
+    holder: Word | None = None
+    ticks: Count | None = None
+    open_ticks: Count | None = None
+    batch_rows: Count | None = None
+    batch_seconds: Amount | None = None
+    unconfirmed_rows: Count | None = None
+    unbatched_rows: Count | None = None
+    oldest_row_seconds: Amount | None = None
+    strays: Count | None = None
+    numbers: int | None = None
+    batched_rows: Count | None = None
+
+
 class RecordStatus(Part):
     """The last record about the slot in the positions topic."""
 
@@ -182,6 +198,7 @@ class StatusDocument(Part):
     last_error: LastError | None = None
     history: History = History()
     recovery: RecoveryStatus | None = None
+    polling: PollingStatus | None = None
     # Fields that the command `status` adds.
     source: Literal["endpoint", "database"] | None = None
     url: Word | None = None  # of the endpoint that was asked

@@ -13,6 +13,7 @@ from cdc.status.document import (
     Lag,
     LastError,
     Latency,
+    PollingStatus,
     PublisherStatus,
     Rate,
     RecoveryStatus,
@@ -22,7 +23,7 @@ from cdc.status.document import (
     Totals,
 )
 from cdc.telemetry.health import judge
-from cdc.telemetry.metrics import STREAMING, Metrics, Sample, Trouble
+from cdc.telemetry.metrics import STREAMING, Metrics, RelayHealth, Sample, Trouble
 
 RATE_SECONDS: Final = 10.0
 
@@ -81,6 +82,7 @@ def describe(metrics: Metrics, identity: PublisherIdentity, unix_time: float, *,
         last_error=_last_error(metrics.trouble),
         history=_history(history if past else []),
         recovery=_recovery(metrics),
+        polling=_polling(metrics, unix_time),
     )
 
 
@@ -199,3 +201,25 @@ def _history(history: list[Sample]) -> History:
             for before, after in pairs
         ],
     )
+
+
+def _polling(metrics: Metrics, unix_time: float) -> PollingStatus | None:
+    relay = metrics.relay
+    if relay is None and metrics.ticks is None:
+        return None
+    return PollingStatus.model_construct(
+        ticks=metrics.ticks,
+        batch_rows=metrics.batch_rows,
+        batch_seconds=metrics.batch_seconds,
+        open_ticks=relay.open_ticks if relay else None,
+        unbatched_rows=relay.unbatched if relay else None,
+        oldest_row_seconds=oldest_row_seconds(relay, unix_time) if relay else None,
+        strays=relay.strays if relay else None,
+        numbers=relay.numbers if relay else None,
+        batched_rows=relay.batched if relay else None,
+    )
+
+
+def oldest_row_seconds(relay: RelayHealth, unix_time: float) -> float:
+    """Return the age of the oldest row that is in no batch; 0 if there is none."""
+    return 0.0 if relay.oldest is None else round(max(0.0, unix_time - relay.oldest), 3)

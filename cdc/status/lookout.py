@@ -16,7 +16,7 @@ from cdc.lsn import LSN
 from cdc.postgres import slots
 from cdc.postgres.connection import connect
 from cdc.quantities import moment
-from cdc.status import client, database, from_slot
+from cdc.status import client, database, from_relay, from_slot
 from cdc.status.client import NoAnswer
 from cdc.status.document import History, StatusDocument, unknown
 from cdc.status.from_slot import Remembered, SlotFacts
@@ -95,14 +95,13 @@ class Lookout:
     def _from_database(self, url: str | None, why: str) -> StatusDocument:
         note = f"{why}: from the database alone"
         try:
-            seen = self._seen()
+            document = self._relay() if self._settings.postgres.polls else self._slot()
         except ConfigError:
             raise
         except CdcError as error:
             self.close()
             refused = isinstance(error, PostgresError)
             return self._unknown(url, f"{why}, and the database cannot be read", error.message, error.hint, refused)
-        document = from_slot.describe(seen, self._memory(seen))
         notes = [note, *map(self._scrub, document.notes)]
         return document.model_copy(update={"url": url, "notes": notes, "history": self._history(document)})
 
@@ -111,15 +110,25 @@ class Lookout:
         document = unknown(postgres.slot, postgres.publication, now, self._scrub(summary), hint, refused=refused)
         return document.model_copy(update={"url": url, "notes": [note]})
 
-    def _seen(self) -> SlotFacts:
+    def _relay(self) -> StatusDocument:
+        return from_relay.look(self._connected(), self._settings)
+
+    def _slot(self) -> StatusDocument:
+        connection = self._connected()
+        if self._key is None:
+            self._key = f"{slots.system_identifier(connection)}/{self._settings.postgres.slot}"
+        seen = database.look(connection, self._settings)
+        return from_slot.describe(seen, self._memory(seen))
+
+    def _connected(self) -> database.Conn:
         if self._connection is None or self._connection.closed:
+            self._key = None
             self._connection = connect(
                 self._settings.postgres.dsn,
                 application_name="cdc-publisher status",
                 connect_timeout=CONNECT_SECONDS,
             )
-            self._key = f"{slots.system_identifier(self._connection)}/{self._settings.postgres.slot}"
-        return database.look(self._connection, self._settings)
+        return self._connection
 
     def _memory(self, seen: SlotFacts) -> Remembered:
         """Return the slot's last position in Kafka, read again when it is old or the slot is ahead of it."""

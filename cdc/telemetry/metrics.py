@@ -53,6 +53,21 @@ class Sample(NamedTuple):
     delivery_seconds: float | None
 
 
+class RelayHealth(NamedTuple):
+    """What waits for a relay that queries the table, as its sentinel observed it; see polling.md.
+
+    `oldest` is the unix time of the oldest row that is in no batch; `numbers` were given to rows, or to none that
+    outlived its transaction; `batched` rows were in confirmed batches.
+    """
+
+    unbatched: int
+    oldest: float | None
+    strays: int
+    numbers: int | None
+    batched: int
+    open_ticks: int  # batches that are kept in cdc_ticks
+
+
 class Histogram:
     """Counts by bucket; `bounds` are the upper bounds, and the last bucket has none."""
 
@@ -136,6 +151,12 @@ class Metrics:
         self.safe: int | None = None  # WAL that can be written before the slot may be lost
         self.wal_status: str | None = None
 
+        # Of a relay that queries the table; None with a slot.
+        self.relay: RelayHealth | None = None
+        self.ticks: int | None = None  # made by this process
+        self.batch_rows: int | None = None  # of the last batch
+        self.batch_seconds: float | None = None  # between the snapshots of the last batch
+
         self.history: deque[Sample] = deque(maxlen=HISTORY)
         self.topics_before: deque[tuple[float, dict[str, int]]] = deque(maxlen=TOPICS)  # `events`, once a second
         self.latencies: deque[float] = deque(maxlen=LATENCIES)  # of the last transactions, seconds
@@ -203,7 +224,7 @@ class Metrics:
     def lag_events(self) -> int:
         """Events in flight, and an estimate of the unread ones, by the mean WAL that an event has taken so far."""
         if self.received is None or self.wal_end is None:
-            return self.in_flight
+            return self.in_flight + (self.relay.unbatched if self.relay else 0)
         unread = max(0, self.wal_end - self.received)
         passed = self.received - (self.began or self.received)
         if self.read < _ENOUGH_EVENTS or passed <= 0:

@@ -26,7 +26,7 @@ app status purge consumer local
 audit checks inference http demo
 dead_letters
 recovery
-takeover fleet
+takeover fleet polling_setup
 cli
 __init__ __main__
 """

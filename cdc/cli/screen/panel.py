@@ -16,7 +16,7 @@ from cdc.cli.screen import figures
 from cdc.cli.screen.figures import EIGHTHS
 from cdc.logs.format import plain
 from cdc.quantities import count, milliseconds, plural, rate, size, span
-from cdc.status.document import StatusDocument
+from cdc.status.document import PollingStatus, StatusDocument
 from cdc.telemetry.health import WORDS, State
 
 COLOURS: Final = {
@@ -108,6 +108,8 @@ def facts(document: StatusDocument, width: int, marks: str, *, sparks: bool = Tr
     if document.latency.count:
         yield "latency", latency(document)
     yield "slot", slot(document)
+    if document.polling:
+        yield "relay", polling(document.polling)
     if document.memory:
         yield "Kafka", memory(document)
     if document.table:
@@ -198,6 +200,21 @@ def slot(document: StatusDocument) -> Text:
     if of.wal_status:
         text.append(f"{_DOT}WAL {plain(of.wal_status)}", style=DIM if of.wal_status == "reserved" else "yellow")
     return text
+
+
+def polling(of: PollingStatus) -> Text:
+    """Render what waits for a relay that queries the table."""
+    parts = [f"run by {plain(of.holder)}"] if of.holder else []
+    if of.unconfirmed_rows is not None:
+        parts.append(f"{plural(of.unconfirmed_rows, 'row')} not confirmed")
+    if of.unbatched_rows is not None:
+        parts.append(f"{plural(of.unbatched_rows, 'row')} in no batch")
+    if of.oldest_row_seconds:
+        parts.append(f"the oldest {span(of.oldest_row_seconds)} old")
+    if of.batch_rows is not None:
+        parts.append(f"last batch {plural(of.batch_rows, 'row')}")
+    strays = f"{_DOT}{plural(of.strays, 'stray')}" if of.strays else ""
+    return Text.assemble(_DOT.join(parts), (strays, "yellow"))
 
 
 def memory(document: StatusDocument) -> Text:

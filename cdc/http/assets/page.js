@@ -107,7 +107,7 @@ function showTiles(reported) {
   put('rate', rate(reported.rate.events_per_second));
   put('rate-more', `${rate(reported.rate.transactions_per_second)} transactions, ${bytes(reported.rate.bytes_per_second)} per second`);
   put('lag', seconds(lag.seconds));
-  put('lag-more', `${bytes(lag.bytes)} of WAL, ${events(lag.events)}`);
+  put('lag-more', reported.polling ? events(lag.events) : `${bytes(lag.bytes)} of WAL, ${events(lag.events)}`);
   put('p50', milliseconds(latency.p50_ms));
   put('latency-more', latency.count ? `95 %: ${milliseconds(latency.p95_ms)}, 99 %: ${milliseconds(latency.p99_ms)}` : 'no transactions yet');
   put('flight', count(flight.events));
@@ -115,7 +115,16 @@ function showTiles(reported) {
     ? `in ${count(flight.transactions)} transactions, oldest ${seconds(flight.oldest_seconds)}` : 'no event waits for Kafka');
   put('delivered', count(totals.delivered));
   put('delivered-more', `events in ${count(totals.transactions)} transactions`);
-  showRetained(slot);
+  if (reported.polling) showRows(reported.polling);
+  else showRetained(slot);
+}
+
+// Of a relay that queries the table, in place of the WAL of a slot.
+function showRows(polling) {
+  put('retained-title', 'Rows in no batch');
+  put('retained', count(polling.unbatched_rows));
+  put('retained-more', polling.strays ? `${count(polling.strays)} strays: see check`
+    : polling.oldest_row_seconds ? `the oldest ${seconds(polling.oldest_row_seconds)} old` : 'no row waits for a query');
 }
 
 function showRetained(slot) {
@@ -150,7 +159,14 @@ function showList(id, pairs) {
 function showAbout(reported) {
   const { slot, totals } = reported;
   const publisher = reported.publisher || {};
-  showList('about-slot', [
+  const { polling } = reported;
+  if (polling) put('slot-title', 'Relay');
+  showList('about-slot', polling ? [
+    ['name', slot.name], ['stream', slot.stream || '–'], ['queries with new rows', count(polling.ticks)],
+    ['last batch', `${count(polling.batch_rows)} rows in ${seconds(polling.batch_seconds)}`],
+    ['open batches', count(polling.open_ticks)], ['strays', count(polling.strays)],
+    ['numbers given out', count(polling.numbers)], ['rows in confirmed batches', count(polling.batched_rows)],
+  ] : [
     ['name', slot.name], ['publication', slot.publication], ['stream', slot.stream || '–'],
     ['confirmed', slot.confirmed || '–'], ['last moved', slot.confirmed_age_seconds === null ? '–' : ago(slot.confirmed_age_seconds)],
     ['end of WAL', slot.wal_end || '–'], ['WAL', slot.wal_status || '–'],

@@ -13,6 +13,7 @@ from tests.integration import (
     test_check_postgres,
     test_check_server,
     test_messages,
+    test_polling_check,
     test_slots,
     test_tables_below,
 )
@@ -29,6 +30,7 @@ MODULES = [
     test_check_postgres,
     test_check_server,
     test_messages,
+    test_polling_check,
     test_slots,
     test_tables_below,
 ]

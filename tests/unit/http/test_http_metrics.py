@@ -43,7 +43,11 @@ def value(found: dict[str, Metric], family: str, sample: str | None = None, **la
 def test_all_names_and_no_others_are_exposed_in_both_formats(accept: str) -> None:
     found = families(specimen.metrics(), accept)
     ours = {name for name in series(found.values()) if name.startswith("cdc_")}
-    assert ours == NAMES
+    polled = {name for name in NAMES if name.startswith("cdc_polling_")}
+    assert ours == NAMES - polled
+    ours = {name for name in series(families(specimen.polling(), accept).values()) if name.startswith("cdc_")}
+    of_wal = {"cdc_lag_bytes", "cdc_retained_wal_bytes", "cdc_retained_wal_limit_bytes", "cdc_safe_wal_bytes"}
+    assert ours == NAMES - of_wal
     others = {name.partition("_")[0] for name in series(found.values()) if not name.startswith("cdc_")}
     assert others == {"process", "python"}
 
@@ -99,6 +103,16 @@ def test_values_are_those_of_the_publishers_metrics(accept: str) -> None:
     assert value(found, info, "cdc_build_info", **labels) == 1
 
 
+def test_a_relay_has_the_values_of_its_sentinel() -> None:
+    found = families(specimen.polling())
+    assert value(found, "cdc_polling_ticks", "cdc_polling_ticks_total") == 12
+    assert (value(found, "cdc_polling_batch_rows"), value(found, "cdc_polling_batch_seconds")) == (25, 0.5)
+    assert value(found, "cdc_polling_oldest_row_seconds") >= 1
+    assert (value(found, "cdc_polling_strays"), value(found, "cdc_polling_numbers")) == (2, 90)
+    assert value(found, "cdc_polling_batched_rows") == 70
+    assert value(found, "cdc_lag_events") == 14
+
+
 def test_exactly_one_state_is_1_and_every_state_is_there() -> None:
     states = {sample.labels["state"]: sample.value for sample in families(specimen.metrics())["cdc_state"].samples}
     assert states == {state.value: float(state == State.STREAMING) for state in State}
@@ -117,6 +131,8 @@ def test_unknown_values_are_absent_and_not_zero() -> None:
     unknown = {"lag_bytes", "retained_wal_bytes", "retained_wal_limit_bytes", "safe_wal_bytes", "confirmed_lsn"}
     unknown |= {"confirmed_lsn_age_seconds", "last_dead_letter_timestamp_seconds", "last_error_timestamp_seconds"}
     unknown |= {"recovery_sent_events", "recovery_missing_events"}
+    unknown |= {f"polling_{name}" for name in ("ticks_total", "batch_rows", "batch_seconds", "oldest_row_seconds")}
+    unknown |= {"polling_strays", "polling_numbers", "polling_batched_rows"}
     labelled = {"events_total", "bytes_total", "other_messages_total"}  # there is no topic yet, and no prefix
     assert {f"cdc_{name}" for name in unknown | labelled} == NAMES - found
 
