@@ -41,9 +41,10 @@ class GapDetector:
     Call `observe` with the records of a partition in the order of reading, from any start: the first number seen is the
     start. It does not support compacted topics, where compaction creates gaps.
 
-    Memory is bounded. For each stream and partition the detector keeps the `memory` highest positions, about 200 bytes
-    each, to distinguish duplicates from late events; an event older than all of them is presumed a duplicate. It keeps
-    the last 100 ranges of missing numbers, and the last 64 streams of each partition. Not thread-safe.
+    Memory is bounded. For each stream and partition the detector keeps the `memory` highest positions and the last ids,
+    about 300 bytes for both, to distinguish duplicates from late events; an event older than all of them is presumed a
+    duplicate. It keeps the last 100 ranges of missing numbers, and the last 64 streams of each partition. Not
+    thread-safe.
     """
 
     def __init__(self, memory: int = MEMORY) -> None:
@@ -90,7 +91,7 @@ class GapDetector:
             at.offset, stream = offset, None
         previous, at.current = at.current, position.stream
         if stream is None:
-            at.streams[position.stream] = Stream.begin(self._memory, position, offset, parsed.sequence)
+            at.streams[position.stream] = Stream.begin(self._memory, position, offset, parsed.sequence, parsed.id)
             if len(at.streams) > STREAMS:
                 del at.streams[next(iter(at.streams))]
             return Started(*place, previous)

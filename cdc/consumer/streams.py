@@ -15,7 +15,8 @@ HOLES: Final = 100
 class Stream:
     """Positions and sequence numbers of a stream.
 
-    `seen` has the positions above `floor`, at most `memory`; `holes` has the latest ranges of missing numbers.
+    `seen` has the positions above `floor`, at most `memory`; `holes` has the latest ranges of missing numbers. `ids`
+    has the last ids, as many: without a replication slot, an event that is sent again has another position.
     """
 
     name: str
@@ -25,20 +26,27 @@ class Stream:
     next: int | None = None
     holes: list[tuple[int, int]] = field(default_factory=list)
     seen: dict[Order, int] = field(default_factory=dict)  # to offsets
+    ids: dict[str, int] = field(default_factory=dict)  # likewise, the oldest first
     _heap: list[Order] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, memory: int, position: Position, offset: int, sequence: int | None) -> "Stream":
+    def begin(
+        cls, memory: int, position: Position, offset: int, sequence: int | None, event_id: str | None = None
+    ) -> "Stream":
         """Start with the first record that was read, anywhere in the stream."""
         order = position.order
         stream = cls(position.stream, memory, order, order, sequence + 1 if sequence else None)
         stream._remember(order, offset)
+        stream._remember_id(event_id, offset)
         return stream
 
     def judge(self, position: Position, sequence: int | None, offset: int, place: Place) -> Verdict:
         """Return the verdict on the next record; `place` contains the fields that all verdicts begin with."""
         order, expected = position.order, self.next
-        first_offset, ahead = self.seen.get(order), order > self.highest
+        event_id, ahead = place[3], order > self.highest
+        first_offset = self.seen.get(order)
+        if first_offset is None and event_id is not None:
+            first_offset = self.ids.get(event_id)
         behind = expected is not None and sequence is not None and sequence < expected
         verdict: Verdict
         if expected is not None and sequence is not None and sequence > expected:
@@ -61,6 +69,7 @@ class Stream:
             self.next = sequence + 1
         self.highest = max(self.highest, order)
         self._remember(order, offset)
+        self._remember_id(event_id, offset)
         return verdict
 
     def _fills(self, sequence: int) -> bool:
@@ -83,6 +92,13 @@ class Stream:
             del self.seen[lowest]
             self.floor = max(self.floor, lowest)
 
+    def _remember_id(self, event_id: str | None, offset: int) -> None:
+        if event_id is None or event_id in self.ids:
+            return
+        self.ids[event_id] = offset
+        if len(self.ids) > self.memory:
+            del self.ids[next(iter(self.ids))]
+
     def _position(self, order: Order) -> Position:
         return Position(self.name, *order)
 
@@ -94,6 +110,7 @@ class Stream:
             "next": self.next,
             "holes": [list(hole) for hole in self.holes],
             "seen": [[*order, offset] for order, offset in sorted(self.seen.items())],
+            "ids": [[event_id, offset] for event_id, offset in self.ids.items()],
         }
 
     @classmethod
@@ -110,6 +127,8 @@ class Stream:
         )
         for order, offset in _seen(saved["seen"]):
             stream._remember(order, offset)
+        for event_id, offset in saved.get("ids", ()):  # an earlier version saved none
+            stream._remember_id(str(event_id), int(offset))
         return stream
 
 

@@ -62,6 +62,30 @@ def test_reading_can_start_in_the_middle() -> None:
     assert first == Started("t", 0, 0, f"event {STREAM} 100", Position(STREAM, 100, 0), 17, None)
 
 
+def test_an_event_at_another_position_is_a_duplicate_by_its_id() -> None:
+    reader = Reader()
+    reader.all((100, 1), (101, 2))
+    state = json.loads(json.dumps(reader.detector.state()))
+    again = reader.read_headers([("id", f"event {STREAM} 100".encode()), *headers(900, 3)[1:]])
+    assert isinstance(again, Duplicate)
+    assert again.first_offset == 0
+    assert kinds([reader.read(901, 4)]) == ["InOrder"]
+    restored = Reader(GapDetector())
+    restored.detector.restore(state)
+    restored.offset = 2
+    assert kinds([restored.read_headers([("id", f"event {STREAM} 101".encode()), *headers(902, 3)[1:]])]) == [
+        "Duplicate"
+    ]
+    del state["partitions"][0]["streams"][0][1]["ids"]  # as an earlier version saved it
+    GapDetector().restore(state)
+
+
+def test_ids_are_forgotten_after_as_many_as_positions() -> None:
+    reader = Reader(GapDetector(memory=2))
+    assert kinds(reader.all((100, 1), (101, 2), (102, 3))) == ["Started", "InOrder", "InOrder"]
+    assert kinds([reader.read_headers([("id", f"event {STREAM} 100".encode()), *headers(900, 4)[1:]])]) == ["InOrder"]
+
+
 def test_a_lost_record_is_a_gap_at_the_next_one() -> None:
     reader = Reader()
     reader.all((100, 1), (101, 2))
