@@ -1,8 +1,9 @@
-"""Answers questions on a thread, for a loop that polls for the answers and must never wait."""
+"""Answers questions on a thread: for a loop that polls and must never wait, or beside other work."""
 
 import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from typing import Final, Generic, TypeVar
 
@@ -84,3 +85,21 @@ class Background(Generic[K, V]):
         except Exception as error:  # of any kind: `ask` raises it
             if not self.closed.is_set():  # which may be the reason
                 self._failures[key] = error
+
+
+class Task(Generic[V]):
+    """Runs a function beside the caller, on a daemon thread: a pool of concurrent.futures would hold up the exit."""
+
+    def __init__(self, name: str, function: Callable[[], V]) -> None:
+        self._result: Future[V] = Future()
+        threading.Thread(target=self._run, args=(function,), name=name, daemon=True).start()
+
+    def result(self) -> V:
+        """Wait for the function; return what it returned, or raise what it raised."""
+        return self._result.result()
+
+    def _run(self, function: Callable[[], V]) -> None:
+        try:
+            self._result.set_result(function())
+        except BaseException as error:  # of any kind: `result` raises it
+            self._result.set_exception(error)

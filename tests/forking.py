@@ -164,6 +164,7 @@ def _report(running: dict[int, socket.socket]) -> None:
 
 
 if __name__ == "__main__":
+    import cdc.cli.publishing
     import cdc.cli.start  # noqa: F401 - what all of them need
     from cdc.__main__ import main
 

@@ -7,22 +7,22 @@ from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cdc.app.outbox import outbox_of
+from cdc.app.reaching import Reached, reach
+from cdc.background import Task
 from cdc.config.settings import Settings
 from cdc.delivery.ports import Ends
-from cdc.delivery.positions import AT_LEAST_ONCE, MESSAGES, Memory, RememberedTopic, SlotRecord
+from cdc.delivery.positions import AT_LEAST_ONCE, MESSAGES, ForeignWindow, Memory, RememberedTopic, SlotRecord
 from cdc.delivery.slot_memory import claim
 from cdc.errors import CdcError, SlotActive, SlotLost, Temporary
 from cdc.kafka import positions
-from cdc.kafka.cluster import DEAD_LETTERS_CONFIG, Cluster
-from cdc.kafka.foreign import ForeignRecords
+from cdc.kafka.cluster import DEAD_LETTERS_CONFIG
 from cdc.kafka.producer import Sink
 from cdc.kafka.readback.tails import Tails
 from cdc.kafka.remembered_topics import RememberedTopics, existing
 from cdc.kafka.topics import KnownTopics
-from cdc.kafka.transactional_producer import TransactionalSink, hand_over
 from cdc.outbox.keys import Keys
 from cdc.postgres import catalog, key_column, slots
 from cdc.postgres.connection import connect
@@ -32,7 +32,10 @@ from cdc.records.dead_letters import DeadLetters
 from cdc.records.headers import stream_id
 from cdc.replication.settlement import Failure
 
-_REACH_SECONDS = 5.0
+if TYPE_CHECKING:
+    from cdc.kafka.foreign import ForeignRecords
+    from cdc.kafka.transactional_producer import TransactionalSink
+
 _PIDS = 100
 _SILENT_SECONDS = 60.0  # a publisher replies at least every ten seconds
 
@@ -62,16 +65,20 @@ def ordering(settings: Settings, keys: Keys, key_type: int) -> Mapping[str, str]
 class Servers:
     """Opens sessions between the servers of the settings.
 
-    The poison events at the positions `skipped` become dead letters, also if the settings say `stop`.
+    The poison events at the positions `skipped` become dead letters, also if the settings say `stop`. `reaching` has
+    begun to reach Kafka for the first session.
     """
 
-    def __init__(self, settings: Settings, skipped: Collection[str] = ()) -> None:
+    def __init__(
+        self, settings: Settings, skipped: Collection[str] = (), reaching: Task[Reached] | None = None
+    ) -> None:
         self._settings = settings
+        self._reaching = reaching
+        self._reached: Reached
         self._buries = settings.delivery.on_poison == "dead-letter"
         self._skipped = skipped
-        self._topics = KnownTopics(settings)
+        self._topics = KnownTopics(settings, lambda: self._reached.cluster)
         self._remembers = False  # the topic of positions exists, as far as is known
-        self._cluster = ""  # its id, as of then
         self._claimed = ""  # the key of the slot that was claimed last
         self._remembered: dict[str, RememberedTopic] = {}
         self._pids: deque[int] = deque(maxlen=_PIDS)  # of the walsenders of earlier sessions
@@ -79,14 +86,20 @@ class Servers:
     def open(self, stack: contextlib.ExitStack, *, text: bool) -> Ends:
         """Open one session; see `cdc.delivery.ports.Servers`."""
         settings = self._settings
-        if not self._remembers:
-            Cluster(settings.kafka).reach(_REACH_SECONDS)
+        memory = self._reach()
+        stack.callback(memory.close)
+        writer = stack.enter_context(contextlib.closing(positions.Writer(settings)))
+        self._topics.renew()
+        early: Sink | None = None
+        if settings.delivery.guarantee == AT_LEAST_ONCE and not self._remembers:
+            # It connects while PostgreSQL is asked. Later ones wait: a standby asks each second.
+            early = Sink(settings, self._topics)
         with connect(settings.postgres.dsn, application_name="cdc-publisher preflight") as connection:
             try:
                 found = catalog.inspect(connection, settings)
             except SlotLost:
                 with contextlib.suppress(Temporary):
-                    self._check_recovery(f"{slots.system_identifier(connection)}/{settings.postgres.slot}")
+                    _check_recovery(memory, f"{slots.system_identifier(connection)}/{settings.postgres.slot}")
                 raise
             binary = found.binary and not text
             source = stack.enter_context(contextlib.closing(Source(settings.postgres.dsn)))
@@ -101,11 +114,11 @@ class Servers:
                 found.confirmed,
                 found.definition,
                 ordering(settings, found.keys, found.key_type),
-                cluster=self._cluster,
+                cluster=self._reached.cluster_id,
             )
-            known = self._check_recovery(mark.key)
+            known = _check_recovery(memory, mark.key)
             if not found.used and self._claimed != mark.key:
-                self._claim(mark, known)
+                self._claim(mark, known, writer)
             try:
                 source.start(
                     settings.postgres.slot,
@@ -122,10 +135,9 @@ class Servers:
             wal_end = slots.wal_end(connection)
         stream = stream_id(system_identifier, timeline, settings.postgres.slot)
         outbox = outbox_of(settings, stream, found.keys, suited_at=found.wal_end)
-        self._topics.renew()
-        topics = RememberedTopics(settings, self._topics, mark.key, self._remembered)
-        stack.callback(topics.close)
-        sink = stack.enter_context(contextlib.closing(self._sink(mark.key)))
+        topics = RememberedTopics(writer, self._topics, mark.key, self._remembered)
+        # Closed before the slot is given up: another process reads then what Kafka has.
+        sink = stack.enter_context(contextlib.closing(early or self._sink(mark.key)))
         tails = stack.enter_context(
             contextlib.closing(
                 Tails(
@@ -135,6 +147,7 @@ class Servers:
                     sequences=settings.delivery.sequence,
                     known=lambda: list(self._remembered),
                     commit_times=settings.record.time_column is None,
+                    cluster=self._reached.cluster,
                 )
             )
         )
@@ -152,8 +165,8 @@ class Servers:
                 else None
             ),
             slot=mark,
-            remembered=lambda: positions.remembered(settings, mark.key),
-            hand_over=lambda mark: hand_over(settings, mark),
+            remembered=partial(_remembered, memory, mark.key),
+            hand_over=partial(_hand_over, settings),
             tails=tails,
             wal_end=wal_end,
             used=found.used,
@@ -161,9 +174,9 @@ class Servers:
             failed=self._failed,
             wal_sender_timeout=found.wal_sender_timeout,
             binary=binary,
-            identities=partial(existing, settings),
+            identities=partial(existing, self._reached.cluster),
             trust=self._trust,
-            foreign=lambda window: stack.enter_context(contextlib.closing(ForeignRecords(settings, window))),
+            foreign=lambda window: stack.enter_context(contextlib.closing(_foreign(settings, window))),
         )
 
     def taken(self) -> bool:
@@ -172,32 +185,26 @@ class Servers:
         with connect(settings.postgres.dsn, application_name="cdc-publisher standby") as connection:
             return slots.holder(connection, settings.postgres.slot) is not None
 
+    def _reach(self) -> positions.Reader:
+        """Reach Kafka, unless that was done and the topic of positions exists; return a reader of that topic."""
+        if self._remembers:
+            return positions.Reader(self._settings, self._reached.cluster, self._settings.postgres.slot)
+        reaching, self._reaching = self._reaching, None
+        self._reached = reaching.result() if reaching else reach(self._settings)
+        return self._reached.positions
+
     def _prepare(self) -> None:
-        """Create the publisher's own topics that are missing, and learn the cluster's id."""
-        settings = self._settings
-        positions.ensure(settings)
-        cluster = Cluster(settings.kafka)
+        """Create the publisher's own topics that are missing."""
+        settings, cluster = self._settings, self._reached.cluster
+        positions.ensure(settings, cluster)
         if self._buries or self._skipped:
             cluster.ensure_topic(settings.topics, settings.topics.dead_letter, DEAD_LETTERS_CONFIG)
-        self._cluster = cluster.cluster_id()
         self._remembers = True
 
-    def _check_recovery(self, key: str) -> Memory:
-        """Return what Kafka has of the slot.
-
-        Raises RecoveryUnfinished while events that precede the stream may not be sent yet.
-
-        The record is written before the new slot is created, so it is seen by all that see the slot.
-        """
-        memory = positions.remembered(self._settings, key)
-        if memory.recovery:
-            raise memory.recovery.unfinished()
-        return memory
-
-    def _claim(self, mark: SlotRecord, known: Memory) -> None:
+    def _claim(self, mark: SlotRecord, known: Memory, writer: positions.Writer) -> None:
         """Write the slot's record before the slot is read for the first time."""
         if claimed := claim(mark, known, self._settings.delivery.guarantee):
-            positions.write(self._settings, mark.key, claimed.encode())
+            writer.write(mark.key, claimed.encode())
         self._claimed = mark.key
 
     def _trust(self, topics: Mapping[str, RememberedTopic]) -> None:
@@ -223,7 +230,39 @@ class Servers:
             self._remembers = False  # it may have been deleted
         return self._topics.failed(failure)
 
-    def _sink(self, key: str) -> Sink | TransactionalSink:
+    def _sink(self, key: str) -> "Sink | TransactionalSink":
         if self._settings.delivery.guarantee == AT_LEAST_ONCE:
             return Sink(self._settings, self._topics)
+        from cdc.kafka.transactional_producer import TransactionalSink  # not needed by default
+
         return TransactionalSink(self._settings, self._topics, key)
+
+
+def _check_recovery(reader: positions.Reader, key: str) -> Memory:
+    """Return what Kafka has of the slot.
+
+    Raises RecoveryUnfinished while events that precede the stream may not be sent yet.
+
+    The record is written before the new slot is created, so it is seen by all that see the slot.
+    """
+    memory = reader.memory(key)
+    if memory.recovery:
+        raise memory.recovery.unfinished()
+    return memory
+
+
+def _remembered(reader: positions.Reader, key: str) -> Memory:
+    with contextlib.closing(reader):
+        return reader.memory(key)
+
+
+def _hand_over(settings: Settings, mark: SlotRecord) -> None:
+    from cdc.kafka.transactional_producer import hand_over  # needed once, after a change of the guarantee
+
+    hand_over(settings, mark)
+
+
+def _foreign(settings: Settings, window: ForeignWindow) -> "ForeignRecords":
+    from cdc.kafka.foreign import ForeignRecords  # needed once, after a take-over
+
+    return ForeignRecords(settings, window)

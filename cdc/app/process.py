@@ -75,6 +75,7 @@ def tune() -> None:
     no such setting. <https://man7.org/linux/man-pages/man3/mallopt.3.html>
     """
     gc.freeze()
+    gc.enable()
     gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(_M_MXFAST, 0)

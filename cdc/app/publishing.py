@@ -11,6 +11,8 @@ from cdc import __version__
 from cdc.app.connections import Clock, Servers
 from cdc.app.contracts import Schemas
 from cdc.app.process import Watchdog, tune
+from cdc.app.reaching import Reached
+from cdc.background import Task
 from cdc.config.settings import Settings
 from cdc.delivery.ports import Flag
 from cdc.delivery.service import Service
@@ -38,12 +40,14 @@ def publish(
     metered: bool,
     accept_changes: bool = False,
     skipped: frozenset[str] = frozenset(),
+    reaching: Task[Reached] | None = None,
     patient: bool = False,
 ) -> int:
     """Publish until `stop` is set; return the exit code: 0, or 75 when Kafka has not confirmed everything.
 
-    `runs` is what `accelerator.choose` returned; `heal` is called if [delivery] on_slot_lost says so; a `patient`
-    standby tries less often after a minute. The other arguments are those of `Service`. Raises CdcError.
+    `runs` is what `accelerator.choose` returned; `heal` is called if [delivery] on_slot_lost says so; `reaching` has
+    begun to reach Kafka; a `patient` standby tries less often after a minute. The other arguments are those of
+    `Service`. Raises CdcError.
     """
     with contextlib.closing(Schemas(settings)) as schemas:
         schemas.read()
@@ -66,7 +70,7 @@ def publish(
         with tracing.opened(settings) as tracer, Watchdog() as watchdog:
             alive = functools.partial(_alive, watchdog, metrics)
             recovers = heal is not None and settings.delivery.on_slot_lost == "recover"
-            servers = Servers(settings, skipped)
+            servers = Servers(settings, skipped, reaching)
             service = Service(
                 settings,
                 schemas,

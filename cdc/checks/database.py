@@ -16,6 +16,7 @@ from cdc.checks.waiting import Waiting, oldest
 from cdc.config.settings import Settings
 from cdc.delivery.positions import SlotRecord
 from cdc.errors import PostgresError, PostgresUnavailable, ProtocolError
+from cdc.kafka.cluster import Cluster
 from cdc.kafka.remembered_topics import existing
 from cdc.postgres import catalog, defects, publication, slot_health, slots
 from cdc.postgres.slot_health import Health
@@ -140,4 +141,4 @@ class _Check:
         order = ordering(settings, *catalog.key_form(self._connection, settings))
         mark = SlotRecord(system.identifier, system.timeline, name, found.confirmed, now, order)
         used, wal_end = catalog.used(self._connection, name), slots.wal_end(self._connection)
-        return SlotNow(mark, used, system.timelines, wal_end, partial(existing, settings))
+        return SlotNow(mark, used, system.timelines, wal_end, lambda topics: existing(Cluster(settings.kafka), topics))

@@ -9,7 +9,6 @@ import click
 
 from cdc.lsn import LSN
 from cdc.records.headers import Position
-from cdc.status import client
 
 _AGE = re.compile(r"(\d+)([smhd])")
 _DURATION = re.compile(r"(\d{1,6})([smhd])|0")
@@ -84,6 +83,8 @@ class Url(click.ParamType[str]):
     name = "url"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from cdc.status import client  # a slow import, which `start` does not need
+
         try:
             return client.checked(str(value))
         except ValueError as error:

@@ -77,16 +77,28 @@ def write(
     `given` are the properties of [kafka]. Raises CdcError:
     KafkaUnavailable when that takes longer than `seconds`, and records may have been written.
     """
-    reports: list[tuple[KafkaError | None, Message | None]] = []
     made = producer({**librdkafka.producer(given), "linger.ms": 0}, silent=True)
+    try:
+        deliver(made, topic, records, seconds, partition)
+    finally:
+        made.purge(in_flight=False)
+
+
+def deliver(
+    made: Producer,
+    topic: str,
+    records: Collection[tuple[bytes, bytes | None]],
+    seconds: float,
+    partition: int = PARTITION_BY_KEY,
+) -> None:
+    """Write records by a producer that has nothing else to do. Raises what `write` does."""
+    reports: list[tuple[KafkaError | None, Message | None]] = []
     try:
         for key, value in records:
             made.produce(topic, value, key, partition, on_delivery=lambda *report: reports.append(report))
         flush(made, seconds)
     except KafkaException as error:
         reports.append((error.args[0], None))
-    finally:
-        made.purge(in_flight=False)
     for problem, message in reports:
         if problem is not None:
             raise kafka_error(problem, f"writing to topic {topic!r}")

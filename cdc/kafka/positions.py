@@ -2,12 +2,13 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaException, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 
 from cdc import errors
+from cdc.config import librdkafka
 from cdc.config.settings import Settings
 from cdc.delivery.positions import Memory, memory
 from cdc.kafka import client
@@ -20,10 +21,10 @@ log = logging.getLogger(__name__)
 SECONDS: Final = 30.0
 
 
-def ensure(settings: Settings) -> bool:
+def ensure(settings: Settings, cluster: Cluster | None = None) -> bool:
     """Create the topic when it is missing; return whether it was. Raises CdcError."""
     topic = settings.topics.positions
-    cluster = Cluster(settings.kafka)
+    cluster = cluster or Cluster(settings.kafka)
     if cluster.ensure_topic(settings.topics, topic, POSITIONS_CONFIG):
         log.info("created topic", extra={"event": "topic_created", "topic": topic})
         return True
@@ -41,18 +42,82 @@ def ensure(settings: Settings) -> bool:
     return False
 
 
-def _records(settings: Settings, seconds: float) -> Iterator[Message]:
-    """Yield the committed records of the topic, the oldest of each partition first. Raises what `dated` does."""
-    topic = settings.topics.positions
-    consumer = client.reader(settings.kafka, topic, fetch_wait_max_ms=50)  # at the end nothing more is to come
-    with contextlib.closing(consumer):
+class Reader:
+    """Reads the topic, each time only what is new. Close it soon: it keeps a connection.
+
+    It remembers what the topic holds of slots of the name `slot`, of which only the server's identifier is missing
+    until PostgreSQL answers.
+    """
+
+    def __init__(self, settings: Settings, cluster: Cluster | None = None, slot: str = "") -> None:
+        self.exists = False  # the topic, as far as it was read
+        self._settings = settings
+        self._cluster = cluster or Cluster(settings.kafka)
+        self._slot = slot.encode()
+        self._consumer: Consumer | None = None
+        self._reached: dict[Place, int] = {}
+        self._kept: list[tuple[bytes | None, bytes | None]] = []
+
+    def memory(self, key: str, seconds: float = SECONDS) -> Memory:
+        """Return what `remembered` does."""
+        self.look(seconds)
         try:
+            return memory(key, self._kept)
+        except ValueError as error:
+            raise errors.KafkaError(
+                f"topic {self._settings.topics.positions!r} holds something else about slot {key!r}: {error}",
+                hint="name another topic in [topics] positions, or delete its record of this key",
+            ) from None
+
+    def look(self, seconds: float = SECONDS) -> None:
+        """Read what is new about the slots. Raises what `dated` does."""
+        news = ((one.key(), one.value()) for one in self.news(seconds))
+        self._kept += [(name, value) for name, value in news if (name or b"").split(b"/")[1:2] == [self._slot]]
+
+    def news(self, seconds: float) -> Iterator[Message]:
+        """Yield the committed records that are new, the oldest of each partition first. Raises what `dated` does."""
+        topic = self._settings.topics.positions
+        try:
+            ends = self._ends(topic, min(seconds, REQUEST_SECONDS))
+            self.exists = bool(ends)
             # All partitions from their beginning, since keys have moved where partitions were added.
-            ends = _ends(consumer, topic, Cluster(settings.kafka), min(seconds, REQUEST_SECONDS))
-            for records in read(consumer, dict.fromkeys(ends, 0), ends, seconds):
-                yield from records
+            self._reached = {place: self._reached.get(place, 0) for place in ends}
+            if any(self._reached[place] < end for place, end in ends.items()):
+                for records in read(self._connected(topic, seconds), self._reached, ends, seconds):
+                    yield from records
         except KafkaException as error:
             raise kafka_error(error.args[0], f"reading topic {topic!r}") from None
+
+    def close(self) -> None:
+        """Close the connection, and forget everything."""
+        if self._consumer is not None:
+            self._consumer.close()
+        self._consumer = None
+        self._reached, self._kept = {}, []
+
+    def _connected(self, topic: str, seconds: float) -> Consumer:
+        if self._consumer is None:
+            # At the end nothing more is to come.
+            self._consumer = client.reader(self._settings.kafka, topic, fetch_wait_max_ms=50)
+            # Or it would ask for the leaders a second later.
+            self._consumer.list_topics(topic, timeout=min(seconds, REQUEST_SECONDS))
+        return self._consumer
+
+    def _ends(self, topic: str, seconds: float) -> dict[Place, int]:
+        """Return the end of each partition; none when the topic is missing. Raises KafkaException."""
+        try:
+            ends = self._cluster.ends(topic, seconds)
+        except KafkaException as error:
+            if is_missing(error):
+                return {}
+            raise
+        return {(topic, number): end for number, end in ends.items()}
+
+
+def _records(settings: Settings, seconds: float) -> Iterator[Message]:
+    """Yield the committed records of the topic, the oldest of each partition first. Raises what `dated` does."""
+    with contextlib.closing(Reader(settings)) as reader:
+        yield from reader.news(seconds)
 
 
 def values(settings: Settings, key: str, seconds: float = SECONDS) -> Iterator[bytes | None]:
@@ -75,13 +140,8 @@ def dated(settings: Settings, key: str, seconds: float = SECONDS) -> Iterator[tu
 
 def remembered(settings: Settings, key: str, seconds: float = SECONDS) -> Memory:
     """Return what is remembered of a slot. Raises what `dated` does, and KafkaError for a record of something else."""
-    try:
-        return memory(key, ((one.key(), one.value()) for one in _records(settings, seconds)))
-    except ValueError as error:
-        raise errors.KafkaError(
-            f"topic {settings.topics.positions!r} holds something else about slot {key!r}: {error}",
-            hint="name another topic in [topics] positions, or delete its record of this key",
-        ) from None
+    with contextlib.closing(Reader(settings, slot=key.partition("/")[2])) as reader:
+        return reader.memory(key, seconds)
 
 
 def forget(settings: Settings, key: str, seconds: float = 10.0, *, topics: bool = True) -> None:
@@ -102,13 +162,43 @@ def write(settings: Settings, key: str, value: bytes | None, seconds: float = SE
     client.write(settings.kafka, settings.topics.positions, [(key.encode(), value)], seconds)
 
 
-def _ends(consumer: Consumer, topic: str, cluster: Cluster, seconds: float) -> dict[Place, int]:
-    """Return the end of each partition; none when the topic is missing. Raises KafkaException."""
-    try:
-        ends = cluster.ends(topic, seconds)
-    except KafkaException as error:
-        if is_missing(error):
-            return {}
-        raise
-    consumer.list_topics(topic, timeout=seconds)  # or it would ask for the leaders a second later
-    return {(topic, number): end for number, end in ends.items()}
+class Writer:
+    """Writes records by one producer, which connects when the first is written. One thread owns this object."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.topic: Final = settings.topics.positions
+        self._producer: Producer | None = None
+
+    def write(self, key: str, value: bytes | None, seconds: float = SECONDS) -> None:
+        """Write one record and wait for its delivery; None deletes the key.
+
+        Raises KafkaUnavailable when that takes longer than `seconds`: the record may have been written.
+        """
+        client.deliver(self._connected(), self.topic, [(key.encode(), value)], seconds)
+
+    def send(self, key: str, value: bytes, reported: Callable[[KafkaError | None, Message], None]) -> None:
+        """Queue one record without waiting; `reported` is called by `poll`. Raises BufferError, and CdcError."""
+        try:
+            self._connected().produce(self.topic, value, key.encode(), on_delivery=reported)
+        except KafkaException as error:
+            raise kafka_error(error.args[0], f"writing to topic {self.topic!r}") from None
+
+    def poll(self) -> None:
+        """Serve the reports that have arrived. Raises CdcError."""
+        try:
+            if self._producer is not None:
+                self._producer.poll(0)
+        except KafkaException as error:
+            raise kafka_error(error.args[0], f"writing to topic {self.topic!r}") from None
+
+    def close(self) -> None:
+        """Drop what was not written."""
+        if self._producer is not None:
+            self._producer.purge(in_flight=False)
+            self._producer = None
+
+    def _connected(self) -> Producer:
+        if self._producer is None:
+            self._producer = client.producer({**librdkafka.producer(self._settings.kafka), "linger.ms": 0}, silent=True)
+        return self._producer

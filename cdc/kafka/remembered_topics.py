@@ -10,15 +10,13 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from cdc import errors
-from cdc.config import librdkafka
-from cdc.config.settings import Settings
 from cdc.delivery.positions import RememberedTopic, topic_key
-from cdc.kafka import client
 from cdc.kafka.cluster import Cluster, Identity, identity, is_missing
 from cdc.kafka.errors import kafka_error
+from cdc.kafka.positions import Writer
 from cdc.kafka.topics import KnownTopics
 from cdc.replication.settlement import delivered
 
@@ -26,10 +24,9 @@ _MORE: Final = 4
 _MOST: Final = 256
 
 
-def existing(settings: Settings, topics: Collection[str]) -> dict[str, RememberedTopic]:
+def existing(cluster: Cluster, topics: Collection[str]) -> dict[str, RememberedTopic]:
     """Return what distinguishes topics now, of those that exist; waits for Kafka. Raises CdcError."""
     found = {}
-    cluster = Cluster(settings.kafka)  # answers end with the client
     for topic, answer in cluster.identities(topics).items():
         try:
             there = identity(answer)
@@ -46,10 +43,8 @@ class RememberedTopics:
     `remembered` has the records of all topics; this object adds to it. Nothing here waits.
     """
 
-    def __init__(
-        self, settings: Settings, topics: KnownTopics, key: str, remembered: dict[str, RememberedTopic]
-    ) -> None:
-        self._settings = settings
+    def __init__(self, writer: Writer, topics: KnownTopics, key: str, remembered: dict[str, RememberedTopic]) -> None:
+        self._writer = writer
         self._topics = topics
         self._key = key
         self._remembered = remembered
@@ -59,7 +54,6 @@ class RememberedTopics:
         self._sure: dict[str, Identity] = {}
         self._writing: dict[str, RememberedTopic] = {}
         self._failure: errors.CdcError | None = None
-        self._producer: Producer | None = None
 
     @property
     def changes(self) -> int:
@@ -109,35 +103,21 @@ class RememberedTopics:
     def _write(self, topic: str, record: RememberedTopic) -> None:
         if self._failure:
             raise self._failure
-        name = self._settings.topics.positions
         try:
-            if self._producer is None:
-                made = {**librdkafka.producer(self._settings.kafka), "linger.ms": 0}
-                self._producer = client.producer(made, silent=True)
             if self._writing.get(topic) != record:
                 self._writing[topic] = record
-                key = topic_key(self._key, topic)
-                reported = partial(self._reported, topic, record)
-                self._producer.produce(name, record.encode(), key.encode(), on_delivery=reported)
-            self._producer.poll(0)
+                self._writer.send(topic_key(self._key, topic), record.encode(), partial(self._reported, topic, record))
+            self._writer.poll()
         except BufferError:
             self._writing.pop(topic, None)
-        except KafkaException as error:
-            raise kafka_error(error.args[0], f"writing to topic {name!r}") from None
 
     def _reported(self, topic: str, record: RememberedTopic, error: KafkaError | None, message: Message) -> None:
         if delivered(error, message):
             self._remembered[topic] = record
             return
-        name = self._settings.topics.positions
+        name = self._writer.topic
         self._failure = (
             kafka_error(error, f"writing to topic {name!r}")
             if error is not None
             else errors.KafkaUnavailable(f"topic {name!r} took a later record, and that of {topic!r} may be lost")
         )
-
-    def close(self) -> None:
-        """Drop what was not written."""
-        if self._producer is not None:
-            self._producer.purge(in_flight=False)
-            self._producer = None

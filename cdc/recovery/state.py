@@ -156,7 +156,7 @@ def _compare(found: FoundState, settings: Settings, options: RecoveryOptions) ->
             hint="restore the settings of before, and run the command again",
         )
     remembered = found.memory.topics
-    now = existing(settings, list(remembered)) if remembered else {}
+    now = existing(Cluster(settings.kafka), list(remembered)) if remembered else {}
     gone = recreated(now, remembered)
     if gone and options.since is None and not options.backfill and found.begun is None:
         raise KafkaError("; ".join(gone.values()), hint=f"to send again what the table still has, {_GIVE_SINCE}")

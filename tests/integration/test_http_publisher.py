@@ -61,6 +61,7 @@ def test_an_address_that_cannot_be_had_ends_start_with_78_and_one_line(pipeline:
 
 
 def test_without_an_address_no_library_for_http_is_loaded() -> None:
-    code = "import sys, cdc.cli.start; print(*{'http.server', 'prometheus_client', 'cdc.http.server'} & {*sys.modules})"
+    loaded = "{'http.server', 'prometheus_client', 'cdc.http.server'} & {*sys.modules}"
+    code = f"import sys, cdc.cli.start, cdc.cli.publishing; print(*{loaded})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == ""

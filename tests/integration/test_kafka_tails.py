@@ -525,9 +525,7 @@ def test_a_full_disk_is_told_with_what_to_do(yard: Yard) -> None:
     topic = yard.topic()
     yard.send(topic, *(event(lsn) for lsn in range(101, 2000)))
     tails = yard.open()
-    notes = tails._seen._notes
-    assert notes
-    notes.run("pragma max_page_count = 4")
+    tails._seen._opened().run("pragma max_page_count = 4")
     with pytest.raises(CdcError, match="database or disk is full; set TMPDIR to a folder with more free space"):
         asked(tails, topic)
 

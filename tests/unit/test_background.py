@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from cdc.background import Background, TryAgain
+from cdc.background import Background, Task, TryAgain
 
 
 @pytest.fixture
@@ -99,3 +99,21 @@ def test_a_thread_that_nothing_was_asked_of_is_never_started() -> None:
     background.run(lambda: None)
     background.close()
     assert background._thread.ident is None
+
+
+def test_a_task_goes_on_beside_its_caller_who_waits_for_what_it_returns() -> None:
+    go_on = threading.Event()
+    task = Task("task", lambda: go_on.wait(10))
+    assert not task._result.done()
+    go_on.set()
+    assert task.result() is True
+
+
+def test_what_a_task_raises_its_caller_gets_each_time() -> None:
+    def fail() -> int:
+        raise ValueError("no")
+
+    task = Task("task", fail)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no"):
+            task.result()

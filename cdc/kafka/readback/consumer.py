@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from typing import Final, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from cdc.config.settings import Settings
@@ -44,23 +44,18 @@ class KafkaLog:
 
     now = staticmethod(time.monotonic)
 
-    def __init__(self, settings: Settings, closed: threading.Event) -> None:
+    def __init__(self, settings: Settings, closed: threading.Event, cluster: Cluster | None = None) -> None:
+        self._settings = settings
         self._closed = closed
-        self._consumer = reader(
-            settings.kafka,
-            "cdc-publisher-tails",
-            queued_max_messages_kbytes=16_384,
-            queued_min_messages=20_000,
-            fetch_max_bytes=8_388_608,
-            fetch_wait_max_ms=20,  # each chunk waits for so long behind the last record
-        )
-        self._cluster = Cluster(settings.kafka)
+        self._consumer: Consumer | None = None
+        self._cluster = cluster or Cluster(settings.kafka)
         self._known: set[str] = set()  # topics whose leaders the consumer knows
         self._topics: set[str] = set()  # that are being read
 
     def close(self) -> None:
         """Close the consumer."""
-        self._consumer.close()
+        if self._consumer is not None:
+            self._consumer.close()
 
     def partitions(self, topics: Sequence[str], /) -> dict[str, int]:
         """See `Log`; raises the error of the first topic, and leaves out others that have one."""
@@ -102,19 +97,34 @@ class KafkaLog:
         """See `Log`."""
         self._topics = {topic for topic, _ in offsets}
         if not offsets:
-            self._consumer.unassign()
+            if self._consumer is not None:
+                self._consumer.unassign()
             return
+        consumer = self._connected()
         # By itself the consumer requests the metadata of a new topic a second later.
         unknown = self._topics - self._known
         for topic in unknown if len(unknown) <= _FEW else [None]:
             with contextlib.suppress(KafkaException):
-                self._consumer.list_topics(topic, timeout=_LOOK_SECONDS)
+                consumer.list_topics(topic, timeout=_LOOK_SECONDS)
         self._known |= unknown
-        self._consumer.assign([TopicPartition(*place, offset) for place, offset in offsets.items()])
+        consumer.assign([TopicPartition(*place, offset) for place, offset in offsets.items()])
+
+    def _connected(self) -> Consumer:
+        """Return the consumer, which takes some ms and MB: most sessions find no record that they have to read."""
+        if self._consumer is None:
+            self._consumer = reader(
+                self._settings.kafka,
+                "cdc-publisher-tails",
+                queued_max_messages_kbytes=16_384,
+                queued_min_messages=20_000,
+                fetch_max_bytes=8_388_608,
+                fetch_wait_max_ms=20,  # each chunk waits for so long behind the last record
+            )
+        return self._consumer
 
     def receive(self) -> list[Entry]:
         """See `Log`."""
-        messages = receive(self._consumer, _LOOK_SECONDS, self._topics)
+        messages = receive(self._connected(), _LOOK_SECONDS, self._topics)
         self._look()
         return [
             (

@@ -6,10 +6,12 @@ They are in an unnamed temporary file, which uses the disk only when there are m
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cdc.errors import CdcError
-from cdc.scratch import Scratch
+
+if TYPE_CHECKING:
+    from cdc.scratch import Scratch
 
 
 class Sighting(NamedTuple):
@@ -60,7 +62,8 @@ class SeenPositions:
         self._lock = lock or nullcontext()
         self._repeats = False
         self._numbers = itertools.count()
-        self._notes: Scratch | None = Scratch("the content of the topics", _TABLES)
+        self._notes: Scratch | None = None
+        self._forgotten = False
 
     def number(self) -> int:
         """Return a number for one more topic."""
@@ -118,9 +121,11 @@ class SeenPositions:
 
     def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         with self._lock:
-            if self._notes and rows:
-                with self._closing_on_errors(), self._notes.filling():
-                    self._notes.many(statement, rows)
+            if rows and not self._forgotten:
+                with self._closing_on_errors():
+                    notes = self._opened()
+                    with notes.filling():
+                        notes.many(statement, rows)
 
     def _first(self, query: str, values: tuple[Any, ...]) -> Any:
         return next(iter(self._all(f"{query} limit 1", values)), None)
@@ -132,6 +137,12 @@ class SeenPositions:
             with self._closing_on_errors():
                 return [value for (value,) in self._notes.rows(query, *values)]
 
+    def _opened(self) -> "Scratch":
+        from cdc.scratch import Scratch  # SQLite takes 1.5 MB, and most sessions find nothing in the topics
+
+        self._notes = self._notes or Scratch("the content of the topics", _TABLES)
+        return self._notes
+
     @contextmanager
     def _closing_on_errors(self) -> Iterator[None]:
         try:
@@ -141,6 +152,7 @@ class SeenPositions:
             raise
 
     def _close(self) -> None:
+        self._forgotten = True
         if self._notes:
             self._notes.close()
             self._notes = None

@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException
 from cdc import errors
 from cdc.background import Background
 from cdc.config.settings import Settings
+from cdc.kafka.cluster import Cluster
 from cdc.kafka.errors import kafka_error
 from cdc.kafka.readback.consumer import KafkaLog
 from cdc.kafka.readback.seen import SeenPositions
@@ -45,6 +46,7 @@ class Tails:
         sequences: bool,
         known: Callable[[], Iterable[str]] = tuple,
         commit_times: bool = True,
+        cluster: Cluster | None = None,
     ) -> None:
         self._settings = settings
         self._stream = stream
@@ -52,6 +54,7 @@ class Tails:
         self._sequences = sequences
         self._known = known
         self._commit_times = commit_times
+        self._cluster = cluster
         self._seen = SeenPositions(threading.Lock())
         self._forgotten = threading.Event()
         self._background: Background[str, Tail] = Background("tails", self._leave)
@@ -110,7 +113,7 @@ class Tails:
     def _together(self, topic: str, since: int, others: list[str]) -> dict[str, Tail]:
         try:
             if self._log is None:
-                self._log = KafkaLog(self._settings, self._background.closed)
+                self._log = KafkaLog(self._settings, self._background.closed, self._cluster)
             self._partitions = self._log.partitions([topic, *others])
             if self._readback is None:
                 self._readback = Readback(

@@ -88,8 +88,7 @@ def test_a_record_is_overtaken_when_an_older_one_of_its_key_comes_behind_it(log:
 
 
 def fill(seen: SeenPositions) -> None:
-    notes = seen._notes
-    assert notes
+    notes = seen._opened()
     (pages,) = notes.first("pragma page_count")
     notes.run(f"pragma max_page_count = {pages + 1}")
 

@@ -140,5 +140,6 @@ def test_the_exporter_is_made_by_its_own_environment(monkeypatch: pytest.MonkeyP
 
 
 def test_the_start_does_not_need_the_extra() -> None:
-    program = "import sys; sys.modules['opentelemetry'] = None; from cdc.cli.start import start; print(start.name)"
+    imports = "import cdc.cli.publishing; from cdc.cli.start import start"
+    program = f"import sys; sys.modules['opentelemetry'] = None; {imports}; print(start.name)"
     assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout == b"start\n"
