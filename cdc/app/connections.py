@@ -105,6 +105,8 @@ class Servers:
             source = stack.enter_context(contextlib.closing(Source(settings.postgres.dsn)))
             system_identifier, timeline = source.identify()
             timelines = source.timelines(timeline)
+            if early:
+                early.prepare()
             if not self._remembers:
                 self._prepare()
             mark = SlotRecord(

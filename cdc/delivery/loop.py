@@ -94,6 +94,7 @@ class Publisher:
             self._liveness.heard()
             before = self._session.reached
             self._queue(self._session.resume())
+            self._send()  # now, as the next turn begins with waiting where something is left
             if self._session.reached != before:
                 self._pending_since = None
         elif self._full():
@@ -144,7 +145,7 @@ class Publisher:
         """How long to wait for delivery reports, which end the wait; 0 while nothing is in the way of reading on.
 
         An answer that an event waits for does not end it: so as not to add much to answers that come soon, the wait is
-        a part of the time that the event has waited.
+        a twentieth of the time that the event has waited.
         """
         if self._full():
             return BLOCKED_SECONDS
@@ -153,7 +154,7 @@ class Publisher:
             return 0.0
         if self._pending_since is None:
             self._pending_since = now
-        return min(BLOCKED_SECONDS, max(_ANSWER_SECONDS, (now - self._pending_since) / 4))
+        return min(BLOCKED_SECONDS, max(_ANSWER_SECONDS, (now - self._pending_since) / 20))
 
     def _full(self) -> bool:
         return len(self._backlog) > self._ahead.records or self._waiting > self._ahead.size

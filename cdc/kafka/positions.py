@@ -200,5 +200,6 @@ class Writer:
 
     def _connected(self) -> Producer:
         if self._producer is None:
-            self._producer = client.producer({**librdkafka.producer(self._settings.kafka), "linger.ms": 0}, silent=True)
+            made = {**librdkafka.producer(self._settings.kafka), **librdkafka.PROMPT}
+            self._producer = client.producer(made, silent=True)
         return self._producer

@@ -1,8 +1,10 @@
 """How fast frames come, and how the publisher waits for the next ones."""
 
-from cdc.delivery.loop import BRISK_FRAMES, WINDOW_SECONDS, Pace
-from tests.unit.loop import Loop
-from tests.unit.shop import event, transaction
+from cdc.delivery.loop import BRISK_FRAMES, WINDOW_SECONDS, Pace, Publisher
+from cdc.replication.settlement import Ledger
+from tests.memory import Clock, MemorySink, MemorySource
+from tests.unit.loop import Loop, failed
+from tests.unit.shop import Topics, event, session, transaction
 
 ROWS = 400
 LOAD = [transaction(200 * number, *[event()] * ROWS) for number in range(1, 9)]
@@ -48,3 +50,17 @@ def test_under_load_batches_may_fill_until_a_pause() -> None:
     assert loop.clock.now >= began + 0.01, "frames may gather"
     loop.steps(1)
     assert loop.sink.hastened == 1
+
+
+def test_an_event_that_waited_for_its_topic_is_sent_in_the_turn_in_which_that_is_known() -> None:
+    clock, topics = Clock(), Topics(**{"outbox.event.order": None})
+    sink = MemorySink(clock)
+    source, target = MemorySource(clock, (transaction(200, event()),)), session(Ledger(100), topics=topics)
+    publisher = Publisher(source, sink, target, failed, clock)
+    for _ in range(2):
+        publisher.step()
+    assert target.pending
+    topics.known["outbox.event.order"] = 1_000_000
+    publisher.step()
+    assert len(sink.sent) == 1
+    assert max(sink.polls) <= 0.001  # it was known soon, so nothing waited for long
