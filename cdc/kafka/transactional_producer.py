@@ -11,7 +11,10 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import starmap
+from operator import itemgetter, length_hint
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -25,13 +28,14 @@ from cdc.kafka.first_records import Firsts
 from cdc.kafka.producer import HASTE_SECONDS
 from cdc.kafka.topics import KnownTopics
 from cdc.kafka.transactional import Step, Transactions
-from cdc.records.record import Delivered, Record, Sendable
+from cdc.records.record import Delivered, Record, Sendable, topics_of
 
 TRANSACTION_MS: Final = 20_000
 """How long a publisher that died may hold up consumers of committed records; one that lives needs far less."""
 INIT_SECONDS: Final = 10.0
 """PostgreSQL waits meanwhile; the next session tries again."""
 
+_report: Final = itemgetter(Record._fields.index("on_delivery"))
 _COMMIT_SECONDS: Final = 1.0  # of one try
 _LOOK_SECONDS: Final = 1.0
 _ABORT_SECONDS: Final = 3.0
@@ -62,50 +66,58 @@ class TransactionalSink:
         The caller sends the others again after a poll. Raises KafkaError for a record that can never be sent,
         KafkaUnavailable when the transaction has failed.
         """
-        sent, transactions = 0, self._transactions
+        transactions = self._transactions
         if not (records and transactions.takes):
-            return sent
-        produce, took, proven = self._producer.produce, transactions.reports.append, self._firsts.proven
-        careful = self._topics.careful
+            return 0
+        waiting, is_full = iter(records), True
         try:
             if not transactions.is_open:
                 self._producer.begin_transaction()
                 transactions.is_open = True
-            for topic, value, key, partition, on_delivery, _, timestamp, headers in records:
-                if careful and len(self._producer):
-                    break  # an error of the transaction names no record
-                place = None
-                if topic not in proven:
-                    place = transactions.place(Record(*records[sent]))
-                    if place is None:
-                        break
-                    partition = place.partition
-                if careful:
-                    self._last = Record(*records[sent])
-                report = self._topics.reporting(self._last) if self._last else on_delivery
-                failed = functools.partial(_refused, report)
-                produce(topic, value, key, partition, failed, None, timestamp, headers)
-                took(on_delivery)
-                sent += 1
-                if place is not None and transactions.sent(topic, place):
-                    break
+            if not self._topics.careful and self._firsts.proven.issuperset(topics_of(records)):
+                deque(starmap(self._producer.produce, _reporting_refusals(waiting)), maxlen=0)  # as `Sink.send` does
+                is_full = False
+            else:
+                is_full = not all(map(self._queue, waiting))
         except BufferError:
             pass
         except KafkaException as error:
             reason = error.args[0]
             if reason.code() not in (KafkaError._FATAL, KafkaError._STATE):
-                raise self._topics.refuses(reason, Record(*records[sent])) from None
+                tried = max(0, len(records) - length_hint(waiting) - 1)  # none, where the transaction cannot begin
+                raise self._topics.refuses(reason, Record(*records[tried])) from None
             transactions.failed = True  # `poll` reports which error it was
+        sent = max(0, len(records) - length_hint(waiting) - is_full)  # the last one that was tried was not queued
+        transactions.reports += map(_report, records[:sent])
         return sent
 
-    def poll(self, seconds: float) -> None:
-        """Serve the producer; wait for at most `seconds`.
+    def _queue(self, sendable: Sendable) -> bool:
+        """Queue one record; False while it must wait."""
+        record, transactions, careful = Record(*sendable), self._transactions, self._topics.careful
+        if not transactions.takes or (careful and len(self._producer)):  # an error of the transaction names no record
+            return False
+        place = None
+        if record.topic not in self._firsts.proven:
+            place = transactions.place(record)
+            if place is None:
+                return False
+            record = record._replace(partition=place.partition)
+        report = record.on_delivery
+        if careful:
+            self._last, report = record, self._topics.reporting(record)
+        self._producer.produce(*record._replace(on_delivery=functools.partial(_refused, report)))
+        if place is not None:
+            transactions.sent(record.topic, place)
+        return True
+
+    def poll(self, seconds: float, *, flush: bool = False) -> None:
+        """Serve the producer; wait for at most `seconds`. With `flush`, queued records do not linger.
 
         Reports the records of a transaction once its commit is verified. Raises Fenced, and KafkaUnavailable when this
         producer will deliver nothing more, or when the topics require a new session.
         """
         try:
-            self._serve(seconds)
+            self._serve(seconds, flush=flush)
         except KafkaException as error:
             raise self._topics.transaction_failed(error.args[0], "sending in a transaction", self._last) from None
         if self._commit is not None and self._commit.done():
@@ -117,12 +129,16 @@ class TransactionalSink:
             raise self._topics.leaving  # uncommitted events are redelivered
 
     def hasten(self) -> None:
-        """Do nothing: records become visible when their transaction ends, which has its own timing."""
+        """Do the same as `poll`, and send queued records without lingering: then less is left for the end of their
+        transaction, when they become visible."""
+        self.poll(0, flush=True)
 
-    def _serve(self, seconds: float) -> None:
+    def _serve(self, seconds: float, *, flush: bool) -> None:
         match self._transactions.step(len(self._producer)):
             case Step.WAIT if self._commit:
                 concurrent.futures.wait([self._commit], seconds)
+            case Step.POLL if flush:
+                client.flush(self._producer, HASTE_SECONDS)
             case Step.POLL:
                 self._producer.poll(seconds)
             case Step.FLUSH:
@@ -176,6 +192,15 @@ class TransactionalSink:
                 self._producer.abort_transaction(_ABORT_SECONDS)
         self._producer.purge()
         del self._producer
+
+
+def _reporting_refusals(records: Iterable[Sendable]) -> Iterator[Sendable]:
+    """Yield records whose reports go through `_refused`; those of one transaction of PostgreSQL share theirs."""
+    last: Delivered | None = None
+    for topic, value, key, partition, on_delivery, _, timestamp, headers in records:
+        if on_delivery is not last:
+            last, refused = on_delivery, functools.partial(_refused, on_delivery)
+        yield topic, value, key, partition, refused, None, timestamp, headers
 
 
 def _refused(on_delivery: Delivered, error: KafkaError | None, message: Message) -> None:

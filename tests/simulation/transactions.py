@@ -74,7 +74,7 @@ class SimTransactionalSink(SimSink):
             self.world.at(self._delay(), self._commit)
 
     def hasten(self) -> None:
-        """Do nothing, as `TransactionalSink.hasten`."""
+        """Do nothing: what matters is when the transaction ends."""
 
     def _ended(self, *, committed: bool) -> None:
         self._transactions.committing = False

@@ -27,6 +27,7 @@ class Client:
         self.errors: list[KafkaError] = []  # of records, in their order
         self.answers: list[KafkaError] = []  # to commits; then they succeed
         self.open = False
+        self.room = 1_000_000
         self.begun = self.commits = self.aborts = 0
 
     def init_transactions(self, seconds: float) -> None:
@@ -39,6 +40,8 @@ class Client:
         self.begun += 1
 
     def produce(self, topic: str, value: bytes, *rest: Any) -> None:
+        if len(self.queued) >= self.room:
+            raise BufferError
         self.produced.append((topic, value))
         self.queued.append(rest[2])
 
@@ -140,6 +143,42 @@ def test_the_first_record_of_a_partition_is_sent_alone(pair: Pair) -> None:
     pair.sink.poll(0)
     pair.sink.poll(0)
     assert pair.send("orders", b"2", b"3") == 2
+
+
+def proven(pair: Pair) -> Pair:
+    """The pair, once its topic has had a delivery."""
+    pair.send("orders", b"0")
+    pair.polls(lambda: not len(pair.client))
+    pair.sink.poll(0)
+    return pair
+
+
+def test_what_the_queue_has_no_room_for_is_sent_again_and_reported_once(pair: Pair) -> None:
+    proven(pair).client.room = 2
+    assert pair.send("orders", b"1", b"2", b"3") == 2
+    pair.client.room = 9
+    assert pair.send("orders", b"3") == 1
+    assert pair.send("orders", b"4", b"5") == 2
+    pair.send(POSITIONS, b"mark")
+    pair.polls(lambda: pair.reports)
+    assert [value for value, _ in pair.reports] == [b"0", b"1", b"2", b"3", b"4", b"5", b"mark"]
+
+
+def test_records_behind_the_position_wait_although_they_are_given_with_it(pair: Pair) -> None:
+    proven(pair)
+    values = [pair.record("orders", b"1"), pair.record(POSITIONS, b"mark"), pair.record("orders", b"2")]
+    assert pair.sink.send(values) == 2
+    assert [value for _, value in pair.client.produced] == [b"0", b"1", b"mark"]
+
+
+def test_records_linger_until_they_are_hastened_or_their_transaction_ends(pair: Pair) -> None:
+    proven(pair)
+    pair.send("orders", b"1")
+    pair.sink.poll(0)
+    assert len(pair.client) == 1
+    pair.sink.hasten()
+    assert len(pair.client) == 0
+    assert pair.reports == []
 
 
 def test_a_refused_record_is_reported_and_those_purged_because_of_it_are_not(pair: Pair) -> None:
