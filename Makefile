@@ -10,10 +10,10 @@ NATIVE := $(VENV)/.native
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help docs screenshots native demo bench torture simulate mutants test nightly unit lint rust types spelling format coverage site lock vulnerabilities up down clean
+.PHONY: help docs screenshots native demo bench bench-peers torture simulate mutants test nightly unit lint rust types spelling format coverage site lock vulnerabilities up down clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 # The virtual environment follows pyproject.toml: a change there installs again. Who only runs it needs no tools for tests.
 $(RUNS): pyproject.toml
@@ -46,6 +46,10 @@ demo: $(RUNS) ## a shop's orders from transaction to decoded Kafka record
 bench: $(NATIVE) ## speed, latency, memory beside the ceiling, 20 minutes; WHAT="throughput --events 200000"
 	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks $(or $(WHAT),all)
+
+bench-peers: $(NATIVE) ## other programs beside the publisher, an hour; WHAT="--events 200000 --peer debezium --peer native"
+	@$(BIN)/python -c 'import matplotlib, mq_bridge' 2>/dev/null || $(BIN)/pip install --quiet --editable '.[bench,peers]'
+	$(BIN)/python -m benchmarks peers $(WHAT)
 
 torture: $(STAMP) ## real faults for MINUTES=5 or CAMPAIGN=crashes, with GUARANTEE=, SEED=n, POSTGRES=15 or 18
 	$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),5) --postgres $(or $(POSTGRES),18) \

@@ -11,8 +11,9 @@ import psycopg
 from confluent_kafka import KafkaException
 from rich.console import Console
 
-from benchmarks import charts, contestants, document, growth, latency, memory, results, suite, tables
+from benchmarks import charts, contestants, document, growth, latency, memory, peers, results, suite, tables
 from benchmarks.contestants import NAMES, PUBLISHERS
+from benchmarks.peers import DEBEZIUM, MQ_BRIDGE, OURS, Peer
 from benchmarks.records import Unverified
 from benchmarks.results import Sections
 from benchmarks.suite import Bench
@@ -127,6 +128,34 @@ def memory_(ready: Bench, events: int, transaction: int, contestant: str) -> Sec
 def backfill_(ready: Bench, rows: int) -> Sections:
     """Measure `slot create --backfill` of a long table while a writer continues."""
     return ready.backfill(rows)
+
+
+def _peers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[Peer]:
+    found = []
+    for value in values or (*OURS, MQ_BRIDGE, DEBEZIUM):
+        try:
+            found.append(peers.known(value) or peers.given(value))
+        except ValueError as error:
+            raise click.BadParameter(f"{error}; known are {', '.join((*OURS, MQ_BRIDGE, DEBEZIUM))}") from None
+    return found
+
+
+@cli.command("peers")
+@click.option("--events", type=int, default=500_000, show_default=True, help="Events of the backlog.")
+@click.option("--rounds", type=int, default=5, show_default=True, help="How often each program runs.")
+@click.option(
+    "--peer",
+    "chosen",
+    multiple=True,
+    callback=_peers,
+    metavar="NAME|NAME=COMMAND",
+    help="A known program, or the command line of another, with {dsn}, {url}, {host}, {port}, {user}, {password},"
+    " {dbname}, {slot}, {publication}, {kafka}, {topic} and {folder}.  [default: all known]",
+)
+@measuring
+def peers_(ready: Bench, events: int, rounds: int, chosen: list[Peer]) -> Sections:
+    """Measure other programs beside the publisher on the same backlog: an hour with all of them."""
+    return ready.peers(chosen, replace(SHAPES["200B"], events=events), rounds)
 
 
 @cli.command("growth")

@@ -27,12 +27,19 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
     matplotlib.use("Agg")
     drawn = {
+        "peers.png": results.get("peers"),
         "throughput.png": {name: part for name, part in results.items() if name.startswith("throughput ")},
         "latency.png": results.get("latency", {}).get("rates"),
         "memory.png": {name: part for name, part in results.items() if name.startswith("memory ")},
         "growth.png": results.get("growth", {}).get("dimensions"),
     }
-    makers = {"throughput.png": _throughput, "latency.png": _latency, "memory.png": _memory, "growth.png": _growth}
+    makers = {
+        "peers.png": _peers,
+        "throughput.png": _throughput,
+        "latency.png": _latency,
+        "memory.png": _memory,
+        "growth.png": _growth,
+    }
     return [_saved(makers[name](part), folder / name) for name, part in drawn.items() if part]
 
 
@@ -57,6 +64,20 @@ def _panels(count: int, height: float = 3.2) -> tuple[Any, list[Any]]:
     for one in flat:
         one.spines[["top", "right"]].set_visible(False)
     return figure, flat[:count]
+
+
+def _peers(part: Results) -> Any:
+    """Draw one panel per measure with a bar per program; the longest bar is not always the best."""
+    shown = {name: found for name, found in part["peers"].items() if "rate" in found}
+    measures = {"events/s": "rate", "CPU, us/event": "cpu_us", "peak MB": "peak_mb"}
+    figure, panels = _panels(len(measures), 2.6)
+    for axes, (title, measure) in zip(panels, measures.items(), strict=True):
+        values = [found.get(measure, {}).get("median", 0.0) for found in shown.values()]
+        axes.barh(list(shown), values, color=[_COLOURS.get(name, "#9aa0a6") for name in shown])
+        axes.invert_yaxis()
+        axes.set_title(title, fontsize=10)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 10_000 else f"{value:g}")
+    return figure
 
 
 def _throughput(parts: Results) -> Any:

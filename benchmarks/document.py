@@ -11,6 +11,7 @@ from benchmarks.results import Sections
 BEGIN: Final = "<!-- results -->"
 END: Final = "<!-- end of results -->"
 TITLES: Final = {
+    "peers.png": "events/s, CPU and memory beside other programs",
     "throughput.png": "events/s by contestant",
     "latency.png": "latency by rate",
     "memory.png": "resident memory over time",

@@ -8,6 +8,7 @@ import json
 import time
 from array import array
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from typing import Any, Final
@@ -80,6 +81,14 @@ def delete_topic(kafka: str, topic: str) -> None:
 
 def read_back(kafka: str, topic: str, partitions: int, *, by_id: bool = False) -> Records:
     """Read every committed record of a topic. Raises Unverified if it cannot be read to its end."""
+    found = Records()
+    for message in messages(kafka, topic, partitions):
+        found.add(message, by_id=by_id)
+    return found
+
+
+def messages(kafka: str, topic: str, partitions: int) -> Iterator[Message]:
+    """Yield every committed record of a topic. Raises Unverified if it cannot be read to its end."""
     consumer = Consumer(
         {
             "bootstrap.servers": kafka,
@@ -91,28 +100,27 @@ def read_back(kafka: str, topic: str, partitions: int, *, by_id: bool = False) -
     )
     consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
     try:
-        return _read(consumer, topic, partitions, by_id=by_id)
+        yield from _read(consumer, topic, partitions)
     finally:
         consumer.close()
 
 
-def _read(consumer: Consumer, topic: str, partitions: int, *, by_id: bool) -> Records:
-    records, ended, heard = Records(), 0, time.monotonic()
+def _read(consumer: Consumer, topic: str, partitions: int) -> Iterator[Message]:
+    ended, heard = 0, time.monotonic()
     while ended < partitions:
         # A batch that is not full is waited for until the time is over, also behind the last record.
-        messages = consumer.consume(BATCH, timeout=0.2)
-        heard = time.monotonic() if messages else heard
+        batch = consumer.consume(BATCH, timeout=0.2)
+        heard = time.monotonic() if batch else heard
         if time.monotonic() - heard > SILENT_SECONDS:
             raise Unverified(f"topic {topic} cannot be read to its end")
-        for message in messages:
+        for message in batch:
             error = message.error()
             if error is None:
-                records.add(message, by_id=by_id)
+                yield message
             elif error.code() == KafkaError._PARTITION_EOF:
                 ended += 1
             else:
                 raise Unverified(f"topic {topic} cannot be read: {error}")
-    return records
 
 
 def verify(records: Records, backlog: Backlog, expected: int | None = None) -> None:

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from benchmarks import backfill, contestants, growth, latency, machine, memory, startup, throughput
+from benchmarks import backfill, contestants, growth, latency, machine, memory, peer_runs, peers, startup, throughput
 from benchmarks.contestants import RECVLOGICAL
 from benchmarks.growth import Dimension
+from benchmarks.peers import Peer
 from benchmarks.results import Sections
 from benchmarks.screen import Screen
 from benchmarks.servers import Servers, servers
@@ -39,7 +40,7 @@ class Bench:
         return {"machine": self._machine, **found}
 
     def throughput(self, shapes: Mapping[str, Workload], names: Sequence[str], rounds: int) -> Sections:
-        present = [name for name in names if not self._is_absent(name)]
+        present = [name for name in names if not self._lacks(name, contestants.absent(name))]
         return {
             f"throughput {shape}": self._section(
                 throughput.measure(self._servers, self._screen, shape, workload, present, rounds)
@@ -47,8 +48,7 @@ class Bench:
             for shape, workload in shapes.items()
         }
 
-    def _is_absent(self, name: str) -> bool:
-        reason = contestants.absent(name)
+    def _lacks(self, name: str, reason: str) -> bool:
         if reason:
             self._screen.say(f"without {name}: {reason}")
         return bool(reason)
@@ -71,6 +71,10 @@ class Bench:
 
     def backfill(self, events: int) -> Sections:
         return {"backfill": self._section(backfill.measure(self._servers, self._screen, events))}
+
+    def peers(self, chosen: Sequence[Peer], workload: Workload, rounds: int) -> Sections:
+        present = [peer for peer in chosen if not self._lacks(peer.name, peers.absent(peer.name))]
+        return {"peers": self._section(peer_runs.measure(self._servers, self._screen, present, workload, rounds))}
 
     def growth(self, wanted: Sequence[Dimension], rounds: int, contestant: str, rates: Sequence[int]) -> Sections:
         found = growth.measure(self._servers, self._screen, wanted, rounds, contestant, rates)

@@ -1,7 +1,7 @@
 """Format results as Markdown tables."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks import goals
@@ -26,6 +26,7 @@ _OF_A_RUN = {"date": "{}", "revision": "at {}", "load before": "load before {}"}
 def markdown(results: Results) -> str:
     """Return all sections, each under its heading."""
     parts = ["# Results", _machine(results), _goals(results)]
+    parts += [_peers(results["peers"])] if "peers" in results else []
     parts += [_throughput(name, part) for name, part in results.items() if name.startswith("throughput ")]
     parts += [_latency(results["latency"])] if "latency" in results else []
     parts += [_startup(results["startup"])] if "startup" in results else []
@@ -94,6 +95,36 @@ def _throughput(name: str, part: Results) -> str:
     pairs = "\n\n" + table(["ratio, paired in each round", "median"], ratios) if ratios else ""
     doubts = "".join(f"\n\n**Doubtful:** {doubt}." for doubt in part.get("doubts", []))
     return f"## Throughput, {name.removeprefix('throughput ')}\n\n{about}\n\n{table(header, rows)}{pairs}{doubts}"
+
+
+def _peers(part: Results) -> str:
+    given = part["workload"]
+    about = (
+        f"{given['events']:,} events, {given['rows']} a transaction, {part['rounds']} alternations, medians; latency"
+        " from the commit to the append, and kills at 1,000 events/s and within 200,000 events, once each."
+    )
+    header = ["", "sends", "events/s", "of the ceiling", "CPU us/event", "peak MB", "first record after s"]
+    header += ["p50 / p99 ms", "duplicates, backlog / steady", "lost, backlog / steady"]
+    rows = [_peer(name, found) for name, found in part["peers"].items() if "rate" in found]
+    left_out = "".join(f"\n\n**Failed:** {name}, {reason}." for name, reason in part["failures"].items())
+    return f"## Peers\n\n{about}\n\n{table(header, rows)}{left_out}"
+
+
+def _peer(name: str, found: Results) -> list[str]:
+    median: Callable[[str, str], str] = lambda of, form: shown(found.get(of, {}).get("median"), form)  # noqa: E731
+    times = found.get("latency", {}).get("ms", {})
+    kills = [found.get(kind, {}) for kind in ("killed_in_backlog", "killed_at_rate")]
+    return [
+        name,
+        found["sends"],
+        median("rate", "{:,.0f}"),
+        median("ratio", "{:.2f}"),
+        median("cpu_us", "{:.1f}"),
+        median("peak_mb", "{:,.0f}"),
+        median("first_seconds", "{:.2f}"),
+        " / ".join(shown(times.get(each), "{:.1f}") for each in ("p50", "p99")),
+        *(" / ".join(shown(kill.get(each), "{:,}") for kill in kills) for each in ("duplicates", "lost")),
+    ]
 
 
 def _latency(part: Results) -> str:

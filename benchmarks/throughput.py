@@ -27,7 +27,7 @@ def measure(
     with screen.bar(f"{shape}: {workload.events:,} rows") as bar, backlog(servers, workload, bar) as rows:
         size = rows.payload_bytes()
         screen.say(f"{shape}: {workload.events:,} events, payloads of {size:.0f} bytes")
-        wait_us = _best_wait(rows, screen) if CEILING in names else 0
+        wait_us = best_wait(rows, screen) if CEILING in names else 0
         _warm_up(rows, screen, names)
         runs = _alternate(rows, screen, names, rounds, wait_us)
     doubts = doubtful(runs)
@@ -43,7 +43,7 @@ def measure(
     }
 
 
-def _best_wait(rows: Backlog, screen: Screen) -> int:
+def best_wait(rows: Backlog, screen: Screen) -> int:
     """Find the wait with which the discarding reader is fastest: a low ceiling would flatter the publisher."""
     rates = dict.fromkeys(ceiling.WAITS_US, 0.0)
     for number in range(TRIES):

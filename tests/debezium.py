@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +40,40 @@ def _jars(name: str, coordinates: tuple[str, ...]) -> list[Path]:
     jars = maven.download(coordinates, folder / "jars", name, None)
     index.write_text(json.dumps({"coordinates": coordinates, "jars": [str(jar) for jar in jars]}))
     return jars
+
+
+def plugins(folder: Path) -> Path:
+    """Return a folder below `folder` that holds the connector, as `plugin.path` takes it."""
+    plugin = folder / "plugins" / "debezium"
+    if not plugin.exists():
+        plugin.mkdir(parents=True)
+        for jar in _jars("debezium", _DEBEZIUM):
+            if not jar.name.startswith(("connect-api", "kafka-clients", "slf4j-api")):
+                shutil.copyfile(jar, plugin / jar.name)
+    return plugin.parent
+
+
+def standalone(folder: Path, files: Sequence[Path], *options: str) -> tuple[list[str], dict[str, str]]:
+    """Return a command that runs one worker with connectors until a signal, and its environment.
+
+    `files` are the properties of the worker and of each connector, `options` those of Java.
+    """
+    return _command(folder, "ConnectStandalone", files, options)
+
+
+def _command(
+    folder: Path, program: str, files: Sequence[Path], options: Sequence[str]
+) -> tuple[list[str], dict[str, str]]:
+    (folder / "log4j2.properties").write_text(LOG4J)
+    command = [
+        str(packages.java()),
+        *options,
+        "-XX:-UsePerfData",
+        f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}",
+        f"org.apache.kafka.connect.cli.{program}",
+        *map(str, files),
+    ]
+    return command, {"CLASSPATH": ":".join(map(str, _jars("connect", _CONNECT)))}
 
 
 class Connect:
@@ -83,28 +117,13 @@ class Connect:
 
     def start(self) -> None:
         """Start the worker and wait until it answers."""
-        plugin = self.folder / "plugins" / "debezium"
-        if not plugin.exists():
-            plugin.mkdir(parents=True)
-            for jar in _jars("debezium", _DEBEZIUM):
-                if not jar.name.startswith(("connect-api", "kafka-clients", "slf4j-api")):
-                    shutil.copyfile(jar, plugin / jar.name)
+        plugins(self.folder)
         self.worker_file.write_text("".join(f"{key}={value}\n" for key, value in self.properties.items()))
-        (self.folder / "log4j2.properties").write_text(LOG4J)
-        classpath = ":".join(map(str, _jars("connect", _CONNECT)))
-        command = [
-            str(packages.java()),
-            "-Xmx512m",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-XX:-UsePerfData",
-            f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}",
-            "org.apache.kafka.connect.cli.ConnectDistributed",
-            str(self.worker_file),
-        ]
+        options = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+        command, environment = _command(self.folder, "ConnectDistributed", [self.worker_file], options)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, env={**os.environ, "CLASSPATH": classpath}, stdout=log, stderr=subprocess.STDOUT
+                command, env={**os.environ, **environment}, stdout=log, stderr=subprocess.STDOUT
             )
         self._wait(lambda: self.ask("GET", "/connectors")[0] == 200, "Connect does not answer", START_SECONDS)
 
