@@ -77,7 +77,7 @@ def write(
     `given` are the properties of [kafka]. Raises CdcError:
     KafkaUnavailable when that takes longer than `seconds`, and records may have been written.
     """
-    made = producer({**librdkafka.producer(given), "linger.ms": 0}, silent=True)
+    made = producer({**librdkafka.producer(given), **librdkafka.PROMPT}, silent=True)
     try:
         deliver(made, topic, records, seconds, partition)
     finally:
