@@ -28,6 +28,7 @@ from cdc.telemetry.metrics import (
     WAITING,
     Histogram,
     Metrics,
+    RelayHealth,
     Sample,
 )
 from tests.memory import NOON
@@ -65,6 +66,9 @@ def streaming(**changes: Any) -> Metrics:
         ({"in_flight": 3, "oldest": NOON - 0.1}, State.STREAMING),
         ({"in_flight": 3, "oldest": NOON - 60}, State.CATCHING_UP),
         ({"wal_end": LSN(1000 + (64 << 20))}, State.CATCHING_UP),
+        ({"relay": RelayHealth(3, NOON - 60, 0, 9, 6, 1)}, State.CATCHING_UP),
+        ({"relay": RelayHealth(3, NOON - 1, 0, 9, 6, 1)}, State.IDLE),
+        ({"relay": RelayHealth(0, None, 5, 9, 6, 1)}, State.IDLE),
         ({"in_flight": 3, "oldest": NOON - 60, "waiting_since": NOON - 6}, State.BLOCKED_BY_KAFKA),
         ({"waits_for": "kafka", "waiting_since": NOON - 6}, State.BLOCKED_BY_KAFKA),
         ({"waits_for": "registry", "waiting_since": NOON - 6}, State.BLOCKED_BY_REGISTRY),
