@@ -14,7 +14,7 @@ from cdc.local import accounts
 from cdc.local.ports import Ports
 from tests.pipeline import eventually
 
-# Since 1.23 PgBouncer lets replication through.
+# Since 1.23 PgBouncer lets replication through. Debian's package is installed by `.ci/run`.
 POOLERS = ["stand-in", "later stand-in", *(["pgbouncer"] if shutil.which("pgbouncer") else [])]
 
 _CONFIGURATION = """\

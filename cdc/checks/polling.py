@@ -46,8 +46,8 @@ def check(connection: Conn, notes: Notes, settings: Settings, link: Link) -> boo
 def _connection(notes: Notes, link: Link) -> None:
     if link.pooled:
         text = (
-            "the connection goes through a pooler, which works, with two limits: a standby waits for the lease before"
-            " it takes over, as there is no lock that ends with the session, and only queries notice new rows"
+            "the connection goes through a pooler, which works, with one limit: a standby waits for the lease before it"
+            " takes over, as there is no lock that ends with the session"
         )
         notes.warns("polling_connection", text, hint=postgres.DIRECT)
     else:

@@ -14,10 +14,10 @@ from cdc.cli.main import Invocation
 from cdc.cli.params import LsnType, Moment
 from cdc.config.settings import Settings, require, require_slot
 from cdc.delivery.positions import EXACTLY_ONCE, Memory, SlotRecord, differences
-from cdc.errors import CdcError
+from cdc.errors import CdcError, PostgresError
 from cdc.kafka import positions
 from cdc.lsn import LSN
-from cdc.postgres import catalog, slots
+from cdc.postgres import catalog, relay_facts, slots
 from cdc.postgres.connection import LONG_SECONDS, connect
 from cdc.quantities import size
 from cdc.replication.horizon import Horizon, remembered
@@ -102,6 +102,11 @@ def create(
     # Creating a slot waits for the end of all open transactions, which may take as long as it likes.
     with connect(settings.postgres.dsn, lock_seconds=0, statement_seconds=0) as connection:
         catalog.server(connection)
+        if relay_facts.exists(connection, settings):
+            raise PostgresError(
+                f"relay {settings.postgres.slot!r} publishes the outbox, and a slot beside it would publish it again",
+                hint="run: cdc-publisher slot create --from-polling",
+            )
         defect = catalog.published_defect(connection, settings)
         if defect:
             click.echo(f"cdc-publisher: warning: {defect.error()}", err=True)

@@ -347,9 +347,11 @@ def test_a_move_from_a_slot_notes_how_far_the_slot_publishes(bare_pipeline: Pipe
     assert "stop the publisher then" in done
     relay = row_of_relay(pipeline)
     assert relay.handover is not None
-    assert pipeline.sql("select %s::pg_lsn > confirmed_flush_lsn from pg_replication_slots", relay.handover) == [
-        (True,)
-    ]
+    assert pipeline.sql(
+        "select %s::pg_lsn > confirmed_flush_lsn from pg_replication_slots where slot_name = %s",
+        relay.handover,
+        pipeline.slot,
+    ) == [(True,)]
     assert unsent(pipeline) == []
     record = positions.remembered(load(pipeline.configure(), environ={}), f"{relay.id}/{pipeline.slot}").record
     assert isinstance(record, SlotRecord)
@@ -375,3 +377,11 @@ def test_commands_that_need_a_slot_say_so_in_one_line(polled: Pipeline, argument
 def test_options_of_polling_are_refused_without_it(polled: Pipeline) -> None:
     for options in (("--adopt",), ("--rows", "send"), ("--polling", "--since", "1d"), ("--polling", "--order")):
         assert polled.run("outbox", "init", *options).returncode == 2
+
+
+def test_a_slot_beside_a_relay_is_refused(polled: Pipeline) -> None:
+    init(polled)
+    polled.settings["postgres"]["source"] = "slot"
+    assert polled.run("outbox", "init").returncode == 0
+    done = polled.run("slot", "create")
+    assert (done.returncode, "slot create --from-polling" in done.stderr) == (1, True)
