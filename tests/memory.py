@@ -157,6 +157,15 @@ class MemoryTail:
         }
         return sorted(found)
 
+    def last(self, partition: int | None, event_id: str, /) -> int | None:
+        """Records stand in the order in which they were put here."""
+        found = [
+            offset
+            for offset, ((place, _, _), each) in enumerate(self.ids.items())
+            if each == event_id and partition in (None, place)
+        ]
+        return max(found, default=None)
+
     def elsewhere(self, partition: int, commit_lsn: int, index: int, /) -> bool:
         return any((place, commit_lsn, index) in self.ids for place in range(self.partitions) if place != partition)
 

@@ -17,7 +17,7 @@ FLOORS = """
 errors lsn backoff quantities background
 scratch logs
 avro replication
-outbox
+outbox polling
 config records
 registry telemetry
 delivery
@@ -34,7 +34,7 @@ __init__ __main__
 # Folders and modules that decide: no socket, clock, thread, environment or client library.
 PURE_PARTS = """
 errors lsn backoff quantities scratch logs.rate_limit
-avro replication outbox records
+avro replication outbox polling records
 config.settings config.reference config.masking config.passwords config.environment config.kinds config.hostport
 config.librdkafka config.toml_text
 telemetry.metrics telemetry.health telemetry.spans

@@ -1,0 +1,1 @@
+"""The rules by which rows are read from the outbox table without a slot."""
