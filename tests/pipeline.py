@@ -127,6 +127,11 @@ class Pipeline:
         return str(self.settings["postgres"]["slot"])
 
     @property
+    def polls(self) -> bool:
+        """Whether a relay takes the place of the slot."""
+        return self.settings["postgres"].get("source") == "polling"
+
+    @property
     def topic(self) -> str:
         return f"{self.prefix}note"
 
@@ -215,7 +220,10 @@ class Pipeline:
         )
 
     def confirmed(self) -> LSN:
-        """The slot's confirmed_flush_lsn."""
+        """The slot's confirmed_flush_lsn, or the number up to which the relay is confirmed."""
+        if self.polls:
+            ((number,),) = self.sql("select confirmed_batch from cdc_relay where relay = %s", self.slot)
+            return LSN(number)
         ((lsn,),) = self.sql(
             "select confirmed_flush_lsn::text from pg_replication_slots where slot_name = %s", self.slot
         )
@@ -226,7 +234,10 @@ class Pipeline:
         return LSN.parse(lsn)
 
     def settles(self, seconds: float = PATIENCE) -> None:
-        """Wait until the slot has passed all that is in the WAL now."""
+        """Wait until the slot has passed all that is in the WAL now, or the relay all rows that are visible now."""
+        if self.polls:
+            self._settles_polling(seconds)
+            return
         with self.connect() as connection:  # one: for each, PostgreSQL forks a process
             row = connection.execute("select pg_current_wal_flush_lsn()").fetchone()
             assert row
@@ -239,18 +250,37 @@ class Pipeline:
 
             eventually(passed, f"slot at {self.confirmed()}, wanted {row[0]}", seconds)
 
+    def _settles_polling(self, seconds: float) -> None:
+        left = (
+            "select from outbox t, cdc_relay r where r.relay = %s and not (pg_visible_in_snapshot(t.cdc_tx,"
+            " r.confirmed_snapshot) or coalesce(pg_visible_in_snapshot(t.cdc_tx, r.partly_snapshot)"
+            " and t.cdc_seq <= r.partly_until, false)) and t.cdc_tx < %s::text::xid8 limit 1"
+        )
+        with self.connect() as connection:
+            row = connection.execute("select pg_snapshot_xmax(pg_current_snapshot())::text").fetchone()
+            assert row
+
+            def passed() -> bool:
+                last = self._running[-1]
+                assert last.process.poll() is None, f"exit {last.process.poll()}: {last.messages()}"
+                return connection.execute(left, [self.slot, row[0]]).rowcount == 0
+
+            eventually(passed, f"all rows are confirmed: {self.sql('select * from cdc_relay')}", seconds)
+
     def records(self) -> list[Received]:
         """Everything in the topics of this test, each partition in its order."""
         return read_all(self.kafka, self.prefix, Decoder(folder=self.folder / "schemas"))
 
     @uncollected()
-    def judge(self, *, duplicates: bool = False, phantoms: bool = False) -> list[Received]:
+    def judge(
+        self, *, duplicates: bool = False, phantoms: bool = False, table: str = "outbox", returns: bool = False
+    ) -> list[Received]:
         """Compare topics and table; returns the records of rows. `duplicates` says whether replays are allowed,
-        `phantoms` whether events without a row are."""
+        `phantoms` whether events without a row are, `returns` whether a stream continues behind another one."""
         records = self.records()
         committed = {
             str(row_id): (key, payload)
-            for row_id, key, payload in self.sql("select id, aggregateid, payload from outbox")
+            for row_id, key, payload in self.sql(f"select id, aggregateid, payload from {table}")
         }
         if phantoms:
             records = [record for record in records if record.id in committed]
@@ -273,7 +303,7 @@ class Pipeline:
             positions = [r.position for r in first]
             streams = list(dict.fromkeys(position.split("-")[0] for position in positions))
             in_order = sorted(positions, key=lambda position: (streams.index(position.split("-")[0]), position))
-            assert positions == in_order, f"positions of key {key}"
+            assert positions == in_order or returns, f"positions of key {key}"
             assert len({r.partition for r in first}) == 1
         return records
 
@@ -290,7 +320,17 @@ def _toml(value: Any) -> str:
     return json.dumps(value)
 
 
-def make_pipeline(dsn: str, kafka: str, prefix: str, folder: Path) -> Pipeline:
+SOURCES = pytest.mark.parametrize("source", ["slot", "polling"], indirect=True)
+"""Runs a test with a replication slot, and with a relay of the outbox table."""
+
+
+@pytest.fixture
+def source(request: pytest.FixtureRequest) -> str:
+    """Where the rows of a pipeline come from."""
+    return str(getattr(request, "param", "slot"))
+
+
+def make_pipeline(dsn: str, kafka: str, prefix: str, folder: Path, source: str = "slot") -> Pipeline:
     """A pipeline whose database, table, publication, slot and topic are still to be made."""
     slot = f"slot_{conninfo_to_dict(dsn)['dbname']}"
     settings: dict[str, dict[str, Any]] = {
@@ -303,12 +343,16 @@ def make_pipeline(dsn: str, kafka: str, prefix: str, folder: Path) -> Pipeline:
         "kafka": {"bootstrap.servers": kafka},
         "avro": {"schemas": "schemas"},
     }
+    if source == "polling":
+        settings["postgres"]["source"] = source
+        settings["outbox"] = {"published": "mark"}  # the table is the truth
     return Pipeline(dsn, kafka, prefix, folder, settings)
 
 
 def prepare(pipeline: Pipeline, *slot_options: str, topic: bool = True) -> Pipeline:
-    """Make table, publication and slot by the program's own commands, and the topic."""
-    for command in (("outbox", "init"), ("slot", "create", *slot_options)):
+    """Make table, publication and slot, or relay, by the program's own commands, and the topic."""
+    slot = (("outbox", "init"), ("slot", "create", *slot_options))
+    for command in (("outbox", "init", "--polling"),) if pipeline.polls else slot:
         done = pipeline.run(*command)
         assert done.returncode == 0, done.stderr
     if topic:
@@ -317,9 +361,11 @@ def prepare(pipeline: Pipeline, *slot_options: str, topic: bool = True) -> Pipel
 
 
 @pytest.fixture
-def bare_pipeline(database: str, servers: Servers, topic_prefix: str, tmp_path: Path) -> Iterator[Pipeline]:
+def bare_pipeline(
+    database: str, servers: Servers, topic_prefix: str, tmp_path: Path, source: str
+) -> Iterator[Pipeline]:
     """A pipeline in an empty database."""
-    pipeline = make_pipeline(database, servers.kafka, topic_prefix, tmp_path)
+    pipeline = make_pipeline(database, servers.kafka, topic_prefix, tmp_path, source)
     yield pipeline
     pipeline.close()
 

@@ -23,6 +23,7 @@ from cdc.kafka.producer import Sink
 from cdc.kafka.readback.tails import Tails
 from cdc.kafka.remembered_topics import RememberedTopics, existing
 from cdc.kafka.topics import KnownTopics
+from cdc.outbox.events import Outbox
 from cdc.outbox.keys import Keys
 from cdc.postgres import catalog, key_column, slots
 from cdc.postgres.connection import connect
@@ -137,6 +138,34 @@ class Servers:
             wal_end = slots.wal_end(connection)
         stream = stream_id(system_identifier, timeline, settings.postgres.slot)
         outbox = outbox_of(settings, stream, found.keys, suited_at=found.wal_end)
+        kafka = self._kafka(stack, mark, outbox, writer, early=early)
+        sentinel = Sentinel(settings.postgres.dsn, settings, found.definition, found.wal_end)
+        stack.callback(sentinel.stop)
+        return Ends(
+            **kafka,
+            source=source,
+            sentinel=sentinel,
+            slot=mark,
+            remembered=partial(_remembered, memory, mark.key),
+            wal_end=wal_end,
+            used=found.used,
+            timelines=timelines,
+            wal_sender_timeout=found.wal_sender_timeout,
+            binary=binary,
+        )
+
+    def _kafka(
+        self,
+        stack: contextlib.ExitStack,
+        mark: SlotRecord,
+        outbox: Outbox,
+        writer: positions.Writer,
+        *,
+        early: Sink | None = None,
+        floors: Mapping[str, Mapping[int, int]] | None = None,
+    ) -> dict[str, Any]:
+        """Open what concerns Kafka alone: most of the fields of `Ends`. For `floors` see `Tails`."""
+        settings = self._settings
         topics = RememberedTopics(writer, self._topics, mark.key, self._remembered)
         # Closed before the slot is given up: another process reads then what Kafka has.
         sink = stack.enter_context(contextlib.closing(early or self._sink(mark.key)))
@@ -148,38 +177,29 @@ class Servers:
                     mark.confirmed,
                     sequences=settings.delivery.sequence,
                     known=lambda: list(self._remembered),
-                    commit_times=settings.record.time_column is None,
+                    commit_times=settings.record.time_column is None and not settings.postgres.polls,
                     cluster=self._reached.cluster,
+                    by_id=settings.postgres.polls,
+                    floors=floors or {},
                 )
             )
         )
-        sentinel = Sentinel(settings.postgres.dsn, settings, found.definition, found.wal_end)
-        stack.callback(sentinel.stop)
-        return Ends(
-            source=source,
-            sink=sink,
-            sentinel=sentinel,
-            topics=topics,
-            outbox=outbox,
-            dead_letters=(
+        return {
+            "sink": sink,
+            "topics": topics,
+            "outbox": outbox,
+            "dead_letters": (
                 DeadLetters(settings.topics.dead_letter, outbox, None if self._buries else self._skipped)
                 if self._buries or self._skipped
                 else None
             ),
-            slot=mark,
-            remembered=partial(_remembered, memory, mark.key),
-            hand_over=partial(_hand_over, settings),
-            tails=tails,
-            wal_end=wal_end,
-            used=found.used,
-            timelines=timelines,
-            failed=self._failed,
-            wal_sender_timeout=found.wal_sender_timeout,
-            binary=binary,
-            identities=partial(existing, self._reached.cluster),
-            trust=self._trust,
-            foreign=lambda window: stack.enter_context(contextlib.closing(_foreign(settings, window))),
-        )
+            "hand_over": partial(_hand_over, settings),
+            "tails": tails,
+            "failed": self._failed,
+            "identities": partial(existing, self._reached.cluster),
+            "trust": self._trust,
+            "foreign": lambda window: stack.enter_context(contextlib.closing(_foreign(settings, window))),
+        }
 
     def taken(self) -> bool:
         """Return whether another process reads the slot, as PostgreSQL says. Raises CdcError."""

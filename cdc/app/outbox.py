@@ -6,8 +6,13 @@ from cdc.outbox.events import Outbox
 from cdc.outbox.keys import Keys
 
 
-def outbox_of(settings: Settings, stream: str, keys: Keys, *, suited_at: LSN | None = None) -> Outbox:
-    """Return what makes events of rows; for `suited_at` see `Outbox`."""
+def outbox_of(
+    settings: Settings, stream: str, keys: Keys, *, suited_at: LSN | None = None, time: str | None = None
+) -> Outbox:
+    """Return what makes events of rows; for `suited_at` see `Outbox`.
+
+    `time` is the column with the time of records where the settings name none.
+    """
     return Outbox(
         stream,
         settings.outbox.parts,
@@ -17,5 +22,5 @@ def outbox_of(settings: Settings, stream: str, keys: Keys, *, suited_at: LSN | N
         suited_at=suited_at,
         iso=settings.outbox.header_format == "iso",
         keys=keys,
-        time=settings.record.time_column,
+        time=settings.record.time_column or time,
     )

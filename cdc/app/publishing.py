@@ -10,6 +10,7 @@ from collections.abc import Callable
 from cdc import __version__
 from cdc.app.connections import Clock, Servers
 from cdc.app.contracts import Schemas
+from cdc.app.polling import PollingServers
 from cdc.app.process import Watchdog, tune
 from cdc.app.reaching import Reached
 from cdc.background import Task
@@ -70,7 +71,7 @@ def publish(
         with tracing.opened(settings) as tracer, Watchdog() as watchdog:
             alive = functools.partial(_alive, watchdog, metrics)
             recovers = heal is not None and settings.delivery.on_slot_lost == "recover"
-            servers = Servers(settings, skipped, reaching)
+            servers = (PollingServers if settings.postgres.polls else Servers)(settings, skipped, reaching)
             service = Service(
                 settings,
                 schemas,

@@ -15,6 +15,7 @@ from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.cli.params import PositionType
 from cdc.config.settings import require
+from cdc.errors import ConfigError
 from cdc.logs import setup as logs
 
 log = logging.getLogger("cdc.start")
@@ -57,6 +58,11 @@ def start(invocation: Invocation, *, accept_changes: bool, skipped: tuple[str, .
     78 invalid configuration.
     """
     settings = require(invocation.settings())
+    if skipped and settings.postgres.polls:
+        raise ConfigError(
+            '--skip goes by positions, and with [postgres] source = "polling" a row has another one in each session',
+            hint='correct the row, or let poison events become dead letters: [delivery] on_poison = "dead-letter"',
+        )
     context = {"slot": settings.postgres.slot}
     logs.configure(invocation.log_format, verbose=invocation.verbose, context=context)
     stop, reload = threading.Event(), threading.Event()

@@ -9,6 +9,7 @@ The events of a key keep their order: once one is sent again, those behind it ar
 topic ends with the newest event of each key, and compaction keeps that one.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -32,7 +33,8 @@ class SentBefore:
     Kafka has everything up to `position`; `tails` know what it has beyond that, and without them it has nothing more.
     Dead letters count as sent, also where the event would be none today. `foreign` knows by id what another program
     has sent of the transactions that commit before `foreign_until`. With `by_id`, rows may have had other numbers in
-    their transaction when they were sent: what counts is that a record of the transaction has the id.
+    their transaction when they were sent: what counts is that a record of the transaction has the id. With `anywhere`,
+    they had other positions altogether: what counts is that a record has the id.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class SentBefore:
         foreign: Foreign | None = None,
         foreign_until: LSN = NOTHING,
         by_id: bool = False,
+        anywhere: bool = False,
     ) -> None:
         self.until = max(until, foreign_until)
         self.skipped = self.sent_again = self.suspicious = 0
@@ -52,6 +55,8 @@ class SentBefore:
         self._dead_letters = dead_letters
         self._highest = max(position.commit_lsn, foreign_until)  # of the tails that were asked for
         self._by_id = by_id
+        self._anywhere = anywhere
+        self._last: dict[tuple[str, bytes], int] = {}  # the offset of the last record that was recognised, by its key
         self._recognised: dict[tuple[Tail, int], int] = {}  # which row a record is that of, in one transaction
         self._recognised_in = NOTHING
         self._foreign = foreign
@@ -72,7 +77,7 @@ class SentBefore:
 
         No comparison of a position with the highest one: of what is below that, some may be missing.
         """
-        return commit_lsn > self._highest
+        return commit_lsn > self._highest and not self._anywhere
 
     def holds(self, row: Row, topic: str, key: bytes | None, event_id: str) -> bool:
         """Whether the event of a row is in its topic, or among the dead letters. Raises Pending, and Kafka's errors.
@@ -86,7 +91,7 @@ class SentBefore:
         if None in tails:
             raise Pending
         return self._is_foreign(row, topic, key, event_id) or any(
-            tail is not None and self._holds(tail, row, key, event_id, ordered=name != self._dead_letters)
+            tail is not None and self._holds(tail, row, name, key, event_id, ordered=name != self._dead_letters)
             for name, tail in zip(names, tails, strict=True)
         )
 
@@ -99,8 +104,10 @@ class SentBefore:
             raise Pending
         return found and (key is None or (topic, key) not in self._overtaken)
 
-    def _holds(self, tail: Tail, row: Row, key: bytes | None, event_id: str, *, ordered: bool) -> bool:
+    def _holds(self, tail: Tail, row: Row, topic: str, key: bytes | None, event_id: str, *, ordered: bool) -> bool:
         self._highest = max(self._highest, tail.highest)
+        if self._anywhere:
+            return bool(tail.partitions) and self._holds_anywhere(tail, topic, key, event_id, ordered=ordered)
         if not tail.partitions or row.transaction.commit_lsn > tail.highest:
             return False
         place = None if key is None else partition(key, tail.partitions)
@@ -116,6 +123,16 @@ class SentBefore:
         if found is not None or (place is not None and tail.elsewhere(place, *at)):
             self.suspicious += 1  # another event, or in a partition that is not the key's: consumers may miss it
         return False
+
+    def _holds_anywhere(self, tail: Tail, topic: str, key: bytes | None, event_id: str, *, ordered: bool) -> bool:
+        """Whether a record has the id, and comes behind those of the rows before of its key."""
+        offset = tail.last(None if key is None else partition(key, tail.partitions), event_id)
+        if offset is None or not ordered or key is None:
+            return offset is not None
+        if offset <= self._last.get((topic, key), -1):
+            return False
+        self._last[topic, key] = offset
+        return True
 
     def _index(self, tail: Tail, place: int | None, row: Row, event_id: str) -> int | None:
         """Return the first index that a record with the row's id has, unless it is that of another row of the id."""
@@ -133,6 +150,8 @@ class SentBefore:
         for topic, _, key, *_ in records:
             if self._foreign and key is not None and row.transaction.commit_lsn < self._foreign_until:
                 self._overtaken.add((topic, key))
+            if self._anywhere and key is not None:
+                self._last[topic, key] = sys.maxsize  # it comes behind all that the topic holds
             tail = self._tails.ask(topic, row.transaction.since) if self._tails and key is not None else None
             if tail and key is not None and row.transaction.commit_lsn <= tail.highest:
                 tail.repeat(key)
@@ -141,6 +160,7 @@ class SentBefore:
         """Take everything from now on as new."""
         self.until = NOTHING
         self._overtaken.clear()
+        self._last.clear()
         if self._foreign:
             self._foreign.forget()
         if self._tails:

@@ -4,7 +4,7 @@ import logging
 from typing import Final
 
 from cdc.delivery.loop import Publisher
-from cdc.delivery.ports import Clock, Observation, Sentinel, Stopping, StreamDefect, Synchronous, WalEnd
+from cdc.delivery.ports import Batches, Clock, Observation, Sentinel, Stopping, StreamDefect, Synchronous, WalEnd
 from cdc.delivery.session import Session
 from cdc.errors import PostgresUnavailable
 from cdc.replication.horizon import Horizon
@@ -177,6 +177,8 @@ class Monitor:
             self._metrics.wal_end = observation.lsn
         elif isinstance(observation, RelayHealth):
             self._metrics.relay = observation
+        elif isinstance(observation, Batches):
+            self._metrics.ticks, self._metrics.batch_rows, self._metrics.batch_seconds = observation
         else:
             metrics = self._metrics
             metrics.retained, metrics.limit, metrics.safe, metrics.wal_status = observation

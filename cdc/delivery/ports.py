@@ -10,8 +10,9 @@ from typing import Final, NamedTuple, Protocol
 
 from cdc.delivery.positions import ForeignWindow, Memory, RememberedTopic, SlotRecord
 from cdc.errors import CdcError
-from cdc.lsn import LSN
+from cdc.lsn import LSN, EventPosition
 from cdc.outbox.events import Outbox
+from cdc.polling.progress import Progress
 from cdc.records.encoding import DeadLetters, Topics
 from cdc.records.record import Sendable
 from cdc.records.router import Encoder, Encoders, Framing
@@ -45,13 +46,21 @@ class Stopping(NamedTuple):
     reason: str
 
 
+class Batches(NamedTuple):
+    """What the process has read from the table of a relay."""
+
+    ticks: int
+    rows: int | None  # of the last batch
+    seconds: float | None  # between its snapshots
+
+
 class StreamDefect(NamedTuple):
     """The stream may not carry every row any more: nothing further may be confirmed."""
 
     error: CdcError
 
 
-Observation = WalEnd | SlotHealth | Synchronous | Stopping | StreamDefect | Horizon | RelayHealth
+Observation = WalEnd | SlotHealth | Synchronous | Stopping | StreamDefect | Horizon | RelayHealth | Batches
 
 
 class Clock(Protocol):
@@ -108,6 +117,10 @@ class Tail(Protocol):
 
     def indexes(self, partition: int | None, commit_lsn: int, event_id: str, /) -> list[int]:
         """The indexes at which a transaction's records have an id, ascending. A partition of None means any."""
+        ...
+
+    def last(self, partition: int | None, event_id: str, /) -> int | None:
+        """The offset of the last record with an id, at any position. A partition of None means any."""
         ...
 
     def elsewhere(self, partition: int, commit_lsn: int, index: int, /) -> bool:
@@ -196,6 +209,10 @@ def _nothing_foreign(window: ForeignWindow) -> Foreign:
     raise NotImplementedError(window)
 
 
+def _begun(record: SlotRecord) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Ends:
     """Both ends of an open session, and what opening it found."""
@@ -223,6 +240,12 @@ class Ends:
     """Take these topics for what is remembered of them: no other topic of the same name may be sent to."""
     foreign: Callable[[ForeignWindow], Foreign] = _nothing_foreign
     """Read the records of another program within a window."""
+    progress: Callable[[EventPosition | None], Progress] | None = None
+    """How far a relay has sent rows at a position; None with a slot. Its rows have other positions in each session."""
+    resumes: bool = False
+    """Whether the relay resumes right behind the position that Kafka has."""
+    begin: Callable[[SlotRecord], None] = _begun
+    """Begin the stream; of a relay, first write its record with the epoch of the session. Waits for Kafka."""
 
 
 class Servers(Protocol):

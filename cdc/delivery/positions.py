@@ -10,12 +10,14 @@ that decide the order), to detect changes made while no publisher was reading.
 | key   | `{system_identifier}/{slot}`                                                                    |
 | value | JSON: version, system_identifier, timeline, slot, confirmed (LSN as text), definition, settings, |
 |       | position, guarantee, caught_up, cluster (Kafka's id), horizons, dropped, recovered, foreign,    |
-|       | renumbered, since                                                                               |
+|       | renumbered, relay, since                                                                        |
 
 `foreign` is there while the slot has not passed the events that another program may have sent: see `ForeignWindow`.
 `renumbered` is there until the slot has passed this LSN: events before it may have been sent with other numbers in
-their transactions, as what counts in these was changed. `since` is there with polling only: offsets of partitions by
-topic, before which no event of the stream is, as `outbox init --polling` found them.
+their transactions, as what counts in these was changed.
+`relay` is there without a slot: the last epoch that a session took, and how far rows were sent at `position` (see
+`cdc.polling.progress`). Then the key has the id of the relay in place of the system identifier. `since` has the offsets
+by partition and topic at which the topics ended when the relay was made: nothing of it stands before them.
 `position` is the last event that a Kafka transaction has made visible, null before there was one: everything up to it
 is in Kafka; with `caught_up`, nothing of the stream beyond it is. `guarantee` is that of the publisher which wrote the
 record. An empty value forgets the slot.
@@ -53,6 +55,7 @@ from cdc.delivery.purge_record import NAME as PURGE
 from cdc.delivery.purge_record import PurgeRecord
 from cdc.delivery.recovery_record import NAME, RecoveryRecord
 from cdc.lsn import LSN, EventPosition
+from cdc.polling.progress import Progress
 from cdc.replication import publication
 from cdc.replication.horizon import Horizon, parsed, plain
 
@@ -89,6 +92,23 @@ class ForeignWindow(NamedTuple):
         return cls(until, offsets, bool(document.get("own", False)))
 
 
+class RelayMark(NamedTuple):
+    """The last epoch that a session of a relay took, and how far it sent rows."""
+
+    epoch: int
+    progress: Progress | None = None
+
+    def document(self) -> dict[str, object]:
+        """The mark as the record of the relay has it."""
+        return {"epoch": self.epoch, "progress": self.progress and self.progress.document()}
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> "RelayMark":
+        """Read a mark. Raises KeyError, TypeError, AttributeError and ValueError."""
+        progress = document["progress"]
+        return cls(int(document["epoch"]), Progress.parse(progress) if progress else None)
+
+
 def plain_offsets(offsets: Mapping[str, Mapping[int, int]]) -> dict[str, dict[str, int]]:
     """Return offsets, by topic and partition, as JSON has them."""
     return {topic: {str(number): at for number, at in ends.items()} for topic, ends in offsets.items()}
@@ -118,7 +138,8 @@ class SlotRecord:
     recovered: Mapping[str, Any] | None = None  # what the last recovery of the slot did; publishers pass it on
     foreign: ForeignWindow | None = None
     renumbered: LSN | None = None
-    since: Mapping[str, Mapping[int, int]] | None = None  # of polling: offsets before which nothing is of the stream
+    relay: "RelayMark | None" = None
+    since: Mapping[str, Mapping[int, int]] | None = None
 
     @property
     def key(self) -> str:
@@ -133,7 +154,8 @@ class SlotRecord:
         rare |= {"recovered": dict(self.recovered)} if self.recovered else {}
         rare |= {"foreign": self.foreign.document()} if self.foreign else {}
         rare |= {"renumbered": str(self.renumbered)} if self.renumbered else {}
-        rare |= {} if self.since is None else {"since": plain_offsets(self.since)}
+        rare |= {"relay": self.relay.document()} if self.relay else {}
+        rare |= {"since": plain_offsets(self.since)} if self.since is not None else {}
         return orjson.dumps(
             {
                 "version": VERSION,
@@ -156,7 +178,7 @@ class SlotRecord:
         try:
             read = orjson.loads(value)
             position, foreign, renumbered = (read.get(name) for name in ("position", "foreign", "renumbered"))
-            since = read.get("since")
+            relay, since = read.get("relay"), read.get("since")
             return cls(
                 str(read["system_identifier"]),
                 int(read["timeline"]),
@@ -173,6 +195,7 @@ class SlotRecord:
                 dict(read["recovered"]) if read.get("recovered") else None,
                 ForeignWindow.parse(foreign) if foreign else None,
                 LSN.parse(renumbered) if renumbered else None,
+                RelayMark.parse(relay) if relay else None,
                 None if since is None else parsed_offsets(since),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -191,6 +214,8 @@ def latest(values: Iterable[bytes | None]) -> SlotRecord | None:
         if record and read and read.timeline == record.timeline and not (record.dropped or read.dropped):
             positions = [position for position in (record.position, read.position) if position]
             read = replace(read, confirmed=max(read.confirmed, record.confirmed), position=max(positions, default=None))
+            if record.relay and read.relay and record.relay.epoch > read.relay.epoch:
+                read = replace(read, relay=record.relay)
         record = read
     return record
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from cdc.delivery.positions import SlotRecord
 from cdc.lsn import LSN, EventPosition
+from cdc.polling.progress import Progress
 from cdc.records.record import Record, Sendable, value_bytes
 from cdc.replication.horizon import Horizon, Horizons, remembered
 from cdc.replication.settlement import Failure, delivered
@@ -22,7 +23,8 @@ class Batch(NamedTuple):
 class Positions:
     """Reports to Kafka how far the slot is going to be moved, and knows how far Kafka has confirmed that.
 
-    With `batch`, each record is the last of a Kafka transaction, and makes it end.
+    With `batch`, each record is the last of a Kafka transaction, and makes it end. `progress` says how far a relay has
+    sent rows at a position.
     """
 
     def __init__(
@@ -32,7 +34,9 @@ class Positions:
         failed: Callable[[Failure], None],
         seconds: float,
         batch: Batch | None = None,
+        progress: Callable[[EventPosition | None], Progress] | None = None,
     ) -> None:
+        self._progress = progress
         self.record = record  # as Kafka has it, but for the first record
         self._topic = topic
         self._failed = failed
@@ -81,6 +85,8 @@ class Positions:
         self._reporting, self._reported_at = True, now
         self._events, self._size, self._since = 0, 0, None
         record = replace(self.record, confirmed=confirmed, position=self._position, caught_up=self._caught_up)
+        if record.relay and self._progress:
+            record = replace(record, relay=record.relay._replace(progress=self._progress(self._position)))
         if fit := self._horizons.confirmed(confirmed):
             record = replace(record, horizons=remembered((*record.horizons, *fit)))
 

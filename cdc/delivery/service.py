@@ -231,7 +231,7 @@ class Service:
             batch = self._recognition.batch
             settled = self._metered.settled if self._metered else None
             ledger = Ledger(ends.slot.confirmed, settled)
-            positions = Positions(settings.topics.positions, record, ledger.fail, PROMPT_SECONDS, batch)
+            positions = Positions(settings.topics.positions, record, ledger.fail, PROMPT_SECONDS, batch, ends.progress)
             status_seconds = min(ends.wal_sender_timeout / 3 or LONGEST_STATUS_SECONDS, LONGEST_STATUS_SECONDS)
             session = Session(
                 settings.outbox.qualified_name,
@@ -255,6 +255,7 @@ class Service:
                 child_oids(ends.slot.definition),
                 self._prefixes,
             )
+            ends.begin(record)
             log.info(
                 "streaming",
                 extra={

@@ -15,6 +15,7 @@ from cdc.delivery.ports import Ends, Foreign
 from cdc.delivery.positions import (
     AT_LEAST_ONCE,
     EXACTLY_ONCE,
+    ForeignWindow,
     Memory,
     RememberedTopic,
     SlotRecord,
@@ -27,6 +28,7 @@ from cdc.delivery.positions import (
 from cdc.delivery.reports import Batch
 from cdc.errors import PostgresError, PostgresUnavailable
 from cdc.lsn import LSN
+from cdc.polling.progress import Progress
 from cdc.replication import publication
 from cdc.replication.horizon import Horizon, counting
 
@@ -52,6 +54,17 @@ def claim(found: SlotRecord, known: Memory, guarantee: str) -> SlotRecord | None
     no record of the reader.
     """
     return None if known.record is not None else replace(found, guarantee=guarantee, horizons=known.horizons)
+
+
+def resumable(record: SlotRecord | None, guarantee: str, has_tick: Callable[[int, int], bool]) -> Progress | None:
+    """Return how far Kafka says that a relay has sent rows; None where the table has to say it.
+
+    It holds where the table has the tick, by its number and transaction: else the table was set back behind it.
+    """
+    if record is None or not record.caught_up or {record.guarantee, guarantee} != {EXACTLY_ONCE}:
+        return None
+    progress = record.relay.progress if record.relay else None
+    return progress if progress and progress.tick and has_tick(progress.tick, progress.xid) else None
 
 
 class Present(Protocol):
@@ -158,6 +171,8 @@ class Recognition:
         """What of the stream was sent before, and the record to begin with; `known` is what `recognise` returned."""
         position = reached(known, ends.slot.timeline, ends.timelines) if known else None
         caught_up = known is not None and known.caught_up and self.batch is not None
+        if ends.progress is not None:
+            caught_up = caught_up and ends.resumes
         renumbered = known.renumbered if known and known.renumbered and ends.slot.confirmed < known.renumbered else None
         if known and counts_otherwise(ends.slot, known):
             # Events may have other numbers in a transaction than they had: the last one is redelivered, and compared
@@ -167,6 +182,13 @@ class Recognition:
         guarantee = self._settings.delivery.guarantee
         horizons = counting(self._horizons, ends.slot.timeline, ends.timelines, ends.wal_end)
         window = known.foreign if known and known.foreign and ends.slot.confirmed < known.foreign.until else None
+        if ends.progress is not None and known:
+            if window:
+                window = window._replace(until=ends.wal_end)
+            elif known.since is not None and not ends.slot.confirmed:
+                window = ForeignWindow(
+                    ends.wal_end, known.since, own=True
+                )  # rows that a slot has sent, or the relay of before
         record = replace(
             ends.slot,
             position=position,
@@ -176,14 +198,19 @@ class Recognition:
             recovered=known.recovered if known else None,
             foreign=window,
             renumbered=renumbered,
+            since=known.since if known else None,
         )
         if caught_up:
             # Events beyond the position were never committed; without a position, none was.
             return (SentBefore(LSN(position.commit_lsn + 1), position) if position else SentBefore()), record
         if known and known.guarantee == EXACTLY_ONCE and not self.batch:
             ends.hand_over(record)
+        if ends.progress is not None and not (ends.used or window):
+            return SentBefore(), record
         dead_letters = self._settings.topics.dead_letter if ends.dead_letters else None
         foreign: tuple[Foreign | None, LSN] = (ends.foreign(window), window.until) if window else (None, NOTHING)
+        if ends.progress is not None:
+            return SentBefore(ends.wal_end, NOWHERE, ends.tails, dead_letters, *foreign, anywhere=True), record
         by_id = renumbered is not None
         return SentBefore(ends.wal_end, position or NOWHERE, ends.tails, dead_letters, *foreign, by_id=by_id), record
 

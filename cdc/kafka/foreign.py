@@ -35,6 +35,7 @@ class ForeignRecords:
 
     def __init__(self, settings: Settings, window: ForeignWindow) -> None:
         self._settings = settings
+        self._own = window.own
         self._offsets = window.offsets
         self._lock = threading.Lock()
         self._found: Scratch | None = Scratch("the foreign records of the topics", _TABLE)
@@ -62,7 +63,7 @@ class ForeignRecords:
 
     def _read(self, topic: str) -> bool:
         for messages in read_topic(self._settings, topic, self._offsets.get(topic, {}), SECONDS):
-            ids = (foreign_id(dict(headers_of(message))) for message in messages)
+            ids = (foreign_id(dict(headers_of(message)), own=self._own) for message in messages)
             self._add(topic, [each for each in ids if each is not None])
         return True
 
@@ -91,15 +92,17 @@ def read_topic(settings: Settings, topic: str, offsets: Mapping[int, int], secon
         raise kafka_error(error.args[0], f"reading topic {topic!r}") from None
 
 
-def foreign_id(headers: Mapping[str, bytes | None]) -> str | None:
-    """Return the id of a record of another program; None for the publisher's own records, and without an id.
+def foreign_id(headers: Mapping[str, bytes | None], *, own: bool = False) -> str | None:
+    """Return the id of a record of another program; None without an id, and but for `own` for a publisher's records.
 
     Kafka Connect's JsonConverter puts header values in quotes, or with a schema into an object.
     """
     value = headers.get(ID)
-    if value is None or POSITION in headers:
+    if value is None or (POSITION in headers and not own):
         return None
     text = value.decode(errors="replace")
+    if POSITION in headers:
+        return text
     if text[:1] not in ('"', "{"):
         return text
     try:

@@ -107,19 +107,26 @@ class PostgresSession(psycopg.Connection[TupleRow]):
 
         Behind a pooler nothing stays set.
         """
+        # A pooler, which reports a pid of its own, would keep them on a connection that it hands to other clients.
+        pooled = f"pg_backend_pid() <> {self.info.backend_pid}"
+        return self.command(f"select {self._calls(limits, pooled)}".encode())
+
+    def pinned(self, limits: Mapping[str, float]) -> str:
+        """Return the statement that sets the same until the end of the transaction, which a pooler lets pass."""
+        return f"select {self._calls(limits, 'true')}"
+
+    def _calls(self, limits: Mapping[str, float], local: str) -> str:
         version = self.info.server_version
         settings = dict(_SETTINGS)
         for since, more in _SINCE.items():
             settings |= more if version >= since else {}
         settings |= {name: f"{round(seconds * 1000)}ms" for name, seconds in limits.items()}
-        # A pooler, which reports a pid of its own, would keep them on a connection that it hands to other clients.
-        pooled = f"pg_backend_pid() <> {self.info.backend_pid}"
-        calls = [f"set_config('{name}', '{value}', {pooled})" for name, value in settings.items()]
+        calls = [f"set_config('{name}', '{value}', {local})" for name, value in settings.items()]
         calls += [
-            f"case when current_setting('is_superuser') = 'on' then set_config('{name}', '{value}', {pooled}) end"
+            f"case when current_setting('is_superuser') = 'on' then set_config('{name}', '{value}', {local}) end"
             for name, value in _SUPERUSER.items()
         ]
-        return self.command(f"select {', '.join(calls)}".encode())
+        return ", ".join(calls)
 
     def _watched(self, gen: PQGen[Any]) -> PQGen[Any]:
         """Pass a generator through, which psycopg resumes with 0 while the server is silent."""

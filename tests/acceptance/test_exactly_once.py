@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from tests.load import Load
-from tests.pipeline import Pipeline, eventually
+from tests.pipeline import SOURCES, Pipeline, eventually
 from tests.reader import Received, end_offset
 from tests.torment import Torment
 
@@ -99,6 +99,7 @@ def test_huge_transaction_spans_kafka_transactions_and_resumes_inside_a6(pipelin
     assert running.log[-1]["events"] == 60_000 - part
 
 
+@SOURCES
 def test_the_guarantee_may_be_changed_in_both_directions_also_after_a_kill(pipeline: Pipeline) -> None:
     with Load(pipeline.dsn) as load:
         for guarantee in ("at-least-once", "exactly-once", "at-least-once", "exactly-once", "exactly-once"):
@@ -113,6 +114,7 @@ def test_the_guarantee_may_be_changed_in_both_directions_also_after_a_kill(pipel
     counted(pipeline.judge())
 
 
+@SOURCES
 @pytest.mark.parametrize("guarantee", GUARANTEES)
 def test_dead_letters_are_sent_once_too_c8(pipeline: Pipeline, guarantee: str) -> None:
     configure(pipeline, guarantee, on_poison="dead-letter")

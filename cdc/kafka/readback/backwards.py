@@ -5,6 +5,7 @@ All partitions of all topics that are asked for are read side by side, chunk by 
 
 import logging
 from collections.abc import Generator, Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from cdc import errors
@@ -25,7 +26,15 @@ _TELL_SECONDS: Final = 3.0
 class Backwards:
     """One reader of a session. Raises KafkaUnavailable, and what the methods of `Log` raise."""
 
-    def __init__(self, source: Log, stream: str, confirmed: int, sizes: Sizes = SIZES) -> None:
+    def __init__(
+        self,
+        source: Log,
+        stream: str,
+        confirmed: int,
+        sizes: Sizes = SIZES,
+        floors: Mapping[str, Mapping[int, int]] = MappingProxyType({}),
+    ) -> None:
+        self._floors = floors
         self._log = source
         self._confirmed = confirmed
         self._sizes = sizes
@@ -40,7 +49,11 @@ class Backwards:
         """
         places = [(topic, number) for topic, partitions in topics.items() for number in range(partitions)]
         then = None if since is None else max(0, since - MARGIN_MS)
-        bounds = self._log.bounds(places, then)
+        bounds = dict(self._log.bounds(places, then))
+        for topic, number in places:
+            found = bounds[topic, number]
+            floor = min(found.high, self._floors.get(topic, {}).get(number, 0))
+            bounds[topic, number] = found._replace(low=max(found.low, floor))
         return {place: ReadPartition(bounds[place], self._confirmed, self._sizes, numbers=numbers) for place in places}
 
     def read(

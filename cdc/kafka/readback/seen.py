@@ -33,6 +33,7 @@ create table overtaken (topic int, commit_lsn int, number int, partition int,
   primary key (topic, commit_lsn, number, partition)) without rowid;
 create table repeated (topic int, key int, primary key (topic, key)) without rowid;
 """
+_IDS: Final = "create index ids on seen (topic, id, partition, place);"
 _INSERT: Final = """
 insert into seen (topic, commit_lsn, number, partition, id, key, place) values (?, ?, ?, ?, ?, ?, ?)
 on conflict (topic, commit_lsn, number, partition) do update
@@ -48,6 +49,7 @@ where place < older
 _ANYWHERE: Final = "select id from seen where topic = ? and commit_lsn = ? and number = ?"
 _HERE: Final = f"{_ANYWHERE} and partition = ?"
 _INDEXES: Final = "select number from seen where topic = ? and commit_lsn = ? and id = ?"
+_LAST: Final = "select max(place) from seen indexed by ids where topic = ? and id = ?"
 _ELSEWHERE: Final = f"{_ANYWHERE} and partition <> ?"
 _IS_OVERTAKEN: Final = "select 1 from overtaken where topic = ? and commit_lsn = ? and number = ? and partition = ?"
 
@@ -55,10 +57,12 @@ _IS_OVERTAKEN: Final = "select 1 from overtaken where topic = ? and commit_lsn =
 class SeenPositions:
     """Each position of a partition once, with the id that was seen first and the highest offset.
 
-    With a `lock` any thread may use it. Raises CdcError when there is no disk space, and is empty from then on.
+    `by_id`: records are looked up by their ids. With a `lock` any thread may use it. Raises CdcError when there is no
+    disk space, and is empty from then on.
     """
 
-    def __init__(self, lock: AbstractContextManager[object] | None = None) -> None:
+    def __init__(self, lock: AbstractContextManager[object] | None = None, *, by_id: bool = False) -> None:
+        self._tables = _TABLES + (_IDS if by_id else "")
         self._lock = lock or nullcontext()
         self._repeats = False
         self._numbers = itertools.count()
@@ -111,6 +115,15 @@ class SeenPositions:
             return self._all(f"{_INDEXES} order by number", values)
         return self._all(f"{_INDEXES} and partition = ? order by number", (*values, partition))
 
+    def last(self, topic: int, partition: int | None, event_id: str) -> int | None:
+        """Return the highest offset at which an id was seen, in a partition or in any."""
+        values: tuple[Any, ...] = (topic, event_id.encode())
+        if partition is None:
+            found = self._first(_LAST, values)
+        else:
+            found = self._first(f"{_LAST} and partition = ?", (*values, partition))
+        return None if found is None else int(found)
+
     def elsewhere(self, topic: int, partition: int, commit_lsn: int, index: int) -> bool:
         """Return whether a position was seen in another partition than this."""
         return self._first(_ELSEWHERE, (topic, commit_lsn, index, partition)) is not None
@@ -140,7 +153,7 @@ class SeenPositions:
     def _opened(self) -> "Scratch":
         from cdc.scratch import Scratch  # SQLite takes 1.5 MB, and most sessions find nothing in the topics
 
-        self._notes = self._notes or Scratch("the content of the topics", _TABLES)
+        self._notes = self._notes or Scratch("the content of the topics", self._tables)
         return self._notes
 
     @contextmanager

@@ -6,6 +6,7 @@
 import contextlib
 import logging
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from cdc.kafka.readback.backwards import Backwards
 from cdc.kafka.readback.chunks import SIZES, Sizes
@@ -35,6 +36,10 @@ class Tail:
         """Return the indexes at which a transaction's records have an id, ascending. A partition of None means any."""
         return self._seen.indexes(self.number, partition, commit_lsn, event_id)
 
+    def last(self, partition: int | None, event_id: str, /) -> int | None:
+        """Return the offset of the last record with an id; None when there is none. A partition of None means any."""
+        return self._seen.last(self.number, partition, event_id)
+
     def elsewhere(self, partition: int, commit_lsn: int, index: int, /) -> bool:
         """Return whether a position is in another partition than this."""
         return self._seen.elsewhere(self.number, partition, commit_lsn, index)
@@ -55,7 +60,8 @@ class Tail:
 
 
 class Readback:
-    """One session's reading of topics. One thread at a time may use it; `seen` is shared with its tails.
+    """One session's reading of topics. One thread at a time may use it; `seen` is shared with its tails. `floors` are
+    offsets by topic and partition before which there is nothing of the stream.
 
     Raises what `Log` raises, KafkaUnavailable when Kafka is silent, and CdcError when there is no disk space.
     """
@@ -69,8 +75,9 @@ class Readback:
         *,
         sequences: bool,
         sizes: Sizes = SIZES,
+        floors: Mapping[str, Mapping[int, int]] = MappingProxyType({}),
     ) -> None:
-        self._backwards = Backwards(source, stream, confirmed, sizes)
+        self._backwards = Backwards(source, stream, confirmed, sizes, floors)
         self._seen = seen
         self._sequences = sequences
 

@@ -9,7 +9,8 @@ consumer receives count as sent.
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
@@ -34,7 +35,8 @@ class Tails:
     """Reads tails on a background thread, each when its topic is first used; all methods belong to one thread.
 
     `known` returns the topics that the publisher has used before. Without `commit_times`, records have times of a
-    column, and only positions say how far topics have to be read.
+    column, and only positions say how far topics have to be read. `by_id`: records are looked up by their ids. `floors`
+    are offsets by topic and partition before which there is nothing of the stream.
     """
 
     def __init__(
@@ -47,6 +49,8 @@ class Tails:
         known: Callable[[], Iterable[str]] = tuple,
         commit_times: bool = True,
         cluster: Cluster | None = None,
+        by_id: bool = False,
+        floors: Mapping[str, Mapping[int, int]] = MappingProxyType({}),
     ) -> None:
         self._settings = settings
         self._stream = stream
@@ -55,7 +59,8 @@ class Tails:
         self._known = known
         self._commit_times = commit_times
         self._cluster = cluster
-        self._seen = SeenPositions(threading.Lock())
+        self._floors = floors
+        self._seen = SeenPositions(threading.Lock(), by_id=by_id)
         self._forgotten = threading.Event()
         self._background: Background[str, Tail] = Background("tails", self._leave)
         # These belong to the thread.
@@ -117,7 +122,12 @@ class Tails:
             self._partitions = self._log.partitions([topic, *others])
             if self._readback is None:
                 self._readback = Readback(
-                    self._log, self._stream, self._confirmed, self._seen, sequences=self._sequences
+                    self._log,
+                    self._stream,
+                    self._confirmed,
+                    self._seen,
+                    sequences=self._sequences,
+                    floors=self._floors,
                 )
             begin = since if self._commit_times else 0
             return self._readback.read(topic, self._partitions, None if self._forgotten.is_set() else begin)

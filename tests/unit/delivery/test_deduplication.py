@@ -87,6 +87,45 @@ def test_every_event_is_there_or_sent_and_from_the_first_missing_one_on_all_are_
     assert sent == [f"id-{number}" for number in range(first, count)]
 
 
+def relayed(*numbers: int, dead: MemoryTail | None = None, partitions: int = 1) -> Target:
+    """A session of a relay: the topic has these events, in this order, at positions of earlier sessions."""
+    tail = MemoryTail(partitions)
+    place = partition(b"o-1", partitions)
+    tail.ids = {(place, 120 + offset, 0): f"id-{number}" for offset, number in enumerate(numbers)}
+    tails = MemoryTails(**{TOPIC: tail, DEAD: dead or MemoryTail()})
+    sent = SentBefore(LSN(1000), tails=tails, dead_letters=DEAD, anywhere=True)
+    return session(Ledger(100), sent_before=sent)
+
+
+def test_events_of_a_relay_are_known_by_their_ids_whatever_their_positions() -> None:
+    target = relayed(7, 8)
+    assert ids(target.receive([*rows(7, at=700), *rows(8, 9, at=800), *rows(7, at=1000)])) == ["id-9", "id-7"]
+    assert resumed(target) == (2, 1, 0)
+
+
+def test_a_dead_letter_of_a_relay_is_known_by_its_id() -> None:
+    assert ids(relayed(2, dead=holding(1)).receive(rows(0, 1, 2, at=700))) == ["id-0", "id-2"]
+
+
+@given(st.lists(st.integers(0, 7), max_size=20), st.integers(1, 8))
+def test_after_a_session_of_a_relay_the_last_records_of_all_events_are_there_and_in_order(
+    there: list[int], count: int
+) -> None:
+    there = [number for number in there if number < count]
+    sent = [int(each.removeprefix("id-")) for each in ids(relayed(*there).receive(rows(*range(count), at=700)))]
+    log = [*there, *sent]
+    last = {number: offset for offset, number in enumerate(log)}
+    assert sorted(last, key=last.__getitem__) == list(range(count))
+
+
+@given(st.permutations(range(6)), st.integers(0, 6))
+def test_a_relay_sends_nothing_again_that_is_there_in_order(order: list[int], count: int) -> None:
+    there = sorted(order[:count])
+    complete = there == list(range(count))
+    sent = ids(relayed(*there).receive(rows(*range(count), at=700)))
+    assert (sent == []) == complete
+
+
 def test_a_transaction_that_is_there_as_a_whole_is_confirmed_without_being_sent() -> None:
     target = reading(holding(0, 1))
     assert target.receive(rows(0, 1)) == []

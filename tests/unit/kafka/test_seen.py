@@ -114,3 +114,12 @@ def test_one_thread_asks_while_another_adds() -> None:
         assert seen.id_at(0, 0, 150, 7) in (None, "7")
     writer.join()
     assert seen.id_at(0, 0, 199, 49) == "49"
+
+
+def test_the_last_record_of_an_id_is_known_by_partition() -> None:
+    seen = SeenPositions(by_id=True)
+    seen.add([row(1, 5, 0, 0, b"a", at=3), row(1, 6, 0, 0, b"a", at=9), row(1, 7, 0, 2, b"a", at=40)])
+    assert seen.last(1, 0, "a") == 9
+    assert seen.last(1, None, "a") == 40
+    assert seen.last(1, 1, "a") is None
+    assert seen.last(2, 0, "a") is None
