@@ -1,8 +1,8 @@
 """Deliberate defects: each has a description, a row of docs/faults.md, and an exact replacement in one file.
 
-The simulation has to find a defect: the worlds of the publisher, with `recovery` those of `recover`, in the row `fleet`
-those of a fleet. Where they cannot see one, because the defect is in a part that no world drives, `unit` names the file
-of unit tests that has to.
+The simulation has to find a defect: the worlds of the publisher, with `recovery` those of `recover`, in the rows
+`fleet` and `polling` those of a fleet and of a relay. Where they cannot see one, because the defect is in a part that
+no world drives, `unit` names the file of unit tests that has to.
 
 Not in the list, because nothing that anybody can see changes with them:
 
@@ -34,7 +34,9 @@ class Defect(NamedTuple):
     @property
     def world(self) -> str:
         """Return the kind of worlds that have to find it."""
-        return "fleet" if self.row == "fleet" else "recovery" if self.recovery else "publisher"
+        if self.row in ("fleet", "polling"):
+            return self.row
+        return "recovery" if self.recovery else "publisher"
 
 
 _SETTLE: Final = """\
@@ -251,7 +253,7 @@ DEFECTS: Final = (
     Defect(
         "run-beside", "A14", "Missing events of the last transaction in Kafka are counted as all of it.",
         "delivery/deduplication.py",
-        "        return commit_lsn > self._highest\n", "        return commit_lsn >= self._highest\n",
+        "        return commit_lsn > self._highest and", "        return commit_lsn >= self._highest and",
     ),
     Defect(
         "layout-kept", "B7", "Rows of a changed table are read by its old definition.", "records/fastpath/path.py",
@@ -1054,5 +1056,148 @@ DEFECTS: Final = (
         "                if isinstance(own, dict) and any(own.get(name) for name in names):\n"
         "                    continue\n",
         "", "fleet/test_units.py",
+    ),
+    Defect(
+        "batch-forgets-running", "polling", "Transactions that were running at the snapshot before are forgotten.",
+        "polling/batches.py",
+        '    if ended:\n',
+        '    if False:\n',
+    ),
+    Defect(
+        "batch-lower-exclusive", "polling", "The first transaction after a snapshot is left out.",
+        "polling/batches.py",
+        '        began = f"{row}.cdc_tx >= \'{earlier.xmax}\'',
+        '        began = f"{row}.cdc_tx >= \'{earlier.xmax + 1}\'',
+    ),
+    Defect(
+        "batch-sees-running", "polling", "Rows count whose transactions were running at the snapshot.",
+        "polling/batches.py",
+        '        if later.running and later.running[-1] >= earlier.xmax:\n',
+        '        if False:\n',
+    ),
+    Defect(
+        "batch-all-running", "polling", "Of the transactions that were running, those that still are count too.",
+        "polling/batches.py",
+        'if later.sees(xid)]',
+        'if xid]',
+    ),
+    Defect(
+        "beyond-forgets", "polling", "Transactions that were running at the last snapshot are no reason for another.",
+        "polling/batches.py",
+        '    if earlier.running:\n        conditions',
+        '    if False:\n        conditions',
+    ),
+    Defect(
+        "confirm-too-far", "polling", "The part behind the one that Kafka has confirmed is stored as confirmed.",
+        "polling/progress.py",
+        'self._parts[0].number < lsn',
+        'self._parts[0].number <= lsn',
+    ),
+    Defect(
+        "until-without-partly", "polling", "It is stored up to which number rows were sent, and not of which snapshot.",
+        "polling/progress.py",
+        'Progress(self.before.seen, self.seen, self.numbers[count - 1]',
+        'Progress(self.before.seen, None, self.numbers[count - 1]',
+    ),
+    Defect(
+        "one-row-less", "polling", "The event at the position counts as not sent.",
+        "polling/progress.py",
+        'min(position.number + 1, len',
+        'min(position.number, len',
+    ),
+    Defect(
+        "part-ends-early", "polling", "The first part of a batch counts as all of it.",
+        "polling/reader.py",
+        'tick.xid, rows.numbers, not rows.more)',
+        'tick.xid, rows.numbers, True)',
+    ),
+    Defect(
+        "rest-from-the-start", "polling", "A batch that was sent in part is sent from its beginning.",
+        "polling/reader.py",
+        'after = self._progress.until if',
+        'after = None if',
+    ),
+    Defect(
+        "deletes-partly", "polling", "Rows are deleted that only a partly confirmed snapshot sees.",
+        "polling/reader.py",
+        "        self._seen = progress.seen\n", "        self._seen = progress.partly or progress.seen\n",
+    ),
+    Defect(
+        "deletes-read", "polling", "Rows are deleted when they were read.",
+        "polling/reader.py",
+        '            self._progress = part.done\n            batch',
+        '            self._progress = part.done\n            self._seen = part.done.seen\n            batch',
+    ),
+    Defect(
+        "clears-locked", "polling", "What somebody has locked counts as deleted.",
+        "polling/reader.py",
+        '        if self._table.clear(self._cleared, self._seen):\n',
+        '        if self._table.clear(self._cleared, self._seen) or True:\n',
+    ),
+    Defect(
+        "reads-back-less", "polling", "Records of rows that were recognised are not found again by the next session.",
+        "polling/reader.py",
+        '        if confirmed >= self._numbers.fresh:\n',
+        '        if True:\n',
+    ),
+    Defect(
+        "recognises-too-short", "polling", "Rows are new as soon as the first part was read.",
+        "polling/reader.py",
+        '            if part.tick == self._first:\n',
+        '            if True:\n',
+    ),
+    Defect(
+        "epoch-of-the-table", "polling", "A new epoch is above that of the table only, which may have been set back.",
+        "polling/numbers.py",
+        '    epoch = max(known) + 1\n',
+        '    epoch = known[0] + 1\n',
+    ),
+    Defect(
+        "tick-unproven", "polling", "Kafka's record counts although the table was set back behind it.",
+        "delivery/slot_memory.py",
+        ' and has_tick(progress.tick, progress.xid) else None',
+        ' else None',
+    ),
+    Defect(
+        "resumes-unread", "polling", "Kafka's record counts although not all before it was compared.",
+        "delivery/slot_memory.py",
+        'record is None or not record.caught_up or',
+        'record is None or',
+    ),
+    Defect(
+        "progress-of-before", "polling", "The record in Kafka has the progress of what the table has confirmed.",
+        "delivery/reports.py",
+        'progress=self._progress(self._position))',
+        'progress=self._progress(None))',
+    ),
+    Defect(
+        "runs-past-ids", "polling", "Runs of rows are not compared by their ids.",
+        "delivery/deduplication.py",
+        ' and not self._anywhere\n',
+        '\n',
+    ),
+    Defect(
+        "id-out-of-order", "polling", "A record counts that stands before that of an older row of its key.",
+        "delivery/deduplication.py",
+        '        if offset <= self._last.get((topic, key), -1):\n',
+        '        if False:\n', "delivery/test_deduplication.py",
+    ),
+    Defect(
+        "id-after-a-gap", "polling", "A record counts although an older event of its key is sent again behind it.",
+        "delivery/deduplication.py",
+        '            if self._anywhere and key is not None:\n',
+        '            if False:\n', "delivery/test_deduplication.py",
+    ),
+    Defect(
+        "lease-without-lock", "polling", "A relay with a still heartbeat is free, although its holder has the lock.",
+        "polling/schedule.py",
+        '        if found.locked:\n',
+        '        if False:\n', "polling/test_schedule.py",
+    ),
+    Defect(
+        "lease-of-before", "polling", "A heartbeat does not begin the lease again.",
+        "polling/schedule.py",
+        '        if seen != self._seen:\n',
+        '        if self._seen is None:\n', "polling/test_schedule.py",
     ),
 )  # fmt: skip

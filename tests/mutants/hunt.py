@@ -9,6 +9,7 @@ from typing import Final
 import cdc
 from tests.simulation import fleet as fleets
 from tests.simulation import swarm, sweep
+from tests.simulation.polling import world as polling
 from tests.simulation.recovery import world as recovery
 from tests.simulation.recovery.campaign import sweep as sweep_recoveries
 from tests.simulation.run import Outcome, Run
@@ -18,6 +19,7 @@ CRASHES: Final = 2000
 SEEDS: Final = 2000
 RECOVERIES: Final = 400
 FLEETS: Final = 400
+RELAYS: Final = 1500
 
 
 def recoveries() -> Iterator[tuple[str, str | None]]:
@@ -48,7 +50,12 @@ def _worlds() -> Iterator[tuple[str, Outcome]]:
         yield f"seed {seed}", Run(swarm.plan(seed), str(seed)).go()
 
 
-KINDS: Final = {"publisher": worlds, "recovery": recoveries, "fleet": fleet}
+def relays() -> Iterator[tuple[str, str | None]]:
+    """Worlds of a relay."""
+    return polling.worlds(range(RELAYS))
+
+
+KINDS: Final = {"publisher": worlds, "recovery": recoveries, "fleet": fleet, "polling": relays}
 
 
 def main(package: str, *kinds: str) -> int:

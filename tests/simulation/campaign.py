@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from tests.simulation import swarm, sweep
+from tests.simulation.polling import __main__ as relays
 from tests.simulation.recovery import campaign as recoveries
 from tests.simulation.run import Outcome, Run
 from tests.simulation.scenarios import SCENARIOS
@@ -130,8 +131,9 @@ def main(seeds: int, crashes: int, first: int, *, keep: bool) -> int:
     swept = campaign("crash schedules", crash_world, schedules, processes)
     swarmed = campaign("random seeds", seed_world, range(first, first + seeds), processes)
     recovered = recoveries.main(seeds // _RECOVERIES, first)
+    relayed = relays.main(seeds // _RECOVERIES, first)
     failures = swept.failures + swarmed.failures
     if keep:
         for tape in failures[:_FAILURES_SHOWN]:
             print(f"kept {tape.save()}", file=sys.stderr)
-    return 1 if failures or recovered or once != again else 0
+    return 1 if failures or recovered or relayed or once != again else 0

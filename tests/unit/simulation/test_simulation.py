@@ -17,6 +17,7 @@ from tests.simulation import swarm, sweep
 from tests.simulation.campaign import sample
 from tests.simulation.oracle import Oracle
 from tests.simulation.plan import Plan
+from tests.simulation.polling import world as polling
 from tests.simulation.recovery import world as recovery
 from tests.simulation.run import Run
 from tests.simulation.scenarios import SCENARIOS
@@ -45,6 +46,10 @@ def test_random_worlds_keep_every_invariant_i1_to_i10() -> None:
 
 def test_random_recoveries_keep_every_invariant_b1() -> None:
     assert [where for where, violation in recovery.worlds(range(20)) if violation] == []
+
+
+def test_random_worlds_of_a_relay_lose_repeat_and_reorder_nothing() -> None:
+    assert [where for where, violation in polling.worlds(range(100)) if violation] == []
 
 
 @pytest.mark.parametrize("tape", tapes(), ids=lambda tape: tape.message[:60])

@@ -1,0 +1,1 @@
+"""Simulated worlds of a relay: rows that are read from the table without a slot."""
