@@ -3,8 +3,10 @@
 import time
 from typing import Final
 
+from cdc.http.fleet import FleetApplication
 from cdc.lsn import LSN
-from cdc.status.from_metrics import PublisherIdentity
+from cdc.status.fleet import FleetDocument, UnitState, UnitStatus
+from cdc.status.from_metrics import PublisherIdentity, describe
 from cdc.telemetry.metrics import STREAMING, Metrics, RelayHealth, Sample, Trouble
 
 IDENTITY: Final = PublisherIdentity("0.1.0", 7, "cdc_publisher", "outbox", "at-least-once", "python")
@@ -46,3 +48,33 @@ def polling(now: float | None = None) -> Metrics:
     )
     told.ticks, told.batch_rows, told.batch_seconds = 12, 25, 0.5
     return told
+
+
+def fleet(*, ready: bool = True) -> FleetApplication:
+    """An instance of a fleet that runs two units, and knows two that are elsewhere."""
+    measured = {unit: metrics() for unit in ("shop", "cart")}
+    units = {
+        unit: UnitStatus(
+            partition=number,
+            state=UnitState.WORKING,
+            summary="streaming",
+            pid=70 + number,
+            status=describe(one, IDENTITY, time.time(), past=False),
+        )
+        for number, (unit, one) in enumerate(measured.items(), 1)
+    }
+    units["zoo"] = UnitStatus(partition=3, state=UnitState.ELSEWHERE)
+    units["new"] = UnitStatus(state=UnitState.UNREGISTERED, summary=HOSTILE)
+    document = FleetDocument(
+        version="0.1.0",
+        time="2026-01-31T08:00:00Z",
+        fleet="default",
+        instance="here-7",
+        pid=7,
+        ready=ready,
+        joined=True,
+        summary="2 units of 4 here" if ready else "not ready: a reason",
+        problems=[] if ready else ["a reason"],
+        units=units,
+    )
+    return FleetApplication(lambda: (document, {unit: one.figures for unit, one in measured.items()}), lambda: ready)

@@ -208,7 +208,8 @@ def _subclasses(error: type[CdcError]) -> Iterator[type[CdcError]]:
 
 def _metrics() -> Entries:
     body = _answers()["/metrics"].body
-    for family in text_string_to_metric_families(body.decode()):
+    of_fleet = specimen.fleet().answer("GET", "/metrics", "*/*").body
+    for family in text_string_to_metric_families(f"{body.decode()}{of_fleet.decode()}"):
         if family.name.startswith("cdc_"):
             for sample in family.samples:
                 named = [f"{name}={value}" if name in _CLOSED else name for name, value in sample.labels.items()]

@@ -2,7 +2,7 @@
 
 from typing import Final, Literal, NamedTuple
 
-Side = Literal["postgres", "kafka", "contracts"]
+Side = Literal["postgres", "kafka", "contracts", "fleet"]
 Status = Literal["pass", "warn", "fail"]
 
 PASS: Final = "pass"

@@ -388,10 +388,38 @@ _CONTRACTS: Final = {
         "some do not match: the publisher would stop there",
     ),
 }
+_FLEET: Final = {
+    "unit_files": (
+        "each unit's file can be used, and has a slot of its own",
+        "the folder has no unit",
+        "a file cannot be used, or two units have one slot",
+    ),
+    "fleet_slots": (
+        "each server has room for the slots of all units in `max_replication_slots`",
+        "a server cannot be asked",
+        "one has not",
+    ),
+    "fleet_walsenders": (
+        "each server has room for a walsender of each unit in `max_wal_senders`",
+        "a server cannot be asked",
+        "one has not",
+    ),
+    "fleet_connections": (
+        "each server has room for two connections of each unit in `max_connections`",
+        "a server cannot be asked",
+        "one has not",
+    ),
+    "fleet_other_slots": (
+        "every slot of `pgoutput` in the databases of units is that of a unit, or is read",
+        "some are not: they retain WAL, as slots of former units do",
+        "",
+    ),
+}
 _SIDES: Final[dict[Side, dict[str, tuple[str, str, str]]]] = {
     "postgres": _POSTGRES,
     "kafka": _KAFKA,
     "contracts": _CONTRACTS,
+    "fleet": _FLEET,
 }
 
 MEANINGS: Final[dict[str, Meaning]] = {

@@ -2,8 +2,10 @@
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -20,7 +22,9 @@ from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.cli.params import LsnType, Moment
 from cdc.config.settings import Settings, require, require_slot
+from cdc.errors import CdcError
 from cdc.kafka.cluster import Cluster
+from cdc.logs import setup as logs
 from cdc.lsn import LSN
 from cdc.postgres.connection import LONG_SECONDS, connect
 from cdc.quantities import plural
@@ -33,8 +37,10 @@ _REACH_SECONDS: Final = 10.0
         "cdc-publisher audit",
         "cdc-publisher audit --since 24h --json",
         "cdc-publisher audit --since 24h --repair --dry-run",
+        "cdc-publisher --config fleet.toml audit units",
     )
 )
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--since", type=Moment(), metavar="TIME", help="Audit rows created at TIME or later; UTC, or an age such as 12h."
 )
@@ -61,6 +67,7 @@ _REACH_SECONDS: Final = 10.0
 def audit(
     invocation: Invocation,
     /,
+    folder: Path | None,
     topics: tuple[str, ...],
     streams: tuple[str, ...],
     age: str | None,
@@ -81,17 +88,39 @@ def audit(
     or not. Events that the slot has not confirmed yet, and events in the dead-letter topic, are not findings. Rows and
     records outside the given range are not audited.
 
+    With FOLDER, which holds the units of a fleet, audits every unit, and adds up.
+
     Exit codes: 0 no findings; 1 findings, or failed repairs; 75 temporary error, run the command again; 78 invalid
     configuration.
     """
     if (dry_run or yes) and not repair:
         raise click.UsageError("--dry-run and --yes need --repair")
+    if folder is not None and repair:
+        raise click.UsageError("--repair takes one unit: name its file with --config, and no FOLDER")
     wanted = Range(ids=frozenset(ids), **given)
+    asked = Asked(wanted=wanted, topics=frozenset(topics), streams=streams, age=age, sparse=sparse)
+    if folder is not None:
+        return _audit_units(invocation, folder, asked, limit, as_json=as_json)
     settings = require(invocation.settings())
-    if wanted.by_lsn:
+    with _audited(settings, asked) as auditing:
+        total = sum(auditing.counts[kind] for kind in FINDINGS)
+        shown = list(auditing.books.findings(FINDINGS, limit))
+        if as_json:
+            repaired = _repair(settings, auditing, dry=dry_run, yes=yes, verbose=False) if repair else None
+            click.echo(orjson.dumps(_facts(auditing, asked, shown, repaired)).decode())
+        else:
+            _print(auditing, shown, total)
+            repaired = _repair(settings, auditing, dry=dry_run, yes=yes, verbose=True) if repair else None
+    left = total - (repaired["repaired"] + repaired["found_meanwhile"] if repaired and not dry_run else 0)
+    return 1 if left else 0
+
+
+@contextlib.contextmanager
+def _audited(settings: Settings, asked: Asked) -> Iterator[Auditing]:
+    """Audit an outbox; the result can be read until the end. Raises CdcError."""
+    if asked.wanted.by_lsn:
         require_slot(settings, "--from-lsn or --to-lsn", "select rows by --since, --until or --id")
     Cluster(settings.kafka).reach(_REACH_SECONDS)
-    asked = Asked(wanted=wanted, topics=frozenset(topics), streams=streams, age=age, sparse=sparse)
     with (
         connect(
             settings.postgres.dsn, statement_seconds=LONG_SECONDS, application_name="cdc-publisher audit"
@@ -99,16 +128,42 @@ def audit(
         contextlib.closing(Auditing(settings, asked, connection)) as auditing,
     ):
         _run(auditing)
-        total = sum(auditing.counts[kind] for kind in FINDINGS)
-        shown = list(auditing.books.findings(FINDINGS, limit))
-        if as_json:
-            repaired = _repair(settings, auditing, dry=dry_run, yes=yes, verbose=False) if repair else None
-            click.echo(orjson.dumps(_facts(auditing, wanted, topics, shown, repaired)).decode())
-        else:
-            _print(auditing, shown, total)
-            repaired = _repair(settings, auditing, dry=dry_run, yes=yes, verbose=True) if repair else None
-    left = total - (repaired["repaired"] + repaired["found_meanwhile"] if repaired and not dry_run else 0)
-    return 1 if left else 0
+        yield auditing
+
+
+def _audit_units(invocation: Invocation, folder: Path, asked: Asked, limit: int, *, as_json: bool) -> int:
+    """Audit every unit; one that cannot be audited does not keep the others from it."""
+    from cdc.fleet.folder import Folder
+
+    units = Folder(folder, *invocation.fleet()).units()
+    counts: Counter[str] = Counter()
+    audited: dict[str, object] = {}
+    failed: dict[str, str] = {name: "; ".join(unit.problems) for name, unit in units.items() if not unit.settings}
+    codes = {78} if failed else set[int]()
+    for name, unit in units.items():
+        if unit.settings is None:
+            continue
+        try:
+            with _audited(unit.settings, asked) as auditing:
+                counts.update(auditing.counts)
+                shown = list(auditing.books.findings(FINDINGS, limit))
+                audited[name] = _facts(auditing, asked, shown, None)
+                if not as_json:
+                    click.echo(f"unit {name}")
+                    _print(auditing, shown, sum(auditing.counts[kind] for kind in FINDINGS))
+        except CdcError as error:
+            failed[name] = str(error)
+            codes.add(error.exit_code)
+    total = sum(counts[kind] for kind in FINDINGS)
+    if as_json:
+        click.echo(orjson.dumps({"counts": counts, "units": audited, "failed": failed}).decode())
+    else:
+        click.echo(f"all {plural(len(audited), 'unit')}")
+        for line in [*findings.counts(counts), plural(total, "finding") if total else "no findings"]:
+            click.echo(line)
+    for name, why in failed.items():
+        logs.print_line(f"cdc-publisher: unit {name} was not audited: {why}")
+    return 1 if total else max(codes, default=0)
 
 
 def _run(auditing: Auditing) -> None:
@@ -138,16 +193,16 @@ def _print(auditing: Auditing, shown: list[AuditFinding], total: int) -> None:
 
 def _facts(
     auditing: Auditing,
-    wanted: Range,
-    topics: tuple[str, ...],
+    given: Asked,
     shown: list[AuditFinding],
     repaired: dict[str, int] | None,
 ) -> dict[str, object]:
+    wanted = given.wanted
     asked = {name: getattr(wanted, name) for name in ("since", "until", "from_id", "to_id")}
     asked |= {name: _text(getattr(wanted, name)) for name in ("from_lsn", "to_lsn")}
     return {
         "stream": auditing.stream,
-        "range": {**asked, "ids": sorted(wanted.ids), "topics": list(topics)},
+        "range": {**asked, "ids": sorted(wanted.ids), "topics": sorted(given.topics)},
         "topics": auditing.names,
         "counts": auditing.counts,
         "findings": [findings.facts(one) for one in shown],

@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 import click
@@ -31,10 +32,12 @@ Examples:
   cdc-publisher check --topic outbox.event.order     # while the outbox is empty
   cdc-publisher check --json | jq '.checks[] | select(.status != "pass")'
   cdc-publisher check && cdc-publisher start
+  cdc-publisher --config fleet.toml check units      # all units of a fleet
 """
 
 
 @click.command(epilog=_EXAMPLES)
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
 @click.option("--topic", "topics", multiple=True, metavar="NAME", help="Also check this event topic; repeatable.")
 @click.option(
     "--long-transaction",
@@ -47,7 +50,9 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
-def check(invocation: Invocation, topics: tuple[str, ...], long_seconds: float, as_json: bool) -> int:
+def check(
+    invocation: Invocation, folder: Path | None, topics: tuple[str, ...], long_seconds: float, as_json: bool
+) -> int:
     """Check PostgreSQL, Kafka, the registry and the contracts without changing anything.
 
     Each line reports pass, warn or fail. Below a warning or failure are the SQL statements or commands that fix it, in
@@ -56,18 +61,47 @@ def check(invocation: Invocation, topics: tuple[str, ...], long_seconds: float, 
 
     Event topics are those of the rows in the outbox table and those given with --topic.
 
+    With FOLDER, which holds the units of a fleet, checks every unit, and whether the servers have room for all of them.
+
     Exit codes: 0 no failures, with or without warnings; 1 failures; 78 invalid configuration.
     """
+    options = CheckOptions(topics, long_seconds)
+    if folder is not None:
+        return _check_units(invocation, folder, options, as_json=as_json)
     settings = require(invocation.settings())
     producer.validate(settings)
     with _progress() as doing:
-        found = run_checks(settings, CheckOptions(topics, long_seconds), doing)
-    found = [_as_called(one, _called(invocation)) for one in found]
+        found = run_checks(settings, options, doing)
+    found = [_as_called(one, _called(invocation, invocation.config)) for one in found]
     if as_json:
         click.echo(json.dumps(_facts(found), indent=2))
     else:
         _print(found)
     return 1 if any(one.status == FAIL for one in found) else 0
+
+
+def _check_units(invocation: Invocation, folder: Path, options: CheckOptions, *, as_json: bool) -> int:
+    from cdc.fleet.check import check_units
+    from cdc.fleet.folder import SUFFIX, Folder
+
+    units = Folder(folder, *invocation.fleet()).units()
+    everything: list[Finding] = []
+    facts: dict[str, object] = {}
+    with _progress() as doing:
+        for unit, found in check_units(units, options, doing):
+            file = folder / f"{unit}{SUFFIX}" if unit else invocation.config
+            lines = [_as_called(one, _called(invocation, file)) for one in found]
+            everything += lines
+            facts[unit] = _facts(lines)
+            if not as_json:
+                if unit:
+                    click.echo(f"\nUnit {unit}\n")
+                _print(lines)
+    failed = any(one.status == FAIL for one in everything)
+    if as_json:
+        whole = {"ok": not failed, "counts": _counts(everything), "fleet": facts.pop(""), "units": facts}
+        click.echo(json.dumps(whole, indent=2))
+    return 1 if failed else 0
 
 
 @contextlib.contextmanager
@@ -81,10 +115,10 @@ def _progress() -> Iterator[Callable[[str], None]]:
         yield lambda what: status.update(f"checking {what}")
 
 
-def _called(invocation: Invocation) -> str:
+def _called(invocation: Invocation, config: Path | None) -> str:
     """Return the command line prefix with the same global options, so that printed commands use the same settings."""
     words = ["cdc-publisher"]
-    words += ["--config", str(invocation.config)] if invocation.config else []
+    words += ["--config", str(config)] if config else []
     for option in invocation.options:
         words += ["--set", option]
     return f"{shlex.join(words)} "
@@ -130,4 +164,4 @@ def _print(found: list[Finding]) -> None:
     console.print(Text(f"\n{summary}", style=_STYLES[FAIL if counts[FAIL] else WARN if counts[WARN] else PASS]))
 
 
-_TITLES: Final = {"postgres": "PostgreSQL", "kafka": "Kafka", "contracts": "Contracts"}
+_TITLES: Final = {"postgres": "PostgreSQL", "kafka": "Kafka", "contracts": "Contracts", "fleet": "Fleet"}

@@ -1,199 +1,34 @@
 """Instances of a fleet on real servers: units are shared out, taken over, and left alone where nothing is wrong."""
 
-import contextlib
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 from urllib.request import urlopen
 
-import psycopg
+import psutil
 import pytest
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
-from cdc.consumer import Decoder
-from cdc.status import client
-from cdc.status.fleet import FleetDocument, UnitState
-from tests import forking
-from tests.endpoint import LOOPBACK
-from tests.pipeline import NOTED, Running, eventually
-from tests.program import run_here
-from tests.reader import Received, read_all
+from cdc.status.fleet import UnitState
+from tests.fleets import SESSION, FleetWorld, Started
+from tests.pipeline import eventually
 from tests.servers import Servers, a_database, topics_deleted
 
-SESSION = 6  # the least that brokers allow
 UNITS = ("orders", "shop", "zoo")
 
 
-class Started(Running):
-    """An instance, and where its endpoint listens."""
-
-    @property
-    def url(self) -> str:
-        (line,) = [line for line in self.log if line.get("event") == "listening"]
-        return str(line["http"]).rstrip("/")
-
-    def document(self) -> FleetDocument:
-        return client.ask_fleet(self.url)
-
-    def units(self, *states: UnitState) -> set[str]:
-        """The units in one of these states here."""
-        return {name for name, unit in self.document().units.items() if unit.state in states}
-
-    def events(self, event: str, unit: str | None = None) -> list[dict[str, Any]]:
-        return [line for line in self.log if line.get("event") == event and unit in (None, line.get("unit"))]
-
-    def becomes_ready(self) -> "Started":
-        self.logs("listening")
-        eventually(lambda: self.document().ready, f"ready: {self.messages()}")
-        return self
-
-
-class World:
-    """A fleet: a folder of units, each with a table, a publication and a slot, and instances that run them."""
-
-    def __init__(self, dsn: str, kafka: str, prefix: str, home: Path) -> None:
-        self.dsn, self.kafka, self.prefix, self.home = dsn, kafka, prefix, home
-        self.folder = home / "units"
-        self.instances: list[Started] = []
-        self.settings = ""
-        (home / "schemas").mkdir()
-        (home / "schemas" / "Noted.avsc").write_text(json.dumps(NOTED))
-        self.folder.mkdir()
-
-    @property
-    def name(self) -> str:
-        return self.prefix.rstrip("-")
-
-    @property
-    def topic(self) -> str:
-        return f"cdc.fleet.{self.name}"
-
-    def configure(self) -> Path:
-        file = self.home / "fleet.toml"
-        file.write_text(
-            f"""
-[fleet]
-name = "{self.name}"
-session_seconds = {SESSION}
-[http]
-listen = "{LOOPBACK}"
-[kafka]
-"bootstrap.servers" = "{self.kafka}"
-[topics]
-create = true
-partitions = 1
-dead_letter = "{self.prefix}dead"
-positions = "{self.prefix}positions"
-[avro]
-schemas = "schemas"
-{self.settings}
-"""
-        )
-        return file
-
-    def run(self, *arguments: str) -> Any:
-        return run_here(("--config", str(self.configure()), *arguments), {})
-
-    def add(self, unit: str, dsn: str = "", more: str = "", *, prepared: bool = True) -> None:
-        """Make what a unit needs, and then its file."""
-        text = f"""
-[postgres]
-dsn = "{dsn or self.dsn}"
-slot = "{self.slot(unit)}"
-publication = "{unit}"
-[outbox]
-table = "public.{unit}"
-[topics]
-name = "{self.prefix}{unit}.{{aggregatetype}}"
-{more}
-"""
-        if prepared:
-            alone = self.home / f"{unit}.alone"
-            alone.write_text(text)
-            settings = ["--set", f"kafka.bootstrap.servers={self.kafka}"]
-            settings += ["--set", f"topics.positions={self.prefix}positions"]
-            settings += ["--set", f"topics.dead_letter={self.prefix}dead"]
-            for command in (("outbox", "init"), ("slot", "create")):
-                done = run_here(("--config", str(alone), *settings, *command), {})
-                assert done.returncode == 0, done.stderr
-        written = self.folder / f"{unit}.new"
-        written.write_text(text)
-        written.rename(self.folder / f"{unit}.toml")
-
-    def slot(self, unit: str) -> str:
-        return f"{self.name.replace('-', '_')}_{unit}"
-
-    def start(self) -> Started:
-        """Start an instance; it is killed at the end of the test."""
-        log = self.home / f"instance-{len(self.instances)}.log"
-        arguments = ["--log-format", "json", "--config", str(self.configure()), "fleet", "start", str(self.folder)]
-        with log.open("wb") as output:
-            started = Started(forking.start(arguments, output.fileno(), output.fileno()), log)
-        self.instances.append(started)
-        return started
-
-    def insert(self, unit: str, *seqs: int) -> None:
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            connection.execute(
-                f"insert into {unit} (aggregatetype, aggregateid, type, payload)"
-                " select 'note', 'k', 'Noted', jsonb_build_object('seq', s) from unnest(%s::int8[]) s".encode(),
-                [list(seqs)],
-            )
-
-    def received(self, unit: str) -> list[int]:
-        records: list[Received] = read_all(self.kafka, f"{self.prefix}{unit}.", Decoder(folder=self.home / "schemas"))
-        return [record.value["seq"] for record in records]
-
-    def publishes(self, unit: str, *seqs: int) -> None:
-        """Insert events, and wait until their slot has passed them."""
-        self.insert(unit, *seqs)
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            row = connection.execute("select pg_current_wal_flush_lsn()").fetchone()
-            assert row
-            passed = "select from pg_replication_slots where slot_name = %s and confirmed_flush_lsn >= %s"
-            eventually(
-                lambda: connection.execute(passed, [self.slot(unit), row[0]]).rowcount == 1,
-                f"{unit} published: {[one.messages()[-5:] for one in self.instances]}",
-            )
-
-    def registered(self) -> dict[str, int | None]:
-        """The partition of each unit, as the register in Kafka has it."""
-        facts = json.loads(self.run("fleet", "status", "--json").stdout)
-        return {unit["unit"]: unit["partition"] for unit in facts["units"]}
-
-    def delete_topic(self) -> None:
-        """Delete the topic of the fleet."""
-        admin = AdminClient({"bootstrap.servers": self.kafka})
-        admin.delete_topics([self.topic])[self.topic].result()
-
-    def close(self) -> None:
-        for instance in self.instances:
-            if instance.process.poll() is None:
-                instance.signal(signal.SIGCONT)
-                instance.kill()
-        # Units drain by themselves: the end of a database would otherwise wait for them.
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            active = "select from pg_replication_slots where active and starts_with(slot_name, %s)"
-            prefix = self.name.replace("-", "_")
-            eventually(lambda: not connection.execute(active, [prefix]).rowcount, "units of killed instances end")
-        with contextlib.suppress(KafkaException):  # no instance made it
-            self.delete_topic()
-
-
 @pytest.fixture
-def world(servers: Servers, tmp_path: Path) -> Iterator[World]:
+def world(servers: Servers, tmp_path: Path) -> Iterator[FleetWorld]:
     with a_database(servers.dsn) as dsn, topics_deleted(servers.kafka) as prefix:
-        made = World(dsn, servers.kafka, prefix, tmp_path)
+        made = FleetWorld(dsn, servers.kafka, prefix, tmp_path)
         yield made
         made.close()
 
 
 @pytest.fixture
-def units(world: World) -> World:
+def units(world: FleetWorld) -> FleetWorld:
     """A world with three units."""
     for unit in UNITS:
         world.add(unit)
@@ -214,7 +49,7 @@ def shared_out(*instances: Started) -> Callable[[], bool]:
     return shared
 
 
-def test_units_are_shared_out_and_taken_over_when_instances_come_freeze_die_and_leave(units: World) -> None:
+def test_units_are_shared_out_and_taken_over_when_instances_come_freeze_die_and_leave(units: FleetWorld) -> None:
     first = units.start().becomes_ready()
     eventually(lambda: working(first) == {*UNITS}, "the only instance has all units")
     for unit in UNITS:
@@ -251,7 +86,7 @@ def test_units_are_shared_out_and_taken_over_when_instances_come_freeze_die_and_
         assert [line["exit_code"] for line in first.events("unit_ended", unit)][-1] == 0
 
 
-def test_a_new_file_moves_no_unit_and_a_deleted_topic_stops_none(units: World) -> None:
+def test_a_new_file_moves_no_unit_and_a_deleted_topic_stops_none(units: FleetWorld) -> None:
     instance = units.start().becomes_ready()
     eventually(lambda: working(instance) == {*UNITS}, "all units work")
     before = {name: unit.partition for name, unit in instance.document().units.items()}
@@ -279,7 +114,7 @@ def test_a_new_file_moves_no_unit_and_a_deleted_topic_stops_none(units: World) -
     assert "unit 'zoo' is not in the register" in again.stderr
 
 
-def test_bad_files_and_a_unit_that_needs_an_operator_leave_the_others_alone(units: World) -> None:
+def test_bad_files_and_a_unit_that_needs_an_operator_leave_the_others_alone(units: FleetWorld) -> None:
     (units.folder / "broken.toml").write_text("[postgres")
     (units.folder / "typo.toml").write_text("[postgres]\ndsn = 'host=x'\nslott = 'x'")
     units.add("twin", prepared=False)
@@ -320,7 +155,7 @@ def test_bad_files_and_a_unit_that_needs_an_operator_leave_the_others_alone(unit
     eventually(lambda: "zoo" in working(instance), "a unit starts when its file is right")
 
 
-def test_an_instance_that_fails_at_what_works_elsewhere_is_not_ready(units: World) -> None:
+def test_an_instance_that_fails_at_what_works_elsewhere_is_not_ready(units: FleetWorld) -> None:
     first = units.start().becomes_ready()
     eventually(lambda: working(first) == {*UNITS}, "all units work")
     time.sleep(1)  # what works is written to the register
@@ -335,7 +170,7 @@ def test_an_instance_that_fails_at_what_works_elsewhere_is_not_ready(units: Worl
         units.publishes(unit, 1)
 
 
-def test_metrics_have_the_label_unit_and_each_family_once(units: World) -> None:
+def test_metrics_have_the_label_unit_and_each_family_once(units: FleetWorld) -> None:
     instance = units.start().becomes_ready()
     eventually(lambda: working(instance) == {*UNITS}, "all units work")
     units.publishes("shop", 1, 2, 3)
@@ -352,7 +187,7 @@ def test_metrics_have_the_label_unit_and_each_family_once(units: World) -> None:
     assert 'cdc_fleet_unit_assigned{unit="shop"} 1.0' in text
 
 
-def test_the_program_refuses_what_is_not_a_fleet_in_one_line(world: World) -> None:
+def test_the_program_refuses_what_is_not_a_fleet_in_one_line(world: FleetWorld) -> None:
     gone = world.run("fleet", "start", str(world.home / "nothing"))
     assert gone.returncode == 78
     assert "name the folder that has one .toml file per unit" in gone.stderr
@@ -363,3 +198,72 @@ def test_the_program_refuses_what_is_not_a_fleet_in_one_line(world: World) -> No
     world.settings = ""
     status = world.run("fleet", "status")
     assert "no instance was ever started" in status.stdout
+
+
+def test_a_child_or_the_process_that_forks_them_may_die_and_no_other_unit_notices(units: FleetWorld) -> None:
+    instance = units.start().becomes_ready()
+    eventually(lambda: working(instance) == {*UNITS}, "all units work")
+    before = {name: unit.pid for name, unit in instance.document().units.items()}
+    shop = before["shop"]
+    assert shop
+    os.kill(psutil.Process(shop).ppid(), signal.SIGKILL)  # the process that they are forked from
+    os.kill(shop, signal.SIGKILL)
+    eventually(lambda: instance.document().units["shop"].pid not in (None, shop), "another process for the unit")
+    eventually(lambda: working(instance) == {*UNITS}, "all units work again")
+    after = {name: unit.pid for name, unit in instance.document().units.items()}
+    assert {name: after[name] == before[name] for name in UNITS} == {"orders": True, "shop": False, "zoo": True}
+    (failed,) = instance.events("unit_failed")
+    assert (failed["unit"], failed["exit_code"]) == ("shop", None)
+    for unit in UNITS:
+        units.publishes(unit, 1)
+    assert instance.stop() == 0
+
+
+def test_the_second_signal_ends_an_instance_at_once_and_its_units_with_it(units: FleetWorld) -> None:
+    instance = units.start().becomes_ready()
+    eventually(lambda: working(instance) == {*UNITS}, "all units work")
+    pids = [unit.pid for unit in instance.document().units.values()]
+    for pid in pids:
+        assert pid
+        os.kill(pid, signal.SIGSTOP)  # they cannot drain
+    instance.signal(signal.SIGTERM)
+    instance.logs("unit ends")
+    instance.signal(signal.SIGTERM)
+    assert instance.wait() == 128 + signal.SIGTERM
+    for pid in pids:
+        assert pid
+        os.kill(pid, signal.SIGCONT)
+    eventually(lambda: not any(psutil.pid_exists(pid or 0) for pid in pids), "no unit is left")
+
+
+def test_check_and_audit_look_at_every_unit_and_add_up(units: FleetWorld) -> None:
+    for unit in UNITS:
+        units.insert(unit, 1, 2)
+    instance = units.start().becomes_ready()
+    for unit in UNITS:
+        units.settles(unit)
+    checked = json.loads(units.run("check", str(units.folder), "--json").stdout)
+    assert {*checked["units"]} == {*UNITS}
+    found = {one["name"]: one for one in checked["fleet"]["checks"]}
+    assert (found["unit_files"]["status"], found["fleet_slots"]["status"]) == ("pass", "pass")
+    by_name = {one["name"]: one["status"] for one in checked["units"]["shop"]["checks"]}
+    assert by_name["outbox_table"] == "pass"
+    text = units.run("check", str(units.folder)).stdout
+    assert "Unit shop" in text
+    assert "Fleet" in text
+
+    audited = units.run("audit", str(units.folder), "--json")
+    assert audited.returncode == 0, audited.stderr
+    facts = json.loads(audited.stdout)
+    assert {*facts["units"]} == {*UNITS}
+    assert facts["counts"]["rows"] == 6
+    assert instance.stop() == 0
+    (units.folder / "broken.toml").write_text("[postgres")
+    again = units.run("audit", str(units.folder))
+    assert again.returncode == 78
+    assert "unit broken was not audited" in again.stderr
+    assert "all 3 units" in again.stdout
+    assert units.run("audit", str(units.folder), "--repair").returncode == 2
+    refused = units.run("check", str(units.folder), "--json")
+    assert refused.returncode == 1
+    assert "broken" in json.loads(refused.stdout)["fleet"]["checks"][0]["found"]

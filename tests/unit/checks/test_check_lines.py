@@ -18,12 +18,13 @@ from tests.integration import (
     test_tables_below,
 )
 from tests.produced import claims, produces, record
-from tests.unit.checks import test_check, test_check_values
+from tests.unit.checks import test_check, test_check_fleet, test_check_values
 
 PAGE = (ROOT / "docs" / "check.md").read_text()
 CODE = "\n".join(path.read_text() for path in (ROOT / "cdc" / "checks").glob("*.py") if path.stem != "meanings")
 MODULES = [
     test_check,
+    test_check_fleet,
     test_check_values,
     test_check_contracts,
     test_check_kafka,
@@ -41,7 +42,7 @@ NOT_PASSING = {
     for status, condition in (("warn", meaning.warns), ("fail", meaning.fails))
     if condition
 }
-SIDES: list[Side] = ["postgres", "kafka", "contracts"]
+SIDES: list[Side] = ["postgres", "kafka", "contracts", "fleet"]
 
 
 @pytest.mark.parametrize("side", SIDES)

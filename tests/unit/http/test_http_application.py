@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import orjson
 import pytest
 
-from cdc.http.application import Application
+from cdc.http.application import Application, Routes
 from cdc.telemetry.metrics import FAILED, STARTING, WAITING, Metrics, Trouble
 from tests import specimen
 from tests.endpoint import Reply
@@ -27,7 +27,7 @@ def application(metrics: Metrics) -> Application:
     return Application(metrics, specimen.IDENTITY)
 
 
-def ask(application: Application, path: str, method: str = "GET", accept: str = "*/*") -> Reply:
+def ask(application: Routes, path: str, method: str = "GET", accept: str = "*/*") -> Reply:
     """What the application answers."""
     answer = application.answer(method, path, accept)
     return Reply(answer.status, answer.headers, answer.body)

@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 
-from cdc.http.application import Application
+from cdc.http.application import Application, Routes
 from cdc.http.prometheus import NAMES
 from cdc.telemetry.health import State
 from cdc.telemetry.metrics import Metrics
@@ -19,9 +19,10 @@ from tests.unit.http.test_http_application import ask
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
 
 
-def families(metrics: Metrics, accept: str = "*/*") -> dict[str, Metric]:
+def families(metrics: Metrics | Routes, accept: str = "*/*") -> dict[str, Metric]:
     """What is exposed, by its name."""
-    reply = ask(Application(metrics, specimen.IDENTITY), "/metrics", accept=accept)
+    application = metrics if isinstance(metrics, Routes) else Application(metrics, specimen.IDENTITY)
+    reply = ask(application, "/metrics", accept=accept)
     assert reply.status == 200
     parse = openmetrics if reply.headers["Content-Type"].startswith("application/openmetrics-text") else prometheus
     return {family.name: family for family in parse(reply.text)}
@@ -167,10 +168,10 @@ def test_metrics_are_read_while_the_loop_finds_new_topics() -> None:
         writer.join()
 
 
-def rows() -> list[str]:
+def rows(metrics: Metrics | Routes) -> list[str]:
     """The table of docs/http.md: each metric with its labels, type and help text."""
     found = []
-    for family in families(specimen.metrics(), OPENMETRICS).values():
+    for family in families(metrics, OPENMETRICS).values():
         if family.name.startswith("cdc_"):
             suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
             labels = ", ".join(sorted({label for sample in family.samples for label in sample.labels} - {"le"}))
@@ -183,4 +184,5 @@ def rows() -> list[str]:
 def test_the_documentation_has_every_metric_as_it_is() -> None:
     page = (ROOT / "docs" / "http.md").read_text()
     table = re.findall(r"^\| `cdc_.*$", page, re.MULTILINE)
-    assert table == rows()
+    of_fleet = [row for row in rows(specimen.fleet()) if row.startswith("| `cdc_fleet_")]
+    assert table == [*rows(specimen.metrics()), *of_fleet]

@@ -1,0 +1,140 @@
+"""Checks what only all units of a fleet together show: their files, and what each server must have room for."""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from cdc.checks.finding import Notes
+from cdc.errors import CdcError
+from cdc.postgres.connection import Conn, connect, query
+
+CONNECTIONS_OF_UNIT: Final = 2
+"""One that monitors, and one for a moment when a session begins; the one that replicates counts as a walsender."""
+_RESTART: Final = "-- then restart PostgreSQL"
+_STATEMENT_SECONDS: Final = 10
+
+
+class Server(NamedTuple):
+    """A server of units: how much it allows, and what others take of it."""
+
+    name: str
+    units: int
+    missing_slots: int  # of units
+    slots: int  # that exist
+    max_slots: int
+    walsenders: int  # of others
+    max_walsenders: int
+    connections: int  # of others
+    max_connections: int
+    strangers: tuple[str, ...]  # slots in databases of units that no unit has and no process reads
+
+
+def read(name: str, dsns: Iterable[str], slots: Iterable[str]) -> Server:
+    """Look at a server; `slots` are those of its units. Raises CdcError."""
+    wanted, found, databases = set(slots), [], set()
+    server: Server | None = None
+    for dsn in dict.fromkeys(dsns):
+        with connect(dsn, statement_seconds=_STATEMENT_SECONDS, application_name="cdc-publisher check") as connection:
+            databases.add(connection.info.dbname)
+            found = query(
+                connection,
+                "reading the slots",
+                "select slot_name, database, active, plugin from pg_replication_slots",
+            )
+            server = server or _limits(connection, name, wanted)
+    assert server
+    strangers = sorted(
+        slot
+        for slot, database, active, plugin in found
+        if plugin == "pgoutput" and not active and database in databases and slot not in wanted
+    )
+    existing = {slot for slot, *_ in found}
+    return server._replace(
+        slots=len(existing), missing_slots=len(wanted - existing), strangers=tuple(strangers), units=len(wanted)
+    )
+
+
+def _limits(connection: Conn, name: str, slots: set[str]) -> Server:
+    ((max_slots, max_walsenders, max_connections, walsenders, others),) = query(
+        connection,
+        "reading the limits of the server",
+        """
+        select current_setting('max_replication_slots')::int, current_setting('max_wal_senders')::int,
+               current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+               (select count(*) from pg_stat_replication where pid not in (
+                    select active_pid from pg_replication_slots where slot_name = any(%s) and active_pid is not null)),
+               (select count(*) from pg_stat_activity
+                 where backend_type = 'client backend' and not starts_with(application_name, 'cdc-publisher'))
+        """,
+        sorted(slots),
+    )
+    return Server(name, 0, 0, 0, max_slots, walsenders, max_walsenders, others, max_connections, ())
+
+
+def files(notes: Notes, valid: int, problems: Iterable[str]) -> None:
+    """Judge the folder."""
+    found = list(problems)
+    if found:
+        notes.fails("unit_files", "; ".join(found))
+    elif valid:
+        notes.passes("unit_files", f"{valid} units, each with a slot of its own")
+    else:
+        notes.warns("unit_files", "the folder has no unit", hint="each .toml file in it is a unit")
+
+
+def servers(notes: Notes, found: Iterable[Server], unreachable: Iterable[CdcError]) -> None:
+    """Judge all servers together: one line for each limit, the fixes of every server below it."""
+    looked, silent = list(found), [error.message for error in unreachable]
+    _limit(
+        notes,
+        "fleet_slots",
+        "max_replication_slots",
+        [(server, server.slots + server.missing_slots, server.max_slots) for server in looked],
+        silent,
+    )
+    _limit(
+        notes,
+        "fleet_walsenders",
+        "max_wal_senders",
+        [(server, server.units + server.walsenders, server.max_walsenders) for server in looked],
+        silent,
+    )
+    _limit(
+        notes,
+        "fleet_connections",
+        "max_connections",
+        [
+            (server, CONNECTIONS_OF_UNIT * server.units + server.connections, server.max_connections)
+            for server in looked
+        ],
+        silent,
+    )
+    strangers = [f"{slot} at {server.name}" for server in looked for slot in server.strangers]
+    if strangers:
+        notes.warns(
+            "fleet_other_slots",
+            f"no unit has these slots, and they retain WAL: {', '.join(strangers)}",
+            *(f"SELECT pg_drop_replication_slot('{slot}');" for server in looked for slot in server.strangers),
+            hint="drop only the slots of former units, each in its server; others may belong to other programs",
+        )
+    else:
+        notes.passes("fleet_other_slots", "every unread slot in the databases of units is that of a unit")
+
+
+def _limit(notes: Notes, name: str, setting: str, needs: list[tuple[Server, int, int]], silent: list[str]) -> None:
+    short = [(server, needed, limit) for server, needed, limit in needs if needed > limit]
+    if short:
+        notes.fails(
+            name,
+            "; ".join(
+                f"{server.name}: {server.units} units need {needed} of {setting}, with those that others use, and it is"
+                f" {limit}"
+                for server, needed, limit in short
+            ),
+            *(f"ALTER SYSTEM SET {setting} = {needed + 10}; {_RESTART}" for _, needed, _ in short),
+        )
+    elif silent:
+        notes.warns(name, f"not known for every server: {'; '.join(silent)}")
+    else:
+        notes.passes(
+            name, "; ".join(f"{server.name}: {needed} of {limit}" for server, needed, limit in needs) or "none"
+        )
