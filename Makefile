@@ -10,7 +10,7 @@ NATIVE := $(VENV)/.native
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help docs screenshots native demo bench bench-peers torture simulate mutants test nightly unit lint rust types spelling format coverage site lock vulnerabilities up down clean
+.PHONY: help docs screenshots native demo bench bench-peers torture torture-fleet simulate mutants test nightly unit lint rust types spelling format coverage site lock vulnerabilities up down clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,10 @@ bench-peers: $(NATIVE) ## other programs beside the publisher, an hour; WHAT="--
 torture: $(STAMP) ## real faults for MINUTES=5 or CAMPAIGN=crashes, with GUARANTEE=, SEED=n, POSTGRES=15 or 18
 	$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),5) --postgres $(or $(POSTGRES),18) \
 	  --campaign $(or $(CAMPAIGN),faults) --guarantee $(or $(GUARANTEE),at-least-once) $(if $(SEED),--seed $(SEED))
+
+torture-fleet: $(STAMP) ## instances of a fleet under load and FAULTS=60 real faults, with GUARANTEE=, SEED=n
+	$(BIN)/python -m tests.torture.fleet --faults $(or $(FAULTS),60) --guarantee $(or $(GUARANTEE),exactly-once) \
+	  $(if $(SEED),--seed $(SEED))
 
 simulate: $(STAMP) ## crash schedules, and SEEDS=20000 random worlds in virtual time; SEED=n shows one
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),20000))

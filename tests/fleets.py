@@ -54,7 +54,9 @@ class FleetWorld:
         self.folder = home / "units"
         self.instances: list[Started] = []
         self.dsns: dict[str, str] = {}
-        self.settings = ""
+        self.settings = self.fleet_settings = ""
+        self.session = SESSION
+        self.kafka_settings = f'"bootstrap.servers" = "{kafka}"'
         (home / "schemas").mkdir()
         (home / "schemas" / "Noted.avsc").write_text(json.dumps(NOTED))
         self.folder.mkdir()
@@ -73,11 +75,12 @@ class FleetWorld:
             f"""
 [fleet]
 name = "{self.name}"
-session_seconds = {SESSION}
+session_seconds = {self.session}
+{self.fleet_settings}
 [http]
 listen = "{LOOPBACK}"
 [kafka]
-"bootstrap.servers" = "{self.kafka}"
+{self.kafka_settings}
 [topics]
 create = true
 partitions = 1

@@ -103,7 +103,7 @@ class Instance:
         Returns the seconds until the next one, and whether the unit works, as `saw` does.
         """
         drained = self.supervision.lives[unit].draining_since is not None
-        pause = self.supervision.ended(unit, now)
+        pause = self.supervision.ended(unit, now, needs_operator=code in NEEDS_A_PERSON)
         self._crashes[unit] += code is None and not drained
         if code in NEEDS_A_PERSON or self._crashes[unit] >= CRASHES:
             return pause, self.readiness.fails(unit, why, self.register.states.get(unit))

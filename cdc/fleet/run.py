@@ -65,6 +65,7 @@ class Fleet:
         self._children = children
         self._units: Mapping[str, Unit] = {}
         self._settings_of: dict[str, Settings] = {}
+        self._invalid: dict[str, str] = {}
         self._mark: object = None
         self._read_at = self._viewed_at = float("-inf")
         self._revocations = 0
@@ -116,6 +117,9 @@ class Fleet:
             self._do(act, unit)
         for unit, said in self._children.listen(TURN_SECONDS):
             self._hear(unit, said)
+        self._show(now)
+
+    def _show(self, now: float) -> None:
         if now - self._viewed_at >= VIEW_SECONDS:
             self._viewed_at = now
             figures = {unit: said.figures for unit, said in self._said.items()}
@@ -132,6 +136,7 @@ class Fleet:
                 self._hear(unit, said)
                 if isinstance(said, Ended):
                     codes.append(0 if said.code in (0, 1, 78) else 75)
+            self._show(now)
         return codes
 
     def end_at_once(self) -> None:
@@ -150,13 +155,18 @@ class Fleet:
             self._tell(str(error))
             return
         self._mark = mark
+        before = (self._settings_of, self._invalid)
         self._settings_of = {name: unit.settings for name, unit in self._units.items() if unit.settings}
         found = digests(self._units)
         files = {
             name: File(found[name], settings.delivery.drain_seconds) for name, settings in self._settings_of.items()
         }
-        invalid = {name: "; ".join(unit.problems) for name, unit in self._units.items() if not unit.settings}
+        self._invalid = invalid = {
+            name: "; ".join(unit.problems) for name, unit in self._units.items() if not unit.settings
+        }
         self._instance.see(files, invalid)
+        if before == (self._settings_of, invalid):
+            return
         log.info("read the folder", extra={"event": "fleet_folder", "units": len(files), "invalid": len(invalid)})
         for name, problem in invalid.items():
             self._tell(f"unit {name}: {problem}")
@@ -181,6 +191,8 @@ class Fleet:
                 for unit, said in states.items():
                     if self._states.get(unit) == said:
                         del self._states[unit]
+        except ConfigError:
+            raise  # by the properties in [kafka]: no retry fixes them
         except CdcError as error:
             self._kafka, self._kafka_at = str(error), now
             self._tell(self._kafka)
@@ -212,6 +224,7 @@ class Fleet:
             if drained:
                 log.info("unit ended", extra={"event": "unit_ended", "unit": unit, "exit_code": said.code})
             else:
+                self._mark, self._read_at = (), float("-inf")  # a secret may have changed, which is no file of a unit
                 log.warning(
                     "unit failed: %s",
                     said.why or "it ended by itself",
@@ -248,6 +261,8 @@ class Fleet:
         here = sum(unit.state not in (UnitState.ELSEWHERE, UnitState.UNREGISTERED) for unit in units.values())
         if blocking:
             summary = f"not ready: {blocking[0]}"
+        elif self._stop.is_set():
+            summary = "not ready: stopping"
         elif not begun:
             summary = f"not ready: {self._kafka or 'waiting for the first assignment'}"
         else:
@@ -258,7 +273,7 @@ class Fleet:
             fleet=self._settings.fleet.name,
             instance=self._name,
             pid=os.getpid(),
-            ready=begun and not blocking,
+            ready=begun and not blocking and not self._stop.is_set(),
             joined=joined,
             summary=summary,
             problems=problems,

@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 from cdc.backoff import Backoff
 
 LONGEST_PAUSE_SECONDS: Final = 60.0
+TEMPORARY_PAUSE_SECONDS: Final = 10.0
+"""The longest pause where nothing needs an operator: a server may be back at any moment."""
 STEADY_SECONDS: Final = 60.0
 """A child that lived as long as that is started again at once."""
 KILL_SECONDS: Final = 5.0
@@ -117,7 +119,7 @@ class Supervision:
         elif life.blocked_since is None:
             life.blocked_since = now
 
-    def ended(self, unit: str, now: float) -> float:
+    def ended(self, unit: str, now: float, *, needs_operator: bool = False) -> float:
         """Note that a child has ended; return the seconds until the next one, if it is wanted."""
         life = self.lives.pop(unit)
         if life.draining_since is not None:
@@ -127,5 +129,7 @@ class Supervision:
         if now - life.began >= STEADY_SECONDS:
             pauses.backoff.reset()
         pause = pauses.backoff.pause()
+        if not needs_operator:
+            pause = min(pause, TEMPORARY_PAUSE_SECONDS * (0.5 + 0.5 * self._random()))
         pauses.until = now + pause
         return pause

@@ -20,6 +20,9 @@ _PERMANENT: Final = {
     KafkaError.UNSUPPORTED_VERSION: "the brokers are too old",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant the principal WRITE and DESCRIBE on the topic",
     KafkaError.GROUP_AUTHORIZATION_FAILED: "grant the principal READ on the group",
+    KafkaError.INVALID_SESSION_TIMEOUT: "set [fleet] session_seconds to a value between group.min.session.timeout.ms"
+    " and group.max.session.timeout.ms of the brokers",
+    KafkaError.INCONSISTENT_GROUP_PROTOCOL: "another program is in this consumer group: choose another [fleet] name",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "grant the principal IDEMPOTENT_WRITE on the cluster",
     KafkaError.SASL_AUTHENTICATION_FAILED: 'check "sasl.username" and "sasl.password" in [kafka]',
     KafkaError._AUTHENTICATION: "check the credentials in [kafka]",

@@ -200,6 +200,26 @@ def test_the_program_refuses_what_is_not_a_fleet_in_one_line(world: FleetWorld) 
     assert "no instance was ever started" in status.stdout
 
 
+def test_a_session_that_brokers_refuse_is_named(world: FleetWorld) -> None:
+    world.session = 1
+    instance = world.start()
+    instance.logs("set [fleet] session_seconds to a value between group.min.session.timeout.ms")
+    assert not instance.document().ready
+    assert instance.stop() == 0
+
+
+def test_a_password_that_changes_in_its_file_is_used_when_the_unit_fails(units: FleetWorld) -> None:
+    secrets = units.home / "secrets" / "shop"
+    secrets.mkdir(parents=True)
+    units.fleet_settings = f'secrets = "{units.home / "secrets"}"'
+    (secrets / "CDC_DELIVERY__STARTUP_SECONDS").write_text("1")
+    (secrets / "CDC_POSTGRES__PUBLICATION").write_text("wrong")
+    instance = units.start().becomes_ready()
+    eventually(lambda: instance.units(UnitState.FAILED) == {"shop"}, "a wrong secret is told")
+    (secrets / "CDC_POSTGRES__PUBLICATION").write_text("shop")
+    eventually(lambda: working(instance) == {*UNITS}, "the right secret is used")
+
+
 def test_a_child_or_the_process_that_forks_them_may_die_and_no_other_unit_notices(units: FleetWorld) -> None:
     instance = units.start().becomes_ready()
     eventually(lambda: working(instance) == {*UNITS}, "all units work")

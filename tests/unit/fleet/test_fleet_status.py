@@ -54,7 +54,7 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(status, "Cluster", Group)
     monkeypatch.setattr(status, "read_register", lambda *_: given["register"])
-    monkeypatch.setattr(status.client, "ask_fleet", ask)
+    monkeypatch.setattr("cdc.status.client.ask_fleet", ask)
     return given
 
 

@@ -2,7 +2,15 @@
 
 import pytest
 
-from cdc.fleet.supervision import KILL_SECONDS, LONGEST_PAUSE_SECONDS, STEADY_SECONDS, Act, Supervision, Wanted
+from cdc.fleet.supervision import (
+    KILL_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    STEADY_SECONDS,
+    TEMPORARY_PAUSE_SECONDS,
+    Act,
+    Supervision,
+    Wanted,
+)
 
 SHOP = Wanted(1, 25.0)
 
@@ -51,16 +59,21 @@ def test_a_child_that_does_not_drain_in_its_time_is_ended_and_then_killed(superv
     assert turn(supervision, 25 + 2 * KILL_SECONDS) == [(Act.KILL, "shop")]
 
 
-def test_a_child_that_ends_by_itself_is_started_again_after_pauses_that_grow(supervision: Supervision) -> None:
+@pytest.mark.parametrize(
+    ("needs_operator", "longest"), [(True, LONGEST_PAUSE_SECONDS), (False, TEMPORARY_PAUSE_SECONDS)]
+)
+def test_a_child_that_ends_by_itself_is_started_again_after_pauses_that_grow(
+    supervision: Supervision, needs_operator: bool, longest: float
+) -> None:
     now, pauses = 0.0, []
     for _ in range(12):
         assert turn(supervision, now, shop=SHOP) == [(Act.START, "shop")]
-        pauses.append(supervision.ended("shop", now))
+        pauses.append(supervision.ended("shop", now, needs_operator=needs_operator))
         assert turn(supervision, now + pauses[-1] / 2, shop=SHOP) == []
         now += pauses[-1]
     assert pauses == sorted(pauses)
     assert pauses[0] < 1
-    assert pauses[-1] == LONGEST_PAUSE_SECONDS
+    assert pauses[-1] == longest
 
 
 def test_the_pause_is_short_again_after_a_long_life_and_for_a_unit_that_was_away(supervision: Supervision) -> None:

@@ -18,6 +18,13 @@ TEXT: Final = RENDERED.read_text()
 MANIFESTS: Final = manifests(TEXT)
 DEFAULTS: Final[dict[str, Any]] = yaml.safe_load((CHART / "values.yaml").read_text())
 EVERYTHING: Final[dict[str, Any]] = yaml.safe_load(VALUES.read_text())
+FLEET: Final[dict[str, Any]] = {
+    "settings": '[kafka]\n"bootstrap.servers" = "kafka:9092"\n',
+    "fleet": {
+        "units": {"orders": '[postgres]\ndsn = "postgresql://cdc@db/orders"\nslot = "orders"\n'},
+        "secrets": {"orders": {"CDC_POSTGRES__PASSWORD": {"name": "orders-cdc", "key": "password"}}},
+    },
+}
 OPERATOR: Final = {"PrometheusRule", "ServiceMonitor"}
 needs_helm: Final = pytest.mark.skipif(helm() is None, reason="helm is not on PATH")
 
@@ -70,6 +77,31 @@ def test_without_what_is_required_helm_says_what_is_missing() -> None:
     assert "set [postgres] dsn in settings" in template().stderr
     done = template("--set", "secrets.from.CDC_POSTGRES__DSN.name=a,secrets.from.CDC_POSTGRES__DSN.key=b")
     assert 'set [kafka] "bootstrap.servers" in settings' in done.stderr
+
+
+@needs_helm
+def test_with_units_a_release_runs_a_fleet_over_one_folder(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(yaml.safe_dump(FLEET))
+    assert problems(FLEET) == []
+    done = template("--values", str(values))
+    assert done.returncode == 0, done.stderr
+    made = manifests(done.stdout)
+    for manifest in made:
+        assert kubernetes_validate.validate(manifest, KUBERNETES, strict=True) == KUBERNETES
+    assert "CronJob" not in {each["kind"] for each in made}
+    (deployment,) = (each for each in made if each["kind"] == "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["args"][-3:] == ["fleet", "start", "/etc/cdc/units"]
+    assert {"name": "CDC_FLEET__SECRETS", "value": "/run/secrets/units"} in container["env"]
+    (units,) = (each for each in made if each["metadata"]["name"].endswith("-units"))
+    assert units["data"] == {"orders.toml": FLEET["fleet"]["units"]["orders"]}
+    (secrets,) = (volume for volume in pod["volumes"] if volume["name"] == "unit-secrets")
+    item = {"key": "password", "path": "orders/CDC_POSTGRES__PASSWORD"}
+    assert secrets["projected"]["sources"] == [{"secret": {"name": "orders-cdc", "items": [item]}}]
+    values.write_text(yaml.safe_dump({**FLEET, "fleet": {**FLEET["fleet"], "units": {"cart": "x"}}}))
+    assert "fleet.secrets.orders is of no unit" in template("--values", str(values)).stderr
 
 
 def test_the_schema_takes_the_defaults_and_everything() -> None:

@@ -9,7 +9,8 @@ import promql_parser
 import pytest
 import yaml
 
-from cdc.http.prometheus import NAMES
+from cdc.http.prometheus import NAMES as OF_PUBLISHER
+from cdc.http.prometheus import OF_FLEET
 from cdc.telemetry.health import State
 from tests import ROOT
 
@@ -19,6 +20,7 @@ RULES: Final[list[dict[str, Any]]] = [
     rule for group in yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"] for rule in group["rules"]
 ]
 DASHBOARD: Final[dict[str, Any]] = json.loads((GRAFANA / "cdc-publisher.json").read_text())
+NAMES: Final = OF_PUBLISHER | OF_FLEET
 SCRAPED: Final = {"up", "ALERTS"}  # Prometheus' own
 PROCESS: Final = {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"}
 """Of prometheus-client's ProcessCollector."""

@@ -34,12 +34,17 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- /* Fails when what has no default is given nowhere. */ -}}
 {{- define "cdc.complete" -}}
 {{- $given := merge (dict) .Values.env .Values.secrets.from .Values.secrets.create -}}
-{{- if not (or (hasKey $given "CDC_POSTGRES__DSN") (regexMatch "(?m)^\\s*(postgres\\.)?dsn\\s*=" .Values.settings)) -}}
+{{- if not (or .Values.fleet.units (hasKey $given "CDC_POSTGRES__DSN") (regexMatch "(?m)^\\s*(postgres\\.)?dsn\\s*=" .Values.settings)) -}}
 {{- fail "set [postgres] dsn in settings, or secrets.from.CDC_POSTGRES__DSN" -}}
 {{- end -}}
 {{- $bootstrap := "bootstrap\\.servers|metadata\\.broker\\.list" -}}
 {{- if not (or (hasKey $given "CDC_KAFKA__BOOTSTRAP_SERVERS") (regexMatch $bootstrap .Values.settings)) -}}
 {{- fail "set [kafka] \"bootstrap.servers\" in settings, or env.CDC_KAFKA__BOOTSTRAP_SERVERS" -}}
+{{- end -}}
+{{- range $unit, $_ := .Values.fleet.secrets -}}
+{{- if not (hasKey $.Values.fleet.units $unit) -}}
+{{- fail (printf "fleet.secrets.%s is of no unit in fleet.units" $unit) -}}
+{{- end -}}
 {{- end -}}
 {{- range $name, $_ := .Values.secrets.from -}}
 {{- if hasKey $.Values.secrets.create $name -}}
@@ -74,6 +79,10 @@ capabilities:
 - name: {{ $name }}_FILE
   value: /run/secrets/cdc/{{ $name }}
 {{- end }}
+{{- if .Values.fleet.secrets }}
+- name: CDC_FLEET__SECRETS
+  value: /run/secrets/units
+{{- end }}
 - name: CDC_HTTP__LISTEN
   value: ":{{ .Values.service.port }}" # every address, of IPv4 and of IPv6
 - name: CDC_HTTP__LINGER_SECONDS
@@ -87,6 +96,16 @@ capabilities:
   mountPath: /etc/cdc/cdc-publisher.toml
   subPath: cdc-publisher.toml
   readOnly: true
+{{- if .Values.fleet.units }}
+- name: units
+  mountPath: /etc/cdc/units
+  readOnly: true
+{{- end }}
+{{- if .Values.fleet.secrets }}
+- name: unit-secrets
+  mountPath: /run/secrets/units
+  readOnly: true
+{{- end }}
 {{- if or .Values.contracts.files .Values.contracts.configMap }}
 - name: contracts
   mountPath: /etc/cdc/schemas
@@ -108,6 +127,24 @@ capabilities:
 - name: settings
   configMap:
     name: {{ include "cdc.name" . }}
+{{- if .Values.fleet.units }}
+- name: units
+  configMap:
+    name: {{ include "cdc.name" . }}-units
+{{- end }}
+{{- if .Values.fleet.secrets }}
+- name: unit-secrets
+  projected:
+    defaultMode: 0440
+    sources:
+      {{- range $unit, $secrets := .Values.fleet.secrets }}
+      {{- range $name, $secret := $secrets }}
+      - secret:
+          name: {{ $secret.name }}
+          items: [{ key: {{ $secret.key | quote }}, path: {{ $unit }}/{{ $name }} }]
+      {{- end }}
+      {{- end }}
+{{- end }}
 {{- if or .Values.contracts.files .Values.contracts.configMap }}
 - name: contracts
   configMap:
