@@ -204,6 +204,8 @@ class Servers:
     def taken(self) -> bool:
         """Return whether another process reads the slot, as PostgreSQL says. Raises CdcError."""
         settings = self._settings
+        if settings.postgres.polls:
+            return False  # there is no slot to ask about
         with connect(settings.postgres.dsn, application_name="cdc-publisher standby") as connection:
             return slots.holder(connection, settings.postgres.slot) is not None
 

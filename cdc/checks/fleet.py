@@ -1,6 +1,6 @@
 """Checks what only all units of a fleet together show: their files, and what each server must have room for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from cdc.checks.finding import Notes
@@ -18,7 +18,8 @@ class Server(NamedTuple):
 
     name: str
     units: int
-    missing_slots: int  # of units
+    streams: int  # units that read from a slot
+    missing_slots: int  # of these
     slots: int  # that exist
     max_slots: int
     walsenders: int  # of others
@@ -28,8 +29,8 @@ class Server(NamedTuple):
     strangers: tuple[str, ...]  # slots in databases of units that no unit has and no process reads
 
 
-def read(name: str, dsns: Iterable[str], slots: Iterable[str]) -> Server:
-    """Look at a server; `slots` are those of its units. Raises CdcError."""
+def read(name: str, dsns: Sequence[str], slots: Iterable[str]) -> Server:
+    """Look at a server: `dsns` has one for each unit, `slots` those of units that read from one. Raises CdcError."""
     wanted, found, databases = set(slots), [], set()
     server: Server | None = None
     for dsn in dict.fromkeys(dsns):
@@ -49,7 +50,11 @@ def read(name: str, dsns: Iterable[str], slots: Iterable[str]) -> Server:
     )
     existing = {slot for slot, *_ in found}
     return server._replace(
-        slots=len(existing), missing_slots=len(wanted - existing), strangers=tuple(strangers), units=len(wanted)
+        units=len(dsns),
+        streams=len(wanted),
+        missing_slots=len(wanted - existing),
+        slots=len(existing),
+        strangers=tuple(strangers),
     )
 
 
@@ -67,7 +72,7 @@ def _limits(connection: Conn, name: str, slots: set[str]) -> Server:
         """,
         sorted(slots),
     )
-    return Server(name, 0, 0, 0, max_slots, walsenders, max_walsenders, others, max_connections, ())
+    return Server(name, 0, 0, 0, 0, max_slots, walsenders, max_walsenders, others, max_connections, ())
 
 
 def files(notes: Notes, valid: int, problems: Iterable[str]) -> None:
@@ -95,7 +100,7 @@ def servers(notes: Notes, found: Iterable[Server], unreachable: Iterable[CdcErro
         notes,
         "fleet_walsenders",
         "max_wal_senders",
-        [(server, server.units + server.walsenders, server.max_walsenders) for server in looked],
+        [(server, server.streams + server.walsenders, server.max_walsenders) for server in looked],
         silent,
     )
     _limit(

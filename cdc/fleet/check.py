@@ -26,12 +26,10 @@ def check_units(
     for name, one in settings.items():
         by_server.setdefault(server_of(one), []).append(name)
     for server, names in by_server.items():
-        dsns, slots = (
-            [settings[name].postgres.dsn for name in names],
-            [settings[name].postgres.slot for name in names],
-        )
+        postgres = [settings[name].postgres for name in names]
+        slots = [one.slot for one in postgres if not one.polls]
         try:
-            found.append(fleet.read(server, dsns, slots))
+            found.append(fleet.read(server, [one.dsn for one in postgres], slots))
         except CdcError as error:
             silent.append(error)
     fleet.servers(notes, found, silent)

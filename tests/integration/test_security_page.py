@@ -1,6 +1,7 @@
 """docs/security.md, executed as printed: its roles, rights and settings are enough, and a missing one is named."""
 
 import contextlib
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from psycopg import errors
 
 from tests.acls import execute
 from tests.documents import ROOT, blocks
+from tests.fleets import FleetWorld
 from tests.guarded import GuardedPostgres, a_guarded_postgres
 from tests.pipeline import Pipeline, Running, make_pipeline
 from tests.secured import SecuredKafka
@@ -241,3 +243,24 @@ def test_the_service_inserts_and_reads_nothing_and_the_others_do_their_work(
     assert purged.returncode == 0, purged.stderr
     assert pipeline.sql("select count(*) from outbox") == [(0,)]
     assert running.stop() == 0
+
+
+def test_a_fleet_names_the_right_that_is_missing_and_joins_once_it_has_it(
+    pipeline: Pipeline, secured: SecuredKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CDC_POSTGRES__PASSWORD_FILE")  # which a fleet would refuse
+    fleet = FleetWorld(pipeline.dsn, "", "shop-", tmp_path)
+    kafka = [f"{json.dumps(name)} = {json.dumps(value)}" for name, value in pipeline.settings["kafka"].items()]
+    fleet.kafka_settings = "\n".join(kafka)
+    (script,) = (block.text for block in blocks(ROOT / "docs" / "fleet.md") if "kafka-acls.sh" in block.text)
+    topic, group = re.split(r"(?m)^(?=# the distribution)", script)
+    instance = fleet.start()
+    instance.logs("looking up topic 'cdc.fleet.shop': ")
+    assert "grant the principal" in "".join(instance.messages())
+    run_script(secured, topic)
+    instance.logs("joining group 'cdc.fleet.shop': ")
+    instance.logs("grant the principal READ on the group")
+    assert not instance.document().ready
+    run_script(secured, group)
+    instance.becomes_ready()
+    assert instance.stop() == 0

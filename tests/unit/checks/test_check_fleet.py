@@ -6,7 +6,7 @@ from cdc.checks.fleet import Server
 from cdc.errors import PostgresUnavailable
 from tests.produced import produces, record
 
-ROOMY = Server("db:5432", 4, 0, 5, 10, 1, 10, 5, 100, ())
+ROOMY = Server("db:5432", 4, 4, 0, 5, 10, 1, 10, 5, 100, ())
 
 
 def found(notes: Notes) -> dict[str, Finding]:
@@ -29,7 +29,7 @@ def test_servers_with_room_pass() -> None:
 
 @produces("fleet_slots:fail", "fleet_walsenders:fail", "fleet_connections:fail")
 def test_servers_without_room_fail_with_the_statement_that_makes_room() -> None:
-    lines = judged(ROOMY, Server("db:5433", 12, 8, 4, 10, 0, 10, 90, 100, ()))
+    lines = judged(ROOMY, Server("db:5433", 12, 12, 8, 4, 10, 0, 10, 90, 100, ()))
     assert lines["fleet_slots"].found.startswith("db:5433: 12 units need 12 of max_replication_slots")
     assert lines["fleet_slots"].fix[0].startswith("ALTER SYSTEM SET max_replication_slots = 22;")
     assert lines["fleet_walsenders"].fix[0].startswith("ALTER SYSTEM SET max_wal_senders = 22;")

@@ -2,7 +2,7 @@
 
 import json
 
-from cdc.http.prometheus import NAMES, OF_FLEET
+from cdc.http.prometheus import OF_FLEET
 from cdc.status.fleet import parse
 from tests import specimen
 from tests.unit.http.test_http_application import ask
@@ -22,7 +22,8 @@ def test_every_series_of_a_unit_has_its_label_and_each_family_is_described_once(
 
 def test_a_fleet_has_the_series_of_a_publisher_and_its_own() -> None:
     names = {name for name in series(families(specimen.fleet()).values()) if name.startswith("cdc_")}
-    assert names == NAMES | OF_FLEET
+    of_publisher = {name for name in series(families(specimen.metrics()).values()) if name.startswith("cdc_")}
+    assert names == of_publisher | OF_FLEET
 
 
 def test_units_are_counted_by_state_and_those_elsewhere_are_not_assigned() -> None:
