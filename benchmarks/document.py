@@ -1,5 +1,6 @@
-"""Write results into docs/speed.md: charts and tables between two marks."""
+"""Write results into docs/speed.md: charts and tables between two marks; and beside it as JSON."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,9 +33,11 @@ def replaced(page: str, results: Sections, charts: Sequence[str]) -> str:
 
 
 def write(page: Path, results: Sections, charts: Path) -> list[Path]:
-    """Rewrite the page, copy the charts to `images` beside it, and return the written paths."""
+    """Rewrite the page, its figures as JSON beside it and the charts in `images`, and return the written paths."""
     drawn = sorted(charts.glob("*.png"), key=lambda chart: [*TITLES, chart.name].index(chart.name))
     page.write_text(replaced(page.read_text(), results, [chart.name for chart in drawn]))
     images = page.parent / "images"
     images.mkdir(exist_ok=True)
-    return [page, *(Path(shutil.copy(chart, images)) for chart in drawn)]
+    figures = page.with_suffix(".json")
+    figures.write_text(json.dumps(results, indent=1) + "\n")
+    return [page, figures, *(Path(shutil.copy(chart, images)) for chart in drawn)]

@@ -176,7 +176,7 @@ def _properties(file: Path, properties: Mapping[str, str]) -> Path:
 
 
 def _mq_bridge(task: Task) -> Command:
-    """Run one route, from the slot to the topic, with the largest batch that was faster than the next smaller one."""
+    """Run one route, from the slot to the topic, with batches of 4,096 messages instead of 512."""
     values = task.values
     route: dict[str, Any] = {
         "input": {
