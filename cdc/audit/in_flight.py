@@ -35,12 +35,12 @@ _PAGE_HEADERS: Final = (24, 40)
 class Copy:
     """A copy of the settings' slot. Raises CdcError without a free slot, without privileges, without the slot.
 
-    `children` are the oids of tables that inherit from the outbox.
+    `oids` are those of the outbox, as far as they are known, and of tables that inherit from it.
     """
 
-    def __init__(self, settings: Settings, children: frozenset[int] = frozenset()) -> None:
+    def __init__(self, settings: Settings, oids: frozenset[int] = frozenset()) -> None:
         self._settings = settings
-        self._children = children
+        self._oids = oids
         self._source = _Source(settings.postgres.dsn)
         self._name = f"cdc_audit_{secrets.token_hex(8)}"
         try:
@@ -73,7 +73,7 @@ class Copy:
         ledger = Ledger()
         prefix = self._settings.outbox.messages
         transactions = Transactions(
-            self._settings.outbox.qualified_name, ledger, children=self._children, prefixes=Prefixes(prefix)
+            self._settings.outbox.qualified_name, ledger, children=self._oids, prefixes=Prefixes(prefix)
         )
         end = self._source.flushed()
         self._source.start(self._name, self._settings.postgres.publication, binary=False, messages=prefix is not None)

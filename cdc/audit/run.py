@@ -29,8 +29,9 @@ from cdc.lsn import LSN
 from cdc.outbox.events import Outbox
 from cdc.postgres import catalog, publication, slots
 from cdc.postgres.connection import Conn, connect
+from cdc.postgres.renamed import located
 from cdc.records.headers import stream_id
-from cdc.replication.publication import child_oids
+from cdc.replication.publication import counted
 
 T = TypeVar("T")
 
@@ -68,6 +69,7 @@ class Auditing:
         self._relay = UnconfirmedRows(connection, settings) if settings.postgres.polls else None
         if self._relay is None:
             catalog.server(connection)
+        settings = located(connection, settings)
         self.notes: list[Note] = []
         self.counts: dict[str, int] = {}
         self.table: OutboxTable | NoTable
@@ -143,7 +145,7 @@ class Auditing:
             self.notes.append(Note("rows", 0, f"{lost}: events that are not in Kafka now will not be sent from it"))
         else:
             try:
-                with contextlib.closing(Copy(self._settings, self._children())) as copy:
+                with contextlib.closing(Copy(self._settings, self._oids())) as copy:
                     system_identifier, timeline = copy.identify()
                     confirmed, found = copy.confirmed, 0
                     outbox = Outbox(slot, self._settings.outbox.parts, self._settings.template)
@@ -200,10 +202,10 @@ class Auditing:
         dead_letter = self._settings.topics.dead_letter
         return TopicRecords(self.topics, self.books, reading, dead_letter, self._wanted, self._asked.topics)
 
-    def _children(self) -> frozenset[int]:
+    def _oids(self) -> frozenset[int]:
         settings = self._settings
         name, table = settings.postgres.publication, settings.outbox.qualified_name
-        return child_oids(publication.read(self._connection, name, table))
+        return counted(publication.read(self._connection, name, table))
 
     def everywhere(self) -> set[str]:
         """Return all topics that may have events, also those that the audit was not asked about."""

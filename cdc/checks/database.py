@@ -19,6 +19,7 @@ from cdc.errors import PostgresError, PostgresUnavailable, ProtocolError
 from cdc.kafka.cluster import Cluster
 from cdc.kafka.remembered_topics import existing
 from cdc.postgres import catalog, defects, publication, slot_health, slots
+from cdc.postgres.renamed import located
 from cdc.postgres.slot_health import Health
 
 
@@ -43,7 +44,7 @@ def check(notes: Notes, settings: Settings, long_seconds: float) -> DatabaseFact
 class _Check:
     def __init__(self, notes: Notes, settings: Settings, connection: Conn) -> None:
         self._notes = notes
-        self._settings = settings
+        self._settings = located(connection, settings)
         self._connection = connection
         self._sample: RowSample | None = None
         self._recovery: RecoveryFacts | None = None

@@ -5,7 +5,7 @@ from cdc.checks.finding import Notes
 from cdc.checks.postgres import defect_noted
 from cdc.checks.postgres_facts import STATS_ROLE, Conn, Published, Rights
 from cdc.config.settings import Settings
-from cdc.postgres import catalog, defects, message_function
+from cdc.postgres import catalog, defects, message_function, moves
 from cdc.postgres.publication import children
 from cdc.postgres.publication import read as read_publication
 from cdc.replication.publication import COLUMN_LIST, NONE, ROW_FILTER
@@ -109,7 +109,7 @@ def publication(connection: Conn, notes: Notes, settings: Settings, needed: list
 
 
 def _moves(connection: Conn, notes: Notes, name: str, outbox: tuple[str, str]) -> None:
-    defect = catalog.moves_defect(connection, name, outbox)
+    defect = moves.defect(connection, name, outbox)
     defect_noted(notes, "outbox_moves", defect, "an UPDATE of a row is never an event", fatal=False)
 
 

@@ -7,11 +7,12 @@ from cdc.checks.postgres_facts import Conn
 from cdc.config.settings import Settings
 from cdc.errors import PoisonEvent
 from cdc.outbox.events import Event
-from cdc.postgres import key_column
+from cdc.postgres import key_column, publication
 from cdc.postgres.connection import query
 from cdc.postgres.source import publication_list
 from cdc.replication.pgoutput import decode
 from cdc.replication.prefixes import Prefixes
+from cdc.replication.publication import table_oid
 from cdc.replication.settlement import Ledger
 from cdc.replication.transactions import Transactions
 
@@ -34,7 +35,9 @@ def oldest(connection: Conn, settings: Settings) -> Waiting | None:
     keys = key_column.keys(connection, settings)
     outbox = outbox_of(settings, "", keys)
     prefix = settings.outbox.messages
-    transactions = Transactions(settings.outbox.qualified_name, Ledger(), prefixes=Prefixes(prefix))
+    table = settings.outbox.qualified_name
+    oid = table_oid(publication.read(connection, settings.postgres.publication, table))
+    transactions = Transactions(table, Ledger(), oid, prefixes=Prefixes(prefix))
     found = query(
         connection,
         "reading the oldest waiting row",

@@ -13,6 +13,7 @@ from cdc.config.settings import Settings, require
 from cdc.errors import ConfigError
 from cdc.postgres import rows
 from cdc.postgres.connection import LONG_SECONDS, connect
+from cdc.postgres.renamed import located
 from cdc.registry.opening import opened
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class ContractSet:
         if not self._settings.postgres.dsn:
             return []
         with connect(self._settings.postgres.dsn, statement_seconds=LONG_SECONDS) as connection:
-            return rows.topics(connection, self._settings)
+            return rows.topics(connection, located(connection, self._settings))
 
     def lookup(self, contract: Contract, name: str) -> "Registered | None":
         """Return the registered schema of a contract; None if it is not registered, or without a registry."""
@@ -98,7 +99,7 @@ class ContractSet:
         checked["rows"] = unfit = 0
         settings = require(self._settings, kafka=False)
         with connect(settings.postgres.dsn, statement_seconds=LONG_SECONDS) as connection:
-            for row in rows.read(connection, self._settings):
+            for row in rows.read(connection, located(connection, self._settings)):
                 checked["rows"] += 1
                 if problem := misfit(self._settings, self._loaded.get, self._loaded.missing, row):
                     unfit += 1

@@ -1,9 +1,11 @@
 """`outbox`: create the outbox table, its publication and the publisher's own topics, and purge published rows."""
 
+from pathlib import Path
 from typing import Literal
 
 import click
 
+from cdc.cli import split
 from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
 from cdc.cli.params import Moment
@@ -36,13 +38,17 @@ outbox.add_command(purge)
         "cdc-publisher outbox init --messages --writers shop_app",
         "cdc-publisher outbox init --polling",
         "cdc-publisher outbox init --polling --rows published --role relay",
+        "cdc-publisher outbox init --split 4 --write units",
     )
 )
 @click.option("--print", "print_only", is_flag=True, help="Print the SQL statements without executing them.")
 @click.option("--order", is_flag=True, help="Add the column cdc_seq to an existing table, without rewriting it.")
 @click.option("--messages", is_flag=True, help="Create the function outbox_emit, which writes events as messages.")
 @click.option(
-    "--writers", multiple=True, metavar="ROLE", help="With --messages: let ROLE call outbox_emit; repeatable."
+    "--writers",
+    multiple=True,
+    metavar="ROLE",
+    help="With --messages: let ROLE call outbox_emit; with --split: let it insert; repeatable.",
 )
 @click.option(
     "--revoke",
@@ -69,6 +75,20 @@ outbox.add_command(purge)
 @click.option(
     "--since", type=Moment(), metavar="TIME", help="With --reset: send the rows since TIME; UTC, or an age such as 12h."
 )
+@click.option(
+    "--split",
+    "parts",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="Create the table in N parts, by the hash of the key, each with a publication for a publisher of its own.",
+)
+@click.option(
+    "--write",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="With --split: write the settings file of each part's publisher into FOLDER.",
+)
 @click.pass_obj
 def init(
     invocation: Invocation,
@@ -83,7 +103,9 @@ def init(
     adopt: bool,
     reset: bool,
     since: int | None,
-) -> None:
+    parts: int | None,
+    folder: Path | None,
+) -> int:
     """Create the outbox table, the publication and the publisher's own topics, if missing.
 
     Running it again changes nothing. An existing table or publication with a different definition is an error. Create
@@ -102,29 +124,44 @@ def init(
     an index on each, a unique id, and the tables cdc_relay and cdc_ticks. A table that has rows needs `--rows`, unless
     a slot of the name in `[postgres] slot` publishes it: then this is a move, and the slot continues until the relay
     takes over.
+
+    `--split` is for an outbox that one publisher cannot keep up with: each part has a table, a publication, a slot and
+    a settings file of the name NAME_N_i. Where the table exists, nothing is created: the command prints the steps that
+    split it while it is in use, and exits with 1 (with 0 after `--print`).
     """
-    if (writers or revoke) and not messages:
-        raise click.UsageError("--writers and --revoke need --messages")
+    if (revoke and not messages) or (writers and not (messages or parts)):
+        raise click.UsageError("--revoke needs --messages, and --writers needs it or --split")
+    if parts and (order or messages):
+        raise click.UsageError("--split excludes --order and --messages")
+    if folder and not parts:
+        raise click.UsageError("--write needs --split")
     if (rows or roles or adopt or reset) and not polling:
         raise click.UsageError("--rows, --role, --adopt and --reset need --polling")
     if since is not None and not reset:
         raise click.UsageError("--since needs --reset")
-    if polling and (order or messages):
-        raise click.UsageError("--polling excludes --order and --messages")
+    if polling and (order or messages or parts):
+        raise click.UsageError("--polling excludes --order, --messages and --split")
     settings = invocation.settings()
     if polling or settings.postgres.polls:
-        if order or messages:
+        if order or messages or parts:
             raise ConfigError("[postgres] source is polling", hint="run outbox init --polling")
         _init_polling(settings, print_only, Options(rows=rows, adopt=adopt, reset=reset, since=since, roles=roles))
-        return
+        return 0
     if messages and settings.outbox.messages is None:
         raise ConfigError("[outbox] messages is not set", hint="set it to the prefix of the messages that are events")
     if not (messages or settings.outbox.table):
         raise ConfigError('[outbox] table is ""', hint="run outbox init --messages, or name a table")
+    if parts:
+        require(settings, kafka=False)
+        kafka = None if print_only else _kafka(settings)
+        done = split.init(invocation, settings, parts, folder=folder, writers=writers, print_only=print_only)
+        if done and not print_only:
+            _create_topics(kafka, settings)
+        return 0 if done else 1
     if print_only and not (order or messages):
         statements = [*outbox_table.create_table(settings), outbox_table.create_publication(settings)]
         click.echo("\n\n".join(statements))
-        return
+        return 0
     require(settings, kafka=False)
     kafka = None if print_only else _kafka(settings)
     with connect(settings.postgres.dsn) as connection:
@@ -133,7 +170,7 @@ def init(
         rights = message_function.revocations(connection) if messages else []
         if print_only:
             click.echo("\n\n".join(statements + rights))
-            return
+            return 0
         connection.execute("reset search_path")  # event triggers may depend on it
         outbox_table.execute(connection, statements + (rights if revoke else []))
         if revoke:
@@ -152,6 +189,11 @@ def init(
         click.echo(f"function {message_function.NAME} and publication {settings.postgres.publication} exist already")
     elif not statements:
         click.echo(f"table {settings.outbox.table} and publication {settings.postgres.publication} exist already")
+    _create_topics(kafka, settings)
+    return 0
+
+
+def _create_topics(kafka: Cluster | None, settings: Settings) -> None:
     if kafka is None:
         click.echo(_NO_KAFKA, err=True)
         return

@@ -19,6 +19,7 @@ from cdc.kafka import positions
 from cdc.lsn import LSN
 from cdc.postgres import catalog, relay_facts, slots
 from cdc.postgres.connection import LONG_SECONDS, connect
+from cdc.postgres.renamed import located
 from cdc.quantities import size
 from cdc.replication.horizon import Horizon, remembered
 
@@ -102,6 +103,7 @@ def create(
     # Creating a slot waits for the end of all open transactions, which may take as long as it likes.
     with connect(settings.postgres.dsn, lock_seconds=0, statement_seconds=0) as connection:
         catalog.server(connection)
+        settings = located(connection, settings)
         if relay_facts.exists(connection, settings):
             raise PostgresError(
                 f"relay {settings.postgres.slot!r} publishes the outbox, and a slot beside it would publish it again",
@@ -244,6 +246,7 @@ def drop(invocation: Invocation, name: str | None, yes: bool) -> None:
         found = slots.inactive(connection, name)
         _confirm(yes, f"Drop slot {name}? Its {size(found.lag_bytes)} of unconfirmed WAL will not be published.")
         key = f"{slots.system_identifier(connection)}/{name}"
+        settings = located(connection, settings)
         horizon = creation.last_horizon(connection, settings, name) if settings.kafka else None
         slots.drop(connection, name)
     click.echo(f"dropped slot {name}")

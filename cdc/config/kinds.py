@@ -22,15 +22,15 @@ _PART = r'(?:"(?:[^"]|"")+"|[^".][^.]*)'
 _QUALIFIED = re.compile(rf"(?:(?P<schema>{_PART})\.)?(?P<table>{_PART})")
 
 
-def qualified(name: str) -> tuple[str, str]:
-    """Split `schema.table` as PostgreSQL writes it, without folding case; the schema defaults to `public`.
+def qualified(name: str, schema: str = "public") -> tuple[str, str]:
+    """Split `schema.table` as PostgreSQL writes it, without folding case; a name alone is in `schema`.
 
     Names with dots are in double quotes. Raises ValueError for anything else.
     """
     found = _QUALIFIED.fullmatch(name)
     if not found:
         raise ValueError(f"{name!r} is not schema.table; put a name that contains a dot in double quotes")
-    return _identifier(_unquoted(found["schema"] or "public")), _identifier(_unquoted(found["table"]))
+    return _identifier(_unquoted(found["schema"] or schema)), _identifier(_unquoted(found["table"]))
 
 
 def _unquoted(part: str) -> str:

@@ -100,6 +100,11 @@ class Outbox(Section):
         description="name of the outbox table, as schema.table; double quotes around a name that contains a dot; empty:"
         " no table, only messages",
     )
+    renamed_to: str | None = Field(
+        None,
+        description="name that the table gets while the publisher runs, when a new one takes its name: rows of both"
+        " names are events as long as they are of the one table; see split.md",
+    )
     messages: Prefix | None = Field(
         None,
         description="prefix of logical messages that are events, by pg_logical_emit_message; without table, if there is"
@@ -132,10 +137,27 @@ class Outbox(Section):
                 qualified(self.table)
         except ValueError as error:
             problems.append(f"table: {error}")
+        problems += [f"renamed_to: {problem}" for problem in self._wrong_new_name()]
         problems += [f"headers: {problem}" for problem in self._wrong_headers()]
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _wrong_new_name(self) -> Iterator[str]:
+        if self.renamed_to is None:
+            return
+        if not self.table:
+            yield "there is no table to rename"
+            return
+        try:
+            table = qualified(self.table)
+        except ValueError:
+            return  # that is reported already
+        try:
+            if qualified(self.renamed_to, table[0]) == table:
+                yield f"table has the name {self.renamed_to!r} already"
+        except ValueError as error:
+            yield str(error)
 
     def _wrong_headers(self) -> Iterator[str]:
         names = set[str]()
@@ -167,6 +189,11 @@ class Outbox(Section):
     def qualified_name(self) -> tuple[str, str]:
         """Return (schema, table); the schema defaults to `public`. Both are empty where there is to be no table."""
         return qualified(self.table) if self.table else ("", "")
+
+    @property
+    def new_name(self) -> tuple[str, str] | None:
+        """Return (schema, table) of `renamed_to`, which is in the schema of the table if it names none."""
+        return qualified(self.renamed_to, self.qualified_name[0]) if self.renamed_to else None
 
     @property
     def needs_table(self) -> bool:
@@ -485,6 +512,8 @@ class Settings(Section):
         polling = '[postgres] source = "polling"'
         if self.outbox.messages is not None:
             yield f"[outbox] messages needs a slot: they are in the WAL only; remove it, or {polling}"
+        if self.outbox.renamed_to is not None:
+            yield f"[outbox] renamed_to needs a slot: remove it, or {polling}"
         if not self.outbox.table:
             yield f'{polling} needs [outbox] table: set it, or [postgres] source = "slot"'
         if self.delivery.on_slot_lost == "recover":

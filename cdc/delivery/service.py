@@ -234,7 +234,7 @@ class Service:
             positions = Positions(settings.topics.positions, record, ledger.fail, PROMPT_SECONDS, batch, ends.progress)
             status_seconds = min(ends.wal_sender_timeout / 3 or LONGEST_STATUS_SECONDS, LONGEST_STATUS_SECONDS)
             session = Session(
-                settings.outbox.qualified_name,
+                settings.outbox.new_name or settings.outbox.qualified_name,
                 ends.outbox,
                 encoding(self._tracer)(
                     ends.outbox,

@@ -15,6 +15,7 @@ from cdc.errors import PostgresError
 from cdc.postgres import rows
 from cdc.postgres.catalog import table_columns
 from cdc.postgres.connection import LONG_SECONDS, Conn, connect, converting, snapshot
+from cdc.postgres.renamed import located
 from cdc.postgres.rows import PORTION, OutboxRow
 from cdc.replication.values import TIMESTAMP, TIMESTAMPTZ
 
@@ -117,7 +118,7 @@ class Table:
 def opened(settings: Settings) -> Iterator[Table]:
     """Open the table for reading in one snapshot."""
     with connect(settings.postgres.dsn, statement_seconds=LONG_SECONDS) as connection, snapshot(connection, _DOING):
-        yield Table(connection, settings)
+        yield Table(connection, located(connection, settings))
 
 
 def _time_column(present: dict[str, tuple[int, str]]) -> str | None:

@@ -4,7 +4,7 @@ from typing import Final
 
 from cdc.config.settings import Settings
 from cdc.outbox.columns import SEQUENCE_COLUMN
-from cdc.postgres import catalog, numbers, outbox_table, polling_defects
+from cdc.postgres import catalog, moves, numbers, outbox_table, polling_defects
 from cdc.postgres import polling_table as wanted
 from cdc.postgres.connection import Conn
 from cdc.postgres.polling_defects import Part, Shape
@@ -26,8 +26,8 @@ def missing(connection: Conn, settings: Settings) -> list[str]:
         statements = _columns(found, table) + _of_parts(found, all_parts, settings)
         if (all_parts and any(not part.stamped for part in all_parts)) or found.body != wanted.body(table):
             statements += wanted.create_function(table) + _triggers(all_parts, table, connection.info.server_version)
-        if moves := catalog.rows_stay(connection, table):
-            statements += moves.fix
+        if movable := moves.rows_stay(connection, table):
+            statements += movable.fix
     return statements + [
         wanted.create_relay_table(table[0], name)
         for name in wanted.TABLES

@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from cdc.config.settings import Settings
-from cdc.errors import PostgresError, SlotActive, SlotLost
+from cdc.errors import PostgresError, PostgresUnavailable, SlotActive, SlotLost
 from cdc.lsn import LSN
 from cdc.outbox.columns import DEBEZIUM_COLUMNS, SEQUENCE_COLUMN, Columns
 from cdc.outbox.keys import Keys
-from cdc.postgres import defects, key_column, publication, slot_health
+from cdc.postgres import defects, key_column, moves, publication, slot_health
 from cdc.postgres.connection import Conn, query
 from cdc.postgres.defects import Requirement
+from cdc.postgres.renamed import located
 from cdc.postgres.slot_health import Health
 from cdc.postgres.tables_below import TABLES_BELOW
 from cdc.replication.moments import TYPES as TIMES
@@ -66,7 +67,24 @@ class Catalog:
 
 
 def inspect(connection: Conn, settings: Settings) -> Catalog:
-    """Check server, role, table, publication and slot. Raises PostgresError for the first defect."""
+    """Check server, role, table, publication and slot. Raises PostgresError for the first defect.
+
+    Raises PostgresUnavailable if the table was renamed meanwhile, as the settings announce.
+    """
+    now = located(connection, settings)
+    found: Catalog | PostgresError
+    try:
+        found = _inspect(connection, now)
+    except PostgresError as error:
+        found = error
+    if located(connection, settings).outbox.table != now.outbox.table:
+        raise PostgresUnavailable(f"table {now.outbox.table} was renamed meanwhile; looking again")
+    if isinstance(found, PostgresError):
+        raise found
+    return found
+
+
+def _inspect(connection: Conn, settings: Settings) -> Catalog:
     timeout = server(connection)
     if defect := role_defect(connection):
         raise defect.error()
@@ -83,7 +101,7 @@ def inspect(connection: Conn, settings: Settings) -> Catalog:
     _warn(connection, ours)
     if defect := foreign_parts(connection, settings.outbox.qualified_name):
         log.warning("%s", defect.error(), extra={"event": "rows_outside_wal"})
-    if defect := moves_defect(connection, settings.postgres.publication, settings.outbox.qualified_name):
+    if defect := moves.defect(connection, settings.postgres.publication, settings.outbox.qualified_name):
         log.warning("%s", defect.problem, extra={"event": "updates_may_publish"})
     return Catalog(
         confirmed=ours.confirmed,
@@ -390,41 +408,6 @@ def children_defect(
         elif defect := columns_defect(connection, name, below, needed):
             found.append(defect)
     return defects.together(found)
-
-
-def rows_stay(connection: Conn, table: tuple[str, str]) -> Requirement | None:
-    """Return how an UPDATE may move a row to another partition, and so publish it again; None when it cannot."""
-    found = query(
-        connection,
-        "reading the partition key",
-        TABLES_BELOW
-        + """
-        select coalesce(bool_or(0 = any(k.partattrs::int2[])), false),
-               array_remove(array_agg(distinct a.attname), null),
-               exists (select from below b join pg_trigger t on t.tgrelid = b.root
-                       where t.tgname = %s and t.tgenabled <> 'D')
-        from below b join pg_partitioned_table k on k.partrelid = b.relid
-        left join pg_attribute a on a.attrelid = b.relid and a.attnum = any(k.partattrs::int2[])
-        having count(*) > 0
-        """,
-        *table,
-        defects.STAYS,
-    )
-    for by_expression, columns, guarded in found:
-        if not guarded:
-            return defects.rows_move(table, [] if by_expression else columns)
-    return None
-
-
-def moves_defect(connection: Conn, name: str, table: tuple[str, str]) -> Requirement | None:
-    """Return how an UPDATE may become an INSERT in the stream, and so an event; None when it cannot."""
-    if defect := rows_stay(connection, table):
-        return defect
-    has_filter = publication.read(connection, name, table)[ROW_FILTER] != NONE
-    updates = query(
-        connection, "reading the publication", "select pubupdate from pg_publication where pubname = %s", name
-    )
-    return defects.updates_pass_filter(name, table) if has_filter and updates == [(True,)] else None
 
 
 def foreign_parts(connection: Conn, table: tuple[str, str]) -> Requirement | None:

@@ -194,21 +194,50 @@ STAYS: Final = "zz_outbox_stays"
 """The trigger that keeps rows in their partitions; PostgreSQL runs triggers in the order of their names."""
 
 
-def rows_move(table: tuple[str, str], columns: list[str]) -> Requirement:
-    """Describe a partitioned table whose rows may move; `columns` decide about partitions, none if expressions do."""
+def stay(table: tuple[str, str], columns: list[str]) -> tuple[str, ...]:
+    """Return the statements after which rows of a partitioned table stay in their partitions.
+
+    `columns` decide about partitions, none if expressions do. The trigger names no columns, because one that does
+    overlooks what other triggers change. ENABLE ALWAYS also holds for subscriptions of logical replication.
+    """
     function = name(table[0], f"{table[1]}_stays")
     old, new = (", ".join(f"{row}.{name(column)}" for column in columns) or f"{row}.*" for row in ("OLD", "NEW"))
+    return (
+        f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION"
+        " 'this UPDATE may move a row of the outbox to another partition, which would publish its event again';"
+        " END $$;",
+        f"CREATE OR REPLACE TRIGGER {STAYS} BEFORE UPDATE ON {name(*table)} FOR EACH ROW WHEN (ROW({old}) IS DISTINCT"
+        f" FROM ROW({new})) EXECUTE FUNCTION {function}();",
+        always(table, STAYS),
+    )
+
+
+def always(table: tuple[str, str], trigger: str) -> str:
+    """Return the statement after which a trigger fires for subscriptions too; before 15, each partition needs it."""
+    return (
+        "DO $$ DECLARE part regclass; BEGIN FOR part IN"
+        f" SELECT {text(name(*table))}::regclass UNION SELECT relid FROM pg_partition_tree({text(name(*table))}) LOOP"
+        f" EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER {trigger}', part); END LOOP; END $$;"
+    )
+
+
+def rows_move(table: tuple[str, str], columns: list[str], why: str) -> Requirement:
+    """Describe a partitioned table whose rows may move, with what its trigger lacks; `columns` as for `stay`."""
     return Requirement(
         f"an UPDATE that moves a row of {'.'.join(table)} to another partition is a DELETE and an INSERT in the WAL, so"
-        " that its event is published again",
-        (
-            f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION"
-            " 'this UPDATE may move a row of the outbox to another partition, which would publish its event again';"
-            " END $$;",
-            f"CREATE TRIGGER {STAYS} BEFORE UPDATE ON {name(*table)} FOR EACH ROW WHEN (ROW({old}) IS DISTINCT FROM"
-            f" ROW({new})) EXECUTE FUNCTION {function}();",
-        ),
+        f" that its event is published again: {why}",
+        stay(table, columns),
         "the trigger refuses such updates; skip it if no program updates rows of the outbox",
+    )
+
+
+def late_trigger(table: tuple[str, str], later: str) -> Requirement:
+    """Describe a trigger that may move rows behind the one that keeps them in their partitions."""
+    return Requirement(
+        f"trigger {later} of {'.'.join(table)} runs after {STAYS}, so that it may move a row to another partition, and"
+        " its event would be published again",
+        hint="triggers run in the order of their names: give it a name that sorts before, with ALTER TRIGGER ... RENAME"
+        " TO on the table where it was created; skip this if it changes no column that decides about partitions",
     )
 
 

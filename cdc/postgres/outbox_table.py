@@ -17,15 +17,16 @@ from cdc.postgres.connection import Conn, converting, query
 from cdc.postgres.polling_table import TX_COLUMN
 
 
-def create_table(settings: Settings, *, polling: bool = False) -> list[str]:
+def create_table(settings: Settings, *, polling: bool = False, split: bool = False) -> list[str]:
     """Return the statements that create the outbox; header columns are text, and that of times is a timestamptz.
 
     With `polling`, a trigger is to fill the columns that say which rows are new: see `cdc.postgres.polling_table`.
+    With `split`, it is to be partitioned by the hash of its key, and has no primary key itself.
     """
     columns, table = settings.outbox.columns, settings.outbox.qualified_name
     # created_at is for purging: it says how old a row is.
     definitions = {
-        columns.id: "uuid PRIMARY KEY DEFAULT gen_random_uuid()",
+        columns.id: f"uuid {'NOT NULL' if split else 'PRIMARY KEY'} DEFAULT gen_random_uuid()",
         columns.aggregate: "varchar(255) NOT NULL",
         columns.key: "varchar(255) NOT NULL",
         columns.type: "varchar(255) NOT NULL",
@@ -41,7 +42,8 @@ def create_table(settings: Settings, *, polling: bool = False) -> list[str]:
     elif numbered:
         definitions[SEQUENCE_COLUMN] = f"bigint NOT NULL {numbers.default(table)}"
     body = ",\n".join(f"    {_name(name)} {definition}" for name, definition in definitions.items())
-    create = f"CREATE TABLE {_name(*table)} (\n{body}\n);"
+    by_key = f" PARTITION BY HASH ({_name(columns.key)})" if split else ""
+    create = f"CREATE TABLE {_name(*table)} (\n{body}\n){by_key};"
     if not (numbered or polling):
         return [create]
     before, *after = numbers.sequence(table)

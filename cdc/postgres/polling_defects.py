@@ -9,7 +9,7 @@ from psycopg import sql
 
 from cdc.config.settings import Settings
 from cdc.outbox.columns import SEQUENCE_COLUMN
-from cdc.postgres import catalog, defects, numbers
+from cdc.postgres import catalog, defects, moves, numbers
 from cdc.postgres import polling_table as wanted
 from cdc.postgres.connection import Conn, converting, query
 from cdc.postgres.defects import Requirement
@@ -300,7 +300,7 @@ def read(connection: Conn, settings: Settings) -> dict[str, Requirement | None]:
         or unusable(found, table)
         or columns_defect(found, all_parts, table),
         SEQUENCE: sequence_defect(found, table),
-        TRIGGER: trigger_defect(found, all_parts, table) or catalog.rows_stay(connection, table),
+        TRIGGER: trigger_defect(found, all_parts, table) or moves.rows_stay(connection, table),
         IDS: ids_defect(all_parts, settings.outbox.columns.id),
         RELAY: tables_defect(connection, table),
     }

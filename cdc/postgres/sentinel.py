@@ -19,6 +19,7 @@ from cdc.errors import CdcError, PostgresError, SlotLost, Temporary
 from cdc.lsn import LSN
 from cdc.postgres import defects, horizons, publication, slot_health
 from cdc.postgres.connection import INVALIDATED, SHUTTING_DOWN, Conn, connect
+from cdc.postgres.renamed import located
 from cdc.postgres.source import STREAM
 from cdc.replication.publication import PUT_RIGHT, differences, suspect
 
@@ -38,8 +39,7 @@ class Sentinel:
     def __init__(self, dsn: str, settings: Settings, expected: Mapping[str, str], since: LSN | None = None) -> None:
         self._dsn = dsn
         self._slot = settings.postgres.slot
-        self._publication = settings.postgres.publication
-        self._table = settings.outbox.qualified_name
+        self._settings = settings
         self._expected = expected
         self._good = since  # the end of the WAL when no defect was seen for the last time
         self._warned: set[str] = set()  # dangers of the slot that were logged, until it is out of all of them
@@ -108,15 +108,20 @@ class Sentinel:
                 return
             if time.monotonic() >= horizon_at:
                 horizon_at = time.monotonic() + HORIZON_SECONDS
-                self._observations.put(horizons.take(connection, self._table))
+                self._observations.put(horizons.take(connection, self._settings.outbox.qualified_name))
             self._good, self._failure = end, ""
             self._stopped.wait(LOOK_SECONDS)
 
     def _definition(self, connection: Conn, end: LSN) -> PostgresError | None:
-        found = publication.read(connection, self._publication, self._table)
-        changes = differences(found, self._expected)
+        postgres, outbox = self._settings.postgres, self._settings.outbox
+        changes = differences(publication.read(connection, postgres.publication, outbox.qualified_name), self._expected)
         if not changes:
             return None
+        now = located(connection, self._settings)
+        if now.outbox.qualified_name != outbox.qualified_name:
+            log.info("the outbox was renamed", extra={"event": "outbox_renamed", "table": now.outbox.table})
+            self._settings = now
+            return self._definition(connection, end)
         return PostgresError(f"{'; '.join(changes)}: {suspect(self._good, end)}", hint=PUT_RIGHT)
 
     def _health(self, connection: Conn) -> PostgresError | None:

@@ -14,6 +14,7 @@ from cdc.kafka import positions
 from cdc.lsn import LSN
 from cdc.postgres import catalog, defects, horizons, polling_defects, publication, relay_facts, slots
 from cdc.postgres.connection import query
+from cdc.postgres.renamed import located
 from cdc.purge import partitions, rows
 from cdc.purge.age import Age, AgeClock, age
 from cdc.purge.partitions import Fate, TablePartition, Tree
@@ -109,6 +110,7 @@ class Purging:
         polls = self._settings.postgres.polls
         if not polls:
             catalog.server(connection)
+        self._settings = located(connection, self._settings)
         found = self._table() if polls else self._definition()
         by = self._age()
         published = self._seen() if polls else self._below(by)

@@ -24,6 +24,7 @@ from cdc.kafka.transactional_producer import producer
 from cdc.lsn import LSN, EventPosition
 from cdc.postgres import horizons, slot_health, slots
 from cdc.postgres.connection import LONG_SECONDS, connect, converting, query, snapshot
+from cdc.postgres.renamed import located
 from cdc.quantities import moment
 from cdc.recovery import losses, state
 from cdc.recovery.bound import Bound
@@ -88,6 +89,7 @@ class Recovery:
         self._losses: dict[str, Losses] = {}  # by bound
         try:
             state.lock(self._guard, settings.postgres.slot)
+            self._settings = settings = located(self._connection, settings)
             self.found = state.find(self._connection, settings, options)
             if self.found.finished is None:
                 allow(self.found)

@@ -39,7 +39,10 @@ def differences(now: Definition, before: Definition) -> list[str]:
     if not (now and before):
         return []  # of a slot that was only created nothing else is known
     table, publication = (f"{kind} {now[kind]}" for kind in (TABLE, PUBLICATION))
-    found = [f"{kind} is {now[kind]}, and was {before[kind]}" for kind in _changed(now, before, TABLE, PUBLICATION)]
+    changed = _changed(now, before, TABLE, PUBLICATION)
+    if TABLE in changed and table_oid(now) is not None and now[TABLE_OID] == before.get(TABLE_OID):
+        changed.remove(TABLE)  # it was renamed: its rows are the same
+    found = [f"{kind} is {now[kind]}, and was {before[kind]}" for kind in changed]
     if found:
         return found
     for oid in _changed(now, before, TABLE_OID, PUBLICATION_OID):

@@ -10,6 +10,7 @@ from cdc.config.settings import Settings
 from cdc.lsn import LSN
 from cdc.postgres import catalog, slot_health, slots
 from cdc.postgres.connection import query
+from cdc.postgres.renamed import located
 from cdc.postgres.tables_below import TABLES_BELOW
 from cdc.status.from_slot import SlotFacts, Walsender
 
@@ -19,6 +20,7 @@ Conn = Connection[TupleRow]
 def look(connection: Conn, settings: Settings) -> SlotFacts:
     """Read the slot once. Raises PostgresUnavailable, and PostgresError for a server that is not supported."""
     catalog.server(connection)
+    settings = located(connection, settings)
     name, table = settings.postgres.slot, settings.outbox.qualified_name
     ((time, end),) = query(
         connection,

@@ -52,6 +52,7 @@ def test_case_a6_virtual_columns_are_told_from_stored_ones() -> None:
     ids=["columns", "expressions"],
 )
 def test_case_b2_the_fix_refuses_updates_that_move_a_row(columns: list[str], compared: str) -> None:
-    function, trigger = defects.rows_move(("public", "outbox"), columns).fix
+    function, trigger, always = defects.rows_move(("public", "outbox"), columns, "it has none").fix
     assert "RAISE EXCEPTION" in function
     assert f'BEFORE UPDATE ON "public"."outbox" FOR EACH ROW WHEN ({compared} IS DISTINCT FROM' in trigger
+    assert "ENABLE ALWAYS TRIGGER zz_outbox_stays" in always
