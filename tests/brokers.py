@@ -1,6 +1,5 @@
 """Let test brokers start with a third of the CPU: classes from an archive, and no optimising compiler."""
 
-import fcntl
 import functools
 import subprocess
 import tempfile
@@ -10,8 +9,7 @@ import pytest
 
 from cdc.local import packages
 from cdc.local.kafka import KafkaBroker
-
-CACHE = Path(__file__).resolve().parent.parent / ".cache"
+from tests.templates import CACHE, made_once
 
 _command = KafkaBroker._java
 
@@ -34,12 +32,10 @@ def _with(command: list[str], *options: str) -> list[str]:
 @functools.cache
 def _archive() -> Path:
     """The archive of a broker's classes for this Java and this Kafka; the first process that needs it makes it."""
-    CACHE.mkdir(exist_ok=True)
     installed = packages.java().resolve().stat().st_mtime_ns
     archive = CACHE / f"kafka-{packages.KAFKA_VERSION}-{installed}.jsa"
-    with archive.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not archive.exists():
+    with made_once(archive) as missing:
+        if missing:
             with tempfile.TemporaryDirectory() as folder:
                 _make(archive, Path(folder))
     return archive

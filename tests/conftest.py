@@ -13,6 +13,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 pytest_plugins = [
     "tests.examples",
     "tests.servers",
+    "tests.templates",
     "tests.brokers",
     "tests.pipeline",
     "tests.standby",

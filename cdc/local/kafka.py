@@ -215,11 +215,14 @@ class KafkaBroker:
         """Format a temporary folder, then rename it, so that a data folder is complete or missing."""
         draft = self.folder / "data.new"
         processes.remove(draft)
+        yield from self._run_storage_tool(draft, env)
+        draft.rename(self.data)
+
+    def _run_storage_tool(self, draft: Path, env: Mapping[str, str]) -> Iterator[None]:
         file = self._write("format.properties", self._properties(draft))
         arguments = ["format", "--cluster-id", self.cluster_id, "--config", str(file)]
         command = self._java(f"format-{self.node_id}", "kafka.tools.StorageTool", *arguments)
         yield from processes.running(command, log=self.log, env=env, seconds=FORMAT_SECONDS)
-        draft.rename(self.data)
 
     def _clear(self) -> Iterator[None]:
         yield from processes.stopping(processes.find("java", *self._marks(f"format-{self.node_id}")), processes.KILL)

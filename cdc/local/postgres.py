@@ -172,18 +172,15 @@ class PostgresServer:
             processes.remove(leftover)
         draft.mkdir(mode=0o700)
         accounts.give(draft, user)
-        yield from processes.running(
-            [
-                *(str(binaries / "initdb"), "-D", str(draft), "--username=postgres", "--auth=trust"),
-                *("--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"),
-            ],
-            log=self.log,
-            env=processes.environment(without="PG"),
-            user=user,
-        )
+        yield from self._initdb(draft, binaries, user)
         draft.rename(final)
         if not inside:
             (self.home / "data").symlink_to(final)
+
+    def _initdb(self, draft: Path, binaries: Path, user: str | None) -> Iterator[None]:
+        command = [str(binaries / "initdb"), "-D", str(draft), "--username=postgres", "--auth=trust"]
+        command += ["--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"]
+        yield from processes.running(command, log=self.log, env=processes.environment(without="PG"), user=user)
 
     def _clear(self) -> Iterator[None]:
         """End an initdb of a killed start, and sessions of a killed postmaster."""
