@@ -23,6 +23,10 @@ from tests.tls import Authority, Issued
 
 MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 _MODULES: Final = "org.apache.kafka.common.security"
+_AUTHORIZER: Final = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": "User:ANONYMOUS",
+}
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,7 @@ class SecuredKafka:
             "listeners": ",".join([*listeners, f"CONTROLLER://127.0.0.1:{node.controller_port}"]),
             "advertised.listeners": ",".join(listeners),
             "listener.security.protocol.map": ",".join(protocols),
-            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "super.users": "User:ANONYMOUS",
+            **_AUTHORIZER,
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": str(self.authority.file),
             **_keystore(self.sasl, server),
@@ -125,6 +128,25 @@ class SecuredKafka:
             "listener.name.sasl.sasl.enabled.mechanisms": ",".join(MECHANISMS),
             **{f"listener.name.sasl.{name}.sasl.jaas.config": module for name, module in mechanisms.items()},
         }
+
+
+def named_listener(broker: KafkaBroker) -> dict[str, str]:
+    """Give a broker a second listener, whose user `app` has only the rights that it is granted.
+
+    It listens from the next start on. Returns the client's settings of that user.
+    """
+    address = f"127.0.0.1:{Ports(broker.home / 'ports.json').get('named')}"
+    advertised = f"PLAINTEXT://{broker.address},NAMED://{address}"
+    broker.settings |= {
+        **_AUTHORIZER,
+        "listeners": f"{advertised},CONTROLLER://127.0.0.1:{broker.node.controller_port}",
+        "advertised.listeners": advertised,
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,NAMED:SASL_PLAINTEXT",
+        "listener.name.named.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.named.plain.sasl.jaas.config": f'{_MODULES}.plain.PlainLoginModule required user_app="pw";',
+    }
+    user = {"bootstrap.servers": address, "security.protocol": "SASL_PLAINTEXT"}
+    return {**user, "sasl.mechanism": "PLAIN", "sasl.username": "app", "sasl.password": "pw"}
 
 
 def _keystore(door: Door, issued: Issued) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import time
 from typing import Any
 
@@ -25,6 +24,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from cdc.local.stack import Stack
 from tests.load import Load
 from tests.pipeline import Pipeline, Running, eventually
+from tests.secured import named_listener
 from tests.torment import Torment
 
 pytestmark = pytest.mark.timeout(240)
@@ -274,23 +274,15 @@ def test_c3_c16_fatal_producer_error_starts_a_new_session_without_loss(torment: 
     assert list(dict.fromkeys(seqs(pipeline))) == [*range(10), *range(20, 40)]
 
 
-def with_rights(stack: Stack) -> dict[str, str]:
-    """A second listener that authenticates users, who have only the rights granted to them."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    node = stack.brokers[0].node
-    login = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_app="pw";'
-    return {
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "super.users": "User:ANONYMOUS",
-        "listeners": f"PLAINTEXT://127.0.0.1:{node.port},CONTROLLER://127.0.0.1:{node.controller_port}"
-        f",NAMED://127.0.0.1:{port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.port},NAMED://127.0.0.1:{port}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,NAMED:SASL_PLAINTEXT",
-        "sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.named.sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.named.plain.sasl.jaas.config": login,
-    }
+def as_app(stack: Stack) -> dict[str, str]:
+    """Let the broker have a listener for the user `app`, unless a test before did; returns the client's settings."""
+    (broker,) = stack.brokers
+    before = dict(broker.settings)
+    user = named_listener(broker)
+    if broker.settings != before:
+        broker.stop()
+        broker.start()
+    return user
 
 
 def rights(topic: str, *operations: AclOperation) -> list[tuple[Any, ...]]:
@@ -312,21 +304,11 @@ def take(pipeline: Pipeline, *given: tuple[Any, ...]) -> None:
 
 def test_c7_c14_least_rights_suffice_and_a_revoked_right_ends_the_program(torment: Torment) -> None:
     stack, pipeline = torment()
-    (broker,) = stack.brokers
-    broker.stop()
-    broker.settings.update(with_rights(stack))
-    broker.start()
-    named = broker.settings["advertised.listeners"].rpartition("//")[2]
+    user = as_app(stack)
     positions = str(pipeline.settings["topics"]["positions"])
     writes = rights(pipeline.topic, AclOperation.WRITE)  # implies DESCRIBE, not DESCRIBE_CONFIGS
     grant(pipeline, *writes, *rights(positions, AclOperation.WRITE, AclOperation.READ))
-    pipeline.settings["kafka"] |= {
-        "bootstrap.servers": named,
-        "security.protocol": "SASL_PLAINTEXT",
-        "sasl.mechanism": "PLAIN",
-        "sasl.username": "app",
-        "sasl.password": "pw",
-    }
+    pipeline.settings["kafka"] |= user
     running = pipeline.start().streams()
     note(pipeline, 0)
     pipeline.settles()
@@ -433,11 +415,7 @@ def test_case_d3_right_missing_on_one_topic_makes_dead_letters_of_its_rows_only(
 ) -> None:
     stack, pipeline = torment()
     pipeline.settings["delivery"] = {"guarantee": guarantee, "on_poison": "dead-letter"}
-    (broker,) = stack.brokers
-    broker.stop()
-    broker.settings.update(with_rights(stack))
-    broker.start()
-    named = broker.settings["advertised.listeners"].rpartition("//")[2]
+    user = as_app(stack)
     for name in ("hidden", "readonly"):
         pipeline.create_topic(f"{pipeline.prefix}{name}")
     for name in (pipeline.topic, f"{pipeline.prefix}dead", f"{pipeline.prefix}positions"):
@@ -445,13 +423,7 @@ def test_case_d3_right_missing_on_one_topic_makes_dead_letters_of_its_rows_only(
     grant(pipeline, *rights(f"{pipeline.prefix}readonly", AclOperation.READ))
     slot = (ResourceType.TRANSACTIONAL_ID, "*", ResourcePatternType.LITERAL, "User:app", "*")
     grant(pipeline, (*slot, AclOperation.WRITE, AclPermissionType.ALLOW))
-    pipeline.settings["kafka"] |= {
-        "bootstrap.servers": named,
-        "security.protocol": "SASL_PLAINTEXT",
-        "sasl.mechanism": "PLAIN",
-        "sasl.username": "app",
-        "sasl.password": "pw",
-    }
+    pipeline.settings["kafka"] |= user
     for seq, aggregate in enumerate(["note", "hidden", "note", "readonly", "readonly", "note"]):
         to(pipeline, aggregate, seq)
     running = pipeline.start().streams()

@@ -92,7 +92,7 @@ def test_a2_deliveries_out_of_order_over_brokers_hold_the_slot_at_the_oldest(tor
     names = [f"a{number}" for number in range(9)]
     leaders = {name: number % 3 + 1 for number, name in enumerate(names)}
     for name, leader in leaders.items():
-        pipeline.create_topic(f"t-{name}", leaders=[leader])
+        pipeline.create_topic(f"{pipeline.prefix}{name}", leaders=[leader])
     running = pipeline.start().streams()
     for name in names:
         _insert(pipeline, name, 0)
@@ -105,7 +105,8 @@ def test_a2_deliveries_out_of_order_over_brokers_hold_the_slot_at_the_oldest(tor
         _insert(pipeline, name, 1)
     kafka = stack.brokers[0].address
     eventually(
-        lambda: all(end_offset(kafka, f"t-{name}") == 2 for name in names if name not in stuck), "the others are there"
+        lambda: all(end_offset(kafka, f"{pipeline.prefix}{name}") == 2 for name in names if name not in stuck),
+        "the others are there",
     )
     held = pipeline.confirmed()
     frozen.thaw()

@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import random
-import socket
 import threading
 import time
 from collections import defaultdict
@@ -34,6 +33,7 @@ from cdc.local.kafka import KafkaBroker
 from cdc.lsn import LSN
 from tests.pipeline import eventually
 from tests.producing import in_order
+from tests.secured import named_listener
 from tests.servers import Servers
 
 pytestmark = pytest.mark.timeout(120)
@@ -582,32 +582,11 @@ def test_records_are_read_quickly_and_with_flat_memory(yard: Yard) -> None:
     assert all(tail.id_at(partition, 25_100, 0) and tail.id_at(partition, 101, 0) for partition in range(2))
 
 
-def named(folder: Path) -> tuple[KafkaBroker, dict[str, str]]:
-    """A broker on which the user `app` has no rights but those that it is given, and how to be that user."""
-    broker = KafkaBroker(folder, 1)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    node = broker.node
-    login = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_app="pw";'
-    broker.settings = {
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "super.users": "User:ANONYMOUS",
-        "listeners": f"PLAINTEXT://{broker.address},CONTROLLER://127.0.0.1:{node.controller_port}"
-        f",NAMED://127.0.0.1:{port}",
-        "advertised.listeners": f"PLAINTEXT://{broker.address},NAMED://127.0.0.1:{port}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,NAMED:SASL_PLAINTEXT",
-        "sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.named.sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.named.plain.sasl.jaas.config": login,
-    }
-    user = {"bootstrap.servers": f"127.0.0.1:{port}", "security.protocol": "SASL_PLAINTEXT"}
-    return broker, {**user, "sasl.mechanism": "PLAIN", "sasl.username": "app", "sasl.password": "pw"}
-
-
 def test_a_topic_that_may_not_be_read_is_told_and_stops_only_numbers_c7(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broker, user = named(folder)
+    broker = KafkaBroker(folder, 1)
+    user = named_listener(broker)
     with contextlib.ExitStack() as stack:
         stack.callback(broker.stop)
         broker.start()
