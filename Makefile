@@ -65,10 +65,10 @@ simulate: $(STAMP) ## crash schedules, and SEEDS=20000 random worlds in virtual 
 mutants: $(STAMP) ## deliberate defects, each of which the simulation or its unit tests must find
 	$(BIN)/python -m tests.mutants
 
-# Four workers share the servers and mostly wait. Whole files, the slow ones first: fixtures of a module start servers.
-ALL := -n 4 --dist loadfile --no-loadscope-reorder tests/acceptance tests/integration tests/unit
+# Workers share the servers and mostly wait. Whole files, the slow ones first: fixtures of a module start servers.
+ALL = -n $(or $(WORKERS),4) --dist loadfile --no-loadscope-reorder tests/acceptance tests/integration tests/unit
 
-test: $(NATIVE) ## every test, on real servers; some of them with WHAT=tests/acceptance
+test: $(NATIVE) ## every test, on real servers; some of them with WHAT=tests/acceptance, or by WORKERS=6
 	$(BIN)/pytest --durations=10 $(or $(WHAT),$(ALL))
 
 nightly: export CDC_TEST_NIGHTLY := 1
