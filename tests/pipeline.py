@@ -4,6 +4,7 @@ The truth about what was committed is the table itself, of which tests delete no
 order per key is the number `seq` that each key's only writer counts up.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -29,7 +30,7 @@ from cdc.lsn import LSN
 from tests import forking
 from tests.program import run_here
 from tests.reader import Received, read_all, uncollected
-from tests.servers import PrivatePostgres, Servers
+from tests.servers import PostgresOf, PrivatePostgres, Servers, a_database
 
 PATIENCE = 60.0
 
@@ -381,17 +382,23 @@ Shop = Callable[..., tuple[PostgresServer, Pipeline]]
 
 @pytest.fixture
 def shop(
-    private_postgres: PrivatePostgres, servers: Servers, topic_prefix: str, tmp_path: Path
-) -> Iterator[Callable[..., tuple[PostgresServer, Pipeline]]]:
-    """`shop(binaries, **settings)` starts a PostgreSQL server for one test, with a pipeline to Kafka."""
-    made: list[Pipeline] = []
+    private_postgres: PrivatePostgres,
+    module_postgres: PostgresOf,
+    servers: Servers,
+    topic_prefix: str,
+    tmp_path: Path,
+) -> Iterator[Shop]:
+    """`shop(binaries, **settings)` makes a pipeline from a PostgreSQL server of these binaries to Kafka.
 
-    def make(binaries: Path | None = None, **settings: str) -> tuple[PostgresServer, Pipeline]:
-        server = private_postgres(settings, binaries)
-        pipeline = make_pipeline(make_conninfo(server.dsn), servers.kafka, topic_prefix, tmp_path)
-        made.append(pipeline)
-        return server, prepare(pipeline)
+    The server is the module's, or one of this test alone where there are settings.
+    """
+    with contextlib.ExitStack() as ends:
 
-    yield make
-    for pipeline in made:
-        pipeline.close()
+        def make(binaries: Path | None = None, **settings: str) -> tuple[PostgresServer, Pipeline]:
+            server = private_postgres(settings, binaries) if settings else module_postgres(binaries)
+            dsn = make_conninfo(server.dsn) if settings else ends.enter_context(a_database(server.dsn))
+            pipeline = make_pipeline(dsn, servers.kafka, topic_prefix, tmp_path)
+            ends.callback(pipeline.close)
+            return server, prepare(pipeline)
+
+        yield make

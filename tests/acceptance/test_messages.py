@@ -11,12 +11,11 @@ import psycopg
 import pytest
 from psycopg.types.json import Json
 
-from cdc.local.postgres import PostgresServer
 from tests import documents
 from tests.load import Load
 from tests.pipeline import Pipeline, make_pipeline
 from tests.reader import Received, read_all
-from tests.servers import PrivatePostgres, Servers
+from tests.servers import PostgresOf, Servers, a_database
 from tests.versions import OLD_POSTGRES
 
 pytestmark = pytest.mark.timeout(300)
@@ -68,16 +67,14 @@ class EmittingOnly(Emitting):
 
 
 @pytest.fixture
-def server(private_postgres: PrivatePostgres, binaries: Path | None) -> PostgresServer:
-    return private_postgres({"max_prepared_transactions": "5"}, binaries)
-
-
-@pytest.fixture
-def piped(server: PostgresServer, servers: Servers, topic_prefix: str, tmp_path: Path) -> Iterator[Pipeline]:
-    """A pipeline of a server of its own that is still to be prepared by `made`."""
-    pipeline = make_pipeline(server.dsn, servers.kafka, topic_prefix, tmp_path)
-    yield pipeline
-    pipeline.close()
+def piped(
+    module_postgres: PostgresOf, binaries: Path | None, servers: Servers, topic_prefix: str, tmp_path: Path
+) -> Iterator[Pipeline]:
+    """A pipeline of a database of a server of each version that is still to be prepared by `made`."""
+    with a_database(module_postgres(binaries).dsn) as dsn:
+        pipeline = make_pipeline(dsn, servers.kafka, topic_prefix, tmp_path)
+        yield pipeline
+        pipeline.close()
 
 
 def made(pipeline: Pipeline, *, table: bool = False, guarantee: str = "at-least-once", **delivery: Any) -> Pipeline:
@@ -196,9 +193,9 @@ PAYLOAD = '{"big":12345678901234567890.10, "huge" : 1.0e400,"ä":"\\u00e4", "seq
 def test_a_payload_is_sent_as_the_writer_wrote_it_whatever_the_encoding_of_the_database(
     piped: Pipeline, encoding: str
 ) -> None:
-    made_by = f"create database other template template0 encoding '{encoding}' lc_collate 'C' lc_ctype 'C'"
-    piped.sql(made_by)
-    piped.dsn = piped.settings["postgres"]["dsn"] = psycopg.conninfo.make_conninfo(piped.dsn, dbname="other")
+    name = f"other_{piped.slot}"
+    piped.sql(f"create database {name} template template0 encoding '{encoding}' lc_collate 'C' lc_ctype 'C'")
+    piped.dsn = piped.settings["postgres"]["dsn"] = psycopg.conninfo.make_conninfo(piped.dsn, dbname=name)
     piped.settings["record"] = {"value": "text"}
     pipeline = made(piped, on_poison="dead-letter")
     who = '{"who": "é"}'

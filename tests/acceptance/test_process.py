@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from cdc.lsn import LSN
 from tests.load import Load
-from tests.pipeline import PATIENCE, Pipeline, Running, eventually, make_pipeline, prepare
-from tests.servers import PrivatePostgres, Servers
+from tests.pipeline import PATIENCE, Pipeline, Running, eventually
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -168,14 +168,10 @@ def test_error_ends_the_program_while_no_process_reads_the_logs_d9(pipeline: Pip
 
 
 @pytest.fixture
-def impatient(
-    private_postgres: PrivatePostgres, servers: Servers, topic_prefix: str, tmp_path: Path
-) -> Iterator[Pipeline]:
-    """A pipeline of a server that disconnects clients after 2 s of silence."""
-    server = private_postgres({"wal_sender_timeout": "2s"})
-    pipeline = make_pipeline(server.dsn, servers.kafka, topic_prefix, tmp_path)
-    yield prepare(pipeline)
-    pipeline.close()
+def impatient(pipeline: Pipeline) -> Pipeline:
+    """A pipeline of a database whose server disconnects clients after 2 s of silence."""
+    pipeline.sql(f"alter database {conninfo_to_dict(pipeline.dsn)['dbname']} set wal_sender_timeout = '2s'")
+    return pipeline
 
 
 def commit_lsn(position: str) -> LSN:

@@ -15,30 +15,32 @@ from cdc.postgres import catalog, slots
 from cdc.postgres import outbox_table as table
 from cdc.postgres.connection import connect
 from tests.pipeline import Pipeline
-from tests.servers import PrivatePostgres
+from tests.servers import Servers, a_database, a_folder, a_postgres
 from tests.versions import OLD_POSTGRES
 
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.fixture(params=[None, *OLD_POSTGRES], ids=str)
-def pair(
-    request: pytest.FixtureRequest, private_postgres: PrivatePostgres, folder: Path
-) -> Iterator[tuple[PostgresServer, PostgresServer]]:
-    """A primary, and a standby that was made of it."""
-    binaries = request.param
-    primary = private_postgres(binaries=binaries)
-    standby = PostgresServer(folder / "standby", binaries=binaries)
-    primary.stop()
-    standby.home.mkdir(mode=0o755)
-    subprocess.run(["cp", "-a", str(primary.data), str(standby.home / "data")], check=True)
-    (standby.data / "standby.signal").touch()
-    try:
-        primary.start()
-        standby.start()
-        yield primary, standby
-    finally:
-        standby.purge()
+@pytest.fixture(scope="module", params=[None, *OLD_POSTGRES], ids=str)
+def servers_of_module(request: pytest.FixtureRequest) -> Iterator[tuple[PostgresServer, PostgresServer]]:
+    with a_folder() as home, a_postgres(home, request.param) as primary:
+        standby = PostgresServer(home / "standby", binaries=request.param)
+        primary.stop()
+        standby.home.mkdir(mode=0o755)
+        subprocess.run(["cp", "-a", str(primary.data), str(standby.home / "data")], check=True)
+        (standby.data / "standby.signal").touch()
+        try:
+            standby.start()
+            yield primary, standby
+        finally:
+            standby.purge()
+
+
+@pytest.fixture
+def pair(servers_of_module: tuple[PostgresServer, PostgresServer]) -> tuple[PostgresServer, PostgresServer]:
+    """A primary, which may be stopped, and a standby that was made of it and does not follow it."""
+    servers_of_module[0].start()
+    return servers_of_module
 
 
 def _several(*servers: PostgresServer, **parameters: str) -> str:
@@ -69,9 +71,8 @@ def test_b14_of_several_hosts_the_primary_is_taken_and_waited_for_while_there_is
 
 
 def test_text_does_not_depend_on_settings_of_database_environment_or_dsn(
-    private_postgres: PrivatePostgres, monkeypatch: pytest.MonkeyPatch
+    database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = private_postgres()
     odd = {
         "datestyle": "German",
         "intervalstyle": "iso_8601",
@@ -79,9 +80,9 @@ def test_text_does_not_depend_on_settings_of_database_environment_or_dsn(
         "bytea_output": "escape",
         "extra_float_digits": "-15",
     }
-    with connect(server.dsn) as connection:
+    with connect(database) as connection:
         for name, value in odd.items():
-            connection.execute(f"alter database postgres set {name} = '{value}'".encode())
+            connection.execute(f"alter database {connection.info.dbname} set {name} = '{value}'".encode())
     monkeypatch.setenv("PGTZ", "Asia/Tokyo")
     monkeypatch.setenv("PGDATESTYLE", "German")
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
@@ -90,7 +91,7 @@ def test_text_does_not_depend_on_settings_of_database_environment_or_dsn(
         "select concat_ws(' ', timestamptz '2026-01-31 17:45:00 UTC', interval '1 day 2 hours',"
         " '\\x6d69'::bytea, 0.1234567890123456::float8, 'é', current_setting('row_security'))"
     )
-    for dsn in (server.dsn, make_conninfo(server.dsn, options="-c timezone=Asia/Tokyo", client_encoding="LATIN1")):
+    for dsn in (database, make_conninfo(database, options="-c timezone=Asia/Tokyo", client_encoding="LATIN1")):
         with connect(dsn) as connection:
             assert connection.execute(statement.encode()).fetchone() == (expected,)
         with connect(dsn, replication="database") as connection:
@@ -115,17 +116,16 @@ def test_b14_a_database_that_is_not_there_is_told_of_all_hosts_and_of_one(
             connect(make_conninfo(_several(*servers), dbname="shop"))
 
 
-def test_b14_a_slot_of_another_database_is_told(private_postgres: PrivatePostgres) -> None:
-    server = private_postgres()
-    with psycopg.connect(server.dsn, autocommit=True) as admin:
-        admin.execute("create database elsewhere")
-    with connect(make_conninfo(server.dsn, dbname="elsewhere")) as connection:
-        slots.create(connection, "cdc_publisher")
-    settings = Settings.model_validate({"postgres": {"dsn": server.dsn}})
-    with connect(server.dsn) as connection:
-        table.execute(connection, table.missing(connection, settings))
-        with pytest.raises(PostgresError, match="belongs to database 'elsewhere'"):
-            catalog.inspect(connection, settings)
+def test_b14_a_slot_of_another_database_is_told(servers: Servers, database: str) -> None:
+    with a_database(servers.dsn) as elsewhere:
+        with connect(elsewhere) as connection:
+            name = connection.info.dbname
+            slots.create(connection, f"slot_{name}")
+        settings = Settings.model_validate({"postgres": {"dsn": database, "slot": f"slot_{name}"}})
+        with connect(database) as connection:
+            table.execute(connection, table.missing(connection, settings))
+            with pytest.raises(PostgresError, match=f"belongs to database '{name}'"):
+                catalog.inspect(connection, settings)
 
 
 def test_case_c4_of_several_hosts_a_primary_whose_transactions_are_read_only_by_default_is_taken(
@@ -155,6 +155,9 @@ def test_case_c4_of_several_hosts_a_primary_whose_transactions_are_read_only_by_
     with pytest.raises(PostgresUnavailable) as raised:
         connect(_several(standby, primary, target_session_attrs="read-write"))
     assert "needs target_session_attrs=primary" in raised.value.hint
+    with psycopg.connect(primary.dsn, autocommit=True) as admin:
+        admin.execute("alter system reset default_transaction_read_only")
+        admin.execute("select pg_reload_conf()")
 
 
 @pytest.mark.parametrize("value", ["database", "true", "off", "maybe"])

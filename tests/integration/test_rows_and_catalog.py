@@ -1,7 +1,5 @@
 """Rows whose table has changed since they were written: each is read by its own Relation message."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import pytest
 from cdc.local.postgres import PostgresServer
 from tests.pipeline import Pipeline, Running, eventually, make_pipeline, prepare
 from tests.reader import Received
-from tests.servers import Servers, a_database
+from tests.servers import Servers, a_database, a_folder, a_postgres
 from tests.versions import OLD_POSTGRES
 
 pytestmark = pytest.mark.timeout(180)
@@ -24,15 +22,8 @@ ACCELERATORS = ["auto", "python"]
 )
 def server(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
     """A server of each version, for this module alone."""
-    home = Path(tempfile.mkdtemp(prefix="cdc-test-"))
-    home.chmod(0o755)
-    server = PostgresServer(home / "postgres", binaries=request.param)
-    try:
-        server.start()
+    with a_folder() as home, a_postgres(home, request.param) as server:
         yield server
-    finally:
-        server.purge()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture

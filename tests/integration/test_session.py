@@ -2,7 +2,7 @@
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -14,30 +14,10 @@ from cdc.postgres.connection import connect, query
 from cdc.postgres.session import PostgresSession
 from tests.pipeline import Pipeline
 from tests.pooler import pooler
-from tests.servers import PrivatePostgres, a_folder, a_postgres
+from tests.servers import PostgresOf
 from tests.versions import OLD_POSTGRES
 
 pytestmark = pytest.mark.timeout(180)
-
-
-@pytest.fixture
-def private_prepared(private_postgres: PrivatePostgres) -> str:
-    """The DSN of a server with prepared transactions."""
-    return private_postgres({"max_prepared_transactions": "5"}).dsn
-
-
-@pytest.fixture(scope="module")
-def module_postgres() -> Iterator[Callable[[Path | None], str]]:
-    """The DSN of a server of each version, for the tests of this module."""
-    found: dict[Path | None, str] = {}
-    with contextlib.ExitStack() as stack:
-
-        def start(binaries: Path | None) -> str:
-            if binaries not in found:
-                found[binaries] = stack.enter_context(a_postgres(stack.enter_context(a_folder()), binaries)).dsn
-            return found[binaries]
-
-        yield start
 
 
 @contextlib.contextmanager
@@ -104,9 +84,9 @@ def test_case_c3_every_statement_has_limits_and_its_error_names_the_blocker(
 
 
 def test_case_c3_a_prepared_transaction_that_holds_a_lock_is_named(
-    private_prepared: str, caplog: pytest.LogCaptureFixture
+    module_postgres: PostgresOf, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dsn = private_prepared
+    dsn = module_postgres(None).dsn
     with psycopg.connect(dsn, autocommit=True) as admin:
         admin.execute("create table busy (n int)")
         for statement in ("begin", "lock table busy", "prepare transaction 'order 7'"):
@@ -117,6 +97,8 @@ def test_case_c3_a_prepared_transaction_that_holds_a_lock_is_named(
     ):
         query(connection, "reading", "select from public.busy")
     assert "public.busy, held by prepared transaction order 7" in caplog.text
+    with psycopg.connect(dsn, autocommit=True) as admin:
+        admin.execute("rollback prepared 'order 7'")
 
 
 def test_case_c3_a_server_that_stops_replying_ends_the_wait_of_a_statement(database: str) -> None:
@@ -160,13 +142,13 @@ SINCE_17 = {"transaction_timeout": "1h"}
 @pytest.mark.parametrize("source", ["database", "role", "options", "PGOPTIONS"])
 @pytest.mark.parametrize("user", ["postgres", "replicator"])
 def test_case_c1_c2_a_session_does_not_depend_on_settings_made_elsewhere(
-    module_postgres: Callable[[Path | None], str],
+    module_postgres: PostgresOf,
     monkeypatch: pytest.MonkeyPatch,
     binaries: Path | None,
     source: str,
     user: str,
 ) -> None:
-    dsn = module_postgres(binaries)
+    dsn = module_postgres(binaries).dsn
     with psycopg.connect(dsn, autocommit=True) as admin:
         name = f"odd_{source.lower()}_{user}"
         admin.execute(f"create database {name}".encode())
@@ -222,10 +204,8 @@ def _shown(connection: PostgresSession, setting: str) -> str:
     return (connection.command(f"show {setting}".encode()).get_value(0, 0) or b"").decode()
 
 
-def test_case_c1_a_connection_of_a_pooler_is_left_as_it_was(
-    module_postgres: Callable[[Path | None], str], folder: Path
-) -> None:
-    dsn = module_postgres(None)
+def test_case_c1_a_connection_of_a_pooler_is_left_as_it_was(module_postgres: PostgresOf, folder: Path) -> None:
+    dsn = module_postgres(None).dsn
     upstream = int(str(conninfo_to_dict(dsn)["port"]))
     with pooler("stand-in", upstream, folder) as port, connect(make_conninfo(dsn, port=port)) as connection:
         found = {setting: _shown(connection, setting) for setting in ("search_path", "lock_timeout", "row_security")}

@@ -12,7 +12,7 @@ from tests.integration.checking import check, copied
 from tests.integration.test_session import held
 from tests.pipeline import Pipeline, eventually, make_pipeline, prepare
 from tests.produced import produces
-from tests.servers import PrivatePostgres, Servers
+from tests.servers import PostgresOf, PrivatePostgres, Servers, a_database
 from tests.standby import PrivatePair
 from tests.versions import OLD_POSTGRES
 
@@ -22,16 +22,16 @@ pytestmark = pytest.mark.timeout(240)
 @pytest.fixture(params=[None, *OLD_POSTGRES], ids=str)
 def outbox(
     request: pytest.FixtureRequest,
-    private_postgres: PrivatePostgres,
+    module_postgres: PostgresOf,
     servers: Servers,
     topic_prefix: str,
     tmp_path: Path,
 ) -> Iterator[Pipeline]:
-    """A pipeline on a private server of each version, with prepared transactions."""
-    server = private_postgres({"max_prepared_transactions": "5"}, request.param)
-    made = make_pipeline(server.dsn, servers.kafka, topic_prefix, tmp_path)
-    yield prepare(made)
-    made.close()
+    """A pipeline on the module's server of each version."""
+    with a_database(module_postgres(request.param).dsn) as dsn:
+        made = make_pipeline(dsn, servers.kafka, topic_prefix, tmp_path)
+        yield prepare(made)
+        made.close()
 
 
 def _again(outbox: Pipeline, *arguments: str) -> None:

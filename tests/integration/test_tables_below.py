@@ -1,5 +1,6 @@
 """Tables that inherit from the outbox, and its partitions: SQL counts their rows to it, and so does the publisher."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from tests import ROOT, documents
 from tests.integration.checking import check, fixed, reported
 from tests.pipeline import Pipeline, make_pipeline, prepare
 from tests.produced import produces
-from tests.servers import PrivatePostgres, Servers
+from tests.servers import PostgresOf, Servers, a_database
 from tests.versions import OLD_POSTGRES
 
 INSERT = (
@@ -28,20 +29,22 @@ def insert(pipeline: Pipeline, table: str, first: int, last: int) -> None:
 def family(
     request: pytest.FixtureRequest,
     bare_pipeline: Pipeline,
-    private_postgres: PrivatePostgres,
+    module_postgres: PostgresOf,
     servers: Servers,
     topic_prefix: str,
     folder: Path,
 ) -> Iterator[Pipeline]:
     """A pipeline whose outbox has a child, and this one a child of its own, with a column that the outbox lacks."""
-    pipeline = bare_pipeline
-    if request.param:
-        pipeline = make_pipeline(private_postgres(binaries=request.param).dsn, servers.kafka, topic_prefix, folder)
-    prepare(pipeline)
-    pipeline.sql("create table child () inherits (outbox)")
-    pipeline.sql("create table grandchild (more text, primary key (id)) inherits (child)")
-    yield pipeline
-    pipeline.close()
+    with contextlib.ExitStack() as ends:
+        pipeline = bare_pipeline
+        if request.param:
+            dsn = ends.enter_context(a_database(module_postgres(request.param).dsn))
+            pipeline = make_pipeline(dsn, servers.kafka, topic_prefix, folder)
+        ends.callback(pipeline.close)
+        prepare(pipeline)
+        pipeline.sql("create table child () inherits (outbox)")
+        pipeline.sql("create table grandchild (more text, primary key (id)) inherits (child)")
+        yield pipeline
 
 
 @pytest.mark.parametrize("accelerator", ["python", "native"])
