@@ -1200,4 +1200,69 @@ DEFECTS: Final = (
         '        if seen != self._seen:\n',
         '        if self._seen is None:\n', "polling/test_schedule.py",
     ),
+    Defect(
+        "split-looks-for-the-new", "split", "The publisher of a renamed table takes the new one of its name.",
+        "postgres/renamed.py", "(one.published, one.name == new)", "(one.name == table, one.published)",
+        "postgres/test_split.py",
+    ),
+    Defect(
+        "split-forgets-publication", "split", "A table of the new name is the outbox before it is renamed.",
+        "postgres/renamed.py", "(one.published, one.name == new)", "(one.name == new, one.published)",
+        "postgres/test_split.py",
+    ),
+    Defect(
+        "split-any-rename", "split", "Another table of another name passes for the renamed one.",
+        "replication/publication.py",
+        "table_oid(now) is not None and now[TABLE_OID] == before.get(TABLE_OID):", "table_oid(now) is not None:",
+        "postgres/test_split.py",
+    ),
+    Defect(
+        "split-by-name", "split", "Rows of the new table are rows of the publisher of the old one.",
+        "delivery/service.py", "settings.outbox.new_name or settings.outbox.qualified_name",
+        "settings.outbox.qualified_name", "delivery/test_service.py",
+    ),
+    Defect(
+        "split-column-list", "split", "The trigger that keeps rows in their parts has a column list.",
+        "postgres/defects.py", "{STAYS} BEFORE UPDATE ON", "{STAYS} BEFORE UPDATE OF id ON",
+        "postgres/test_split.py",
+    ),
+    Defect(
+        "split-column-list-passes", "split", "A trigger with a column list passes the check.",
+        "postgres/moves.py", "        if trigger.columns:\n", "        if trigger.columns is None:\n",
+        "postgres/test_split.py",
+    ),
+    Defect(
+        "split-origin-only", "split", "A trigger that a subscription does not fire passes the check.",
+        "postgres/moves.py", """trigger.enabled != "A":""", """trigger.enabled == "D":""",
+        "postgres/test_split.py",
+    ),
+    Defect(
+        "split-one-part", "split", "A trigger on one part passes the check for all.",
+        "postgres/moves.py", "        trigger = own.get(table)\n", "        trigger = next(iter(own.values()), None)\n",
+        "postgres/test_split.py",
+    ),
+    Defect(
+        "split-runs-first", "split", "A trigger that runs behind the one that keeps rows passes the check.",
+        "postgres/moves.py", "(trigger.name or \"\") > defects.STAYS", "(trigger.name or \"\") > \"zzzz\"",
+        "postgres/test_split.py",
+    ),
+    Defect(
+        "split-inserts", "split", "Rows that are inserted into the old table are not refused.",
+        "postgres/split.py", "{REFUSES} BEFORE INSERT ON", "{REFUSES} BEFORE UPDATE ON",
+        "postgres/test_split.py",
+    ),
+    Defect(
+        "split-slot-first", "split", "Slots are created before their publications.", "cli/split.py",
+        "{_block(steps.create)}\n\n{creates}\n", "{creates}\n\n{_block(steps.create)}\n",
+        "postgres/test_split.py",
+    ),
+    Defect(
+        "split-one-slot", "split", "All parts have one slot.", "postgres/split.py",
+        """{"slot": _slot(name), "publication": name}""", """{"publication": name}""", "postgres/test_split.py",
+    ),
+    Defect(
+        "split-messages", "split", "An outbox with messages is split.", "postgres/split.py",
+        "    if settings.outbox.messages is not None:\n", "    if settings.outbox.messages is None and number < 0:\n",
+        "postgres/test_split.py",
+    ),
 )  # fmt: skip

@@ -163,9 +163,14 @@ class World:
         guarantee: str = AT_LEAST_ONCE,
         metrics: Metrics | None = None,
         taken: Callable[[], bool] | None = None,
+        renamed_to: str | None = None,
     ) -> Service:
         settings = Settings.model_validate(
-            {"postgres": {"dsn": "postgresql://nowhere"}, "delivery": {"guarantee": guarantee}}
+            {
+                "postgres": {"dsn": "postgresql://nowhere"},
+                "outbox": {"renamed_to": renamed_to},
+                "delivery": {"guarantee": guarantee},
+            }
         )
         stop, reload = Flag(self.clock, stop_at), Flag(self.clock)
         return Service(
@@ -194,6 +199,15 @@ def test_a_defect_of_the_stream_ends_it_before_anything_more_is_confirmed_b5() -
     with pytest.raises(PostgresError, match="no table any more"):
         world.service().run()
     assert set(world.sources[0].confirmed) <= {100}
+
+
+@pytest.mark.parametrize(
+    ("oid", "sent"), [(str(shop.OID), 1), ("5", 0)], ids=["of the outbox", "of the new table of its name"]
+)
+def test_a_publisher_whose_table_is_renamed_knows_its_rows_by_the_identity_of_the_table(oid: str, sent: int) -> None:
+    world = World(Eyes(), mark=replace(MARK, definition={**DEFINITION, "table oid": oid}))
+    assert world.service(renamed_to="outbox_old").run() is True
+    assert events(world) == sent
 
 
 HERE = {"a": RememberedTopic("id-a", 3), "b": RememberedTopic("id-b", 1)}
