@@ -81,17 +81,37 @@ def start(arguments: list[str], output: int, errors: int) -> Forked:
     return Forked(int(_line(answers)), answers)
 
 
+def program() -> Path:
+    """A folder for PATH, whose `cdc-publisher` is forked as well, where it is called and with the files it is given."""
+    _control()
+    return _folder()
+
+
+@functools.cache
+def _folder() -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="cdc-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
 @functools.cache
 def _control() -> socket.socket:
     """The connection to the process that forks, which ends with this one."""
     ours, theirs = socket.socketpair()
-    with theirs:
+    address = _folder() / "socket"
+    script = _folder() / "cdc-publisher"
+    script.write_text(_CALL.format(python=sys.executable, address=str(address)))
+    script.chmod(0o755)
+    with theirs, socket.socket(socket.AF_UNIX) as calls:
+        calls.bind(str(address))
+        calls.listen()
+        descriptors = theirs.fileno(), calls.fileno()
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.forking", str(theirs.fileno())],
+            [sys.executable, "-m", "tests.forking", *map(str, descriptors)],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
+            pass_fds=descriptors,
         )
 
     def end() -> None:
@@ -100,6 +120,24 @@ def _control() -> socket.socket:
 
     atexit.register(end)
     return ours
+
+
+# An interpreter without the modules of packages starts in a fiftieth of the time.
+_CALL = """\
+#!{python} -IS
+import json, os, signal, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+request = {{"arguments": sys.argv[1:], "environment": dict(os.environ), "folder": os.getcwd()}}
+socket.send_fds(server, [b"\\n"], [0, 1, 2])
+server.sendall(json.dumps(request).encode() + b"\\n")
+answers = server.makefile()
+pid = int(answers.readline())
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, lambda number, _: os.kill(pid, number))
+code = os.waitstatus_to_exitcode(int(answers.readline()))
+sys.exit(code if code >= 0 else 128 - code)
+"""
 
 
 def _line(connection: socket.socket) -> bytes:
@@ -112,48 +150,73 @@ def _line(connection: socket.socket) -> bytes:
     return bytes(read[:-1])
 
 
-def _serve(control: socket.socket) -> list[str]:
-    """Fork for each request; returns the arguments in each forked process, and ends with the connection."""
+def _serve(control: socket.socket, calls: socket.socket) -> list[str]:
+    """Fork for each request; returns the arguments in each forked process, and ends with the connection.
+
+    A request comes from the tests by `control`, or from the program in a PATH by a connection of its own.
+    """
     running: dict[int, socket.socket] = {}
-    commands = control.fileno()
+    callers: dict[int, socket.socket] = {}
     woken, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(waker)
     while True:
-        ready, _, _ = select.select([commands, woken], [], [])
+        sources: list[socket.socket | int] = [control, calls, woken, *callers.values()]
+        ready, _, _ = select.select(sources, [], [])
         if woken in ready:
             os.read(woken, 4096)
             _report(running)
-        if commands in ready:
-            start, descriptors, _, _ = socket.recv_fds(control, 1, 3)
-            if not start:
+        for pid, caller in list(callers.items()):
+            if pid not in running:
+                del callers[pid]
+            elif caller in ready:  # it was killed
+                os.kill(pid, signal.SIGKILL)
+                del callers[pid]
+        if calls in ready:
+            source = calls.accept()[0]
+        elif control in ready:
+            source = control
+        else:
+            continue
+        start, descriptors, _, _ = socket.recv_fds(source, 1, 3)
+        if not start:
+            if source is control:
                 sys.exit()
-            request = json.loads(_line(control))
-            answers, outputs = socket.socket(fileno=descriptors[0]), descriptors[1:]
-            if pid := os.fork():
-                for output in outputs:
-                    os.close(output)
-                running[pid] = answers
-                answers.sendall(b"%d\n" % pid)
-                continue
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            for each in (control, answers, *running.values()):
-                each.close()
-            for number, output in enumerate(outputs, 1):
-                os.dup2(output, number)
-            for number in (*outputs, woken, waker):
-                os.close(number)
-            os.chdir(request["folder"])
-            os.environ.clear()
-            os.environ.update(request["environment"])
-            time.tzset()
-            random.seed()
-            arguments: list[str] = request["arguments"]
-            return arguments
+            continue
+        request = json.loads(_line(source))
+        # The tests give no standard input, and a socket for the answers.
+        answers = source if source is not control else socket.socket(fileno=descriptors.pop(0))
+        if pid := os.fork():
+            for descriptor in descriptors:
+                os.close(descriptor)
+            running[pid] = answers
+            if source is not control:
+                callers[pid] = answers
+            answers.sendall(b"%d\n" % pid)
+            continue
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for each in (control, calls, answers, *running.values()):
+            each.close()
+        for number, descriptor in enumerate(descriptors, 3 - len(descriptors)):
+            os.dup2(descriptor, number)
+        for number in (*descriptors, woken, waker):
+            os.close(number)
+        # Those of the interpreter know the position in the file that they were opened with; a pipe has none.
+        sys.stdin, sys.stdout, sys.stderr = (
+            open(number, mode, 1, stream.encoding, stream.errors, closefd=False)  # noqa: SIM115
+            for number, mode, stream in ((0, "r", sys.stdin), (1, "w", sys.stdout), (2, "w", sys.stderr))
+        )
+        os.chdir(request["folder"])
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        time.tzset()
+        random.seed()
+        arguments: list[str] = request["arguments"]
+        return arguments
 
 
 def _report(running: dict[int, socket.socket]) -> None:
@@ -170,5 +233,5 @@ if __name__ == "__main__":
 
     gc.collect()
     gc.freeze()
-    sys.argv = ["cdc-publisher", *_serve(socket.socket(fileno=int(sys.argv[1])))]
+    sys.argv = ["cdc-publisher", *_serve(*(socket.socket(fileno=int(number)) for number in sys.argv[1:]))]
     main()

@@ -7,7 +7,6 @@ import secrets
 import shlex
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +22,7 @@ from cdc.cli.main import cli
 from cdc.local import maven, packages
 from cdc.local.postgres import PostgresServer
 from cdc.logs import format as lines
-from tests import produced
+from tests import forking, produced
 from tests.pipeline import PATIENCE, Pipeline, eventually, make_pipeline
 from tests.servers import drop_database
 
@@ -141,7 +140,7 @@ def scripts(folder: Path) -> Path:
     java = [str(packages.java()), "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
     for name, main in _SCRIPTS.items():
         _script(made / name, [*java, "-cp", classpath, main])
-    _script(made / "cdc-publisher", [sys.executable, "-m", "cdc"])
+    _script(made / "cdc-publisher", [str(forking.program() / "cdc-publisher")])
     _script(made / "psql", [str(_psql())])
     return made
 

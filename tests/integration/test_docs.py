@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient
 from psycopg import conninfo
 
 from cdc.local import packages
-from tests import documents, shell_lines
+from tests import documents, forking, shell_lines
 from tests.documents import PAGES, ROOT, Block
 from tests.ports import free_port
 from tests.servers import Servers, drop_database
@@ -95,6 +95,7 @@ cdc-publisher() {
       done
       cat publisher.log; return 1 ;;
     *" --watch "*)
+      : > watched.log
       "$(type -P cdc-publisher)" "$@" < /dev/null > watched.log 2>&1 & local watching=$!
       for _ in $(seq 300); do
         [ -s watched.log ] || ! kill -0 "$watching" 2>/dev/null || { sleep 0.1; continue; }
@@ -197,9 +198,10 @@ def test_the_recipe_for_a_lost_slot_publishes_what_is_missing(folder: Path, shop
 def run(script: str, folder: Path, shop: str, servers: Servers) -> "subprocess.CompletedProcess[str]":
     """Run a script behind PRELUDE in the folder; a publisher that is left is ended."""
     given = conninfo.conninfo_to_dict(shop)
+    path = (forking.program(), Path(sys.executable).parent, _psql(), os.environ["PATH"])
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("CDC_")},
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), _psql(), os.environ["PATH"]]),
+        "PATH": os.pathsep.join(map(str, path)),
         "CDC_POSTGRES__DSN": shop,
         "CDC_KAFKA__BOOTSTRAP_SERVERS": servers.kafka,
         "CDC_TOPICS__CREATE": "true",
