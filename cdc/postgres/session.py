@@ -109,24 +109,11 @@ class PostgresSession(psycopg.Connection[TupleRow]):
         """
         # A pooler, which reports a pid of its own, would keep them on a connection that it hands to other clients.
         pooled = f"pg_backend_pid() <> {self.info.backend_pid}"
-        return self.command(f"select {self._calls(limits, pooled)}".encode())
+        return self.command(f"select {_calls(self.info.server_version, limits, pooled)}".encode())
 
     def pinned(self, limits: Mapping[str, float]) -> str:
         """Return the statement that sets the same until the end of the transaction, which a pooler lets pass."""
-        return f"select {self._calls(limits, 'true')}"
-
-    def _calls(self, limits: Mapping[str, float], local: str) -> str:
-        version = self.info.server_version
-        settings = dict(_SETTINGS)
-        for since, more in _SINCE.items():
-            settings |= more if version >= since else {}
-        settings |= {name: f"{round(seconds * 1000)}ms" for name, seconds in limits.items()}
-        calls = [f"set_config('{name}', '{value}', {local})" for name, value in settings.items()]
-        calls += [
-            f"case when current_setting('is_superuser') = 'on' then set_config('{name}', '{value}', {local}) end"
-            for name, value in _SUPERUSER.items()
-        ]
-        return ", ".join(calls)
+        return f"select {_calls(self.info.server_version, limits, 'true')}"
 
     def _watched(self, gen: PQGen[Any]) -> PQGen[Any]:
         """Pass a generator through, which psycopg resumes with 0 while the server is silent."""
@@ -172,6 +159,20 @@ class PostgresSession(psycopg.Connection[TupleRow]):
                 lock,
                 extra={"event": "waiting_for_lock", "pids": [blocker[0] for blocker in found]},
             )
+
+
+def _calls(version: int, limits: Mapping[str, float], local: str) -> str:
+    """Return the calls that set what statements depend on; `local` says whether only for a transaction."""
+    settings = dict(_SETTINGS)
+    for since, more in _SINCE.items():
+        settings |= more if version >= since else {}
+    settings |= {name: f"{round(seconds * 1000)}ms" for name, seconds in limits.items()}
+    calls = [f"set_config('{name}', '{value}', {local})" for name, value in settings.items()]
+    calls += [
+        f"case when current_setting('is_superuser') = 'on' then set_config('{name}', '{value}', {local}) end"
+        for name, value in _SUPERUSER.items()
+    ]
+    return ", ".join(calls)
 
 
 _PREPARED: Final = "prepared transaction"
