@@ -1265,4 +1265,18 @@ DEFECTS: Final = (
         "    if settings.outbox.messages is not None:\n", "    if settings.outbox.messages is None and number < 0:\n",
         "postgres/test_split.py",
     ),
+    Defect(
+        "fleet-orphan", "fleet", "A child outlives its instance.", "fleet/child.py",
+        "        self._drain()  # the instance is gone\n", "", "fleet/test_child.py",
+    ),
+    Defect(
+        "fleet-exit-code", "fleet", "A child is taken for ended by its exit code.", "fleet/children.py",
+        "        units = {one.pipe: unit for unit, one in self._children.items()}\n",
+        "        for unit, one in list(self._children.items()):\n"
+        "            if one.process.exitcode is not None:\n"
+        "                self._bury(unit)\n"
+        '                yield unit, Ended(one.process.exitcode, "")\n'
+        "        units = {one.pipe: unit for unit, one in self._children.items()}\n",
+        "fleet/test_child.py",
+    ),
 )  # fmt: skip
