@@ -19,7 +19,7 @@ class Load:
     """
 
     def __init__(
-        self, dsn: str, *, writers: int = 3, pause: float = 0.01, aggregates: tuple[str, ...] = ("note",)
+        self, dsn: str, *, writers: int = 3, pause: float = 0.002, aggregates: tuple[str, ...] = ("note",)
     ) -> None:
         self._dsn = dsn
         self._pause = pause
