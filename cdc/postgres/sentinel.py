@@ -81,13 +81,13 @@ class Sentinel:
             log.debug("the sentinel lost PostgreSQL: %s", failure)
         elif isinstance(error, CdcError | psycopg.Error):
             log.warning(
-                "publication, table and slot are not monitored at the moment: %s",
+                "the outbox is not monitored at the moment: %s",
                 failure,
                 extra={"event": "monitoring_interrupted"},
             )
         else:
             log.error(
-                "publication, table and slot are not monitored at the moment: %s",
+                "the outbox is not monitored at the moment: %s",
                 failure,
                 exc_info=error,
                 extra={"event": "monitoring_failed"},

@@ -685,7 +685,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "moves-allowed", "case B2", "The fix lets updates move rows to other partitions.", "postgres/defects.py",
-        "({old}) IS DISTINCT FROM", "({old}) IS NOT DISTINCT FROM",
+        "(ROW({old}) IS DISTINCT", "(ROW({old}) IS NOT DISTINCT",
         "postgres/test_defects.py",
     ),
     Defect(
@@ -716,7 +716,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "no-limits", "case C3", "Statements wait for locks without a limit.", "postgres/session.py",
-        "        settings |= {name: f", "        _ = {name: f",
+        "    settings |= {name: f", "    _ = {name: f",
         "postgres/test_pinned.py",
     ),
     Defect(
