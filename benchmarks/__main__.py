@@ -130,6 +130,35 @@ def backfill_(ready: Bench, rows: int) -> Sections:
     return ready.backfill(rows)
 
 
+def _parts(_: click.Context, __: click.Parameter, value: str) -> list[int]:
+    try:
+        found = [int(number) for number in value.split(",")]
+    except ValueError:
+        found = []
+    if not found or min(found) < 1 or sorted(set(found)) != found:
+        raise click.BadParameter(f"{value!r} is no list of growing numbers, such as 1,2,4")
+    return found
+
+
+@cli.command("split")
+@click.option("--events", type=int, default=300_000, show_default=True, help="Events of each backlog.")
+@click.option("--parts", default="1,2,4", show_default=True, callback=_parts, help="Numbers of parts.")
+@click.option("--rounds", type=int, default=3, show_default=True, help="How often each publisher runs.")
+@click.option(
+    "--contestant",
+    "names",
+    multiple=True,
+    type=click.Choice(PUBLISHERS),
+    default=[contestants.NATIVE, contestants.PYTHON],
+    show_default=True,
+    help="The publishers' way.",
+)
+@measuring
+def split_(ready: Bench, events: int, parts: list[int], rounds: int, names: list[str]) -> Sections:
+    """Measure CPU of walsenders and publishers, and events/s, with an outbox in parts: 10 minutes."""
+    return ready.split(replace(SHAPES["200B"], events=events), parts, names, rounds)
+
+
 def _peers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[Peer]:
     found = []
     for value in values or (*OURS, MQ_BRIDGE, DEBEZIUM):
@@ -177,7 +206,7 @@ def growth_(ready: Bench, events: int, largest: int, rounds: int, only: list[str
 @click.option("--rounds", type=int, default=5, show_default=True, help="Of the main backlog.")
 @measuring
 def all_(ready: Bench, events: int, rounds: int) -> Sections:
-    """Run everything except the backlog of 10 million and the backfill: 15 to 20 minutes on 2 cores."""
+    """Run everything but the backlog of 10 million, backfill and split: 15 to 20 minutes on 2 cores."""
     return ready.everything(events, rounds)
 
 

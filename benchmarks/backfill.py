@@ -5,10 +5,8 @@ import secrets
 import subprocess
 import threading
 import time
-from array import array
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import pairwise
 from typing import Any, Final
 
 import psycopg
@@ -17,7 +15,6 @@ from benchmarks import backlog, processes, records
 from benchmarks.backlog import Backlog
 from benchmarks.memory import growth
 from benchmarks.program import program
-from benchmarks.records import Records, Unverified
 from benchmarks.screen import Screen
 from benchmarks.servers import Servers
 from benchmarks.workload import Workload
@@ -67,7 +64,7 @@ def measure(servers: Servers, screen: Screen, events: int) -> dict[str, Any]:
             with screen.bar(f"publishing {events:,} rows"):
                 found, written = _published(rows, prefix)
             arrived = records.read_back(servers.kafka, topic, workload.partitions, by_id=True)
-            verify(arrived, rows, events + written)
+            records.verify(arrived, rows, events + written)
         finally:
             records.delete_topic(servers.kafka, topic)
     screen.say(
@@ -125,24 +122,3 @@ def _ended(process: "subprocess.Popen[bytes]") -> Iterator[None]:
         if process.poll() is None:
             process.kill()
             process.wait()
-
-
-def verify(arrived: Records, rows: Backlog, expected: int) -> None:
-    """Raise Unverified unless every row is there once, and the rows of each key in the order of their commits."""
-    records.verify(arrived, rows, expected)
-    everything = array("Q")
-    for partition, numbers in arrived.numbers.items():
-        everything.extend(numbers)
-        check_order(partition, numbers, rows.workload.keys)
-    if any(later - earlier != 1 for earlier, later in pairwise(sorted([0, *everything]))):
-        raise Unverified("not every row is there exactly once")
-
-
-def check_order(partition: int, numbers: "array[int]", keys: int) -> None:
-    """Raise Unverified unless the rows of each key, whose numbers differ by a multiple of `keys`, ascend."""
-    last: dict[int, int] = {}
-    for number in numbers:
-        key = number % keys
-        if last.get(key, 0) >= number:
-            raise Unverified(f"partition {partition} has row {number} behind row {last[key]} of its key")
-        last[key] = number

@@ -24,9 +24,13 @@ Progress = Callable[[float], None]
 
 
 class Backlog:
-    """Waiting rows, from LSN `start` to `end`. `folder` contains the contracts."""
+    """Waiting rows, from LSN `start` to `end`. `folder` contains the contracts.
 
-    def __init__(self, servers: Servers, given: Workload, folder: Path) -> None:
+    `units` are the settings files of an outbox in several parts, as `outbox init --split` writes them. With one part
+    the outbox is not split, and has no such file.
+    """
+
+    def __init__(self, servers: Servers, given: Workload, folder: Path, parts: int = 1) -> None:
         self.servers = servers
         self.workload = given
         self.folder = folder
@@ -35,6 +39,8 @@ class Backlog:
         self.base = f"bench_{self.token}_base"
         self.connection: psycopg.Connection[tuple[Any, ...]]
         self.start = self.end = LSN(0)
+        self.parts = parts
+        self.units: list[Path | None] = [None]
 
     def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         cursor = self.connection.execute(statement.encode(), values or None)
@@ -46,11 +52,17 @@ class Backlog:
         self.connection = psycopg.connect(self.dsn, autocommit=True)
         workload.write_contracts(self.folder / "schemas", self.workload)
         settings = self.settings("init.toml", slot=self.base, prefix="unused")
-        processes.run(processes.python("-m", "cdc", "--config", str(settings), "outbox", "init"), self.folder)
+        command, units = ["outbox", "init"], self.folder / "units"
+        if self.parts > 1:
+            command += ["--split", str(self.parts), "--write", str(units)]
+        processes.run(processes.python("-m", "cdc", "--config", str(settings), *command), self.folder)
+        if self.parts > 1:
+            self.units = [*sorted(units.glob("*.toml"))]
         for name in workload.extra_columns(self.workload):
             self.query(f"alter table outbox add {name} text")
         # A vacuum would take one of the cores in the middle of a run.
-        self.query("alter table outbox set (autovacuum_enabled = off, toast.autovacuum_enabled = off)")
+        for table in [unit.stem if unit else "outbox" for unit in self.units]:
+            self.query(f"alter table {table} set (autovacuum_enabled = off, toast.autovacuum_enabled = off)")
         self.query("select pg_create_logical_replication_slot(%s, 'pgoutput')", self.base)
 
     def settings(self, name: str, *, slot: str, prefix: str) -> Path:
@@ -59,7 +71,7 @@ class Backlog:
         file.write_text(
             f'[postgres]\ndsn = "{_escaped(self.dsn)}"\nslot = "{slot}"\n'
             f'[topics]\nname = "{prefix}.{{aggregatetype}}"\n'
-            f'[kafka]\n"bootstrap.servers" = "{self.servers.kafka}"\n[avro]\nschemas = "schemas"\n'
+            f'[kafka]\n"bootstrap.servers" = "{self.servers.kafka}"\n[avro]\nschemas = "{self.folder / "schemas"}"\n'
         )
         return file
 
@@ -139,10 +151,12 @@ def insertion(given: Workload, first: int, last: int) -> str:
 
 
 @contextlib.contextmanager
-def backlog(servers: Servers, given: Workload, progress: Progress = lambda _: None) -> Iterator[Backlog]:
+def backlog(
+    servers: Servers, given: Workload, progress: Progress = lambda _: None, *, parts: int = 1
+) -> Iterator[Backlog]:
     """Build a backlog, and drop it afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="cdc-bench-"))
-    made = Backlog(servers, given, folder)
+    made = Backlog(servers, given, folder, parts)
     try:
         made.prepare()
         made.build(progress)

@@ -1,14 +1,15 @@
 """The contestants on one backlog, and one run of each: ceiling, pg_recvlogical, and variants of the publisher."""
 
+import contextlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Final
 
 from benchmarks import figures, processes, readers, records, recvlogical
 from benchmarks.backlog import Backlog
-from benchmarks.program import POLL_SECONDS, Program, program
+from benchmarks.program import POLL_SECONDS, Program, program, wait_until
 from benchmarks.records import Records
 from benchmarks.runs import Run, per_event
 from cdc.config.settings import Delivery
@@ -24,6 +25,8 @@ _ACCELERATOR: Final = "CDC_DELIVERY__ACCELERATOR"
 _NATIVE_MODULE: Final = "cdc_native"
 
 Seen = Callable[[float], None]
+Start = Callable[..., contextlib.AbstractContextManager[Program]]
+"""Starts a publisher by a backlog, a slot, a prefix of topics, the environment and a unit, as `program` does."""
 
 
 def has_accelerator_setting() -> bool:
@@ -65,39 +68,48 @@ def run(name: str, backlog: Backlog, seen: Seen, *, wait_us: int = 20_000) -> Ru
     return run_publisher(name, backlog, seen)
 
 
-def run_publisher(name: str, backlog: Backlog, seen: Seen) -> Run:
-    """Measure a publisher from an empty topic to the last confirmation, and verify the records in Kafka."""
+def run_publisher(name: str, backlog: Backlog, seen: Seen, start: Start = program) -> Run:
+    """Measure a publisher, or one for each part of the outbox, from an empty topic to the last confirmation, and verify
+    the records in Kafka.
+    """
     servers, partitions = backlog.servers, backlog.workload.partitions
     prefix = f"bench-{backlog.token}-{secrets.token_hex(4)}"
     topic = records.create_topic(servers.kafka, prefix, partitions)
     try:
         before = processes.cpu_seconds(servers.broker)
-        with backlog.slot() as slot, program(backlog, slot, prefix, environment(name)) as running:
+        with contextlib.ExitStack() as stack:
+            slots = [stack.enter_context(backlog.slot()) for _ in backlog.units]
+            running = [
+                stack.enter_context(start(backlog, slot, prefix, environment(name), unit))
+                for slot, unit in zip(slots, backlog.units, strict=True)
+            ]
             length = backlog.end - backlog.start
-            running.wait_until(backlog.end, lambda at: seen(min(1.0, (at - backlog.start) / length)))
+            wait_until(running, backlog.end, lambda at: seen(min(1.0, (at - backlog.start) / length)))
             after = processes.cpu_seconds(servers.broker)
-            running.stop()
-        found = records.read_back(servers.kafka, topic, partitions)
+            for one in running:
+                one.stop()
+        found = records.read_back(servers.kafka, topic, partitions, by_id=backlog.parts > 1)
         records.verify(found, backlog)
     finally:
         records.delete_topic(servers.kafka, topic)
     return _run(name, found, running, None if before is None or after is None else after - before)
 
 
-def _run(name: str, found: Records, running: Program, broker_seconds: float | None) -> Run:
-    events = found.count
+def _run(name: str, found: Records, running: Sequence[Program], broker_seconds: float | None) -> Run:
+    events, started = found.count, running[0].started
     first, last = min(found.appended) / 1000, max(found.appended) / 1000
+    walsenders = [one.walsender_seconds for one in running if one.walsender_seconds is not None]
     return Run(
         name,
         events,
         figures.steady_rate(found.appended),
-        events / (last - running.started),
-        per_event(running.cpu_seconds, events),
-        running.peak_bytes / 1e6,
-        per_event(running.walsender_seconds, events),
+        events / (last - started),
+        per_event(sum(one.cpu_seconds for one in running), events),
+        sum(one.peak_bytes for one in running) / 1e6,
+        per_event(sum(walsenders) if len(walsenders) == len(running) else None, events),
         per_event(broker_seconds, events),
-        first - running.started,
-        running.resident,
+        first - started,
+        running[0].resident,
     )
 
 
@@ -107,7 +119,8 @@ def idle_cpu(backlog: Backlog, name: str) -> float:
     It also warms up the file cache and Kafka's internal topics for the first run.
     """
     prefix = f"bench-{backlog.token}-{secrets.token_hex(4)}"
-    with backlog.slot(empty=True) as slot, program(backlog, slot, prefix, environment(name)) as running:
+    unit = backlog.units[0]
+    with backlog.slot(empty=True) as slot, program(backlog, slot, prefix, environment(name), unit) as running:
         running.streaming_after()
         time.sleep(2 * POLL_SECONDS)
         running.stop()

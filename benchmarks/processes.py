@@ -61,6 +61,15 @@ def peak_bytes(pid: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
 
 
+def tree(pid: int) -> list[psutil.Process]:
+    """Return a process, first, and all below it; none if it has ended."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
 def resident_bytes(pid: int) -> int:
     """Return the resident memory in bytes; 0 if the process has ended."""
     try:

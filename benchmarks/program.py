@@ -4,8 +4,9 @@ import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 import psutil
@@ -20,14 +21,13 @@ RESIDENT_SECONDS: Final = 0.5  # between two samples of the memory
 
 
 class Program:
-    """A running publisher on `slot` that logs to a file. `started` is Unix time."""
+    """A running publisher on `slot`, or what runs it, that logs to a file. `started` is Unix time."""
 
-    def __init__(self, backlog: Backlog, slot: str, prefix: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, backlog: Backlog, slot: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self._backlog = backlog
         self._slot = slot
-        settings = backlog.settings(f"{slot}.toml", slot=slot, prefix=prefix)
-        self._log = settings.with_suffix(".log")
-        command = processes.python("-m", "cdc", "--config", str(settings), "--log-format", "json", "start")
+        self._log = backlog.folder / f"{slot}.log"
+        command = processes.python("-m", "cdc", "--log-format", "json", *arguments)
         with self._log.open("wb") as log:
             self.started = time.time()
             self._process = subprocess.Popen(
@@ -47,28 +47,25 @@ class Program:
             for line in self._log.read_text().splitlines():
                 if '"streaming"' in line:
                     return _logged_at(line) - self.started
-            self._check()
+            self.check()
             time.sleep(0.05)
         raise RuntimeError(f"the publisher did not begin to stream: {self._said()}")
 
     def wait_until(self, end: LSN, seen: Callable[[LSN], None] = lambda _: None) -> None:
         """Wait until the slot is confirmed up to `end`. Raises RuntimeError if the program ends before."""
-        while True:
-            row = self._backlog.query(
-                "select confirmed_flush_lsn::text, active_pid from pg_replication_slots where slot_name = %s",
-                self._slot,
-            )[0]
-            self._sample(row[1])
-            confirmed = LSN.parse(row[0])
-            seen(confirmed)
-            if confirmed >= end:
-                return
-            self._check()
-            time.sleep(POLL_SECONDS)
+        wait_until([self], end, seen)
+
+    def confirmed(self) -> LSN:
+        """Return what the slot has confirmed, and take samples of memory and CPU."""
+        row = self._backlog.query(
+            "select confirmed_flush_lsn::text, active_pid from pg_replication_slots where slot_name = %s", self._slot
+        )[0]
+        self._sample(row[1])
+        return LSN.parse(row[0])
 
     def cpu_so_far(self) -> float:
-        """Return the CPU seconds of all its threads so far."""
-        return processes.cpu_seconds(psutil.Process(self.pid)) or 0.0
+        """Return the CPU seconds so far of all its threads, and of the processes that it runs."""
+        return sum(processes.cpu_seconds(process) or 0.0 for process in processes.tree(self.pid))
 
     def _sample(self, walsender: int | None) -> None:
         self.peak_bytes = max(self.peak_bytes, processes.peak_bytes(self.pid))
@@ -78,7 +75,8 @@ class Program:
         self._walsender = self._walsender or processes.walsender(walsender)
         self.walsender_seconds = processes.cpu_seconds(self._walsender) or self.walsender_seconds
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise RuntimeError if the program has ended."""
         if self._process.poll() is not None:
             raise RuntimeError(f"the publisher ended by itself: {self._said()}")
 
@@ -89,7 +87,8 @@ class Program:
         """Send SIGTERM and wait. Raises RuntimeError unless the exit code is 0."""
         if self._process.returncode is not None:
             return
-        self.cpu_seconds = processes.end(self._process)
+        below = sum(processes.cpu_seconds(process) or 0.0 for process in processes.tree(self.pid)[1:])
+        self.cpu_seconds = below + processes.end(self._process)
         if self._process.returncode:
             raise RuntimeError(f"the publisher ended with {self._process.returncode}: {self._said()}")
 
@@ -104,10 +103,33 @@ def _logged_at(line: str) -> float:
     return datetime.fromisoformat(json.loads(line)["time"]).timestamp()
 
 
+def wait_until(running: Sequence[Program], end: LSN, seen: Callable[[LSN], None] = lambda _: None) -> None:
+    """Wait until all slots are confirmed up to `end`. Raises RuntimeError if a program ends before."""
+    while True:
+        confirmed = min([one.confirmed() for one in running])
+        seen(confirmed)
+        if confirmed >= end:
+            return
+        for one in running:
+            one.check()
+        time.sleep(POLL_SECONDS)
+
+
 @contextlib.contextmanager
-def program(backlog: Backlog, slot: str, prefix: str, environment: Mapping[str, str]) -> Iterator[Program]:
-    """Start a publisher, and end it afterwards in any case."""
-    running = Program(backlog, slot, prefix, environment)
+def program(
+    backlog: Backlog, slot: str, prefix: str, environment: Mapping[str, str], unit: Path | None = None
+) -> Iterator[Program]:
+    """Start a publisher, of the settings file of a `unit` if there is one, and end it afterwards in any case."""
+    settings = unit or backlog.settings(f"{slot}.toml", slot=slot, prefix=prefix)
+    # Each run has a slot and a topic of its own, which are not those of the unit's file.
+    own = {"CDC_POSTGRES__SLOT": slot, "CDC_TOPICS__NAME": f"{prefix}.{{aggregatetype}}"} if unit else {}
+    with ended(Program(backlog, slot, ["--config", str(settings), "start"], {**environment, **own})) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def ended(running: Program) -> Iterator[Program]:
+    """End a program afterwards in any case."""
     try:
         yield running
     finally:

@@ -38,7 +38,7 @@ class Records:
 
     count: int = 0
     appended: Counter[int] = field(default_factory=Counter)
-    positions: dict[int, "array[int]"] = field(default_factory=dict)  # by partition
+    positions: dict[tuple[bytes, int], "array[int]"] = field(default_factory=dict)  # by slot and partition
     sample: list[Message] = field(default_factory=list)
     times: dict[str, int] = field(default_factory=dict)  # of each id, where that was asked for
     numbers: dict[int, "array[int]"] = field(default_factory=dict)  # of events by partition, where ids were asked for
@@ -56,13 +56,14 @@ class Records:
             self.numbers.setdefault(message.partition() or 0, array("Q")).append(workload.number(event_id))
         self.count += 1
         self.appended[moment] += 1
-        self.positions.setdefault(message.partition() or 0, array("Q")).append(_position(headers["cdc-position"]))
+        slot, position = _position(headers["cdc-position"])
+        self.positions.setdefault((slot, message.partition() or 0), array("Q")).append(position)
 
 
-def _position(header: bytes) -> int:
-    """Return a position as a number of the same order; it fits in 64 bits up to a terabyte of WAL."""
-    _, commit_lsn, index = header.split(b"-")
-    return int(commit_lsn, 16) << 24 | int(index, 16)
+def _position(header: bytes) -> tuple[bytes, int]:
+    """Return the slot of a position, and a number of the same order; it fits in 64 bits up to a terabyte of WAL."""
+    slot, commit_lsn, index = header.split(b"-")
+    return slot, int(commit_lsn, 16) << 24 | int(index, 16)
 
 
 def create_topic(kafka: str, prefix: str, partitions: int) -> str:
@@ -124,18 +125,42 @@ def _read(consumer: Consumer, topic: str, partitions: int) -> Iterator[Message]:
 
 
 def verify(records: Records, backlog: Backlog, expected: int | None = None) -> None:
-    """Raise Unverified unless each event exists once, in order, and samples match their rows; the events are those of
-    the backlog unless another number is expected."""
+    """Raise Unverified unless each event exists once, in order, and samples match their rows.
+
+    The events are those of the backlog unless another number is expected. The order is that of the commits, for
+    each slot in each partition; where ids were asked for, also that of the rows of each key over all slots.
+    """
     expected = expected or backlog.workload.events
     if records.count != expected:
         raise Unverified(f"{records.count} records instead of {expected}")
-    for partition, positions in records.positions.items():
+    for (_, partition), positions in records.positions.items():
         if any(later <= earlier for earlier, later in pairwise(positions)):
             raise Unverified(f"partition {partition} is not in the order of the commits, or holds an event twice")
-    everything = sorted(chain(*records.positions.values()))
-    if any(later == earlier for earlier, later in pairwise(everything)):
-        raise Unverified("a position is in two partitions")
+    for slot in {slot for slot, _ in records.positions}:
+        everything = sorted(chain(*(found for (of, _), found in records.positions.items() if of == slot)))
+        if any(later == earlier for earlier, later in pairwise(everything)):
+            raise Unverified("a position is in two partitions")
+    if records.numbers:
+        _verify_numbers(records, backlog.workload.keys)
     _verify_sample(records.sample, backlog)
+
+
+def _verify_numbers(records: Records, keys: int) -> None:
+    """Raise Unverified unless every row is there once, and the rows of each key in the order of their commits."""
+    for partition, numbers in records.numbers.items():
+        check_order(partition, numbers, keys)
+    if any(later - earlier != 1 for earlier, later in pairwise(sorted([0, *chain(*records.numbers.values())]))):
+        raise Unverified("not every row is there exactly once")
+
+
+def check_order(partition: int, numbers: "array[int]", keys: int) -> None:
+    """Raise Unverified unless the rows of each key, whose numbers differ by a multiple of `keys`, ascend."""
+    last: dict[int, int] = {}
+    for number in numbers:
+        key = number % keys
+        if last.get(key, 0) >= number:
+            raise Unverified(f"partition {partition} has row {number} behind row {last[key]} of its key")
+        last[key] = number
 
 
 def _verify_sample(sample: list[Message], backlog: Backlog) -> None:

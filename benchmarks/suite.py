@@ -10,7 +10,19 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from benchmarks import backfill, contestants, growth, latency, machine, memory, peer_runs, peers, startup, throughput
+from benchmarks import (
+    backfill,
+    contestants,
+    growth,
+    latency,
+    machine,
+    memory,
+    peer_runs,
+    peers,
+    split,
+    startup,
+    throughput,
+)
 from benchmarks.contestants import RECVLOGICAL
 from benchmarks.growth import Dimension
 from benchmarks.peers import Peer
@@ -71,6 +83,10 @@ class Bench:
 
     def backfill(self, events: int) -> Sections:
         return {"backfill": self._section(backfill.measure(self._servers, self._screen, events))}
+
+    def split(self, workload: Workload, parts: Sequence[int], names: Sequence[str], rounds: int) -> Sections:
+        present = [name for name in names if not self._lacks(name, contestants.absent(name))]
+        return {"split": self._section(split.measure(self._servers, self._screen, workload, parts, present, rounds))}
 
     def peers(self, chosen: Sequence[Peer], workload: Workload, rounds: int) -> Sections:
         present = [peer for peer in chosen if not self._lacks(peer.name, peers.absent(peer.name))]

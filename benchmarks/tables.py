@@ -32,6 +32,7 @@ def markdown(results: Results) -> str:
     parts += [_startup(results["startup"])] if "startup" in results else []
     parts += [_memory(results)] if any(name.startswith("memory ") for name in results) else []
     parts += [_backfill(results["backfill"])] if "backfill" in results else []
+    parts += [_split(results["split"])] if "split" in results else []
     parts += [_growth(results["growth"])] if "growth" in results else []
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -164,6 +165,20 @@ def _backfill(part: Results) -> str:
     ]
     header = ["rows", "written meanwhile", "s", "events/s", "peak MB", "last quarter over second, MB"]
     return f"## Backfill\n\n{table(header, [row])}"
+
+
+def _split(part: Results) -> str:
+    measures = [one for one in _MEASURES if one[0] != "peak_mb"]
+    rows = [
+        [number, name, *(spread(values.get(one), form) for one, _, form in measures)]
+        for number, found in part["parts"].items()
+        for name, values in found.items()
+    ]
+    about = (
+        f"{part['workload']['events']:,} events, the same for each number of parts; one part is a table that is not"
+        " split. CPU is that of all publishers and all walsenders, the publishers' without that of their start."
+    )
+    return f"## Split\n\n{about}\n\n{table(['parts', 'publishers', *(title for _, title, _ in measures)], rows)}"
 
 
 def _growth(part: Results) -> str:

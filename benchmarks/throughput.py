@@ -28,8 +28,8 @@ def measure(
         size = rows.payload_bytes()
         screen.say(f"{shape}: {workload.events:,} events, payloads of {size:.0f} bytes")
         wait_us = best_wait(rows, screen) if CEILING in names else 0
-        _warm_up(rows, screen, names)
-        runs = _alternate(rows, screen, names, rounds, wait_us)
+        warm_up(rows, screen, names)
+        runs = alternate(rows, screen, names, rounds, wait_us)
     doubts = doubtful(runs)
     for doubt in doubts:
         screen.say(f"  doubtful: {doubt}")
@@ -57,7 +57,7 @@ def best_wait(rows: Backlog, screen: Screen) -> int:
     return best
 
 
-def _warm_up(rows: Backlog, screen: Screen, names: Sequence[str]) -> None:
+def warm_up(rows: Backlog, screen: Screen, names: Sequence[str]) -> None:
     """Run each publisher once without counting it, so that Kafka's JVM compiles its code first."""
     for name in names:
         if name in PUBLISHERS:
@@ -66,7 +66,10 @@ def _warm_up(rows: Backlog, screen: Screen, names: Sequence[str]) -> None:
             screen.say(f"  warm-up, not counted: {line(run)}")
 
 
-def _alternate(rows: Backlog, screen: Screen, names: Sequence[str], rounds: int, wait_us: int) -> dict[str, list[Run]]:
+def alternate(
+    rows: Backlog, screen: Screen, names: Sequence[str], rounds: int, wait_us: int = 0
+) -> dict[str, list[Run]]:
+    """Run each contestant once per round."""
     runs: dict[str, list[Run]] = {name: [] for name in names}
     for number in range(rounds):
         for name in figures.rotated(names, number):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import charts, document, goals, growth, latency, memory, results, tables, throughput
+from benchmarks import charts, document, goals, growth, latency, memory, results, split, tables, throughput
 from benchmarks.commits import Commit
 from benchmarks.runs import Run
 from benchmarks.workload import SHAPES
@@ -54,6 +54,10 @@ def measured() -> dict[str, Any]:
             "peak_mb": 120.0,
             "growth_mb": 1.5,
             "samples": [(0.0, 50.0), (0.5, 60.0)],
+        },
+        "split": {
+            "workload": {"events": 1000},
+            "parts": {str(number): {"python": split.summary(runs["python"], 0.001 * number)} for number in (1, 2)},
         },
         "growth": {"contestant": "python", "dimensions": {"keys": growth.judged(cells, 0.0)}},
     }
@@ -143,6 +147,7 @@ def test_each_section_has_its_table(measured: dict[str, Any]) -> None:
     text = tables.markdown(measured)
     for heading in ("## Goals", "## Throughput, 200B", "## Latency", "## Start", "## Memory", "## Cost as work grows"):
         assert heading in text
+    assert "| 2 | python | 85 (50 to 120) | 76 (45 to 108) | 3.00 | 4.00 | 6.00 |" in text
     assert "| python | 85 (50 to 120) |" in text
     assert "**Faster than linearly:** 5 to 50 in cpu, 5 to 50 in time." in text
     assert text.count("of a test") == 1  # one machine is described once

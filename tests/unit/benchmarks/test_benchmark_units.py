@@ -1,0 +1,104 @@
+"""Several publishers in one run: each row once, in order per key, and figures of all of them together."""
+
+import subprocess
+import sys
+from array import array
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import processes, records, split
+from benchmarks.__main__ import cli
+from benchmarks.backlog import Backlog
+from benchmarks.records import Records, Unverified
+from benchmarks.runs import Run
+from benchmarks.servers import Servers
+from benchmarks.workload import Workload
+
+KEYS = 3
+
+
+class Rows(Backlog):
+    """A backlog of six rows of three keys, without a server: key 0 has the rows 3 and 6."""
+
+    def __init__(self, folder: Path) -> None:
+        servers = Servers("postgresql://postgres@localhost:5432/postgres", "localhost:9092", "unknown", None)
+        super().__init__(servers, Workload(6, keys=KEYS), folder)
+
+    def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        assert "from outbox" in statement
+        assert values == ([],)  # no samples to look up
+        return []
+
+
+def arrived(*found: tuple[bytes, int, int, int]) -> Records:
+    """Records by slot, partition, position and number of the event."""
+    made = Records(count=len(found))
+    for slot, partition, position, number in found:
+        made.positions.setdefault((slot, partition), array("Q")).append(position)
+        made.numbers.setdefault(partition, array("Q")).append(number)
+    return made
+
+
+def test_parts_may_alternate_in_a_partition_and_have_the_same_positions(tmp_path: Path) -> None:
+    # Rows 1 and 2 are of one transaction, and each is the first one of its part.
+    found = [(b"a", 0, 10, 1), (b"a", 0, 12, 4), (b"b", 0, 10, 2), (b"b", 0, 12, 5), (b"a", 1, 11, 3), (b"a", 1, 13, 6)]
+    records.verify(arrived(*found), Rows(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        ([(b"a", 0, 10, 1), (b"a", 0, 11, 2), (b"a", 0, 12, 3)], "3 records instead of 6"),
+        ([(b"a", 0, p, n) for p, n in ((1, 1), (2, 2), (2, 3), (4, 4), (5, 5), (6, 6))], "not in the order"),
+        ([(b"a", n % 3, p, n) for p, n in ((1, 1), (1, 2), (3, 3), (4, 4), (5, 5), (6, 6))], "in two partitions"),
+        # Two parts have sent the same row, and none the last one.
+        ([(b"ab"[n % 2 :][:1], 0, p, n) for p, n in ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 5))], "behind row 5"),
+        ([(b"a", n % 3, n, n) for n in range(1, 6)] + [(b"b", 0, 7, 5)], "not every row is there exactly once"),
+        # Another part was to have row 6 of the key, and has sent it before row 3.
+        ([(b"b", 0, 6, 6), *((b"a", 0, n, n) for n in range(1, 6))], "row 3 behind row 6 of its key"),
+    ],
+)
+def test_rows_that_are_missing_twice_or_out_of_order_make_a_run_invalid(
+    found: list[tuple[bytes, int, int, int]], why: str, tmp_path: Path
+) -> None:
+    with pytest.raises(Unverified, match=why):
+        records.verify(arrived(*found), Rows(tmp_path))
+
+
+def test_the_position_of_a_record_names_its_slot() -> None:
+    first, second = records._position(b"a-0A-1"), records._position(b"b-0A-2")
+    assert first == (b"a", 10 << 24 | 1)
+    assert second[1] == first[1] + 1
+
+
+def run(rate: float, cpu_us: float) -> Run:
+    return Run("native", 1000, rate, rate, cpu_us, 70.0, 4.0, None)
+
+
+def test_the_cpu_of_parts_is_without_that_of_their_starts() -> None:
+    found = split.summary([run(10.0, 1500.0), run(20.0, 1700.0)], start_seconds=1.0)
+    assert found["cpu_us"]["median"] == pytest.approx(600)
+    assert found["rate"]["median"] == 15.0
+    assert "broker_us" not in found
+
+
+def test_a_process_counts_with_all_that_it_runs() -> None:
+    waits = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1, flush=True); input()'])"
+    with subprocess.Popen([sys.executable, "-c", waits], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        parent.stdout.readline()
+        found = processes.tree(parent.pid)
+        assert [process.pid for process in found][:1] == [parent.pid]
+        assert len(found) == 2
+        parent.communicate(b"\n")
+    assert processes.tree(parent.pid) == []
+
+
+@pytest.mark.parametrize("value", ["", "2,1", "0,1", "1,two", "2,2"])
+def test_a_list_of_parts_that_does_not_grow_is_a_usage_error(value: str) -> None:
+    done = CliRunner().invoke(cli, ["split", "--parts", value])
+    assert done.exit_code == 2
+    assert "is no list of growing numbers" in done.output
