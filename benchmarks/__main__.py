@@ -159,6 +159,17 @@ def split_(ready: Bench, events: int, parts: list[int], rounds: int, names: list
     return ready.split(replace(SHAPES["200B"], events=events), parts, names, rounds)
 
 
+@cli.command("fleet")
+@click.option("--units", type=click.IntRange(2), default=10, show_default=True, help="Of the idle fleet.")
+@click.option("--events", type=int, default=300_000, show_default=True, help="Of the backlog of one unit.")
+@click.option("--rounds", type=int, default=5, show_default=True, help="How often the backlog is read each way.")
+@contestant_option
+@measuring
+def fleet_(ready: Bench, units: int, events: int, rounds: int, contestant: str) -> Sections:
+    """Measure a fleet beside single publishers: memory and CPU of idle units, events/s of one."""
+    return ready.fleet(replace(SHAPES["200B"], events=events), units, rounds, contestant)
+
+
 def _peers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[Peer]:
     found = []
     for value in values or (*OURS, MQ_BRIDGE, DEBEZIUM):
@@ -206,7 +217,7 @@ def growth_(ready: Bench, events: int, largest: int, rounds: int, only: list[str
 @click.option("--rounds", type=int, default=5, show_default=True, help="Of the main backlog.")
 @measuring
 def all_(ready: Bench, events: int, rounds: int) -> Sections:
-    """Run everything but the backlog of 10 million, backfill and split: 15 to 20 minutes on 2 cores."""
+    """Run everything but the backlog of 10 million, backfill, split and fleet: 15 to 20 minutes on 2 cores."""
     return ready.everything(events, rounds)
 
 

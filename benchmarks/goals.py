@@ -51,6 +51,8 @@ GOALS: Final = (
     Goal("latency at 1,000/s, p50 ms", [*_THOUSAND, "p50"], at_most=2),
     Goal("latency at 1,000/s, p99 ms", [*_THOUSAND, "p99"], at_most=7),
     Goal("warm start to the first event, s", ["startup", "warm", "first_event", "median"], at_most=0.5),
+    Goal("fleet, events/s of a unit over a single publisher's", ["fleet", "ratio", "median"], at_least=0.97),
+    Goal("fleet, MB per further unit", ["fleet", "idle", "fleet", "further_mb"], at_most=25),
 )
 
 

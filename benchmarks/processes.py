@@ -70,6 +70,14 @@ def tree(pid: int) -> list[psutil.Process]:
         return []
 
 
+def proportional_bytes(process: psutil.Process) -> int:
+    """Return the memory of a process in which shared pages count by their share (PSS); 0 if it has ended."""
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.Error:
+        return 0
+
+
 def resident_bytes(pid: int) -> int:
     """Return the resident memory in bytes; 0 if the process has ended."""
     try:

@@ -13,6 +13,7 @@ from rich.console import Console
 from benchmarks import (
     backfill,
     contestants,
+    fleet,
     growth,
     latency,
     machine,
@@ -87,6 +88,10 @@ class Bench:
     def split(self, workload: Workload, parts: Sequence[int], names: Sequence[str], rounds: int) -> Sections:
         present = [name for name in names if not self._lacks(name, contestants.absent(name))]
         return {"split": self._section(split.measure(self._servers, self._screen, workload, parts, present, rounds))}
+
+    def fleet(self, workload: Workload, units: int, rounds: int, contestant: str) -> Sections:
+        found = fleet.measure(self._servers, self._screen, workload, units, rounds, contestant)
+        return {"fleet": self._section({"contestant": contestant, **found})}
 
     def peers(self, chosen: Sequence[Peer], workload: Workload, rounds: int) -> Sections:
         present = [peer for peer in chosen if not self._lacks(peer.name, peers.absent(peer.name))]

@@ -20,6 +20,12 @@ _MEASURES = (
 
 
 _OF_A_BACKFILL = {"seconds": "{:.0f}", "rate": "{:,.0f}", "peak_mb": "{:.0f}", "growth_mb": "{:+.1f}"}
+_OF_IDLE_UNITS = {
+    "all_mb": "{:.0f}",
+    "further_mb": "{:.1f}",
+    "instance_mb": "{:.1f}",
+    "cpu_share": "{:.1f} % of a core",
+}
 _OF_A_RUN = {"date": "{}", "revision": "at {}", "load before": "load before {}"}
 
 
@@ -33,6 +39,7 @@ def markdown(results: Results) -> str:
     parts += [_memory(results)] if any(name.startswith("memory ") for name in results) else []
     parts += [_backfill(results["backfill"])] if "backfill" in results else []
     parts += [_split(results["split"])] if "split" in results else []
+    parts += [_fleet(results["fleet"])] if "fleet" in results else []
     parts += [_growth(results["growth"])] if "growth" in results else []
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -179,6 +186,25 @@ def _split(part: Results) -> str:
         " split. CPU is that of all publishers and all walsenders, the publishers' without that of their start."
     )
     return f"## Split\n\n{about}\n\n{table(['parts', 'publishers', *(title for _, title, _ in measures)], rows)}"
+
+
+def _fleet(part: Results) -> str:
+    idle = [
+        [way, *(shown(found[one] * (100 if one == "cpu_share" else 1), form) for one, form in _OF_IDLE_UNITS.items())]
+        for way, found in part["idle"].items()
+    ]
+    measures = [one for one in _MEASURES if one[0] != "peak_mb"]
+    runs = [
+        [way, *(spread(found.get(one), form) for one, _, form in measures)] for way, found in part["one unit"].items()
+    ]
+    heads = [f"{part['units']} idle units", "MB of all", "MB per further unit", "MB besides", "CPU"]
+    return (
+        f"## Fleet\n\nPublisher: {part['contestant']}. Memory counts pages that processes share once (PSS);"
+        " CPU per event is that of all processes, with their start.\n\n"
+        f"{table(heads, idle)}\n\n"
+        f"{table(['one unit, whole fleet', *(title for _, title, _ in measures)], runs)}\n\n"
+        f"Events/s in the fleet over a single publisher's, paired in each round: {spread(part['ratio'], '{:.3f}')}."
+    )
 
 
 def _growth(part: Results) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import charts, document, goals, growth, latency, memory, results, split, tables, throughput
+from benchmarks import charts, document, fleet, goals, growth, latency, memory, results, split, tables, throughput
 from benchmarks.commits import Commit
 from benchmarks.runs import Run
 from benchmarks.workload import SHAPES
@@ -58,6 +58,16 @@ def measured() -> dict[str, Any]:
         "split": {
             "workload": {"events": 1000},
             "parts": {str(number): {"python": split.summary(runs["python"], 0.001 * number)} for number in (1, 2)},
+        },
+        "fleet": {
+            "contestant": "python",
+            "units": 3,
+            "idle": {
+                fleet.SINGLE: fleet.idle_summary(3, 60.0, 160.0, 0.06),
+                fleet.FLEET: fleet.idle_summary(3, 80.0, 100.0, 0.05),
+            },
+            "one unit": {way: fleet.summary(runs["python"]) for way in (fleet.SINGLE, fleet.FLEET)},
+            "ratio": fleet.ratio({fleet.SINGLE: runs["python"], fleet.FLEET: runs["python"]}),
         },
         "growth": {"contestant": "python", "dimensions": {"keys": growth.judged(cells, 0.0)}},
     }
@@ -133,6 +143,7 @@ def test_missed_goals_are_reported(measured: dict[str, Any]) -> None:
     assert not found["latency at 1,000/s, p50 ms"]
     assert not found["peak MB, backlog"]
     assert not found["warm start to the first event, s"]
+    assert found["fleet, MB per further unit"]
     assert "native, CPU us/event" not in found  # was not measured
     assert "**missed**" in tables.markdown(measured)
 
@@ -148,6 +159,8 @@ def test_each_section_has_its_table(measured: dict[str, Any]) -> None:
     for heading in ("## Goals", "## Throughput, 200B", "## Latency", "## Start", "## Memory", "## Cost as work grows"):
         assert heading in text
     assert "| 2 | python | 85 (50 to 120) | 76 (45 to 108) | 3.00 | 4.00 | 6.00 |" in text
+    assert "| fleet | 100 | 10.0 | 70.0 | 5.0 % of a core |" in text
+    assert "paired in each round: 1.000." in text
     assert "| python | 85 (50 to 120) |" in text
     assert "**Faster than linearly:** 5 to 50 in cpu, 5 to 50 in time." in text
     assert text.count("of a test") == 1  # one machine is described once

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import processes, records, split
+from benchmarks import fleet, processes, records, split
 from benchmarks.__main__ import cli
 from benchmarks.backlog import Backlog
 from benchmarks.records import Records, Unverified
 from benchmarks.runs import Run
 from benchmarks.servers import Servers
 from benchmarks.workload import Workload
+from cdc.config import loading
 
 KEYS = 3
 
@@ -85,6 +86,18 @@ def test_the_cpu_of_parts_is_without_that_of_their_starts() -> None:
     assert "broker_us" not in found
 
 
+def test_memory_of_a_fleet_is_that_of_the_instance_and_of_each_unit() -> None:
+    found = fleet.idle_summary(5, 60.0, 140.0, 0.02)
+    assert found == {"all_mb": 140.0, "further_mb": 20.0, "instance_mb": 40.0, "cpu_share": 0.02}
+    assert fleet.line(found).endswith("20.0 MB per further unit and 40.0 MB besides, 2.0 % of a core while idle")
+
+
+def test_the_rate_in_a_fleet_is_held_against_that_of_its_round() -> None:
+    runs = {fleet.SINGLE: [run(100.0, 1.0), run(50.0, 1.0)], fleet.FLEET: [run(90.0, 1.0), run(45.0, 1.0)]}
+    assert fleet.ratio(runs) == pytest.approx({"median": 0.9, "lowest": 0.9, "highest": 0.9})
+    assert "peak_mb" not in fleet.summary(runs[fleet.FLEET])  # is that of one of its processes
+
+
 def test_a_process_counts_with_all_that_it_runs() -> None:
     waits = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1, flush=True); input()'])"
     with subprocess.Popen([sys.executable, "-c", waits], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
@@ -93,8 +106,20 @@ def test_a_process_counts_with_all_that_it_runs() -> None:
         found = processes.tree(parent.pid)
         assert [process.pid for process in found][:1] == [parent.pid]
         assert len(found) == 2
+        assert all(0 < processes.proportional_bytes(one) <= processes.resident_bytes(one.pid) for one in found)
         parent.communicate(b"\n")
     assert processes.tree(parent.pid) == []
+    assert processes.proportional_bytes(found[0]) == 0
+
+
+def test_the_file_of_a_unit_is_one_of_the_program(tmp_path: Path) -> None:
+    rows = Rows(tmp_path)
+    (tmp_path / "a.units").mkdir()
+    (tmp_path / "schemas").mkdir()
+    fleet.add(rows, "a", "bench-1", "b")
+    (file,) = (tmp_path / "a.units").glob("*.toml")
+    settings = loading.load_unit(file, loading.Given(), {})
+    assert (settings.postgres.slot, settings.avro.schemas) == ("b", tmp_path / "schemas")
 
 
 @pytest.mark.parametrize("value", ["", "2,1", "0,1", "1,two", "2,2"])
