@@ -27,14 +27,6 @@ OURS: Final[dict[str, tuple[Value, str]]] = {
 PRODUCER_DEFAULTS: Final[dict[str, Value]] = {name: value for name, (value, _) in OURS.items()}
 ONE_BY_ONE: Final[dict[str, Value]] = {"max.in.flight.requests.per.connection": 1}
 """For producers that need not be fast: no request overtakes a refused one (see `cdc.kafka.first_records`)."""
-PROMPT: Final[dict[str, Value]] = {
-    **ONE_BY_ONE,
-    "linger.ms": 0,
-    "enable.idempotence": False,
-    "enable.gapless.guarantee": False,
-}
-"""For producers of few records, of which a repeated one does no harm: an idempotent one that was just created waits for
-half a second before it sends."""
 ALONE: Final[dict[str, Value]] = {"batch.num.messages": 1}
 """For sessions that must know which record a broker refuses: it refuses whole batches."""
 

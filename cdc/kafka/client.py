@@ -1,5 +1,6 @@
 """Clients of confluent-kafka: only this module creates a Producer, a Consumer or an AdminClient."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Collection, Mapping
@@ -18,6 +19,7 @@ log: Final = logging.getLogger("cdc.kafka.librdkafka")
 """The lines of librdkafka itself; the name is documented."""
 
 PARTITION_BY_KEY: Final = -1
+PREPARE_SECONDS: Final = 0.2
 _FLUSH_SECONDS: Final = 0.1  # of one call: see `flush`
 
 
@@ -77,11 +79,25 @@ def write(
     `given` are the properties of [kafka]. Raises CdcError:
     KafkaUnavailable when that takes longer than `seconds`, and records may have been written.
     """
-    made = producer({**librdkafka.producer(given), **librdkafka.PROMPT}, silent=True)
+    made = prompt_producer(given)
     try:
         deliver(made, topic, records, seconds, partition)
     finally:
         made.purge(in_flight=False)
+
+
+def prompt_producer(given: Mapping[str, Value]) -> Producer:
+    """Create a producer of few records, which does not linger. Takes and raises what `producer` does."""
+    return producer({**librdkafka.producer(given), "linger.ms": 0}, silent=True)
+
+
+def prepare(made: Producer, topic: str, seconds: float = PREPARE_SECONDS) -> None:
+    """Let a new producer request its id as soon as it is connected; it would half a second after it was created.
+
+    librdkafka requests it with each answer about topics too. Without an answer it does so by itself.
+    """
+    with contextlib.suppress(KafkaException):
+        made.list_topics(topic, timeout=seconds)
 
 
 def deliver(
@@ -96,6 +112,7 @@ def deliver(
     try:
         for key, value in records:
             made.produce(topic, value, key, partition, on_delivery=lambda *report: reports.append(report))
+        prepare(made, topic)  # only now: a fatal error that comes before `produce` has no reason there
         flush(made, seconds)
     except KafkaException as error:
         reports.append((error.args[0], None))

@@ -8,7 +8,6 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 
 from cdc import errors
-from cdc.config import librdkafka
 from cdc.config.settings import Settings
 from cdc.delivery.positions import Memory, memory
 from cdc.kafka import client
@@ -179,8 +178,12 @@ class Writer:
 
     def send(self, key: str, value: bytes, reported: Callable[[KafkaError | None, Message], None]) -> None:
         """Queue one record without waiting; `reported` is called by `poll`. Raises BufferError, and CdcError."""
+        is_new = self._producer is None
         try:
-            self._connected().produce(self.topic, value, key.encode(), on_delivery=reported)
+            producer = self._connected()
+            producer.produce(self.topic, value, key.encode(), on_delivery=reported)
+            if is_new:
+                client.prepare(producer, self.topic)
         except KafkaException as error:
             raise kafka_error(error.args[0], f"writing to topic {self.topic!r}") from None
 
@@ -200,6 +203,5 @@ class Writer:
 
     def _connected(self) -> Producer:
         if self._producer is None:
-            made = {**librdkafka.producer(self._settings.kafka), **librdkafka.PROMPT}
-            self._producer = client.producer(made, silent=True)
+            self._producer = client.prompt_producer(self._settings.kafka)
         return self._producer

@@ -27,7 +27,6 @@ from cdc.records.record import Record, Sendable, topics_of
 _LAST_REPORTS_SECONDS: Final = 0.5
 _LAST_DELIVERIES_SECONDS: Final = 1.0
 _STOOD_STILL_SECONDS: Final = 1.0
-_PREPARE_SECONDS: Final = 0.2
 _LOOK_SECONDS: Final = 0.05
 _FIRSTS_SECONDS: Final = 0.01  # a flush waits for all that is in flight, but what waits for a first record need not
 HASTE_SECONDS: Final = 0.001  # librdkafka's threads must wake up before a flush ends, or it has no effect
@@ -56,13 +55,9 @@ class Sink:
         self._flush = functools.partial(client.flush, self._producer)
         self._produce = self._producer.produce
 
-    def prepare(self, seconds: float = _PREPARE_SECONDS) -> None:
-        """Let the producer request its id as soon as it is connected; it would half a second after it was created.
-
-        librdkafka requests it with each answer about topics too. Without an answer it does so by itself.
-        """
-        with contextlib.suppress(KafkaException):
-            self._producer.list_topics(self._any_topic, timeout=seconds)
+    def prepare(self) -> None:
+        """Wait for the connection: see `cdc.kafka.client.prepare`."""
+        client.prepare(self._producer, self._any_topic)
 
     def send(self, records: Sequence[Sendable]) -> int:
         """Queue records in their order, as far as there is room; return how many.
