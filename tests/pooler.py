@@ -95,6 +95,8 @@ def _startup(client: socket.socket, reader: BufferedReader) -> bytes:
     """The first packet that asks for no encryption."""
     while True:
         length = reader.read(4)
+        if len(length) < 4:
+            raise ConnectionError("the client does without a connection")
         body = reader.read(struct.unpack("!i", length)[0] - 4)
         if struct.unpack("!i", body[:4])[0] == 196608:  # version 3.0
             return length + body

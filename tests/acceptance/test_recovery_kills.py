@@ -111,7 +111,8 @@ def lose(pipeline: Pipeline) -> None:
 
 def fill(pipeline: Pipeline) -> None:
     """Commit many rows, in 30 transactions, with numbers above those of earlier calls."""
-    first = int(time.time() * 1000)
+    ((last,),) = pipeline.sql("select coalesce(max((payload->>'seq')::bigint), 0) from outbox")
+    first = max(int(time.time() * 1000), last + 1)
     pipeline.sql(
         "do $$ begin for at in 0 .. 29 loop insert into outbox (aggregatetype, aggregateid, type, payload)"
         f" select 'note', 'backlog-' || n % 50, 'Noted', jsonb_build_object('seq', {first} + n)"

@@ -28,6 +28,7 @@ UNREACHABLE: Final = {
     "CDC_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1",
     "CDC_DELIVERY__STARTUP_SECONDS": "0",
 }
+UNIT_ONLY: Final = "CDC_POSTGRES__DSN: [postgres] belongs in the files of the units"
 WITH_REGISTRY: Final = {"CDC_SCHEMA_REGISTRY__URL": "http://127.0.0.1:1"}
 FROM_REGISTRY: Final = {"CDC_AVRO__SOURCE": "registry"}
 
@@ -62,6 +63,9 @@ CALLS: Final[list[tuple[str, dict[str, str], int, str]]] = [
     ("takeover compare", {}, 75, "cannot be reached"),
     ("takeover run --stop manual", {}, 75, "cannot be reached"),
     ("takeover undo --stop manual", {}, 75, "cannot be reached"),
+    ("fleet start .", {}, 78, UNIT_ONLY),
+    ("fleet status", {}, 78, UNIT_ONLY),
+    ("fleet forget orders", {}, 78, UNIT_ONLY),
     ("schema infer", {}, 75, "PostgreSQL cannot be reached"),
     ("dlq list", {}, 75, "Kafka cannot be reached"),
     ("dlq show 1", {}, 75, "Kafka cannot be reached"),
