@@ -4,15 +4,17 @@ import contextlib
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from benchmarks import processes, workload
+from benchmarks.runs import between
 from benchmarks.servers import Servers
 from benchmarks.workload import Workload
 from cdc.lsn import LSN
@@ -23,17 +25,47 @@ PUBLICATION = "cdc_publisher"  # the default
 Progress = Callable[[float], None]
 
 
+_RELAY_DONE: Final = """
+select case when rows_in_batches >= coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox', 'cdc_seq')), 0)
+    and partly_until is null and cleared_snapshot::text = confirmed_snapshot::text
+    then pg_current_wal_insert_lsn() else '0/0' end::text, null
+from cdc_relay where relay = %s
+"""
+"""The end of the WAL once the relay has confirmed and cleared all rows; no writer may run, or roll back, meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where events are: an option of `outbox init`, and settings as environment variables."""
+
+    option: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def polls(self) -> bool:
+        return self.option == "--polling"
+
+    @property
+    def messages(self) -> bool:
+        return self.option == "--messages"
+
+
+ROWS: Final = Source()
+"""Rows, through a slot."""
+
+
 class Backlog:
-    """Waiting rows, from LSN `start` to `end`. `folder` contains the contracts.
+    """Waiting events, from LSN `start` to `end`. `folder` contains the contracts.
 
     `units` are the settings files of an outbox in several parts, as `outbox init --split` writes them. With one part
     the outbox is not split, and has no such file.
     """
 
-    def __init__(self, servers: Servers, given: Workload, folder: Path, parts: int = 1) -> None:
+    def __init__(self, servers: Servers, given: Workload, folder: Path, source: Source = ROWS, parts: int = 1) -> None:
         self.servers = servers
         self.workload = given
         self.folder = folder
+        self.source = source
         self.token = secrets.token_hex(4)
         self.dsn = make_conninfo(servers.dsn, dbname=f"bench_{self.token}")
         self.base = f"bench_{self.token}_base"
@@ -41,29 +73,33 @@ class Backlog:
         self.start = self.end = LSN(0)
         self.parts = parts
         self.units: list[Path | None] = [None]
+        self.written_seconds: float | None = None  # PostgreSQL's CPU time for writing the events
 
     def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         cursor = self.connection.execute(statement.encode(), values or None)
         return cursor.fetchall() if cursor.description else []
 
     def prepare(self) -> None:
-        """Create the database, the table, the publication and the slot."""
+        """Create the database, the table, the publication, and the slot unless the source needs none."""
         self.servers.query(f"create database bench_{self.token}")
         self.connection = psycopg.connect(self.dsn, autocommit=True)
         workload.write_contracts(self.folder / "schemas", self.workload)
         settings = self.settings("init.toml", slot=self.base, prefix="unused")
-        command, units = ["outbox", "init"], self.folder / "units"
-        if self.parts > 1:
-            command += ["--split", str(self.parts), "--write", str(units)]
-        processes.run(processes.python("-m", "cdc", "--config", str(settings), *command), self.folder)
-        if self.parts > 1:
+        command = processes.python("-m", "cdc", "--config", str(settings), "outbox", "init")
+        units = self.folder / "units"
+        split = ["--split", str(self.parts), "--write", str(units)] if self.parts > 1 else []
+        processes.run([*command, *split], self.folder)
+        if split:
             self.units = [*sorted(units.glob("*.toml"))]
+        if self.source.option:
+            processes.run([*command, self.source.option], self.folder, self.source.settings)
         for name in workload.extra_columns(self.workload):
             self.query(f"alter table outbox add {name} text")
         # A vacuum would take one of the cores in the middle of a run.
         for table in [unit.stem if unit else "outbox" for unit in self.units]:
             self.query(f"alter table {table} set (autovacuum_enabled = off, toast.autovacuum_enabled = off)")
-        self.query("select pg_create_logical_replication_slot(%s, 'pgoutput')", self.base)
+        if not self.source.polls:
+            self.query("select pg_create_logical_replication_slot(%s, 'pgoutput')", self.base)
 
     def settings(self, name: str, *, slot: str, prefix: str) -> Path:
         """Write a settings file with required settings only, so that all others have their defaults."""
@@ -76,17 +112,29 @@ class Backlog:
         return file
 
     def build(self, progress: Progress) -> None:
-        """Insert the rows, in a session that does not wait for the disk."""
-        self.start = self.position()
+        """Write the events, in a session that does not wait for the disk."""
+        self.start, before = self.position(), self.postgres_seconds()
         self.query("set synchronous_commit = off")
         for first in range(1, self.workload.events + 1, CHUNK if self.workload.rows else self.workload.events):
             last = min(first + CHUNK - 1, self.workload.events) if self.workload.rows else self.workload.events
-            self.query(insertion(self.workload, first, last))
+            self.query(insertion(self.workload, first, last, self.source))
             progress(last / self.workload.events)
         self.query("reset synchronous_commit")
+        self.written_seconds = between(before, self.postgres_seconds())
         self.end = self.position()
         self.query("checkpoint")  # now rather than in the middle of a run; and so all of it is on the disk
-        self._check()
+        if not self.source.messages:
+            self._check()
+
+    def confirmed(self, slot: str) -> tuple[LSN, int | None]:
+        """Return the position up to which a slot is confirmed, or for a relay all rows, and the walsender's pid."""
+        done = "select confirmed_flush_lsn::text, active_pid from pg_replication_slots where slot_name = %s"
+        ((position, walsender),) = self.query(_RELAY_DONE if self.source.polls else done, slot)
+        return LSN.parse(position), walsender
+
+    def postgres_seconds(self) -> float | None:
+        """Return the CPU seconds of all of PostgreSQL's processes so far; None if they are not on this machine."""
+        return processes.total_seconds(processes.postgres(self.connection.info.backend_pid)) or None
 
     def position(self) -> LSN:
         """Return the end of the WAL."""
@@ -109,7 +157,10 @@ class Backlog:
 
     @contextlib.contextmanager
     def slot(self, *, empty: bool = False) -> Iterator[str]:
-        """Create a slot before the backlog, or if `empty` after it; drop it afterwards."""
+        """Create a slot before the backlog, or if `empty` after it; drop it afterwards. A relay has only its name."""
+        if self.source.polls:
+            yield self.base
+            return
         name = f"bench_{self.token}_{secrets.token_hex(4)}"
         if empty:
             self.query("select pg_create_logical_replication_slot(%s, 'pgoutput')", name)
@@ -139,11 +190,12 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def insertion(given: Workload, first: int, last: int) -> str:
-    """Return the statement that commits rows by their numbers."""
-    rows = f"insert into outbox {workload.rows_sql(given)} from generate_series"
+def insertion(given: Workload, first: int, last: int, source: Source = ROWS) -> str:
+    """Return the statement that commits events by their numbers."""
+    emitted, inserted = f"perform {workload.message_sql(given)}", f"insert into outbox {workload.rows_sql(given)}"
+    rows = f"{emitted if source.messages else inserted} from generate_series"
     if not given.rows:
-        return f"{rows}({first}::bigint, {last}::bigint) n"
+        return f"do $$ begin {rows}({first}::bigint, {last}::bigint) n; end $$"
     return (
         f"do $$ declare at bigint := {first}; begin while at <= {last} loop"
         f" {rows}(at, least(at + {given.rows} - 1, {last})) n; commit; at := at + {given.rows}; end loop; end $$"
@@ -152,11 +204,16 @@ def insertion(given: Workload, first: int, last: int) -> str:
 
 @contextlib.contextmanager
 def backlog(
-    servers: Servers, given: Workload, progress: Progress = lambda _: None, *, parts: int = 1
+    servers: Servers,
+    given: Workload,
+    progress: Progress = lambda _: None,
+    *,
+    source: Source = ROWS,
+    parts: int = 1,
 ) -> Iterator[Backlog]:
     """Build a backlog, and drop it afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="cdc-bench-"))
-    made = Backlog(servers, given, folder, parts)
+    made = Backlog(servers, given, folder, source, parts)
     try:
         made.prepare()
         made.build(progress)

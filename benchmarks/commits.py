@@ -19,28 +19,29 @@ LEAD_SECONDS: Final = 0.5  # until all sessions are there
 _PROCEDURE: Final = """
 create procedure bench_write(first bigint, step bigint, pause float8, total int, begin_at timestamptz)
 language plpgsql as $$
-declare due timestamptz; late float8; returned timestamptz[];
+declare due timestamptz; late float8; returned timestamptz[]; transactions xid[];
 begin
   for i in 0 .. total - 1 loop
     due := begin_at + i * pause * interval '1 second';
     late := extract(epoch from clock_timestamp() - due);
     if late < 0 then perform pg_sleep(-late); end if;
     insert into outbox {rows} from (select first + i * step as n) numbers;
+    transactions[i] := pg_current_xact_id()::xid;
     commit;
     returned[i] := clock_timestamp();
   end loop;
-  insert into bench_commits select first + i * step, begin_at + i * pause * interval '1 second', returned[i]
+  insert into bench_commits
+    select first + i * step, begin_at + i * pause * interval '1 second', returned[i], transactions[i]
     from generate_series(0, total - 1) i;
   commit;
 end $$
 """
 
 _TIMES: Final = """
-select id::text, extract(epoch from returned)::float8, extract(epoch from returned - due)::float8,
-       {stamp}
-from bench_commits join outbox on id = (lpad(to_hex(n), 12, '0') || substr(md5(n::text), 13))::uuid
+select {id}::text, extract(epoch from returned)::float8, extract(epoch from returned - due)::float8, {stamp}
+from bench_commits
 """
-_STAMP: Final = "extract(epoch from pg_xact_commit_timestamp(outbox.xmin))::float8"
+_STAMP: Final = "extract(epoch from pg_xact_commit_timestamp(xid))::float8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Commit:
 
 def prepare(backlog: Backlog) -> None:
     """Create the procedure and its table of commit times, which is not published."""
-    backlog.query("create unlogged table bench_commits (n bigint, due timestamptz, returned timestamptz)")
+    backlog.query("create unlogged table bench_commits (n bigint, due timestamptz, returned timestamptz, xid xid)")
     backlog.query(_PROCEDURE.format(rows=workload.rows_sql(backlog.workload)))
 
 
@@ -84,5 +85,5 @@ def _call(dsn: str, session: int, count: int, rate: int, total: int, begin_at: f
 
 def _times(backlog: Backlog) -> list[Commit]:
     stamps = backlog.query("show track_commit_timestamp")[0][0] == "on"
-    rows = backlog.query(_TIMES.format(stamp=_STAMP if stamps else "null::float8"))
+    rows = backlog.query(_TIMES.format(id=workload.ID_SQL, stamp=_STAMP if stamps else "null::float8"))
     return [Commit(*row) for row in rows]

@@ -11,7 +11,7 @@ from benchmarks import figures, processes, readers, records, recvlogical
 from benchmarks.backlog import Backlog
 from benchmarks.program import POLL_SECONDS, Program, program, wait_until
 from benchmarks.records import Records
-from benchmarks.runs import Run, per_event
+from benchmarks.runs import Run, between, per_event
 from cdc.config.settings import Delivery
 
 CEILING: Final = "ceiling"
@@ -76,7 +76,7 @@ def run_publisher(name: str, backlog: Backlog, seen: Seen, start: Start = progra
     prefix = f"bench-{backlog.token}-{secrets.token_hex(4)}"
     topic = records.create_topic(servers.kafka, prefix, partitions)
     try:
-        before = processes.cpu_seconds(servers.broker)
+        before = processes.cpu_seconds(servers.broker), backlog.postgres_seconds()
         with contextlib.ExitStack() as stack:
             slots = [stack.enter_context(backlog.slot()) for _ in backlog.units]
             running = [
@@ -85,17 +85,20 @@ def run_publisher(name: str, backlog: Backlog, seen: Seen, start: Start = progra
             ]
             length = backlog.end - backlog.start
             wait_until(running, backlog.end, lambda at: seen(min(1.0, (at - backlog.start) / length)))
-            after = processes.cpu_seconds(servers.broker)
+            after = processes.cpu_seconds(servers.broker), backlog.postgres_seconds()
             for one in running:
                 one.stop()
-        found = records.read_back(servers.kafka, topic, partitions, by_id=backlog.parts > 1)
+        # Positions are those of one slot or relay: only ids show that parts share a row, or that a relay sent it twice.
+        by_id = backlog.parts > 1 or backlog.source.polls
+        found = records.read_back(servers.kafka, topic, partitions, by_id=by_id)
         records.verify(found, backlog)
     finally:
         records.delete_topic(servers.kafka, topic)
-    return _run(name, found, running, None if before is None or after is None else after - before)
+    broker, postgres = map(between, before, after)
+    return _run(name, found, running, broker, postgres)
 
 
-def _run(name: str, found: Records, running: Sequence[Program], broker_seconds: float | None) -> Run:
+def _run(name: str, found: Records, running: Sequence[Program], broker: float | None, postgres: float | None) -> Run:
     events, started = found.count, running[0].started
     first, last = min(found.appended) / 1000, max(found.appended) / 1000
     walsenders = [one.walsender_seconds for one in running if one.walsender_seconds is not None]
@@ -107,8 +110,9 @@ def _run(name: str, found: Records, running: Sequence[Program], broker_seconds: 
         per_event(sum(one.cpu_seconds for one in running), events),
         sum(one.peak_bytes for one in running) / 1e6,
         per_event(sum(walsenders) if len(walsenders) == len(running) else None, events),
-        per_event(broker_seconds, events),
+        per_event(broker, events),
         first - started,
+        per_event(postgres, events),
         running[0].resident,
     )
 

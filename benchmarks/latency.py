@@ -2,13 +2,15 @@
 
 import secrets
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 from benchmarks import commits, contestants, figures, records
 from benchmarks.backlog import Backlog, backlog
 from benchmarks.commits import Commit
 from benchmarks.program import program
+from benchmarks.runs import between, per_event
 from benchmarks.screen import Screen
 from benchmarks.servers import Servers
 from benchmarks.workload import PARTITIONS, Workload
@@ -35,24 +37,30 @@ def measure(
     return found
 
 
-def at_rate(rows: Backlog, rate: int, seconds: float, extra: Mapping[str, str]) -> dict[str, Any]:
-    """Measure one rate on a new slot and a new topic. Raises Unverified if an event is missing."""
+Meanwhile = Callable[[], AbstractContextManager[object]]
+
+
+def at_rate(
+    rows: Backlog, rate: int, seconds: float, extra: Mapping[str, str], meanwhile: Meanwhile = nullcontext
+) -> dict[str, Any]:
+    """Measure one rate on a new slot and a new topic, within `meanwhile`. Raises Unverified if an event is missing."""
     servers, prefix = rows.servers, f"bench-{rows.token}-{secrets.token_hex(4)}"
     topic = records.create_topic(servers.kafka, prefix, PARTITIONS)
     try:
         with rows.slot(empty=True) as slot, program(rows, slot, prefix, extra) as running:
             running.streaming_after()
-            before = running.cpu_so_far()
-            written = commits.write(rows, rate, seconds)
-            cpu = running.cpu_so_far() - before
-            running.wait_until(LSN.parse(rows.query("select pg_current_wal_flush_lsn()::text")[0][0]))
+            with meanwhile():
+                before, postgres = running.cpu_so_far(), rows.postgres_seconds()
+                written = commits.write(rows, rate, seconds)
+                cpu = running.cpu_so_far() - before
+                running.wait_until(LSN.parse(rows.query("select pg_current_wal_flush_lsn()::text")[0][0]))
+                postgres = between(postgres, rows.postgres_seconds())
             running.stop()
         found = records.read_back(servers.kafka, topic, PARTITIONS, by_id=True)
     finally:
         records.delete_topic(servers.kafka, topic)
-    if found.count != len(written) or found.times.keys() != {commit.id for commit in written}:
-        raise records.Unverified(f"{found.count} records for {len(written)} commits")
-    return summary(written, found.times, cpu)
+    records.verify_numbers(found, rows.workload.keys, len(written))
+    return {**summary(written, found.times, cpu), "postgres_us": per_event(postgres, len(written))}
 
 
 def summary(written: Sequence[Commit], appended: Mapping[str, int], cpu_seconds: float) -> dict[str, Any]:

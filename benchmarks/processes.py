@@ -38,6 +38,24 @@ def walsender(pid: int | None) -> psutil.Process | None:
     return None
 
 
+def postgres(backend: int) -> list[psutil.Process]:
+    """Return PostgreSQL's processes by one of them; none if they are on another machine or in another pid namespace."""
+    with contextlib.suppress(psutil.Error):
+        found = psutil.Process(backend)
+        return tree(found.ppid()) if "postgres" in " ".join(found.cmdline()) else []
+    return []
+
+
+def total_seconds(found: Sequence[psutil.Process]) -> float:
+    """Return the CPU seconds so far of processes, and of those they have run that have ended."""
+    seconds = 0.0
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            seconds += times.user + times.system + times.children_user + times.children_system
+    return seconds
+
+
 def cpu_seconds(process: psutil.Process | None) -> float | None:
     """Return user and system time of all threads so far; None if the process does not exist."""
     if process is None:
@@ -95,8 +113,8 @@ def end(process: "subprocess.Popen[bytes]", sent: signal.Signals | None = signal
     return usage.ru_utime + usage.ru_stime
 
 
-def run(command: Sequence[str], folder: Path) -> None:
+def run(command: Sequence[str], folder: Path, extra: Mapping[str, str] | None = None) -> None:
     """Run a command to its end. Raises RuntimeError with its output if it fails."""
-    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=environment(extra), capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {done.stdout}{done.stderr}")

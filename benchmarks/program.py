@@ -31,7 +31,11 @@ class Program:
         with self._log.open("wb") as log:
             self.started = time.time()
             self._process = subprocess.Popen(
-                command, cwd=backlog.folder, env=processes.environment(environment), stdout=log, stderr=log
+                command,
+                cwd=backlog.folder,
+                env=processes.environment({**backlog.source.settings, **environment}),
+                stdout=log,
+                stderr=log,
             )
         self.pid = self._process.pid
         self.peak_bytes = 0
@@ -56,16 +60,14 @@ class Program:
         wait_until([self], end, seen)
 
     def confirmed(self) -> LSN:
-        """Return what the slot has confirmed, and take samples of memory and CPU."""
-        row = self._backlog.query(
-            "select confirmed_flush_lsn::text, active_pid from pg_replication_slots where slot_name = %s", self._slot
-        )[0]
-        self._sample(row[1])
-        return LSN.parse(row[0])
+        """Return what the slot or the relay has confirmed, and take samples of memory and CPU."""
+        position, walsender = self._backlog.confirmed(self._slot)
+        self._sample(walsender)
+        return position
 
     def cpu_so_far(self) -> float:
         """Return the CPU seconds so far of all its threads, and of the processes that it runs."""
-        return sum(processes.cpu_seconds(process) or 0.0 for process in processes.tree(self.pid))
+        return processes.total_seconds(processes.tree(self.pid))
 
     def _sample(self, walsender: int | None) -> None:
         self.peak_bytes = max(self.peak_bytes, processes.peak_bytes(self.pid))
@@ -87,7 +89,7 @@ class Program:
         """Send SIGTERM and wait. Raises RuntimeError unless the exit code is 0."""
         if self._process.returncode is not None:
             return
-        below = sum(processes.cpu_seconds(process) or 0.0 for process in processes.tree(self.pid)[1:])
+        below = processes.total_seconds(processes.tree(self.pid)[1:])
         self.cpu_seconds = below + processes.end(self._process)
         if self._process.returncode:
             raise RuntimeError(f"the publisher ended with {self._process.returncode}: {self._said()}")

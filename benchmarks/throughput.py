@@ -97,10 +97,11 @@ def line(run: Run) -> str:
 def summary(runs: Sequence[Run]) -> dict[str, Any]:
     """Return the spread of each figure that all runs of one contestant have."""
     columns = {name: [getattr(run, name) for run in runs] for name in MEASURES}
-    return {name: _spread(values) for name, values in columns.items() if None not in values}
+    return {name: spread(values) for name, values in columns.items() if None not in values}
 
 
-def _spread(values: Sequence[float]) -> dict[str, Any]:
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Return the spread of a figure, with the figure of each run."""
     found = figures.spread(values)
     return {**{name: round(value, 4) for name, value in found._asdict().items()}, "runs": values}
 

@@ -15,6 +15,8 @@ AGGREGATE: Final = "order"
 KEYS: Final = 50_000
 PARTITIONS: Final = 4
 NULL_NOTE_EVERY: Final = 10
+PREFIX: Final = "outbox"  # of logical messages
+ID_SQL: Final = "(lpad(to_hex(n), 12, '0') || substr(md5(n::text), 13))::uuid"
 CURRENCIES: Final = ("EUR", "USD", "GBP")
 
 
@@ -72,6 +74,16 @@ def number(event_id: str) -> int:
     return int(event_id.replace("-", "")[:12], 16)
 
 
+def event(workload: Workload, number: int) -> dict[str, Any]:
+    """Return event `number` as its record shows it."""
+    return {
+        "id": event_id(number),
+        "key": f"customer-{number * 7919 % workload.keys}",
+        "type": workload.type_names[number % workload.types],
+        "value": payload(workload, number),
+    }
+
+
 def payload_sql(workload: Workload) -> str:
     """Return the payload as an SQL expression over a bigint `n`."""
     line = (
@@ -90,21 +102,30 @@ def payload_sql(workload: Workload) -> str:
     )
 
 
-def rows_sql(workload: Workload) -> str:
-    """Return the columns and the select list over `n` of an insert into the outbox."""
+def _row_sql(workload: Workload) -> dict[str, str]:
+    """Return an SQL expression over `n` for each column of the outbox."""
     # Ids in the order of time, as UUIDv7: random ones would fill the WAL with pages of the index.
     kind = f"'{workload.type_names[0]}'" if workload.types == 1 else f"'OrderPlaced' || n % {workload.types}"
-    columns = ["id", "aggregatetype", "aggregateid", "type", "payload"]
-    values = [
-        "(lpad(to_hex(n), 12, '0') || substr(md5(n::text), 13))::uuid",
-        f"'{AGGREGATE}'",
-        f"'customer-' || n * 7919 % {workload.keys}",
-        kind,
-        payload_sql(workload),
-    ]
-    extra = extra_columns(workload)
-    values += [f"'{name}'" for name in extra]
-    return f"({', '.join(columns + extra)}) select {', '.join(values)}"
+    return {
+        "id": ID_SQL,
+        "aggregatetype": f"'{AGGREGATE}'",
+        "aggregateid": f"'customer-' || n * 7919 % {workload.keys}",
+        "type": kind,
+        "payload": payload_sql(workload),
+        **{name: f"'{name}'" for name in extra_columns(workload)},
+    }
+
+
+def rows_sql(workload: Workload) -> str:
+    """Return the columns and the select list over `n` of an insert into the outbox."""
+    row = _row_sql(workload)
+    return f"({', '.join(row)}) select {', '.join(row.values())}"
+
+
+def message_sql(workload: Workload) -> str:
+    """Return the call over `n` that writes an event as a logical message."""
+    members = ", ".join(f"'{name}', {value}" for name, value in _row_sql(workload).items())
+    return f"pg_logical_emit_message(true, '{PREFIX}', convert_to(json_build_object({members})::text, 'UTF8'))"
 
 
 def extra_columns(workload: Workload) -> list[str]:
