@@ -170,6 +170,20 @@ def fleet_(ready: Bench, units: int, events: int, rounds: int, contestant: str) 
     return ready.fleet(replace(SHAPES["200B"], events=events), units, rounds, contestant)
 
 
+@cli.command("polling")
+@click.option("--events", type=int, default=200_000, show_default=True, help="Events of each backlog.")
+@click.option("--rounds", type=int, default=3, show_default=True, help="How often each contestant runs.")
+@click.option("--rate", type=int, default=1_000, show_default=True, help="Events/s of the steady rate.")
+@click.option("--seconds", type=float, default=20.0, show_default=True, help="Of the steady rate.")
+@click.option(
+    "--open-seconds", type=float, default=20.0, show_default=True, help="Of the steady rate beside an open transaction."
+)
+@measuring
+def polling_(ready: Bench, events: int, rounds: int, rate: int, seconds: float, open_seconds: float) -> Sections:
+    """Measure polling beside the slot, and messages beside rows: rate, latency, PostgreSQL's CPU and dead rows."""
+    return ready.polling(replace(SHAPES["200B"], events=events), rounds, rate, seconds, open_seconds)
+
+
 def _peers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[Peer]:
     found = []
     for value in values or (*OURS, MQ_BRIDGE, DEBEZIUM):
@@ -217,7 +231,7 @@ def growth_(ready: Bench, events: int, largest: int, rounds: int, only: list[str
 @click.option("--rounds", type=int, default=5, show_default=True, help="Of the main backlog.")
 @measuring
 def all_(ready: Bench, events: int, rounds: int) -> Sections:
-    """Run everything but the backlog of 10 million, backfill, split and fleet: 15 to 20 minutes on 2 cores."""
+    """Run everything but the backlog of 10 million, backfill, split, fleet and polling: 15 to 20 minutes on 2 cores."""
     return ready.everything(events, rounds)
 
 
@@ -232,9 +246,15 @@ def compare(before: Path, now: Path) -> None:
 @cli.command("document")
 @click.option("--out", type=click.Path(path_type=Path, exists=True), default=OUT, show_default=True, help="Results.")
 @click.option("--page", type=click.Path(path_type=Path, exists=True), default="docs/speed.md", show_default=True)
-def document_(out: Path, page: Path) -> None:
-    """Put the results and charts into docs/speed.md."""
-    for path in document.write(page, results.read(out / results.FILE), out):
+@click.option("--only", multiple=True, help="Names of sections, without charts.  [default: all, and charts]")
+def document_(out: Path, page: Path, only: list[str]) -> None:
+    """Put the results and charts into a page."""
+    found = results.read(out / results.FILE)
+    missing = [name for name in only if name not in found]
+    if missing:
+        raise click.BadParameter(f"{out / results.FILE} has no section {missing[0]!r}")
+    chosen = {name: part for name, part in found.items() if not only or name in only}
+    for path in document.write(page, chosen, None if only else out):
         click.echo(path)
 
 

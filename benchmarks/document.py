@@ -1,4 +1,4 @@
-"""Write results into docs/speed.md: charts and tables between two marks; and beside it as JSON."""
+"""Write results into a page, such as docs/speed.md: charts and tables between two marks; and beside it as JSON."""
 
 import json
 import shutil
@@ -32,9 +32,9 @@ def replaced(page: str, results: Sections, charts: Sequence[str]) -> str:
     return "\n\n".join([before + BEGIN, *images, shown, END + after])
 
 
-def write(page: Path, results: Sections, charts: Path) -> list[Path]:
+def write(page: Path, results: Sections, charts: Path | None) -> list[Path]:
     """Rewrite the page, its figures as JSON beside it and the charts in `images`, and return the written paths."""
-    drawn = sorted(charts.glob("*.png"), key=lambda chart: [*TITLES, chart.name].index(chart.name))
+    drawn = sorted(charts.glob("*.png") if charts else [], key=lambda chart: [*TITLES, chart.name].index(chart.name))
     page.write_text(replaced(page.read_text(), results, [chart.name for chart in drawn]))
     images = page.parent / "images"
     images.mkdir(exist_ok=True)

@@ -12,7 +12,7 @@ _NOT_COMPARED: Final = frozenset(
     {
         *("machine", "workload", "runs", "samples", "lowest", "highest", "steps", "faster_than_linear"),
         *("events", "reached", "late_ms", "payload_bytes", "ceiling_wait_us"),
-        *("written", "written_meanwhile", "units"),
+        *("written", "written_meanwhile", "units", "seconds_of", "rounds", "asked"),
     }
 )
 

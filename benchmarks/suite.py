@@ -20,6 +20,7 @@ from benchmarks import (
     memory,
     peer_runs,
     peers,
+    polling,
     split,
     startup,
     throughput,
@@ -92,6 +93,10 @@ class Bench:
     def fleet(self, workload: Workload, units: int, rounds: int, contestant: str) -> Sections:
         found = fleet.measure(self._servers, self._screen, workload, units, rounds, contestant)
         return {"fleet": self._section({"contestant": contestant, **found})}
+
+    def polling(self, workload: Workload, rounds: int, rate: int, seconds: float, open_seconds: float) -> Sections:
+        found = polling.measure(self._servers, self._screen, workload, rounds, rate, seconds, open_seconds)
+        return {"polling": self._section(found)}
 
     def peers(self, chosen: Sequence[Peer], workload: Workload, rounds: int) -> Sections:
         present = [peer for peer in chosen if not self._lacks(peer.name, peers.absent(peer.name))]

@@ -26,6 +26,14 @@ _OF_IDLE_UNITS = {
     "instance_mb": "{:.1f}",
     "cpu_share": "{:.1f} % of a core",
 }
+_OF_POLLING = (
+    ("rate", "events/s", "{:,.0f}"),
+    ("cpu_us", "CPU us/event", "{:.2f}"),
+    ("postgres_us", "PostgreSQL us/event", "{:.2f}"),
+    ("written_us", "writing us/event", "{:.2f}"),
+    ("dead", "dead rows", "{:,.0f}"),
+    ("vacuum_us", "vacuum us/event", "{:.2f}"),
+)
 _OF_A_RUN = {"date": "{}", "revision": "at {}", "load before": "load before {}"}
 
 
@@ -40,6 +48,7 @@ def markdown(results: Results) -> str:
     parts += [_backfill(results["backfill"])] if "backfill" in results else []
     parts += [_split(results["split"])] if "split" in results else []
     parts += [_fleet(results["fleet"])] if "fleet" in results else []
+    parts += [_polling(results["polling"])] if "polling" in results else []
     parts += [_growth(results["growth"])] if "growth" in results else []
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -205,6 +214,32 @@ def _fleet(part: Results) -> str:
         f"{table(['one unit, whole fleet', *(title for _, title, _ in measures)], runs)}\n\n"
         f"Events/s in the fleet over a single publisher's, paired in each round: {spread(part['ratio'], '{:.3f}')}."
     )
+
+
+def _polling(part: Results) -> str:
+    given, length = part["workload"], part["seconds_of"]
+    about = (
+        f"{given['events']:,} events, {given['rows']} a transaction, {part['rounds']} alternations; then"
+        f" {part['asked']:,} events/s for {length['steady']:.0f} s, and for {length['open']:.0f} s while another"
+        " transaction stays open. The CPU time of PostgreSQL is that of all its processes, at the steady rate"
+        " including the writers."
+    )
+    drained = [
+        [name, *(spread(found.get(each), form) for each, _, form in _OF_POLLING)]
+        for name, found in part["backlog"].items()
+    ]
+    steady = [
+        [
+            name,
+            *(shown(found.get("ms", {}).get(each), "{:.1f}") for each in ("p50", "p99")),
+            *(shown(found.get(each), "{:.1f}") for each in ("cpu_us", "postgres_us")),
+            *(shown(found.get(each), "{:,}") for each in ("dead", "kept")),
+        ]
+        for name, found in part["steady"].items()
+    ]
+    header = ["steady rate", "p50 ms", "p99 ms", "CPU us/event", "PostgreSQL us/event", "dead rows", "after a vacuum"]
+    first = table(["backlog", *(title for _, title, _ in _OF_POLLING)], drained)
+    return f"## Polling\n\n{about}\n\n{first}\n\n{table(header, steady)}"
 
 
 def _growth(part: Results) -> str:
