@@ -5,22 +5,19 @@ shutdown waits for the stream, and only ordinary connections get the message), n
 """
 
 import logging
-import queue
-import threading
 import time
 from collections.abc import Mapping
 from typing import Final
 
-import psycopg
-
 from cdc.config.settings import Settings
-from cdc.delivery.ports import Observation, SlotHealth, Stopping, StreamDefect, Synchronous, WalEnd
-from cdc.errors import CdcError, PostgresError, SlotLost, Temporary
+from cdc.delivery.ports import SlotHealth, Stopping, StreamDefect, Synchronous, WalEnd
+from cdc.errors import PostgresError, SlotLost
 from cdc.lsn import LSN
 from cdc.postgres import defects, horizons, publication, slot_health
-from cdc.postgres.connection import INVALIDATED, SHUTTING_DOWN, Conn, connect
+from cdc.postgres.connection import INVALIDATED, SHUTTING_DOWN, Conn
 from cdc.postgres.renamed import located
 from cdc.postgres.source import STREAM
+from cdc.postgres.watch import Watch
 from cdc.replication.publication import PUT_RIGHT, differences, suspect
 
 log = logging.getLogger(__name__)
@@ -30,68 +27,26 @@ HORIZON_SECONDS: Final = 60.0
 _SHUTDOWN: Final = frozenset({"57P01", "57P02"})  # admin_shutdown, crash_shutdown
 
 
-class Sentinel:
-    """Monitors one server until `stop`. Its failures do not affect the publisher: it reconnects by itself.
+class Sentinel(Watch):
+    """Monitors one server for a slot.
 
     `expected` is the definition at the start of the stream, and `since` the end of the WAL when it was read.
     """
 
     def __init__(self, dsn: str, settings: Settings, expected: Mapping[str, str], since: LSN | None = None) -> None:
-        self._dsn = dsn
+        super().__init__(dsn, LOOK_SECONDS)
         self._slot = settings.postgres.slot
         self._settings = settings
         self._expected = expected
         self._good = since  # the end of the WAL when no defect was seen for the last time
         self._warned: set[str] = set()  # dangers of the slot that were logged, until it is out of all of them
-        self._failure = ""
         self._is_synchronous = False
         self._away: str | None = None
-        self._observations: queue.SimpleQueue[Observation] = queue.SimpleQueue()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sentinel", daemon=True)
-        self._thread.start()
+        self._begin()
 
-    def observe(self) -> list[Observation]:
-        """Return the observations since the last call; never waits."""
-        return [self._observations.get_nowait() for _ in range(self._observations.qsize())]
-
-    def stop(self) -> None:
-        """End the thread; wait a second for it."""
-        self._stopped.set()
-        self._thread.join(LOOK_SECONDS)
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                with connect(self._dsn, application_name="cdc-publisher sentinel") as connection:
-                    self._watch(connection)
-            except Exception as error:  # of any kind: the end of this thread would go unnoticed
-                if tells_of_shutdown(error):
-                    self._observations.put(Stopping(str(error).split("\n")[0]))
-                self._failed(error)
-            self._stopped.wait(LOOK_SECONDS)
-
-    def _failed(self, error: Exception) -> None:
-        """Log a failure once, until another one follows."""
-        failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        if failure == self._failure:
-            return
-        self._failure = failure
-        if isinstance(error, Temporary | psycopg.OperationalError):
-            log.debug("the sentinel lost PostgreSQL: %s", failure)
-        elif isinstance(error, CdcError | psycopg.Error):
-            log.warning(
-                "the outbox is not monitored at the moment: %s",
-                failure,
-                extra={"event": "monitoring_interrupted"},
-            )
-        else:
-            log.error(
-                "the outbox is not monitored at the moment: %s",
-                failure,
-                exc_info=error,
-                extra={"event": "monitoring_failed"},
-            )
+    def _lost(self, error: Exception) -> None:
+        if tells_of_shutdown(error):
+            self._observations.put(Stopping(str(error).split("\n")[0]))
 
     def _watch(self, connection: Conn) -> None:
         horizon_at = float("-inf")

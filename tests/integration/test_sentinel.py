@@ -311,11 +311,11 @@ def test_a_role_that_may_read_catalogs_only_sees_as_much(desk: Desk) -> None:
 def test_a_server_that_does_not_answer_is_tried_again_and_no_defect(
     desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG, "cdc.postgres.sentinel")
+    caplog.set_level(logging.DEBUG, "cdc.postgres.watch")
     watched = desk.watch(make_conninfo(desk.dsn, port="1"))
     time.sleep(0.5)
     assert watched.look() == []
-    told = [record.getMessage() for record in caplog.records if record.name == "cdc.postgres.sentinel"]
+    told = [record.getMessage() for record in caplog.records if record.name == "cdc.postgres.watch"]
     assert len(told) == 1
     assert "PostgresUnavailable" in told[0]
 
