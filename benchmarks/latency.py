@@ -55,7 +55,7 @@ def at_rate(
                 cpu = running.cpu_so_far() - before
                 running.wait_until(LSN.parse(rows.query("select pg_current_wal_flush_lsn()::text")[0][0]))
                 postgres = between(postgres, rows.postgres_seconds())
-            running.stop()
+                running.stop()
         found = records.read_back(servers.kafka, topic, PARTITIONS, by_id=True)
     finally:
         records.delete_topic(servers.kafka, topic)

@@ -22,7 +22,7 @@ from benchmarks.workload import PREFIX, Workload
 STEADY_KEYS: Final = 1_600
 """A multiple of each number of sessions that write at a steady rate, so that one session writes all rows of a key."""
 FLUSH_SECONDS: Final = 1.5
-"""PostgreSQL's processes report what they did to pg_stat_user_tables once a second."""
+"""PostgreSQL's processes report what they did to pg_stat_user_tables at times, and when they end."""
 OPEN: Final = "a transaction open"
 WRITERS: Final = "writers alone"
 OF_A_RUN: Final = ("rate", "cpu_us", "postgres_us", "first_seconds")
