@@ -67,8 +67,8 @@ def test_a_relay_follows_a_slot_and_no_writer_stops(bare_pipeline: Pipeline) -> 
         pipeline.settings["postgres"]["source"] = "slot"
         running = pipeline.start().streams()
         ((until,),) = pipeline.sql("select handover::text from cdc_relay")
-        passed = "select from pg_replication_slots where confirmed_flush_lsn >= %s::pg_lsn"
-        eventually(lambda: len(pipeline.sql(passed, until)) == 1, "the slot has passed the hand-over")
+        passed = "select from pg_replication_slots where slot_name = %s and confirmed_flush_lsn >= %s::pg_lsn"
+        eventually(lambda: len(pipeline.sql(passed, pipeline.slot, until)) == 1, "the slot has passed the hand-over")
         running.kill()  # what it sent beyond it is not confirmed
         pipeline.settings["postgres"]["source"] = "polling"
         running = pipeline.start().streams()
