@@ -26,8 +26,11 @@ def between(earlier: Snapshot, later: Snapshot, row: str = "t") -> list[str]:
 
 
 def beyond(earlier: Snapshot, row: str = "t") -> list[str]:
-    """Return conditions for rows that `earlier` does not see, of which each row meets one at the most."""
-    conditions = [f"{row}.cdc_tx >= '{earlier.xmax}'"]
+    """Return conditions for rows that `earlier` does not see, of which each row meets one at the most.
+
+    `row` is the alias of the table; the column stands alone if it is empty.
+    """
+    conditions = [f"{_column(row)} >= '{earlier.xmax}'"]
     if earlier.running:
         conditions.append(_one_of(earlier.running, row))
     return conditions
@@ -35,4 +38,8 @@ def beyond(earlier: Snapshot, row: str = "t") -> list[str]:
 
 def _one_of(xids: list[int] | tuple[int, ...], row: str) -> str:
     listed = ", ".join(f"'{xid}'" for xid in xids)
-    return f"{row}.cdc_tx = any(array[{listed}]::xid8[])"
+    return f"{_column(row)} = any(array[{listed}]::xid8[])"
+
+
+def _column(row: str) -> str:
+    return f"{row}.cdc_tx" if row else "cdc_tx"

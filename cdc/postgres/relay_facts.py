@@ -10,6 +10,8 @@ from psycopg import sql
 from cdc.config.settings import Settings
 from cdc.errors import PostgresError
 from cdc.outbox.columns import SEQUENCE_COLUMN
+from cdc.polling.batches import beyond
+from cdc.polling.snapshots import Snapshot
 from cdc.postgres import catalog, defects, numbers
 from cdc.postgres import polling_table as wanted
 from cdc.postgres.connection import Conn, converting
@@ -64,13 +66,8 @@ def _column(alias: str, name: str) -> sql.Identifier:
 
 def unseen(snapshot: str, alias: str = "t") -> sql.Composed:
     """Return the condition for rows whose transaction a snapshot does not see. Rows without one fulfil none."""
-    _, xmax, *running = snapshot.replace(":", ",").split(",")
-    tx = _column(alias, TX_COLUMN)
-    beyond = sql.SQL("{} >= {}::xid8").format(tx, sql.Literal(xmax))
-    among = [xid for xid in running if xid]
-    if not among:
-        return sql.SQL("({})").format(beyond)
-    return sql.SQL("({} or {} = any({}::xid8[]))").format(beyond, tx, sql.Literal(among))
+    conditions = sql.SQL(" or ").join(map(sql.SQL, beyond(Snapshot.parse(snapshot), alias)))
+    return sql.SQL("({})").format(conditions)
 
 
 def unconfirmed(relay: Relay, alias: str = "t") -> sql.Composed:
@@ -121,7 +118,7 @@ def read(connection: Conn, settings: Settings) -> Relay | None:
 
 
 def exists(connection: Conn, settings: Settings) -> bool:
-    """Return whether there is a relay of this name."""
+    """Return whether there is a relay of this name; the table of its ticks may be missing."""
     schema = settings.outbox.qualified_name[0]
     if catalog.table_columns(connection, (schema, wanted.RELAY)) is None:
         return False

@@ -1,30 +1,11 @@
 """Each row is in one batch, whatever transactions do: the conditions are evaluated over random histories."""
 
-import re
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.polling import batches
 from cdc.polling.snapshots import NOTHING, Snapshot
-
-_BEGAN = re.compile(
-    r"t\.cdc_tx >= '(\d+)' and t\.cdc_tx < '(\d+)'"
-    r"(?: and pg_catalog\.pg_visible_in_snapshot\(t\.cdc_tx, '([0-9:,]+)'\))?"
-)
-_BEYOND = re.compile(r"t\.cdc_tx >= '(\d+)'")
-_ENDED = re.compile(r"t\.cdc_tx = any\(array\[([0-9', ]+)\]::xid8\[\]\)")
-
-
-def meets(condition: str, xid: int) -> bool:
-    """What PostgreSQL says of a row of a transaction; the condition must be one of the two that it has indexes for."""
-    if found := _ENDED.fullmatch(condition):
-        return xid in [int(each.strip(" '")) for each in found[1].split(",")]
-    if found := _BEYOND.fullmatch(condition):
-        return xid >= int(found[1])
-    found = _BEGAN.fullmatch(condition)
-    assert found, condition
-    return int(found[1]) <= xid < int(found[2]) and (found[3] is None or Snapshot.parse(found[3]).sees(xid))
+from tests.simulation.polling.database import meets
 
 
 class Server:
