@@ -40,7 +40,7 @@ class Birth(NamedTuple):
     verbose: bool
 
 
-class Told(NamedTuple):
+class ChildReport(NamedTuple):
     """The state of a child."""
 
     document: StatusDocument
@@ -63,11 +63,11 @@ class Voice:
         self._pipe = pipe
         self._orders: dict[bytes, Callable[[], object]] = {DRAIN: drain, RELOAD: reload, EXIT: _exit}
         self._drain = drain
-        self._state: Callable[[], Told] | None = None
+        self._state: Callable[[], ChildReport] | None = None
         self._lock = threading.Lock()
         threading.Thread(target=self._listen, name="pipe", daemon=True).start()
 
-    def reports(self, state: Callable[[], Told]) -> None:
+    def reports(self, state: Callable[[], ChildReport]) -> None:
         """Report this from now on."""
         self._state = state
 
@@ -125,7 +125,7 @@ def _published(birth: Birth, voice: Voice, stop: threading.Event, reload: thread
     try:
         runs = select.choose(settings.delivery.accelerator)
         identity = PublisherIdentity.of(settings, os.getpid(), runs.name)
-        voice.reports(lambda: Told(describe(metrics, identity, time.time(), past=False), metrics.figures))
+        voice.reports(lambda: ChildReport(describe(metrics, identity, time.time(), past=False), metrics.figures))
         return LastWord(publish(settings, metrics, runs, stop, reload, heal=heal, metered=True, patient=True), "")
     except CdcError as error:
         metrics.meet(error, FAILED, time.time())

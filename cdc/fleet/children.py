@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from cdc.config.settings import Settings
 from cdc.fleet import child
-from cdc.fleet.child import Birth, LastWord, Told
+from cdc.fleet.child import Birth, ChildReport, LastWord
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Children:
         """Return the process id of a unit's child."""
         return self._children[unit].process.pid if unit in self._children else None
 
-    def listen(self, seconds: float) -> Iterator[tuple[str, Told | Ended]]:
+    def listen(self, seconds: float) -> Iterator[tuple[str, ChildReport | Ended]]:
         """Yield what children say, waiting at most `seconds` for the first."""
         for unit in list(self._stillborn):
             yield unit, Ended(None, self._stillborn.pop(unit))
@@ -93,7 +93,7 @@ class Children:
             assert isinstance(ready, Connection)
             yield from self._hear(units[ready], ready)
 
-    def _hear(self, unit: str, pipe: "Connection[Any, Any]") -> Iterator[tuple[str, Told | Ended]]:
+    def _hear(self, unit: str, pipe: "Connection[Any, Any]") -> Iterator[tuple[str, ChildReport | Ended]]:
         try:
             said = pipe.recv()
         except (OSError, EOFError):

@@ -19,7 +19,7 @@ from cdc.config.loading import Given
 from cdc.config.settings import Settings
 from cdc.delivery.ports import Flag
 from cdc.errors import CdcError, ConfigError
-from cdc.fleet.child import DRAIN, EXIT, RELOAD, Told
+from cdc.fleet.child import DRAIN, EXIT, RELOAD, ChildReport
 from cdc.fleet.children import Children, Ended
 from cdc.fleet.folder import Folder
 from cdc.fleet.instance import File, Instance
@@ -69,7 +69,7 @@ class Fleet:
         self._mark: object = None
         self._read_at = self._viewed_at = float("-inf")
         self._revocations = 0
-        self._said: dict[str, Told] = {}
+        self._said: dict[str, ChildReport] = {}
         self._states: dict[str, tuple[bool, str]] = {}  # to be written to the register
         self._starts: Counter[str] = Counter()
         self._told: dict[str, float] = {}  # problems, by when they were logged
@@ -209,9 +209,9 @@ class Fleet:
             log.info("unit ends", extra={"event": "unit_ends", "unit": unit, "how": act.value})
             self._children.order(unit, _ORDERS[act])
 
-    def _hear(self, unit: str, said: Told | Ended) -> None:
+    def _hear(self, unit: str, said: ChildReport | Ended) -> None:
         now = time.monotonic()
-        if isinstance(said, Told):
+        if isinstance(said, ChildReport):
             self._said[unit] = said
             document = said.document
             sessions = document.publisher.sessions if document.publisher else 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cdc.fleet.child import DRAIN, RELOAD, LastWord, Told, Voice
+from cdc.fleet.child import DRAIN, RELOAD, ChildReport, LastWord, Voice
 from cdc.fleet.children import Children, Ended, _Child
 from cdc.status.from_metrics import describe
 from tests import specimen
@@ -30,9 +30,9 @@ def pipe() -> tuple["Connection[Any, Any]", "Connection[Any, Any]"]:
     return multiprocessing.Pipe()
 
 
-def state() -> Told:
+def state() -> ChildReport:
     metrics = specimen.metrics()
-    return Told(describe(metrics, specimen.IDENTITY, 0.0, past=False), metrics.figures)
+    return ChildReport(describe(metrics, specimen.IDENTITY, 0.0, past=False), metrics.figures)
 
 
 def test_the_end_of_the_pipe_drains_the_child(pipe: tuple["Connection[Any, Any]", "Connection[Any, Any]"]) -> None:
