@@ -166,6 +166,9 @@ class MemoryTail:
         ]
         return max(found, default=None)
 
+    def count(self) -> int:
+        return len(set(self.ids.values()))
+
     def elsewhere(self, partition: int, commit_lsn: int, index: int, /) -> bool:
         return any((place, commit_lsn, index) in self.ids for place in range(self.partitions) if place != partition)
 

@@ -62,6 +62,8 @@ class SentBefore:
         self._foreign = foreign
         self._foreign_until = foreign_until
         self._overtaken: set[tuple[str, bytes]] = set()  # keys with an event behind those of the other program
+        # How many ids of records no row has had yet, and the last that a row had: by topic, for `foreign` and tails.
+        self._left: dict[tuple[str, Foreign | None], tuple[int, str]] = {}
 
     @property
     def searches(self) -> bool:
@@ -75,9 +77,12 @@ class SentBefore:
     def beyond(self, commit_lsn: LSN) -> bool:
         """Whether of a transaction nothing is in Kafka, in so far as the topics that were asked for hold its events.
 
-        No comparison of a position with the highest one: of what is below that, some may be missing.
+        No comparison of a position with the highest one: of what is below that, some may be missing. Where positions
+        say nothing, each record has to have met its row: a row has an id of its own.
         """
-        return commit_lsn > self._highest and not self._anywhere
+        if self._anywhere:
+            return not any(left for left, _ in self._left.values())
+        return commit_lsn > self._highest
 
     def holds(self, row: Row, topic: str, key: bytes | None, event_id: str) -> bool:
         """Whether the event of a row is in its topic, or among the dead letters. Raises Pending, and Kafka's errors.
@@ -102,6 +107,7 @@ class SentBefore:
         found = self._foreign.holds(topic, event_id)
         if found is None:
             raise Pending
+        self._met((topic, self._foreign), self._foreign.count, event_id if found else "")
         return found and (key is None or (topic, key) not in self._overtaken)
 
     def _holds(self, tail: Tail, row: Row, topic: str, key: bytes | None, event_id: str, *, ordered: bool) -> bool:
@@ -127,12 +133,20 @@ class SentBefore:
     def _holds_anywhere(self, tail: Tail, topic: str, key: bytes | None, event_id: str, *, ordered: bool) -> bool:
         """Whether a record has the id, and comes behind those of the rows before of its key."""
         offset = tail.last(None if key is None else partition(key, tail.partitions), event_id)
+        self._met((topic, None), lambda _: tail.count(), "" if offset is None else event_id)
         if offset is None or not ordered or key is None:
             return offset is not None
         if offset <= self._last.get((topic, key), -1):
             return False
         self._last[topic, key] = offset
         return True
+
+    def _met(self, where: tuple[str, Foreign | None], count: Callable[[str], int], event_id: str) -> None:
+        """Take note that a row was looked for among the `count` ids of a topic; "" when it has none of them."""
+        left, last = self._left.get(where) or (count(where[0]), "")
+        if event_id and event_id != last:  # a row that waited is looked for again
+            left, last = left - 1, event_id
+        self._left[where] = left, last
 
     def _index(self, tail: Tail, place: int | None, row: Row, event_id: str) -> int | None:
         """Return the first index that a record with the row's id has, unless it is that of another row of the id."""

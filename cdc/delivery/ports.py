@@ -123,6 +123,10 @@ class Tail(Protocol):
         """The offset of the last record with an id, at any position. A partition of None means any."""
         ...
 
+    def count(self) -> int:
+        """How many ids the records have."""
+        ...
+
     def elsewhere(self, partition: int, commit_lsn: int, index: int, /) -> bool:
         """Whether a position is in another partition than this."""
         ...
@@ -161,6 +165,10 @@ class Foreign(Protocol):
 
         Raises KafkaUnavailable, and KafkaError when the topic may not be read.
         """
+        ...
+
+    def count(self, topic: str, /) -> int:
+        """How many ids the records of a topic have, which was read."""
         ...
 
     def forget(self) -> None:

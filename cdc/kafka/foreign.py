@@ -49,6 +49,11 @@ class ForeignRecords:
             query = "select 1 from found where topic = ? and id = ?"
             return bool(self._found and self._found.first(query, topic, event_id))
 
+    def count(self, topic: str) -> int:
+        """Return how many ids a topic has, which was read."""
+        with self._lock:
+            return self._found.first("select count(*) from found where topic = ?", topic)[0] if self._found else 0
+
     def forget(self) -> None:
         """Drop all ids."""
         with self._lock:

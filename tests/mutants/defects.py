@@ -1173,8 +1173,14 @@ DEFECTS: Final = (
     Defect(
         "runs-past-ids", "polling", "Runs of rows are not compared by their ids.",
         "delivery/deduplication.py",
-        ' and not self._anywhere\n',
-        '\n',
+        '            return not any(left for left, _ in self._left.values())\n',
+        '            return True\n',
+    ),
+    Defect(
+        "id-met-twice", "polling", "A row that waits is counted each time that it is looked for.",
+        "delivery/deduplication.py",
+        '        if event_id and event_id != last:',
+        '        if event_id:', "delivery/test_deduplication.py",
     ),
     Defect(
         "id-out-of-order", "polling", "A record counts that stands before that of an older row of its key.",

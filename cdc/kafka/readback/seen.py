@@ -124,6 +124,10 @@ class SeenPositions:
             found = self._first(f"{_LAST} and partition = ?", (*values, partition))
         return None if found is None else int(found)
 
+    def count(self, topic: int) -> int:
+        """Return how many ids were seen in a topic."""
+        return int(self._first("select count(distinct id) from seen where topic = ?", (topic,)) or 0)
+
     def elsewhere(self, topic: int, partition: int, commit_lsn: int, index: int) -> bool:
         """Return whether a position was seen in another partition than this."""
         return self._first(_ELSEWHERE, (topic, commit_lsn, index, partition)) is not None

@@ -40,6 +40,10 @@ class Tail:
         """Return the offset of the last record with an id; None when there is none. A partition of None means any."""
         return self._seen.last(self.number, partition, event_id)
 
+    def count(self) -> int:
+        """Return how many ids the records have."""
+        return self._seen.count(self.number)
+
     def elsewhere(self, partition: int, commit_lsn: int, index: int, /) -> bool:
         """Return whether a position is in another partition than this."""
         return self._seen.elsewhere(self.number, partition, commit_lsn, index)

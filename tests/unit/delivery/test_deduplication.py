@@ -103,6 +103,41 @@ def test_events_of_a_relay_are_known_by_their_ids_whatever_their_positions() -> 
     assert resumed(target) == (2, 1, 0)
 
 
+class Asked(MemoryTail):
+    """Remembers the ids that were looked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked: list[str] = []
+
+    def last(self, partition: int | None, event_id: str, /) -> int | None:
+        self.looked.append(event_id)
+        return super().last(partition, event_id)
+
+
+def test_once_each_record_of_a_relay_has_met_its_row_no_other_row_is_looked_for() -> None:
+    tail = Asked()
+    tail.ids = {(0, 120, 0): "id-1", (0, 121, 0): "id-3"}
+    sent = SentBefore(LSN(1000), tails=MemoryTails(**{TOPIC: tail}), anywhere=True)
+    target = session(Ledger(100), sent_before=sent)
+    assert ids(target.receive(rows(*range(1, 9), at=700))) == ["id-2", "id-3", "id-4", "id-5", "id-6", "id-7", "id-8"]
+    assert tail.looked == ["id-1", "id-2", "id-3"]
+    assert target.sent_before.until == 1000
+
+
+def test_a_row_that_is_looked_for_again_has_met_only_one_record() -> None:
+    tail = holding(0, 1)
+    sent = SentBefore(LSN(1000), tails=MemoryTails(**{TOPIC: tail}), anywhere=True)
+    target = session(Ledger(100), sent_before=sent)
+    begin, relation, *inserts, _ = rows(0, 1, at=700)
+    target.receive([begin, relation])
+    for number, left in ((0, True), (0, True), (1, False)):
+        row = target.transactions.insert(inserts[number])
+        assert row is not None
+        sent.holds(row, TOPIC, b"o-1", f"id-{number}")
+        assert sent.beyond(LSN(700)) != left
+
+
 def test_a_dead_letter_of_a_relay_is_known_by_its_id() -> None:
     assert ids(relayed(2, dead=holding(1)).receive(rows(0, 1, 2, at=700))) == ["id-0", "id-2"]
 
@@ -321,6 +356,9 @@ class ForeignIds:
 
     def holds(self, topic: str, event_id: str) -> bool | None:
         return None if self.ids is None else topic == TOPIC and event_id in self.ids
+
+    def count(self, topic: str) -> int:
+        return len(self.ids or ()) if topic == TOPIC else 0
 
     def forget(self) -> None:
         self.ids = set()
