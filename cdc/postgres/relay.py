@@ -380,9 +380,15 @@ class Relay(RelayConnection):
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Read in one transaction, if the relay is still as this process left it."""
+        """Read in one transaction, if the relay is still as this process left it.
+
+        COPY takes its snapshot before its lock. So if it waited for an ALTER TABLE that rewrites the table, this would
+        be empty for it: <https://www.postgresql.org/docs/current/mvcc-caveats.html>. Nothing has to wait for the lock
+        that is taken first.
+        """
         with converting("reading the outbox table"), self.connection.transaction():
             self.connection.execute(self.connection.pinned(_LIMITS).encode())
+            self.connection.execute(self._filled("lock table {outbox} in access share mode"))
             self._held(self.connection.execute(self._filled("select 1 from {relays} where {fence}")).fetchall())
             yield
 

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import psycopg
@@ -127,6 +128,28 @@ def test_the_rest_of_a_batch_comes_behind_the_number_that_was_sent(table: Pipeli
     part, _ = Batch(held, begun, taken).part(LSN(1 << 50))
     assert list(part.numbers) == [3]
     assert part.done == Progress(taken.snapshot, None, None, taken.number, taken.xid, 3)
+
+
+@pytest.mark.parametrize("read", ["read", "portion", "numbers"])
+def test_a_batch_is_whole_though_its_reader_waits_for_a_change_that_rewrites_the_table(
+    table: Pipeline, held: Relay, read: str
+) -> None:
+    """After it, the table is empty for snapshots from before:
+    <https://www.postgresql.org/docs/current/mvcc-caveats.html>"""
+    table.insert(1, 2, 3)
+    snapshot = tick(held).snapshot
+    reads = {
+        "read": lambda: len(held.read(NOTHING, snapshot, None).frames),
+        "portion": lambda: len(held.portion(NOTHING, snapshot, 1, 3).frames),
+        "numbers": lambda: sum(map(len, held.numbers(NOTHING, snapshot, None))),
+    }
+    with ThreadPoolExecutor(1) as reader, psycopg.connect(table.dsn) as changing:
+        changing.execute("alter table outbox alter id type text")
+        found = reader.submit(reads[read])
+        waiting = "select from pg_locks where relation = 'outbox'::regclass and not granted"
+        eventually(lambda: len(table.sql(waiting)) == 1, "the reader waits")
+        changing.commit()
+        assert found.result() == 3
 
 
 def test_a_relay_that_was_taken_over_does_nothing_more(table: Pipeline, held: Relay) -> None:
