@@ -25,7 +25,7 @@ from cdc.polling.reader import Reader
 from cdc.polling.schedule import LEASE_SECONDS, TRUST_SECONDS, Lease
 from cdc.postgres import catalog, defects, polling_defects, slot_health
 from cdc.postgres.connection import LONG_SECONDS, Conn, connect, query
-from cdc.postgres.relay import Relay, RelayConnection, RelayRow, RowSource
+from cdc.postgres.relay import SHAPE, Relay, RelayConnection, RelayRow, RowSource
 from cdc.postgres.relay_thread import Heart, RelaySource
 from cdc.postgres.relay_watch import RelayWatch
 from cdc.records.headers import stream_id
@@ -207,14 +207,15 @@ class PollingServers(Servers):
 def _inspect(connection: Conn, settings: Settings, *, text: bool) -> tuple[dict[str, str], RowSource]:
     """Return what the stream depends on, and how rows are read. Raises PostgresError for a table that is no outbox."""
     table = settings.outbox.qualified_name
-    ((version, standby, commits, oid),) = query(
+    ((version, standby, commits, oid, shape),) = query(
         connection,
         "reading settings",
-        """
+        f"""
         select current_setting('server_version_num')::int, pg_is_in_recovery(),
-               current_setting('track_commit_timestamp')::bool,
-               (select c.oid::int8 from pg_class c join pg_namespace n on n.oid = c.relnamespace
-                where n.nspname = %s and c.relname = %s)
+               current_setting('track_commit_timestamp')::bool, c.oid::int8, {SHAPE}
+        from (values (1)) one left join (
+            pg_class c join pg_namespace n on n.oid = c.relnamespace and n.nspname = %s
+        ) on c.relname = %s
         """,
         *table,
     )
@@ -235,4 +236,4 @@ def _inspect(connection: Conn, settings: Settings, *, text: bool) -> tuple[dict[
         columns.append(Column(0, _COMMITTED, TIMESTAMPTZ, -1))
     relation = Relation(oid, *table, "d", tuple(columns))
     definition = {TABLE: ".".join(table), TABLE_OID: str(oid), PUBLICATION: NONE}
-    return definition, RowSource(relation, binary, timed)
+    return definition, RowSource(relation, binary, timed, shape)

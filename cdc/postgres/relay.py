@@ -37,6 +37,13 @@ LONG: Final = ", ".join(f"set_config('{name}', '{seconds:g}s', true)" for name, 
 SHORT: Final = LONG.replace(f"{LONG_SECONDS:g}s", f"{FENCED_SECONDS:g}s")
 
 
+SHAPE: Final = """(
+    select string_agg(concat_ws(' ', a.attname, a.atttypid), ', ' order by a.attnum)
+    from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+)"""
+"""An expression for the columns of the table `c` of pg_class."""
+
+
 class RelayRow(NamedTuple):
     """The row of a relay."""
 
@@ -56,6 +63,7 @@ class RowSource(NamedTuple):
     relation: Relation
     binary: bool
     commits: bool  # the last column is the time of the commit, which is not in the table
+    shape: str  # SHAPE as of when the columns were looked up, or before
 
 
 class RelayConnection:
@@ -389,7 +397,15 @@ class Relay(RelayConnection):
         with converting("reading the outbox table"), self.connection.transaction():
             self.connection.execute(self.connection.pinned(_LIMITS).encode())
             self.connection.execute(self._filled("lock table {outbox} in access share mode"))
-            self._held(self.connection.execute(self._filled("select 1 from {relays} where {fence}")).fetchall())
+            shape = self._filled(
+                f"select {SHAPE} = {{shape}} from {{relays}} left join pg_class c on c.oid = {{oid}} where {{fence}}",
+                shape=self._source.shape,
+                oid=self._source.relation.oid,
+            )
+            rows = self.connection.execute(shape).fetchall()
+            self._held(rows)
+            if rows != [(True,)]:
+                raise PostgresUnavailable("the columns of the outbox have changed since this session began")
             yield
 
 

@@ -34,7 +34,8 @@ def table(pipeline: Pipeline) -> Pipeline:
 def opened(pipeline: Pipeline, *, binary: bool = True) -> Relay:
     ((oid,),) = pipeline.sql("select 'outbox'::regclass::oid::int8")
     columns = (Column(0, "aggregateid", TEXT, -1), Column(0, "payload", JSONB, -1))
-    source = RowSource(Relation(oid, "public", "outbox", "d", columns), binary, False)
+    ((shape,),) = pipeline.sql(f"select {relays.SHAPE} from pg_class c where c.oid = 'outbox'::regclass")
+    source = RowSource(Relation(oid, "public", "outbox", "d", columns), binary, False, shape)
     return Relay(connect(pipeline.dsn), ("public", "outbox"), pipeline.slot, source)
 
 
@@ -144,12 +145,21 @@ def test_a_batch_is_whole_though_its_reader_waits_for_a_change_that_rewrites_the
         "numbers": lambda: sum(map(len, held.numbers(NOTHING, snapshot, None))),
     }
     with ThreadPoolExecutor(1) as reader, psycopg.connect(table.dsn) as changing:
-        changing.execute("alter table outbox alter id type text")
+        changing.execute("alter table outbox alter payload type jsonb using payload || '{}'")
         found = reader.submit(reads[read])
         waiting = "select from pg_locks where relation = 'outbox'::regclass and not granted"
         eventually(lambda: len(table.sql(waiting)) == 1, "the reader waits")
         changing.commit()
         assert found.result() == 3
+
+
+def test_columns_that_were_changed_since_the_session_began_are_not_read(table: Pipeline, held: Relay) -> None:
+    table.insert(1)
+    snapshot = tick(held).snapshot
+    assert len(held.read(NOTHING, snapshot, None).frames) == 1
+    table.sql("alter table outbox alter payload type json using payload::json")
+    with pytest.raises(PostgresUnavailable, match="columns of the outbox have changed"):
+        held.read(NOTHING, snapshot, None)
 
 
 def test_a_relay_that_was_taken_over_does_nothing_more(table: Pipeline, held: Relay) -> None:
