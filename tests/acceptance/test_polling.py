@@ -1,5 +1,6 @@
 """Rows that are read from the table without a slot: kills, standbys, long transactions, and what becomes of rows."""
 
+import contextlib
 import json
 import random
 import signal
@@ -15,9 +16,11 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.load import Load
-from tests.pipeline import Pipeline, eventually
+from tests.pipeline import Pipeline, eventually, make_pipeline, prepare
 from tests.pooler import POOLERS, pooler
 from tests.reader import end_offset
+from tests.servers import Servers
+from tests.standby import PrivatePair
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.parametrize("source", ["polling"], indirect=True)]
 
@@ -46,7 +49,10 @@ def insert(connection: "psycopg.Connection[Any]", key: str, seq: int) -> None:
 
 @contextmanager
 def writers(dsn: str, count: int) -> Iterator[None]:
-    """Writers that share keys and lock each before they insert; half have their transaction's id long before."""
+    """Writers that share keys and lock each before they insert; half have their transaction's id long before.
+
+    They connect again when their server fails.
+    """
     stop, failures = threading.Event(), list[BaseException]()
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("create table aggregates (key text primary key, seq int not null)")
@@ -55,9 +61,10 @@ def writers(dsn: str, count: int) -> Iterator[None]:
     def write(number: int) -> None:
         chance = random.Random(number)
         try:
-            with psycopg.connect(dsn) as connection:
-                while not stop.is_set():
-                    one_transaction(connection, chance, early=number % 2 == 0)
+            while not stop.is_set():
+                with contextlib.suppress(psycopg.OperationalError), psycopg.connect(dsn) as connection:
+                    while not stop.is_set():
+                        one_transaction(connection, chance, early=number % 2 == 0)
         except BaseException as error:
             failures.append(error)
 
@@ -108,6 +115,37 @@ def test_kills_lose_repeat_and_reorder_nothing_for_writers_that_lock_their_aggre
     assert running.stop() == 0
     assert len(pipeline.judge(table="written")) > 300
     assert pipeline.sql("select count(*) from outbox") == [(0,)]
+
+
+@pytest.mark.parametrize("guarantee", GUARANTEES)
+def test_a_promoted_standby_that_lagged_goes_on_and_only_what_it_never_had_is_lost(
+    private_pair: PrivatePair, servers: Servers, topic_prefix: str, tmp_path: Path, source: str, guarantee: str
+) -> None:
+    pair = private_pair()
+    pipeline = prepare(make_pipeline(pair.dsn, servers.kafka, topic_prefix, tmp_path, source))
+    deleting(pipeline).settings["delivery"] = {"guarantee": guarantee}
+    with contextlib.closing(pipeline):
+        running = pipeline.start().streams()
+        with writers(pair.dsn, 4):
+            eventually(lambda: end_offset(pipeline.kafka, pipeline.topic) > 50, "events that the standby has, too")
+            pair.standby.stop()
+            lag = end_offset(pipeline.kafka, pipeline.topic)
+            eventually(lambda: end_offset(pipeline.kafka, pipeline.topic) > lag + 50, "events that it has not")
+            pair.primary.kill()
+            pair.standby.start()
+            pair.promote()
+            running.logs("streaming", times=2)
+            time.sleep(0.5)
+            running.kill()
+            running = pipeline.start().streams()
+            lag = end_offset(pipeline.kafka, pipeline.topic)
+            eventually(lambda: end_offset(pipeline.kafka, pipeline.topic) > lag + 50, "events of the new primary")
+        pipeline.settles()
+        assert running.stop() == 0
+        published = pipeline.records()
+        assert len(published) > len(pipeline.judge(table="written", phantoms=True))  # the old primary had more
+        assert len({record.position for record in published}) == len(published)
+        assert pipeline.sql("select count(*) from outbox") == [(0,)]
 
 
 def test_rows_of_a_long_transaction_come_when_it_commits_and_nothing_waits_for_them(pipeline: Pipeline) -> None:
