@@ -59,9 +59,10 @@ def claim(found: SlotRecord, known: Memory, guarantee: str) -> SlotRecord | None
 def resumable(record: SlotRecord | None, guarantee: str, has_tick: Callable[[int, int], bool]) -> Progress | None:
     """Return how far Kafka says that a relay has sent rows; None where the table has to say it.
 
-    It holds where the table has the tick, by its number and transaction: else the table was set back behind it.
+    It holds where the table has the tick, by its number and transaction: else the table was set back behind it. It
+    holds also while rows behind it may have been sent before, and are compared by their ids.
     """
-    if record is None or not record.caught_up or {record.guarantee, guarantee} != {EXACTLY_ONCE}:
+    if record is None or {record.guarantee, guarantee} != {EXACTLY_ONCE}:
         return None
     progress = record.relay.progress if record.relay else None
     return progress if progress and progress.tick and has_tick(progress.tick, progress.xid) else None
@@ -205,7 +206,7 @@ class Recognition:
             return (SentBefore(LSN(position.commit_lsn + 1), position) if position else SentBefore()), record
         if known and known.guarantee == EXACTLY_ONCE and not self.batch:
             ends.hand_over(record)
-        if ends.progress is not None and not (ends.used or window):
+        if ends.progress is not None and not (ends.used or known):
             return SentBefore(), record
         dead_letters = self._settings.topics.dead_letter if ends.dead_letters else None
         foreign: tuple[Foreign | None, LSN] = (ends.foreign(window), window.until) if window else (None, NOTHING)

@@ -1159,10 +1159,10 @@ DEFECTS: Final = (
         ' else None',
     ),
     Defect(
-        "resumes-unread", "polling", "Kafka's record counts although not all before it was compared.",
+        "resumes-unread", "polling", "Nothing behind Kafka's record is compared.",
         "delivery/slot_memory.py",
-        'record is None or not record.caught_up or',
-        'record is None or',
+        'caught_up = caught_up and ends.resumes',
+        'caught_up = ends.resumes',
     ),
     Defect(
         "progress-of-before", "polling", "The record in Kafka has the progress of what the table has confirmed.",
