@@ -10,7 +10,9 @@ import psycopg
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from cdc.config.loading import load_fleet
 from cdc.consumer import Decoder
+from cdc.fleet.topic import read_register
 from cdc.status import client
 from cdc.status.fleet import FleetDocument, UnitState
 from tests import forking
@@ -54,6 +56,7 @@ class FleetWorld:
         self.folder = home / "units"
         self.instances: list[Started] = []
         self.dsns: dict[str, str] = {}
+        self.slots: dict[str, str] = {}  # of units that the program named
         self.settings = self.fleet_settings = ""
         self.session = SESSION
         self.kafka_settings = f'"bootstrap.servers" = "{kafka}"'
@@ -99,37 +102,63 @@ schemas = "schemas"
     def add(self, unit: str, dsn: str = "", more: str = "", *, prepared: bool = True) -> None:
         """Make what a unit needs, and then its file."""
         self.dsns[unit] = dsn or self.dsn
-        text = f"""
+        text = self._text(unit, more)
+        if prepared:
+            self._prepare(unit, text, ("outbox", "init"), ("slot", "create"))
+        self._put(unit, text)
+
+    def split(self, outbox: str, number: int, dsn: str = "") -> list[str]:
+        """Make an outbox in so many parts, each of which is a unit; return the units."""
+        self.dsns[outbox] = dsn or self.dsn
+        written = self.home / f"{outbox}.parts"
+        self._prepare(outbox, self._text(outbox), ("outbox", "init", "--split", str(number), "--write", str(written)))
+        files = sorted(written.glob("*.toml"))
+        units = [file.stem for file in files]
+        for file in files:
+            self.dsns[file.stem] = self.dsns[outbox]
+            self.slots[file.stem] = file.stem
+            self._prepare(file.stem, file.read_text(), ("slot", "create"))
+            self._put(file.stem, file.read_text())
+        del self.dsns[outbox]  # no unit
+        return units
+
+    def _text(self, outbox: str, more: str = "") -> str:
+        return f"""
 [postgres]
-dsn = "{self.dsns[unit]}"
-slot = "{self.slot(unit)}"
-publication = "{unit}"
+dsn = "{self.dsns[outbox]}"
+slot = "{self.slot(outbox)}"
+publication = "{outbox}"
 [outbox]
-table = "public.{unit}"
+table = "public.{outbox}"
 [topics]
-name = "{self.prefix}{unit}.{{aggregatetype}}"
+name = "{self.prefix}{outbox}.{{aggregatetype}}"
 {more}
 """
-        if prepared:
-            alone = self.home / f"{unit}.alone"
-            alone.write_text(text)
-            settings = ["--set", f"kafka.bootstrap.servers={self.kafka}"]
-            settings += ["--set", f"topics.positions={self.prefix}positions"]
-            settings += ["--set", f"topics.dead_letter={self.prefix}dead"]
-            for command in (("outbox", "init"), ("slot", "create")):
-                done = run_here(("--config", str(alone), *settings, *command), {})
-                assert done.returncode == 0, done.stderr
+
+    def _prepare(self, name: str, text: str, *commands: tuple[str, ...]) -> None:
+        """Run commands with settings that are not those of a fleet."""
+        alone = self.home / f"{name}.alone"
+        alone.write_text(text)
+        settings = ["--set", f"kafka.bootstrap.servers={self.kafka}"]
+        settings += ["--set", f"topics.positions={self.prefix}positions"]
+        settings += ["--set", f"topics.dead_letter={self.prefix}dead"]
+        for command in commands:
+            done = run_here(("--config", str(alone), *settings, *command), {})
+            assert done.returncode == 0, done.stderr
+
+    def _put(self, unit: str, text: str) -> None:
         written = self.folder / f"{unit}.new"
         written.write_text(text)
         written.rename(self.folder / f"{unit}.toml")
 
     def slot(self, unit: str) -> str:
-        return f"{self.name.replace('-', '_')}_{unit}"
+        return self.slots.get(unit, f"{self.name.replace('-', '_')}_{unit}")
 
-    def start(self) -> Started:
-        """Start an instance; it is killed at the end of the test."""
+    def start(self, folder: Path | None = None) -> Started:
+        """Start an instance, of a folder of its own or of the common one; it is killed at the end of the test."""
         log = self.home / f"instance-{len(self.instances)}.log"
-        arguments = ["--log-format", "json", "--config", str(self.configure()), "fleet", "start", str(self.folder)]
+        units = str(folder or self.folder)
+        arguments = ["--log-format", "json", "--config", str(self.configure()), "fleet", "start", units]
         with log.open("wb") as output:
             started = Started(forking.start(arguments, output.fileno(), output.fileno()), log)
         self.instances.append(started)
@@ -171,6 +200,11 @@ name = "{self.prefix}{unit}.{{aggregatetype}}"
         facts = json.loads(self.run("fleet", "status", "--json").stdout)
         return {unit["unit"]: unit["partition"] for unit in facts["units"]}
 
+    def worked(self) -> set[str]:
+        """The units of which the register in Kafka says that they work."""
+        register = read_register(load_fleet(self.configure(), (), {})[0], PATIENCE)
+        return {unit for unit, last in register.states.items() if last.works} if register else set()
+
     def delete_topic(self) -> None:
         """Delete the topic of the fleet."""
         admin = AdminClient({"bootstrap.servers": self.kafka})
@@ -183,8 +217,8 @@ name = "{self.prefix}{unit}.{{aggregatetype}}"
                 instance.kill()
         # Units drain by themselves: the end of a database would otherwise wait for them.
         with psycopg.connect(self.dsn, autocommit=True) as connection:
-            active = "select from pg_replication_slots where active and starts_with(slot_name, %s)"
-            prefix = self.name.replace("-", "_")
-            eventually(lambda: not connection.execute(active, [prefix]).rowcount, "units of killed instances end")
+            active = "select from pg_replication_slots where active and slot_name = any(%s)"
+            slots = [self.slot(unit) for unit in self.dsns]
+            eventually(lambda: not connection.execute(active, [slots]).rowcount, "units of killed instances end")
         with contextlib.suppress(KafkaException):  # no instance made it
             self.delete_topic()
