@@ -1,16 +1,32 @@
 """Checks what only all units of a fleet together show: their files, and what each server must have room for."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, LiteralString, NamedTuple
 
 from cdc.checks.finding import Notes
+from cdc.config.settings import Postgres
 from cdc.errors import CdcError
+from cdc.postgres import defects
 from cdc.postgres.connection import Conn, connect, query
+from cdc.postgres.split import REFUSES, slot_of
 
 CONNECTIONS_OF_UNIT: Final = 2
 """One that monitors, and one for a moment when a session begins; the one that replicates counts as a walsender."""
 _RESTART: Final = "-- then restart PostgreSQL"
 _STATEMENT_SECONDS: Final = 10
+
+
+# Whether the outbox of a publication was replaced by a split, or dropped: then it is of no table, in the form that
+# `outbox init` gives it. The others with tables are of outboxes that are in use.
+_PUBLICATIONS: Final[LiteralString] = """
+    select p.pubname, has_tables, exists (
+        select from pg_publication_rel r join pg_trigger t on t.tgrelid = r.prrelid
+        where r.prpubid = p.oid and t.tgname = %s)
+    or (not has_tables and p.pubinsert and p.pubviaroot
+        and not (p.pubupdate or p.pubdelete or p.pubtruncate or p.puballtables))
+    from pg_publication p cross join lateral (
+        select exists (select from pg_publication_tables t where t.pubname = p.pubname) as has_tables) one
+"""
 
 
 class Server(NamedTuple):
@@ -27,15 +43,25 @@ class Server(NamedTuple):
     connections: int  # of others
     max_connections: int
     strangers: tuple[str, ...]  # slots in databases of units that no unit has and no process reads
+    unread: tuple[str, ...] = ()  # likewise, where the publication of their name is of an outbox that is in use
+    former: tuple[tuple[str, str], ...] = ()  # databases of units, and publications there of outboxes that are gone
 
 
-def read(name: str, dsns: Sequence[str], slots: Iterable[str]) -> Server:
-    """Look at a server: `dsns` has one for each unit, `slots` those of units that read from one. Raises CdcError."""
-    wanted, found, databases = set(slots), [], set()
+def read(name: str, units: Sequence[Postgres]) -> Server:
+    """Look at a server with these units. Raises CdcError."""
+    wanted, found = {unit.slot for unit in units if not unit.polls}, []
+    databases: dict[str, set[str]] = {}  # with the publications of units
+    former: dict[str, set[str]] = {}
+    in_use = set[str]()
     server: Server | None = None
-    for dsn in dict.fromkeys(dsns):
+    for dsn in dict.fromkeys(unit.dsn for unit in units):
         with connect(dsn, statement_seconds=_STATEMENT_SECONDS, application_name="cdc-publisher check") as connection:
-            databases.add(connection.info.dbname)
+            database = connection.info.dbname
+            own = {unit.publication for unit in units if unit.dsn == dsn and not unit.polls}
+            databases.setdefault(database, set()).update(own)
+            publications = query(connection, "reading the publications", _PUBLICATIONS, REFUSES)
+            former[database] = {one for one, _, is_former in publications if is_former}
+            in_use |= {slot_of(one) for one, has_tables, is_former in publications if has_tables and not is_former}
             found = query(
                 connection,
                 "reading the slots",
@@ -50,11 +76,13 @@ def read(name: str, dsns: Sequence[str], slots: Iterable[str]) -> Server:
     )
     existing = {slot for slot, *_ in found}
     return server._replace(
-        units=len(dsns),
+        units=len(units),
         streams=len(wanted),
         missing_slots=len(wanted - existing),
         slots=len(existing),
-        strangers=tuple(strangers),
+        strangers=tuple(slot for slot in strangers if slot not in in_use),
+        unread=tuple(slot for slot in strangers if slot in in_use),
+        former=tuple((database, one) for database in former for one in sorted(former[database] - databases[database])),
     )
 
 
@@ -86,8 +114,11 @@ def files(notes: Notes, valid: int, problems: Iterable[str]) -> None:
         notes.warns("unit_files", "the folder has no unit", hint="each .toml file in it is a unit")
 
 
-def servers(notes: Notes, found: Iterable[Server], unreachable: Iterable[CdcError]) -> None:
-    """Judge all servers together: one line for each limit, the fixes of every server below it."""
+def servers(notes: Notes, found: Iterable[Server], unreachable: Iterable[CdcError], *, all_units: bool) -> None:
+    """Judge all servers together: one line for each limit, the fixes of every server below it.
+
+    Without `all_units`, some files cannot be used, and a slot that no unit has may be theirs.
+    """
     looked, silent = list(found), [error.message for error in unreachable]
     _limit(
         notes,
@@ -113,16 +144,37 @@ def servers(notes: Notes, found: Iterable[Server], unreachable: Iterable[CdcErro
         ],
         silent,
     )
+    if all_units:
+        _left(notes, looked)
+    else:
+        for name in ("fleet_other_slots", "fleet_old_publications"):
+            notes.warns(name, "not known while a unit's file cannot be used", hint="see unit_files")
+
+
+def _left(notes: Notes, looked: list[Server]) -> None:
+    """Judge slots and publications that no unit has."""
     strangers = [f"{slot} at {server.name}" for server in looked for slot in server.strangers]
-    if strangers:
+    unread = [f"{slot} at {server.name}, of an outbox that is in use" for server in looked for slot in server.unread]
+    if strangers or unread:
         notes.warns(
             "fleet_other_slots",
-            f"no unit has these slots, and they retain WAL: {', '.join(strangers)}",
+            f"no unit has these slots, and they retain WAL: {'; '.join([*strangers, *unread])}",
             *(f"SELECT pg_drop_replication_slot('{slot}');" for server in looked for slot in server.strangers),
-            hint="drop only the slots of former units, each in its server; others may belong to other programs",
+            hint="put the files of new units into the folder; drop only the slots of former units, each in its server:"
+            " others may belong to other programs",
         )
     else:
         notes.passes("fleet_other_slots", "every unread slot in the databases of units is that of a unit")
+    former = [f"{name} in {database} at {server.name}" for server in looked for database, name in server.former]
+    if former:
+        notes.warns(
+            "fleet_old_publications",
+            f"no unit has these publications, whose outbox was replaced or dropped: {', '.join(former)}",
+            *(f"DROP PUBLICATION {defects.name(name)};" for server in looked for _, name in server.former),
+            hint="drop each in its database, when its publisher has ended for good",
+        )
+    else:
+        notes.passes("fleet_old_publications", "no publication is left of an outbox that was replaced or dropped")
 
 
 def _limit(notes: Notes, name: str, setting: str, needs: list[tuple[Server, int, int]], silent: list[str]) -> None:

@@ -411,7 +411,12 @@ _FLEET: Final = {
     ),
     "fleet_other_slots": (
         "every slot of `pgoutput` in the databases of units is that of a unit, or is read",
-        "some are not: they retain WAL, as slots of former units do",
+        "some are not: they retain WAL, as slots of former units do, and those of new parts until their units start",
+        "",
+    ),
+    "fleet_old_publications": (
+        "no publication in the databases of units is left of an outbox that a split replaced, or that was dropped",
+        "some are",
         "",
     ),
 }

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,7 +71,7 @@ def check(
     producer.validate(settings)
     with _progress() as doing:
         found = run_checks(settings, options, doing)
-    found = [_as_called(one, _called(invocation, invocation.config)) for one in found]
+    found = [_as_called(one, invocation.program()) for one in found]
     if as_json:
         click.echo(json.dumps(_facts(found), indent=2))
     else:
@@ -89,8 +88,8 @@ def _check_units(invocation: Invocation, folder: Path, options: CheckOptions, *,
     facts: dict[str, object] = {}
     with _progress() as doing:
         for unit, found in check_units(units, options, doing):
-            file = folder / f"{unit}{SUFFIX}" if unit else invocation.config
-            lines = [_as_called(one, _called(invocation, file)) for one in found]
+            program = invocation.program(folder / f"{unit}{SUFFIX}" if unit else None)
+            lines = [_as_called(one, program) for one in found]
             everything += lines
             facts[unit] = _facts(lines)
             if not as_json:
@@ -115,17 +114,8 @@ def _progress() -> Iterator[Callable[[str], None]]:
         yield lambda what: status.update(f"checking {what}")
 
 
-def _called(invocation: Invocation, config: Path | None) -> str:
-    """Return the command line prefix with the same global options, so that printed commands use the same settings."""
-    words = ["cdc-publisher"]
-    words += ["--config", str(config)] if config else []
-    for option in invocation.options:
-        words += ["--set", option]
-    return f"{shlex.join(words)} "
-
-
 def _as_called(one: Finding, program: str) -> Finding:
-    fix = tuple(f"{program}{line.removeprefix(_PROGRAM)}" if line.startswith(_PROGRAM) else line for line in one.fix)
+    fix = tuple(f"{program} {line.removeprefix(_PROGRAM)}" if line.startswith(_PROGRAM) else line for line in one.fix)
     return Finding(one.name, one.side, one.status, hidden(one.found), tuple(map(hidden, fix)), hidden(one.hint))
 
 

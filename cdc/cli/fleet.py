@@ -13,11 +13,12 @@ from rich.table import Table
 
 from cdc.cli.examples import examples
 from cdc.cli.main import Invocation
-from cdc.cli.params import Url
+from cdc.cli.params import LsnType, Url
 from cdc.config.settings import require
 from cdc.errors import KafkaError
 from cdc.logs import setup as logs
 from cdc.logs.format import hidden, plain
+from cdc.lsn import LSN
 
 _SECONDS: Final = 10.0
 
@@ -74,6 +75,7 @@ def start(invocation: Invocation, folder: Path) -> int:
     epilog=examples(
         "cdc-publisher --config fleet.toml fleet status",
         "cdc-publisher --config fleet.toml fleet status --url http://10.0.0.7:8080 --url http://10.0.0.8:8080",
+        "cdc-publisher --config fleet.toml fleet status --lsn 16/B374D848",
     )
 )
 @click.option(
@@ -83,9 +85,12 @@ def start(invocation: Invocation, folder: Path) -> int:
     multiple=True,
     help="Ask the instance at this URL; repeatable.  [default: the address in [http] listen]",
 )
+@click.option(
+    "--lsn", type=LsnType(), help="Show how far the slot of each unit is from this LSN, W in the steps of a split."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
-def status(invocation: Invocation, urls: tuple[str, ...], as_json: bool) -> int:
+def status(invocation: Invocation, urls: tuple[str, ...], lsn: LSN | None, as_json: bool) -> int:
     """Show the units of the fleet: which instance has each, and its state where that instance was asked.
 
     The register and the members of the group are read from Kafka; state, lag and errors come from the instances that
@@ -103,10 +108,11 @@ def status(invocation: Invocation, urls: tuple[str, ...], as_json: bool) -> int:
         return found.exit_code
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False, emoji=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("unit", "partition", "instance", "state", "lag", "events/s", ""):
+    distance = () if lsn is None else (f"to {lsn}",)
+    for name in ("unit", "partition", "instance", "state", "lag", "events/s", *distance, ""):
         table.add_column(name, overflow="fold")
     for unit in found.units:
-        table.add_row(*(plain(hidden(cell)) for cell in unit.cells()))
+        table.add_row(*(plain(hidden(cell)) for cell in unit.cells(lsn)))
     console.print(table)
     for note in found.notes:
         console.print(plain(hidden(note)))

@@ -3,6 +3,7 @@
 import gc
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from click.shell_completion import CompletionItem
 
 from cdc import __version__
 from cdc.config import environment
-from cdc.config.loading import Given, load, load_fleet
+from cdc.config.loading import Given, load, load_fleet, load_unit
 from cdc.config.masking import scrubber, secrets
 from cdc.config.settings import Settings
 from cdc.errors import CdcError, ConfigError
 from cdc.logs import setup as logs
+from cdc.logs.format import hidden
 
 COMMANDS = {
     "start": ("cdc.cli.start:start", "Run the publisher until SIGTERM or SIGINT."),
@@ -53,22 +55,47 @@ class Invocation:
     log_format: str
     verbose: bool
     options: tuple[str, ...]
+    unit: Path | None
 
     def settings(self) -> Settings:
         """Return the effective settings, and mask their secrets in all output from now on. Raises ConfigError."""
-        settings = load(self.config, self.options)
-        _hide(settings)
+        if self.unit is None:
+            settings = load(self.config, self.options)
+            _hide(settings)
+        else:
+            fleet, defaults = load_fleet(self.config, self.options)
+            _hide(fleet)
+            settings = load_unit(self.unit, defaults, fleet.fleet.secrets)
+            _hide(fleet, settings)
         return settings
 
     def fleet(self) -> tuple[Settings, Given]:
         """Return the settings of a fleet and the defaults of its units, and mask secrets. Raises ConfigError."""
+        if self.unit is not None:
+            raise click.UsageError("--unit names one unit, and this command takes the fleet: leave --unit out")
         settings, defaults = load_fleet(self.config, self.options)
         _hide(settings)
         return settings, defaults
 
+    @property
+    def source(self) -> Path | None:
+        """The settings file of the publisher; None for the default."""
+        return self.unit or self.config
 
-def _hide(settings: Settings) -> None:
-    logs.hide(scrubber(secrets(settings.model_dump()) | environment.secrets(os.environ)))
+    def program(self, unit: Path | None = None) -> str:
+        """Return the program and its global options for commands that are shown, for another `unit` if given."""
+        words = ["cdc-publisher"]
+        words += ["--config", str(self.config)] if self.config else []
+        for option in self.options:
+            words += ["--set", option]
+        unit = unit or self.unit
+        words += ["--unit", str(unit)] if unit else []
+        return hidden(shlex.join(words))
+
+
+def _hide(*each: Settings) -> None:
+    known = set[str]().union(*(secrets(settings.model_dump()) for settings in each))
+    logs.hide(scrubber(known | environment.secrets(os.environ)))
 
 
 class Commands(click.Group):
@@ -128,11 +155,23 @@ def _settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     shell_complete=_settings,
     help="Set one setting, overriding environment and file; repeatable.",
 )
+@click.option(
+    "--unit",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Run the command for the unit of a fleet that has this file; the other settings are those of the fleet.",
+)
 @click.version_option(__version__, prog_name="cdc-publisher")
 @click.pass_context
-def cli(ctx: click.Context, config: Path | None, log_format: str, verbose: bool, options: tuple[str, ...]) -> None:
+def cli(
+    ctx: click.Context,
+    config: Path | None,
+    log_format: str,
+    verbose: bool,
+    options: tuple[str, ...],
+    unit: Path | None,
+) -> None:
     """Publish a PostgreSQL transactional outbox to Kafka as Avro."""
-    ctx.obj = Invocation(config, log_format, verbose, options)
+    ctx.obj = Invocation(config, log_format, verbose, options, unit)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -12,13 +12,13 @@ from typing import Any, Final, TypeGuard
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from cdc.config import files
+from cdc.config import files, unit_secrets
 from cdc.config.librdkafka import refused
 from cdc.config.settings import Settings
 from cdc.errors import ConfigError
 
 DEFAULT_FILE = Path("cdc-publisher.toml")
-PREFIX = "CDC_"
+PREFIX = unit_secrets.PREFIX
 NOT_SETTINGS = ("CDC_TEST_", "CDC_CONNECT_")  # servers for tests, and credentials of Kafka Connect for `takeover`
 
 Path_ = tuple[str, ...]
@@ -113,14 +113,14 @@ def load_fleet(
     return settings, defaults
 
 
-def load_unit(file: Path, defaults: Given, secrets: Mapping[str, str]) -> Settings:
-    """Return the settings of a unit: its secrets, by the names of variables, above its file above the defaults.
+def load_unit(file: Path, defaults: Given, secrets: Path | None) -> Settings:
+    """Return the settings of a unit: its secrets in the folder of all, above its file, above the defaults.
 
     Raises ConfigError with one line per problem.
     """
     given = Given()
     _from_file(given, file)
-    _from_environment(given, secrets)
+    _from_environment(given, unit_secrets.read(secrets, file.stem))
     _refuse(given, OF_FLEET, "the file of the fleet", file)
     return _settings(given.below(defaults))
 

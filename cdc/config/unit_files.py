@@ -45,9 +45,12 @@ def write(source: Path | None, units: Mapping[str, Settings], folder: Path) -> d
         source = _file(source)
         mode = source.stat().st_mode & 0o777 if source else 0o666
         for file in (file for file, is_new in new.items() if is_new):
+            begun = file.with_suffix(".new")  # a fleet reads whole files only, and so does this command when run again
+            begun.unlink(missing_ok=True)
             # As secret as the file that its passwords come from.
-            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as opened:
+            with os.fdopen(os.open(begun, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as opened:
                 opened.write(texts[file])
+            begun.rename(file)
     except OSError as error:
         raise ConfigError(f"cannot write {error.filename or folder}: {error.strerror}") from None
     return new

@@ -26,13 +26,11 @@ def check_units(
     for name, one in settings.items():
         by_server.setdefault(server_of(one), []).append(name)
     for server, names in by_server.items():
-        postgres = [settings[name].postgres for name in names]
-        slots = [one.slot for one in postgres if not one.polls]
         try:
-            found.append(fleet.read(server, [one.dsn for one in postgres], slots))
+            found.append(fleet.read(server, [settings[name].postgres for name in names]))
         except CdcError as error:
             silent.append(error)
-    fleet.servers(notes, found, silent)
+    fleet.servers(notes, found, silent, all_units=len(settings) == len(units))
     yield FLEET, notes.findings
     for name, one in settings.items():
         yield name, check(one, options, lambda what, name=name: doing(f"{name}: {what}"))  # type: ignore[misc]

@@ -7,8 +7,8 @@ from typing import Final
 
 from psycopg.conninfo import conninfo_to_dict
 
-from cdc.config import files
-from cdc.config.loading import PREFIX, Given, load_unit
+from cdc.config import environment
+from cdc.config.loading import Given, load_unit
 from cdc.config.masking import scrubber, secrets
 from cdc.config.settings import Settings, require
 from cdc.errors import ConfigError
@@ -28,7 +28,7 @@ class Folder:
         self._path = path
         self._secrets = fleet.fleet.secrets
         self._defaults = defaults
-        self._known = secrets(fleet.model_dump())
+        self._known = secrets(fleet.model_dump()) | environment.secrets(os.environ)
         self.files()
 
     def files(self) -> list[Path]:
@@ -60,34 +60,13 @@ class Folder:
         if problem:
             return Unit(name, None, problems=(f"{path}: {problem}",))
         try:
-            settings = require(load_unit(path, self._defaults, self._secrets_of(name)))
+            settings = require(load_unit(path, self._defaults, self._secrets))
             self._known |= secrets(settings.model_dump())
             connection.validate(settings.postgres.dsn)
             producer.validate(settings)
         except ConfigError as error:
             return Unit(name, None, problems=error.problems)
         return Unit(name, settings, _slot_of(settings))
-
-    def _secrets_of(self, name: str) -> Mapping[str, str]:
-        """Return the texts of a unit's secrets by the names of variables. Raises ConfigError."""
-        if self._secrets is None:
-            return {}
-        found, problems = {}, []
-        try:
-            paths = sorted((self._secrets / name).iterdir())
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise ConfigError(f"[fleet] secrets: folder {self._secrets / name}: {error.strerror}") from None
-        for path in paths:
-            if path.name.startswith(PREFIX):
-                try:
-                    found[path.name] = files.read(str(path))
-                except ValueError as error:
-                    problems.append(f"[fleet] secrets: {error}")
-        if problems:
-            raise ConfigError(*problems)
-        return found
 
 
 def _slot_of(settings: Settings) -> str:

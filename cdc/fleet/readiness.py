@@ -13,6 +13,8 @@ from cdc.fleet.register import Worked
 FILE_SECONDS: Final = 60.0
 """How long a unit without a file leaves an instance ready: folders differ while a change is rolled out."""
 
+NO_FILE: Final = "put it into the folder of every instance, or run fleet forget"
+
 
 class Readiness:
     """What one instance saw of its units since each was placed here."""
@@ -68,5 +70,5 @@ class Readiness:
         missing = sorted(unit for unit, since in self._without_file.items() if now - since >= FILE_SECONDS)
         return [
             *(f"unit {unit} fails here and worked elsewhere: {why}" for unit, why in sorted(self._blamed.items())),
-            *(f"unit {unit} is placed here, and has no file in the folder" for unit in missing),
+            *(f"unit {unit} is placed here, and has no file in the folder: {NO_FILE}" for unit in missing),
         ]

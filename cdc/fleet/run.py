@@ -24,6 +24,7 @@ from cdc.fleet.children import Children, Ended
 from cdc.fleet.folder import Folder
 from cdc.fleet.instance import File, Instance
 from cdc.fleet.membership import Membership
+from cdc.fleet.readiness import NO_FILE
 from cdc.fleet.supervision import Act
 from cdc.fleet.topic import FleetTopic
 from cdc.fleet.units import Unit, digests
@@ -40,7 +41,7 @@ TURN_SECONDS: Final = 0.1
 FOLDER_SECONDS: Final = 5.0
 VIEW_SECONDS: Final = 1.0
 KAFKA_SECONDS: Final = 15.0
-"""How long an error of Kafka is shown: a request is repeated after 10 s."""
+"""How long an error of Kafka is shown once the instance has begun: a request is repeated after 10 s."""
 TELL_AGAIN_SECONDS: Final = 60.0
 """How often a problem that lasts is logged."""
 
@@ -175,8 +176,10 @@ class Fleet:
         """Hear the group and the topic. What they refuse is reported, and tried again."""
         assert self._topic is not None
         placement, register = self._instance.placement, self._instance.register
-        if now - self._kafka_at >= KAFKA_SECONDS:
+        if now - self._kafka_at >= KAFKA_SECONDS and placement.joined and register.complete:
             self._kafka = ""
+        elif self._kafka:
+            self._tell(self._kafka)  # librdkafka reports a missing right once
         try:
             if self._topic.topic_id:
                 self._group.poll()
@@ -296,7 +299,7 @@ class Fleet:
         elif partition is None:
             state, summary = UnitState.UNREGISTERED, "; ".join(unit.problems) if unit else ""
         elif name in instance.placed:
-            state = UnitState.WAITING if unit else UnitState.NO_FILE
+            state, summary = (UnitState.WAITING, "") if unit else (UnitState.NO_FILE, NO_FILE)
         return UnitStatus.model_construct(
             partition=partition,
             state=state,

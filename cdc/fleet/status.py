@@ -7,6 +7,7 @@ from typing import Any
 from cdc.config.settings import Settings
 from cdc.fleet.topic import read_register
 from cdc.kafka.cluster import Cluster
+from cdc.lsn import LSN
 from cdc.quantities import size
 from cdc.status import client
 from cdc.status.client import NoAnswer
@@ -29,9 +30,11 @@ class UnitLine:
     lag_bytes: int | None = None
     lag_seconds: float | None = None
     events_per_second: float | None = None
+    confirmed: str | None = None
 
-    def cells(self) -> tuple[str, ...]:
-        """The cells of its row."""
+    def cells(self, lsn: LSN | None = None) -> tuple[str, ...]:
+        """The cells of its row; with how far its slot is from an LSN, if one is given."""
+        distance = () if lsn is None else (self._distance(lsn),)
         return (
             self.unit,
             "-" if self.partition is None else str(self.partition),
@@ -39,8 +42,16 @@ class UnitLine:
             self.state.replace("_", " ") or ("unknown" if self.instance else "without an instance"),
             "-" if self.lag_bytes is None else size(self.lag_bytes),
             "-" if self.events_per_second is None else f"{self.events_per_second:,.1f}",
+            *distance,
             self.summary,
         )
+
+    def _distance(self, lsn: LSN) -> str:
+        try:
+            left = lsn - LSN.parse(self.confirmed or "")
+        except ValueError:  # unknown
+            return "-"
+        return f"{size(left)} left" if left > 0 else "reached"
 
 
 @dataclass(slots=True)
@@ -114,3 +125,4 @@ def _add(lines: dict[str, UnitLine], document: FleetDocument) -> None:
         if unit.status is not None:
             line.lag_bytes, line.lag_seconds = unit.status.lag.bytes, unit.status.lag.seconds
             line.events_per_second = unit.status.rate.events_per_second
+            line.confirmed = unit.status.slot.confirmed

@@ -23,7 +23,8 @@ _PERMANENT: Final = {
     KafkaError.INVALID_SESSION_TIMEOUT: "set [fleet] session_seconds to a value between group.min.session.timeout.ms"
     " and group.max.session.timeout.ms of the brokers",
     KafkaError.INCONSISTENT_GROUP_PROTOCOL: "another program is in this consumer group: choose another [fleet] name",
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "grant the principal IDEMPOTENT_WRITE on the cluster",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "grant the principal WRITE on the topic; brokers older than 2.8 need"
+    " IDEMPOTENT_WRITE on the cluster",
     KafkaError.SASL_AUTHENTICATION_FAILED: 'check "sasl.username" and "sasl.password" in [kafka]',
     KafkaError._AUTHENTICATION: "check the credentials in [kafka]",
     KafkaError.INVALID_REQUIRED_ACKS: "check the topic's min.insync.replicas",

@@ -42,7 +42,7 @@ def parts(settings: Settings, number: int) -> dict[str, Settings]:
     for name in found:
         if len(name.encode()) > _LONGEST:
             raise ConfigError(f"{name!r} is longer than {_LONGEST} bytes", hint="give the outbox a shorter name")
-        postgres = settings.postgres.model_copy(update={"slot": _slot(name), "publication": name})
+        postgres = settings.postgres.model_copy(update={"slot": slot_of(name), "publication": name})
         own = {"table": defects.shown((schema, name)), "renamed_to": None}
         outbox = settings.outbox.model_copy(update=own)
         found[name] = settings.model_copy(update={"postgres": postgres, "outbox": outbox})
@@ -61,13 +61,26 @@ def missing(connection: Conn, settings: Settings, number: int, writers: tuple[st
     table, units = settings.outbox.qualified_name, parts(settings, number)
     if table_columns(connection, table) is None:
         return create(settings, number, writers)
-    if set(_leaves(connection, table)) != set(units):
-        return None
-    there = {name for (name,) in query(connection, "reading the publications", "select pubname from pg_publication")}
+    return _lacking(connection, table, units) if set(_leaves(connection, table)) == set(units) else None
+
+
+def _lacking(connection: Conn, table: tuple[str, str], units: dict[str, Settings]) -> list[str]:
+    """Return the statements that make what a table in parts lacks."""
+    there = _publications(connection)
     statements = [create_publication(unit) for unit in units.values() if unit.postgres.publication not in there]
     if defect := moves.defect(connection, "", table):
         statements += defect.fix
     return statements
+
+
+def _publications(connection: Conn) -> set[str]:
+    return {name for (name,) in query(connection, "reading the publications", "select pubname from pg_publication")}
+
+
+def without_slot(connection: Conn, units: dict[str, Settings]) -> list[str]:
+    """Return the parts that have no slot yet."""
+    there = {slot.name for slot in slots_of_server(connection) if slot.database == connection.info.dbname}
+    return [name for name, unit in units.items() if unit.postgres.slot not in there]
 
 
 def _parts(settings: Settings, parent: tuple[str, str], number: int) -> list[str]:
@@ -101,11 +114,15 @@ def _leaves(connection: Conn, table: tuple[str, str]) -> list[str]:
 
 
 class Steps(NamedTuple):
-    """What splits a table that is in use: the statements of two transactions, and what else takes part."""
+    """What splits a table that is in use: the statements of two transactions, and what else takes part.
+
+    What is done already is left out.
+    """
 
     create: list[str]
     swap: list[str]
     units: list[str]  # names of the new parts
+    without_slot: list[str]  # of these
     slots: list[str]  # of the publishers that read the table now
     publications: list[str]  # likewise
     failover: bool
@@ -114,7 +131,7 @@ class Steps(NamedTuple):
     notes: list[str]
 
 
-REFUSES: Final = '"00_outbox_refuses"'
+REFUSES: Final = "00_outbox_refuses"
 """The trigger of the old table; PostgreSQL runs triggers in the order of their names."""
 
 _PUBLISHED: Final[LiteralString] = """
@@ -203,7 +220,8 @@ def steps(connection: Conn, settings: Settings, number: int) -> Steps:
     """Return what splits the table of the settings into `number` parts. Raises PostgresError where it is no outbox."""
     table, units, key = settings.outbox.qualified_name, parts(settings, number), settings.outbox.columns.key
     schema, name = table
-    if key not in (table_columns(connection, table) or ()):
+    columns = table_columns(connection, table) or {}
+    if key not in columns:
         raise PostgresError(f"table {defects.shown(table)} has no column {key!r}", hint="map it in [outbox] columns")
     old, new = _free(connection, (schema, f"{name}_old")), (schema, f"{name}_{number}")
     given = {"table": _name(*table), "stays": defects.STAYS, "publication": settings.postgres.publication}
@@ -213,11 +231,19 @@ def steps(connection: Conn, settings: Settings, number: int) -> Steps:
             return [text for (text,) in connection.execute(statement, given)]
 
     tables = [_name(*each) for each in (new, *((schema, unit) for unit in units))]
+    prepared = table_columns(connection, new)
+    if prepared is not None and (set(_leaves(connection, new)) != set(units) or prepared != columns):
+        raise PostgresError(
+            f"table {defects.shown(new)} exists, and has other parts or columns than the new table is to have",
+            hint=f"drop it if it is of an earlier attempt: DROP TABLE {_name(*new)};",
+        )
     single = bool(read(_PUBLISHED)) or not _leaves(connection, table)
     publications = [settings.postgres.publication] if single else _leaves(connection, table)
-    slots = [settings.postgres.slot] if single else [_slot(part) for part in publications]
+    slots = [settings.postgres.slot] if single else [slot_of(part) for part in publications]
     return Steps(
-        create=[
+        create=_lacking(connection, new, units)
+        if prepared is not None
+        else [
             f"CREATE TABLE {_name(*new)} (LIKE {_name(*table)} INCLUDING ALL EXCLUDING INDEXES)"
             f" PARTITION BY HASH ({_name(key)});",
             *_parts(settings, new, number),
@@ -233,6 +259,7 @@ def steps(connection: Conn, settings: Settings, number: int) -> Steps:
             *(read(_SEQUENCES) + read(_FOREIGN_KEYS) + read(_VIEWS) + read(_TRIGGERS)),
         ],
         units=list(units),
+        without_slot=without_slot(connection, units),
         slots=slots,
         publications=publications,
         failover=any(slot.failover for slot in slots_of_server(connection) if slot.name in slots),
@@ -240,6 +267,43 @@ def steps(connection: Conn, settings: Settings, number: int) -> Steps:
         old=old,
         notes=read(_NOTES),
     )
+
+
+def rest(connection: Conn, settings: Settings, number: int) -> Steps | None:
+    """Return what is left to do after the swap to `number` parts; None when nothing is."""
+    units, (schema, table) = parts(settings, number), settings.outbox.qualified_name
+    replaced = query(
+        connection,
+        "looking for the replaced table",
+        """
+        select c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = %s and not c.relispartition and exists (
+            select from pg_trigger where tgrelid = c.oid and tgname = %s)
+        and not exists (select from pg_inherits where inhrelid = c.oid) order by 1
+        """,
+        schema,
+        REFUSES,
+    )
+    there = _publications(connection)
+    for name in [name for (name,) in replaced if re.fullmatch(rf"{re.escape(table)}_old\d*", name)]:
+        leaves = _leaves(connection, (schema, name))
+        publications = leaves or [settings.postgres.publication]
+        names = [slot_of(part) for part in leaves] or [settings.postgres.slot]
+        slots = [slot for slot in slots_of_server(connection) if slot.name in names]
+        if slots or there.intersection(publications):
+            return Steps(
+                create=[],
+                swap=[],
+                units=list(units),
+                without_slot=without_slot(connection, units),
+                slots=[slot.name for slot in slots],
+                publications=publications,
+                failover=any(slot.failover for slot in slots),
+                single=not leaves,
+                old=(schema, name),
+                notes=[],
+            )
+    return None
 
 
 def refuse(old: tuple[str, str], new: tuple[str, str], tables: list[tuple[str, str]]) -> list[str]:
@@ -254,11 +318,12 @@ def refuse(old: tuple[str, str], new: tuple[str, str], tables: list[tuple[str, s
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION"
         f" {message}; END $$;"
     ]
+    trigger = _name(REFUSES)
     for table in tables:
         made.append(
-            f"CREATE TRIGGER {REFUSES} BEFORE INSERT ON {_name(*table)} FOR EACH ROW EXECUTE FUNCTION {function}();"
+            f"CREATE TRIGGER {trigger} BEFORE INSERT ON {_name(*table)} FOR EACH ROW EXECUTE FUNCTION {function}();"
         )
-        made.append(defects.always(table, REFUSES))
+        made.append(defects.always(table, trigger))
     return made
 
 
@@ -288,7 +353,8 @@ def _free(connection: Conn, table: tuple[str, str]) -> tuple[str, str]:
     raise AssertionError
 
 
-def _slot(part: str) -> str:
+def slot_of(part: str) -> str:
+    """Return the name of a part's slot: slots have lower-case letters, digits and underscores."""
     return re.sub(r"[^a-z0-9_]", "_", part.lower())
 
 

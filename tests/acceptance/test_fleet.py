@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import psutil
+import psycopg
 import pytest
 
 from cdc.status.fleet import UnitState
@@ -141,10 +142,11 @@ def test_bad_files_and_a_unit_that_needs_an_operator_leave_the_others_alone(unit
         assert units.received(unit) == [1]
         assert len(instance.events("unit_starts", unit)) == 1
 
-    status = units.run("fleet", "status", "--url", instance.url)
+    status = units.run("fleet", "status", "--url", instance.url, "--lsn", "0/1")
     assert status.returncode == 1
     lines = {line.split()[0]: line for line in status.stdout.splitlines()}
     assert "working" in lines["shop"]
+    assert "reached" in lines["shop"]
     assert "failed" in lines["no_slot"]
     facts = json.loads(units.run("fleet", "status", "--json", "--url", instance.url).stdout)
     assert facts["fleet"] == units.name
@@ -262,10 +264,26 @@ def test_check_and_audit_look_at_every_unit_and_add_up(units: FleetWorld) -> Non
     instance = units.start().becomes_ready()
     for unit in UNITS:
         units.settles(unit)
+    file = str(units.folder / "shop.toml")
+    one = units.run("--unit", file, "check", "--json")
+    by_name = {line["name"]: line["found"] for line in json.loads(one.stdout)["checks"]}
+    assert units.slot("shop") in by_name["replication_slot"]
+    assert f"{units.prefix}positions" in by_name["positions_topic"]  # a default of the fleet
+    assert "this command takes the fleet" in units.run("--unit", file, "fleet", "status").stderr
+    with psycopg.connect(units.dsn, autocommit=True) as connection:
+        former = units.slot("former")
+        connection.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", [former])
+        connection.execute("create publication former with (publish = 'insert', publish_via_partition_root)")
+        checked = json.loads(units.run("check", str(units.folder), "--json").stdout)
+        found = {line["name"]: line for line in checked["fleet"]["checks"]}
+        assert former in found["fleet_other_slots"]["found"]
+        assert found["fleet_old_publications"]["fix"] == ['DROP PUBLICATION "former";']
+        connection.execute("drop publication former")
+        connection.execute("select pg_drop_replication_slot(%s)", [former])
     checked = json.loads(units.run("check", str(units.folder), "--json").stdout)
     assert {*checked["units"]} == {*UNITS}
     found = {one["name"]: one for one in checked["fleet"]["checks"]}
-    assert (found["unit_files"]["status"], found["fleet_slots"]["status"]) == ("pass", "pass")
+    assert {line["status"] for line in found.values()} == {"pass"}
     by_name = {one["name"]: one["status"] for one in checked["units"]["shop"]["checks"]}
     assert by_name["outbox_table"] == "pass"
     text = units.run("check", str(units.folder)).stdout

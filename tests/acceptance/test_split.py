@@ -21,13 +21,18 @@ class Splitting:
         self._running: list[Running] = []
         self._goes_on = goes_on
         self._folder = pipeline.folder / f"units-{number}"
-        printed = pipeline.run("outbox", "init", "--split", str(number), "--write", str(self._folder))
-        assert printed.returncode == 1, printed.stderr
-        self._steps = printed.stdout
+        self._number = number
+        self._steps = self._left()
         self._made, self._swap = blocks(self._steps)
         files = sorted(self._folder.glob("*.toml"))
         assert [file.stem for file in files] == [f"outbox_{number}_{part}" for part in range(number)]
         self.units: list[Unit] = [unit(pipeline, file) for file in files]
+
+    def _left(self) -> str:
+        """What the command prints now: the steps that are left."""
+        printed = self._pipeline.run("outbox", "init", "--split", str(self._number), "--write", str(self._folder))
+        assert printed.returncode == 1, printed.stderr
+        return printed.stdout
 
     def run(self) -> None:
         self._starts(self._publishers)
@@ -35,10 +40,13 @@ class Splitting:
         interrupted(self._pipeline, self._made)
         committed(self._pipeline, self._made)
         self._crashes()
-        creates, drops = commands(self._steps)[: len(self.units)], commands(self._steps)[len(self.units) :]
-        for create in creates:
-            done = run_here(tuple(create), {})
+        for left in range(self._number, 0, -1):  # as if the terminal were closed after each command
+            steps = self._left()
+            creates = [command for command in commands(steps) if "create" in command]
+            assert (blocks(steps), len(creates)) == ([self._swap], left)
+            done = run_here(tuple(creates[0]), {})
             assert done.returncode == 0, done.stderr
+        assert blocks(self._left()) == [self._swap]
         self._crashes()
         if "renamed_to" in self._steps:
             self._pipeline.settings["outbox"] = {"renamed_to": "outbox_old"}
@@ -47,6 +55,7 @@ class Splitting:
         self._goes_on()
         interrupted(self._pipeline, self._swap)
         committed(self._pipeline, self._swap)
+        assert blocks(self._left()) == []
         ((text,),) = self._pipeline.sql("select pg_current_wal_insert_lsn()::text")
         end = LSN.parse(text)
         self._crashes()
@@ -60,7 +69,7 @@ class Splitting:
         self._publishers = list(self.units)
         self._starts(self._publishers)
         self._crashes()
-        for drop in drops:
+        for drop in commands(self._left()):
             done = self._pipeline.run(*drop)
             assert done.returncode == 0, done.stderr
         for publication in [line for line in self._steps.splitlines() if line.startswith("DROP PUBLICATION")]:

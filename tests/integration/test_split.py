@@ -2,8 +2,10 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -229,6 +231,61 @@ def test_new_files_are_not_written_beside_those_of_publishers_that_read_the_tabl
         "outbox_2_0.toml",
         "outbox_2_1.toml",
     ]
+
+
+class Killed(BaseException):
+    """Ends a command where it is raised, as kill -9 does: nothing catches it."""
+
+
+def test_a_command_that_is_killed_at_any_statement_or_file_is_run_again(
+    bare: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, execute, fdopen, rename = bare.folder / "units", psycopg.Connection.execute, os.fdopen, Path.rename
+    arguments = ("outbox", "init", "--split", "2", "--write", str(folder))
+
+    def killed(owner: object, name: str, way: Callable[..., object]) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, way)
+            with pytest.raises(Killed):
+                bare.run(*arguments)
+
+    for last in bare.run("outbox", "init", "--split", "2", "--print").stdout.rstrip().split("\n\n"):
+
+        def statement(self: Any, query: Any, *more: Any, last: bytes = last.encode()) -> object:
+            done = execute(self, query, *more)
+            if query == last:
+                raise Killed
+            return done
+
+        killed(psycopg.Connection, "execute", statement)
+        assert bare.sql("select to_regclass('outbox')::text") == [(None,)]
+
+    def half(*given: Any) -> object:
+        with fdopen(*given) as file:
+            file.write("[post")
+        raise Killed
+
+    def before(*_: object) -> object:
+        raise Killed
+
+    def after(self: Path, target: Path) -> object:
+        rename(self, target)
+        raise Killed
+
+    whole = set[str]()
+    for part in range(2):
+        killed(os, "fdopen", half)
+        killed(Path, "rename", before)
+        assert {file.stem for file in folder.glob("*.toml")} == whole
+        killed(Path, "rename", after)
+        whole.add(f"outbox_2_{part}")
+    again = bare.run(*arguments)
+    assert (again.returncode, again.stderr.count("exists already")) == (0, 2), again.stderr
+    assert "slot create --backfill" in again.stdout  # rows may be there by now
+    assert sorted(file.name for file in folder.iterdir()) == ["outbox_2_0.toml", "outbox_2_1.toml"]
+    for file in folder.iterdir():
+        assert unit(bare, file).run("slot", "create").returncode == 0
+    assert "slot create" not in bare.run(*arguments).stdout
 
 
 def test_bad_input_gets_one_clear_message(bare: Pipeline) -> None:

@@ -113,7 +113,7 @@ def test_the_file_of_a_unit_is_one_of_the_program(tmp_path: Path) -> None:
     (tmp_path / "schemas").mkdir()
     fleet.add(rows, "a", "bench-1", "b")
     (file,) = (tmp_path / "a.units").glob("*.toml")
-    settings = loading.load_unit(file, loading.Given(), {})
+    settings = loading.load_unit(file, loading.Given(), None)
     assert (settings.postgres.slot, settings.avro.schemas) == ("b", tmp_path / "schemas")
 
 

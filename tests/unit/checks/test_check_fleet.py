@@ -14,9 +14,10 @@ def found(notes: Notes) -> dict[str, Finding]:
     return {one.name: one for one in notes.findings}
 
 
-def judged(*servers: Server, silent: bool = False) -> dict[str, Finding]:
+def judged(*servers: Server, silent: bool = False, all_units: bool = True) -> dict[str, Finding]:
     notes = Notes("fleet")
-    fleet.servers(notes, servers, [PostgresUnavailable("db:5433 does not answer")] if silent else [])
+    unreachable = [PostgresUnavailable("db:5433 does not answer")] if silent else []
+    fleet.servers(notes, servers, unreachable, all_units=all_units)
     return found(notes)
 
 
@@ -47,6 +48,26 @@ def test_slots_that_no_unit_has_are_named() -> None:
     line = judged(ROOMY._replace(strangers=("former",)))["fleet_other_slots"]
     assert "former at db:5432" in line.found
     assert line.fix == ("SELECT pg_drop_replication_slot('former');",)
+
+
+def test_slots_of_outboxes_in_use_that_no_unit_has_are_named_and_not_to_be_dropped() -> None:
+    line = judged(ROOMY._replace(unread=("outbox_4_0",)))["fleet_other_slots"]
+    assert "outbox_4_0 at db:5432, of an outbox that is in use" in line.found
+    assert (line.status, line.fix) == ("warn", ())
+
+
+@produces("fleet_old_publications:warn")
+def test_publications_of_replaced_outboxes_are_named() -> None:
+    line = judged(ROOMY._replace(former=(("shop", "outbox_2_0"),)))["fleet_old_publications"]
+    assert "outbox_2_0 in shop at db:5432" in line.found
+    assert line.fix == ('DROP PUBLICATION "outbox_2_0";',)
+
+
+def test_no_slot_is_to_be_dropped_while_it_may_be_that_of_a_file_that_cannot_be_used() -> None:
+    lines = judged(ROOMY._replace(strangers=("hidden",), former=(("shop", "hidden"),)), all_units=False)
+    for name in ("fleet_other_slots", "fleet_old_publications"):
+        assert (lines[name].status, lines[name].fix) == ("warn", ())
+        assert "hidden" not in lines[name].found
 
 
 @produces("unit_files:fail", "unit_files:warn")

@@ -9,6 +9,7 @@ from cdc.fleet import status
 from cdc.fleet.register import Register, entry
 from cdc.fleet.status import Survey, UnitLine, survey
 from cdc.kafka.cluster import GroupMember
+from cdc.lsn import LSN
 from cdc.status.client import NoAnswer
 from cdc.status.document import Lag, SlotStatus, StatusDocument
 from cdc.status.fleet import FleetDocument, UnitState, UnitStatus
@@ -112,6 +113,14 @@ def test_a_fleet_that_never_ran_is_said_to_be_so(fleet: dict[str, Any]) -> None:
     found = looked()
     assert (found.units, found.exit_code) == ([], 0)
     assert "no instance was ever started" in found.notes[0]
+
+
+def test_cells_show_how_far_a_slot_is_from_an_lsn() -> None:
+    line = UnitLine("shop", 1, "one", confirmed="0/1000")
+    assert line.cells(LSN(0x1000))[6] == "reached"
+    assert line.cells(LSN(0x1400))[6] == "1.0 kB left"
+    for unknown in (None, "x"):
+        assert UnitLine("shop", 1, "one", confirmed=unknown).cells(LSN(1))[6] == "-"
 
 
 def test_cells_of_a_unit_that_no_instance_was_asked_about() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from cdc.fleet.instance import CRASHES, File, Instance
-from cdc.fleet.readiness import FILE_SECONDS
+from cdc.fleet.readiness import FILE_SECONDS, NO_FILE
 from cdc.fleet.register import entry, state, state_key
 from cdc.fleet.supervision import Act
 
@@ -88,7 +88,8 @@ def test_a_unit_without_a_file_is_not_started_and_makes_the_instance_unready_aft
     instance.see({"cart": CART}, {})
     assert turn(instance) == [(Act.DRAIN, "shop")]
     turn(instance, FILE_SECONDS)
-    assert instance.readiness.problems(FILE_SECONDS) == ["unit shop is placed here, and has no file in the folder"]
+    (problem,) = instance.readiness.problems(FILE_SECONDS)
+    assert problem == f"unit shop is placed here, and has no file in the folder: {NO_FILE}"
 
 
 @pytest.mark.parametrize("code", [1, 78])

@@ -1,6 +1,6 @@
 """An instance is ready unless it fails at what worked elsewhere, or has units without a file for a minute."""
 
-from cdc.fleet.readiness import FILE_SECONDS, Readiness
+from cdc.fleet.readiness import FILE_SECONDS, NO_FILE, Readiness
 from cdc.fleet.register import Worked
 
 ELSEWHERE, HERE = Worked(True, "other"), Worked(True, "me")
@@ -57,6 +57,6 @@ def test_a_unit_without_a_file_is_a_problem_after_a_minute() -> None:
     readiness.without_file({"shop"}, 0.0)
     assert readiness.problems(FILE_SECONDS - 1) == []
     readiness.without_file({"shop"}, FILE_SECONDS)
-    assert readiness.problems(FILE_SECONDS) == ["unit shop is placed here, and has no file in the folder"]
+    assert readiness.problems(FILE_SECONDS) == [f"unit shop is placed here, and has no file in the folder: {NO_FILE}"]
     readiness.without_file(set(), FILE_SECONDS)
     assert readiness.problems(FILE_SECONDS) == []

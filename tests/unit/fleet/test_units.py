@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from cdc.cli.main import Invocation
 from cdc.config.loading import load_fleet
 from cdc.config.settings import Settings
 from cdc.errors import ConfigError
 from cdc.fleet.folder import Folder, server_of
 from cdc.fleet.units import Unit, arranged, digests, name_problem
+from cdc.logs import format as lines
 
 DSN = "postgresql://shop@db/shop"
 
@@ -137,6 +139,36 @@ def test_a_file_that_cannot_be_used_leaves_the_other_units_alone(files: Files, t
 def test_a_file_whose_name_cannot_be_a_units_is_told(files: Files) -> None:
     files.unit("two words", slot="two")
     assert "letters, digits" in files.read()["two words"].problems[0]
+
+
+def test_a_command_for_one_unit_has_the_settings_that_the_fleet_gives_it(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "_scrub", str)
+    files.fleet += '[fleet]\nsecrets = "secrets"\n'
+    files.unit("shop", '[topics]\nname = "shop.{aggregatetype}"')
+    secret = files.home / "secrets" / "shop" / "CDC_POSTGRES__PASSWORD"
+    secret.parent.mkdir(parents=True)
+    secret.write_text("of-shop\n")
+    in_fleet = files.read()["shop"].settings
+    file = files.home / "units" / "shop.toml"
+    command = Invocation(files.home / "fleet.toml", "text", False, ("delivery.drain_seconds=7",), file)
+    settings = command.settings()
+    assert in_fleet
+    assert settings.delivery.drain_seconds == 7
+    assert settings.model_copy(update={"delivery": in_fleet.delivery}) == in_fleet
+    assert lines.hidden("of-shop fleet-secret") == "******** ********"
+    assert command.program().endswith(f"fleet.toml --set delivery.drain_seconds=7 --unit {file}")
+
+
+def test_secrets_of_the_environment_stay_masked_when_the_folder_is_read(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "_scrub", str)
+    monkeypatch.setenv("PGPASSWORD", "from-outside")
+    files.unit("shop")
+    files.read()
+    assert "from-outside" not in lines.hidden("password from-outside")
 
 
 def test_units_that_share_a_slot_are_both_refused(files: Files) -> None:

@@ -1,5 +1,6 @@
 """The systemd unit: what it says of settings, secrets and exit codes is so, and systemd finds nothing wrong with it."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,10 +12,12 @@ import pytest
 from cdc.config.loading import load
 from cdc.config.settings import Settings
 from cdc.errors import CdcError, ConfigError, Temporary
+from cdc.fleet.supervision import KILL_SECONDS
 from tests import ROOT
 
 UNIT: Final = ROOT / "deploy" / "systemd" / "cdc-publisher.service"
 TEXT: Final = UNIT.read_text()
+FLEET: Final = UNIT.with_name("fleet.conf")
 
 
 def given(name: str, text: str = TEXT) -> list[str]:
@@ -70,10 +73,31 @@ def test_unit_is_sandboxed(directive: str) -> None:
     assert re.search(rf"^{re.escape(directive)}$", TEXT, re.MULTILINE)
 
 
+def test_a_fleet_takes_no_secret_of_one_publisher_and_drains_all_units_before_it_is_ended() -> None:
+    text = FLEET.read_text()
+    assert given("LoadCredential", text) == [""]
+    assert [value for value in given("Environment", text) if "CDC_" in value or not value] == [""]
+    assert given("KillMode", text) == ["mixed"]
+    (seconds,) = given("TimeoutStopSec", text)
+    assert float(seconds) > Settings().delivery.drain_seconds + 2 * KILL_SECONDS
+    cleared, start = given("ExecStart", text)
+    assert cleared == ""
+    assert start.split()[1:5:3] == ["--config", "start"]
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze")
 def test_systemd_finds_nothing_wrong_with_it(tmp_path: Path) -> None:
     """With a program that is there: whether that of the unit is, is not its fault."""
-    unit = tmp_path / UNIT.name
-    unit.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", TEXT, flags=re.MULTILINE))
-    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
-    assert (done.returncode, [line for line in done.stderr.splitlines() if UNIT.name in line]) == (0, [])
+    folder = tmp_path / f"{UNIT.name}.d"
+    folder.mkdir()
+    for file in (tmp_path / UNIT.name, folder / FLEET.name):
+        text = UNIT.with_name(file.name).read_text()
+        file.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", text, flags=re.MULTILINE))
+        done = subprocess.run(
+            ["systemd-analyze", "verify", str(tmp_path / UNIT.name)],
+            env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, [line for line in done.stderr.splitlines() if UNIT.name in line]) == (0, [])

@@ -2,6 +2,7 @@
 
 import pytest
 
+from cdc.cli.main import Invocation
 from cdc.cli.split import text
 from cdc.config.settings import Outbox, Settings
 from cdc.errors import ConfigError
@@ -144,9 +145,18 @@ def test_every_insert_into_the_old_tables_is_refused_before_any_other_trigger_ru
 
 def test_the_steps_create_publications_before_slots_and_start_new_publishers_after_the_old_ones() -> None:
     steps = Steps(
-        ["CREATE PUBLICATION p;"], ["RENAME;"], ["outbox_2_0"], ["old_slot"], ["old_pub"], True, True, OLD, []
+        ["CREATE PUBLICATION p;"],
+        ["RENAME;"],
+        ["outbox_2_0"],
+        ["outbox_2_0"],
+        ["old_slot"],
+        ["old_pub"],
+        failover=True,
+        single=True,
+        old=OLD,
+        notes=[],
     )
-    printed = text(steps, "public.outbox", None)
+    printed = text(Invocation(None, "text", False, (), None), steps, "public.outbox", None)
     in_order = [
         "CREATE PUBLICATION p;\nCOMMIT;",
         "$ cdc-publisher --config FOLDER/outbox_2_0.toml slot create --failover",
@@ -156,7 +166,7 @@ def test_the_steps_create_publications_before_slots_and_start_new_publishers_aft
         "slot_name IN ('old_slot') AND confirmed_flush_lsn < ",
         "Start the publishers of the new parts: outbox_2_0.",
         "$ cdc-publisher slot drop old_slot --yes",
-        'DROP PUBLICATION "old_pub";',
+        'DROP PUBLICATION IF EXISTS "old_pub";',
         'DROP TABLE "public"."outbox_old";',
     ]
     assert [printed.index(one) for one in in_order] == sorted(printed.index(one) for one in in_order)
