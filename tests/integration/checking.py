@@ -22,7 +22,7 @@ from cdc.cli.main import cli
 from cdc.local import maven, packages
 from cdc.local.postgres import PostgresServer
 from cdc.logs import format as lines
-from tests import forking, produced
+from tests import brokers, forking, produced
 from tests.pipeline import PATIENCE, Pipeline, eventually, make_pipeline
 from tests.servers import drop_database
 
@@ -138,8 +138,9 @@ def scripts(folder: Path) -> Path:
     made.mkdir()
     classpath = ":".join(map(str, [*packages.kafka(), _tools()]))
     java = [str(packages.java()), "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
+    archive = f"-XX:SharedArchiveFile={brokers.archive()}"  # holds most of their classes too
     for name, main in _SCRIPTS.items():
-        _script(made / name, [*java, "-cp", classpath, main])
+        _script(made / name, [*java, archive, "-cp", classpath, main])
     _script(made / "cdc-publisher", [str(forking.program() / "cdc-publisher")])
     _script(made / "psql", [str(_psql())])
     return made
