@@ -1,20 +1,9 @@
-"""Topics as the publisher writes them, made by hand, and a consumer in a process of its own that can be killed.
+"""Topics as the publisher writes them, made by hand, and consumers of them."""
 
-A handled event is a row in the table `applied`, which has no unique key: what is applied twice is there twice.
-"""
-
-import argparse
-import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,7 +13,7 @@ from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from cdc.consumer import Consumer, Event, Inbox, Retry
+from cdc.consumer import Consumer, Event, Retry
 from tests.pipeline import eventually
 from tests.producing import in_order
 
@@ -173,76 +162,3 @@ def texts(message: Message) -> dict[str, str]:
     """The record's headers, without those that are null."""
     headers: Any = message.headers() or []
     return {name: value.decode() for name, value in headers if value is not None}
-
-
-class CrashingInbox(Inbox):
-    """Kills its process once the transaction of an event is committed, where it is told to."""
-
-    def __init__(self, consumer: str, crashes: "Crashes") -> None:
-        super().__init__(consumer)
-        self._crashes = crashes
-
-    @contextmanager
-    def event(self, connection: Any, event_id: Any, *, nested: bool = False) -> Iterator[bool]:
-        with super().event(connection, event_id, nested=nested) as new:
-            yield new
-        self._crashes.at("committed", str(event_id))
-
-
-@dataclass(frozen=True, slots=True)
-class Crashes:
-    """Where to die, each once: names of files in a folder, `{step} {event id}`."""
-
-    folder: Path
-
-    def plan(self, step: str, event_id: str) -> None:
-        (self.folder / f"{step} {event_id}").touch()
-
-    def at(self, step: str, event_id: str) -> None:
-        planned = self.folder / f"{step} {event_id}"
-        if planned.exists():
-            planned.unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def left(self) -> list[str]:
-        return [file.name for file in self.folder.iterdir()]
-
-
-def start(options: dict[str, Any], log: Path) -> "subprocess.Popen[bytes]":
-    """A consumer in another process; see `main` for what the options are."""
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tests.consuming", json.dumps(options)], stdout=output, stderr=output
-        )
-
-
-def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("options", type=json.loads)
-    options = parser.parse_args(arguments).options
-    crashes = Crashes(Path(options["crashes"]))
-    worker = options["worker"]
-
-    def handle(event: Event, connection: "psycopg.Connection[Any]") -> None:
-        assert event.position
-        connection.execute(
-            "insert into applied (id, key, seq, worker) values (%s, %s, %s, %s)",
-            [event.id, (event.key or b"").decode(), event.position.commit_lsn, worker],
-        )
-        crashes.at("written", event.id or "")
-
-    consumer = Consumer(
-        options["kafka"],
-        [options["topic"]],
-        handle,
-        inbox=CrashingInbox("tests", crashes),
-        connect=lambda: psycopg.connect(options["dsn"]),
-        retry=Retry(attempts=3, first_seconds=0.01, longest_seconds=0.05),
-        commit_seconds=options.get("commit_seconds", 0.2),
-    )
-    signal.signal(signal.SIGTERM, lambda *_: consumer.stop())
-    consumer.run()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

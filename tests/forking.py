@@ -1,4 +1,4 @@
-"""Starts the publisher in processes that are forked: a new interpreter imports for half a second of processor time.
+"""Starts publishers and consumers as forks: a new interpreter imports for half a second of processor time.
 
 One process imports what `start` needs and forks for each request, so that whatever the program does is done in a
 process of its own, as after `python -m cdc`.
@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import functools
 import gc
+import importlib
 import json
 import os
 import random
@@ -21,6 +22,8 @@ import time
 from pathlib import Path
 
 from tests import ROOT
+
+PROGRAM = "cdc.__main__"
 
 
 class Forked:
@@ -71,11 +74,16 @@ def run(arguments: list[str], seconds: float) -> "subprocess.CompletedProcess[st
         return subprocess.CompletedProcess(arguments, code, output.read(), errors.read())
 
 
-def start(arguments: list[str], output: int, errors: int) -> Forked:
-    """Start the program with arguments, and with what it writes to two file descriptors."""
+def start(arguments: list[str], output: int, errors: int, module: str = PROGRAM) -> Forked:
+    """Start `main` of a module with arguments, and with what it writes to two file descriptors."""
     answers, theirs = socket.socketpair()
     with theirs:
-        request = {"arguments": arguments, "environment": dict(os.environ), "folder": str(Path.cwd())}
+        request = {
+            "module": module,
+            "arguments": arguments,
+            "environment": dict(os.environ),
+            "folder": str(Path.cwd()),
+        }
         socket.send_fds(_control(), [b"\n"], [theirs.fileno(), output, errors])
         _control().sendall(json.dumps(request).encode() + b"\n")
     return Forked(int(_line(answers)), answers)
@@ -150,8 +158,8 @@ def _line(connection: socket.socket) -> bytes:
     return bytes(read[:-1])
 
 
-def _serve(control: socket.socket, calls: socket.socket) -> list[str]:
-    """Fork for each request; returns the arguments in each forked process, and ends with the connection.
+def _serve(control: socket.socket, calls: socket.socket) -> tuple[str, list[str]]:
+    """Fork for each request; returns module and arguments in each forked process, and ends with the connection.
 
     A request comes from the tests by `control`, or from the program in a PATH by a connection of its own.
     """
@@ -215,8 +223,7 @@ def _serve(control: socket.socket, calls: socket.socket) -> list[str]:
         os.environ.update(request["environment"])
         time.tzset()
         random.seed()
-        arguments: list[str] = request["arguments"]
-        return arguments
+        return request.get("module", PROGRAM), request["arguments"]
 
 
 def _report(running: dict[int, socket.socket]) -> None:
@@ -228,10 +235,10 @@ def _report(running: dict[int, socket.socket]) -> None:
 
 if __name__ == "__main__":
     import cdc.cli.publishing
-    import cdc.cli.start  # noqa: F401 - what all of them need
-    from cdc.__main__ import main
+    import cdc.cli.start  # noqa: F401 - what most of them need
 
     gc.collect()
     gc.freeze()
-    sys.argv = ["cdc-publisher", *_serve(*(socket.socket(fileno=int(number)) for number in sys.argv[1:]))]
-    main()
+    module, arguments = _serve(*(socket.socket(fileno=int(number)) for number in sys.argv[1:]))
+    sys.argv = ["cdc-publisher", *arguments]
+    importlib.import_module(module).main()

@@ -2,7 +2,6 @@
 
 import random
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ import psycopg
 import pytest
 
 from cdc.consumer import Inbox
-from tests.consuming import APPLIED, Crashes, Sent, applied, committed, make_topic, send, start
+from tests.applying import Crashes, start
+from tests.consuming import APPLIED, Sent, applied, committed, make_topic, send
+from tests.forking import Forked
 from tests.pipeline import PATIENCE, eventually
 from tests.producing import in_order
 from tests.servers import PrivateStack, Servers
@@ -23,9 +24,9 @@ class Crew:
     def __init__(self, options: dict[str, Any], log: Path) -> None:
         self.options = options
         self.log = log
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.running: dict[str, Forked] = {}
 
-    def start(self, worker: str, **kafka: Any) -> "subprocess.Popen[bytes]":
+    def start(self, worker: str, **kafka: Any) -> Forked:
         options = {**self.options, "worker": worker, "kafka": {**self.options["kafka"], **kafka}}
         self.running[worker] = start(options, self.log)
         return self.running[worker]
