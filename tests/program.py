@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -45,14 +46,26 @@ def _text(stream: io.TextIOWrapper) -> str:
 
 @contextlib.contextmanager
 def _process_state() -> Iterator[None]:
-    """Give the command logging and signals as a new process has them, and put back what was there."""
+    """Give the command logging and signals as a new process has them, and put back what was there.
+
+    A new process has no thread of an earlier test either, such as one that still leaves a consumer group and logs that
+    its broker is gone.
+    """
+    others = {*threading.enumerate()} - {threading.current_thread()}
+    call_handlers = logging.Logger.callHandlers
+
+    def call_for_command(logger: logging.Logger, record: logging.LogRecord) -> None:
+        if threading.current_thread() not in others:
+            call_handlers(logger, record)
+
     root, scrub = logging.getLogger(), lines._scrub
     handlers, level = root.handlers[:], root.level
     last_resort = logging.lastResort.formatter if logging.lastResort else None
     signals = {number: signal.getsignal(number) for number in _SIGNALS}
     root.handlers[:] = []  # pytest's own take what a command without logs of its own would write to standard error
     try:
-        yield
+        with mock.patch.object(logging.Logger, "callHandlers", call_for_command):
+            yield
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
