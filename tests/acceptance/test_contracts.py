@@ -95,12 +95,11 @@ def test_unavailable_registry_delays_new_types_but_not_known_ones_d1(pipeline: P
     pipeline.settles()
     assert [r.raw[:5] for r in pipeline.records()] == [b"\x00\x00\x00\x00\x01"] * 2
 
-    before = pipeline.confirmed()
     _event(pipeline, "Other", '{"seq": 3}')
     pipeline.insert(4)
     running.logs("registry")
     time.sleep(1)
-    assert pipeline.confirmed() == before
+    held = pipeline.confirmed()  # WAL of other databases may have moved it, up to the transaction that waits
     assert running.process.poll() is None
     registry.fault = None
     pipeline.settles()
@@ -108,6 +107,7 @@ def test_unavailable_registry_delays_new_types_but_not_known_ones_d1(pipeline: P
     assert running.stop() == 0
     records = sorted(pipeline.records(), key=lambda r: r.position)
     assert [r.header("eventType") for r in records] == ["Noted", "Noted", "Other", "Noted"]
+    assert held <= int(records[2].position.split("-")[1], 16)
 
 
 def test_contracts_are_read_from_the_registry_and_again_for_an_unknown_type(
