@@ -51,8 +51,8 @@ bench-peers: $(NATIVE) ## other programs beside the publisher, an hour; WHAT="--
 	@$(BIN)/python -c 'import matplotlib, mq_bridge' 2>/dev/null || $(BIN)/pip install --quiet --editable '.[bench,peers]'
 	$(BIN)/python -m benchmarks peers $(WHAT)
 
-torture: $(STAMP) ## real faults for MINUTES=5 or CAMPAIGN=crashes, with GUARANTEE=, SEED=n, POSTGRES=15 or 18
-	$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),5) --postgres $(or $(POSTGRES),18) \
+torture: $(STAMP) ## real faults for MINUTES=5 or CAMPAIGN=crashes, with GUARANTEE=, SOURCE=polling, SEED=n, POSTGRES=15
+	$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),5) --postgres $(or $(POSTGRES),18) --source $(or $(SOURCE),slot) \
 	  --campaign $(or $(CAMPAIGN),faults) --guarantee $(or $(GUARANTEE),at-least-once) $(if $(SEED),--seed $(SEED))
 
 torture-fleet: $(STAMP) ## instances of a fleet under load and FAULTS=60 real faults, with GUARANTEE=, SEED=n

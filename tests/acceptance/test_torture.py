@@ -20,7 +20,7 @@ KINDS: Final = {
         "postgres-immediate",
         "postgres-fast",
         "topic-compact",
-        "walsender-terminate",
+        "backend-terminate",
         "broker-freeze",
         "pg-reset",
         "pg-cut",

@@ -18,6 +18,7 @@ from cdc.delivery.positions import AT_LEAST_ONCE, EXACTLY_ONCE
 from tests.torture import board
 from tests.torture.campaign import Plan, run
 from tests.torture.faults import FAULTS, NAMES, Fault
+from tests.torture.sources import SOURCES
 from tests.torture.stage import DEBIAN_15
 
 GUARANTEES: Final = (AT_LEAST_ONCE, EXACTLY_ONCE)
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.sequence,
         given.kills if crashes else 0,
         given.crashes if crashes else 0,
+        given.source,
     )
     home = given.keep or Path(tempfile.mkdtemp(prefix="cdc-torture-"))
     with _Progress(console) as progress:
@@ -77,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="of load and faults (default: a random one)")
     parser.add_argument("--postgres", type=int, choices=(15, 18), default=18, help="version (default: %(default)s)")
     parser.add_argument("--guarantee", choices=GUARANTEES, default=GUARANTEES[0], help="[delivery] guarantee")
+    parser.add_argument("--source", choices=SOURCES, default="slot", help="[postgres] source (default: %(default)s)")
     parser.add_argument("--sequence", action="store_true", help="[delivery] sequence: records are numbered")
     parser.add_argument("--only", help=f"kinds of faults, by commas; a prefix will do: {', '.join(NAMES)}")
     parser.add_argument("--once", action="store_true", help="every kind of fault at least once, however short the run")
@@ -102,7 +105,7 @@ def _chosen(only: str | None) -> list[Fault]:
 def _again(given: argparse.Namespace, seed: int) -> str:
     """The command that does the same once more, as far as servers can."""
     what = ("kills", "crashes") if given.campaign == "crashes" else ("minutes", "only")
-    names = ("campaign", *what, "postgres", "guarantee", "rate", "intensity")
+    names = ("campaign", *what, "postgres", "source", "guarantee", "rate", "intensity")
     options = [(name, getattr(given, name)) for name in names if getattr(given, name)]
     words = [f"--{name} {value:g}" if isinstance(value, float) else f"--{name} {value}" for name, value in options]
     words += [f"--{name}" for name in ("once", "sequence") if getattr(given, name)]

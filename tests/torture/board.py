@@ -18,6 +18,8 @@ def show(outcomes: Outcomes, console: Console) -> None:
         console.print(line, style="red", highlight=False)
     for line in outcomes.broken:
         console.print(f"harness: {line}", style="yellow", highlight=False)
+    if outcomes.passed_over:
+        console.print(f"without a meaning for this source: {', '.join(outcomes.passed_over)}", highlight=False)
     if outcomes.not_run:
         console.print(f"not run, for want of the right to mount: {', '.join(outcomes.not_run)}", highlight=False)
 
@@ -65,11 +67,12 @@ def _verdict(outcomes: Outcomes) -> Table:
         "events committed": verdict.events,
         "transactions and savepoints rolled back": outcomes.rolled_back,
         "publisher starts": outcomes.starts,
-        "replication sessions": outcomes.sessions,
-        "status updates checked (I6)": outcomes.statuses,
+        "sessions": outcomes.sessions,
+        "confirmations checked (I6)": outcomes.statuses,
         "lost (I1)": verdict.count(Kind.LOST),
         "reordered (I2)": verdict.count(Kind.REORDERED),
         "forward gaps (I3)": verdict.count(Kind.GAP),
+        "positions that two events have": verdict.count(Kind.POSITION),
         "stale ends of keys in the compacted topic": verdict.count(Kind.STALE),
         "records that compaction removed": verdict.removed,
         "compactions while no publisher ran": outcomes.compactions,

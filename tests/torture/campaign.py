@@ -41,10 +41,12 @@ class Plan:
     sequence: bool = False
     kills: int = 0  # of the publisher; with these or the crashes there are no other faults, and no `seconds`
     crashes: int = 0  # of PostgreSQL
+    source: str = "slot"
 
     @property
     def rules(self) -> Rules:
-        return Rules(self.guarantee == EXACTLY_ONCE, self.sequence, frozenset({f"{PREFIX}{COMPACTED}"}))
+        compacted = frozenset({f"{PREFIX}{COMPACTED}"})
+        return Rules(self.guarantee == EXACTLY_ONCE, self.sequence, compacted, self.source == "polling")
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
@@ -53,7 +55,7 @@ class Plan:
     @property
     def title(self) -> str:
         numbers = ", with numbers" if self.sequence else ""
-        return f"{self.guarantee}{numbers}, PostgreSQL {self.postgres}, seed {self.seed}"
+        return f"{self.source}, {self.guarantee}{numbers}, PostgreSQL {self.postgres}, seed {self.seed}"
 
 
 @dataclass
@@ -76,6 +78,7 @@ class Outcomes:
     acknowledgements: int
     peak_memory: int
     not_run: list[str]
+    passed_over: list[str]  # faults that mean nothing for the source
     causes: Mapping[int, Counter[str]]  # of replication sessions
     compactions: int  # while no publisher ran, until one record was left of each key
 
@@ -113,6 +116,7 @@ class Outcomes:
             "seconds": self.plan.seconds,
             "intensity": self.plan.intensity,
             "postgres": self.plan.postgres,
+            "source": self.plan.source,
             "guarantee": self.plan.guarantee,
             "numbered": self.plan.sequence,
             "events": verdict.events,
@@ -127,6 +131,7 @@ class Outcomes:
             "duplicates_after": {cause: found._asdict() for cause, found in self.duplicates().items()},
             "duplicates_too_many": verdict.count(Kind.DUPLICATE),
             "stale": verdict.count(Kind.STALE),
+            "positions_given_twice": verdict.count(Kind.POSITION),
             "compactions": self.compactions,
             "removed_by_compaction": verdict.removed,
             "removed_unseen": verdict.unseen,
@@ -145,6 +150,7 @@ class Outcomes:
             "faults": dict(self.injected),
             "planned": dict(self.planned),
             "not_run": self.not_run,
+            "passed_over": self.passed_over,
             "most_late_seconds": round(self.nemesis.late, 1),
             "busy": dict(self.nemesis.busy),
             "streams_again_seconds": _spans(self.nemesis.restarts),
@@ -176,7 +182,7 @@ def run(plan: Plan, home: Path, progress: Callable[[str], None]) -> Outcomes:
     """Carry out a plan in the folder `home`, which keeps the history and the logs."""
     outcomes = None
     try:
-        with Stage(home, postgres=plan.postgres, settings=plan.settings) as stage:
+        with Stage(home, postgres=plan.postgres, source=plan.source, settings=plan.settings) as stage:
             outcomes = _campaign(plan, stage, home, progress)
     except OSError as error:
         if outcomes is None:
@@ -197,9 +203,9 @@ def _campaign(plan: Plan, stage: Stage, home: Path, progress: Callable[[str], No
     verdict = judge(stage.ledger, records, stage.sessions, plan.rules, stage.watch.reads, stage.watch.proven)
     broken = [*nemesis.broken, *map(repr, writers.errors)]
     broken += [f"proxy: {error!r}" for proxy in stage.proxies for error in proxy.roads.errors]
-    if stage.watch.unacknowledged and verdict.is_clean and not stuck:
+    if (missing := stage.source.in_flight()) and verdict.is_clean and not stuck:
         # Everything is delivered: so what the proxies made of the traffic is wrong, and I6 was not watched.
-        broken.append(f"{stage.watch.unacknowledged} transactions were never seen acknowledged")
+        broken.append(f"{missing} transactions or events were never seen acknowledged")
     if plan.rules.exactly_once != bool(stage.tape.commits.committed):
         broken.append(f"{stage.tape.commits.committed} Kafka transactions were seen committed in {plan.guarantee}")
     stage.tell("verdict", findings=[str(finding) for finding in verdict.findings[:100]])
@@ -220,6 +226,7 @@ def _campaign(plan: Plan, stage: Stage, home: Path, progress: Callable[[str], No
         stage.watch.acknowledgements,
         stage.crew.peak_memory,
         not_run,
+        [fault.name for fault in plan.faults if fault.source not in ("", plan.source)],
         stage.causes,
         stage.compactions,
     )
@@ -229,7 +236,7 @@ def _nemesis(plan: Plan, stage: Stage) -> tuple[Nemesis, list[str]]:
     """What torments, and which kinds of faults cannot be had here."""
     if plan.kills or plan.crashes:
         return Crashes(stage, shuffled(plan.seed, plan.kills, plan.crashes)), []
-    meant = [fault for fault in plan.faults if fault.guarantee in ("", plan.guarantee)]
+    meant = [f for f in plan.faults if f.guarantee in ("", plan.guarantee) and f.source in ("", plan.source)]
     not_run = [f.name for f in meant if f.group == "disk" and f.name.partition("-")[2] not in stage.full_disks]
     faults = [fault for fault in meant if fault.name not in not_run]
     return Overlapping(
@@ -248,10 +255,10 @@ def _torment(stage: Stage, plan: Plan, nemesis: Nemesis) -> Writers:
 
 def _settle(stage: Stage, progress: Callable[[str], None]) -> tuple[list[str], float]:
     """I7: after all faults are healed and writing ends, the lag must reach zero, and the publisher must end."""
-    end, begun = stage.lsn(), time.monotonic()
+    end, begun = stage.source.end(), time.monotonic()
     progress("healed; waiting for the lag to reach 0")
     stuck = []
-    if not wait_until(lambda: stage.confirmed() >= end, LAG_ZERO_WITHIN):
+    if not wait_until(lambda: stage.source.is_confirmed(end), LAG_ZERO_WITHIN):
         stuck.append(f"I7: the lag was not 0 within {LAG_ZERO_WITHIN:g} s of the last fault")
     lag_zero = time.monotonic() - begun
     codes = stage.crew.stop(STOPS_WITHIN)
@@ -270,7 +277,7 @@ def _reports(stage: Stage, nemesis: Nemesis, progress: Callable[[str], None]) ->
         while not done.wait(5):
             progress(
                 f"{time.monotonic() - begun:6.0f} s  {nemesis.injected.total()}/{len(nemesis.planned)} faults"
-                f"  {stage.ledger.events:,} events committed  {stage.watch.unacknowledged} transactions in flight"
+                f"  {stage.ledger.events:,} events committed  {stage.source.in_flight()} in flight"
                 f"  {stage.crew.starts} starts  {len(stage.watch.violations)} unsafe confirmations"
                 f"  {len(stage.crew.refusals)} gave up"
             )

@@ -45,7 +45,7 @@ class Crashes(Nemesis):
     def run(self) -> None:
         recovering: list[threading.Thread] = []
         give_up_at = time.monotonic() + SECONDS_EACH * len(self.planned) + STREAMS_WITHIN
-        wait_until(lambda: self._stage.watch.settled > 0, STREAMS_WITHIN)  # that nothing is settled yet is no load
+        wait_until(lambda: self._stage.source.is_in_kafka(0), STREAMS_WITHIN)  # that nothing is settled yet is no load
         try:
             for plan in self.planned:
                 if time.monotonic() > give_up_at:
@@ -79,7 +79,7 @@ class Crashes(Nemesis):
     def _crash(self, plan: Planned) -> bool:
         stage = self._stage
         self._streamed = {p.process.pid: p.states().count(_STREAMING) for p in list(stage.crew.publishers)}
-        was_busy = stage.watch.is_busy
+        was_busy = stage.source.is_busy()
         if not self._inflict(plan.fault, plan.seed):
             return False
         self.busy[plan.fault.name] += was_busy

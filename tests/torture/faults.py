@@ -8,7 +8,7 @@ import contextlib
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import psutil
@@ -20,14 +20,16 @@ from tests.torture.crew import Publisher
 from tests.torture.stage import Stage, wait_until
 
 Act = Callable[[Stage, random.Random], None]
-LONGER_THAN_TIMEOUTS: Final = 7.5  # seconds: wal_sender_timeout is 6
+LONGER_THAN_TIMEOUTS: Final = 7.5  # seconds, of the proxied connections
 LONG: Final = 180.0  # seconds; of a busy machine
 
 
-RETYPES: Final = (
-    # Two columns of the same type swap their names: their cells look as before, and mean something else.
+SWAP: Final = (
     "alter table outbox rename aggregateid to swapped; alter table outbox rename spare to aggregateid;"
-    " alter table outbox rename swapped to spare",
+    " alter table outbox rename swapped to spare"
+)
+"""Two columns of the same type swap their names: their cells look as before, and mean something else."""
+RETYPES: Final = (
     "alter table outbox alter payload type json using payload::json",
     "alter table outbox alter payload type jsonb using payload::jsonb",
     "alter table outbox alter type type text",
@@ -47,6 +49,7 @@ class Fault(NamedTuple):
     holds: str
     act: Act
     guarantee: str = ""  # the only one in which it means anything
+    source: str = ""  # likewise
 
 
 def _kill(stage: Stage, _: random.Random) -> None:
@@ -73,6 +76,11 @@ def _freeze(shortest: float, longest: float) -> Act:
     return act
 
 
+def _freeze_long(stage: Stage, chance: random.Random) -> None:
+    shortest = stage.source.silent_seconds
+    _freeze(shortest, shortest + 2.5)(stage, chance)
+
+
 def _take_over(stage: Stage, chance: random.Random) -> None:
     """A standby joins; the first dies, or freezes for so long that it is a zombie when it wakes."""
     stage.crew.want(2)
@@ -80,7 +88,7 @@ def _take_over(stage: Stage, chance: random.Random) -> None:
     publisher = stage.crew.first()
     if chance.random() < 0.5:
         publisher.freeze()
-        time.sleep(LONGER_THAN_TIMEOUTS + chance.uniform(0, 1.5))
+        time.sleep(stage.source.silent_seconds + chance.uniform(0, 1.5))
         publisher.thaw()
         time.sleep(chance.uniform(0, 1))
     stage.crew.want(1)
@@ -151,10 +159,21 @@ def _pause(chance: random.Random) -> None:
     time.sleep(chance.choice((0, 0, 0, 0.5, 2.0)))
 
 
-def _retype(stage: Stage, chance: random.Random) -> None:
-    """Change columns while rows of the table before are under way; give up where a writer holds the table."""
-    with contextlib.suppress(psycopg.Error):
-        stage.sql(f"set lock_timeout = '1s'; {chance.choice(RETYPES)}")
+def _retype(changes: Sequence[str]) -> Act:
+    def act(stage: Stage, chance: random.Random) -> None:
+        """Change columns while rows of the table before are under way; give up where a writer holds the table."""
+        with contextlib.suppress(psycopg.Error):
+            stage.sql(f"set lock_timeout = '1s'; {chance.choice(changes)}")
+
+    return act
+
+
+def _lock_rows(stage: Stage, chance: random.Random) -> None:
+    """Lock rows that may be confirmed meanwhile."""
+    with psycopg.connect(stage.postgres.dsn, connect_timeout=5) as connection:
+        connection.execute("select from outbox where random() < 0.5 limit 50 for update skip locked")
+        time.sleep(chance.uniform(0.5, 5))
+        connection.rollback()
 
 
 def _compact(stage: Stage, chance: random.Random) -> None:
@@ -167,26 +186,18 @@ def _compact(stage: Stage, chance: random.Random) -> None:
         stage.crew.want(1)
 
 
-def _walsender(stage: Stage) -> int:
-    try:
-        found = stage.sql("select active_pid from pg_replication_slots where active")
-    except psycopg.OperationalError:
-        return 0
-    return int(found[0][0]) if found else 0
+def _backend_terminate(stage: Stage, chance: random.Random) -> None:
+    if pids := stage.source.backends():
+        stage.sql("select pg_terminate_backend(%s)", chance.choice(pids))
 
 
-def _walsender_terminate(stage: Stage, _: random.Random) -> None:
-    if pid := _walsender(stage):
-        stage.sql("select pg_terminate_backend(%s)", pid)
-
-
-def _walsender_freeze(stage: Stage, chance: random.Random) -> None:
-    if pid := _walsender(stage):
-        walsender = psutil.Process(pid)
-        walsender.suspend()
+def _backend_freeze(stage: Stage, chance: random.Random) -> None:
+    if pids := stage.source.backends():
+        backend = psutil.Process(chance.choice(pids))
+        backend.suspend()
         time.sleep(chance.choice((0.5, 1.5, LONGER_THAN_TIMEOUTS)))
-        if walsender.is_running():
-            walsender.resume()
+        if backend.is_running():
+            backend.resume()
 
 
 def _some_broker(stage: Stage, chance: random.Random) -> KafkaBroker:
@@ -256,21 +267,24 @@ FAULTS: Final = (
     Fault("publisher-kill", "publisher", 4.9, "publisher", _kill),
     Fault("publisher-term", "publisher", 0.5, "publisher", _terminate),
     Fault("publisher-freeze", "publisher", 0.4, "publisher", _freeze(0.2, 1.5)),
-    Fault("publisher-freeze-long", "publisher", 0.15, "publisher", _freeze(LONGER_THAN_TIMEOUTS, 10)),
+    Fault("publisher-freeze-long", "publisher", 0.15, "publisher", _freeze_long),
     Fault("publisher-takeover", "publisher", 0.35, "publisher", _take_over),
     Fault("publisher-revive", "publisher", 0.2, "publisher", _revive),
     Fault("postgres-immediate", "postgres", 0.4, "postgres", _postgres_immediate),
     Fault("postgres-kill", "postgres", 0.4, "postgres", _postgres_kill),
     Fault("postgres-fast", "postgres", 0.35, "postgres", _postgres_fast),
-    Fault("table-retype", "table", 3.0, "table", _retype),
+    Fault("table-retype", "table", 2.5, "table", _retype(RETYPES)),
+    Fault("table-swap", "table", 0.5, "table", _retype([SWAP]), source="slot"),
+    Fault("table-lock", "table", 1.0, "rows", _lock_rows, source="polling"),
     Fault("topic-compact", "topic", 0.6, "publisher", _compact),
-    Fault("walsender-terminate", "walsender", 0.3, "postgres", _walsender_terminate),
-    Fault("walsender-freeze", "walsender", 0.2, "postgres", _walsender_freeze),
+    Fault("backend-terminate", "backend", 0.3, "postgres", _backend_terminate),
+    Fault("backend-freeze", "backend", 0.2, "postgres", _backend_freeze),
     Fault("broker-kill", "broker", 0.45, "broker", _broker_kill),
     Fault("broker-freeze", "broker", 0.4, "broker", _broker_freeze),
     Fault("broker-restart", "broker", 0.2, "broker", _broker_restart),
     Fault("broker-two", "broker", 0.12, "broker", _two_brokers),
     *(Fault(name, "network", rate, name.partition("-")[0], act) for name, (rate, act) in network.FAULTS.items()),
+    *(Fault(name, "network", rate, "pg", act, source="slot") for name, (rate, act) in network.OF_STREAMS.items()),
     Fault("kafka-commit", "network", 1.0, "kafka", network.hold_commits, "exactly-once"),
     Fault("disk-wal", "disk", 0.06, "postgres", _full_wal),
     Fault("disk-kafka", "disk", 0.06, "broker", _full_broker),

@@ -4,6 +4,8 @@ I1 lost: committed, and in no topic. I2 reordered: first occurrences of a key no
 I3 gap: a partition's log went forward over an event of another key that came only later. I4 duplicate: a second record
 of an event in exactly-once; in at-least-once they are counted, and only more of them than readings are one too many.
 I5 phantom: a record that is no committed row, or not the same as the row, or at a position that is not the row's.
+Without a slot, rows have no positions of their own. There, in exactly-once, the records of a partition must be in the
+order of their positions (I3). Position: two events have the same.
 In a compacted topic, `compacted` says what may be missing. Stale: the last record of a key is not its newest event.
 Number: where records are numbered, one without, and in exactly-once one that does not follow the number before it.
 """
@@ -32,6 +34,7 @@ class Kind(enum.Enum):
     PHANTOM = "I5 phantom"
     STALE = "I2 stale end of a key"
     NUMBER = "number"
+    POSITION = "position"
 
 
 class Record(NamedTuple):
@@ -96,6 +99,7 @@ class Rules(NamedTuple):
     exactly_once: bool = False
     numbered: bool = False
     compacted: frozenset[str] = frozenset()  # topics
+    polling: bool = False
 
 
 def judge(
@@ -140,6 +144,7 @@ class _Trial:
         self._keys: dict[tuple[str, str], tuple[int, Latest]] = {}
         self._offsets: dict[Partition, int] = {}
         self._duplicates: Counter[int] = Counter()
+        self._positions: dict[str, str] = {}
         self._numbers: dict[tuple[str, Partition], int] = {}
         self._missing = self._repeated = 0
         self._transactions = 0
@@ -231,6 +236,8 @@ class _Trial:
 
     def _take(self, record: Record, row: Row, place: Place) -> None:
         self._seen[row.id] += 1
+        if (other := self._positions.setdefault(record.position, row.id)) != row.id:
+            self._find(Kind.POSITION, record, f"event {other} has position {record.position} too")
         if record.is_left:
             self._left.add(row.id)
         holes = self._holes[record.topic, record.partition]
@@ -254,10 +261,12 @@ class _Trial:
         if passed := latest.passed_by(row.seq, row.id):
             self._find(Kind.REORDERED, record, f"number {row.seq} of key {row.key!r} comes after event {passed}")
         hides_gaps = holes and not self._rules.exactly_once and row.topic in self._rules.compacted
+        if self._rules.polling and self._rules.exactly_once:
+            place = _place(record)
         if place[0] and not hides_gaps:
             log = self._logs.setdefault((record.topic, record.partition), Log())
             if overtaker := log.passed_by(place, row):
-                self._find(Kind.GAP, record, f"the log had gone on to event {overtaker}, which committed later")
+                self._find(Kind.GAP, record, f"the log had gone on to event {overtaker}, which comes later")
 
     def _session(self, record: Record) -> int:
         """Who wrote it: the last session that began at or before this offset; 0 when none is known."""
@@ -267,6 +276,11 @@ class _Trial:
 
     def _find(self, kind: Kind, record: Record, why: str) -> None:
         self._findings.append(Finding(kind, record.id, _where(record), why))
+
+
+def _place(record: Record) -> Place:
+    _, number, index = record.position.split("-")
+    return int(number, 16), int(index, 16)
 
 
 def _where(record: Record) -> str:

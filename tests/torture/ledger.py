@@ -25,7 +25,7 @@ class Row(NamedTuple):
     id: str
     topic: str
     key: str
-    seq: int  # counts up within the key, whose writers take turns
+    seq: int  # counts up within the key, in the order of commits
     digest: int  # of the record's value
 
 

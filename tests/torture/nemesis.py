@@ -89,8 +89,8 @@ class Nemesis:
 
         def recovered() -> bool:
             if not end:
-                end.append(stage.lsn())
-            return self._leaving or stage.watch.settled > end[0]  # so something that committed since then is in Kafka
+                end.append(stage.source.end())
+            return self._leaving or stage.source.is_in_kafka(end[0])
 
         if not wait_until(recovered, RECOVERS_WITHIN, pause=0.02):
             stage.tell("not recovered", fault=name)

@@ -169,7 +169,13 @@ _delay: Final = _slow(lambda chance: Weather(delay=chance.uniform(0.02, 0.3)), 1
 _rate: Final = _slow(lambda chance: Weather(rate=chance.choice((5_000, 50_000))), 1, 4)
 _dribble: Final = _slow(lambda _: Weather(dribble=True), 0.5, 2)
 
-FAULTS: Final[dict[str, tuple[float, Callable[[Stage, random.Random], None]]]] = {
+_Faults = dict[str, tuple[float, Callable[[Stage, random.Random], None]]]
+OF_STREAMS: Final[_Faults] = {
+    "pg-keepalives": (0.2, _on(_postgres, _keepalives)),
+    "pg-error": (0.25, _on(_postgres, _stream_error)),
+}
+"""What a server says in a replication stream."""
+FAULTS: Final[_Faults] = {
     "pg-reset": (0.3, _on(_postgres, _reset)),
     "pg-fin": (0.15, _on(_postgres, _fin)),
     "pg-cut": (0.3, _on(_postgres, _cut)),
@@ -180,8 +186,6 @@ FAULTS: Final[dict[str, tuple[float, Callable[[Stage, random.Random], None]]]] =
     "pg-dribble": (0.15, _on(_postgres, _dribble)),
     "pg-refuse": (0.15, _on(_postgres, _refuse)),
     "pg-connect-error": (0.15, _on(_postgres, _connect_error)),
-    "pg-keepalives": (0.2, _on(_postgres, _keepalives)),
-    "pg-error": (0.25, _on(_postgres, _stream_error)),
     "kafka-reset": (0.3, _on(_kafka, _reset)),
     "kafka-fin": (0.15, _on(_kafka, _fin)),
     "kafka-cut": (0.3, _on(_kafka, _cut)),

@@ -4,27 +4,33 @@
 """
 
 import asyncio
+import re
 import struct
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Final
 
 from tests.torture.commits import Commits
-from tests.torture.watch import Unsafe, Watch
+from tests.torture.watch import TooMany, Unsafe, Watch
 
 _NEGOTIATIONS: Final = {80877103, 80877104}  # SSLRequest, GSSENCRequest: one byte answers them
 _XLOG_HEADER: Final = 25
 _COPY_HEADER: Final = 5  # 'd' and the length
+# The statements of a relay by which it confirms rows, and begins a session.
+_CONFIRMED_ROWS: Final = re.compile(rb"cdc_relay.* rows_in_batches = ([0-9]+)", re.DOTALL)
+_TAKEN: Final = re.compile(rb"cdc_relay.* set epoch = ", re.DOTALL)
 
 
 class Tape:
     """What the stream says of all connections together."""
 
-    def __init__(self, watch: Watch, placed: Callable[[int, int], None], unsafe: Callable[[Unsafe], None]) -> None:
+    def __init__(
+        self, watch: Watch, placed: Callable[[int, int], None], unsafe: Callable[[Unsafe | TooMany], None]
+    ) -> None:
         self.watch = watch
         self.commits = Commits(watch)
         self.placed = placed  # called with each transaction's xid and commit LSN
         self.unsafe = unsafe
-        self.sessions = 0  # how often streaming began
+        self.sessions = 0  # how often streaming began, or a relay was taken
 
 
 class PostgresFrames:
@@ -77,6 +83,15 @@ class PostgresFrames:
             (flush,) = struct.unpack_from(">Q", frame, _COPY_HEADER + 9)
             for finding in self._tape.watch.status(flush):
                 self._tape.unsafe(finding)
+        elif frame.startswith(b"Q"):
+            self._heard_relay(frame)
+
+    def _heard_relay(self, statement: bytes) -> None:
+        if found := _CONFIRMED_ROWS.search(statement):
+            for finding in self._tape.watch.count(int(found[1])):
+                self._tape.unsafe(finding)
+        elif _TAKEN.search(statement):
+            self._tape.sessions += 1
 
     def _heard_server(self, frame: bytes) -> None:
         if self.is_stream and frame[:1] == b"W":  # CopyBothResponse

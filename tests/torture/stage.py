@@ -28,16 +28,15 @@ from tests.torture.ledger import Ledger
 from tests.torture.postgres_frames import PostgresFrames, Tape
 from tests.torture.proxy import Loop, Proxy
 from tests.torture.reader import Reader
+from tests.torture.sources import SLOT, SOURCES
 from tests.torture.watch import Watch
-from tests.torture.writers import AGGREGATES, COMPACTED
+from tests.torture.writers import AGGREGATES, COMPACTED, TABLES
 
 PREFIX: Final = "torture."
-SLOT: Final = "torture"
 BROKERS: Final = 3
 PARTITIONS: Final = 4
 DEBIAN_15: Final = Path("/usr/lib/postgresql/15/bin")
 POSTGRES: Final = {
-    "wal_sender_timeout": "6s",  # a publisher that is frozen for longer than this loses the slot
     "max_wal_size": "128MB",
     "min_wal_size": "32MB",
     "checkpoint_timeout": "60s",
@@ -77,16 +76,26 @@ class History:
 class Stage:
     """Everything that runs, in the folder `home`; a context manager that ends all of it."""
 
-    def __init__(self, home: Path, *, postgres: int = 18, settings: dict[str, dict[str, Any]] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        postgres: int = 18,
+        source: str = "slot",
+        settings: dict[str, dict[str, Any]] | None = None,
+    ) -> None:
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
         home.chmod(0o755)  # PostgreSQL's own account has to enter
         binaries = DEBIAN_15 if postgres == 15 else None
-        self.postgres = PostgresServer(home / "postgres", settings=POSTGRES, binaries=binaries)
-        self.brokers = [KafkaBroker(home / "kafka", number, BROKERS) for number in range(1, BROKERS + 1)]
-        self.tell = History(home / "history.jsonl")
         self.ledger = Ledger()
         self.watch = Watch()
+        self.source = SOURCES[source](self.sql, self.ledger, self.watch)
+        self.postgres = PostgresServer(
+            home / "postgres", settings={**POSTGRES, **self.source.server}, binaries=binaries
+        )
+        self.brokers = [KafkaBroker(home / "kafka", number, BROKERS) for number in range(1, BROKERS + 1)]
+        self.tell = History(home / "history.jsonl")
         self.tape = Tape(self.watch, self.ledger.place, lambda unsafe: self.tell("I6", finding=str(unsafe)))
         self.sessions: dict[tuple[str, int], list[tuple[int, int]]] = {}
         self.causes: defaultdict[int, Counter[str]] = defaultdict(Counter)  # of sessions: what went before them
@@ -166,7 +175,7 @@ class Stage:
         contract.write(publisher / "schemas")
         dsn = f"postgresql://postgres@127.0.0.1:{self.pg_proxy.port}/postgres"
         sections: dict[str, dict[str, Any]] = {
-            "postgres": {"dsn": dsn, "slot": SLOT, "publication": SLOT},
+            "postgres": {"dsn": dsn, "slot": SLOT},
             "topics": {
                 "name": f"{PREFIX}{{aggregatetype}}",
                 "dead_letter": f"{PREFIX}dead-letter",
@@ -180,15 +189,17 @@ class Stage:
             "outbox": {"tombstones": True},
             "delivery": {"startup_seconds": 60, "drain_seconds": 15},
         }
-        for name, values in self._given.items():
-            sections.setdefault(name, {}).update(values)
+        for given in (self.source.settings, self._given):
+            for name, values in given.items():
+                sections.setdefault(name, {}).update(values)
         lines = []
         for section, values in sections.items():
             lines += [f"[{section}]", *(f"{json.dumps(name)} = {json.dumps(value)}" for name, value in values.items())]
         self._settings_file = publisher / "cdc-publisher.toml"
         self._settings_file.write_text("\n".join(lines) + "\n")
-        for command in (("outbox", "init"), ("slot", "create")):
+        for command in self.source.commands:
             self.command(*command)
+        self.sql(TABLES)
         # See faults.RETYPES; a tombstone has no payload.
         nullable = "alter aggregateid drop not null, alter payload drop not null"
         self.sql(f"alter table outbox add spare varchar(255), {nullable}")
@@ -219,15 +230,6 @@ class Stage:
         with psycopg.connect(self.postgres.dsn, autocommit=True, connect_timeout=5) as connection:
             cursor = connection.execute(statement.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
-
-    def lsn(self, expression: str = "pg_current_wal_flush_lsn()") -> int:
-        """An LSN that PostgreSQL gives, as a number."""
-        ((value,),) = self.sql(f"select ({expression} - '0/0'::pg_lsn)::int8")
-        return int(value)
-
-    def confirmed(self) -> int:
-        """The slot's confirmed position."""
-        return self.lsn(f"(select confirmed_flush_lsn from pg_replication_slots where slot_name = '{SLOT}')")
 
     def before(self, what: str) -> None:
         """Something is about to end the session, and may make the next one repeat what was delivered."""

@@ -1,7 +1,8 @@
-"""I6, live: a status update may only confirm events committed in Kafka. Pure code; the proxies call it per message.
+"""I6, live: only events committed in Kafka may be confirmed. Pure code; the proxies call it per message.
 
 What PostgreSQL sent is known from the frames themselves, what Kafka has from its responses: see `commits`. A session
-reads in commit order from the slot on, so a transaction that is new lies behind all that were ever read.
+reads in commit order from the slot on, so a transaction that is new lies behind all that were ever read. A relay
+confirms a number of rows, which Kafka must have as many events of.
 """
 
 from collections import Counter, deque
@@ -18,6 +19,16 @@ class Unsafe(NamedTuple):
     def __str__(self) -> str:
         missing = "not read to its end" if self.missing < 0 else f"{self.missing} events unacknowledged"
         return f"I6: {_lsn(self.flush)} was confirmed, transaction {_lsn(self.commit_lsn)} was {missing}"
+
+
+class TooMany(NamedTuple):
+    """A relay that confirmed more rows than Kafka has events."""
+
+    confirmed: int
+    acknowledged: int
+
+    def __str__(self) -> str:
+        return f"I6: {self.confirmed} rows were confirmed, {self.acknowledged} events were acknowledged"
 
 
 class _Read:
@@ -45,11 +56,11 @@ class Watch:
         self._by_lsn: dict[int, _Read] = {}
         self._latest = 0  # the highest commit LSN that was ever begun
         self.settled = 0  # everything that ends at or before this LSN is acknowledged
-        self.confirmed = 0  # by the last status update
+        self.confirmed = 0  # by the last status update; of a relay, how many rows
         self.acknowledgements = 0
         self.statuses = 0
         self.reads: Counter[int] = Counter()  # how often each commit LSN was begun
-        self.violations: list[Unsafe] = []
+        self.violations: list[Unsafe | TooMany] = []
         self.proven: set[tuple[int, int]] = set()  # commit LSN and index of every event that Kafka acknowledged
 
     @property
@@ -98,6 +109,17 @@ class Watch:
             missing = read.rows - len(read.acknowledged) if read.end_lsn else -1
             found.append(Unsafe(flush, read.commit_lsn, missing))
             read.is_reported = True
+        self.violations += found
+        return found
+
+    def count(self, rows: int) -> list[TooMany]:
+        """A relay confirms that so many rows were sent since it was made; returns what is wrong with it.
+
+        An event that was sent again counts again, so that in at-least-once a few too many may remain unseen.
+        """
+        self.statuses += 1
+        found = [TooMany(rows, len(self.proven))] if rows > max(len(self.proven), self.confirmed) else []
+        self.confirmed = rows
         self.violations += found
         return found
 

@@ -1,6 +1,8 @@
 """Writers: several sessions that insert events as applications do, and keep the ledger of what came of it.
 
-A key has one writer, which numbers its events; a number that was rolled back is given out again.
+Writers share their keys: each locks the aggregates of a transaction before it inserts their events, as an application
+does that checks a rule first. So the order of a key is that of its commits. Events are numbered in the aggregate's row;
+a number that was rolled back is given out again.
 """
 
 import contextlib
@@ -20,9 +22,20 @@ from tests.torture.ledger import Ledger, Outcome, Row, Transaction, digest
 
 AGGREGATES: Final = ("order", "payment", "parcel", "balance")
 COMPACTED: Final = "balance"  # whose topic is compacted by key, and some of whose events are tombstones
-_KEYS: Final = 8  # of each writer in each aggregate
+_KEYS: Final = 32  # of each aggregate
 _LOCK: Final = 7_000_000  # the first of the advisory locks that writers hold while they are connected
+TABLES: Final = f"""
+    create table aggregates (key text primary key, seq int not null);
+    insert into aggregates select aggregate || '-' || number, -1
+    from unnest(array{list(AGGREGATES)}) aggregate, generate_series(0, {_KEYS - 1}) number;
+    create table written (writer int primary key, last uuid)
+"""
+"""The aggregates, and the last transaction that each writer committed."""
+_LOCKED: Final = "select key, seq from aggregates where key = any(%s) order by key for update"
+_COUNTED: Final = "update aggregates set seq = %s where key = %s"
+_WRITTEN: Final = "insert into written values (%s, %s) on conflict (writer) do update set last = excluded.last"
 _INSERT: Final = "insert into outbox (id, aggregatetype, aggregateid, type, payload) values (%s, %s, %s, 'Noted', %s)"
+_Chosen = Sequence[tuple[str, str]]  # the aggregate and key of each event
 
 
 class Writers:
@@ -75,8 +88,7 @@ class _Writer:
         self._stop = stop
         self._pause = pause
         self._chance = random.Random(f"{seed}/{number}")
-        self._seqs: dict[tuple[str, str], int] = {}
-        self._unknown: tuple[Transaction, dict[tuple[str, str], int]] | None = None
+        self._unknown: tuple[Transaction, uuid.UUID] | None = None
         self._contract = Contract()
 
     def run(self) -> None:
@@ -95,20 +107,17 @@ class _Writer:
     def _settle(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
         if self._unknown is None:
             return
-        transaction, seqs = self._unknown
-        ids = [uuid.UUID(row.id) for row in transaction.rows]
-        found = connection.execute("select count(*) from outbox where id = any(%s)", [ids]).fetchone()
-        assert found
-        assert found[0] in (0, len(ids)), "half a transaction"
-        self._ledger.settle(transaction, committed=bool(found[0]))
-        if found[0]:
-            self._seqs = seqs
+        transaction, name = self._unknown
+        found = connection.execute("select last = %s from written where writer = %s", [name, self._number]).fetchone()
+        self._ledger.settle(transaction, committed=found == (True,))
         self._unknown = None
 
     def _transaction(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
         """One transaction of random shape, and its entry in the ledger."""
-        chance = self._chance
-        seqs = dict(self._seqs)
+        chance, name = self._chance, uuid.uuid4()
+        parts = [self._choose(self._size())]
+        if chance.random() < 0.15:
+            parts += [self._choose(chance.randint(1, 4)), self._choose(chance.randint(1, 3))]
         kept: list[Row] = []
         dropped: list[Row] = []
         xid = 0
@@ -118,25 +127,29 @@ class _Writer:
                 found = connection.execute("select pg_current_xact_id()::text::int8").fetchone()
                 assert found
                 xid = found[0]
-                kept += self._insert(connection, seqs, self._size())
-                if chance.random() < 0.15:
-                    dropped += self._savepoint(connection, seqs)
-                    kept += self._insert(connection, seqs, chance.randint(1, 3))
-                if chance.random() < 0.2:
-                    time.sleep(chance.uniform(0, 0.05))  # so that transactions interleave
+                keys = sorted({key for part in parts for _, key in part})
+                seqs = dict(connection.execute(_LOCKED, [keys]).fetchall())
+                kept += self._insert(connection, seqs, parts[0])
+                if len(parts) > 1:
+                    with connection.transaction(force_rollback=True):  # the numbers of these rows are free again
+                        dropped += self._insert(connection, dict(seqs), parts[1])
+                    kept += self._insert(connection, seqs, parts[2])
+                with connection.cursor() as cursor:
+                    cursor.executemany(_COUNTED, [(seqs[key], key) for key in keys])
+                connection.execute(_WRITTEN, [self._number, name])
+                self._linger()
                 if chance.random() < 0.1:
                     raise psycopg.Rollback
                 outcome = Outcome.UNKNOWN  # if anything goes wrong from here on
             if outcome is Outcome.UNKNOWN:
                 outcome = Outcome.COMMITTED
-                self._seqs = seqs
         finally:
             if dropped:
                 self._ledger.record(xid, dropped, Outcome.ROLLED_BACK)
             if kept:
                 transaction = self._ledger.record(xid, kept, outcome)
                 if outcome is Outcome.UNKNOWN:
-                    self._unknown = transaction, seqs
+                    self._unknown = transaction, name
 
     def _size(self) -> int:
         chance = self._chance.random()
@@ -144,22 +157,25 @@ class _Writer:
             return self._chance.randint(2000, 5000)
         return 1 if chance < 0.4 else self._chance.randint(2, 20)
 
-    def _savepoint(
-        self, connection: "psycopg.Connection[tuple[Any, ...]]", seqs: dict[tuple[str, str], int]
-    ) -> list[Row]:
-        """Rows that a savepoint takes back: their numbers are free again."""
-        with connection.transaction(force_rollback=True):
-            return self._insert(connection, dict(seqs), self._chance.randint(1, 4))
+    def _choose(self, count: int) -> _Chosen:
+        aggregates = self._chance.choices(AGGREGATES, k=count)
+        return [(aggregate, f"{aggregate}-{self._chance.randrange(_KEYS)}") for aggregate in aggregates]
+
+    def _linger(self) -> None:
+        """Stay open now and then, so that transactions interleave, and some are open for long."""
+        chance = self._chance.random()
+        if chance < 0.2:
+            time.sleep(self._chance.uniform(0, 0.05))
+        elif chance < 0.205:
+            time.sleep(self._chance.uniform(1, 4))
 
     def _insert(
-        self, connection: "psycopg.Connection[tuple[Any, ...]]", seqs: dict[tuple[str, str], int], count: int
+        self, connection: "psycopg.Connection[tuple[Any, ...]]", seqs: dict[str, int], chosen: _Chosen
     ) -> list[Row]:
         rows: list[Row] = []
         values: list[Sequence[Any]] = []
-        for _ in range(count):
-            aggregate = self._chance.choice(AGGREGATES)
-            key = f"{aggregate}-{self._number}-{self._chance.randrange(_KEYS)}"
-            seqs[aggregate, key] = seq = seqs.get((aggregate, key), -1) + 1
+        for aggregate, key in chosen:
+            seqs[key] = seq = seqs[key] + 1
             event = uuid.uuid4()
             text = "x" * self._chance.choice((0, 20, 200, 200, 900)) + str(seq)
             is_tombstone = aggregate == COMPACTED and self._chance.random() < 0.15

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from tests.torture.judge import Kind, Record, Rules, Undecided, Verdict, judge
 from tests.torture.ledger import Ledger, Outcome, Row, digest
-from tests.torture.watch import Unsafe, Watch
+from tests.torture.watch import TooMany, Unsafe, Watch
 
 TOPIC = "t"
 EXACTLY_ONCE = Rules(exactly_once=True)
+POLLING = Rules(exactly_once=True, polling=True)
 
 
 class History:
@@ -471,3 +472,37 @@ def test_i6_the_watch_agrees_with_the_plain_definition(sizes: list[int], chance:
         unsafe = {lsn for lsn, index in events if lsn < flush and (lsn, index) not in acknowledged}
         assert {finding.commit_lsn for finding in watch.status(flush)} == unsafe - named
         named |= unsafe
+
+
+def polled(*positions: tuple[str, int, int]) -> tuple[Ledger, list[Record]]:
+    """A log without a slot: events, each with the batch and the index of its position; nothing else places them."""
+    ledger, log = Ledger(), []
+    for xid, (event, batch, index) in enumerate(positions, 1):
+        row = Row(event, TOPIC, event[0], int(event[1:]), digest(event.encode()))
+        ledger.record(xid, [row], Outcome.COMMITTED)
+        log.append(Record(TOPIC, 0, xid, row.key, event, f"5d4fdb41-{batch:016X}-{index:08X}", row.digest))
+    return ledger, log
+
+
+def test_without_a_slot_the_records_of_a_partition_are_in_the_order_of_their_positions() -> None:
+    ledger, log = polled(("a0", 1, 0), ("b0", 1, 1), ("a1", 2, 0))
+    assert judge(ledger, log, rules=POLLING).is_clean
+    ledger, log = polled(("a0", 1, 0), ("b0", 3, 0), ("c0", 2, 0))
+    assert found(judge(ledger, log, rules=POLLING)) == [(Kind.GAP, "c0")]
+    assert judge(ledger, log, rules=Rules(polling=True)).is_clean  # a process that was frozen may have sent it late
+
+
+def test_a_position_that_two_events_have_is_found() -> None:
+    ledger, log = polled(("a0", 1, 0), ("b0", 1, 0))
+    assert found(judge(ledger, log, rules=Rules(polling=True))) == [(Kind.POSITION, "b0")]
+
+
+def test_i6_a_relay_confirms_no_more_rows_than_kafka_has_events() -> None:
+    watch = Watch()
+    for index in range(3):
+        watch.acknowledge(1, index)
+    assert watch.count(3) == []
+    assert watch.count(5) == [TooMany(5, 3)] == watch.violations
+    assert watch.count(5) == []  # it is named once
+    assert str(watch.violations[0]) == "I6: 5 rows were confirmed, 3 events were acknowledged"
+    assert (watch.statuses, watch.confirmed) == (3, 5)

@@ -5,18 +5,27 @@ import struct
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg import sql
 
+from cdc.lsn import LSN
+from cdc.polling.progress import Progress
+from cdc.polling.schedule import Holding
+from cdc.polling.snapshots import NOTHING
+from cdc.postgres.relay import Relay, RelayConnection, RelayRow, RowSource
+from cdc.postgres.session import PostgresSession
+from cdc.replication.messages import Relation
 from tests.torture.crashes import shuffled
 from tests.torture.crew import Publisher
 from tests.torture.faults import FAULTS
 from tests.torture.nemesis import schedule
 from tests.torture.postgres_frames import PostgresFrames, Tape, error_response
 from tests.torture.repeats import Repeated, repeated
-from tests.torture.watch import Unsafe, Watch
+from tests.torture.watch import TooMany, Unsafe, Watch
 
 SSL_REQUEST = struct.pack(">II", 8, 80877103)
 STARTUP = b"\0\0\0\x14\0\x03\0\0user\0postgres"[:20]
@@ -25,7 +34,7 @@ CHANGES = Counter({"publisher": 300, "broker": 60, "postgres": 60, "network": 20
 
 def tape() -> Tape:
     placed: dict[int, int] = {}
-    unsafe: list[Unsafe] = []
+    unsafe: list[Unsafe | TooMany] = []
     return Tape(Watch(), placed.__setitem__, unsafe.append)
 
 
@@ -131,6 +140,40 @@ def test_i6_the_flush_position_of_a_status_update_is_what_counts() -> None:
     status = b"r" + struct.pack(">QQQq?", 500, 110, 0, 0, False)
     list(frames.up(bytearray(_message(b"d", status))))
     assert one.watch.violations == [Unsafe(110, 100, 1)]
+
+
+def test_i6_the_statements_of_a_relay_say_what_it_confirms_and_when_a_session_begins() -> None:
+    one = tape()
+    relay = RelayConnection(cast(PostgresSession, Spoken(one)), ("public", "outbox"), "r")
+    relay.beat()
+    row = RelayRow("id", "outbox", Holding(None, 0, 0, False), 0, LSN(0), Progress(NOTHING), NOTHING, None)
+    relay.take(row, 1, "me", locked=False)
+    assert one.sessions == 1
+    shape = RowSource(Relation(1, "public", "outbox", "d", ()), True, False, "")
+    Relay(cast(PostgresSession, Spoken(one)), ("public", "outbox"), "r", shape).confirm(
+        LSN(9), Progress(NOTHING, rows=7)
+    )
+    assert one.watch.violations == [TooMany(7, 0)]
+
+
+class Spoken:
+    """A connection whose statements pass a tape; each has a row."""
+
+    def __init__(self, tape: Tape) -> None:
+        self._frames = PostgresFrames(tape)
+        list(self._frames.up(bytearray(STARTUP)))
+
+    def execute(self, statement: sql.Composed) -> "Spoken":
+        list(self._frames.up(bytearray(_message(b"Q", statement.as_string().encode() + b"\0"))))
+        return self
+
+    def nextset(self) -> None:
+        """There is no other result."""
+
+    description = True
+
+    def fetchall(self) -> list[tuple[int]]:
+        return [(1,)]
 
 
 def test_an_error_response_has_the_fields_that_clients_read() -> None:
