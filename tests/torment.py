@@ -36,7 +36,9 @@ def module_stack() -> Iterator[Callable[[], Stack]]:
 
 
 @pytest.fixture
-def torment(module_stack: Callable[[], Stack], private_stack: PrivateStack, tmp_path: Path) -> Iterator[Torment]:
+def torment(
+    module_stack: Callable[[], Stack], private_stack: PrivateStack, tmp_path: Path, source: str
+) -> Iterator[Torment]:
     """`torment()`: the servers of the module, which the test may stop, kill and freeze, with a pipeline on them.
 
     `torment(brokers=3, kafka={...}, **settings)`: servers of this test alone, with these settings of Kafka and of
@@ -58,7 +60,7 @@ def torment(module_stack: Callable[[], Stack], private_stack: PrivateStack, tmp_
                 dsn = ends.enter_context(a_database(_addresses(stack).postgres))
                 ends.callback(module_stack)  # the database is dropped by servers that run
             name = conninfo_to_dict(dsn)["dbname"]
-            pipeline = make_pipeline(dsn, _addresses(stack).kafka, f"{name}-", tmp_path)
+            pipeline = make_pipeline(dsn, _addresses(stack).kafka, f"{name}-", tmp_path, source)
             ends.callback(pipeline.close)
             if wal_sender_timeout:
                 pipeline.sql(f"alter database {name} set wal_sender_timeout = '{wal_sender_timeout}'")

@@ -14,7 +14,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 
 from cdc.consumer import Decoder
 from tests import ROOT
-from tests.pipeline import NOTED, Pipeline
+from tests.pipeline import NOTED, SOURCES, Pipeline
 from tests.registry import Double
 
 pytestmark = pytest.mark.timeout(180)
@@ -214,6 +214,7 @@ def test_case_d3_registry_that_is_down_or_refuses_everything_is_no_rows_fault(
     assert [r.header("eventType") for r in pipeline.records()] == ["Noted", "Later", "Noted"]
 
 
+@SOURCES
 def test_sighup_reads_the_contracts_again_without_repeating_anything(pipeline: Pipeline) -> None:
     running = pipeline.start().streams()
     pipeline.insert(1)

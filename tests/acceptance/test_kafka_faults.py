@@ -23,7 +23,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from cdc.local.stack import Stack
 from tests.load import Load
-from tests.pipeline import Pipeline, Running, eventually
+from tests.pipeline import SOURCES, Pipeline, Running, eventually
 from tests.secured import named_listener
 from tests.torment import Torment
 
@@ -248,6 +248,7 @@ def test_c3_producer_id_that_expired_while_idle_is_renewed(torment: Torment) -> 
     assert seqs(pipeline) == [30]
 
 
+@SOURCES
 def test_c3_c16_fatal_producer_error_starts_a_new_session_without_loss(torment: Torment) -> None:
     stack, pipeline = torment()
     (broker,) = stack.brokers

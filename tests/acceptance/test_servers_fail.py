@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc.local import processes
 from tests.load import Load
-from tests.pipeline import Pipeline, eventually
+from tests.pipeline import SOURCES, Pipeline, eventually
 from tests.proxy import CuttingProxy
 from tests.reader import end_offset
 from tests.torment import Torment
@@ -53,6 +53,7 @@ def test_a13_without_wal_sender_timeout_the_slot_still_advances(torment: Torment
     assert len(pipeline.judge()) == 1
 
 
+@SOURCES
 def test_a17_postgres_restarts_and_crashes_under_load_lose_nothing(torment: Torment) -> None:
     stack, pipeline = torment()
     running = pipeline.start().streams()
@@ -120,6 +121,7 @@ def test_a2_deliveries_out_of_order_over_brokers_hold_the_slot_at_the_oldest(tor
     assert running.stop() == 0
 
 
+@SOURCES
 def test_a15_connections_cut_at_any_byte_are_reopened(torment: Torment) -> None:
     _, pipeline = torment()
     address = conninfo_to_dict(pipeline.dsn)
