@@ -72,7 +72,8 @@ class PollingServers(Servers):
             opening.callback(heart.close)
             definition, columns = _inspect(heart.connection, settings, text=text)
             row = self._row(heart)
-            locked = self._seize(heart, row)
+            direct = heart.direct
+            locked = self._seize(heart, row, direct=direct)
             if not self._remembers:
                 self._prepare()
             keys, key_type = catalog.key_form(heart.connection, settings)
@@ -89,7 +90,7 @@ class PollingServers(Servers):
             epoch = next_epoch(row.holding.epoch, known.relay.epoch if known and known.relay else 0)
             if not heart.take(row, epoch, self._holder, locked=locked):
                 raise SlotActive("another process has just taken over the relay")
-            beating = Heart(heart)
+            beating = Heart(heart, listens=direct)
             # Its lock goes last: another process reads then what Kafka has.
             stack.callback(beating.stop)
             opening.callback(beating.stop)
@@ -190,10 +191,10 @@ class PollingServers(Servers):
                 hint='let the publisher with [postgres] source = "slot" run until then',
             )
 
-    def _seize(self, heart: RelayConnection, row: RelayRow) -> bool:
+    def _seize(self, heart: RelayConnection, row: RelayRow, *, direct: bool) -> bool:
         """Return whether this connection has the lock of the relay. Raises SlotActive while it is another's."""
         holding, locked = row.holding, False
-        if heart.direct and heart.connection.info.server_version >= _SILENT_LOCKS:
+        if direct and heart.connection.info.server_version >= _SILENT_LOCKS:
             locked = heart.lock(row.id, LEASE_SECONDS)
             held = not locked
         else:

@@ -38,7 +38,7 @@ _POSTGRES: Final = {
     ),
     "polling_connection": (
         "with polling: PostgreSQL itself answers, not a pooler",
-        "a pooler is in between: a standby takes over after the lease only",
+        "a pooler is in between: a standby takes over after the lease only, and NOTIFY is not heard",
         "",
     ),
     "polling_columns": (

@@ -57,7 +57,7 @@ class Postgres(Section):
         0.5,
         ge=0.05,
         le=60,
-        description="longest time between two queries for new rows, with polling; while there is work, it is 50 ms",
+        description="longest time between two queries for new rows, with polling, unless NOTIFY wakes it; 50 ms while there is work",
     )
 
     @model_validator(mode="before")

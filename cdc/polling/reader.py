@@ -26,6 +26,13 @@ RETRY_SECONDS: Final = 1.0
 """How soon to try again to delete rows that another session had locked."""
 
 
+class Present(NamedTuple):
+    """What the database is at: a snapshot that is not stored, and the last number that a row got."""
+
+    snapshot: Snapshot
+    number: int
+
+
 class Tick(NamedTuple):
     """A snapshot with its number."""
 
@@ -51,8 +58,12 @@ class Table(Protocol):
         """The frame that describes the rows."""
         ...
 
-    def is_behind(self, snapshot: Snapshot, /) -> bool:
-        """Whether there are rows that a snapshot does not see."""
+    def present(self) -> Present:
+        """Return what the database is at, without a look at the rows."""
+        ...
+
+    def has_rows(self, earlier: Snapshot, later: Snapshot, /) -> bool:
+        """Whether rows became visible between two snapshots."""
         ...
 
     def tick(self, number: LSN, /) -> Tick:
@@ -170,6 +181,8 @@ class Handed(NamedTuple):
 class Reader:
     """One session of a relay that this process holds: `step` does what is due, and says when something will be.
 
+    It looks for new rows also while earlier ones are read, or wait for room, so that batches stay small.
+
     `begun` is how far rows were sent; `stored` and `confirmed` are what the table has of that as confirmed. `cleared`
     says what is deleted, and is None where rows stay. `taken` is the time of a batch that was begun before, in
     microseconds since 2000.
@@ -223,17 +236,17 @@ class Reader:
     def step(self, now: float, *, room: bool) -> tuple[list[Handed], float]:
         """Do what is due; return frames, and when something is due again. Without `room` nothing is read."""
         deleted = self.delete(now)
+        behind = not room or self._batch is not None or bool(self._ahead)
+        due = self._looking.due(behind=behind, ahead=len(self._ahead))
+        if due <= now:
+            self._look(now, behind=behind)
         if room and self._batch is None and self._ahead:
             self._batch = Batch(self._table, self._progress, self._ahead.popleft())
         if room and self._batch:
             return self._read(self._batch), now
-        due = self._looking.due(room=room, ahead=len(self._ahead))
-        if due <= now:
-            self._look(now)
-            return [], now
         if self._cleared not in (None, self._seen):
             due = min(due, self._delete_at)
-        return [], now if deleted else due
+        return [], now if deleted else max(now, due)
 
     def delete(self, now: float) -> bool:
         """Delete some of the rows that are confirmed, if any are left; return whether some were."""
@@ -247,20 +260,27 @@ class Reader:
             self._delete_at = now + RETRY_SECONDS
         return False
 
+    def notified(self) -> None:
+        """Look for rows soon: a writer says that there are some."""
+        self._looking.notified()
+
     def close(self) -> None:
         """Drop what was stored."""
         if self._batch:
             self._batch.close()
 
-    def _look(self, now: float) -> None:
-        found = self._table.is_behind(self._last)
+    def _look(self, now: float, *, behind: bool) -> None:
+        snapshot, number = self._table.present()
+        if behind and not self._looking.glanced(now, number):
+            return
+        found = self._table.has_rows(self._last, snapshot)
         if found or self._first is None:
             tick = self._table.tick(self._numbers.next())
             self.ticks += 1
             self._first = self._first or tick.number
             self._ahead.append(tick)
             self._last = tick.snapshot
-        self._looking.looked(now, found=found)
+        self._looking.looked(now, number, found=found)
 
     def _read(self, batch: Batch) -> list[Handed]:
         part, rows = batch.part(self._numbers.next())

@@ -10,8 +10,10 @@ TRUST_SECONDS: Final = LEASE_SECONDS * 2 / 3
 
 BUSY_SECONDS: Final = 0.05
 """How soon after rows were found the relay looks again."""
-BLOCKED_SECONDS: Final = 1.0
-"""How often it looks while what was read is not taken, so that batches stay small."""
+AHEAD_SECONDS: Final = 1.0
+"""How often it looks while earlier rows are not sent, so that batches stay small."""
+AHEAD_NUMBERS: Final = 10_000
+"""After how many numbers of the sequence it looks sooner: as many rows as one part of a batch has."""
 _GROWTH: Final = 2.0
 MOST_AHEAD: Final = 1_000
 """How many ticks are made before their batches are read: one may be of a day in which Kafka is away."""
@@ -24,17 +26,32 @@ class Looking:
         self._longest = longest
         self._interval = BUSY_SECONDS
         self._looked = now - longest
+        self._glanced = self._looked
+        self._number = 0  # the last one of the sequence, as of the last look
 
-    def due(self, *, room: bool, ahead: int) -> float:
-        """Return when to look next. `ahead` ticks are not read; without `room`, what was read is not taken."""
-        if room:
+    def due(self, *, behind: bool, ahead: int) -> float:
+        """Return when to look next, or, while `behind`, at how many numbers were given out.
+
+        `behind`: earlier rows are not sent yet. `ahead` ticks are not read.
+        """
+        if not behind:
             return self._looked + self._interval
-        return self._looked + BLOCKED_SECONDS if ahead < MOST_AHEAD else float("inf")
+        return self._glanced + BUSY_SECONDS if ahead < MOST_AHEAD else float("inf")
 
-    def looked(self, now: float, *, found: bool) -> None:
-        """Take note of a look, and of whether there were new rows."""
-        self._looked = now
+    def glanced(self, now: float, number: int) -> bool:
+        """Take note of the last number of the sequence; return whether to look now although earlier rows wait."""
+        self._glanced = now
+        return now >= self._looked + AHEAD_SECONDS or number >= self._number + AHEAD_NUMBERS
+
+    def looked(self, now: float, number: int, *, found: bool) -> None:
+        """Take note of a look, of the last number of the sequence, and of whether there were new rows."""
+        self._looked = self._glanced = now
+        self._number = number
         self._interval = BUSY_SECONDS if found else min(self._interval * _GROWTH, self._longest)
+
+    def notified(self) -> None:
+        """Look soon: a writer says that there are rows."""
+        self._interval = BUSY_SECONDS
 
 
 class Holding(NamedTuple):

@@ -7,21 +7,24 @@ nothing more, and neither does one whose connection leads to another server by n
 Nothing is prepared and nothing is set for longer than a transaction, so that poolers can be in between.
 """
 
+import select
+import socket
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
-from psycopg import sql
+from psycopg import generators, sql
 
 from cdc.errors import PostgresUnavailable
 from cdc.lsn import LSN
 from cdc.polling import batches
 from cdc.polling.progress import Progress
-from cdc.polling.reader import PART_ROWS, Rows, Tick
+from cdc.polling.reader import PART_ROWS, Present, Rows, Tick
 from cdc.polling.schedule import Holding
 from cdc.polling.snapshots import Snapshot
 from cdc.postgres.connection import LONG_SECONDS, converting
+from cdc.postgres.numbers import sequence_name
 from cdc.postgres.session import PostgresSession
 from cdc.replication import compose
 from cdc.replication.compose import CopiedRows, copied_number
@@ -79,7 +82,9 @@ class RelayConnection:
             "outbox": sql.Identifier(*table),
             "relays": sql.Identifier(table[0], "cdc_relay"),
             "ticks": sql.Identifier(table[0], "cdc_ticks"),
+            "sequence": sql.SQL(sequence_name(table)),  # quoted
             "relay": sql.Literal(name),
+            "channel": sql.Identifier(name),
         }
 
     def close(self) -> None:
@@ -117,6 +122,20 @@ class RelayConnection:
     def direct(self) -> bool:
         """Whether no pooler is in between, which reports a pid of its own."""
         return self._run("looking for a pooler", "select pg_backend_pid()") == [(self.connection.info.backend_pid,)]
+
+    def listen(self, notified: Callable[[], None]) -> None:
+        """Call `notified` for each NOTIFY on the channel that has the relay's name; see `wait`."""
+        self.connection.add_notify_handler(lambda _: notified())
+        self._run("listening for notifications", "listen {channel}")
+
+    def wait(self, seconds: float, ended: socket.socket) -> bool:
+        """Wait until the server sends something, or `seconds` are over; return whether `ended` was closed before."""
+        answers, stop = self.connection.fileno(), ended.fileno()
+        ready, _, _ = select.select([answers, stop], [], [], max(0.0, seconds))
+        if answers in ready:
+            with converting("waiting for notifications"):
+                self.connection.wait(generators.notifies(self.connection.pgconn))
+        return stop in ready
 
     def lock(self, identity: str, seconds: float) -> bool:
         """Take the advisory lock of a relay for as long as the connection lives, if it is free.
@@ -268,9 +287,19 @@ class Relay(RelayConnection):
         ((snapshot, xid, taken),) = rows
         return Tick(number, Snapshot.parse(snapshot), xid, taken)
 
-    def is_behind(self, snapshot: Snapshot) -> bool:
-        """Whether there are rows that a snapshot does not see."""
-        ((found,),) = self._run("looking for new rows", f"select {_exists(batches.beyond(snapshot))}", limits=LONG)
+    def present(self) -> Present:
+        """Return what the database is at, without a look at the rows."""
+        ((snapshot, number),) = self._run(
+            "taking a snapshot", "select pg_current_snapshot()::text, last_value from {sequence}"
+        )
+        return Present(Snapshot.parse(snapshot), number)
+
+    def has_rows(self, earlier: Snapshot, later: Snapshot) -> bool:
+        """Whether rows became visible between two snapshots."""
+        conditions = batches.between(earlier, later)
+        if not conditions:
+            return False
+        ((found,),) = self._run("looking for rows of the outbox", f"select {_exists(conditions)}", limits=LONG)
         return bool(found)
 
     def read(self, earlier: Snapshot, later: Snapshot, after: int | None) -> Rows:
@@ -339,8 +368,7 @@ class Relay(RelayConnection):
 
         Rows that were committed long ago become fewer only, so the fence need not be held while they are looked for.
         """
-        left = batches.between(cleared, seen)
-        if left and self._run("looking for confirmed rows", f"select {_exists(left)}", limits=LONG)[0][0]:
+        if self.has_rows(cleared, seen):
             return False
         statement = "update {relays} set cleared_snapshot = {seen} where {fence} returning 1"
         self._held(self._run("deleting confirmed rows", statement, seen=str(seen)))

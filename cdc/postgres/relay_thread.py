@@ -5,10 +5,12 @@ takes frames from it, and gives it what is confirmed.
 """
 
 import contextlib
+import socket
 import struct
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from cdc.errors import PostgresUnavailable
@@ -29,12 +31,18 @@ _confirmed_field = struct.Struct(">9xQ")  # of a status update: what is flushed
 
 
 class Heart:
-    """Counts the heartbeat up on a connection of its own, so that nothing that takes long is in its way."""
+    """Counts the heartbeat up on a connection of its own, so that nothing that takes long is in its way.
 
-    def __init__(self, relay: RelayConnection) -> None:
+    With `listens` it calls `notified` for each notification that is for the relay.
+    """
+
+    def __init__(self, relay: RelayConnection, *, listens: bool) -> None:
         self.beats = 0
+        self.notified: Callable[[], None] = lambda: None
+        if listens:
+            relay.listen(lambda: self.notified())
         self._relay = relay
-        self._stopped = threading.Event()
+        self._ended, self._end = socket.socketpair()  # what wakes the thread
         self._beaten_at = time.monotonic()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -49,20 +57,23 @@ class Heart:
 
     def stop(self) -> None:
         """End the thread, and the connection with its lock."""
-        self._stopped.set()
+        self._end.close()
         self._thread.join(_STOP_SECONDS)
 
     def _run(self) -> None:
         try:
-            while not self._stopped.wait(BEAT_SECONDS):
-                now = time.monotonic()
+            due = self._beaten_at + BEAT_SECONDS
+            while not self._relay.wait(due - time.monotonic(), self._ended):
+                if (now := time.monotonic()) < due:
+                    continue
                 self._relay.beat()
-                self._beaten_at = now
+                self._beaten_at, due = now, now + BEAT_SECONDS
                 self.beats += 1
         except Exception as error:  # of any kind: the end of this thread would go unnoticed
             self._failure = error
         finally:
             self._relay.close()
+            self._ended.close()
 
 
 class RelaySource:
@@ -84,9 +95,10 @@ class RelaySource:
         self._handed: deque[tuple[Handed, int]] = deque()  # with their bytes
         self._size = self._count = 0
         self._confirm: tuple[LSN, Progress] | None = None
-        self._stopping = self._closed = False
+        self._notified = self._stopping = self._closed = False
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+        heart.notified = self._wake
 
     def begin(self) -> None:
         """Begin to read rows."""
@@ -164,10 +176,15 @@ class RelaySource:
             raise self._failure
         self._heart.check()
 
+    def _wake(self) -> None:
+        with self._changed:
+            self._notified = True
+            self._changed.notify_all()
+
     def _run(self) -> None:
         try:
             while not self._closed:
-                self._store()
+                self._obey()
                 if self._stopping:
                     self._leave()
                     return
@@ -180,9 +197,12 @@ class RelaySource:
             with self._changed:
                 self._changed.notify_all()
 
-    def _store(self) -> None:
+    def _obey(self) -> None:
         with self._changed:
             confirm, self._confirm = self._confirm, None
+            notified, self._notified = self._notified, False
+        if notified:
+            self._reader.notified()
         if confirm is not None:
             self._reader.confirm(*confirm)
 
@@ -197,7 +217,7 @@ class RelaySource:
                 self._count += len(each.frames)
             if handed:
                 self._changed.notify_all()
-            elif due > now and not (self._confirm or self._stopping or self._closed):
+            elif due > now and not (self._confirm or self._notified or self._stopping or self._closed):
                 self._changed.wait(min(due - now, _LONGEST_SECONDS))
 
     def _leave(self) -> None:

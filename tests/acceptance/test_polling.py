@@ -3,6 +3,7 @@
 import contextlib
 import json
 import random
+import re
 import signal
 import threading
 import time
@@ -15,6 +16,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from tests import ROOT
 from tests.load import Load
 from tests.pipeline import Pipeline, eventually, make_pipeline, prepare
 from tests.pooler import POOLERS, pooler
@@ -174,6 +176,17 @@ def test_confirmed_rows_are_deleted_and_one_that_is_locked_later(pipeline: Pipel
     eventually(lambda: pipeline.sql("select count(*) from cdc_ticks") == [(1,)], "the last snapshot stays")
     assert running.stop() == 0
     pipeline.judge(table="written")
+
+
+def test_a_writer_may_wake_the_relay_as_the_documentation_shows(pipeline: Pipeline) -> None:
+    (statements,) = re.findall(r"```sql\n(.*?NOTIFY shop.*?)```", (ROOT / "docs/polling.md").read_text(), re.DOTALL)
+    pipeline.settings["postgres"]["poll_seconds"] = 60
+    running = pipeline.start().streams()
+    for line in statements.replace("shop", pipeline.slot).replace("'order'", "'note'").splitlines():
+        pipeline.sql(line.replace("OrderPlaced", "Noted").replace('"order_id": "o-1"', '"seq": 1'))
+    pipeline.settles()
+    assert running.stop() == 0
+    assert [record.key for record in pipeline.judge()] == ["o-1"]
 
 
 def test_a_standby_takes_over_at_once_when_the_holder_is_killed(pipeline: Pipeline) -> None:

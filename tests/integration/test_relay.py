@@ -4,6 +4,7 @@ from array import array
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from typing import cast
 
 import psycopg
 import pytest
@@ -13,11 +14,12 @@ from cdc.lsn import LSN
 from cdc.polling import reader
 from cdc.polling.numbers import Numbers
 from cdc.polling.progress import Progress
-from cdc.polling.reader import Batch, Tick
+from cdc.polling.reader import Batch, Handed, Reader, Tick
 from cdc.polling.snapshots import NOTHING
 from cdc.postgres import relay as relays
 from cdc.postgres.connection import connect
 from cdc.postgres.relay import Relay, RowSource
+from cdc.postgres.relay_thread import Heart, RelaySource
 from cdc.replication.messages import Column, Insert, Relation
 from cdc.replication.pgoutput import decode
 from cdc.replication.values import JSONB, TEXT
@@ -89,14 +91,14 @@ def test_a_batch_has_the_rows_of_transactions_that_ended_since(table: Pipeline, 
         table.insert(1, key="first")
         first = tick(held)
         assert [row[0] for row in cells(held.read(NOTHING, first.snapshot, None).frames)] == [b"first"]
-        assert not held.is_behind(first.snapshot)
+        assert not held.has_rows(first.snapshot, held.present().snapshot)
         table.insert(2, key="second")
         early.commit()
         rolled_back.rollback()
-    assert held.is_behind(first.snapshot)
+    assert held.has_rows(first.snapshot, held.present().snapshot)
     second = tick(held)
     assert [row[0] for row in cells(held.read(first.snapshot, second.snapshot, None).frames)] == [b"early", b"second"]
-    assert not held.is_behind(second.snapshot)
+    assert not held.has_rows(second.snapshot, held.present().snapshot)
 
 
 @pytest.mark.parametrize("limit", ["rows", "bytes"])
@@ -233,6 +235,55 @@ def test_a_tick_is_known_by_its_number_and_its_transaction(held: Relay) -> None:
     assert held.has_tick(taken.number, taken.xid)
     assert not held.has_tick(taken.number, taken.xid + 1)
     assert held.restored() == ""
+
+
+def test_rows_are_looked_for_among_those_that_were_committed_since(table: Pipeline, held: Relay) -> None:
+    before = held.present()
+    with psycopg.connect(table.dsn) as running:
+        running.execute("insert into outbox (aggregatetype, aggregateid, type) values ('note', 'k', 't')")
+        now = held.present()
+        assert not held.has_rows(before.snapshot, now.snapshot)
+    after = held.present()
+    assert held.has_rows(now.snapshot, after.snapshot)
+    table.insert(2)
+    assert held.present().number == after.number + 1
+
+
+class Told:
+    """A reader without rows that notes when it is to look soon."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def notified(self) -> None:
+        self.told += 1
+
+    def step(self, now: float, *, room: bool) -> tuple[list[Handed], float]:  # noqa: ARG002
+        return [], now + 3600
+
+    def delete(self, now: float) -> bool:  # noqa: ARG002
+        return False
+
+    def close(self) -> None: ...
+
+
+def test_a_notification_on_the_channel_of_the_relay_wakes_the_reader(table: Pipeline, held: Relay) -> None:
+    reader = Told()
+    with closing(opened(table)) as rows:
+        row = held.row()
+        assert row
+        heart = Heart(held, listens=True)
+        rows.epoch = held.epoch
+        source = RelaySource(rows, heart, cast(Reader, reader), row.progress)
+        source.begin()
+        table.sql("notify another_channel")
+        table.sql(f"notify {table.slot}, 'any'")
+        eventually(lambda: reader.told == 1, "the reader is told")
+        table.sql("select pg_terminate_backend(%s)", held.connection.info.backend_pid)
+        with pytest.raises(PostgresUnavailable):
+            eventually(lambda: source.read() == [b"none"], "the end of the connection is seen")
+        source.close()
+        heart.stop()
 
 
 def test_the_lock_ends_with_its_connection(table: Pipeline) -> None:

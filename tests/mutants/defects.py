@@ -1085,7 +1085,7 @@ DEFECTS: Final = (
         "beyond-forgets", "polling", "Transactions that were running at the last snapshot are no reason for another.",
         "polling/batches.py",
         '    if earlier.running:\n        conditions',
-        '    if False:\n        conditions',
+        '    if False:\n        conditions', "polling/test_batches.py",
     ),
     Defect(
         "confirm-too-far", "polling", "The part behind the one that Kafka has confirmed is stored as confirmed.",
@@ -1205,6 +1205,24 @@ DEFECTS: Final = (
         "polling/schedule.py",
         '        if seen != self._seen:\n',
         '        if self._seen is None:\n', "polling/test_schedule.py",
+    ),
+    Defect(
+        "looks-only-when-free", "polling", "No snapshot is taken while earlier rows are read.",
+        "polling/reader.py",
+        '        if due <= now:\n            self._look',
+        '        if due <= now and not behind:\n            self._look', "polling/test_reader.py",
+    ),
+    Defect(
+        "looks-instead-of-reading", "polling", "Nothing is read at the time of a look.",
+        "polling/reader.py",
+        '        if room and self._batch:\n',
+        '        if room and self._batch and due > now:\n', "polling/test_reader.py",
+    ),
+    Defect(
+        "numbers-uncounted", "polling", "A look ahead is due after a second only.",
+        "polling/schedule.py",
+        ' or number >= self._number + AHEAD_NUMBERS',
+        '', "polling/test_schedule.py",
     ),
     Defect(
         "split-looks-for-the-new", "split", "The publisher of a renamed table takes the new one of its name.",

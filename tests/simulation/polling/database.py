@@ -11,7 +11,7 @@ from cdc.errors import PostgresUnavailable
 from cdc.lsn import LSN
 from cdc.polling import batches
 from cdc.polling.progress import Progress
-from cdc.polling.reader import Rows, Tick
+from cdc.polling.reader import Present, Rows, Tick
 from cdc.polling.snapshots import NOTHING, Snapshot
 from cdc.replication import compose
 from cdc.replication.messages import Insert
@@ -26,6 +26,7 @@ _BEGAN: Final = re.compile(
 _BEYOND: Final = re.compile(r"t\.cdc_tx >= '(\d+)'")
 _ENDED: Final = re.compile(r"t\.cdc_tx = any\(array\[([0-9', ]+)\]::xid8\[\]\)")
 _PART: Final = 3  # rows
+_NUMBERS: Final = 2_500  # that a row stands for
 
 
 def meets(condition: str, xid: int) -> bool:
@@ -157,9 +158,13 @@ class Relay:
         found = self._database.state.ticks.get(number)
         return found is not None and found[1] == xid
 
-    def is_behind(self, snapshot: Snapshot) -> bool:
+    def present(self) -> Present:
+        state = self._connected()
+        return Present(self._database.snapshot(), state.next_number * _NUMBERS)
+
+    def has_rows(self, earlier: Snapshot, later: Snapshot) -> bool:
         self._connected()
-        return bool(self._chosen(batches.beyond(snapshot)))
+        return bool(self._chosen(batches.between(earlier, later)))
 
     def tick(self, number: LSN) -> Tick:
         state = self._fenced()

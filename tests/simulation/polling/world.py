@@ -137,6 +137,8 @@ class Life:
         act(random)
 
     def reads(self, random: Random) -> None:
+        if random.random() < 0.1:
+            self.reader.notified()
         handed, _ = self.reader.step(self.world.now, room=len(self.handed) < 4 and random.random() < 0.8)
         self.handed += handed
 
@@ -305,7 +307,7 @@ class Run:
 
     def _waits(self, life: Life) -> bool:
         state = self.database.state
-        if life.relay.is_behind(state.progress.seen) or state.progress.partly:
+        if life.relay.has_rows(state.progress.seen, self.database.snapshot()) or state.progress.partly:
             return True
         return self._strays and not (self.fails_over and self.database.pooled)
 

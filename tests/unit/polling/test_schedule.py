@@ -1,6 +1,8 @@
 """When the relay looks, and when it may be taken over."""
 
 from cdc.polling.schedule import (
+    AHEAD_NUMBERS,
+    AHEAD_SECONDS,
     BEAT_SECONDS,
     BUSY_SECONDS,
     LEASE_SECONDS,
@@ -16,19 +18,37 @@ HELD = Holding("other", 3, 10, locked=False)
 
 def test_looks_are_frequent_while_there_are_rows_and_rare_when_there_are_none() -> None:
     looking = Looking(0.5, 100.0)
-    assert looking.due(room=True, ahead=0) <= 100.0
-    looking.looked(100.0, found=True)
-    assert looking.due(room=True, ahead=0) == 100.0 + BUSY_SECONDS
+    assert looking.due(behind=False, ahead=0) <= 100.0
+    looking.looked(100.0, 0, found=True)
+    assert looking.due(behind=False, ahead=0) == 100.0 + BUSY_SECONDS
     for _ in range(10):
-        looking.looked(200.0, found=False)
-    assert looking.due(room=True, ahead=0) == 200.5
+        looking.looked(200.0, 0, found=False)
+    assert looking.due(behind=False, ahead=0) == 200.5
 
 
-def test_snapshots_are_also_taken_while_nothing_can_be_sent_but_not_for_ever() -> None:
+def test_a_notification_ends_a_long_pause() -> None:
+    looking = Looking(60.0, 100.0)
+    for _ in range(20):
+        looking.looked(200.0, 0, found=False)
+    assert looking.due(behind=False, ahead=0) == 260.0
+    looking.notified()
+    assert looking.due(behind=False, ahead=0) == 200.0 + BUSY_SECONDS
+
+
+def test_while_earlier_rows_wait_a_look_is_due_after_a_second_or_ten_thousand_numbers() -> None:
+    looking = Looking(60.0, 100.0)
+    looking.looked(100.0, 500, found=True)
+    assert looking.due(behind=True, ahead=1) == 100.0 + BUSY_SECONDS
+    assert not looking.glanced(100.05, 500 + AHEAD_NUMBERS - 1)
+    assert looking.due(behind=True, ahead=1) == 100.05 + BUSY_SECONDS
+    assert looking.glanced(100.1, 500 + AHEAD_NUMBERS)
+    assert looking.glanced(100.0 + AHEAD_SECONDS, 500)
+
+
+def test_the_number_of_snapshots_whose_rows_wait_is_limited() -> None:
     looking = Looking(0.5, 100.0)
-    looking.looked(100.0, found=True)
-    assert looking.due(room=False, ahead=1) == 101.0
-    assert looking.due(room=False, ahead=MOST_AHEAD) == float("inf")
+    assert looking.due(behind=True, ahead=MOST_AHEAD - 1) <= 100.0
+    assert looking.due(behind=True, ahead=MOST_AHEAD) == float("inf")
 
 
 def test_a_relay_without_a_holder_is_free_at_once() -> None:
