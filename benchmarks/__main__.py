@@ -11,7 +11,7 @@ import psycopg
 from confluent_kafka import KafkaException
 from rich.console import Console
 
-from benchmarks import charts, contestants, document, growth, latency, memory, peers, results, suite, tables
+from benchmarks import charts, contestants, document, growth, latency, memory, peers, polling, results, suite, tables
 from benchmarks.contestants import NAMES, PUBLISHERS
 from benchmarks.peers import DEBEZIUM, MQ_BRIDGE, OURS, Peer
 from benchmarks.records import Unverified
@@ -178,10 +178,18 @@ def fleet_(ready: Bench, units: int, events: int, rounds: int, contestant: str) 
 @click.option(
     "--open-seconds", type=float, default=20.0, show_default=True, help="Of the steady rate beside an open transaction."
 )
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(list({**polling.known(), **polling.steady()})),
+    help="Names of lines; the results keep the others.  [default: all]",
+)
 @measuring
-def polling_(ready: Bench, events: int, rounds: int, rate: int, seconds: float, open_seconds: float) -> Sections:
+def polling_(
+    ready: Bench, events: int, rounds: int, rate: int, seconds: float, open_seconds: float, only: list[str]
+) -> Sections:
     """Measure polling beside the slot, and messages beside rows: rate, latency, PostgreSQL's CPU and dead rows."""
-    return ready.polling(replace(SHAPES["200B"], events=events), rounds, rate, seconds, open_seconds)
+    return ready.polling(replace(SHAPES["200B"], events=events), rounds, rate, seconds, open_seconds, only)
 
 
 def _peers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[Peer]:

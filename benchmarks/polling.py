@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 
-from benchmarks import commits, contestants, figures, latency, throughput
+from benchmarks import commits, contestants, figures, latency, results, throughput
 from benchmarks.backlog import ROWS, Backlog, Source, backlog
 from benchmarks.contestants import EXACTLY_ONCE
 from benchmarks.runs import between, per_event
@@ -25,6 +25,8 @@ FLUSH_SECONDS: Final = 1.5
 """PostgreSQL's processes report what they did to pg_stat_user_tables at times, and when they end."""
 OPEN: Final = "a transaction open"
 WRITERS: Final = "writers alone"
+STAMPED: Final = "writers alone, polling"
+"""Their table has the trigger and the indexes of polling: the difference is what these cost writers."""
 OF_A_RUN: Final = ("rate", "cpu_us", "postgres_us", "first_seconds")
 OF_A_BACKLOG: Final = (*OF_A_RUN, "written_us", "dead", "vacuum_us")
 
@@ -57,38 +59,56 @@ def known() -> dict[str, Contestant]:
 
 def steady() -> dict[str, tuple[Contestant, bool]]:
     """Return the contestants of steady rates, which write rows, and whether another transaction stays open."""
-    rows = {WRITERS: Contestant(ROWS, None), **{name: one for name, one in known().items() if not one.source.messages}}
-    exactly_once = {name for name, one in rows.items() if one.variant == EXACTLY_ONCE}
+    rows = {
+        WRITERS: Contestant(ROWS, None),
+        STAMPED: Contestant(_POLLED, None),
+        **{name: one for name, one in known().items() if not one.source.messages},
+    }
+    once = {STAMPED, *(name for name, one in rows.items() if one.variant == EXACTLY_ONCE)}
     return {
         **{name: (one, False) for name, one in rows.items()},
-        **{f"{name}, {OPEN}": (one, True) for name, one in rows.items() if name not in exactly_once},
+        **{f"{name}, {OPEN}": (one, True) for name, one in rows.items() if name not in once},
     }
 
 
 def measure(
-    servers: Servers, screen: Screen, workload: Workload, rounds: int, rate: int, seconds: float, open_seconds: float
+    servers: Servers,
+    screen: Screen,
+    workload: Workload,
+    rounds: int,
+    rate: int,
+    seconds: float,
+    open_seconds: float,
+    only: Sequence[str],
 ) -> dict[str, Any]:
-    """Measure backlogs in alternation, and each steady rate once. Raises Unverified if one run is invalid."""
-    everyone = known()
+    """Measure backlogs in alternation, and each steady rate once; `only` those of these names, where there are some.
+
+    Raises Unverified if one run is invalid.
+    """
+    everyone = {name: one for name, one in known().items() if not only or name in only}
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in everyone}
-    first = next(iter(everyone))
-    screen.say(f"  warm-up, not counted: {line(first, drained(servers, screen, workload, first, everyone[first]))}")
+    if everyone:
+        first = next(iter(everyone))
+        screen.say(f"  warm-up, not counted: {line(first, drained(servers, screen, workload, first, everyone[first]))}")
     for number in range(rounds):
         for name in figures.rotated(list(everyone), number):
             runs[name].append(drained(servers, screen, workload, name, everyone[name]))
             screen.say(f"  {number + 1}/{rounds} {line(name, runs[name][-1])}")
     found = {}
     for name, (one, held) in steady().items():
+        if only and name not in only:
+            continue
         with screen.bar(f"{name}: {rate:,} events/s"):
-            found[name] = at_rate(servers, one, rate, open_seconds if held else seconds, held=held)
+            length = open_seconds if held else seconds
+            found[name] = {"seconds": length, **at_rate(servers, one, rate, length, held=held)}
         screen.say(f"  {rate:,}/s {line(name, found[name])}")
     return {
         "workload": asdict(workload),
         "rounds": rounds,
         "backlog": {name: summary(runs[name]) for name in everyone},
         "asked": rate,
-        "seconds_of": {"steady": seconds, "open": open_seconds},
         "steady": found,
+        results.ADDED_TO: ["backlog", "steady"] if only else [],
     }
 
 

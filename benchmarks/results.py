@@ -8,11 +8,13 @@ from typing import Any, Final, NamedTuple
 
 FILE: Final = "results.json"
 PREVIOUS: Final = "results-previous.json"
+ADDED_TO: Final = "added_to"
+"""The key of a section for the names of its parts that add to those of the section before, by contestant."""
 _NOT_COMPARED: Final = frozenset(
     {
         *("machine", "workload", "runs", "samples", "lowest", "highest", "steps", "faster_than_linear"),
         *("events", "reached", "late_ms", "payload_bytes", "ceiling_wait_us"),
-        *("written", "written_meanwhile", "units", "seconds_of", "rounds", "asked"),
+        *("written", "written_meanwhile", "units", "seconds", "rounds", "asked", ADDED_TO),
     }
 )
 
@@ -41,15 +43,19 @@ def read(file: Path) -> Sections:
 
 
 def save(folder: Path, sections: Sections) -> Sections:
-    """Replace sections by name, keep a copy of the previous file, and return all sections."""
+    """Replace sections by name, or add to them; keep a copy of the previous file, and return all sections."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / FILE
     before = read(file)
     if before:
         file.replace(folder / PREVIOUS)
-    everything = {**before, **sections}
+    everything = {**before, **{name: _added(before.get(name, {}), part) for name, part in sections.items()}}
     file.write_text(json.dumps(_finite(everything), indent=1) + "\n")
     return everything
+
+
+def _added(before: Mapping[str, Any], section: dict[str, Any]) -> dict[str, Any]:
+    return {**section, **{name: {**before.get(name, {}), **section[name]} for name in section.get(ADDED_TO, ())}}
 
 
 def _finite(value: Any) -> Any:

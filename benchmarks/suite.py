@@ -94,8 +94,10 @@ class Bench:
         found = fleet.measure(self._servers, self._screen, workload, units, rounds, contestant)
         return {"fleet": self._section({"contestant": contestant, **found})}
 
-    def polling(self, workload: Workload, rounds: int, rate: int, seconds: float, open_seconds: float) -> Sections:
-        found = polling.measure(self._servers, self._screen, workload, rounds, rate, seconds, open_seconds)
+    def polling(
+        self, workload: Workload, rounds: int, rate: int, seconds: float, open_seconds: float, only: Sequence[str]
+    ) -> Sections:
+        found = polling.measure(self._servers, self._screen, workload, rounds, rate, seconds, open_seconds, only)
         return {"polling": self._section(found)}
 
     def peers(self, chosen: Sequence[Peer], workload: Workload, rounds: int) -> Sections:

@@ -27,16 +27,15 @@ def part() -> dict[str, Any]:
     of_a_run = {"cpu_us": 4.0, "first_seconds": 0.5, "written_us": 30.0, "vacuum_us": 1.5, "kept": 0, "dead": 0}
     seen = [{"rate": rate, "postgres_us": 12.0, **of_a_run} for rate in (1_000.0, 3_000.0)]
     unseen = [{**run, "postgres_us": None, "dead": 1_000} for run in seen]
-    steady = {"ms": {"p50": 1.25, "p99": 9.0}, "cpu_us": 20.0, "postgres_us": 150.0, "dead": 2_000, "kept": 1_900}
+    steady = {"seconds": 600.0, "ms": {"p50": 1.25, "p99": 9.0}, "cpu_us": 20.0, "postgres_us": 150.0, "dead": 2_000, "kept": 1_900}
     return {
         "machine": MACHINE,
         "workload": {"events": 1_000, "rows": 5},
         "rounds": 2,
         "backlog": {"slot": polling.summary(seen), "polling": polling.summary(unseen)},
         "asked": 1_000,
-        "seconds_of": {"steady": 20.0, "open": 600.0},
         "steady": {
-            polling.WRITERS: {"postgres_us": 120.0, "dead": 0, "kept": 0},
+            polling.WRITERS: {"seconds": 20.0, "postgres_us": 120.0, "dead": 0, "kept": 0},
             f"polling, {polling.OPEN}": steady,
         },
     }
@@ -139,18 +138,30 @@ def test_figures_that_a_run_lacks_are_left_out_and_shown_as_a_dash(part: dict[st
     assert part["backlog"]["slot"]["rate"]["median"] == 2_000
     assert "postgres_us" not in part["backlog"]["polling"]
     text = tables.markdown({"polling": part})
-    assert "1,000 events/s for 20 s, and for 600 s while another transaction stays open" in text
+    assert "1,000 events/s, also while another transaction stays open" in text
     assert "| slot | 2,000 (1,000 to 3,000) | 4.00 | 12.00 | 30.00 | 0 | 1.50 |" in text
     assert "| polling | 2,000 (1,000 to 3,000) | 4.00 | - | 30.00 | 1,000 | 1.50 |" in text
-    assert "| polling, a transaction open | 1.2 | 9.0 | 20.0 | 150.0 | 2,000 | 1,900 |" in text
-    assert "| writers alone | - | - | - | 120.0 | 0 | 0 |" in text
+    assert "| polling, a transaction open | 600 | 1.2 | 9.0 | 20.0 | 150.0 | 2,000 | 1,900 |" in text
+    assert "| writers alone | 20 | - | - | - | 120.0 | 0 | 0 |" in text
 
 
 def test_results_of_polling_are_compared_by_figures_and_not_by_options(part: dict[str, Any]) -> None:
     names = [one.name for one in results.changes({"polling": part}, {"polling": part})]
     assert "polling backlog slot rate" in names
     assert "polling steady polling, a transaction open ms p99" in names
-    assert not [name for name in names if "seconds_of" in name or "asked" in name or "rounds" in name]
+    assert not [name for name in names if name.endswith(" seconds") or "asked" in name or "rounds" in name]
+
+
+def test_one_line_can_be_measured_again_and_the_others_stay(part: dict[str, Any], tmp_path: Path) -> None:
+    results.save(tmp_path, {"polling": part})
+    name = f"polling, {polling.OPEN}"
+    again = {"seconds": 30.0, "dead": 1, "kept": 1}
+    alone = {**part, "backlog": {}, "steady": {name: again}, results.ADDED_TO: ["backlog", "steady"]}
+    saved = results.save(tmp_path, {"polling": alone})["polling"]
+    assert saved["backlog"] == part["backlog"]
+    assert saved["steady"] == {**part["steady"], name: again}
+    refused = CliRunner().invoke(cli, ["polling", "--only", "absent"])
+    assert (refused.exit_code, name in refused.output) == (2, True)
 
 
 def test_the_page_about_polling_has_a_place_for_them(part: dict[str, Any]) -> None:
