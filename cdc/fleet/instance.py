@@ -68,7 +68,7 @@ class Instance:
         given_up = self.supervision.given_up(wanted, now)
         if given_up:
             self.placement.give_up(self.register.partitions[unit] for unit in given_up)
-            yield from self.supervision.exit(given_up, now)
+            yield from self.supervision.give_up(given_up, now)
             wanted = self._wanted(now)
         yield from self.supervision.turn(wanted, now)
 

@@ -45,7 +45,7 @@ KAFKA_SECONDS: Final = 15.0
 TELL_AGAIN_SECONDS: Final = 60.0
 """How often a problem that lasts is logged."""
 
-_ORDERS: Final = {Act.DRAIN: DRAIN, Act.EXIT: EXIT}
+_ORDERS: Final = {Act.DRAIN: DRAIN, Act.EXIT: EXIT, Act.GIVE_UP: EXIT}
 _WORKING: Final = frozenset({State.IDLE, State.STREAMING, State.CATCHING_UP})
 
 
@@ -209,7 +209,13 @@ class Fleet:
             log.warning("unit does not end, and is killed", extra={"event": "unit_killed", "unit": unit})
             self._children.kill(unit)
         else:
-            log.info("unit ends", extra={"event": "unit_ends", "unit": unit, "how": act.value})
+            if act is Act.GIVE_UP:
+                log.warning(
+                    "this instance does not reach Kafka, and leaves the unit to another one",
+                    extra={"event": "unit_given_up", "unit": unit},
+                )
+            else:
+                log.info("unit ends", extra={"event": "unit_ends", "unit": unit, "how": act.value})
             self._children.order(unit, _ORDERS[act])
 
     def _hear(self, unit: str, said: ChildReport | Ended) -> None:

@@ -26,6 +26,7 @@ class Act(Enum):
     START = "start"
     DRAIN = "drain"
     EXIT = "exit"  # at once, as after kill -9
+    GIVE_UP = "give up"  # likewise: Kafka is away, and another instance may reach it
     KILL = "kill"
 
 
@@ -103,13 +104,13 @@ class Supervision:
             and now - life.blocked_since >= self._session_seconds
         }
 
-    def exit(self, units: AbstractSet[str], now: float) -> Iterator[tuple[Act, str]]:
+    def give_up(self, units: AbstractSet[str], now: float) -> Iterator[tuple[Act, str]]:
         """Yield the end of children that cannot drain, as Kafka is away."""
         for unit in units:
             if unit in self.lives and not self.lives[unit].exiting:
                 self.lives[unit].draining_since = now
                 self.lives[unit].exiting = True
-                yield Act.EXIT, unit
+                yield Act.GIVE_UP, unit
 
     def blocked(self, unit: str, now: float, *, by_kafka: bool) -> None:
         """Note whether Kafka blocks a unit."""

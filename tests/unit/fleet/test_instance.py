@@ -52,7 +52,7 @@ def test_a_lost_unit_that_kafka_blocks_ends_and_is_not_started_before_an_assignm
     instance.placement.lose([1, 2])
     instance.saw("shop", 0.0, works=False, blocked_by_kafka=True)
     assert turn(instance, 9.0) == []
-    assert turn(instance, 10.0) == [(Act.EXIT, "shop")]
+    assert turn(instance, 10.0) == [(Act.GIVE_UP, "shop")]
     instance.ended("shop", None, "", 11.0)
     assert turn(instance, 60.0) == []
     instance.placement.assign([1, 2])

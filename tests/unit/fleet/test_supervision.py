@@ -109,6 +109,6 @@ def test_a_lost_unit_is_given_up_when_kafka_has_blocked_it_for_a_session(supervi
 
 def test_a_unit_that_is_given_up_ends_at_once(supervision: Supervision) -> None:
     turn(supervision, 0, shop=SHOP)
-    assert list(supervision.exit({"shop", "cart"}, 10)) == [(Act.EXIT, "shop")]
-    assert list(supervision.exit({"shop"}, 11)) == []
+    assert list(supervision.give_up({"shop", "cart"}, 10)) == [(Act.GIVE_UP, "shop")]
+    assert list(supervision.give_up({"shop"}, 11)) == []
     assert turn(supervision, 11) == []
