@@ -8,8 +8,9 @@ import logging
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition, Uuid
 
+from cdc import errors
 from cdc.background import Background
 from cdc.config.settings import Settings
 from cdc.errors import CdcError
@@ -24,6 +25,7 @@ LOOK_SECONDS: Final = 10.0
 _WRITE_SECONDS: Final = 10.0
 _BURST: Final = 2000
 _REGISTER: Final = 0  # the partition
+_NO_ID: Final = str(Uuid(0, 0))  # of every topic before Kafka 2.8
 _AGAIN: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
 
 States = Mapping[str, tuple[bool, str]]
@@ -136,6 +138,11 @@ class FleetTopic:
             self._cluster.ensure_topic(self._settings.topics, self._name, POSITIONS_CONFIG, partitions)
             log.info("created topic", extra={"event": "topic_created", "topic": self._name, "partitions": partitions})
             return Seen("")
+        if found.topic_id == _NO_ID:
+            raise errors.KafkaError(
+                f"topic {self._name!r} has no id, so that one that is re-created would not be noticed",
+                hint="a fleet needs Kafka 2.8 or newer: upgrade the brokers, or run a publisher for each unit",
+            )
         if found.topic_id != known:
             return Seen(found.topic_id)  # its register is to be read first
         if found.partitions < plan.partitions:
