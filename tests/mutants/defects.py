@@ -965,6 +965,16 @@ DEFECTS: Final = (
         "        self.doubtful.clear()\n", "",
     ),
     Defect(
+        "fleet-callback-waits", "fleet", "A partition is given back when its unit has drained.", "fleet/membership.py",
+        "        consumer.incremental_unassign(partitions)\n        if not self._leaving:\n"
+        "            self._placement.revoke(_numbers(partitions))\n",
+        "        if not self._leaving:\n            self._placement.revoke(_numbers(partitions))\n"
+        "            while self._placement.held & {*_numbers(partitions)}:\n"
+        "                threading.Event().wait(0.01)\n"
+        "        consumer.incremental_unassign(partitions)\n        if not self._leaving:\n",
+        "fleet/test_membership.py",
+    ),
+    Defect(
         "fleet-not-read", "fleet", "An entry is written by an instance that has not read the register to its end.",
         "fleet/register.py",
         "        if not self.complete:\n            return Plan({}, 0)\n", "",
