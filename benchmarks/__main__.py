@@ -163,11 +163,12 @@ def split_(ready: Bench, events: int, parts: list[int], rounds: int, names: list
 @click.option("--units", type=click.IntRange(2), default=10, show_default=True, help="Of the idle fleet.")
 @click.option("--events", type=int, default=300_000, show_default=True, help="Of the backlog of one unit.")
 @click.option("--rounds", type=int, default=5, show_default=True, help="How often the backlog is read each way.")
+@click.option("--takeovers", type=int, default=3, show_default=True, help="How often all units are taken over.")
 @contestant_option
 @measuring
-def fleet_(ready: Bench, units: int, events: int, rounds: int, contestant: str) -> Sections:
-    """Measure a fleet beside single publishers: memory and CPU of idle units, events/s of one."""
-    return ready.fleet(replace(SHAPES["200B"], events=events), units, rounds, contestant)
+def fleet_(ready: Bench, units: int, events: int, rounds: int, takeovers: int, contestant: str) -> Sections:
+    """Measure a fleet beside single publishers: memory and CPU of idle units, events/s of one; and takeovers."""
+    return ready.fleet(replace(SHAPES["200B"], events=events), units, rounds, takeovers, contestant)
 
 
 @cli.command("polling")

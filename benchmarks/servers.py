@@ -53,6 +53,7 @@ def servers(postgres: str | None, kafka: str | None, console: Console) -> Iterat
     home = Path(tempfile.mkdtemp(prefix="cdc-bench-"))
     home.chmod(0o755)  # PostgreSQL does not run as root
     stack = Stack(home / "stack")
+    stack.postgres.settings |= {"max_replication_slots": "110", "max_wal_senders": "110", "max_connections": "400"}
     stack.postgres.settings["track_commit_timestamp"] = "on"  # when each commit was, by PostgreSQL itself
     try:
         found = stack.up(console)

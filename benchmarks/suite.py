@@ -90,8 +90,8 @@ class Bench:
         present = [name for name in names if not self._lacks(name, contestants.absent(name))]
         return {"split": self._section(split.measure(self._servers, self._screen, workload, parts, present, rounds))}
 
-    def fleet(self, workload: Workload, units: int, rounds: int, contestant: str) -> Sections:
-        found = fleet.measure(self._servers, self._screen, workload, units, rounds, contestant)
+    def fleet(self, workload: Workload, units: int, rounds: int, takeovers: int, contestant: str) -> Sections:
+        found = fleet.measure(self._servers, self._screen, workload, units, rounds, takeovers, contestant)
         return {"fleet": self._section({"contestant": contestant, **found})}
 
     def polling(

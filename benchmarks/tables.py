@@ -206,11 +206,13 @@ def _fleet(part: Results) -> str:
     runs = [
         [way, *(spread(found.get(one), form) for one, _, form in measures)] for way, found in part["one unit"].items()
     ]
+    taken = [[what, spread(seconds, "{:.1f}")] for what, seconds in part["takeovers"].items()]
+    over = table([f"takeovers of {part['units']} units, exactly-once", "s until all are read"], taken)
     heads = [f"{part['units']} idle units", "MB of all", "MB per further unit", "MB besides", "CPU"]
     return (
         f"## Fleet\n\nPublisher: {part['contestant']}. Memory counts pages that processes share once (PSS);"
         " CPU per event is that of all processes, with their start.\n\n"
-        f"{table(heads, idle)}\n\n"
+        f"{table(heads, idle)}\n\n{over}\n\n"
         f"{table(['one unit, whole fleet', *(title for _, title, _ in measures)], runs)}\n\n"
         f"Events/s in the fleet over a single publisher's, paired in each round: {spread(part['ratio'], '{:.3f}')}."
     )

@@ -7,7 +7,20 @@ from typing import Any
 
 import pytest
 
-from benchmarks import charts, document, fleet, goals, growth, latency, memory, results, split, tables, throughput
+from benchmarks import (
+    charts,
+    document,
+    figures,
+    fleet,
+    goals,
+    growth,
+    latency,
+    memory,
+    results,
+    split,
+    tables,
+    throughput,
+)
 from benchmarks.commits import Commit
 from benchmarks.runs import Run
 from benchmarks.workload import SHAPES
@@ -66,6 +79,7 @@ def measured() -> dict[str, Any]:
                 fleet.SINGLE: fleet.idle_summary(3, 60.0, 160.0, 0.06),
                 fleet.FLEET: fleet.idle_summary(3, 80.0, 100.0, 0.05),
             },
+            "takeovers": {fleet.KILLED: figures.spread([11.0, 12.5])._asdict()},
             "one unit": {way: fleet.summary(runs["python"]) for way in (fleet.SINGLE, fleet.FLEET)},
             "ratio": fleet.ratio({fleet.SINGLE: runs["python"], fleet.FLEET: runs["python"]}),
         },
@@ -160,6 +174,7 @@ def test_each_section_has_its_table(measured: dict[str, Any]) -> None:
         assert heading in text
     assert "| 2 | python | 85 (50 to 120) | 76 (45 to 108) | 3.00 | 4.00 | 6.00 |" in text
     assert "| fleet | 100 | 10.0 | 70.0 | 5.0 % of a core |" in text
+    assert "| one of two instances is killed, with half of the units | 11.8 (11.0 to 12.5) |" in text
     assert "paired in each round: 1.000." in text
     assert "| python | 85 (50 to 120) |" in text
     assert "**Faster than linearly:** 5 to 50 in cpu, 5 to 50 in time." in text
