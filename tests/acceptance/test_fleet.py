@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -157,18 +158,33 @@ def test_bad_files_and_a_unit_that_needs_an_operator_leave_the_others_alone(unit
     eventually(lambda: "zoo" in working(instance), "a unit starts when its file is right")
 
 
-def test_an_instance_that_fails_at_what_works_elsewhere_is_not_ready(units: FleetWorld) -> None:
-    first = units.start().becomes_ready()
-    eventually(lambda: working(first) == {*UNITS}, "all units work")
-    time.sleep(1)  # what works is written to the register
+def test_a_rolling_change_moves_no_other_unit_and_stops_at_a_broken_version(units: FleetWorld) -> None:
+    folders = [units.folder, units.home / "units-2"]
+    shutil.copytree(folders[0], folders[1])
+    first, second = instances = [units.start(folder).becomes_ready() for folder in folders]
+    eventually(shared_out(first, second), "each instance has a unit")
+    before = [{name: unit.pid for name, unit in each.document().units.items() if unit.pid} for each in instances]
+    partitions = units.registered()
+    units.add("a_first")
+    eventually(lambda: "a_first" in units.registered(), "one of two instances has the new file")
+    shutil.copy(units.folder / "a_first.toml", folders[1])
+    eventually(lambda: "a_first" in working(first) | working(second), "both have it, and it works")
+    after = [{name: unit.pid for name, unit in each.document().units.items() if unit.pid} for each in instances]
+    assert [{name: pid for name, pid in each.items() if name != "a_first"} for each in after] == before
+    assert units.registered() == partitions | {"a_first": len(UNITS) + 1}
+
+    eventually(lambda: units.worked() == {"a_first", *UNITS}, "the register knows that all units work")
     (units.home / "schemas" / "Noted.avsc").rename(units.home / "Noted.avsc")
     (units.home / "schemas" / "Broken.avsc").write_text("{}")
-    second = units.start()
-    second.logs("listening")
-    eventually(lambda: any("fails here and worked elsewhere" in line for line in second.document().problems), "blamed")
-    assert not second.document().ready
+    third = units.start()
+    third.logs("listening")
+    eventually(lambda: any("fails here and worked elsewhere" in line for line in third.document().problems), "blamed")
+    assert not third.document().ready
     assert first.document().ready
-    for unit in working(first):
+    assert second.document().ready
+    left = working(first) | working(second)
+    assert left
+    for unit in left:
         units.publishes(unit, 1)
 
 
