@@ -131,7 +131,8 @@ class Campaign:
 
     def stop_one(self) -> None:
         """SIGTERM for an instance that has begun; before that it ends as any program does."""
-        instance = self.random.choice(self.alive()).logs("listening")
+        instance = self.random.choice(self.alive())
+        instance.logs("listening")
         self.watch.expect(KINDS["leave"], self.watch.of(children(instance)))
         code = instance.stop()
         if code != 0:
