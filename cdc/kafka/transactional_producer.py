@@ -39,6 +39,11 @@ _report: Final = itemgetter(Record._fields.index("on_delivery"))
 _COMMIT_SECONDS: Final = 1.0  # of one try
 _LOOK_SECONDS: Final = 1.0
 _ABORT_SECONDS: Final = 3.0
+_MARKERS_SECONDS: Final = 0.003
+"""How long the next transaction leaves the coordinator alone, which answers before the partitions have the markers.
+
+Until they do, it refuses their registration for the next transaction, and librdkafka asks again only after 20 ms.
+"""
 
 
 class TransactionalSink:
@@ -165,6 +170,7 @@ class TransactionalSink:
         while True:
             try:
                 self._producer.commit_transaction(_COMMIT_SECONDS)
+                time.sleep(_MARKERS_SECONDS)
                 return None
             except KafkaException as raised:
                 error: KafkaError = raised.args[0]
