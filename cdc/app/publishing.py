@@ -10,7 +10,6 @@ from collections.abc import Callable
 from cdc import __version__
 from cdc.app.connections import Clock, Servers
 from cdc.app.contracts import Schemas
-from cdc.app.polling import PollingServers
 from cdc.app.process import Watchdog, tune
 from cdc.app.reaching import Reached
 from cdc.background import Task
@@ -71,7 +70,7 @@ def publish(
         with tracing.opened(settings) as tracer, Watchdog() as watchdog:
             alive = functools.partial(_alive, watchdog, metrics)
             recovers = heal is not None and settings.delivery.on_slot_lost == "recover"
-            servers = (PollingServers if settings.postgres.polls else Servers)(settings, skipped, reaching)
+            servers = _servers(settings, skipped, reaching)
             service = Service(
                 settings,
                 schemas,
@@ -90,6 +89,14 @@ def publish(
                 taken=servers.taken if patient else None,
             )
             return 0 if service.run() else 75
+
+
+def _servers(settings: Settings, skipped: frozenset[str], reaching: Task[Reached] | None) -> Servers:
+    if not settings.postgres.polls:
+        return Servers(settings, skipped, reaching)
+    from cdc.app.polling import PollingServers  # 1 MB, and 2 % of the CPU time of a start
+
+    return PollingServers(settings, skipped, reaching)
 
 
 def _alive(watchdog: Watchdog, metrics: Metrics) -> None:

@@ -10,6 +10,7 @@ import os
 import signal
 from typing import Final
 
+import cdc.app.polling
 import cdc.app.publishing
 import cdc.recovery.automatic
 import cdc.status.from_metrics  # noqa: F401 - here to be shared
