@@ -11,11 +11,15 @@ import psycopg
 
 from tests.pipeline import eventually
 
+_QUICK_ROWS = 10_000
+_SLOW_SECONDS = 0.02
+
 
 class Load:
     """A few writers with keys of their own; a context manager that joins them.
 
-    A writer whose connection breaks connects again: what it knows to be committed is in the table anyway.
+    A writer whose connection breaks connects again: what it knows to be committed is in the table anyway. Writers that
+    nothing waits for slow down: rows that are written while a test waits for a server would be most of what it judges.
     """
 
     def __init__(
@@ -26,6 +30,7 @@ class Load:
         self._aggregates = aggregates
         self._stop = threading.Event()
         self._committed = 0
+        self._quick_until = _QUICK_ROWS
         self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(writers)]
 
     def __enter__(self) -> Self:
@@ -41,6 +46,7 @@ class Load:
     def goes_on(self, rows: int = 300) -> None:
         """Wait until so many more rows are committed, give or take a few."""
         wanted = self._committed + rows
+        self._quick_until = wanted + _QUICK_ROWS
         eventually(lambda: self._committed >= wanted, f"{rows} more rows are committed")
 
     def _write(self, number: int) -> None:
@@ -51,7 +57,8 @@ class Load:
                 with psycopg.connect(self._dsn) as connection:
                     while not self._stop.is_set():
                         seq = self._transaction(connection, chance, number, seq)
-                        self._stop.wait(self._pause)
+                        is_quick = self._committed < self._quick_until
+                        self._stop.wait(self._pause if is_quick else max(self._pause, _SLOW_SECONDS))
             except psycopg.Error:
                 seq += 10  # whether the last commit arrived is unknown: its numbers are not used again
                 time.sleep(0.1)
