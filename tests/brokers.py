@@ -22,13 +22,17 @@ def pytest_configure() -> None:
     def quick(broker: KafkaBroker, task: str, *arguments: str) -> list[str]:
         return _with(_command(broker, task, *arguments), f"-XX:SharedArchiveFile={archive()}")
 
-    def cleaning(*arguments: Any, **more: Any) -> dict[str, str]:
-        # The cleaner of compacted topics looks every 15 s by default.
-        return {**_properties(*arguments, **more), "log.cleaner.backoff.ms": "200"}
+    def prompt(*arguments: Any, **more: Any) -> dict[str, str]:
+        return {
+            **_properties(*arguments, **more),
+            # How often brokers look for what can be compacted, and for transactions to abort; 15 and 10 s by default.
+            "log.cleaner.backoff.ms": "200",
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
+        }
 
     patch = pytest.MonkeyPatch()
     patch.setattr(KafkaBroker, "_java", quick)
-    patch.setattr(kafka, "properties", cleaning)
+    patch.setattr(kafka, "properties", prompt)
 
 
 def _with(command: list[str], *options: str) -> list[str]:

@@ -39,6 +39,8 @@ def counted(records: list[Received]) -> list[Received]:
 def test_publisher_kills_and_postgres_crashes_lose_and_repeat_nothing_d5_a17(torment: Torment, guarantee: str) -> None:
     stack, pipeline = torment()
     configure(pipeline, guarantee)
+    # A publisher that is killed while it commits leaves a position that the next one waits for.
+    pipeline.settings["kafka"]["transaction.timeout.ms"] = 5000
     chance = random.Random(guarantee)
     running = pipeline.start()
     with Load(pipeline.dsn):
