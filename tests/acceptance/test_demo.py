@@ -21,8 +21,10 @@ from cdc.demo.shop import ShopEvent
 from cdc.demo.tally import Tally
 from cdc.local import accounts
 from cdc.lsn import LSN
+from tests import ROOT
 
 COMMAND = [sys.executable, "-m", "cdc", "demo"]
+QUICK = [sys.executable, "-m", "tests.quick", "demo"]
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def test_demo_passes_its_checks_and_removes_its_data(home: Path) -> None:
 @pytest.mark.parametrize("victim", ["demo", "publisher"])
 def test_an_interrupted_demo_reports_it_and_stops_its_servers(home: Path, victim: str) -> None:
     with subprocess.Popen(
-        [*COMMAND, "--home", str(home)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*QUICK, "--home", str(home)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     ) as demo:
         assert demo.stdout
         pid = next(match[1] for line in demo.stdout if (match := re.search(r"publisher runs as process (\d+)", line)))
