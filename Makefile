@@ -76,6 +76,7 @@ nightly: $(NATIVE) ## tests with ten times the examples on every PostgreSQL foun
 	$(BIN)/pytest --durations=10 $(ALL)
 	$(MAKE) mutants simulate torture
 	$(MAKE) torture CAMPAIGN=crashes GUARANTEE=exactly-once
+	$(MAKE) torture SOURCE=polling GUARANTEE=exactly-once
 	$(if $(wildcard /usr/lib/postgresql/15/bin/postgres),$(MAKE) torture POSTGRES=15)
 
 unit: $(NATIVE) ## the tests that need no server

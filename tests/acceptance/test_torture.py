@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(420)
 SECONDS: Final = 12
 # One or more of each; the slow ones among the faults are left to the long campaigns.
 KINDS: Final = {
-    AT_LEAST_ONCE: (
+    ("slot", AT_LEAST_ONCE): (
         "publisher-kill",
         "publisher-term",
         "postgres-immediate",
@@ -30,7 +30,7 @@ KINDS: Final = {
         "kafka-dark",
         "kafka-hold",
     ),
-    EXACTLY_ONCE: (
+    ("slot", EXACTLY_ONCE): (
         "publisher-kill",
         "publisher-freeze",
         "publisher-revive",
@@ -40,16 +40,38 @@ KINDS: Final = {
         "kafka-reset",
         "kafka-commit",
     ),
+    ("polling", EXACTLY_ONCE): (
+        "publisher-kill",
+        "postgres-kill",
+        "table-retype",
+        "table-lock",
+        "topic-compact",
+        "backend-terminate",
+        "pg-cut",
+        "kafka-reset",
+        "kafka-commit",
+    ),
 }
 
 
-@pytest.mark.parametrize("guarantee", KINDS)
-def test_a1_a15_a17_b16_c2_c18_d5_faults_lose_reorder_and_invent_nothing(guarantee: str, folder: Path) -> None:
-    faults = [fault for fault in FAULTS if fault.name in KINDS[guarantee]]
-    plan = Plan(SECONDS, seed=20, faults=faults, once=True, guarantee=guarantee, sequence=guarantee == EXACTLY_ONCE)
+@pytest.mark.parametrize(("source", "guarantee"), KINDS)
+def test_a1_a15_a17_b16_c2_c18_d5_p1_faults_lose_reorder_and_invent_nothing(
+    source: str, guarantee: str, folder: Path
+) -> None:
+    kinds = KINDS[source, guarantee]
+    plan = Plan(
+        SECONDS,
+        seed=20,
+        faults=[fault for fault in FAULTS if fault.name in kinds],
+        once=True,
+        guarantee=guarantee,
+        sequence=guarantee == EXACTLY_ONCE,
+        source=source,
+    )
     outcomes = run(plan, folder / "torture", print)
     assert (outcomes.violations, outcomes.broken) == ([], [])
     assert outcomes.injected == outcomes.planned
-    assert set(outcomes.injected) == set(KINDS[guarantee])
+    assert set(outcomes.injected) == set(kinds)
     assert outcomes.verdict.events > 500
-    assert outcomes.statuses > 3  # which were compared with the acknowledgements; 11 on a calm machine
+    # Confirmations that were compared with the acknowledgements; 11 with the slot on a calm machine.
+    assert outcomes.statuses > (3 if source == "slot" else 0)
