@@ -275,7 +275,7 @@ FAULTS: Final = (
     Fault("postgres-fast", "postgres", 0.35, "postgres", _postgres_fast),
     Fault("table-retype", "table", 2.5, "table", _retype(RETYPES)),
     Fault("table-swap", "table", 0.5, "table", _retype([SWAP]), source="slot"),
-    Fault("table-lock", "table", 1.0, "rows", _lock_rows, source="polling"),
+    Fault("table-lock", "table", 1.0, "postgres", _lock_rows, source="polling"),
     Fault("topic-compact", "topic", 0.6, "publisher", _compact),
     Fault("backend-terminate", "backend", 0.3, "postgres", _backend_terminate),
     Fault("backend-freeze", "backend", 0.2, "postgres", _backend_freeze),
