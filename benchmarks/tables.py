@@ -222,8 +222,8 @@ def _polling(part: Results) -> str:
     given = part["workload"]
     about = (
         f"{given['events']:,} events, {given['rows']} a transaction, {part['rounds']} alternations; then"
-        f" {part['asked']:,} events/s, also while another transaction stays open. The CPU time of PostgreSQL is that of all its processes, at the steady rate"
-        " including the writers."
+        f" {part['asked']:,} events/s, also while another transaction stays open. The CPU time of PostgreSQL is that of"
+        " all its processes, at the steady rate including the writers."
     )
     drained = [
         [name, *(spread(found.get(each), form) for each, _, form in _OF_POLLING)]
@@ -239,7 +239,16 @@ def _polling(part: Results) -> str:
         ]
         for name, found in part["steady"].items()
     ]
-    header = ["steady rate", "s", "p50 ms", "p99 ms", "CPU us/event", "PostgreSQL us/event", "dead rows", "after a vacuum"]
+    header = [
+        "steady rate",
+        "s",
+        "p50 ms",
+        "p99 ms",
+        "CPU us/event",
+        "PostgreSQL us/event",
+        "dead rows",
+        "after a vacuum",
+    ]
     first = table(["backlog", *(title for _, title, _ in _OF_POLLING)], drained)
     return f"## Polling\n\n{about}\n\n{first}\n\n{table(header, steady)}"
 
