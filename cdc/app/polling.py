@@ -225,8 +225,8 @@ def _inspect(connection: Conn, settings: Settings, *, text: bool) -> tuple[dict[
             raise defect.error()
     present = catalog.table_columns(connection, table)
     needed = settings.needed(list(present or ()))
-    if defect := catalog.table_defect(connection, settings, present, needed) or polling_defects.first(
-        connection, settings
+    if defect := polling_defects.first(connection, settings) or catalog.table_defect(
+        connection, settings, present, needed
     ):
         raise defect.error()
     assert present is not None

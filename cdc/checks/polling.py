@@ -43,18 +43,16 @@ def check(connection: Conn, notes: Notes, settings: Settings, link: Link) -> boo
     return found.selects and found.uses_schema
 
 
-_DIRECT: Final = "PostgreSQL itself answers: a standby notices the end of a session at once, and NOTIFY wakes the relay"
-
-
 def _connection(notes: Notes, link: Link) -> None:
     if link.pooled:
         text = (
-            "the connection goes through a pooler, which works, with two limits: a standby waits for the lease before it"
-            " takes over, as there is no lock that ends with the session, and NOTIFY does not wake the relay"
+            "the connection goes through a pooler, which works, with two limits: a standby waits for the lease before"
+            " it takes over, as there is no lock that ends with the session, and NOTIFY does not wake the relay"
         )
         notes.warns("polling_connection", text, hint=postgres.DIRECT)
     else:
-        notes.passes("polling_connection", _DIRECT)
+        text = "PostgreSQL itself answers: a standby notices the end of a session at once, and NOTIFY wakes the relay"
+        notes.passes("polling_connection", text)
 
 
 def _relays(connection: Conn, notes: Notes, settings: Settings) -> None:

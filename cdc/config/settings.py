@@ -57,7 +57,8 @@ class Postgres(Section):
         0.5,
         ge=0.05,
         le=60,
-        description="longest time between two queries for new rows, with polling, unless NOTIFY wakes it; 50 ms while there is work",
+        description="longest time between two queries for new rows, with polling, unless a NOTIFY comes; 50 ms while"
+        " there is work",
     )
 
     @model_validator(mode="before")

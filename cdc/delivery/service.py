@@ -153,7 +153,7 @@ class Service:
         now = self._clock.monotonic()
         if len(self._fenced) == FENCES_TOLERATED and now - self._fenced[0] < FENCES_SECONDS:
             raise KafkaError(
-                f"{fenced.message}, again and again, although the replication slot is ours",
+                f"{fenced.message}, again and again, although no other publisher is active",
                 hint="end the other publisher, or give its slot another name: two servers that were copied from each"
                 " other have slots of the same transactional id",
             )
@@ -168,9 +168,7 @@ class Service:
             if active.held:
                 log.warning("%s", active.held, extra={"event": "slot_held", "reason": active.message})
             else:
-                log.info(
-                    "standby: another publisher reads the slot", extra={"event": "standby", "reason": active.message}
-                )
+                log.info("standby: another publisher is active", extra={"event": "standby", "reason": active.message})
         self._metrics.enter(phase, self._clock.unix(), active.held)
 
     def _be_patient(self) -> None:

@@ -46,6 +46,21 @@ def order(connection: Conn, settings: Settings, number: str | None) -> Order:
     return order_by(OrderFacts(commits=commits, untimed=untimed, sequence=number, updated=True), _ALIAS)
 
 
+def number_of_before(connection: Conn, settings: Settings) -> str | None:
+    """Return the column whose numbers rows of before got in the order of their inserts; None without one.
+
+    It may be one of the writers', beside `cdc_seq`, which an earlier run that was interrupted may have added.
+    """
+    table = settings.outbox.qualified_name
+    names = [column.name for column in numbers.columns(connection, table) if column.cache == 1]
+    statement = sql.SQL("select exists (select from {} where {} = '1' and {} <> 0)").format(
+        sql.Identifier(*table), sql.Identifier(TX_COLUMN), sql.Identifier(SEQUENCE_COLUMN)
+    )
+    with converting("reading the outbox table"):
+        ((numbered,),) = connection.execute(statement).fetchall()
+    return next((name for name in names if numbered or name != SEQUENCE_COLUMN), None)
+
+
 def number_before(connection: Conn, settings: Settings, by: Order) -> int:
     """Give the rows of before numbers below those of all new rows, within a transaction; return how many.
 

@@ -3,8 +3,8 @@
 1. The statements of `cdc.polling_setup.plan`, in one transaction: from its end on, each new row has a number.
 2. The ends of the topics: what is sent from here on is behind them.
 3. The row of the relay, with what counts as sent. Rows that are to be sent are numbered in the same transaction.
-4. Where a slot publishes the outbox: the end of the WAL. All that the snapshot of step 3 sees was committed before it.
-5. The record in `cdc.positions`.
+   Where a slot publishes the outbox, it also notes the end of the WAL: all that its snapshot sees was committed before.
+4. The record in `cdc.positions`.
 """
 
 import time
@@ -66,11 +66,10 @@ class Setup:
     def run(self) -> None:
         """Prepare the outbox. Raises PostgresError, ConfigError and KafkaError."""
         statements = plan.missing(self._connection, self._settings)
-        self._refuse_another_relay()
         first = not relay_facts.exists(self._connection, self._settings)
+        self._refuse_another_relay(first=first)
         if first and (self._options.reset or self._options.adopt):
             self._say(f"there is no relay {self._name} yet, so that there is nothing to reset or adopt")
-        number = numbers.ordering(self._connection, self._table)  # before the trigger takes the place of a default
         moved = first and self._has_slot()
         if moved and (problem := slot_health.problem(self._name, slot_health.read(self._connection, self._name))):
             raise SlotLost(*problem)
@@ -82,7 +81,7 @@ class Setup:
         for role in self._options.roles:
             self._say(f"granted role {role} what the relay needs")
         if first:
-            self._begin(choice, number, moved=moved)
+            self._begin(choice, moved=moved)
         else:
             if self._options.reset:
                 self._reset()
@@ -96,7 +95,9 @@ class Setup:
 
     # --- before anything is changed
 
-    def _refuse_another_relay(self) -> None:
+    def _refuse_another_relay(self, *, first: bool) -> None:
+        if not first and (defect := polling_defects.relay_defect(self._connection, self._settings)):
+            raise defect.error()
         if names := relay_facts.others(self._connection, self._settings):
             raise PostgresError(
                 f"table {defects.shown(self._table)} has the relay {names[0]!r} already, and one relay would delete"
@@ -148,18 +149,28 @@ class Setup:
 
     # --- the relay
 
-    def _begin(self, choice: RowsOfBefore | None, number: str | None, *, moved: bool) -> None:
+    def _begin(self, choice: RowsOfBefore | None, *, moved: bool) -> None:
         """Write the row of the relay."""
         ends = self._ends()
-        by = rows.order(self._connection, self._settings, number)
+        end = None
         with converting(_DOING), self._connection.transaction():
             if choice == "send":
+                by = rows.order(
+                    self._connection, self._settings, rows.number_of_before(self._connection, self._settings)
+                )
                 count = rows.number_before(self._connection, self._settings, by)
                 self._say(f"{count} rows are to be sent, in the order of their {by.kind}")
                 sent = wanted.NOTHING
             else:
                 sent = "" if moved else wanted.ROWS_OF_BEFORE
             self._insert(sent)
+            if moved:
+                # A later statement: rows that the snapshot of the row sees were committed before this LSN. In the same
+                # transaction, as a relay without it would not wait for the slot.
+                statement = sql.SQL(
+                    "update {} set handover = pg_current_wal_insert_lsn() where relay = %s returning handover"
+                )
+                ((end,),) = self._connection.execute(statement.format(self._relay()), [self._name]).fetchall()
         self._say(f"created relay {self._name}")
         self._say(
             "without a slot, rows that are deleted or truncated in their transaction, or before a query sees them, are"
@@ -168,13 +179,7 @@ class Setup:
         if choice == "published":
             kept = "deletes" if self._settings.outbox.published == "delete" else "keeps"
             self._say(f"rows of before count as published: the relay {kept} them")
-        if moved:
-            # Rows that the snapshot of the row sees were committed before this LSN.
-            statement = sql.SQL(
-                "update {} set handover = pg_current_wal_insert_lsn() where relay = %s returning handover"
-            )
-            with converting(_DOING):
-                ((end,),) = self._connection.execute(statement.format(self._relay()), [self._name]).fetchall()
+        if end is not None:
             self._say(
                 f"replication slot {self._name} publishes until it has confirmed {end}: stop the publisher then, and"
                 ' start it with [postgres] source = "polling"'

@@ -32,6 +32,7 @@ LEASE_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 0.5
 _REACH_SECONDS: Final = 10.0
 _ALWAYS: Final = LSN(2**64 - 1)
+_START: Final = 'set [postgres] source = "slot", and run: cdc-publisher start'
 _DOING: Final = "taking the outbox over from the relay"
 
 
@@ -55,6 +56,10 @@ class Takeover:
         positions.ensure(settings)
         begun = positions.remembered(settings, self._key).record
         relay = relay_facts.read(self._connection, settings)
+        if relay is None and begun and begun.foreign and begun.foreign.own and begun.foreign.until != _ALWAYS:
+            self._say("the outbox was taken over from the relay by an earlier run")
+            self._say(_START)
+            return
         if begun is None or begun.foreign is None or begun.foreign.until != _ALWAYS:
             if relay is None:
                 relay_facts.require(self._connection, settings)
@@ -68,6 +73,12 @@ class Takeover:
 
     def _create(self, *, failover: bool) -> SlotRecord:
         settings = self._settings
+        if any(slot.name == self._name for slot in slots.find(self._connection)):
+            raise PostgresError(
+                f"replication slot {self._name!r} exists, and no record of it in {settings.topics.positions}: it is in"
+                " use, or an earlier run was interrupted when it had created the slot",
+                hint="if no publisher has used it, run: cdc-publisher slot drop; then run this again",
+            )
         slots.check_new(self._connection, self._name, failover=failover)
         ends = EventTopics(settings).ends()
         lsn, horizon = creation.create(self._connection, settings, self._name, failover=failover)
@@ -140,4 +151,4 @@ class Takeover:
             raise PostgresError(f"slot {self._name!r} is published already", hint="run: cdc-publisher status")
         window = known.foreign._replace(until=wal_end(self._connection))
         positions.write(self._settings, self._key, replace(known, foreign=window).encode())
-        self._say('set [postgres] source = "slot", and run: cdc-publisher start')
+        self._say(_START)

@@ -48,6 +48,10 @@ _DEFAULTS: Final[ConnDict] = {
 }
 
 _CREDENTIALS: Final = "check the user and the password in [postgres] dsn, or [postgres] password"
+_PRIVILEGE: Final = (
+    "grant the role of [postgres] dsn the missing privilege: for a slot REPLICATION; with polling, run: cdc-publisher"
+    " outbox init --polling --role ROLE"
+)
 _REPLICATION: Final = "run: ALTER ROLE <user> REPLICATION"
 _PG_HBA: Final = "add a line to pg_hba.conf for this user and database, and reload"
 _TLS: Final = "check sslmode, sslrootcert and the certificates in [postgres] dsn"
@@ -133,7 +137,7 @@ _KNOWN: Final = (
     # A re-created publication does not help: to the slot, it is missing in the WAL that was written before.
     ("42704", "publication", PostgresError, "run: cdc-publisher outbox init; then " + UNUSABLE),
     ("42501", "row-level security", PostgresError, "run: ALTER ROLE <user> BYPASSRLS; or use another role"),
-    ("42501", "", PostgresError, "grant the role of [postgres] dsn the missing privilege, REPLICATION among them"),
+    ("42501", "", PostgresError, _PRIVILEGE),
     ("25006", "", PostgresError, _PRIMARY),
     ("28", "", PostgresRefused, _CREDENTIALS),
     ("3D", "", PostgresError, _DSN),

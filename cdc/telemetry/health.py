@@ -91,7 +91,7 @@ def _judge(metrics: Metrics, now: float) -> tuple[State, str]:
     if phase == HELD and now - metrics.phase_since > HELD_SECONDS:
         return State.STALLED, metrics.reason
     if phase in (STANDBY, HELD):
-        return State.STANDBY, "another publisher reads the slot; this one takes over when it ends"
+        return State.STANDBY, "another publisher is active; this one takes over when it ends"
     return _streaming(metrics, now)
 
 

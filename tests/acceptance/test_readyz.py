@@ -171,7 +171,7 @@ def test_a_second_instance_is_a_standby_and_takes_over(pipeline: Pipeline) -> No
     first.reaches("idle", 200)
     second = listening(pipeline)
     standby = second.reaches("standby", 200)
-    assert standby["summary"].startswith("standby: another publisher reads the slot")
+    assert standby["summary"].startswith("standby: another publisher is active")
     assert first.running.stop() == 0
     second.reaches("idle", 200)
     assert second.running.stop() == 0

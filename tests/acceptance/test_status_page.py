@@ -70,6 +70,7 @@ def filled(browser: Browser) -> Browser:
     return browser
 
 
+@pytest.mark.parametrize("source", ["slot", "polling"], indirect=True)
 def test_the_numbers_of_a_real_publisher_move(browser: Browser, pipeline: Pipeline) -> None:
     endpoint = listening(pipeline)
     endpoint.reaches("idle", 200)
@@ -85,7 +86,10 @@ def test_the_numbers_of_a_real_publisher_move(browser: Browser, pipeline: Pipeli
         eventually(lambda: int(browser.text("delivered").replace(",", "")) > before, "more is delivered")
     assert pipeline.topic in browser.text("topics")
     assert browser.text("slot-name") == pipeline.slot
-    curves = browser.run("return [...document.querySelectorAll('.curve')].map(path => path.getAttribute('d').length)")
+    assert browser.text("slot-kind") == ("relay" if pipeline.polls else "slot")
+    assert browser.shown("chart-lag") != pipeline.polls
+    shown = "[...document.querySelectorAll('.chart:not([hidden]) .curve')]"
+    curves = browser.run(f"return {shown}.map(path => path.getAttribute('d').length)")
     assert min(curves) > 20, "each chart has a curve"
     assert browser.console() == []
     assert endpoint.running.stop() == 0

@@ -1,6 +1,7 @@
 """`outbox init --polling` on a real server: what it makes of a table, and what bad input gets."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -9,8 +10,11 @@ from confluent_kafka import Producer
 
 from cdc.config.loading import load
 from cdc.delivery.positions import SlotRecord
+from cdc.errors import PostgresError
 from cdc.kafka import positions
-from cdc.postgres import polling_defects, relay_facts
+from cdc.polling_setup.run import Options, Setup
+from cdc.polling_setup.to_slot import Takeover
+from cdc.postgres import polling_defects, relay_facts, slots
 from cdc.postgres.connection import connect
 from tests.integration.checking import no_role, role
 from tests.pipeline import Pipeline, prepare
@@ -229,6 +233,10 @@ def test_an_outbox_has_one_relay(polled: Pipeline) -> None:
     polled.settings["postgres"]["slot"] = "another"
     assert "one relay would delete what the other has not sent" in init(polled, code=1)
     polled.settings["outbox"]["table"] = "second"
+    polled.settings["postgres"]["slot"] = polled.sql("select relay from cdc_relay")[0][0]
+    assert "give each outbox a relay of its own" in init(polled, code=1)
+    assert polled.sql("select to_regclass('second')") == [(None,)]
+    polled.settings["postgres"]["slot"] = "another"
     init(polled)
     assert polled.sql("select relay, outbox from cdc_relay where relay = 'another'") == [
         ("another", '"public"."second"')
@@ -360,6 +368,100 @@ def test_a_move_from_a_slot_notes_how_far_the_slot_publishes(bare_pipeline: Pipe
     # The numbers of the trigger serve a recovery of the slot as those of the default did.
     pipeline.insert(2)
     assert pipeline.sql("select count(distinct cdc_seq) from outbox") == [(2,)]
+
+
+class Killed(Exception):
+    """Ends a run where it reports something."""
+
+
+def dies(message: str) -> Callable[[str], None]:
+    """Return what a run reports to, which does not survive one message."""
+
+    def say(text: str) -> None:
+        if message in text:
+            raise Killed
+
+    return say
+
+
+def killed(pipeline: Pipeline, message: str, **options: Any) -> None:
+    """Run `outbox init --polling` until it reports a message."""
+    with connect(pipeline.dsn) as connection, pytest.raises(Killed):
+        Setup(connection, load(pipeline.configure(), environ={}), Options(**options), dies(message)).run()
+
+
+def test_a_move_from_a_slot_that_was_killed_at_any_step_is_completed(bare_pipeline: Pipeline) -> None:
+    pipeline = prepare(bare_pipeline)
+    pipeline.insert(1)
+    pipeline.settings["outbox"] = {"published": "mark"}
+    killed(pipeline, "added columns")
+    pipeline.insert(2)
+    killed(pipeline, "created relay")
+    relay = row_of_relay(pipeline)
+    assert relay.handover is not None, "the relay would not wait for the slot"
+    killed(pipeline, "noted the ends")
+    assert "are prepared already" in init(pipeline)
+    assert row_of_relay(pipeline) == relay
+    assert unsent(pipeline) == []
+    assert positions.remembered(load(pipeline.configure(), environ={}), f"{relay.id}/{pipeline.slot}").record
+
+
+def test_rows_of_before_keep_their_order_when_init_was_killed(polled: Pipeline) -> None:
+    polled.sql(OLD_TABLE)
+    polled.sql("alter table outbox add column place bigserial")
+    for seq in (3, 1, 2):
+        polled.sql(
+            "insert into outbox (aggregatetype, aggregateid, type, payload, place)"
+            " values ('note', 'k', 'Noted', jsonb_build_object('seq', %s::int), %s)",
+            seq,
+            seq,
+        )
+    killed(polled, "added columns", rows="send")
+    assert "in the order of their sequence" in init(polled, "--rows", "send")
+    assert unsent(polled) == [(1,), (2,), (3,)]
+
+
+def test_a_move_to_a_slot_that_was_killed_at_any_step_is_completed(
+    bare_pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = bare_pipeline
+    pipeline.settings["postgres"]["source"] = "polling"
+    prepare(pipeline)
+    relay = row_of_relay(pipeline)
+    pipeline.settings["postgres"]["source"] = "slot"
+    assert pipeline.run("outbox", "init").returncode == 0
+    settings = load(pipeline.configure(), environ={})
+
+    def moves(message: str = "nothing") -> None:
+        with connect(pipeline.dsn) as connection:
+            Takeover(connection, settings, dies(message)).run(failover=False)
+
+    def record() -> SlotRecord | None:
+        with connect(pipeline.dsn) as connection:
+            return positions.remembered(settings, f"{slots.system_identifier(connection)}/{pipeline.slot}").record
+
+    with monkeypatch.context() as patched:
+        patched.setattr(positions, "write", lambda *_: dies("")(""))
+        with pytest.raises(Killed):
+            moves()
+    with pytest.raises(PostgresError, match="an earlier run was interrupted"):
+        moves()
+    assert pipeline.run("slot", "drop", "--yes").returncode == 0
+    for message in ("created slot", "waiting until", "deleted relay"):
+        with pytest.raises(Killed):
+            moves(message)
+        begun = record()
+        assert begun
+        assert begun.foreign
+        assert begun.foreign.until == 2**64 - 1
+    moves()
+    done = record()
+    assert done
+    assert done.foreign
+    assert done.foreign.until < 2**64 - 1
+    moves()
+    assert record() == done
+    assert pipeline.sql("select from cdc_relay where id = %s", relay.id) == []
 
 
 @pytest.mark.parametrize(

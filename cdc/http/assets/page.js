@@ -79,6 +79,7 @@ function showState(reported) {
   put('summary', reported.summary.startsWith(prefix) ? reported.summary.slice(prefix.length) : reported.summary === words ? '' : reported.summary);
   put('ready', reported.ready ? 'ready' : 'not ready');
   put('since', `in this state for ${seconds(Math.max(0, unix(reported.time) - unix(reported.since)))}`);
+  put('slot-kind', reported.polling ? 'relay' : 'slot');
   put('slot-name', reported.slot.name);
   document.title = `${words} · ${reported.slot.name} · cdc-publisher`;
   setIcon(COLOURS[tone]);
@@ -160,6 +161,7 @@ function showAbout(reported) {
   const { slot, totals } = reported;
   const publisher = reported.publisher || {};
   const { polling } = reported;
+  element('chart-lag').hidden = Boolean(polling); // there is no WAL to lag in
   if (polling) put('slot-title', 'Relay');
   showList('about-slot', polling ? [
     ['name', slot.name], ['stream', slot.stream || '–'], ['queries with new rows', count(polling.ticks)],
