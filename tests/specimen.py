@@ -43,9 +43,7 @@ def polling(now: float | None = None) -> Metrics:
     """Of one whose rows come from queries of the table: it has no WAL."""
     told = metrics(now)
     told.wal_end = told.retained = told.limit = told.safe = told.wal_status = None
-    told.relay = RelayHealth(
-        unbatched=4, oldest=(now or time.time()) - 1, strays=2, numbers=90, batched=70, open_ticks=3
-    )
+    told.relay = RelayHealth(unbatched=4, oldest_seconds=1.0, strays=2, numbers=90, batched=70, open_ticks=3)
     told.ticks, told.batch_rows, told.batch_seconds = 12, 25, 0.5
     return told
 

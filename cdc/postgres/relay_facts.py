@@ -55,7 +55,7 @@ class Waiting(NamedTuple):
 
     unconfirmed: int
     unbatched: int
-    oldest_unbatched: float | None  # unix seconds; that of the last tick where rows do not show their age
+    oldest_seconds: float | None  # age of the oldest in no batch; that of the last tick where rows do not show theirs
     strays: int
     numbers: int | None  # that the sequence gave out since init; None where it may not be read
 
@@ -162,7 +162,8 @@ def waiting(connection: Conn, settings: Settings, relay: Relay) -> Waiting:
 
     unbatched = unseen(relay.last_tick or relay.confirmed)
     statement = sql.SQL(
-        "select {}, {}, (select {} from (select * from {} t where {} order by t.{} limit {}) t), {}"
+        "select {}, {}, (select {} from (select * from {} t where {} order by t.{} limit {}) t), {},"
+        " extract(epoch from clock_timestamp())::float8"
     ).format(
         counted(unconfirmed(relay)),
         counted(unbatched),
@@ -174,12 +175,13 @@ def waiting(connection: Conn, settings: Settings, relay: Relay) -> Waiting:
         counted(stray(relay.cleared, settings.outbox.published, "t")),
     )
     with converting("reading what waits for the relay"):
-        ((behind, new, oldest, strays),) = connection.execute(statement).fetchall()
+        ((behind, new, oldest, strays, now),) = connection.execute(statement).fetchall()
     last = numbers.last(connection, settings.outbox.qualified_name)
+    since = oldest if oldest is not None else relay.last_ticked
     return Waiting(
         behind,
         new,
-        (oldest if oldest is not None else relay.last_ticked) if new else None,
+        max(0.0, now - since) if new and since is not None else None,
         strays,
         None if last is None else last - relay.first_number,
     )
@@ -191,7 +193,7 @@ def observe(connection: Conn, settings: Settings) -> RelayHealth:
     found = waiting(connection, settings, relay)
     return RelayHealth(
         unbatched=found.unbatched,
-        oldest=found.oldest_unbatched,
+        oldest_seconds=found.oldest_seconds,
         strays=found.strays,
         numbers=found.numbers,
         batched=relay.rows_in_batches,

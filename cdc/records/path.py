@@ -15,6 +15,9 @@ from cdc.replication.settlement import Transaction
 from cdc.replication.transactions import MESSAGE, Row, Transactions
 
 _LIMITS: Final = " (max.message.bytes of the topic; message.max.bytes or queue.buffering.max.kbytes in [kafka])"
+_LARGER: Final = (
+    "raise these limits, or fix the source of the row, then start again; the slot has not moved past the event"
+)
 
 
 class Taken(NamedTuple):
@@ -128,4 +131,6 @@ class GeneralPath:
         return record
 
     def _poison(self, row: Row, event: Event | None, kind: str, reason: str) -> PoisonEvent:
-        return PoisonEvent(reason, position=self.outbox.position(row), event_id=event.id if event else "", kind=kind)
+        hint = _LARGER if kind == "too-large" else ""
+        event_id = event.id if event else ""
+        return PoisonEvent(reason, position=self.outbox.position(row), event_id=event_id, kind=kind, hint=hint)

@@ -23,7 +23,7 @@ from cdc.status.document import (
     Totals,
 )
 from cdc.telemetry.health import judge
-from cdc.telemetry.metrics import STREAMING, Metrics, RelayHealth, Sample, Trouble
+from cdc.telemetry.metrics import STREAMING, Metrics, Sample, Trouble
 
 RATE_SECONDS: Final = 10.0
 
@@ -82,7 +82,7 @@ def describe(metrics: Metrics, identity: PublisherIdentity, unix_time: float, *,
         last_error=_last_error(metrics.trouble),
         history=_history(history if past else []),
         recovery=_recovery(metrics),
-        polling=_polling(metrics, unix_time),
+        polling=_polling(metrics),
     )
 
 
@@ -203,7 +203,7 @@ def _history(history: list[Sample]) -> History:
     )
 
 
-def _polling(metrics: Metrics, unix_time: float) -> PollingStatus | None:
+def _polling(metrics: Metrics) -> PollingStatus | None:
     relay = metrics.relay
     if relay is None and metrics.ticks is None:
         return None
@@ -213,13 +213,8 @@ def _polling(metrics: Metrics, unix_time: float) -> PollingStatus | None:
         batch_seconds=metrics.batch_seconds,
         open_ticks=relay.open_ticks if relay else None,
         unbatched_rows=relay.unbatched if relay else None,
-        oldest_row_seconds=oldest_row_seconds(relay, unix_time) if relay else None,
+        oldest_row_seconds=round(relay.oldest_seconds or 0.0, 3) if relay else None,
         strays=relay.strays if relay else None,
         numbers=relay.numbers if relay else None,
         batched_rows=relay.batched if relay else None,
     )
-
-
-def oldest_row_seconds(relay: RelayHealth, unix_time: float) -> float:
-    """Return the age of the oldest row that is in no batch; 0 if there is none."""
-    return 0.0 if relay.oldest is None else round(max(0.0, unix_time - relay.oldest), 3)

@@ -40,7 +40,7 @@ def look(connection: Conn, settings: Settings) -> StatusDocument:
     )
     since = None if relay.heartbeat_at is None or not stopped else moment(relay.heartbeat_at)
     rows = TableStatus(name=settings.outbox.table, rows=estimated_rows(connection, table))
-    more = {"polling": _polling(relay, waiting, now), "since": since, "notes": _notes(waiting), "table": rows}
+    more = {"polling": _polling(relay, waiting), "since": since, "notes": _notes(waiting), "table": rows}
     return document.model_copy(update=more)
 
 
@@ -62,14 +62,13 @@ def _notes(waiting: Waiting) -> list[str]:
     return [f"{plural(waiting.strays, 'row')} of the outbox will be in no batch: they were written without the trigger"]
 
 
-def _polling(relay: Relay, waiting: Waiting, now: float) -> PollingStatus:
-    oldest = waiting.oldest_unbatched
+def _polling(relay: Relay, waiting: Waiting) -> PollingStatus:
     return PollingStatus(
         holder=relay.holder,
         open_ticks=relay.ticks,
         unconfirmed_rows=waiting.unconfirmed,
         unbatched_rows=waiting.unbatched,
-        oldest_row_seconds=0.0 if oldest is None else max(0.0, now - oldest),
+        oldest_row_seconds=waiting.oldest_seconds or 0.0,
         strays=waiting.strays,
         numbers=waiting.numbers,
         batched_rows=relay.rows_in_batches,

@@ -105,11 +105,12 @@ def _streaming(metrics: Metrics, now: float) -> tuple[State, str]:
     unread = 0 if metrics.wal_end is None or metrics.received is None else metrics.wal_end - metrics.received
     recent = metrics.in_flight > 0 or delivered_lately(metrics, now)
     behind = metrics.lag_seconds(now)
-    waits = metrics.relay.oldest if metrics.relay else None
-    if waits is not None and now - waits > BEHIND_SECONDS:
-        return State.CATCHING_UP, f"the oldest row that is in no batch is {now - waits:,.0f} s old"
+    waits = metrics.relay.oldest_seconds if metrics.relay else None
+    if waits is not None and waits > BEHIND_SECONDS:
+        return State.CATCHING_UP, f"the oldest row that is in no batch is {waits:,.0f} s old"
     if unread > BEHIND_BYTES or (recent and behind > BEHIND_SECONDS):
-        return State.CATCHING_UP, f"{behind:,.0f} s and {size(unread)} of WAL behind"
+        unread_wal = "" if metrics.relay else f" and {size(unread)} of WAL"
+        return State.CATCHING_UP, f"{behind:,.0f} s{unread_wal} behind"
     if recent:
         return State.STREAMING, ""
     return State.IDLE, "every committed event is delivered"

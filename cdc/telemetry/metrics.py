@@ -56,12 +56,12 @@ class Sample(NamedTuple):
 class RelayHealth(NamedTuple):
     """What waits for a relay that queries the table, as its sentinel observed it; see polling.md.
 
-    `oldest` is the unix time of the oldest row that is in no batch; `numbers` were given to rows, or to none that
-    outlived its transaction; `batched` rows were in confirmed batches.
+    `oldest_seconds` is the age, then, of the oldest row in no batch, which may be in one by now; `numbers` were given
+    to rows, or to none that outlived its transaction; `batched` rows were in confirmed batches.
     """
 
     unbatched: int
-    oldest: float | None
+    oldest_seconds: float | None
     strays: int
     numbers: int | None
     batched: int

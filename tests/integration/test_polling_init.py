@@ -156,7 +156,7 @@ def test_rows_of_before_that_are_published_are_seen_by_the_confirmed_snapshot(po
     with connect(polled.dsn) as connection:
         waiting = relay_facts.waiting(connection, settings, relay)
     assert (waiting.unconfirmed, waiting.unbatched, waiting.strays, waiting.numbers) == (1, 1, 0, 1)
-    assert waiting.oldest_unbatched is not None
+    assert waiting.oldest_seconds is not None
 
 
 def test_a_partitioned_table_gets_one_sequence_and_a_trigger_on_each_partition(polled: Pipeline) -> None:

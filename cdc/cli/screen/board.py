@@ -60,7 +60,8 @@ def _lines(console: Console, *parts: RenderableType) -> int:
 
 def _title(document: StatusDocument, width: int) -> Text:
     """Render the name at the left and the time at the right."""
-    name, slot, clock = "cdc-publisher", f"  slot {plain(document.slot.name)}", f"{plain(document.time)[11:19]} UTC"
+    kind = "relay" if document.polling else "slot"
+    name, slot, clock = "cdc-publisher", f"  {kind} {plain(document.slot.name)}", f"{plain(document.time)[11:19]} UTC"
     gap = " " * max(1, width - len(name) - len(slot) - len(clock))
     return Text.assemble((name, "bold"), (slot, DIM), gap, (clock, DIM), no_wrap=True, overflow="crop")
 

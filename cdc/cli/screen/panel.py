@@ -107,9 +107,9 @@ def facts(document: StatusDocument, width: int, marks: str, *, sparks: bool = Tr
         yield "in flight", in_flight(document)
     if document.latency.count:
         yield "latency", latency(document)
-    yield "slot", slot(document)
+    yield ("relay" if document.polling else "slot"), slot(document)
     if document.polling:
-        yield "relay", polling(document.polling)
+        yield "rows", polling(document.polling)
     if document.memory:
         yield "Kafka", memory(document)
     if document.table:

@@ -173,6 +173,7 @@ def test_a_message_above_the_limit_is_poison_before_it_is_parsed() -> None:
     target.receive(transaction(200, message(b"x" * 1001)))
     assert target.poison is not None
     assert (target.poison.kind, target.poison.reason[:22]) == ("too-large", "a message of 1001 byte")
+    assert "raise these limits" in target.poison.hint
 
 
 def test_a_message_above_the_limit_of_its_topic_is_poison_although_its_record_would_fit() -> None:
