@@ -144,9 +144,14 @@ def _docker_kafka(containers: contextlib.ExitStack) -> str:
 
 
 @pytest.fixture
-def database(servers: Servers) -> Iterator[str]:
-    """The DSN of a fresh database; it is dropped afterwards, with its replication slots and sessions."""
-    with a_database(servers.dsn) as dsn:
+def database(servers: Servers, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The DSN of a fresh database; it is dropped afterwards, with its replication slots and sessions.
+
+    As a parameter it takes the binaries of a server of the module; None for the shared one.
+    """
+    binaries = getattr(request, "param", None)
+    server = servers.dsn if binaries is None else request.getfixturevalue("module_postgres")(binaries).dsn
+    with a_database(server) as dsn:
         yield dsn
 
 

@@ -23,6 +23,7 @@ from tests.pooler import POOLERS, pooler
 from tests.reader import end_offset
 from tests.servers import Servers
 from tests.standby import PrivatePair
+from tests.versions import OLD_POSTGRES
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.parametrize("source", ["polling"], indirect=True)]
 
@@ -100,7 +101,12 @@ def one_transaction(connection: "psycopg.Connection[Any]", chance: random.Random
         connection.commit()
 
 
-@pytest.mark.parametrize("guarantee", GUARANTEES)
+@pytest.mark.parametrize(
+    ("database", "guarantee"),
+    [*((None, each) for each in GUARANTEES), *((each, "exactly-once") for each in OLD_POSTGRES)],
+    indirect=["database"],
+    ids=str,
+)
 def test_kills_lose_repeat_and_reorder_nothing_for_writers_that_lock_their_aggregate(
     pipeline: Pipeline, guarantee: str
 ) -> None:

@@ -24,8 +24,12 @@ from cdc.replication.messages import Column, Insert, Relation
 from cdc.replication.pgoutput import decode
 from cdc.replication.values import JSONB, TEXT
 from tests.pipeline import Pipeline, eventually
+from tests.versions import OLD_POSTGRES
 
-pytestmark = pytest.mark.parametrize("source", ["polling"], indirect=True)
+pytestmark = [
+    pytest.mark.parametrize("source", ["polling"], indirect=True),
+    pytest.mark.parametrize("database", [None, *OLD_POSTGRES], indirect=True, ids=str),
+]
 
 
 @pytest.fixture
