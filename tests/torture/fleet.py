@@ -321,8 +321,8 @@ def _run(given: argparse.Namespace, campaign: Campaign, dsns: list[str]) -> int:
         "rows": sum(campaign.written.values()),
         "looks_at_walsenders": watch.looks,
         "longest_without_reader": [
-            f"{gap.seconds:.1f} s: {gap.slot}, {gap.kind}, after {fault}"
-            for gap, fault in sorted(watch.gaps, key=lambda each: each[0].seconds)[-5:]
+            f"{gap.seconds:.1f} s: {gap.slot}, {gap.kind}, {faults}"
+            for gap, faults in sorted(watch.gaps, key=lambda each: each[0].seconds)[-5:]
         ],
     }
     print(json.dumps(summary, indent=2))

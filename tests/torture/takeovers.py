@@ -49,11 +49,11 @@ class Watch:
         self._lock = threading.Lock()
         self._senders: dict[str, Sender] = {}
         self._expected: dict[str, tuple[str, float, int]] = {}  # by slot: kind, when, pid of the walsender
-        self._without: dict[str, float] = {}
+        self._without: dict[str, tuple[float, str]] = {}  # since when, and the last fault then
         self._strays: dict[int, int] = {}  # walsenders without a slot, by the number of looks
         self.last = ""  # the last fault
         self.takeovers: list[Takeover] = []
-        self.gaps: list[tuple[Takeover, str]] = []  # without any reader, and the last fault before
+        self.gaps: list[tuple[Takeover, str]] = []  # without any reader, and the faults around it
         self.wrong: list[str] = []
         self.looks = 0
 
@@ -111,10 +111,11 @@ class Watch:
     def _judge(self, slot: str, sender: Sender | None, now: float) -> None:
         kind, since, before = self._expected.get(slot, (HANDED_OVER, now, None))
         if sender is None:
-            self._without.setdefault(slot, now)
+            self._without.setdefault(slot, (now, self.last))
             return
         if slot in self._without:
-            self.gaps.append((Takeover(kind, slot, now - self._without.pop(slot)), self.last))
+            began, last = self._without.pop(slot)
+            self.gaps.append((Takeover(kind, slot, now - began), f"after {last} until {self.last}"))
         if before is not None and sender.pid != before:
             self.takeovers.append(Takeover(kind, slot, now - since))
             del self._expected[slot]
