@@ -21,6 +21,7 @@ log: Final = logging.getLogger("cdc.kafka.librdkafka")
 PARTITION_BY_KEY: Final = -1
 PREPARE_SECONDS: Final = 0.2
 _FLUSH_SECONDS: Final = 0.1  # of one call: see `flush`
+_LEAST_SECONDS: Final = 0.001  # the unit of librdkafka
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -58,12 +59,15 @@ def flush(producer: Producer, seconds: float) -> int:
     """Send queued records without lingering and serve reports, for at most `seconds`; return how many are left.
 
     Raises KafkaException for a fatal error. A single call that takes longer than 0.2 s keeps serving reports after a
-    fatal error, with that error pending, so that any callback fails with a SystemError (confluent-kafka 2.16).
+    fatal error, with that error pending, so that any callback fails with a SystemError (confluent-kafka 2.16). One of
+    less than a millisecond does not wait, and wakes all threads of librdkafka: a loop of such calls would keep a core
+    busy.
     """
     deadline = time.monotonic() + seconds
     while True:
-        left = producer.flush(min(_FLUSH_SECONDS, max(0.0, deadline - time.monotonic())))
-        if not left or time.monotonic() >= deadline:
+        left = producer.flush(min(_FLUSH_SECONDS, seconds))
+        seconds = deadline - time.monotonic()
+        if not left or seconds < _LEAST_SECONDS:
             return left
 
 

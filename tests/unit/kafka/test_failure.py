@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -91,3 +92,23 @@ def test_case_d5_a_flush_is_made_of_short_calls_that_no_fatal_error_outlives() -
         client.flush(Slow(), 3600.0)  # type: ignore[arg-type]
     assert len(asked) == 3
     assert max(asked) <= 0.2
+
+
+def test_no_call_of_a_flush_is_shorter_than_librdkafka_can_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, now = list[float](), 0.0
+    monkeypatch.setattr(client, "time", SimpleNamespace(monotonic=lambda: now))
+
+    class Slow:
+        """A producer that waits for whole milliseconds, and returns a little early."""
+
+        def flush(self, seconds: float) -> int:
+            nonlocal now
+            asked.append(seconds)
+            now += max(0.000_01, int(seconds * 1000) * 0.0009)
+            return 1
+
+    for seconds in (0.001, 0.003, 0.3):
+        assert client.flush(Slow(), seconds) == 1  # type: ignore[arg-type]
+    assert min(asked) >= 0.001, "others would make a loop that keeps a core busy"
+    assert client.flush(Slow(), 0.0) == 1  # type: ignore[arg-type]
+    assert asked[-1] == 0
