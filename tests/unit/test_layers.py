@@ -1,6 +1,7 @@
 """The tree keeps its floors: folders import downwards only, no cycle, and each library has one place."""
 
 import ast
+import functools
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -91,8 +92,13 @@ def modules() -> dict[str, ast.Module]:
 MODULES = modules()
 
 
-def imported(name: str) -> Iterator[str]:
+@functools.cache
+def imported(name: str) -> tuple[str, ...]:
     """The full name of everything a module imports, wherever in it; not what is for type checkers only."""
+    return tuple(_imported(name))
+
+
+def _imported(name: str) -> Iterator[str]:
     nodes = [MODULES[name]]
     while nodes:
         node = nodes.pop()
@@ -177,8 +183,13 @@ def test_each_library_is_used_in_its_own_place_only(library: str) -> None:
     assert [name for name in users if not within(name, HOMES[library])] == []
 
 
-def called(name: str) -> Iterator[str]:
-    """The callee of each call in a module: its last name, and its last two when it has a dot."""
+@functools.cache
+def called(name: str) -> frozenset[str]:
+    """The callees of the calls in a module: their last names, and their last two where they have a dot."""
+    return frozenset(_called(name))
+
+
+def _called(name: str) -> Iterator[str]:
     for node in ast.walk(MODULES[name]):
         if isinstance(node, ast.Call):
             parts = ast.unparse(node.func).split(".")
@@ -188,7 +199,7 @@ def called(name: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("opener", OPENERS)
 def test_each_kind_of_connection_is_opened_in_one_module_only(opener: str) -> None:
-    assert [name for name in MODULES if OPENERS[opener] & set(called(name))] == [opener]
+    assert [name for name in MODULES if OPENERS[opener] & called(name)] == [opener]
 
 
 def test_packages_are_empty_but_for_their_docstrings() -> None:
