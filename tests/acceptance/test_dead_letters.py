@@ -5,7 +5,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -231,9 +231,8 @@ def test_c8_kill_9_during_a_replay_repeats_and_skips_nothing(careful: Pipeline) 
 
     kills = 0
     while kills < 3 or (killed := len(listed(careful))) == count:  # a busy machine kills before a first commit
-        enough = end(careful) + 1000
         replay = careful.process("dlq", "replay", "--all", "--yes")
-        eventually(partial(grown, careful, enough), "markers")
+        grows(careful, 1000)
         assert replay.process.poll() is None
         replay.kill()
         kills += 1
@@ -248,18 +247,17 @@ def test_c8_kill_9_during_a_replay_repeats_and_skips_nothing(careful: Pipeline) 
     assert len(dead(careful)) == 2 * count
 
 
-def grown(pipeline: Pipeline, wanted: int) -> bool:
-    return end(pipeline) > wanted
+def grows(pipeline: Pipeline, records: int) -> None:
+    """Wait until the dead-letter topic has so many more records, also of open transactions."""
+    place = TopicPartition(f"{pipeline.prefix}dead", 0)
+    properties = {"bootstrap.servers": pipeline.kafka, "group.id": "end", "isolation.level": "read_uncommitted"}
+    with closing(Consumer(properties)) as consumer:
 
+        def end() -> int:
+            return int(consumer.get_watermark_offsets(place, timeout=30)[1])
 
-def end(pipeline: Pipeline) -> int:
-    """The end of the dead-letter topic, including records of open transactions."""
-    consumer = Consumer({"bootstrap.servers": pipeline.kafka, "group.id": "end", "isolation.level": "read_uncommitted"})
-    try:
-        offset: int = consumer.get_watermark_offsets(TopicPartition(f"{pipeline.prefix}dead", 0), timeout=30)[1]
-        return offset
-    finally:
-        consumer.close()
+        enough = end() + records
+        eventually(lambda: end() > enough, "markers")
 
 
 def limit_records(kafka: str, topic: str, size: int) -> None:
