@@ -1,6 +1,7 @@
 """Metrics as a publisher at work has them, without one."""
 
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from cdc.http.fleet import FleetApplication
@@ -48,8 +49,22 @@ def polling(now: float | None = None) -> Metrics:
     return told
 
 
-def fleet(*, ready: bool = True) -> FleetApplication:
-    """An instance of a fleet that runs two units, and knows two that are elsewhere."""
+TROUBLED: Final = {
+    "lost": UnitStatus(
+        partition=4,
+        state=UnitState.FAILED,
+        summary="replication slot 'lost' does not exist; if it was dropped, run: cdc-publisher recover",
+        restarts=3,
+    ),
+    "away": UnitStatus(partition=5, state=UnitState.WAITING, summary="blocked by PostgreSQL: connection refused"),
+    "spare": UnitStatus(partition=6, state=UnitState.STANDBY, summary="the slot is read by process 4711"),
+    "gone": UnitStatus(partition=7, state=UnitState.NO_FILE, summary="put it into the folder of every instance"),
+}
+"""Units in each state that a person has to see, and a standby."""
+
+
+def fleet(*, ready: bool = True, more: Mapping[str, UnitStatus] | None = None) -> FleetApplication:
+    """An instance of a fleet that runs two units and knows two that are elsewhere, and `more`."""
     measured = {unit: metrics() for unit in ("shop", "cart")}
     units = {
         unit: UnitStatus(
@@ -63,6 +78,8 @@ def fleet(*, ready: bool = True) -> FleetApplication:
     }
     units["zoo"] = UnitStatus(partition=3, state=UnitState.ELSEWHERE)
     units["new"] = UnitStatus(state=UnitState.UNREGISTERED, summary=HOSTILE)
+    units |= more or {}
+    failed = [(name, one) for name, one in units.items() if one.state == UnitState.FAILED]
     document = FleetDocument(
         version="0.1.0",
         time="2026-01-31T08:00:00Z",
@@ -72,7 +89,7 @@ def fleet(*, ready: bool = True) -> FleetApplication:
         ready=ready,
         joined=True,
         summary="2 units of 4 here" if ready else "not ready: a reason",
-        problems=[] if ready else ["a reason"],
+        problems=[*([] if ready else ["a reason"]), *(f"unit {name}: {one.summary}" for name, one in failed)],
         units=units,
     )
     return FleetApplication(lambda: (document, {unit: one.figures for unit, one in measured.items()}), lambda: ready)

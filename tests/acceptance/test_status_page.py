@@ -212,3 +212,51 @@ def test_pointing_at_a_chart_shows_the_value_at_that_time(browser: Browser, serv
         "return /^\\d\\d:\\d\\d:\\d\\d · 100$/.test(document.querySelector('#chart-rate output').innerText)"
     )
     assert browser.run("return document.querySelector('#chart-rate .cursor').getAttribute('visibility')") == "visible"
+
+
+@pytest.fixture
+def fleet() -> Iterator[HttpServer]:
+    with HttpServer(LOOPBACK, specimen.fleet(more=specimen.TROUBLED)) as server:
+        yield server
+
+
+def test_the_page_of_a_fleet_shows_first_which_units_need_somebody(browser: Browser) -> None:
+    with HttpServer(LOOPBACK, specimen.fleet(more=specimen.TROUBLED)) as fleet:
+        browser.open(url(fleet))
+        filled(browser)
+        rows = (
+            "return [...document.querySelectorAll('#units tr')]"
+            ".map(row => [row.cells[0].firstChild.data, row.cells[1].innerText])"
+        )
+        assert browser.run(rows) == [
+            ["gone", "no file"],
+            ["lost", "failed"],
+            ["away", "waiting"],
+            ["new", "unregistered"],
+            ["cart", "working"],
+            ["shop", "working"],
+            ["spare", "standby"],
+            ["zoo", "elsewhere"],
+        ]
+        assert browser.title() == "ready, 1 problem \N{MIDDLE DOT} fleet default \N{MIDDLE DOT} cdc-publisher"
+        assert browser.text("said") == "The instance is ready, 1 problem."
+        assert "replication slot 'lost' does not exist" in browser.text("problem-list")
+        assert specimen.HOSTILE in browser.text("units")
+        assert browser.run("return [document.images.length, document.scripts.length]") == [0, 1]
+        assert browser.console() == []
+        assert not browser.shown("banner")
+    eventually(lambda: browser.shown("banner"), "the page notices the end")
+    assert browser.text("banner").startswith("The instance does not answer. The data shown is from ")
+    assert browser.title() == "no answer \N{MIDDLE DOT} cdc-publisher"
+
+
+@pytest.mark.parametrize(("width", "dark"), [(320, False), (1200, True)], ids=["narrow", "dark"])
+def test_the_page_of_a_fleet_can_be_read_in_any_window_and_light(
+    browser: Browser, fleet: HttpServer, width: int, dark: bool
+) -> None:
+    browser.open(url(fleet), width=width, dark=dark, still=True)
+    filled(browser)
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    texts = dict(browser.run(CONTRAST))
+    assert len(texts) > 20
+    assert {text: ratio for text, ratio in texts.items() if ratio < 4.5} == {}
