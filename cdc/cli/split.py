@@ -138,6 +138,7 @@ def _before_the_swap(invocation: Invocation, steps: Steps, folder: Path | None) 
         f"\n   publisher of the new parts yet.{files}",
         _block(steps.create) if steps.create else "The new table is there, with its publications.",
         _creates(invocation, steps, folder) if steps.without_slot else "Its slots are there.",
+        *(["Go on once the standby has them: synced in its pg_replication_slots."] if steps.failover else []),
         "Then add to the settings of the publisher that reads the table now, and restart it:\n\n"
         f"[outbox]\nrenamed_to = {value_text(new_name)}"
         if steps.single

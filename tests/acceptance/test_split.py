@@ -102,6 +102,10 @@ def test_an_outbox_is_split_from_one_to_two_to_four_parts_under_load(
 ) -> None:
     _, pipeline = shop(max_replication_slots="20", max_wal_senders="20")
     pipeline.settings["delivery"] = {"guarantee": guarantee}
+    failover = guarantee == "exactly-once"
+    if failover:
+        for command in (("drop", "--yes"), ("create", "--failover")):
+            assert pipeline.run("slot", *command).returncode == 0
     pipeline.sql("create view events as select * from outbox")
     made: list[Unit] = []
     publishers: list[Pipeline] = [pipeline]
@@ -123,6 +127,6 @@ def test_an_outbox_is_split_from_one_to_two_to_four_parts_under_load(
     union = " union all ".join(f"select id, aggregateid, payload from {table}" for table in tables)
     pipeline.sql(f"create view written as {union}")
     pipeline.judge(table="written")
-    assert [slot for (slot,) in pipeline.sql("select slot_name::text from pg_replication_slots order by 1")] == [
-        f"outbox_{numbers[-1]}_{part}" for part in range(numbers[-1])
+    assert pipeline.sql("select slot_name::text, failover from pg_replication_slots order by 1") == [
+        (f"outbox_{numbers[-1]}_{part}", failover) for part in range(numbers[-1])
     ]
