@@ -181,7 +181,7 @@ def _object(text: str, at: int, until: int) -> dict[str, _Member]:
         if text[at : at + 1] != ",":
             raise json.JSONDecodeError("expected ',' or '}'", text, at)
         at = _next(text, at + 1)
-    if (end := _next(text, at + 1)) != until:
+    if not at < until <= (end := _next(text, at + 1)):
         raise json.JSONDecodeError("expected nothing behind the object", text, end)
     return found
 

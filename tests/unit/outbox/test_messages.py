@@ -141,6 +141,11 @@ def test_columns_of_headers_are_members_of_the_object_or_of_its_headers() -> Non
     assert read(both, headers=headers).headers == [("tenant", "outer"), ("where", "eu")]
 
 
+def test_white_space_may_follow_each_member_of_a_message() -> None:
+    spaced = content()[:-1] + b' , "headers" : { "tenant" : "acme" } }'
+    assert read(spaced).headers == [("tenant", "acme")]
+
+
 def test_a_header_may_have_the_name_of_a_column() -> None:
     assert read(content(headers={"type": "x"}))[4:9] == ("OrderPlaced", "order", b"{}", "json", [("type", "x")])
 
