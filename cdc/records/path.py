@@ -63,6 +63,7 @@ class GeneralPath:
         self.dead_lettered = 0
         self._dead_letters = dead_letters
         self._reserve = reserve
+        self._last: tuple[Row, Event] | None = None
 
     def record(self, row: Row) -> tuple[Record, Event | None]:
         """Make the record of a row; without an event it is a dead letter. Raises Pending and PoisonEvent."""
@@ -97,6 +98,15 @@ class GeneralPath:
         return None if largest is None else largest - self._reserve
 
     def _event(self, row: Row) -> Event:
+        """Convert a row, once where its destination is asked for before its record."""
+        last = self._last
+        if last is not None and last[0] is row:
+            return last[1]
+        event = self._converted(row)
+        self._last = row, event
+        return event
+
+    def _converted(self, row: Row) -> Event:
         """Convert a row. A message is poison by its length, which is looked at before what it holds is parsed."""
         if row.relation is not MESSAGE:
             return self.outbox.event(row)
