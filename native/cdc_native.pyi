@@ -13,7 +13,7 @@ def encode(plan: bytes, payload: bytes, /) -> bytes | None:
     """The Avro body of a JSON text by a plan of `cdc.avro.compiled.plan`; None when either is declined."""
 
 class Runs:
-    """Takes runs of plain frames of one table, and stops before the first that is not.
+    """Takes runs of plain frames of one table, or of messages of one shape, and stops before the first that is not.
 
     A layout that is not understood takes nothing.
     """

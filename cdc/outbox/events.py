@@ -13,7 +13,7 @@ from cdc.errors import BinaryUnreadable, PoisonEvent, PostgresUnavailable, Proto
 from cdc.lsn import LSN
 from cdc.outbox.columns import Columns, Header, Shape
 from cdc.outbox.keys import TEXT_KEYS, Keys
-from cdc.outbox.messages import ALONE, Messages
+from cdc.outbox.messages import ALONE, Members, Messages
 from cdc.outbox.topic_template import TopicTemplate, is_topic_name
 from cdc.replication.messages import Relation
 from cdc.replication.moments import to_moment
@@ -116,6 +116,10 @@ class Outbox:
     def plain(self, row: Row) -> Row:
         """Return a row as it is, and a message as the row that it stands for. Raises ValueError for a broken one."""
         return self._messages.row(row) if row.relation is MESSAGE else row
+
+    def members(self, relation: Relation) -> Members | None:
+        """Return which members the messages of a relation have; None if they are not plain, or it is of a table."""
+        return self._messages.members(relation)
 
     def _report(self, shape: Shape) -> None:
         if self.time is not None and self.time not in shape.places and not self._without_time:

@@ -30,8 +30,11 @@ ALONE: Final = (
     " back"
 )
 
+GIVEN: Final = -1
+"""Stands for the place of the member `headers`."""
+
 _MOST: Final = 1000
-"""Combinations of further headers that are remembered."""
+"""Shapes of messages that are remembered."""
 
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 _PLAIN: Final = re.compile(r'[-0-9"]')  # how text and numbers begin
@@ -43,6 +46,20 @@ class _Member(NamedTuple):
     value: Any
     start: int
     end: int
+
+
+class Members(NamedTuple):
+    """Which members messages of one shape have, in their order: the name as JSON, and the place of the cell.
+
+    The place of the member `headers` is that of no cell, but `GIVEN`: its own members are `given`.
+    """
+
+    outer: tuple[tuple[bytes, int], ...]
+    given: tuple[tuple[bytes, int], ...] = ()
+
+
+_Names = tuple[tuple[str, ...], tuple[str, ...]]
+"""The names of a message's members, and of those of its member `headers`, in their order."""
 
 
 class Messages:
@@ -62,7 +79,9 @@ class Messages:
         self._columns |= {time: time} if time else {}
         optional = [*(header.column for header in headers), *([time] if time else [])]
         self._base = list(dict.fromkeys([*self._needed, *optional]))
-        self._relations: dict[tuple[int, tuple[str, ...]], Relation] = {}
+        self._known = {*self._base, *TRACE_COLUMNS, HEADERS}
+        self._relations: dict[tuple[int, tuple[str, ...], _Names | None], Relation] = {}
+        self._members: dict[int, Members] = {}  # by the oid of the relation
         self._last_oid = 0
 
     def row(self, message: Row) -> Row:
@@ -76,8 +95,13 @@ class Messages:
         cells = {name: self._cell(text, name, member) for name, member in found.items() if name in self._base}
         more: list[str] = [name for name in TRACE_COLUMNS if name in found]
         cells |= {name: self._cell(text, name, found[name]) for name in more}
+        headers: dict[str, _Member] = {}
         if HEADERS not in self._base and HEADERS in found:
-            given = self._given(text, found[HEADERS])
+            headers = self._given(text, found[HEADERS])
+            given = {}
+            for name, member in headers.items():
+                column = self._column(name)
+                given[column] = self._cell(text, column, member)
             cells = given | cells
             more += [name for name in given if name not in self._base and name not in more]
         for name in self._needed:
@@ -85,7 +109,8 @@ class Messages:
                 raise ValueError(f"the message has no member {name!r}")
         # A time is text in ISO 8601, or a number of milliseconds as it would be in a column of bigint.
         time = cells.get(self._time) if self._time else None
-        relation = self._relation(INT8 if time and time.lstrip(b"-").isdigit() else TIMESTAMPTZ, tuple(more))
+        of_time = INT8 if time and time.lstrip(b"-").isdigit() else TIMESTAMPTZ
+        relation = self._relation(of_time, tuple(more), self._names(found, headers))
         row = [cells.get(column.name) for column in relation.columns]
         formats = bytes([ord("n" if cell is None else "t") for cell in row])
         return Row(message.transaction, message.index, relation, TupleData(formats, [cell or b"" for cell in row]))
@@ -103,32 +128,62 @@ class Messages:
         except UnicodeEncodeError:
             raise ValueError(f"member {name!r} of the message has half of a surrogate pair") from None
 
-    def _given(self, text: str, headers: _Member) -> dict[str, bytes | None]:
-        """Return the cells of the member `headers`, by their columns."""
+    def _given(self, text: str, headers: _Member) -> dict[str, _Member]:
+        """Return the members of the member `headers`."""
         if text[headers.start] != "{":
             if text.startswith("null", headers.start):
                 return {}
             raise ValueError("member 'headers' of the message is not an object")
-        cells = {}
-        for name, member in _members(text, headers.start, headers.end).items():
+        members = _members(text, headers.start, headers.end)
+        for name in members:
             if is_own(name) or not name:
                 raise ValueError(f"header {name!r} of the message: the publisher sets it itself, or it has no name")
-            column = self._columns.get(name) or (name if name in TRACE_COLUMNS else GIVEN_PREFIX + name)
-            cells[column] = self._cell(text, column, member)
-        return cells
+        return members
 
-    def _relation(self, of_time: int, more: tuple[str, ...]) -> Relation:
-        found = self._relations.get((of_time, more))
+    def _column(self, header: str) -> str:
+        """Return the column of a member of `headers`."""
+        return self._columns.get(header) or (header if header in TRACE_COLUMNS else GIVEN_PREFIX + header)
+
+    def _names(self, found: dict[str, _Member], headers: dict[str, _Member]) -> _Names | None:
+        """Return the names of the members if each of them is a cell of its own; else None."""
+        columns = [*found, *map(self._column, headers)]
+        if not self._known.issuperset(found) or len(set(columns)) < len(columns):
+            return None
+        return tuple(found), tuple(headers)
+
+    def _relation(self, of_time: int, more: tuple[str, ...], names: _Names | None) -> Relation:
+        found = self._relations.get((of_time, more, names))
         if found is None:
             if len(self._relations) >= _MOST:
                 self._relations.clear()
+                self._members.clear()
             self._last_oid -= 1  # no table has such an oid
             types = {self._time: of_time, self._payload: JSON}
             columns = [Column(0, name, types.get(name, TEXT), -1) for name in self._base]
             columns += [Column(GIVEN_HEADER * name.startswith(GIVEN_PREFIX), name, TEXT, -1) for name in more]
             found = MESSAGE._replace(oid=self._last_oid, columns=tuple(columns))
-            self._relations[of_time, more] = found
+            self._relations[of_time, more, names] = found
+            if names is not None:
+                self._learn(found, names)
         return found
+
+    def _learn(self, relation: Relation, names: _Names) -> None:
+        places = {column.name: place for place, column in enumerate(relation.columns)}
+        try:
+            outer = [(_quoted(name), places.get(name, GIVEN)) for name in names[0]]
+            given = [(_quoted(name), places[self._column(name)]) for name in names[1]]
+        except UnicodeEncodeError:  # half of a surrogate pair in the name of a header
+            return
+        self._members[relation.oid] = Members(tuple(outer), tuple(given))
+
+    def members(self, relation: Relation) -> Members | None:
+        """Return which members the messages of a relation have; None if they are not plain, or it is of a table."""
+        return self._members.get(relation.oid)
+
+
+def _quoted(name: str) -> bytes:
+    """Return a name as JSON. Raises UnicodeEncodeError for half of a surrogate pair."""
+    return json.dumps(name, ensure_ascii=False).encode()
 
 
 def _nothing(pairs: object) -> None:  # noqa: ARG001 - objects are only passed over

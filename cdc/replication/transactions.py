@@ -73,6 +73,8 @@ class Transactions:
     ) -> None:
         self._table = table
         self._prefixes = prefixes or Prefixes()
+        self.prefix = self._prefixes.wanted
+        """The prefix of messages that are events, if there is one."""
         self._oids = children if oid is None else children | {oid}
         self._ledger = ledger
         self.outbox: dict[int, Relation] = {}

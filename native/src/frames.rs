@@ -1,18 +1,22 @@
-//! Frames of the replication stream to the cells of an inserted row.
+//! Frames of the replication stream to the cells of an inserted row, or of the row that a message stands for.
 //!
 //! <https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html>
 
 use crate::layout::Layout;
+use crate::messages;
 
-const HEADER: usize = 25; // kind, start LSN, end LSN, server clock
+pub(crate) const HEADER: usize = 25; // kind, start LSN, end LSN, server clock
 
 /// Where a cell's bytes stand in its frame; `None` where it is null or not read.
 pub type Span = Option<(usize, usize)>;
 
-/// Finds the cells of an Insert of the layout's table, and nothing else, in a frame that ends with it.
+/// Finds the cells of an Insert of the layout's table, or of its messages, and nothing else, in a frame that ends with it.
 ///
 /// `None`: declined. Every column that is required has a span then, of the format that was asked for.
 pub fn split(frame: &[u8], layout: &Layout, cells: &mut Vec<Span>) -> Option<()> {
+    if let Some(message) = &layout.message {
+        return messages::split(frame, layout, message, cells);
+    }
     cells.clear();
     let message = frame.get(HEADER..)?;
     let (&[b'I', o0, o1, o2, o3, b'N', c0, c1], _) = message.split_first_chunk()? else {

@@ -41,6 +41,13 @@ impl<'a> Reader<'a> {
         Some(Self { text, at: 0 })
     }
 
+    /// Where the reader stands.
+    #[inline]
+    #[must_use]
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
     #[inline]
     fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()

@@ -1,6 +1,7 @@
 //! What is read of a row, and how: one table's columns in one format.
 
 use crate::keys::Frame;
+use crate::messages::Message;
 use crate::moments::RecordTime;
 use crate::values::Read;
 
@@ -44,6 +45,8 @@ pub struct Layout {
     pub time: Option<(usize, RecordTime)>,
     /// Columns that must be readable although nothing is made of their text here.
     pub checked: Vec<usize>,
+    /// The messages that stand for such rows; `None`: frames hold the rows themselves.
+    pub message: Option<Message>,
 }
 
 /// The places of an event's parts, and the form of the key.
@@ -107,8 +110,19 @@ impl Layout {
             key_frame,
             time,
             checked,
+            message: None,
         };
         layout.is_plain(&roles).then_some(layout)
+    }
+
+    /// The same for messages. `None` when they lack what is required, or a place lies outside of the row.
+    #[must_use]
+    pub fn of_messages(self, message: Message) -> Option<Self> {
+        let places = message.places();
+        let is_there = |(place, column): (usize, &Column)| !column.required || places.contains(&place);
+        let fits =
+            self.columns.iter().enumerate().all(is_there) && places.iter().all(|place| *place < self.columns.len());
+        (fits && !self.binary).then_some(Self { message: Some(message), ..self })
     }
 
     /// Whether payloads are bytes of any kind, no text.

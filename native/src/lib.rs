@@ -9,6 +9,7 @@ pub mod frames;
 pub mod json;
 pub mod keys;
 pub mod layout;
+pub mod messages;
 pub mod moments;
 pub mod numbers;
 pub mod plan;

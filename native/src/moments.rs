@@ -11,7 +11,7 @@ pub enum RecordTime {
     Integer,
     /// `2026-01-31 08:00:00.5`, in UTC.
     Timestamp,
-    /// `2026-01-31 08:00:00.5+00`.
+    /// `2026-01-31 08:00:00.5+00`; also with `Z` or `+01:00`.
     TimestampTz,
     /// A bigint in text.
     Digits,
@@ -41,7 +41,11 @@ impl RecordTime {
             Self::Microseconds => i64::from_be_bytes(cell.try_into().ok()?).div_euclid(1000) + YEAR_2000,
             Self::Integer => i64::from_be_bytes(cell.try_into().ok()?),
             Self::Timestamp => timestamp(cell, 3, true, true)?,
-            Self::TimestampTz => timestamp(cell.strip_suffix(b"+00")?, 3, true, true)?,
+            Self::TimestampTz => match cell.strip_suffix(b"+00") {
+                Some(utc) => timestamp(utc, 3, true, true)?,
+                None => timestamp(cell, 3, false, true)?,
+            },
+            Self::Digits if cell.first() == Some(&b'+') => return None,
             Self::Digits => std::str::from_utf8(cell).ok()?.parse().ok()?,
         };
         (1..=LAST_RECORD).contains(&milliseconds).then_some(milliseconds)
@@ -244,11 +248,13 @@ mod tests {
             ("digits", "1769846400123", Some(1_769_846_400_123)),
             ("timestamptz", "9999-12-31 23:59:59.999999+00", Some(LAST_RECORD)),
             ("timestamptz", "1970-01-01 00:00:00+00", None),
-            ("timestamptz", "2026-01-31 08:00:00+05:30", None),
+            ("timestamptz", "2026-01-31 08:00:00+05:30", Some(1_769_826_600_000)),
+            ("timestamptz", "2026-01-31T08:00:00.123999Z", Some(1_769_846_400_123)),
             ("timestamptz", "infinity", None),
             ("timestamp", "0044-03-15 12:00:00 BC", None),
             ("timestamp", "12026-01-31 08:00:00", None),
             ("digits", "0", None),
+            ("digits", "+1", None),
             ("digits", "1769846400123456", None),
         ] {
             let read = RecordTime::named(name);

@@ -1,4 +1,4 @@
-"""Runs: consecutive rows that are plain, made into records at once.
+"""Runs: consecutive rows that are plain, or messages that stand for such rows, made into records at once.
 
 The general path (pgoutput, transactions, outbox, encoding) takes each row through every step, and alone refuses rows.
 Each row that it has taken leaves its route (`cdc.records.router`). Rows of the same shape on a known route need none of
@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 from cdc.outbox.events import Outbox
 from cdc.outbox.keys import Frame
+from cdc.outbox.messages import Members
 from cdc.records.record import Delivered, Sendable
 from cdc.records.router import Route
 from cdc.replication import values
@@ -63,6 +64,10 @@ class Layout(NamedTuple):
     time: tuple[str, int] = NO_TIME
     """How the time of the record is read, by a name of `cdc.replication.moments`, and its place; where the cell is
     null, the record has the time of the commit, and so have all without a name."""
+    members: Members | None = None
+    """What messages have that stand for such rows; None: frames hold the rows themselves. Cells are text; those without
+    a member are null."""
+    prefix: bytes = b""  # of the messages
 
 
 def room(layout: Layout, route: Route, largest: int) -> int:
@@ -96,10 +101,11 @@ class Runs(Protocol):
 Make = Callable[[Layout], Runs]
 
 
-def layout(relation: Relation, outbox: Outbox, *, binary: bool) -> Layout | None:
-    """How rows of a relation are read; None when only the general path can."""
+def layout(relation: Relation, outbox: Outbox, *, binary: bool, prefix: str | None = None) -> Layout | None:
+    """How rows of a relation are read, or messages of a prefix that stand for them; None: only by the general path."""
     columns, shape = outbox.columns, outbox.shape(relation)
-    if shape.missing:
+    members = outbox.members(relation)
+    if shape.missing or (prefix is not None and members is None):
         return None
     places = shape.places
     payload = places[columns.payload]
@@ -134,7 +140,7 @@ def layout(relation: Relation, outbox: Outbox, *, binary: bool) -> Layout | None
             return None
         time, read[at] = (kind, at), read[at] or "moment"
     return Layout(
-        relation.oid,
+        0 if members else relation.oid,
         binary,
         tuple(read),
         places[columns.id],
@@ -146,6 +152,8 @@ def layout(relation: Relation, outbox: Outbox, *, binary: bool) -> Layout | None
         outbox.tombstones,
         frame,
         time,
+        members,
+        (prefix or "").encode(),
     )
 
 

@@ -10,7 +10,7 @@ from cdc.errors import ConfigError
 from cdc.records.fastpath.generated import Unrolled
 from cdc.records.fastpath.layout import Make
 
-VERSION: Final = "0.5"
+VERSION: Final = "0.6"
 """Of the accelerator's interface: its major and minor version."""
 
 Choice = Literal["auto", "native", "python"]

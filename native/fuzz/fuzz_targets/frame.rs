@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use cdc_native::frames::{cell, split};
 use cdc_native::keys::Frame;
 use cdc_native::layout::{Layout, Places};
+use cdc_native::messages::{Member, Message, Value};
 use libfuzzer_sys::fuzz_target;
 
 static LAYOUTS: LazyLock<Vec<Layout>> = LazyLock::new(|| {
@@ -19,8 +20,18 @@ static LAYOUTS: LazyLock<Vec<Layout>> = LazyLock::new(|| {
         layout(true, &["integer", "bool", "uuid", "text", "bytea", "jsonb", "text"]),
         layout(false, &["text", "text", "bool-text", "text", "text", "text", "bool-text"]),
         layout(false, &["text", "text", "text", "text", "bytea", "text", "text"]),
+        layout(false, &["text"; 7]).of_messages(message()).unwrap(),
     ]
 });
+
+fn message() -> Message {
+    let member = |(place, name): (usize, &str)| Member { name: name.as_bytes().into(), value: Value::Cell(place) };
+    let cells = [r#""a""#, r#""b""#, r#""c""#, r#""d""#, r#""e""#, r#""f""#, r#""g""#];
+    let mut members: Vec<Member> = cells.into_iter().enumerate().map(member).collect();
+    let given = members.split_off(5);
+    members.push(Member { name: r#""h""#.as_bytes().into(), value: Value::Given(given) });
+    Message { prefix: b"o"[..].into(), members }
+}
 
 fuzz_target!(|data: &[u8]| {
     let (mut cells, mut scratch) = (Vec::new(), Vec::new());
@@ -28,7 +39,9 @@ fuzz_target!(|data: &[u8]| {
         // As it is, and as what follows the part of a frame that is always the same.
         let columns = u16::try_from(layout.columns.len()).unwrap().to_be_bytes();
         let whole = [&b"w"[..], &[0; 24], b"I\0\0\0\x01N", &columns, data].concat();
-        for frame in [data, &whole] {
+        let size = u32::try_from(data.len()).unwrap().to_be_bytes();
+        let message = [&b"w"[..], &[0; 24], b"M\x01", &[0; 8], b"o\0", &size, data].concat();
+        for frame in [data, &whole, &message] {
             if split(frame, layout, &mut cells).is_none() {
                 continue;
             }

@@ -10,13 +10,50 @@ use crate::encode::Encoder;
 use crate::frames::{self, Span, cell};
 use crate::keys::Frame;
 use crate::layout::{Layout, Places};
+use crate::messages::{Member, Message, Value};
 use crate::moments::RecordTime;
 use crate::values::{self, Read};
 
-type Key<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, bool);
-type Time = (String, usize);
-type Given<'py> =
-    (u32, bool, Vec<String>, usize, usize, usize, usize, Vec<usize>, Vec<(String, usize)>, bool, Key<'py>, Time);
+/// `cdc.records.fastpath.layout.Layout`.
+#[derive(FromPyObject)]
+struct Given {
+    relation: u32,
+    binary: bool,
+    cells: Vec<String>,
+    id: usize,
+    key: usize,
+    #[pyo3(attribute("type"))]
+    event_type: usize,
+    payload: usize,
+    topic: Vec<usize>,
+    headers: Vec<(String, usize)>,
+    tombstones: bool,
+    key_frame: (Vec<u8>, Vec<u8>, bool),
+    time: (String, usize),
+    members: Option<Members>,
+    prefix: Vec<u8>,
+}
+
+type Named = Vec<(Vec<u8>, i64)>;
+
+/// `cdc.outbox.messages.Members`.
+#[derive(FromPyObject)]
+struct Members {
+    outer: Named,
+    given: Named,
+}
+
+impl Members {
+    fn message(self, prefix: Vec<u8>) -> Message {
+        let given = members(self.given, &[]);
+        Message { prefix: prefix.into(), members: members(self.outer, &given) }
+    }
+}
+
+fn members(named: Named, given: &[Member]) -> Vec<Member> {
+    let of_place = |place: i64| usize::try_from(place).map_or_else(|_| Value::Given(given.to_vec()), Value::Cell);
+    named.into_iter().map(|(name, place)| Member { name: name.into(), value: of_place(place) }).collect()
+}
 
 /// Takes runs of plain frames of one table, and stops before the first that is not.
 #[pyclass(module = "cdc_native")]
@@ -43,19 +80,30 @@ impl Runs {
     #[new]
     #[pyo3(signature = (layout, /))]
     fn new(layout: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let (relation, binary, columns, id, key, event_type, payload, topic, headers, tombstones, frame, time): Given<
-            '_,
-        > = layout.extract()?;
-        let read_time = RecordTime::named(&time.0);
-        let key_frame =
-            Frame { before: frame.0.as_bytes().into(), after: frame.1.as_bytes().into(), is_string: frame.2 };
-        let (names, headers): (Vec<String>, Vec<usize>) = headers.into_iter().unzip();
-        let is_known = time.0.is_empty() || read_time.is_some();
-        let time = read_time.map(|read| (time.1, read));
-        let places = Places { id, key, event_type, payload, topic, headers, key_frame, time };
+        let py = layout.py();
+        let given: Given = layout.extract()?;
+        let read_time = RecordTime::named(&given.time.0);
+        let is_known = given.time.0.is_empty() || read_time.is_some();
+        let (before, after, is_string) = given.key_frame;
+        let (names, headers): (Vec<String>, Vec<usize>) = given.headers.into_iter().unzip();
+        let places = Places {
+            id: given.id,
+            key: given.key,
+            event_type: given.event_type,
+            payload: given.payload,
+            topic: given.topic,
+            headers,
+            key_frame: Frame { before, after, is_string },
+            time: read_time.map(|read| (given.time.1, read)),
+        };
+        let of_rows = Layout::new(given.relation, given.binary, &given.cells, places, given.tombstones);
+        let layout = match given.members {
+            None => of_rows,
+            Some(members) => of_rows.and_then(|rows| rows.of_messages(members.message(given.prefix))),
+        };
         Ok(Self {
-            layout: Layout::new(relation, binary, &columns, places, tombstones).filter(|_| is_known),
-            records: Records::new(layout.py(), &names)?,
+            layout: layout.filter(|_| is_known),
+            records: Records::new(py, &names)?,
             routes: Routes::default(),
             buffers: Buffers::default(),
         })

@@ -9,12 +9,15 @@ import pytest
 from cdc.delivery.deduplication import SentBefore
 from cdc.errors import ProtocolError
 from cdc.lsn import LSN
+from cdc.outbox.events import Event, Outbox
 from cdc.records.dead_letters import DeadLetters
-from cdc.records.fastpath.layout import Make
-from cdc.records.record import Record
+from cdc.records.fastpath.layout import Layout, Make, Runs
+from cdc.records.fastpath.path import SHAPES
+from cdc.records.record import Record, Sendable
 from cdc.replication.messages import Insert
 from cdc.replication.prefixes import MOST, OTHERS, Prefixes
 from cdc.replication.settlement import Ledger
+from cdc.replication.transactions import Row
 from tests.memory import MemoryTail, MemoryTails
 from tests.unit import frames, shop
 from tests.unit.records.test_runs import MAKES
@@ -224,6 +227,106 @@ def test_a_redelivered_message_is_known_by_its_position_as_a_row_is() -> None:
     target = reading(tail, by_id=False)
     records = target.receive(transaction(200, event('{"n":1}', "o-2"), message(content('{"n":2}'))))
     assert values(records) == [b'{"N":1}']
+
+
+def test_a_redelivered_message_is_read_once_to_look_for_it_and_to_send_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    tail = MemoryTail()
+    tail.ids = {(0, 200, 1): "another"}
+    read: list[object] = []
+    event_of = Outbox.event
+
+    def counted(outbox: Outbox, row: Row) -> Event:
+        read.append(row)
+        return event_of(outbox, row)
+
+    monkeypatch.setattr(Outbox, "event", counted)
+    target = reading(tail, by_id=False)
+    assert len(target.receive(transaction(200, message(), message(), event()))) == 3
+    assert len(read) == 3
+
+
+class Taken:
+    """Runs that say which of them took how many messages."""
+
+    def __init__(self, make: Make) -> None:
+        self.took: list[tuple[int, int]] = []  # number of the runs in the order in which they were made, and messages
+        self.made = 0
+        self._make = make
+
+    def __call__(self, layout: Layout) -> Runs:
+        runs, number = self._make(layout), self.made
+        self.made += 1
+
+        class Counted:
+            learn, forget = runs.learn, runs.forget
+
+            def take(_, *given: Any) -> list[Sendable]:  # noqa: N805 - of the closure
+                records = runs.take(*given)
+                if records:
+                    self.took.append((number, len(records)))
+                return records
+
+        return Counted()
+
+
+@pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
+def test_messages_are_taken_in_runs_across_transactions_and_beside_rows(make: Make) -> None:
+    taken = Taken(make)
+    target = session(make=taken)
+    numbered = [message(content(f'{{"n":{n}}}')) for n in range(9)]
+    rows = [event('{"n":10}'), event('{"n":11}')]
+    records = target.receive([*transaction(200, *numbered[:3]), shop.begin(300), *numbered[3:6], shop.commit(300)])
+    records += target.receive(transaction(400, *rows, *numbered[6:], *rows, message(prefix="other"), numbered[0]))
+    order = [*range(9), 10, 11, 0]
+    order[6:6] = [10, 11]
+    assert values(records) == [f'{{"N":{n}}}'.encode() for n in order]
+    assert indexes(records) == [0, 1, 2, 0, 1, 2, *range(8)]
+    assert taken.took == [(0, 2), (0, 3), (1, 1), (0, 3), (1, 2), (0, 1)]
+
+
+@pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
+def test_messages_of_two_shapes_in_turn_are_taken_in_runs(make: Make) -> None:
+    taken = Taken(make)
+    target = session(make=taken)
+    turns = [message(), message(content(headers={"tenant": "acme"}))] * 3
+    records = target.receive(transaction(200, *turns))
+    assert [len(record.headers) for record in records] == [3, 4] * 3
+    assert taken.took == [(0, 1), (1, 1)] * 2
+
+
+def test_a_shape_beyond_the_first_is_taken_in_runs_once_it_is_frequent() -> None:
+    taken = Taken(MAKES["python"])
+    target = session(make=taken)
+    for number in range(SHAPES):
+        target.receive(transaction(200 + number, message(content(headers={f"h{number}": "x"}))))
+    later = message(content(headers={"later": "x"}))
+    assert len(target.receive(transaction(300, *[later] * 120))) == 120
+    assert taken.took == [(SHAPES, 20)]
+    target.receive(transaction(400, message(content(headers={"h1": "x"})), message(content(headers={"h0": "x"}))))
+    assert taken.took[1:] == [(1, 1)], "the shape that was used least recently has made room"
+
+
+@pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
+def test_messages_wait_for_a_topic_that_is_gone(make: Make) -> None:
+    topics = Topics()
+    target = session(topics=topics, make=make)
+    assert len(target.receive([shop.begin(200), message(), message()])) == 2
+    topics.known[TOPIC] = None
+    topics.changes += 1
+    assert target.receive([message(), message(), shop.commit(200)]) == []
+    assert target.pending
+    topics.known.clear()
+    assert indexes(target.resume()) == [2, 3]
+
+
+@pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
+def test_a_message_near_the_limit_of_its_topic_takes_the_general_path(make: Make) -> None:
+    topics = Topics(**{TOPIC: 3000})
+    target = session(topics=topics, make=make)
+    small, large = message(), message(content(f'"{"x" * 3000}"'))
+    assert len(target.receive([shop.begin(200), small, small, large])) == 2
+    assert target.poison is not None
+    assert target.poison.kind == "too-large"
 
 
 def test_the_dead_letter_of_a_message_alone_is_searched_without_a_bound_in_time() -> None:
