@@ -914,6 +914,23 @@ DEFECTS: Final = (
         "outbox/test_messages.py",
     ),
     Defect(
+        "message-unparsed", "messages", "A message of which nothing has parsed the payload is published in a run.",
+        "records/fastpath/generated.py",
+        "_json_text if self._of_messages and route.encode is text_value else route.encode\n", "route.encode\n",
+        "records/test_runs_messages.py",
+    ),
+    Defect(
+        "message-of-others", "messages", "Messages of other prefixes are published in a run.",
+        "records/fastpath/generated.py",
+        " or marked != {layout.prefix + bytes(1)!r}", "", "records/test_runs_messages.py",
+    ),
+    Defect(
+        "message-time", "messages", "The time of a message is read as that of another message was written.",
+        "records/fastpath/generated.py",
+        "            yield f\"if c{place} is not None and {is_other}c{place}.lstrip(b'-').isdigit(): break\"\n",
+        "            yield f\"{is_other and 'pass'}\"\n", "records/test_runs_messages.py",
+    ),
+    Defect(
         "alone-published", "messages", "A message that is not transactional is published.", "outbox/events.py",
         "            if alone:\n", "            if False:\n", "delivery/test_session_messages.py",
     ),

@@ -177,7 +177,7 @@ def shapes(draw: st.DrawFn, outbox: Outbox) -> Shape:
     given += draw(st.sampled_from([[], [], ["more"], ["möre 😀", "id2"]]))
     if "headers" in columns:
         given = []
-    elif given or draw(st.booleans()):
+    elif draw(st.booleans()) or given:
         outer.append("headers")
     mixed: list[str] = draw(st.permutations(outer))
     return Shape(mixed if draw(st.booleans()) else outer, given, draw(st.sampled_from(sorted(TIMES))))
