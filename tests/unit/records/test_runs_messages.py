@@ -277,7 +277,7 @@ def test_a_run_of_messages_is_taken_whole_and_ends_at_what_is_not_plain(make: Ma
     assert reader.check([plain]) == 0, "no route yet"
     reader.learn(plain)
     assert reader.check([plain] * 300) == 300
-    other_prefix = frames.xlog(LogicalMessage(True, LSN(1), MARK + "2", CONTENT))
+    longer, other = (frames.xlog(LogicalMessage(True, LSN(1), mark, CONTENT)) for mark in (f"{MARK}2", f"{MARK[:-1]}2"))
     not_transactional = frames.xlog(LogicalMessage(False, LSN(1), MARK, CONTENT))
     for stop in [
         b"",
@@ -285,7 +285,8 @@ def test_a_run_of_messages_is_taken_whole_and_ends_at_what_is_not_plain(make: Ma
         plain[:-1],
         plain + b" ",
         b"k" + plain[1:],
-        other_prefix,
+        longer,
+        other,
         not_transactional,
         message(CONTENT.replace(b'"k"', b"true")),
         message(CONTENT.replace(b'"k"', b"null")),
