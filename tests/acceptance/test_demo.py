@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -22,6 +21,7 @@ from cdc.demo.tally import Tally
 from cdc.local import accounts
 from cdc.lsn import LSN
 from tests import ROOT
+from tests.pipeline import eventually
 
 COMMAND = [sys.executable, "-m", "cdc", "demo"]
 QUICK = [sys.executable, "-m", "tests.quick", "demo"]
@@ -87,7 +87,7 @@ def test_an_interrupted_demo_reports_it_and_stops_its_servers(home: Path, victim
     ) as demo:
         assert demo.stdout
         pid = next(match[1] for line in demo.stdout if (match := re.search(r"publisher runs as process (\d+)", line)))
-        time.sleep(1.5)
+        eventually(lambda: "streaming" in (home / "publisher.log").read_text(), "it publishes")
         if victim == "demo":
             demo.send_signal(signal.SIGINT)
         else:
