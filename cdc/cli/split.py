@@ -123,7 +123,7 @@ def text(invocation: Invocation, steps: Steps, name: str, folder: Path | None) -
                 f"DROP TABLE {defects.name(*steps.old)}; -- later",
             ]
         ),
-        "\n".join(["What is not the same as before:", *notes]),
+        "\n".join(["These differ from before:", *notes]),
     ]
     return "\n\n".join(parts)
 
@@ -138,7 +138,7 @@ def _before_the_swap(invocation: Invocation, steps: Steps, folder: Path | None) 
         f"\n   publisher of the new parts yet.{files}",
         _block(steps.create) if steps.create else "The new table is there, with its publications.",
         _creates(invocation, steps, folder) if steps.without_slot else "Its slots are there.",
-        *(["Go on once the standby has them: synced in its pg_replication_slots."] if steps.failover else []),
+        *(["Continue once the standby has them: synced in its pg_replication_slots."] if steps.failover else []),
         "Then add to the settings of the publisher that reads the table now, and restart it:\n\n"
         f"[outbox]\nrenamed_to = {value_text(new_name)}"
         if steps.single

