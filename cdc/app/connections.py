@@ -119,7 +119,10 @@ class Servers:
                 ordering(settings, found.keys, found.key_type),
                 cluster=self._reached.cluster_id,
             )
-            known = _check_recovery(memory, mark.key)
+            # A publisher that was killed leaves a transaction open until its successor, which has the slot, aborts it.
+            # So what is behind that is read then. Who claims a slot, or has no transactions, knows everything before.
+            waits = settings.delivery.guarantee == AT_LEAST_ONCE or not found.used
+            known = _check_recovery(memory, mark.key, waits=waits)
             if not found.used and self._claimed != mark.key:
                 self._claim(mark, known, writer)
             try:
@@ -262,14 +265,14 @@ class Servers:
         return TransactionalSink(self._settings, self._topics, key)
 
 
-def _check_recovery(reader: positions.Reader, key: str) -> Memory:
-    """Return what Kafka has of the slot.
+def _check_recovery(reader: positions.Reader, key: str, *, waits: bool = True) -> Memory:
+    """Return what Kafka has of the slot; for `waits` see `cdc.kafka.positions.Reader`.
 
     Raises RecoveryUnfinished while events that precede the stream may not be sent yet.
 
     The record is written before the new slot is created, so it is seen by all that see the slot.
     """
-    memory = reader.memory(key)
+    memory = reader.memory(key, waits=waits)
     if memory.recovery:
         raise memory.recovery.unfinished()
     return memory
@@ -277,7 +280,7 @@ def _check_recovery(reader: positions.Reader, key: str) -> Memory:
 
 def _remembered(reader: positions.Reader, key: str) -> Memory:
     with contextlib.closing(reader):
-        return reader.memory(key)
+        return _check_recovery(reader, key)
 
 
 def _hand_over(settings: Settings, mark: SlotRecord) -> None:

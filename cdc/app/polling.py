@@ -17,7 +17,7 @@ from cdc.config.settings import Settings
 from cdc.delivery.ports import Batches, Ends
 from cdc.delivery.positions import RelayMark, SlotRecord
 from cdc.delivery.slot_memory import resumable
-from cdc.errors import PostgresError, SlotActive
+from cdc.errors import KafkaUnavailable, PostgresError, SlotActive
 from cdc.kafka import positions
 from cdc.lsn import LSN
 from cdc.polling.numbers import Numbers, next_epoch
@@ -86,7 +86,8 @@ class PollingServers(Servers):
                 ordering(settings, keys, key_type),
                 cluster=self._reached.cluster_id,
             )
-            known = remembered.memory(mark.key).record
+            # Not behind the transaction that a killed holder has left open: its successor aborts it, below.
+            known = remembered.memory(mark.key, waits=False).record
             epoch = next_epoch(row.holding.epoch, known.relay.epoch if known and known.relay else 0)
             if not heart.take(row, epoch, self._holder, locked=locked):
                 raise SlotActive("another process has just taken over the relay")
@@ -106,6 +107,8 @@ class PollingServers(Servers):
             # In exactly-once this ends what an earlier holder has begun: only then Kafka's record is the last one.
             kafka = self._kafka(stack, mark, outbox, writer, floors=known.since if known else None)
             memory = remembered.memory(mark.key)
+            if _begun_with(memory.record) != _begun_with(known):
+                raise KafkaUnavailable("Kafka has a newer record of the relay, which was behind an open transaction")
             begun = resumable(memory.record, settings.delivery.guarantee, relay.has_tick)
             progress = begun or row.progress
             reader = Reader(
@@ -203,6 +206,11 @@ class PollingServers(Servers):
         if not (own or self._lease.free(holding, time.monotonic(), lock_held=held)):
             raise SlotActive(f"the relay is held by {holding.holder or 'a session that has its lock'}")
         return locked
+
+
+def _begun_with(record: SlotRecord | None) -> tuple[object, ...]:
+    """Return what a session takes from Kafka before it is the only one."""
+    return (record.relay and record.relay.epoch, record.since) if record else ()
 
 
 def _inspect(connection: Conn, settings: Settings, *, text: bool) -> tuple[dict[str, str], RowSource]:

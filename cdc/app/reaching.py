@@ -6,6 +6,7 @@ Nothing is changed there, so it can begin beside other work: mostly it waits.
 from typing import Final, NamedTuple
 
 from cdc.config.settings import Settings
+from cdc.delivery.positions import AT_LEAST_ONCE
 from cdc.kafka import positions
 from cdc.kafka.cluster import Cluster
 
@@ -25,5 +26,5 @@ def reach(settings: Settings) -> Reached:
     cluster = Cluster(settings.kafka)
     cluster.reach(_REACH_SECONDS)
     reader = positions.Reader(settings, cluster, settings.postgres.slot)
-    reader.look()
+    reader.look(waits=settings.delivery.guarantee == AT_LEAST_ONCE)
     return Reached(cluster, cluster.cluster_id(), reader)

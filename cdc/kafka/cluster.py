@@ -144,11 +144,14 @@ class Cluster:
         """Request the identities of topics; see `identity` and `is_missing` for the answers."""
         return self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=seconds)
 
-    def ends(self, topic: str, seconds: float = REQUEST_SECONDS) -> dict[int, int]:
-        """Return the end offset of each partition, committed or not; waits. Raises KafkaException."""
+    def ends(self, topic: str, seconds: float = REQUEST_SECONDS, *, committed: bool = False) -> dict[int, int]:
+        """Return the end offset of each partition; with `committed`, before open transactions. Raises KafkaException.
+
+        It waits for the answer.
+        """
         partitions = identity(self.identities([topic], seconds)[topic]).partitions
         places = [(topic, number) for number in range(partitions)]
-        answers = self.offsets(places, OffsetSpec.latest(), seconds)
+        answers = self.offsets(places, OffsetSpec.latest(), seconds, committed=committed)
         return {number: answer.result().offset for (_, number), answer in answers.items()}
 
     def offsets(

@@ -57,9 +57,9 @@ class Reader:
         self._reached: dict[Place, int] = {}
         self._kept: list[tuple[bytes | None, bytes | None]] = []
 
-    def memory(self, key: str, seconds: float = SECONDS) -> Memory:
-        """Return what `remembered` does."""
-        self.look(seconds)
+    def memory(self, key: str, seconds: float = SECONDS, *, waits: bool = True) -> Memory:
+        """Return what `remembered` does; for `waits` see `news`."""
+        self.look(seconds, waits=waits)
         try:
             return memory(key, self._kept)
         except ValueError as error:
@@ -68,16 +68,19 @@ class Reader:
                 hint="name another topic in [topics] positions, or delete its record of this key",
             ) from None
 
-    def look(self, seconds: float = SECONDS) -> None:
-        """Read what is new about the slots. Raises what `dated` does."""
-        news = ((one.key(), one.value()) for one in self.news(seconds))
+    def look(self, seconds: float = SECONDS, *, waits: bool = True) -> None:
+        """Read what is new about the slots; for `waits` see `news`. Raises what `dated` does."""
+        news = ((one.key(), one.value()) for one in self.news(seconds, waits=waits))
         self._kept += [(name, value) for name, value in news if (name or b"").split(b"/")[1:2] == [self._slot]]
 
-    def news(self, seconds: float) -> Iterator[Message]:
-        """Yield the committed records that are new, the oldest of each partition first. Raises what `dated` does."""
+    def news(self, seconds: float, *, waits: bool = True) -> Iterator[Message]:
+        """Yield the committed records that are new, the oldest of each partition first. Raises what `dated` does.
+
+        It `waits` for the end of open transactions, or leaves out what is behind the first of them.
+        """
         topic = self._settings.topics.positions
         try:
-            ends = self._ends(topic, min(seconds, REQUEST_SECONDS))
+            ends = self._ends(topic, min(seconds, REQUEST_SECONDS), committed=not waits)
             self.exists = bool(ends)
             # All partitions from their beginning, since keys have moved where partitions were added.
             self._reached = {place: self._reached.get(place, 0) for place in ends}
@@ -102,10 +105,10 @@ class Reader:
             self._consumer.list_topics(topic, timeout=min(seconds, REQUEST_SECONDS))
         return self._consumer
 
-    def _ends(self, topic: str, seconds: float) -> dict[Place, int]:
+    def _ends(self, topic: str, seconds: float, *, committed: bool) -> dict[Place, int]:
         """Return the end of each partition; none when the topic is missing. Raises KafkaException."""
         try:
-            ends = self._cluster.ends(topic, seconds)
+            ends = self._cluster.ends(topic, seconds, committed=committed)
         except KafkaException as error:
             if is_missing(error):
                 return {}

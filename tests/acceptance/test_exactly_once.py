@@ -17,6 +17,7 @@ from tests.torment import Torment
 
 pytestmark = pytest.mark.timeout(240)
 
+_SYSTEM = "select system_identifier::text from pg_control_system()"
 GUARANTEES = ("exactly-once", "at-least-once")
 
 
@@ -39,8 +40,6 @@ def counted(records: list[Received]) -> list[Received]:
 def test_publisher_kills_and_postgres_crashes_lose_and_repeat_nothing_d5_a17(torment: Torment, guarantee: str) -> None:
     stack, pipeline = torment()
     configure(pipeline, guarantee)
-    # A publisher that is killed while it commits leaves a position that the next one waits for.
-    pipeline.settings["kafka"]["transaction.timeout.ms"] = 5000
     chance = random.Random(guarantee)
     running = pipeline.start()
     with Load(pipeline.dsn):
@@ -78,6 +77,32 @@ def test_an_instance_that_was_frozen_while_another_took_over_adds_no_record_b16_
     eventually(lambda: pipeline.confirmed() >= end, "the slot moves")
     assert first.stop() == 0
     counted(pipeline.judge())
+
+
+@SOURCES
+def test_a_successor_does_not_wait_for_the_transaction_that_a_killed_publisher_left_open(pipeline: Pipeline) -> None:
+    running = configure(pipeline, "exactly-once").start().streams()
+    pipeline.insert(1)
+    pipeline.settles()
+    running.kill()
+    identity = "select id::text from cdc_relay" if pipeline.polls else _SYSTEM
+    ((name,),) = pipeline.sql(identity)
+    killed = Producer(
+        {
+            "bootstrap.servers": pipeline.kafka,
+            "transactional.id": f"cdc-publisher-{name}/{pipeline.slot}",
+            "transaction.timeout.ms": 600_000,
+        }
+    )
+    killed.init_transactions()
+    killed.begin_transaction()
+    killed.produce(pipeline.settings["topics"]["positions"], b"{}", f"{name}/{pipeline.slot}".encode())
+    assert killed.flush(10) == 0
+    running = pipeline.start().streams()
+    pipeline.insert(2)
+    pipeline.settles()
+    assert running.stop() == 0
+    assert [record.value["seq"] for record in counted(pipeline.judge())] == [1, 2]
 
 
 def test_huge_transaction_spans_kafka_transactions_and_resumes_inside_a6(pipeline: Pipeline) -> None:
@@ -146,7 +171,7 @@ def test_missing_corrupt_or_foreign_position_stops_before_sending_c19(
     assert running.stop() == 0
     pipeline.insert(2)
     topic = pipeline.settings["topics"]["positions"]
-    ((system_identifier,),) = pipeline.sql("select system_identifier::text from pg_control_system()")
+    ((system_identifier,),) = pipeline.sql(_SYSTEM)
     key = f"{system_identifier}/{pipeline.slot}"
 
     producer = Producer({"bootstrap.servers": pipeline.kafka})
@@ -172,7 +197,7 @@ def test_missing_corrupt_or_foreign_position_stops_before_sending_c19(
 
 def test_another_publisher_of_the_same_transactional_id_is_noticed_b16(pipeline: Pipeline) -> None:
     running = configure(pipeline, "exactly-once").start().streams()
-    ((system_identifier,),) = pipeline.sql("select system_identifier::text from pg_control_system()")
+    ((system_identifier,),) = pipeline.sql(_SYSTEM)
     intruder = Producer(
         {
             "bootstrap.servers": pipeline.kafka,
