@@ -253,7 +253,7 @@ DEFECTS: Final = (
     Defect(
         "run-beside", "A14", "Missing events of the last transaction in Kafka are counted as all of it.",
         "delivery/deduplication.py",
-        "        return commit_lsn > self._highest and", "        return commit_lsn >= self._highest and",
+        "        return commit_lsn > self._highest\n", "        return commit_lsn >= self._highest\n",
     ),
     Defect(
         "layout-kept", "B7", "Rows of a changed table are read by its old definition.", "records/fastpath/path.py",
