@@ -31,9 +31,9 @@ _MOMENT: Final = " with time zone"
 
 
 @contextlib.contextmanager
-def snapshot_end(connection: Conn) -> Iterator[LSN]:
-    """Open a snapshot; everything that is visible in it was committed before the LSN."""
-    with snapshot(connection, "reading the outbox table"):
+def snapshot_end(connection: Conn, table: tuple[str, str] | None = None) -> Iterator[LSN]:
+    """Open a snapshot, to read rows of `table`; everything that is visible in it was committed before the LSN."""
+    with snapshot(connection, "reading the outbox table", table=table):
         connection.execute("select pg_current_snapshot()")  # the moment is that of the first query
         yield wal_end(connection)
 
@@ -123,7 +123,7 @@ class OutboxTable:
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[LSN]:
         """Open a snapshot; everything that is visible in it was committed before the LSN."""
-        with snapshot_end(self._connection) as end:
+        with snapshot_end(self._connection, self._settings.outbox.qualified_name) as end:
             yield end
 
     def rows(self, wanted: Range, topics: frozenset[str]) -> Iterator[TableRow]:

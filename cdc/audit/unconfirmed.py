@@ -37,7 +37,8 @@ class UnconfirmedRows:
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[LSN]:
         """Open a snapshot; the rows of all positions below the one yielded were visible in it."""
-        with snapshot(self._connection, "reading the outbox table"):
+        table = self._settings.outbox.qualified_name
+        with snapshot(self._connection, "reading the outbox table", table=table):
             self.relay = relay_facts.require(self._connection, self._settings)
             yield LSN(self.relay.confirmed_batch)
 

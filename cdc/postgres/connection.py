@@ -28,6 +28,7 @@ from cdc.errors import (
 )
 from cdc.postgres.conninfo import PARAMETERS, effective, has_several_hosts, problem_of, said_before_connecting
 from cdc.postgres.session import REPLY_SECONDS, PostgresSession
+from cdc.postgres.tables_below import TABLES_BELOW
 
 CONNECT_SECONDS: Final = 10
 LOCK_SECONDS: Final = 5.0
@@ -38,6 +39,11 @@ _OBSERVER_SECONDS: Final = 2
 
 Conn = psycopg.Connection[TupleRow]
 
+_REWRITTEN: Final[LiteralString] = f"""
+{TABLES_BELOW}
+select 1 from below b join pg_class c on c.oid = b.relid where c.relfilenode <> pg_relation_filenode(c.oid)
+"""
+"""Tables whose file is not that of the snapshot: functions know only what the catalogs are now."""
 _DEFAULTS: Final[ConnDict] = {
     "application_name": "cdc-publisher",
     "connect_timeout": CONNECT_SECONDS,
@@ -314,12 +320,24 @@ def converting(doing: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def snapshot(connection: Conn, doing: str, name: str = "") -> Iterator[None]:
-    """Read within one snapshot: that of the first query, or the one that another session exported by this name."""
+def snapshot(connection: Conn, doing: str, name: str = "", *, table: tuple[str, str] | None = None) -> Iterator[None]:
+    """Read within one snapshot: that of the first query, or the one that another session exported by this name.
+
+    Rows of `table` are to be read. For a snapshot from before an ALTER TABLE that rewrites the table, or a TRUNCATE, it
+    would be empty: <https://www.postgresql.org/docs/current/mvcc-caveats.html>. PostgresUnavailable is raised then.
+    """
     with converting(doing), connection.transaction():
         connection.execute("set transaction isolation level repeatable read, read only")
         if name:
             connection.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(name)))
+        if table is not None:
+            # With its lock, which this takes, it stays as it is.
+            connection.execute(sql.SQL("select from {} limit 0").format(sql.Identifier(*table)))
+            if connection.execute(_REWRITTEN, table).fetchone():
+                raise PostgresUnavailable(
+                    f"{doing}: table {'.'.join(table)} was rewritten or truncated meanwhile",
+                    hint="run the command again",
+                )
         yield
 
 

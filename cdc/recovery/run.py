@@ -344,8 +344,9 @@ class Recovery:
     def _snapshot(self, name: str = "") -> Iterator[Horizon]:
         """Open a snapshot, or one of another session by its name; yield its horizon."""
         connection = self._connection
-        with snapshot(connection, "reading the outbox table", name):
-            yield horizons.take(connection, self._settings.outbox.qualified_name)
+        table = self._settings.outbox.qualified_name
+        with snapshot(connection, "reading the outbox table", name, table=table):
+            yield horizons.take(connection, table)
 
     def _message(self) -> LSN:
         """Write a record into the WAL, and return its end: no transaction of before has a later commit LSN."""

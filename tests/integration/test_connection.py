@@ -13,7 +13,7 @@ from cdc.errors import PostgresError, PostgresRefused, PostgresUnavailable
 from cdc.local.postgres import PostgresServer
 from cdc.postgres import catalog, slots
 from cdc.postgres import outbox_table as table
-from cdc.postgres.connection import connect
+from cdc.postgres.connection import connect, snapshot
 from tests.pipeline import Pipeline
 from tests.servers import Servers, a_database, a_folder, a_postgres
 from tests.versions import OLD_POSTGRES
@@ -217,3 +217,31 @@ def test_case_h10_what_a_server_refuses_of_the_start_up_packet_ends_with_78(
 def test_case_h2_an_unknown_client_encoding_is_overridden(pipeline: Pipeline) -> None:
     pipeline.settings["postgres"]["dsn"] = make_conninfo(pipeline.dsn, client_encoding="KLINGON")
     assert pipeline.run("slot", "list", PGCLIENTENCODING="KLINGON").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "alter table outbox alter column payload type json",
+        "vacuum full outbox_part",
+        "truncate outbox",
+    ],
+)
+def test_a_snapshot_of_before_a_rewrite_does_not_show_an_empty_table(database: str, change: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection, connect(database) as reader:
+        connection.execute("create table outbox (payload jsonb)")
+        connection.execute("create table outbox_part () inherits (outbox)")
+        connection.execute("insert into outbox select '{}'")
+        with snapshot(reader, "reading", table=("public", "outbox")):
+            assert reader.execute("select count(*) from public.outbox").fetchone() == (1,)
+        with psycopg.connect(database) as exporting:
+            exporting.execute("set transaction isolation level repeatable read")
+            ((name,),) = exporting.execute("select pg_export_snapshot()").fetchall()
+            with snapshot(reader, "reading", name, table=("public", "outbox")):
+                assert reader.execute("select count(*) from public.outbox").fetchone() == (1,)
+            connection.execute(change)
+            with (
+                pytest.raises(PostgresUnavailable, match=r"reading: table public\.outbox was rewritten or truncated"),
+                snapshot(reader, "reading", name, table=("public", "outbox")),
+            ):
+                pass
