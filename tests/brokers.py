@@ -1,4 +1,4 @@
-"""Let test brokers start with a third of the CPU: an archive of classes, one compiler; and compact topics at once."""
+"""Let test brokers start with a third of the CPU: an archive of classes, one compiler; and abort transactions soon."""
 
 import functools
 import subprocess
@@ -25,8 +25,7 @@ def pytest_configure() -> None:
     def prompt(*arguments: Any, **more: Any) -> dict[str, str]:
         return {
             **_properties(*arguments, **more),
-            # How often brokers look for what can be compacted, and for transactions to abort; 15 and 10 s by default.
-            "log.cleaner.backoff.ms": "200",
+            # How often brokers look for transactions to abort; 10 s by default.
             "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
         }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 INTERNAL = ("positions", "dead")
 
@@ -97,8 +97,7 @@ def _ends(bootstrap: str, consumer: Consumer, partitions: list[TopicPartition]) 
         deadline = time.monotonic() + 2.0  # a transaction that stays open is not waited for
         while True:
             written, ends = [
-                {(p.topic, p.partition): reader.get_watermark_offsets(p, timeout=30)[1] for p in partitions}
-                for reader in (unread, consumer)
+                {(p.topic, p.partition): _end(reader, p) for p in partitions} for reader in (unread, consumer)
             ]
             if all(ends[place] >= end for place, end in written.items()) or time.monotonic() > deadline:
                 return ends
@@ -129,11 +128,23 @@ def _received(message: Any, decode: Callable[[bytes], Any]) -> Received:
     )
 
 
+def _end(consumer: Consumer, partition: TopicPartition) -> int:
+    """Where a partition ends, once it has a leader: a broker that was frozen has to become that again."""
+    deadline = time.monotonic() + 30.0
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(partition, timeout=30)[1])
+        except KafkaException as raised:
+            if not raised.args[0].retriable() or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
 def end_offset(bootstrap: str, topic: str) -> int:
     """How many offsets the partitions of a topic have."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused"})
     try:
         partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        return sum(consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=30)[1] for p in partitions)
+        return sum(_end(consumer, TopicPartition(topic, p)) for p in partitions)
     finally:
         consumer.close()

@@ -333,7 +333,7 @@ def snapshot(connection: Conn, doing: str, name: str = "", *, table: tuple[str, 
         if table is not None:
             # With its lock, which this takes, it stays as it is.
             connection.execute(sql.SQL("select from {} limit 0").format(sql.Identifier(*table)))
-            if connection.execute(_REWRITTEN, table).fetchone():
+            if connection.execute(_REWRITTEN, table).fetchall():
                 raise PostgresUnavailable(
                     f"{doing}: table {'.'.join(table)} was rewritten or truncated meanwhile",
                     hint="run the command again",

@@ -753,7 +753,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "long-flush", "case D5", "A flush goes on after a fatal error.", "kafka/client.py",
-        "producer.flush(min(_FLUSH_SECONDS, max(", "producer.flush(max(_FLUSH_SECONDS, max(",
+        "producer.flush(min(_FLUSH_SECONDS, ", "producer.flush(max(_FLUSH_SECONDS, ",
         "kafka/test_failure.py",
     ),
     Defect(

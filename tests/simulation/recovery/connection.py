@@ -115,6 +115,10 @@ class SimConnection:
         self._snapshot = self._server.exported
         return []
 
+    def _lock(self, *_: Any) -> list[tuple[Any, ...]]:
+        self.seen()
+        return []
+
     def _table(self, text: str, values: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
         seen = self.seen()
         if self._filled is not seen:
@@ -185,6 +189,8 @@ _ANSWERS: Final[tuple[tuple[str, Callable[..., Sequence[tuple[Any, ...]]]], ...]
     ("set transaction snapshot", SimConnection._import),
     ("set transaction isolation", lambda *_: []),
     ("set local", lambda *_: []),
+    ('"public"."outbox" limit 0', SimConnection._lock),
+    ("pg_relation_filenode", lambda *_: []),
     ('"public"."outbox"', SimConnection._table),
     ("pg_walfile_name(pg_current_wal_insert_lsn", SimConnection._horizon),
     ("pg_walfile_name(pg_current_wal_lsn", SimConnection._timeline),
